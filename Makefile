@@ -1,0 +1,36 @@
+# Each target creates .venv when there is none. PYTHON picks the interpreter of a new one.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_SECONDS ?= 120
+
+.PHONY: demo test test-slow check nojit golden bench clean
+.DEFAULT_GOAL := test
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed  ## train, pack, account and score a small model on the CPU
+	$(BIN)/squeeze demo --seconds $(DEMO_SECONDS)
+
+test: $(VENV)/.installed  ## everything CI runs
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.installed  ## the tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.installed  ## lint, types (on the built wheel), fast tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/python tests/check_types.py
+	$(BIN)/python -m pytest -q -m "not slow"
+
+nojit: $(VENV)/.installed  ## the codec tests with the compiled kernels run as plain Python
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -m "not slow" tests/codecs
+
+golden: $(VENV)/.installed  ## rewrite the golden files; only with a format version bump
+	$(BIN)/python tests/make_golden.py
+
+clean:
+	rm -rf build dist *.egg-info demo out

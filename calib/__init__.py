@@ -1,0 +1,1 @@
+"""Where to spend bits: quantizers and the weights unit they produce."""

@@ -1,0 +1,1 @@
+"""Arrays ⇄ bytes: range coder, symbol models, lossless transforms, general compressors."""

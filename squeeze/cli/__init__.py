@@ -1,0 +1,62 @@
+"""The `squeeze` command. Commands only parse and print; each is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from squeeze.errors import SqueezeError
+from squeeze.version import __version__
+
+# name -> one-line help, so that `squeeze --help` imports no command module (start-up < 0.3 s)
+COMMANDS = {
+    "demo": "Train a small model, pack it, account for its bytes and score it.",
+    "train": "Train a model under a wallclock cap.",
+    "pack": "Pack a checkpoint into a .sqz artifact.",
+    "unpack": "Turn a .sqz artifact back into a safetensors checkpoint.",
+    "inspect": "Show what a checkpoint or artifact holds.",
+    "budget": "Attribute every byte of an artifact or submission.",
+    "eval": "Score an artifact or checkpoint in bits per byte.",
+}
+
+
+class LazyGroup(click.Group):
+    """Lists commands from the table above and imports only the one that runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"squeeze.cli.{name}_cmd")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="squeeze")
+def cli() -> None:
+    """Pack tiny language models under a hard byte budget, and prove the score.
+
+    \b
+    Example:
+      squeeze pack model.safetensors -o model.sqz --limit 16000000
+      squeeze budget model.sqz
+      squeeze eval model.sqz --tokenizer sp1024.model --data fineweb_val_000000.bin
+    """
+
+
+def main() -> None:
+    """Run the command line; a SqueezeError becomes one message on stderr and its exit code."""
+    try:
+        cli(standalone_mode=True)
+    except SqueezeError as error:
+        click.echo(f"squeeze: {error}", err=True)
+        sys.exit(error.exit_code)

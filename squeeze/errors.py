@@ -1,0 +1,59 @@
+"""The one error root. A leaf module: every package of the project may import it.
+
+A message names what was expected, what was found and what to do next. The command line prints it
+without a traceback and exits with `exit_code` (1 for errors, 3 for over budget; 2 is Click's usage).
+"""
+
+
+class SqueezeError(Exception):
+    """Anything the user can act on.
+
+    >>> print(SqueezeError("model.sqz: wrong magic", expected="SQZ1", found="PK", fix="Pack again."))
+    model.sqz: wrong magic; expected SQZ1, found PK. Pack again.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        expected: object = None,
+        found: object = None,
+        fix: str = "",
+    ) -> None:
+        facts = []
+        if expected is not None:
+            facts.append(f"expected {expected}")
+        if found is not None:
+            facts.append(f"found {found}")
+        message = what + ("; " + ", ".join(facts) if facts else "")
+        if fix:
+            message += f". {fix}"
+        super().__init__(message)
+
+
+class CorruptData(SqueezeError):
+    """Bytes that do not decode: truncated, flipped, or lying about their size."""
+
+
+class UnsupportedFormat(SqueezeError):
+    """A file or feature this version does not read."""
+
+
+class BadCheckpoint(SqueezeError):
+    """A checkpoint that cannot be packed: missing tensors, NaN, wrong shapes, hostile pickle."""
+
+
+class BadConfig(SqueezeError):
+    """A configuration value that is out of range or contradicts the weights."""
+
+
+class BadData(SqueezeError):
+    """A token shard, text or tokenizer that is malformed or does not match the model."""
+
+
+class OverBudget(SqueezeError):
+    """The files that ship are larger than the limit."""
+
+    exit_code = 3

@@ -1,0 +1,1 @@
+"""Scoring in bits per byte."""

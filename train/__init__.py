@@ -1,0 +1,1 @@
+"""Model, optimizers, data and the training loop."""
