@@ -1,0 +1,28 @@
+"""Shared fixtures and Hypothesis profiles."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+settings.register_profile(
+    "ci", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "thorough", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="session")
+def materials() -> Path:
+    """Folder of real checkpoints and shards; tests that need it skip with the reason when absent."""
+    folder = Path(os.environ.get("SQUEEZE_MATERIALS", ROOT.parent / "shared" / "materials"))
+    if not (folder / "checkpoints").is_dir():
+        pytest.skip(f"real checkpoints not found at {folder}; set SQUEEZE_MATERIALS")
+    return folder
