@@ -1,1 +1,101 @@
-"""Arrays ⇄ bytes: range coder, symbol models, lossless transforms, general compressors."""
+"""Arrays ⇄ bytes: range coder, symbol models, lossless transforms, general compressors.
+
+The registry below is the only way in: codecs load on first use, so importing this package imports
+neither numba nor the compression libraries.
+
+>>> import numpy as np
+>>> codes = np.array([[0, 1, -1], [0, 0, 2]], np.int8)
+>>> best = encode_smallest(codes)
+>>> bool((by_wire_id(best.wire_id).decode(best.data, codes.shape, codes.dtype) == codes).all())
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from squeeze.errors import SqueezeError, UnsupportedFormat
+
+if TYPE_CHECKING:
+    from squeeze.codecs.base import Codec, Symbols
+
+# name: (wire id, module, attribute). A wire id, once released, is never given another meaning.
+_GENERAL = [
+    "raw",
+    *(
+        compressor + transform
+        for compressor in ("zlib", "lzma", "zstd", "brotli")
+        for transform in ("", "-planes", "-transposed")
+    ),
+]
+_MODELS: dict[str, tuple[int, str, str]] = {}
+_WIRE_IDS = {name: i for i, name in enumerate(_GENERAL, start=1)} | {
+    name: wire_id for name, (wire_id, _, _) in _MODELS.items()
+}
+_NAMES = {wire_id: name for name, wire_id in _WIRE_IDS.items()}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What `encode_smallest` chose."""
+
+    name: str
+    wire_id: int
+    data: bytes
+
+
+def names() -> tuple[str, ...]:
+    """Every codec name, by rising wire id."""
+    return tuple(sorted(_WIRE_IDS, key=_WIRE_IDS.__getitem__))
+
+
+@cache
+def get(name: str) -> Codec:
+    """The codec called `name`. Raises UnsupportedFormat for an unknown name."""
+    if name not in _WIRE_IDS:
+        raise UnsupportedFormat("unknown codec", expected=", ".join(names()), found=name)
+    if name in _MODELS:
+        _, module, attribute = _MODELS[name]
+        codec: Codec = getattr(importlib.import_module(module), attribute)()
+    else:
+        from squeeze.codecs.general import codecs
+
+        codec = codecs()[_WIRE_IDS[name] - 1]
+    assert (codec.name, codec.wire_id) == (name, _WIRE_IDS[name])
+    return codec
+
+
+def by_wire_id(wire_id: int) -> Codec:
+    """The codec a file names by number. Raises UnsupportedFormat for an unknown number."""
+    if wire_id not in _NAMES:
+        raise UnsupportedFormat(
+            "unknown codec number", found=wire_id, fix="A newer squeeze may have written this file."
+        )
+    return get(_NAMES[wire_id])
+
+
+def encode_smallest(symbols: Symbols, names: Iterable[str] | None = None) -> Encoded:
+    """Encode with every candidate that accepts the array and keep the fewest bytes.
+
+    Candidates default to all codecs. Each result must decode to the same array, or the candidate is
+    dropped. On a tie the lowest wire id wins, so the choice is deterministic.
+    """
+    candidates = sorted({get(name) for name in names or _WIRE_IDS}, key=lambda c: c.wire_id)
+    best: Encoded | None = None
+    for codec in candidates:
+        if symbols.size and not codec.accepts(symbols):
+            continue
+        data = codec.encode(symbols)
+        if best is not None and len(data) >= len(best.data):
+            continue
+        if (codec.decode(data, symbols.shape, symbols.dtype) == symbols).all():
+            best = Encoded(codec.name, codec.wire_id, data)
+    if best is None:
+        raise SqueezeError(
+            "no codec accepts this array", found=f"{symbols.dtype} of shape {symbols.shape}"
+        )
+    return best
