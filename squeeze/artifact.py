@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +25,9 @@ from squeeze.files import read_file, write_atomic
 Tensor = RawTensor | QuantizedTensor
 Symbols = npt.NDArray[np.integer[Any]]
 OnStream = Callable[[int, int], None]  # (streams done, streams in all)
+
+# Codecs tried by default on each kind of stream. Others never won on a real checkpoint (docs/log.md).
+CANDIDATES: dict[str, Sequence[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,11 @@ def _layout(
 
 
 def content_digest(artifact: Artifact) -> bytes:
-    """Eight bytes of BLAKE2b over configuration, records and integers, before any coding (§6)."""
-    digest = hashlib.blake2b(digest_size=container.DIGEST_SIZE)
-    digest.update(json.dumps(artifact.config, sort_keys=True).encode())
+    """Eight bytes of BLAKE2b over the content fields and all integers, before any coding (§6)."""
     tensors = list(artifact.tensors.values())
     records = [record_of(name, tensor) for name, tensor in artifact.tensors.items()]
-    digest.update(repr(records).encode())
+    digest = hashlib.blake2b(digest_size=container.DIGEST_SIZE)
+    digest.update(container.content_fields(artifact.config, records))
     for stream in container.derive_streams(records):
         symbols = _symbols(stream, tensors)
         digest.update(np.ascontiguousarray(symbols, symbols.dtype.newbyteorder("<")).data)
@@ -97,7 +98,10 @@ def content_digest(artifact: Artifact) -> bytes:
 
 
 def encode(
-    artifact: Artifact, *, candidates: Sequence[str] | None = None, on_stream: OnStream | None = None
+    artifact: Artifact,
+    *,
+    candidates: Sequence[str] | None = None,
+    on_stream: OnStream | None = None,
 ) -> bytes:
     """The bytes of a `.sqz` file.
 
@@ -113,13 +117,14 @@ def encode(
         states = records[stream.members[0]].states if stream.kind == "codes" else 0
         encoded = codecs.encode_smallest(
             _symbols(stream, tensors),
-            candidates or codecs.default_candidates(stream.kind.split(".")[0]),
+            candidates or CANDIDATES[stream.kind.split(".")[0]],
             states=states,
         )
         return encoded.wire_id, encoded.data
 
     encoded = _in_order(work, streams, on_stream)
-    return container.assemble(artifact.config, records, encoded, content_digest(artifact))
+    content = container.content_fields(artifact.config, records)
+    return container.assemble(content, encoded, content_digest(artifact))
 
 
 def decode(data: bytes, *, on_stream: OnStream | None = None) -> Artifact:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import lzma
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -166,7 +166,9 @@ class HeaderReader:
         if byte == 0 and shift:
             raise CorruptData(f"header field {field} is not in its shortest form")
         if value > limit:
-            raise CorruptData(f"header field {field} is too large", expected=f"≤ {limit}", found=value)
+            raise CorruptData(
+                f"header field {field} is too large", expected=f"≤ {limit}", found=value
+            )
         return value
 
     def choice(self, field: str, options: Sequence[object]) -> int:
@@ -181,20 +183,20 @@ class HeaderReader:
 
     def finish(self) -> None:
         if self.position != len(self.data):
-            raise CorruptData("header has bytes after its last field", found=len(self.data) - self.position)
+            raise CorruptData(
+                "header has bytes after its last field", found=len(self.data) - self.position
+            )
 
 
 # --- writing ---
 
 
-def encode_header(
-    config: dict[str, object], tensors: Sequence[TensorRecord], codecs: Sequence[tuple[int, int]]
-) -> bytes:
-    """The compressed header (§3). codecs: (codec id, stream size in bytes) in stream order."""
+def content_fields(config: Mapping[str, object], tensors: Sequence[TensorRecord]) -> bytes:
+    """The header's fields that say what is stored, before those that say how it is coded (§3)."""
     text = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     names = "\n".join(t.name for t in tensors).encode()
     quantized = [t for t in tensors if t.kind != "raw"]
-    plain = b"".join(
+    return b"".join(
         [
             write_varint(len(text)),
             text,
@@ -209,21 +211,20 @@ def encode_header(
             bytes(CODE_BITS.index(t.code_bits) for t in quantized),
             bytes(t.columns for t in quantized),
             bytes(t.states.bit_length() - 1 for t in quantized if t.kind == "trellis"),
-            bytes(codec_id for codec_id, _ in codecs),
-            b"".join(write_varint(size) for _, size in codecs),
         ]
     )
-    return lzma.compress(plain, format=lzma.FORMAT_RAW, filters=_FILTER)
 
 
-def assemble(
-    config: dict[str, object],
-    tensors: Sequence[TensorRecord],
-    streams: Sequence[tuple[int, bytes]],
-    digest: bytes,
-) -> bytes:
-    """The whole file. streams: (codec id, bytes) in the order of `derive_streams`."""
-    header = encode_header(config, tensors, [(codec, len(data)) for codec, data in streams])
+def encode_header(content: bytes, coding: Sequence[tuple[int, int]]) -> bytes:
+    """The compressed header (§3). coding: (codec id, stream size in bytes) in stream order."""
+    ids = bytes(codec_id for codec_id, _ in coding)
+    sizes = b"".join(write_varint(size) for _, size in coding)
+    return lzma.compress(content + ids + sizes, format=lzma.FORMAT_RAW, filters=_FILTER)
+
+
+def assemble(content: bytes, streams: Sequence[tuple[int, bytes]], digest: bytes) -> bytes:
+    """The whole file. content: `content_fields`; streams: (codec id, bytes) in file order."""
+    header = encode_header(content, [(codec, len(data)) for codec, data in streams])
     if len(header) > MAX_HEADER:
         raise UnsupportedFormat(
             "the header does not fit", expected=f"≤ {MAX_HEADER} bytes", found=len(header)
@@ -245,7 +246,9 @@ def parse(data: bytes) -> Container:
     """
     if data[:4] != MAGIC:
         raise UnsupportedFormat(
-            "not a .sqz file", expected=f"magic {MAGIC.hex()}", found=data[:4].hex() or "an empty file"
+            "not a .sqz file",
+            expected=f"magic {MAGIC.hex()}",
+            found=data[:4].hex() or "an empty file",
         )
     if len(data) < PROLOGUE_SIZE:
         raise CorruptData(
@@ -259,7 +262,9 @@ def parse(data: bytes) -> Container:
         raise UnsupportedFormat("reserved flags are set", expected=0, found=data[5])
     header_size = int.from_bytes(data[6:10], "little")
     if header_size > MAX_HEADER:
-        raise CorruptData("header is too large", expected=f"≤ {MAX_HEADER} bytes", found=header_size)
+        raise CorruptData(
+            "header is too large", expected=f"≤ {MAX_HEADER} bytes", found=header_size
+        )
     if PROLOGUE_SIZE + header_size > len(data):
         raise CorruptData(
             "file ends inside its header",

@@ -1,0 +1,108 @@
+"""Options and output helpers that several commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_LIMIT = 16_000_000  # decimal bytes: the challenge's cap on code plus weights
+
+
+class Schedule(click.ParamType[tuple[int, ...]]):
+    """Block numbers in the order they run, as `0,1,2,1,2,3`."""
+
+    name = "blocks"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of block numbers such as 0,1,2,1,2,3", param, ctx)
+
+
+_ARCHITECTURE = [
+    click.option("--heads", "num_heads", type=int, help="Attention heads."),
+    click.option("--mlp-power", type=click.IntRange(1, 3), help="relu² is 2, relu³ is 3."),
+    click.option("--seq-len", type=click.IntRange(min=1), help="Window length in tokens."),
+    click.option("--rope-base", type=float, help="Rotary base."),
+    click.option("--softcap", "logit_softcap", type=float, help="Logit soft cap."),
+    click.option("--layer-schedule", type=Schedule(), help="Order of repeated blocks."),
+]
+
+ARCHITECTURE_FIELDS = (
+    "num_heads",
+    "mlp_power",
+    "seq_len",
+    "rope_base",
+    "logit_softcap",
+    "layer_schedule",
+)
+
+
+def architecture_options(command: F) -> F:
+    """Flags for what a checkpoint without a stored configuration cannot tell.
+
+    They arrive as one keyword argument, `architecture`: fields for `squeeze.checkpoint.load_model`.
+    """
+
+    def gathered(*args: Any, **kwargs: Any) -> Any:
+        fields = {name: kwargs.pop(name) for name in ARCHITECTURE_FIELDS}
+        return command(*args, architecture=fields, **kwargs)
+
+    gathered.__doc__ = command.__doc__
+    gathered.__name__ = command.__name__
+    gathered.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    for option in reversed(_ARCHITECTURE):
+        gathered = option(gathered)
+    return gathered  # type: ignore[return-value]
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=DEFAULT_LIMIT,
+    show_default=True,
+    metavar="BYTES",
+    help="Byte limit (decimal bytes).",
+)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    click.echo(json.dumps(value, indent=2, sort_keys=False))
+
+
+@contextmanager
+def progress(description: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr; yields `update(done, total)`. Shows nothing when quiet or not a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,184 @@
+"""Torch files and the challenge's own exports, read with `weights_only=True`: no code in them runs."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+import zlib
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+
+from squeeze import container
+from squeeze.artifact import Tensor
+from squeeze.calib.quantized import QuantizedTensor, RawTensor
+from squeeze.errors import BadCheckpoint, CorruptData, UnsupportedFormat
+
+MAX_INFLATED = 4 << 30  # bytes a compressed checkpoint may expand to
+FORMATS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+WRAPPERS = ("model", "state_dict", "model_state_dict")  # where trainers put the state dict
+PREFIXES = ("_orig_mod.", "module.")  # torch.compile and DDP
+
+
+def read_torch(data: bytes, name: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors of a `torch.save` zip holding a state dict, possibly wrapped; and notes."""
+    loaded = _load(data, name)
+    notes = []
+    for key in WRAPPERS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            notes.append(f"weights taken from the file's {key!r} entry")
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping):
+        raise BadCheckpoint(
+            f"{name}: no state dict", expected="a dict of tensors", found=type(loaded).__name__
+        )
+    if "__quant_format__" in loaded:
+        return read_int8_per_row(loaded, name), notes
+    tensors: dict[str, Tensor] = {}
+    for key, value in loaded.items():
+        clean = str(key)
+        for prefix in PREFIXES:
+            clean = clean.removeprefix(prefix)
+        if clean in tensors:
+            raise BadCheckpoint(f"{name}: two tensors are called {clean} once prefixes are removed")
+        tensors[clean] = _raw(value, f"{name}: {key}")
+    _check_size(tensors, name)
+    return tensors, notes
+
+
+def read_int8_zlib(data: bytes, name: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors of the baseline's `final_model.int8.ptz`: zlib over torch.save of int8_clean_per_row_v1."""
+    decoder = zlib.decompressobj()
+    try:
+        inflated = decoder.decompress(data, MAX_INFLATED)
+    except zlib.error as error:
+        raise CorruptData(f"{name}: not a zlib stream: {error}") from None
+    if not decoder.eof or decoder.unused_data:
+        raise CorruptData(
+            f"{name}: zlib stream is truncated, too large or followed by other bytes",
+            expected=f"one stream of ≤ {MAX_INFLATED} bytes",
+            found=f"{len(inflated)} bytes before it stopped",
+        )
+    loaded = _load(inflated, name)
+    if not isinstance(loaded, Mapping):
+        raise BadCheckpoint(f"{name}: no dict inside", found=type(loaded).__name__)
+    return read_int8_per_row(loaded, name), []
+
+
+def read_int8_per_row(loaded: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    """The `int8_clean_per_row_v1` dictionary: int8 codes × per-row (or one) scale, and passthroughs."""
+    if loaded.get("__quant_format__") != "int8_clean_per_row_v1":
+        raise UnsupportedFormat(
+            f"{name}: unknown quantization format",
+            expected="int8_clean_per_row_v1",
+            found=repr(loaded.get("__quant_format__"))[:80],
+        )
+    parts = {
+        key: loaded.get(key, {})
+        for key in ("quantized", "scales", "dtypes", "passthrough", "passthrough_orig_dtypes")
+    }
+    for key, part in parts.items():
+        if not isinstance(part, Mapping):
+            raise BadCheckpoint(
+                f"{name}: entry {key}", expected="a dict", found=type(part).__name__
+            )
+    tensors: dict[str, Tensor] = {}
+    for key, codes in parts["quantized"].items():
+        where = f"{name}: {key}"
+        scale, logical = parts["scales"].get(key), NAMES.get(parts["dtypes"].get(key))
+        tensors[key] = _int8(codes, scale, logical, where)
+    for key, value in parts["passthrough"].items():
+        raw = _raw(value, f"{name}: {key}")
+        original = NAMES.get(parts["passthrough_orig_dtypes"].get(key, ""), raw.logical)
+        tensors[key] = RawTensor(raw.bits, raw.stored, original)
+    _check_size(tensors, name)
+    return tensors
+
+
+def _int8(codes: Any, scale: Any, logical: str | None, where: str) -> QuantizedTensor:
+    if not (isinstance(codes, torch.Tensor) and codes.dtype == torch.int8 and codes.ndim >= 1):
+        raise BadCheckpoint(f"{where}: bad codes", expected="an int8 tensor", found=_kind(codes))
+    if not (isinstance(scale, torch.Tensor) and scale.dtype in FORMATS):
+        raise BadCheckpoint(f"{where}: bad scale", expected="a float tensor", found=_kind(scale))
+    if logical is None:
+        raise BadCheckpoint(f"{where}: unknown original dtype", expected=", ".join(NAMES))
+    rows = codes.shape[0]
+    if scale.numel() not in (1, rows):
+        raise BadCheckpoint(
+            f"{where}: wrong number of scales", expected=f"1 or {rows}", found=scale.numel()
+        )
+    _bound([codes], where)
+    steps = _bits(scale.reshape(-1).expand(rows))
+    matrix = codes.contiguous().numpy().reshape(rows, -1)
+    return QuantizedTensor(
+        matrix, steps, tuple(codes.shape), "uniform", FORMATS[scale.dtype], logical
+    )
+
+
+def _raw(value: Any, where: str) -> RawTensor:
+    if not (isinstance(value, torch.Tensor) and value.dtype in FORMATS):
+        raise BadCheckpoint(
+            f"{where} is not a supported tensor",
+            expected="float32, float16 or bfloat16",
+            found=_kind(value),
+            fix="Convert or drop it before packing.",
+        )
+    _bound([value], where)
+    number = FORMATS[value.dtype]
+    return RawTensor(_bits(value), number, number)
+
+
+def _bits(value: torch.Tensor) -> Any:
+    """Bit patterns of a float tensor as uint32 or uint16."""
+    dense = value.detach().contiguous()
+    if dense.dtype == torch.float32:
+        return dense.numpy().view(np.uint32)
+    return dense.view(torch.int16).numpy().view(np.uint16)
+
+
+def _bound(values: list[torch.Tensor], where: str) -> None:
+    # a tensor may claim any shape over a tiny storage with stride 0: check before making it dense
+    total = sum(prod(value.shape) for value in values)
+    if total > container.MAX_ELEMENTS:
+        raise BadCheckpoint(
+            f"{where} is too large", expected=f"≤ {container.MAX_ELEMENTS} elements", found=total
+        )
+
+
+def _check_size(tensors: Mapping[str, Tensor], name: str) -> None:
+    total = sum(prod(tensor.shape) for tensor in tensors.values())
+    if total > container.MAX_ELEMENTS:
+        raise BadCheckpoint(
+            f"{name} is too large", expected=f"≤ {container.MAX_ELEMENTS} elements", found=total
+        )
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    return type(value).__name__
+
+
+def _load(data: bytes, name: str) -> Any:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            inflated = sum(info.file_size for info in archive.infolist())
+        if inflated > MAX_INFLATED:
+            raise CorruptData(
+                f"{name} inflates too far", expected=f"≤ {MAX_INFLATED} bytes", found=inflated
+            )
+        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError:
+        raise BadCheckpoint(
+            f"{name} holds objects other than tensors; nothing in it was executed",
+            expected="a plain state dict",
+            fix="Save it again with torch.save(model.state_dict(), path).",
+        ) from None
+    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise BadCheckpoint(f"{name}: torch cannot read it: {reason}") from None
