@@ -1,0 +1,42 @@
+"""What a tensor does in the model, read off its name: the unit of recipes and of the ledger."""
+
+from __future__ import annotations
+
+import re
+
+# role -> what ends the name, in the challenge baseline's naming
+_ENDINGS = {
+    "embed.tok": "tok_emb.weight",
+    "embed.head": "lm_head.weight",
+    "attn.q": "attn.c_q.weight",
+    "attn.k": "attn.c_k.weight",
+    "attn.v": "attn.c_v.weight",
+    "attn.proj": "attn.proj.weight",
+    "mlp.fc": "mlp.fc.weight",
+    "mlp.proj": "mlp.proj.weight",
+}
+ROLES = (*_ENDINGS, "other")
+
+
+def role_of(name: str) -> str:
+    """Role of a tensor: one of ROLES.
+
+    >>> role_of("blocks.3.attn.c_k.weight"), role_of("blocks.3.attn_scale")
+    ('attn.k', 'other')
+    """
+    return next((role for role, ending in _ENDINGS.items() if name.endswith(ending)), "other")
+
+
+def layer_of(name: str) -> int | None:
+    """Number of the block a tensor belongs to, or None.
+
+    >>> layer_of("blocks.3.attn_scale"), layer_of("skip_weights")
+    (3, None)
+    """
+    match = re.match(r"blocks\.(\d+)\.", name)
+    return int(match[1]) if match else None
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key under which blocks.10 follows blocks.9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
