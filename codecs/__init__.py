@@ -69,13 +69,18 @@ def get(name: str) -> Codec:
     return codec
 
 
-def by_wire_id(wire_id: int) -> Codec:
-    """The codec a file names by number. Raises UnsupportedFormat for an unknown number."""
+def name_of(wire_id: int) -> str:
+    """The name of the codec a file names by number; loads nothing. Raises UnsupportedFormat."""
     if wire_id not in _NAMES:
         raise UnsupportedFormat(
             "unknown codec number", found=wire_id, fix="A newer squeeze may have written this file."
         )
-    return get(_NAMES[wire_id])
+    return _NAMES[wire_id]
+
+
+def by_wire_id(wire_id: int) -> Codec:
+    """The codec a file names by number. Raises UnsupportedFormat for an unknown number."""
+    return get(name_of(wire_id))
 
 
 def encode_smallest(symbols: Symbols, names: Iterable[str] | None = None) -> Encoded:
