@@ -195,6 +195,9 @@ def test_wire_ids_are_pinned():
         "brotli": 11,
         "brotli-planes": 12,
         "brotli-transposed": 13,
+        "range-gaussian": 32,
+        "range-histogram": 33,
+        "range-planes": 34,
     }
 
 

@@ -1,0 +1,177 @@
+"""Adaptive histograms: symbol frequencies learnt on the way, nothing in the payload but the range.
+
+`range-histogram` counts values; `range-planes` counts each byte plane of wide values, which suits
+bit patterns of floats: the plane with sign and exponent is skewed, the lowest is noise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from squeeze.codecs import rangecoder, varint
+from squeeze.codecs.base import Codec, Symbols, to_dtype
+from squeeze.errors import CorruptData
+
+MAX_ALPHABET = 1 << 16
+INCREMENT = 8  # of a count by an occurrence; every symbol starts at 1
+FIRST_BLOCK = 16
+BLOCK = 4096
+LIMIT = 1 << 19  # of the sum of counts: beyond it all are halved, so 64k symbols are remembered
+
+
+def table_bits(alphabet: int) -> int:
+    """log2 of the frequency total: room for at least 16 units a symbol."""
+    return 16 if alphabet <= 1 << 12 else 20
+
+
+@njit(cache=True, nogil=True)
+def _fill_cumulative_(
+    cumulative_: rangecoder.State, counts: npt.NDArray[np.uint32], bits: np.uint64
+) -> None:
+    """Scale the counts' running sum, giving each symbol one unit first: no frequency is zero."""
+    alphabet = np.uint64(counts.size)
+    total = np.uint64(0)
+    for count in counts:
+        total += np.uint64(count)
+    spread = (np.uint64(1) << bits) - alphabet
+    below = np.uint64(0)
+    for i in range(counts.size):
+        cumulative_[i] = np.uint64(i) + below * spread // total
+        below += np.uint64(counts[i])
+    cumulative_[counts.size] = np.uint64(1) << bits
+
+
+@njit(cache=True, nogil=True)
+def _learn_(counts_: npt.NDArray[np.uint32], values: npt.NDArray[np.int32]) -> None:
+    for value in values:
+        counts_[value] += np.uint32(INCREMENT)
+    total = np.int64(0)
+    for count in counts_:
+        total += np.int64(count)
+    if total > max(LIMIT, 4 * INCREMENT * counts_.size):
+        for i in range(counts_.size):
+            counts_[i] = (counts_[i] >> np.uint32(1)) | np.uint32(1)
+
+
+@njit(cache=True, nogil=True)
+def _encode_adaptive(
+    values: npt.NDArray[np.int32],
+    alphabet: int,
+    bits: np.uint64,
+    state_: rangecoder.State,
+    words_: rangecoder.Words,
+) -> None:
+    counts = np.ones(alphabet, np.uint32)
+    cumulative = np.empty(alphabet + 1, np.uint64)
+    start, block = 0, FIRST_BLOCK
+    while start < values.size:
+        run = values[start : start + block]
+        _fill_cumulative_(cumulative, counts, bits)
+        rangecoder.encode_run(run, cumulative, bits, state_, words_)
+        _learn_(counts, run)
+        start += block
+        block = min(2 * block, max(BLOCK, 4 * alphabet))
+
+
+@njit(cache=True, nogil=True)
+def _decode_adaptive(
+    values_: npt.NDArray[np.int32],
+    alphabet: int,
+    bits: np.uint64,
+    state_: rangecoder.State,
+    words: rangecoder.Words,
+) -> None:
+    counts = np.ones(alphabet, np.uint32)
+    cumulative = np.empty(alphabet + 1, np.uint64)
+    lookup = np.empty(1 << rangecoder.LOOKUP_BITS, np.int32)
+    start, block = 0, FIRST_BLOCK
+    while start < values_.size and state_[2] <= np.uint64(words.size + 2):
+        run = values_[start : start + block]
+        _fill_cumulative_(cumulative, counts, bits)
+        rangecoder.fill_lookup_(lookup, cumulative, bits)
+        rangecoder.decode_run(run, cumulative, lookup, bits, state_, words)
+        _learn_(counts, run)
+        start += block
+        block = min(2 * block, max(BLOCK, 4 * alphabet))
+
+
+def encode_values(values: npt.NDArray[np.int32], alphabet: int) -> bytes:
+    """Encode int32[n], 0 ≤ value < alphabet ≤ MAX_ALPHABET. One-symbol alphabets cost nothing."""
+    if alphabet == 1:
+        return b""
+    bits = table_bits(alphabet)
+    state = rangecoder.start_encoding()
+    words = np.empty(values.size * (bits + 1) // 32 + 4, np.uint32)
+    _encode_adaptive(values, alphabet, np.uint64(bits), state, words)
+    return rangecoder.finish_encoding(state, words)
+
+
+def decode_values(data: bytes, count: int, alphabet: int) -> npt.NDArray[np.int32]:
+    """Mirror of `encode_values`. Raises CorruptData."""
+    values = np.zeros(count, np.int32)
+    if alphabet == 1:
+        if data:
+            raise CorruptData("range-histogram: bytes for a one-symbol alphabet")
+        return values
+    state, words = rangecoder.start_decoding(data)
+    _decode_adaptive(values, alphabet, np.uint64(table_bits(alphabet)), state, words)
+    rangecoder.check_end(state, data)
+    return values
+
+
+class RangeHistogram(Codec):
+    """Payload: signed varint lowest value, varint highest - lowest, range-coded stream."""
+
+    name = "range-histogram"
+    wire_id = 33
+
+    def accepts(self, symbols: Symbols) -> bool:
+        return int(symbols.max()) - int(symbols.min()) < MAX_ALPHABET
+
+    def _encode(self, symbols: Symbols) -> bytes:
+        lowest, highest = int(symbols.min()), int(symbols.max())
+        alphabet = highest - lowest + 1
+        values = (symbols.reshape(-1).astype(np.int64) - lowest).astype(np.int32)
+        head = varint.write_signed(lowest) + varint.write(alphabet - 1)
+        return head + encode_values(values, alphabet)
+
+    def _decode(self, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Symbols:
+        lowest, position = varint.read_signed(data, 0)
+        span, position = varint.read(data, position)
+        if span >= MAX_ALPHABET:
+            raise CorruptData(f"{self.name}: alphabet too large", found=span + 1)
+        values = decode_values(data[position:], int(np.prod(shape)), span + 1)
+        return to_dtype(values.astype(np.int64) + lowest, dtype, self.name).reshape(shape)
+
+
+class RangePlanes(Codec):
+    """Payload, for each byte plane from the highest: varint length, range-coded stream."""
+
+    name = "range-planes"
+    wire_id = 34
+
+    def _encode(self, symbols: Symbols) -> bytes:
+        planes = symbols.astype(symbols.dtype.newbyteorder("<"), copy=False).reshape(-1)
+        planes = planes.view(np.uint8).reshape(symbols.size, -1)
+        out = []
+        for plane in planes.T[::-1]:
+            stream = encode_values(plane.astype(np.int32), 256)
+            out += [varint.write(len(stream)), stream]
+        return b"".join(out)
+
+    def _decode(self, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Symbols:
+        planes = np.empty((int(np.prod(shape)), dtype.itemsize), np.uint8)
+        position = 0
+        for plane in planes.T[::-1]:
+            length, position = varint.read(data, position)
+            if length > len(data) - position:
+                raise CorruptData(f"{self.name}: truncated")
+            plane[:] = decode_values(data[position : position + length], plane.size, 256)
+            position += length
+        if position != len(data):
+            raise CorruptData(f"{self.name}: bytes left over", found=len(data) - position)
+        return planes.view(dtype.newbyteorder("<")).astype(dtype).reshape(shape)

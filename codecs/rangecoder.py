@@ -1,0 +1,212 @@
+"""A carry-correct range coder: 64-bit state, 32-bit renormalisation, compiled.
+
+Derivation
+----------
+The message is one number v in [0, 1), written in base 2^32: words w0 w1 w2 … After the words
+w0 … w(n-1) are out, the encoder holds `low` and `range`, both below 2^64, and the pledge
+
+    (1)   W·2^64 + low  ≤  v·2^(32n)·2^64  <  W·2^64 + low + range,   W = the words read as one integer
+    (2)   2^32 ≤ range < 2^64.
+
+*A symbol* with interval [cum, cum + freq) out of 2^bits, freq ≥ 1, bits ≤ 32, keeps its share:
+
+    unit = range >> bits;   low += unit·cum;   range = unit·freq.
+
+The new interval lies within the old one, since unit·(cum + freq) ≤ unit·2^bits ≤ range, and those
+of different symbols are disjoint, so v names the symbols. What the shift cuts off is wasted: at
+most a share 2^bits / range of the interval, which for bits = 16 is below 2^-16 by (2).
+
+*A binary decision* is the case of two symbols, except that the second takes the whole rest
+(range - unit·p), so nothing is cut off.
+
+*Renormalisation.* By (2) unit ≥ 2^(32 - bits) ≥ 1, hence range ≥ 1 after a symbol. If range < 2^32,
+the word low >> 32 goes out, and low and range shift left by 32 (low modulo 2^64). Once is enough:
+range ≥ 1 becomes ≥ 2^32, and (2) holds again; (1) is (1) scaled by 2^32.
+
+*Carry.* low + unit·cum may reach 2^64. The excess 2^64 belongs to W: add one to the last word, and
+while a word overflows to zero, to the one before. The chain cannot pass w0, because by (1) the
+whole number stays below low + range of the start, 2^64 - 1 on the scale of no words, that is v < 1.
+Nor does it run long: a word of ones has probability 2^-32 for each further step. Both coders of
+this project write into an array, so the words can still be changed and nothing is held back.
+
+*The end.* Any v in the interval will do: the one with the fewest bytes after the words, 0 to 4, as
+range ≥ 2^32 leaves the low four bytes free. The decoder takes absent bytes as zero.
+
+*Decoding* mirrors it with code = v - low, in [0, range): the target is code // unit, clipped to
+2^bits - 1 (only damaged data reaches that); subtract unit·cum; on renormalisation shift the next
+word in. It has read 2 words at the start and one for each renormalisation, the encoder has written
+one for each and 0 to 4 bytes, so a whole payload satisfies
+
+    (3)   4·renormalisations ≤ bytes ≤ 4·renormalisations + 4,
+
+and `Reader.check_end` refuses all others. Past its end, the decoder shifts zeros in and stops
+early; it never reads outside the array.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from squeeze.errors import CorruptData
+
+Words = npt.NDArray[np.uint32]
+State = npt.NDArray[np.uint64]
+
+LOOKUP_BITS = 10
+
+# numba makes a float of uint64 op int64, so every constant that meets the state is a uint64.
+_WORD_BITS = np.uint64(32)
+_WORD_MASK = np.uint64(0xFFFFFFFF)
+_MIN_RANGE = np.uint64(1 << 32)
+_START_RANGE = np.uint64((1 << 64) - 1)
+
+
+# --- one interval; models inline these ------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def carry_(words: Words, n: int) -> None:
+    """Add one to the number written so far."""
+    n -= 1
+    while words[n] == np.uint32(0xFFFFFFFF):
+        words[n] = np.uint32(0)
+        n -= 1
+    words[n] += np.uint32(1)
+
+
+@njit(cache=True, nogil=True)
+def put(low: int, span: int, words: Words, n: int, start: int, width: int) -> tuple[int, int, int]:
+    """Narrow to [start, start + width), both on the scale of `span`; returns (low, span, n)."""
+    below = low
+    low = low + start
+    if low < below:
+        carry_(words, n)
+    span = width
+    if span < _MIN_RANGE:
+        words[n] = np.uint32(low >> _WORD_BITS)
+        n += 1
+        low = low << _WORD_BITS
+        span = span << _WORD_BITS
+    return low, span, n
+
+
+@njit(cache=True, nogil=True)
+def take(
+    code: int, span: int, words: Words, n: int, start: int, width: int
+) -> tuple[int, int, int]:
+    """Mirror of `put`: returns (code, span, n), n counting words read, also beyond the end."""
+    code = code - start
+    span = width
+    if span < _MIN_RANGE:
+        code = code << _WORD_BITS
+        if n < words.size:
+            code = code | np.uint64(words[n])
+        n += 1
+        span = span << _WORD_BITS
+    return code, span, n
+
+
+# --- runs of symbols under one frequency table ----------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def encode_run(
+    values: npt.NDArray[Any], cumulative: State, bits: np.uint64, state_: State, words_: Words
+) -> None:
+    """Encode values (integers 0 ≤ v < n) under uint64[n+1] cumulative frequencies up to 2^bits."""
+    low, span, n = state_[0], state_[1], np.int64(state_[2])
+    for value in values:
+        unit = span >> bits
+        start = cumulative[value]
+        width = cumulative[value + 1] - start
+        low, span, n = put(low, span, words_, n, unit * start, unit * width)
+    state_[0], state_[1], state_[2] = low, span, np.uint64(n)
+
+
+@njit(cache=True, nogil=True)
+def decode_run(
+    values_: npt.NDArray[Any],
+    cumulative: State,
+    lookup: npt.NDArray[np.int32],
+    bits: np.uint64,
+    state_: State,
+    words: Words,
+) -> None:
+    """Mirror of `encode_run`; `lookup` as `fill_lookup_` makes it. Stops early past the end."""
+    code, span, n = state_[0], state_[1], np.int64(state_[2])
+    top = (np.uint64(1) << bits) - np.uint64(1)
+    shift = bits - np.uint64(LOOKUP_BITS)
+    for i in range(values_.size):
+        unit = span >> bits
+        target = code // unit
+        if target > top:
+            target = top
+        value = lookup[target >> shift]
+        while cumulative[value + 1] <= target:
+            value += 1
+        values_[i] = value
+        start = cumulative[value]
+        width = cumulative[value + 1] - start
+        code, span, n = take(code, span, words, n, unit * start, unit * width)
+        if n > words.size + 2:
+            break
+    state_[0], state_[1], state_[2] = code, span, np.uint64(n)
+
+
+@njit(cache=True, nogil=True)
+def fill_lookup_(lookup_: npt.NDArray[np.int32], cumulative: State, bits: np.uint64) -> None:
+    """lookup[j] = the value whose interval holds j·2^(bits - LOOKUP_BITS): where to start looking."""
+    value = 0
+    shift = bits - np.uint64(LOOKUP_BITS)
+    for j in range(lookup_.size):
+        target = np.uint64(j) << shift
+        while cumulative[value + 1] <= target:
+            value += 1
+        lookup_[j] = value
+
+
+# --- the two ends ---------------------------------------------------------------------------------
+
+
+def start_encoding() -> State:
+    """uint64[3]: low, range, words written."""
+    return np.array([0, _START_RANGE, 0], np.uint64)
+
+
+def finish_encoding(state: State, words: Words) -> bytes:
+    """The words (big-endian, as digits are written) and the fewest bytes that name the interval."""
+    low, span, n = (int(x) for x in state)
+    for count in range(5):
+        unit = 1 << 64 - 8 * count
+        value = -(-low // unit) * unit
+        if value - low < span:
+            break
+    if value >> 64:
+        carry_(words, n)
+    tail = (value & _MASK64).to_bytes(8, "big")[:count]
+    return words[:n].astype(">u4").tobytes() + tail
+
+
+_MASK64 = (1 << 64) - 1
+
+
+def start_decoding(data: bytes) -> tuple[State, Words]:
+    """uint64[3] (code, range, words read) and the payload as words, zero bytes appended."""
+    words = np.frombuffer(data + bytes(8 + -len(data) % 4), ">u4").astype(np.uint32)
+    code = int(words[0]) << 32 | int(words[1])
+    return np.array([code, _START_RANGE, 2], np.uint64), words
+
+
+def check_end(state: State, data: bytes) -> None:
+    """Raises CorruptData unless (3) holds: the decoder ended where the bytes end."""
+    written = 4 * (int(state[2]) - 2)
+    if not written <= len(data) <= written + 4:
+        raise CorruptData(
+            "range coder: the stream does not end where its bytes end",
+            expected=f"{written} to {written + 4} bytes",
+            found=len(data),
+        )
