@@ -9,7 +9,9 @@ see the inputs of each; `final_norm` is the input of the (tied) head.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,17 @@ from squeeze.errors import BadCheckpoint
 from squeeze.train.config import ModelConfig
 
 Rotary = tuple[Tensor, Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Past(Protocol):
+    """What an incremental forward remembers of earlier tokens (see `squeeze.train.cache`)."""
+
+    def positions(self, count: int) -> Tensor:
+        """Positions int64 [count] of the next tokens."""
+
+    def attend(self, level: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of the new tokens over old and new; level counts effective layers."""
 
 
 class Linear(nn.Linear):
@@ -83,8 +96,8 @@ class Attention(nn.Module):
         k = rotate(F.rms_norm(k, (self.head_dim,)), rotary)
         return q * self.q_gain.to(q.dtype)[:, None, None], k, v
 
-    def forward(self, x: Tensor, rotary: Rotary) -> Tensor:
-        mixed = causal_attention(*self.project(x, rotary))
+    def forward(self, x: Tensor, rotary: Rotary, attend: Attend = causal_attention) -> Tensor:
+        mixed = attend(*self.project(x, rotary))
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -116,9 +129,11 @@ class Block(nn.Module):
         self.mlp_scale = nn.Parameter(torch.empty(config.model_dim))
         self.resid_mix = nn.Parameter(torch.empty(2, config.model_dim))
 
-    def forward(self, x: Tensor, x0: Tensor, rotary: Rotary) -> Tensor:
+    def forward(
+        self, x: Tensor, x0: Tensor, rotary: Rotary, attend: Attend = causal_attention
+    ) -> Tensor:
         x = self.resid_mix[0] * x + self.resid_mix[1] * x0
-        x = x + self.attn_scale * self.attn(self.attn_norm(x), rotary)
+        x = x + self.attn_scale * self.attn(self.attn_norm(x), rotary, attend)
         return x + self.mlp_scale * self.mlp(self.mlp_norm(x))
 
 
@@ -188,9 +203,12 @@ class GPT(nn.Module):
             else:
                 nn.init.orthogonal_(weight, generator=generator)
 
-    def hidden(self, ids: Tensor) -> Tensor:
+    def hidden(self, ids: Tensor, past: Past | None = None) -> Tensor:
         """Normalised final states [B, T, D] of token ids [B, T]: what the head multiplies."""
-        positions = torch.arange(ids.size(1), device=ids.device)
+        if past is None:
+            positions = torch.arange(ids.size(1), device=ids.device)
+        else:
+            positions = past.positions(ids.size(1))
         rotary = rotary_table(positions, self.config.head_dim, self.config.rope_base)
         depth, num_skips = self.config.depth, self.config.num_skips
         x = x0 = self.input_norm(self.tok_emb(ids))
@@ -199,18 +217,22 @@ class GPT(nn.Module):
             decoder_level = level - num_skips
             if 0 <= decoder_level < num_skips:
                 x = x + self.skip_weights[decoder_level] * skips.pop()
-            x = self.blocks[block](x, x0, rotary)
+            attend = causal_attention if past is None else partial(past.attend, level)
+            x = self.blocks[block](x, x0, rotary, attend)
             if level < num_skips:
                 skips.append(x)
         out: Tensor = self.final_norm(x)
         return out
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Logits float32 [B, T, V] for the token after each of ids int64 [B, T]."""
+    def forward(self, ids: Tensor, past: Past | None = None) -> Tensor:
+        """Logits float32 [B, T, V] for the token after each of ids int64 [B, T].
+
+        With a past, ids go on from the tokens it holds, and it takes them in.
+        """
         head = self.tok_emb.weight if self.config.tie_embeddings else self.lm_head.weight
-        logits = F.linear(self.hidden(ids), head).float()
+        logits = F.linear(self.hidden(ids, past), head).float()
         cap = self.config.logit_softcap
-        return cap * torch.tanh(logits / cap)
+        return cap * torch.tanh(logits.div_(cap))
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy in nats per token; ids and targets int64 [B, T]."""
