@@ -1,0 +1,134 @@
+"""How many bytes of text each scored token stands for: the denominator of bits per byte."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from squeeze.errors import BadData
+from squeeze.files import read_file, sha256
+
+MAX_FILE = 64 << 20  # bytes; tokenizers of the challenge are under 1 MB
+CHUNK = 1024  # tokens decoded at once by the cross-check, cut where no character is split
+SPACE = "▁"  # sentencepiece's visible space, U+2581
+
+Tokens = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class ByteTable:
+    """The challenge's byte accounting (`build_sentencepiece_luts` of the baseline `train_gpt.py`).
+
+    base: int32 [V], UTF-8 bytes of the piece without its leading ▁; 1 for a byte piece; 0 for
+    control, unknown and unused pieces. space: bool [V], the piece starts with ▁. boundary: bool [V],
+    control, unknown or unused: a ▁ right after it is not counted.
+    """
+
+    base: npt.NDArray[np.int32]
+    space: npt.NDArray[np.bool_]
+    boundary: npt.NDArray[np.bool_]
+
+    def of_targets(self, tokens: Tokens) -> npt.NDArray[np.int32]:
+        """Bytes of tokens[1:], int32 [n - 1], each given the token before it."""
+        before, target = tokens[:-1], tokens[1:]
+        return self.base[target] + (self.space[target] & ~self.boundary[before])
+
+
+class Tokenizer:
+    """A sentencepiece model with its byte table. Raises BadData when the file is not one."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        import sentencepiece
+
+        data = read_file(path, MAX_FILE)
+        self.sha256 = sha256(data)
+        self._pieces: Any = sentencepiece.SentencePieceProcessor()
+        try:
+            self._pieces.LoadFromSerializedProto(data)
+            self.vocab_size: int = self._pieces.vocab_size()
+        except (RuntimeError, ValueError):
+            self.vocab_size = 0
+        if not self.vocab_size:
+            raise BadData(
+                f"{path}: not a tokenizer",
+                expected="a sentencepiece .model file",
+                found=f"{len(data)} bytes that do not parse as one",
+            )
+        self.table = self._build_table()
+        self._byte = np.array([self._pieces.is_byte(token) for token in range(self.vocab_size)])
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of token ids; control tokens vanish."""
+        text: str = self._pieces.decode(ids)
+        return text
+
+    def _build_table(self) -> ByteTable:
+        pieces, size = self._pieces, self.vocab_size
+        base = np.zeros(size, np.int32)
+        space = np.zeros(size, np.bool_)
+        boundary = np.zeros(size, np.bool_)
+        for token in range(size):
+            if pieces.is_control(token) or pieces.is_unknown(token) or pieces.is_unused(token):
+                boundary[token] = True
+            elif pieces.is_byte(token):
+                base[token] = 1
+            else:
+                piece = pieces.id_to_piece(token)
+                space[token] = piece.startswith(SPACE)
+                # A ▁ further in is one space of text. The official script would count its three
+                # UTF-8 bytes, but none of the challenge's tokenizers has such a piece.
+                base[token] = len(piece.removeprefix(SPACE).replace(SPACE, " ").encode())
+        return ByteTable(base, space, boundary)
+
+    def check_bytes(self, tokens: Tokens) -> int:
+        """Compare the table with the UTF-8 length of the decoded text of tokens [n].
+
+        Skipped are unknown pieces, which have no text, and stretches that are not valid UTF-8 (a
+        span that begins inside a character). Returns the bytes compared; raises BadData where the
+        two differ: such a table would give a wrong denominator.
+        """
+        anchor = self._anchor()
+        if anchor is None:
+            return 0
+        # decoding drops leading spaces, so every stretch is decoded behind a piece without one
+        anchor_bytes = int(self.table.base[anchor])
+        compared = 0
+        for part in self._stretches(tokens):
+            text = self.decode([anchor, *part.tolist()])
+            if "\ufffd" in text:
+                continue
+            decoded = len(text.encode()) - anchor_bytes
+            counted = int((self.table.base[part] + self.table.space[part]).sum())
+            if counted != decoded:
+                raise BadData(
+                    "the tokenizer's byte table disagrees with the text it decodes",
+                    expected=f"{decoded} bytes for {text[anchor_bytes:][:40]!r}",
+                    found=f"{counted} in the table",
+                    fix="A score would have a wrong denominator; use another tokenizer.",
+                )
+            compared += decoded
+        return compared
+
+    def _anchor(self) -> int | None:
+        """A piece of plain ASCII text without a space."""
+        for token in np.flatnonzero((self.table.base > 0) & ~self.table.space & ~self._byte):
+            if self._pieces.id_to_piece(int(token)).isascii():
+                return int(token)
+        return None
+
+    def _stretches(self, tokens: Tokens) -> Iterator[Tokens]:
+        """Runs of text pieces between boundary pieces, in chunks that split no character."""
+        start = 0
+        for end in [*np.flatnonzero(self.table.boundary[tokens]).tolist(), len(tokens)]:
+            while start < end:
+                stop = min(start + CHUNK, end)
+                while stop < end and self._byte[tokens[stop]]:
+                    stop += 1
+                yield tokens[start:stop]
+                start = stop
+            start = end + 1

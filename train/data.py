@@ -1,0 +1,113 @@
+"""Token shards of the challenge, and windows drawn from them for training. No torch here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from squeeze.errors import BadData
+
+Tokens = npt.NDArray[np.uint16]
+Batch = npt.NDArray[np.int64]
+
+MAGIC = 20240520
+VERSION = 1
+HEADER_INTS = 256
+HEADER_BYTES = 4 * HEADER_INTS
+
+
+def shard_length(path: str | os.PathLike[str]) -> int:
+    """Tokens in a shard: 256 little-endian int32 (magic, version, count, rest ignored), then uint16.
+
+    Raises BadData, a different one for each way a file can fail to be a shard: missing, shorter than
+    its header, wrong magic or version, negative count, fewer or more bytes than its count says.
+    """
+    try:
+        if not os.path.isfile(path):
+            raise BadData(f"{path}: no such file", expected="a token shard (.bin)")
+        size = os.path.getsize(path)
+        header = np.fromfile(path, "<i4", min(HEADER_INTS, size // 4))
+    except OSError as error:
+        raise BadData(f"{path}: cannot be read: {error.strerror}") from None
+    if len(header) < HEADER_INTS:
+        raise BadData(
+            f"{path}: too short for a shard header", expected=f"≥ {HEADER_BYTES} bytes", found=size
+        )
+    magic, version, count = (int(value) for value in header[:3])
+    if magic != MAGIC:
+        raise BadData(f"{path}: not a token shard", expected=f"magic {MAGIC}", found=magic)
+    if version != VERSION:
+        raise BadData(f"{path}: unknown shard version", expected=VERSION, found=version)
+    if count < 0:
+        raise BadData(f"{path}: shard header has a negative token count", found=count)
+    expected = HEADER_BYTES + 2 * count
+    if size < expected:
+        raise BadData(f"{path}: shard is truncated", expected=f"{expected} bytes", found=size)
+    if size > expected:
+        raise BadData(
+            f"{path}: bytes left over after the last token", expected=f"{expected}", found=size
+        )
+    return count
+
+
+def read_shard(path: str | os.PathLike[str], max_tokens: int | None = None) -> Tokens:
+    """The first max_tokens (or all) tokens uint16 [n] of a shard; raises BadData (`shard_length`)."""
+    count = shard_length(path)
+    if max_tokens is not None:
+        count = min(count, max_tokens)
+    return np.fromfile(path, "<u2", count, offset=HEADER_BYTES).astype(np.uint16, copy=False)
+
+
+def read_shards(paths: list[Path] | list[str], max_tokens: int | None = None) -> Tokens:
+    """Shards joined in the order given, cut after max_tokens; headers of all are checked."""
+    parts, left = [], max_tokens
+    for path in paths:
+        parts.append(read_shard(path, left))
+        if left is not None:
+            left -= len(parts[-1])
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint16)
+
+
+def write_shard(path: str | os.PathLike[str], tokens: Tokens) -> None:
+    """Write tokens uint16 [n] as a shard; raises BadData when they are not uint16 or too many."""
+    if tokens.dtype != np.uint16 or tokens.ndim != 1 or len(tokens) >= 1 << 31:
+        raise BadData(
+            f"{path}: cannot be written as a shard",
+            expected="uint16 [n], n < 2³¹",
+            found=f"{tokens.dtype} {tokens.shape}",
+        )
+    header = np.zeros(HEADER_INTS, "<i4")
+    header[:3] = MAGIC, VERSION, len(tokens)
+    with open(path, "wb") as file:
+        file.write(header.tobytes())
+        file.write(tokens.astype("<u2", copy=False).tobytes())
+
+
+def windows(tokens: Tokens, seq_len: int, batch: int, seed: int) -> Iterator[tuple[Batch, Batch]]:
+    """Endless batches (inputs, targets), both int64 [batch, seq_len], targets one token later.
+
+    Each pass cuts the tokens into windows from a fresh random offset and shuffles them, so that over
+    the passes a token is seen at every position. The same seed gives the same batches.
+    """
+    if len(tokens) <= seq_len:
+        raise BadData(
+            "too little text to train on",
+            expected=f"more than the window of {seq_len} tokens",
+            found=f"{len(tokens)} tokens",
+            fix="Give more data or a smaller --seq-len.",
+        )
+    random = np.random.default_rng(seed)
+    steps = np.arange(seq_len + 1)
+    queue = np.zeros(0, np.int64)
+    while True:
+        while len(queue) < batch:
+            offset = random.integers(min(seq_len, len(tokens) - seq_len))
+            starts = np.arange(offset, len(tokens) - seq_len, seq_len)
+            queue = np.concatenate([queue, random.permutation(starts)])
+        rows = tokens[queue[:batch, None] + steps].astype(np.int64)
+        queue = queue[batch:]
+        yield rows[:, :-1], rows[:, 1:]
