@@ -21,7 +21,7 @@ def to_bits(values: Float32, number: str) -> Bits:
 
     Same shape; dtype uint32 or uint16. Values too large for fp16 become infinities, as in numpy.
     """
-    values = np.ascontiguousarray(values, dtype=np.float32)
+    values = np.asarray(values, dtype=np.float32, order="C")
     if number == "fp32":
         return values.view(np.uint32)
     if number == "fp16":
@@ -42,7 +42,7 @@ def from_bits(bits: Bits, number: str) -> Float32:
     >>> from_bits(to_bits(np.float32([1.00390625, -2]), "bf16"), "bf16").tolist()
     [1.0, -2.0]
     """
-    bits = np.ascontiguousarray(bits, dtype=WORDS[number])
+    bits = np.asarray(bits, dtype=WORDS[number], order="C")
     if number == "fp32":
         return bits.view(np.float32)
     if number == "fp16":

@@ -26,8 +26,13 @@ Tensor = RawTensor | QuantizedTensor
 Symbols = npt.NDArray[np.integer[Any]]
 OnStream = Callable[[int, int], None]  # (streams done, streams in all)
 
-# Codecs tried by default on each kind of stream. Others never won on a real checkpoint (docs/log.md).
-CANDIDATES: dict[str, Sequence[str]] = {}
+# Codecs tried by default on each kind of stream; the others never won on real checkpoints (docs/log.md).
+CANDIDATES = {
+    "codes": ("lzma", "brotli"),
+    "raw": ("lzma-planes", "brotli-planes"),
+    "step": ("lzma-planes", "brotli-planes"),
+    "column": ("lzma", "brotli"),
+}
 
 
 @dataclass(frozen=True)
@@ -114,11 +119,9 @@ def encode(
     streams = container.derive_streams(records)
 
     def work(stream: StreamRecord) -> tuple[int, bytes]:
-        states = records[stream.members[0]].states if stream.kind == "codes" else 0
         encoded = codecs.encode_smallest(
             _symbols(stream, tensors),
             candidates or CANDIDATES[stream.kind.split(".")[0]],
-            states=states,
         )
         return encoded.wire_id, encoded.data
 

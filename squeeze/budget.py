@@ -100,7 +100,9 @@ def ledger(paths: Iterable[str | os.PathLike[str]]) -> Ledger:
     for name, path in _files(paths):
         data = read_file(path)
         sizes[name] = len(data)
-        rows += artifact_rows(name, data) if data[:4] == container.MAGIC else [_file_row(name, data)]
+        rows += (
+            artifact_rows(name, data) if data[:4] == container.MAGIC else [_file_row(name, data)]
+        )
     return Ledger(tuple(rows), sizes)
 
 

@@ -191,9 +191,14 @@ class HeaderReader:
 # --- writing ---
 
 
+def canonical_json(config: Mapping[str, object]) -> bytes:
+    """The one spelling of a configuration that a file may hold (§3)."""
+    return json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
 def content_fields(config: Mapping[str, object], tensors: Sequence[TensorRecord]) -> bytes:
     """The header's fields that say what is stored, before those that say how it is coded (§3)."""
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text = canonical_json(config)
     names = "\n".join(t.name for t in tensors).encode()
     quantized = [t for t in tensors if t.kind != "raw"]
     return b"".join(
@@ -346,6 +351,10 @@ def _read_config(text: bytes) -> dict[str, object]:
         raise CorruptData(f"config in the header is not JSON: {error}") from None
     if not isinstance(config, dict):
         raise CorruptData("config in the header is not an object", found=type(config).__name__)
+    if canonical_json(config) != text:
+        raise CorruptData(
+            "config in the header is not in its canonical form (sorted keys, no spaces)"
+        )
     return config
 
 

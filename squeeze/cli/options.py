@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_LIMIT = 16_000_000  # decimal bytes: the challenge's cap on code plus weights
 
 
-class Schedule(click.ParamType[tuple[int, ...]]):
+class Schedule(click.ParamType):
     """Block numbers in the order they run, as `0,1,2,1,2,3`."""
 
     name = "blocks"

@@ -1,0 +1,20 @@
+"""Work split over the ranks of torch.distributed; alone, a rank of one."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+from torch import Tensor
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's rank and the number of ranks; (0, 1) when no process group is initialised."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def sum_over_ranks_(tensor: Tensor) -> Tensor:
+    """Replace tensor by its sum over all ranks; every rank must call with the same shape and dtype."""
+    if rank_and_world()[1] > 1:
+        dist.all_reduce(tensor)
+    return tensor

@@ -1,0 +1,43 @@
+"""`squeeze unpack`: `.sqz` → safetensors with the configuration in its metadata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from squeeze.cli.options import json_option, print_json
+
+
+@click.command("unpack")
+@click.argument("artifact", type=click.Path())
+@click.option("-o", "--out", type=click.Path(), help="File to write [ARTIFACT with .safetensors].")
+@json_option
+def command(artifact: str, out: str | None, as_json: bool) -> None:
+    """Decode ARTIFACT into a safetensors checkpoint of the weights the evaluator uses.
+
+    \b
+    Example:
+      squeeze unpack model.sqz -o model.safetensors
+    """
+    import json
+
+    from squeeze import artifact as artifacts
+    from squeeze.errors import UnsupportedFormat
+    from squeeze.files import read_file, write_atomic
+    from squeeze.unpack import to_safetensors
+
+    data = read_file(artifact)
+    if data[:4] != artifacts.container.MAGIC:
+        raise UnsupportedFormat(f"{artifact}: not a .sqz artifact", found=data[:4].hex())
+    target = out or str(Path(artifact).with_suffix(".safetensors"))
+    decoded = artifacts.decode(data)
+    blob = to_safetensors(decoded)
+    write_atomic(target, blob)
+    if as_json:
+        tensors = {name: list(tensor.shape) for name, tensor in decoded.tensors.items()}
+        print_json({"checkpoint": target, "bytes": len(blob), "config": decoded.config,
+                    "tensors": tensors})  # fmt: skip
+    else:
+        click.echo(f"{target}: {len(decoded.tensors)} tensors, {len(data):,} → {len(blob):,} bytes")
+        click.echo(json.dumps(decoded.config), err=True)
