@@ -58,7 +58,7 @@ def generate(
     new_cache(batch, length) makes an empty cache: `functools.partial(Cache, model)`. Sequence i draws
     its numbers from its own stream (seed, i), so it does not depend on the batch it is in nor on the
     number of ranks, up to a rounding of the logits that tips a draw lying within about 1e-6 of an
-    edge. Batches go round the ranks; smaller ones when there are not enough for all.
+    edge. Batches are of one size, at most `batch`, and go round the ranks.
     on_progress(done, total, tokens per second) counts this rank's tokens.
 
     Raises BadConfig for values out of range, BadCheckpoint when the model's logits are not numbers.
@@ -66,27 +66,28 @@ def generate(
     for name, value in (("count", count), ("length", length), ("batch", batch)):
         if value < 1:
             raise BadConfig(f"generation {name}", expected="at least 1", found=value)
+    if not 0 <= seed < 1 << 64:
+        raise BadConfig("generation seed", expected="0..2⁶⁴ − 1", found=seed)
     if not 0.0 < temperature < math.inf:
         raise BadConfig("temperature", expected="a finite number above zero", found=temperature)
     if not 1 <= vocab_size <= 1 << 16:
         raise BadConfig("vocabulary", expected="1..65536 tokens", found=vocab_size)
     rank, world = rank_and_world()
-    batch = min(batch, -(-count // world))
+    groups = -(-count // (batch * world)) * world
+    batch = -(-count // groups)
     starts = range(rank * batch, count, world * batch)
-    report = _reporter(sum(min(batch, count - start) for start in starts) * length, on_progress)
-    tokens = torch.zeros(count, length, dtype=torch.int32)
-    cache: StepCache | None = None
-    size = 0
+    report = _reporter(len(starts) * batch * length, on_progress)
+    cache = new_cache(batch, length)
+    tokens = torch.zeros(groups * batch, length, dtype=torch.int32, device=cache.device)
     for start in starts:
-        numbers = uniforms(seed, range(start, min(count, start + batch)), length)
-        if cache is None or len(numbers) != size:
-            size = len(numbers)
-            cache = new_cache(size, length)
+        rows = range(
+            start, start + batch
+        )  # those past count are dropped: one shape for all batches
+        numbers = torch.from_numpy(uniforms(seed, rows, length))
         cache.reset_()
-        written = _sample(cache, torch.from_numpy(numbers), vocab_size, temperature, report)
-        tokens[start : start + size] = written.to(tokens)
-    gathered = tokens if cache is None else tokens.to(cache.device)
-    return sum_over_ranks_(gathered).cpu().numpy().astype(np.uint16)
+        written = _sample(cache, numbers, vocab_size, temperature, report)
+        tokens[start : start + batch] = written.to(tokens.dtype)
+    return sum_over_ranks_(tokens)[:count].cpu().numpy().astype(np.uint16)
 
 
 def uniforms(seed: int, sequences: range, length: int) -> npt.NDArray[np.float64]:
