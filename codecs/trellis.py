@@ -1,5 +1,238 @@
-"""Entropy-coded trellis quantization. Tables first; see docs/trellis.md for the theory."""
+"""Entropy-coded trellis quantization: float weights to integer indices, at the best price in bits.
 
-from squeeze.codecs.trellis_tables import next_states, supersets
+A weight becomes n·step. The integers n are split in even and odd ones; the state of a trellis says
+which are allowed, and the transmitted index k = n >> 1 moves the state by its parity. The search
+finds, for each column of a matrix, the path of least error + λ·bits. See docs/trellis.md.
+"""
 
-__all__ = ["next_states", "supersets"]
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from squeeze.codecs.trellis_kernels import multiples_of, search
+from squeeze.codecs.trellis_rates import bits_of, counted_shares, laplacian_shares
+from squeeze.codecs.trellis_tables import check_states, next_states, sources, supersets
+from squeeze.errors import BadConfig, SqueezeError
+
+__all__ = [
+    "ColumnSearch",
+    "TrellisResult",
+    "dequantize_trellis",
+    "next_states",
+    "quantize_trellis",
+    "supersets",
+]
+
+Floats = npt.NDArray[np.float64]
+
+DEFAULT_LAMBDA = 0.3  # squared steps per bit; the optimum is flat, see docs/trellis.md
+LARGEST_MULTIPLE = 65_000  # indices stay within int16 even where the search steps outwards
+RATE_ROUNDS = 3  # a fourth moves the gap by less than 0.0005 bit, down to 1 bit per weight
+SAMPLE_WEIGHTS = 1 << 17
+BLOCK_COLUMNS = 32
+LARGEST_TRACEBACK = 1 << 30  # bytes, rows × states
+
+
+@dataclass(frozen=True)
+class TrellisResult:
+    """What the search chose.
+
+    indices: int8 or int16 [R, C], the smallest type that holds them.
+    bits: float64, the final rate table: bits of |n| = m with its sign, given the parity of n.
+    """
+
+    indices: npt.NDArray[Any]
+    bits: Floats
+    n_states: int
+
+
+class ColumnSearch:
+    """Searches one column at a time, for callers that feed errors forward between columns.
+
+    >>> search_column = ColumnSearch(n_rows=4, n_states=8)
+    >>> bits = np.array([1.0, 2.0, 3.0, 4.0] + [9.0] * 12)
+    >>> search_column(np.array([0.1, 2.2, -0.4, 6.9]), 0.1 * bits).tolist()
+    [0, 2, 0, 7]
+    """
+
+    def __init__(self, n_rows: int, n_states: int) -> None:
+        """Raises BadConfig for an unknown trellis, or a column too long for its traceback."""
+        self._sources = sources(n_states)
+        if n_rows * n_states > LARGEST_TRACEBACK:
+            raise BadConfig(
+                f"trellis: column too long for {n_states} states",
+                expected=f"at most {LARGEST_TRACEBACK // n_states} rows",
+                found=n_rows,
+                fix="Fold the column into several.",
+            )
+        self._costs = np.empty((2, n_states))
+        self._came_by = np.empty((n_rows, n_states), np.uint8)
+        self._ones = np.ones((1, n_rows))
+        self.n_rows = n_rows
+
+    def __call__(
+        self, column: Floats, price: Floats, importance: Floats | None = None
+    ) -> npt.NDArray[np.int32]:
+        """The multiples n, int32[R], that minimise Σ importance·(column − n)² + price[|n|].
+
+        column: float64[R], weights divided by their steps; |column| must stay below
+        len(price) - 5, and its values finite. price: float64, λ·bits. importance: float64[R].
+        Trusts its caller: no checks, nothing allocated but the result.
+        """
+        multiples = np.empty((1, self.n_rows), np.int32)
+        weights = self._ones if importance is None else importance.reshape(1, -1)
+        self.block_(column.reshape(1, -1), weights, price, multiples)
+        return multiples[0]
+
+    def block_(
+        self, xs: Floats, weights: Floats, price: Floats, multiples: npt.NDArray[np.int32]
+    ) -> None:
+        """Search the rows of `xs`, float64[B, R], into `multiples`, int32[B, R]."""
+        search(xs, weights, price, self._sources, self._costs, self._came_by, multiples)
+
+
+def quantize_trellis(
+    weights: npt.NDArray[np.float32],
+    step: npt.ArrayLike,
+    n_states: int,
+    lam: float = DEFAULT_LAMBDA,
+    *,
+    bits: Floats | None = None,
+    importance: npt.ArrayLike = 1.0,
+    threads: int | None = None,
+) -> TrellisResult:
+    """Minimise Σ importance·((w − n·step) / step)² + lam·bits(n), each column a path from state 0.
+
+    weights: float32[R, C]. step: > 0, broadcast to [R, C]. importance: ≥ 0, broadcast to [R, C],
+    weighs errors measured in steps; 1 is right where the steps already follow the sensitivity
+    (step² ∝ 1 / sensitivity). lam: squared steps per bit. bits: a rate table to use as it is, bits
+    of |n| for |n| up to 8 beyond the largest weight; by default one is fitted to a sample of
+    columns. The result is the same for any number of threads (default: one per core).
+
+    Raises BadConfig for an unknown trellis, and for a step, importance or lam out of range;
+    SqueezeError for weights that are not finite or too large for their step.
+    """
+    check_states(n_states)
+    if weights.ndim != 2 or weights.dtype != np.float32:
+        raise SqueezeError(
+            "trellis: cannot quantize this array",
+            expected="2-D of float32",
+            found=f"{weights.ndim}-D of {weights.dtype}",
+        )
+    if not (np.isfinite(lam) and lam >= 0):
+        raise BadConfig("trellis: lam out of range", expected="finite and ≥ 0", found=lam)
+    steps = _broadcast(step, weights.shape, "step")
+    if not (np.isfinite(steps).all() and (steps > 0).all()):
+        raise BadConfig("trellis: step out of range", expected="finite and > 0", found=steps.min())
+    importances = _broadcast(importance, weights.shape, "importance")
+    if not (np.isfinite(importances).all() and (importances >= 0).all()):
+        raise BadConfig(
+            "trellis: importance out of range", expected="finite and ≥ 0", found=importances.min()
+        )
+    if not np.isfinite(weights).all():
+        raise SqueezeError("trellis: weights are not finite")
+    largest, mean = _magnitudes(weights, steps)
+    if largest > LARGEST_MULTIPLE:
+        raise SqueezeError(
+            "trellis: weights too large for their step",
+            expected=f"at most {LARGEST_MULTIPLE} steps",
+            found=f"{largest:.6g}",
+        )
+    length = int(largest) + 8
+    if bits is not None and len(bits) < length:
+        raise BadConfig("trellis: rate table too short", expected=length, found=len(bits))
+
+    problem = _Problem(weights, steps, importances, n_states, threads or _cores())
+    if bits is None:
+        bits = _fitted_bits(problem, lam, laplacian_shares(mean, length))
+    return TrellisResult(_indices(problem.search(slice(None), lam * bits)), bits, n_states)
+
+
+def dequantize_trellis(indices: npt.NDArray[Any], n_states: int) -> npt.NDArray[np.int32]:
+    """The multiples n of the step, int32[R, C], for integer indices [R, C]. Exact.
+
+    Down each column, from state 0: n = 2k + superset(state); state = next_states[state, k & 1].
+
+    >>> dequantize_trellis(np.array([[1], [0], [-2]], np.int8), 4).ravel().tolist()
+    [2, 1, -4]
+    """
+    table = next_states(n_states).copy()
+    multiples = np.empty(indices.shape, np.int32)
+    multiples_of(np.ascontiguousarray(indices), table, multiples)
+    return multiples
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A validated matrix with all that the search needs but the prices."""
+
+    weights: npt.NDArray[np.float32]
+    steps: Floats
+    importances: Floats
+    n_states: int
+    threads: int
+
+    def search(self, chosen: slice, price: Floats) -> npt.NDArray[np.int32]:
+        """Multiples int32[R, n] of the chosen columns, in blocks spread over the threads."""
+        weights = self.weights[:, chosen]
+        steps = self.steps[:, chosen]
+        importances = self.importances[:, chosen]
+        multiples = np.empty(weights.shape, np.int32)
+
+        def search_block(first: int) -> None:
+            block = slice(first, first + BLOCK_COLUMNS)
+            xs = np.ascontiguousarray((weights[:, block] / steps[:, block]).T)
+            found = np.empty(xs.shape, np.int32)
+            column_search = ColumnSearch(weights.shape[0], self.n_states)
+            column_search.block_(xs, np.ascontiguousarray(importances[:, block].T), price, found)
+            multiples[:, block] = found.T
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(search_block, range(0, weights.shape[1], BLOCK_COLUMNS)))
+        return multiples
+
+
+def _fitted_bits(problem: _Problem, lam: float, shares: Floats) -> Floats:
+    """Rates and indices depend on each other: alternate on a sample, from a Laplacian guess."""
+    n_rows, n_columns = problem.weights.shape
+    sample = slice(None, None, max(1, n_rows * n_columns // SAMPLE_WEIGHTS))
+    prior = shares
+    for _ in range(RATE_ROUNDS):
+        shares = counted_shares(problem.search(sample, lam * bits_of(shares)), prior)
+    return bits_of(shares)
+
+
+def _broadcast(value: npt.ArrayLike, shape: tuple[int, ...], name: str) -> Floats:
+    try:
+        return np.broadcast_to(np.asarray(value, np.float64), shape)
+    except ValueError:
+        raise BadConfig(
+            f"trellis: {name} does not fit the weights",
+            expected=f"a shape that broadcasts to {shape}",
+            found=np.shape(value),
+        ) from None
+
+
+def _magnitudes(weights: npt.NDArray[np.float32], steps: Floats) -> tuple[float, float]:
+    """Largest and mean |weight| in steps; 0 for an empty matrix."""
+    if weights.size == 0:
+        return 0.0, 0.0
+    ratios = np.abs(weights) / steps
+    return float(ratios.max()), float(ratios.mean())
+
+
+def _indices(multiples: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
+    """n >> 1 as the smallest of int8 and int16 that holds it."""
+    indices = multiples >> 1
+    fits = indices.size == 0 or (indices.min() >= -128 and indices.max() <= 127)
+    return indices.astype(np.int8 if fits else np.int16)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

@@ -64,3 +64,13 @@ def supersets(n_states: int) -> npt.NDArray[np.uint8]:
     table = (np.arange(n_states) & 1).astype(np.uint8)
     table.flags.writeable = False
     return table
+
+
+@cache
+def sources(n_states: int) -> npt.NDArray[np.uint8]:
+    """uint8[n_states, 2], read-only: the state before `state` when the index had parity 0 or 1."""
+    table = np.empty((n_states, 2), np.uint8)
+    for state, targets in enumerate(next_states(n_states)):
+        table[targets, [0, 1]] = state
+    table.flags.writeable = False
+    return table
