@@ -28,10 +28,10 @@ OnStream = Callable[[int, int], None]  # (streams done, streams in all)
 
 # Codecs tried by default on each kind of stream; the others never won on real checkpoints (docs/log.md).
 CANDIDATES = {
-    "codes": ("lzma", "brotli"),
-    "raw": ("lzma-planes", "brotli-planes"),
-    "step": ("lzma-planes", "brotli-planes"),
-    "column": ("lzma", "brotli"),
+    "codes": ("range-histogram", "range-gaussian", "brotli"),
+    "raw": ("range-planes", "range-histogram", "brotli-planes"),
+    "step": ("range-planes", "range-histogram", "brotli-planes"),
+    "column": ("range-histogram", "brotli"),
 }
 
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from squeeze.errors import BadCheckpoint, BadData
 from squeeze.score.tokenizer import ByteTable, Tokens
+from squeeze.train.data import check_vocab
 from squeeze.train.model import GPT
 
 LOGIT_BYTES = 64 << 20  # logits of one batch; larger ones were not faster on a CPU
@@ -42,23 +43,6 @@ class Score:
         return self.nats / self.tokens
 
 
-def check_tokens(tokens: Tokens, vocab_size: int) -> None:
-    """Raise BadData unless tokens [n] hold something to score and all lie in the vocabulary."""
-    if len(tokens) < 2:
-        raise BadData(
-            "nothing to score", expected="a token and one after it", found=f"{len(tokens)} tokens"
-        )
-    largest = int(tokens.max())
-    if largest >= vocab_size:
-        at = int(np.argmax(tokens >= vocab_size))
-        raise BadData(
-            "data holds a token outside the model's vocabulary",
-            expected=f"tokens below {vocab_size}",
-            found=f"token {int(tokens[at])} at position {at}",
-            fix="Use shards made with the model's tokenizer.",
-        )
-
-
 def score_windows(
     model: GPT,
     tokens: Tokens,
@@ -74,7 +58,9 @@ def score_windows(
     gives a loss that is not a number.
     """
     vocab_size = model.config.vocab_size
-    check_tokens(tokens, vocab_size)
+    if len(tokens) < 2:
+        raise BadData("nothing to score", expected="2 tokens or more", found=len(tokens))
+    check_vocab(tokens, vocab_size)
     if len(table.base) != vocab_size:
         raise BadData(
             "tokenizer and model have different vocabularies",

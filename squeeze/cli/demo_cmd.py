@@ -1,0 +1,65 @@
+"""`squeeze demo`: the whole job in a few minutes, from nothing but a Python installation."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from squeeze.cli.options import json_option, print_json
+
+
+@click.command("demo")
+@click.option("--seconds", type=click.FloatRange(min=1), default=120, show_default=True,
+              help="Training time.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=1), default=1_000_000, show_default=True,
+              metavar="BYTES", help="Byte limit of the packed model.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), default="demo", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@json_option
+def command(seconds: float, limit: int, out: Path, seed: int, as_json: bool) -> None:
+    """Train a small model, pack it to a limit, account for its bytes and score it.
+
+    Needs no download: the text is the documentation that ships with Python.
+
+    \b
+    Example:
+      squeeze demo --seconds 120 --limit 1000000
+    """
+    from squeeze import budget
+    from squeeze.cli.budget_cmd import print_ledger
+    from squeeze.cli.train_cmd import training_bar
+    from squeeze.demo import run
+
+    def say(text: str) -> None:
+        click.echo(f"· {text}", err=True)
+
+    with training_bar(quiet=as_json) as on_step:
+        figures = run(out, seconds, limit, seed, say, on_step)
+    if as_json:
+        print_json(figures)
+        return
+    print_ledger(budget.ledger([out / "model.sqz"]), limit)
+    _summary(figures, out)
+
+
+def _summary(figures: dict[str, Any], out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="demo", title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(justify="right")
+    cost = figures["packed_bpb"] - figures["fp32_bpb"]
+    table.add_row("fp32 BPB", f"{figures['fp32_bpb']:.4f}")
+    table.add_row(f"packed BPB ({figures['bits']} bits)", f"{figures['packed_bpb']:.4f} ({cost:+.4f})")
+    table.add_row("fp32 bytes", f"{figures['fp32_bytes']:,}")
+    table.add_row("packed bytes", f"{figures['packed_bytes']:,}")
+    table.add_row("unused bytes", f"{figures['unused_bytes']:,} of {figures['limit']:,}")
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    console.print()
+    console.print(table)
+    names = "tokenizer.model, train.bin, held_out.bin, model.safetensors, model.sqz"
+    console.print(f"files: {out}/ {names}", highlight=False)

@@ -1,0 +1,147 @@
+"""The whole job on a small model and no download: text, training, packing, ledger, score.
+
+The text is the documentation that ships with Python. Held-out documents are scored, packed and
+unpacked, each by `squeeze eval` in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from squeeze import artifact
+from squeeze.checkpoint import load_checkpoint
+from squeeze.errors import OverBudget, SqueezeError
+from squeeze.pack import Recipe, parse_precisions, quantize_checkpoint
+from squeeze.train.checkpoint import save_checkpoint
+from squeeze.train.config import ModelConfig
+from squeeze.train.data import write_shard
+from squeeze.train.loop import OnStep, TrainResult, train
+from squeeze.train.text import encode_documents, python_docs_text, train_tokenizer
+
+# 1.4M weights: what two CPU cores can teach something in two minutes
+CONFIG = ModelConfig(1024, 4, 192, 4, 2, 384, seq_len=256)
+HELD_OUT = 20  # every 20th document is for scoring
+SMALL = 4096  # matrices above this many elements are quantized
+BITS = (8, 7, 6, 5, 4, 3)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the demo's files are."""
+
+    folder: Path
+
+    @property
+    def tokenizer(self) -> Path:
+        """Sentencepiece model."""
+        return self.folder / "tokenizer.model"
+
+    @property
+    def train(self) -> Path:
+        """Training shard."""
+        return self.folder / "train.bin"
+
+    @property
+    def held_out(self) -> Path:
+        """Shard of the documents that are scored."""
+        return self.folder / "held_out.bin"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The trained model in fp32."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def artifact(self) -> Path:
+        """The packed model."""
+        return self.folder / "model.sqz"
+
+
+def make_data(files: Files) -> tuple[int, int]:
+    """Write tokenizer and shards; returns the number of training and held-out tokens."""
+    documents = python_docs_text()
+    kept = [text for i, text in enumerate(documents) if i % HELD_OUT]
+    held_out = documents[::HELD_OUT]
+    files.folder.mkdir(parents=True, exist_ok=True)
+    train_tokenizer(kept, CONFIG.vocab_size, files.tokenizer)
+    sizes = []
+    for texts, path in ((kept, files.train), (held_out, files.held_out)):
+        tokens = encode_documents(texts, files.tokenizer)
+        write_shard(path, tokens)
+        sizes.append(len(tokens))
+    return sizes[0], sizes[1]
+
+
+def train_model(files: Files, seconds: float, seed: int, on_step: OnStep) -> TrainResult:
+    """Train for `seconds` of wallclock and save the checkpoint."""
+    from squeeze.train.data import read_shard
+
+    result = train(CONFIG, read_shard(files.train), seconds=seconds, seed=seed, on_step=on_step)
+    save_checkpoint(files.checkpoint, result.config, result.state_dict)
+    return result
+
+
+def pack_to_limit(files: Files, limit: int) -> int:
+    """Pack with the most bits per weight that fit `limit` bytes; returns the bits.
+
+    Raises OverBudget when even the fewest bits do not fit.
+    """
+    source = load_checkpoint(files.checkpoint)
+    assert source.config is not None
+    for bits in BITS:
+        recipe = Recipe(parse_precisions({"all": str(bits)}), small=SMALL)
+        packed = quantize_checkpoint(source.tensors, source.config, recipe)
+        size = len(artifact.encode(packed))
+        if size <= limit:
+            artifact.save(packed, files.artifact)
+            return bits
+    raise OverBudget(
+        "the demo's model does not fit", expected=f"≤ {limit:,} bytes",
+        found=f"{size:,} bytes at {bits} bits", fix="Raise --limit.",
+    )  # fmt: skip
+
+
+def score(model: Path, files: Files) -> dict[str, Any]:
+    """What `squeeze eval --json` reports for a model, from a fresh process."""
+    command = [sys.executable, "-m", "squeeze", "eval", str(model), "--json"]
+    command += ["--tokenizer", str(files.tokenizer), "--data", str(files.held_out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SqueezeError(f"scoring {model} failed: {done.stderr.strip()}")
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def run(
+    folder: Path, seconds: float, limit: int, seed: int, say: Callable[[str], None], on_step: OnStep
+) -> dict[str, Any]:
+    """The whole demo; `say` gets a line before each stage. Returns the figures of its last table."""
+    files = Files(folder)
+    say("text and tokenizer: documentation that ships with Python")
+    train_tokens, held_out_tokens = make_data(files)
+    say(f"training {CONFIG.num_params:,} weights on {train_tokens:,} tokens for {seconds:g} s")
+    trained = train_model(files, seconds, seed, on_step)
+    say(f"packing to at most {limit:,} bytes")
+    bits = pack_to_limit(files, limit)
+    say(f"scoring {held_out_tokens:,} held-out tokens, each model in a fresh process")
+    plain, packed = score(files.checkpoint, files), score(files.artifact, files)
+    size = files.artifact.stat().st_size
+    return {
+        "fp32_bpb": plain["bpb"],
+        "packed_bpb": packed["bpb"],
+        "fp32_bytes": files.checkpoint.stat().st_size,
+        "packed_bytes": size,
+        "limit": limit,
+        "unused_bytes": limit - size,
+        "bits": bits,
+        "steps": trained.steps,
+        "train_seconds": trained.seconds,
+        "scored_bytes": packed["bytes"],
+        "folder": str(folder),
+    }
