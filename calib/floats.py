@@ -13,7 +13,11 @@ import numpy.typing as npt
 Bits = npt.NDArray[np.unsignedinteger[Any]]
 Float32 = npt.NDArray[np.float32]
 
-WORDS = {"fp32": np.dtype(np.uint32), "fp16": np.dtype(np.uint16), "bf16": np.dtype(np.uint16)}
+WORDS: dict[str, np.dtype[Any]] = {
+    "fp32": np.dtype(np.uint32),
+    "fp16": np.dtype(np.uint16),
+    "bf16": np.dtype(np.uint16),
+}
 
 
 def to_bits(values: Float32, number: str) -> Bits:

@@ -23,7 +23,7 @@ from squeeze.errors import CorruptData, SqueezeError
 from squeeze.files import read_file, write_atomic
 
 Tensor = RawTensor | QuantizedTensor
-Symbols = npt.NDArray[np.integer[Any]]
+Symbols = npt.NDArray[Any]  # integers
 OnStream = Callable[[int, int], None]  # (streams done, streams in all)
 
 # Codecs tried by default on each kind of stream; the others never won on real checkpoints (docs/log.md).

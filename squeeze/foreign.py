@@ -52,7 +52,7 @@ def read_torch(data: bytes, name: str) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def read_int8_zlib(data: bytes, name: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors of the baseline's `final_model.int8.ptz`: zlib over torch.save of int8_clean_per_row_v1."""
+    """Tensors of the baseline's `final_model.int8.ptz`: a zlib stream of a torch.save."""
     decoder = zlib.decompressobj()
     try:
         inflated = decoder.decompress(data, MAX_INFLATED)

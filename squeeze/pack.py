@@ -49,7 +49,7 @@ class Precision:
         if not MIN_BITS <= precision.bits <= MAX_BITS:
             raise BadConfig(
                 "bad precision",
-                expected=f"BITS or BITS:K with {MIN_BITS}…{MAX_BITS} bits, or {', '.join(FLOAT_FORMATS)}",
+                expected=f"BITS or BITS:K, {MIN_BITS}…{MAX_BITS} bits; or {', '.join(FLOAT_FORMATS)}",
                 found=text,
             )
         return precision

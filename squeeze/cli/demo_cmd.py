@@ -54,7 +54,9 @@ def _summary(figures: dict[str, Any], out: Path) -> None:
     table.add_column(justify="right")
     cost = figures["packed_bpb"] - figures["fp32_bpb"]
     table.add_row("fp32 BPB", f"{figures['fp32_bpb']:.4f}")
-    table.add_row(f"packed BPB ({figures['bits']} bits)", f"{figures['packed_bpb']:.4f} ({cost:+.4f})")
+    table.add_row(
+        f"packed BPB ({figures['bits']} bits)", f"{figures['packed_bpb']:.4f} ({cost:+.4f})"
+    )
     table.add_row("fp32 bytes", f"{figures['fp32_bytes']:,}")
     table.add_row("packed bytes", f"{figures['packed_bytes']:,}")
     table.add_row("unused bytes", f"{figures['unused_bytes']:,} of {figures['limit']:,}")

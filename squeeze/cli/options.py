@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_LIMIT = 16_000_000  # decimal bytes: the challenge's cap on code plus weights
 
 
-class Schedule(click.ParamType):
+class Schedule(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.5
     """Block numbers in the order they run, as `0,1,2,1,2,3`."""
 
     name = "blocks"

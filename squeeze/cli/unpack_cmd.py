@@ -23,12 +23,13 @@ def command(artifact: str, out: str | None, as_json: bool) -> None:
     import json
 
     from squeeze import artifact as artifacts
+    from squeeze.container import MAGIC
     from squeeze.errors import UnsupportedFormat
     from squeeze.files import read_file, write_atomic
     from squeeze.unpack import to_safetensors
 
     data = read_file(artifact)
-    if data[:4] != artifacts.container.MAGIC:
+    if data[:4] != MAGIC:
         raise UnsupportedFormat(f"{artifact}: not a .sqz artifact", found=data[:4].hex())
     target = out or str(Path(artifact).with_suffix(".safetensors"))
     decoded = artifacts.decode(data)
