@@ -31,7 +31,7 @@ __all__ = [
 
 Floats = npt.NDArray[np.float64]
 
-DEFAULT_LAMBDA = 0.3  # squared steps per bit; the optimum is flat, see docs/trellis.md
+DEFAULT_LAMBDA = 0.35  # squared steps per bit; the optimum is flat, see docs/trellis.md
 LARGEST_MULTIPLE = 65_000  # indices stay within int16 even where the search steps outwards
 RATE_ROUNDS = 3  # a fourth moves the gap by less than 0.0005 bit, down to 1 bit per weight
 SAMPLE_WEIGHTS = 1 << 17

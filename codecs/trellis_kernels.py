@@ -88,8 +88,8 @@ def search(
             if old[t] < old[state]:
                 state = t
         for i in range(x_row.shape[0] - 1, -1, -1):
-            parity = came_by[i, state]
-            state = sources[state, parity]
+            parity = int(came_by[i, state])
+            state = int(sources[state, parity])
             x = x_row[i]
             z = 2 * parity + (state & 1)
             multiples[b, i] = _cheapest(x, int(np.floor(x)), w_row[i], price, z)[0]

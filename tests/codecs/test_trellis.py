@@ -2,6 +2,7 @@
 
 import math
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,9 @@ from squeeze.codecs.trellis_reference import multiples_reference, search_referen
 from squeeze.codecs.trellis_tables import PARITY_CHECKS, supersets
 from squeeze.errors import BadConfig, SqueezeError
 
+needs_jit = pytest.mark.skipif(
+    bool(numba.config.DISABLE_JIT), reason="minutes as plain Python, and no branch of its own"
+)
 every_trellis = pytest.mark.parametrize("n_states", PARITY_CHECKS)
 
 
@@ -119,6 +123,7 @@ def test_search_is_optimal_among_all_short_paths(n_states):
     assert cost(found) == pytest.approx(min(map(cost, every)), abs=1e-12)
 
 
+@needs_jit
 def test_more_states_bring_less_cost():
     weights, costs = gaussian(512, 64), []
     for n_states in PARITY_CHECKS:
@@ -129,6 +134,7 @@ def test_more_states_bring_less_cost():
     assert costs == sorted(costs, reverse=True)
 
 
+@needs_jit
 @pytest.mark.parametrize(
     ("step", "lam", "scalar_step"), [(0.24, 0.3, 0.44), (0.48, 0.35, 0.9), (0.9, 0.45, 1.5)]
 )
@@ -155,6 +161,7 @@ def test_trellis_beats_rate_optimised_scalar_by_a_tenth_of_a_bit(step, lam, scal
     assert trellis_gap < 0.09
 
 
+@needs_jit
 def test_rate_term_pays():
     """The same error costs fewer bits with the rate term than without."""
     weights = gaussian(512, 256)
@@ -237,6 +244,7 @@ def test_huge_steps_quantize_to_zero():
 # ---- determinism ----------------------------------------------------------------------------
 
 
+@needs_jit
 @pytest.mark.parametrize("n_states", [8, 256])
 def test_one_and_two_threads_give_the_same_indices(n_states):
     weights = gaussian(128, 200)
