@@ -87,6 +87,18 @@ def write_shard(path: str | os.PathLike[str], tokens: Tokens) -> None:
         file.write(tokens.astype("<u2", copy=False).tobytes())
 
 
+def check_vocab(tokens: Tokens, vocab_size: int) -> None:
+    """Raise BadData unless all tokens [n] lie below vocab_size."""
+    if len(tokens) and int(tokens.max()) >= vocab_size:
+        at = int(np.argmax(tokens >= vocab_size))
+        raise BadData(
+            "data holds a token outside the model's vocabulary",
+            expected=f"tokens below {vocab_size}",
+            found=f"token {int(tokens[at])} at position {at}",
+            fix="Use shards made with the model's tokenizer.",
+        )
+
+
 def windows(tokens: Tokens, seq_len: int, batch: int, seed: int) -> Iterator[tuple[Batch, Batch]]:
     """Endless batches (inputs, targets), both int64 [batch, seq_len], targets one token later.
 

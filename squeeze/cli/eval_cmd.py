@@ -6,12 +6,15 @@ import hashlib
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from squeeze.cli.options import architecture_options, json_option, print_json, progress
 from squeeze.errors import BadConfig, BadData
+
+if TYPE_CHECKING:
+    import torch
 
 FILE = click.Path(path_type=Path)
 
@@ -90,7 +93,7 @@ def evaluate(
     hashes = {str(path): _file_sha256(path) for path in data}
     clock.lap("data")
     loaded = load_model(model, **(architecture or {}))
-    gpt = GPT.from_tensors(loaded.config, loaded.tensors).to(_device(device))
+    gpt = GPT.from_tensors(loaded.config, loaded.tensors).to(resolve_device(device))
     clock.lap("load")
     score = score_windows(gpt, span, pieces.table, loaded.config.seq_len, batch, on_progress)
     clock.lap("score")
@@ -137,7 +140,8 @@ def _print(report: dict[str, Any]) -> None:
         click.echo(f"note: {note}", err=True)
 
 
-def _device(name: str | None) -> Any:
+def resolve_device(name: str | None) -> torch.device:
+    """The torch device of that name; cuda, else cpu, for None. Raises BadConfig if unusable."""
     import torch
 
     if name is None:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from squeeze.errors import BadCheckpoint, BadData
 from squeeze.score.tokenizer import ByteTable, Tokens
-from squeeze.train.data import check_vocab
+from squeeze.train.data import Batch, check_vocab
 from squeeze.train.model import GPT
 
 LOGIT_BYTES = 64 << 20  # logits of one batch; larger ones were not faster on a CPU
@@ -92,14 +92,12 @@ def score_windows(
     return Score(nats, total, num_bytes, time.perf_counter() - started)
 
 
-def _batches(
-    tokens: Tokens, seq_len: int, batch: int
-) -> Iterator[tuple[np.ndarray[tuple[int, int], np.dtype[np.int64]], np.ndarray]]:
+def _batches(tokens: Tokens, seq_len: int, batch: int) -> Iterator[tuple[Batch, Batch]]:
     """Inputs int64 [b, t] and targets int64 [b·t]; full windows first, then the shorter last one."""
     total = len(tokens) - 1
     full = total - total % seq_len
-    starts = list(range(0, full, batch * seq_len))
-    for start, stop in zip(starts, [*starts[1:], full], strict=True):
+    for start in range(0, full, batch * seq_len):
+        stop = min(start + batch * seq_len, full)
         span = tokens[start : stop + 1].astype(np.int64)
         yield span[:-1].reshape(-1, seq_len), span[1:]
     if full < total:
