@@ -94,6 +94,8 @@ def train(
     """
     if seconds is None and steps is None:
         raise BadConfig("training needs a limit", expected="seconds or steps", found="neither")
+    if any(limit is not None and limit <= 0 for limit in (seconds, steps)):
+        raise BadConfig("limits must be above zero", found=f"seconds {seconds}, steps {steps}")
     check_vocab(tokens, config.vocab_size)
     started = clock()
     model = GPT(config, seed).to(device)

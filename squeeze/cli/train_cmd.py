@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from squeeze.cli.options import json_option, print_json
-from squeeze.errors import BadConfig, BadData
+from squeeze.errors import BadConfig, BadData, SqueezeError
 from squeeze.train.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -80,13 +80,17 @@ def command(
 
     from squeeze.cli.eval_cmd import evaluate, resolve_device
     from squeeze.train.checkpoint import save_checkpoint
-    from squeeze.train.data import read_shards
+    from squeeze.train.data import read_shards, shard_length
     from squeeze.train.loop import Recipe, train
 
     recipe = Recipe() if batch_tokens is None else replace(Recipe(), batch_tokens=batch_tokens)
     tokens = read_shards(list(data))
+    if val is not None:
+        shard_length(val)  # a bad file should not be found only after the training
+    if not out.absolute().parent.is_dir():
+        raise SqueezeError(f"{out}: cannot be written", found="no such folder", fix="Create it.")
     where = str(resolve_device(device))
-    with training_progress(quiet=as_json) as on_step:
+    with training_bar(quiet=as_json) as on_step:
         result = train(
             config,
             tokens,
@@ -121,7 +125,7 @@ def command(
 
 
 @contextmanager
-def training_progress(quiet: bool = False) -> Iterator[Callable[[Step], None]]:
+def training_bar(quiet: bool = False) -> Iterator[Callable[[Step], None]]:
     """A bar on stderr with loss, speed and time left; plain lines when it is no terminal."""
     if quiet:
         yield lambda step: None
