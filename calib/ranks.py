@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -18,3 +19,12 @@ def sum_over_ranks_(tensor: Tensor) -> Tensor:
     if rank_and_world()[1] > 1:
         dist.all_reduce(tensor)
     return tensor
+
+
+def all_ranks(value: bool) -> bool:
+    """Whether value holds on every rank; every rank must call."""
+    world = rank_and_world()[1]
+    if world == 1:
+        return value
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    return int(sum_over_ranks_(torch.tensor(int(value), device=device))) == world
