@@ -156,7 +156,7 @@ def _gradients(model: GPT, inputs: Batch, targets: Batch, grad_clip: float) -> t
     ids, goal = torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
     with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
         loss = model.loss(ids, goal)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
     return float(loss.detach()), float(norm)
 

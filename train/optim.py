@@ -47,24 +47,25 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update every matrix that has a gradient."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    by_shape[matrix.shape].append(matrix)
-            for (rows, cols), matrices in by_shape.items():
-                updates = torch.stack([self._momentum(m, group["momentum"]) for m in matrices])
+                    ahead = self._look_ahead(matrix, matrix.grad, group["momentum"])
+                    by_shape[matrix.shape].append((matrix, ahead))
+            for (rows, cols), pairs in by_shape.items():
                 scale = max(1.0, rows / cols) ** 0.5
-                for matrix, update in zip(matrices, orthogonalize(updates), strict=True):
+                updates = orthogonalize(torch.stack([ahead for _, ahead in pairs]))
+                for (matrix, _), update in zip(pairs, updates, strict=True):
                     matrix.add_(update, alpha=-group["lr"] * scale)
 
-    def _momentum(self, matrix: Tensor, momentum: float) -> Tensor:
+    def _look_ahead(self, matrix: Tensor, gradient: Tensor, momentum: float) -> Tensor:
         """Nesterov's look-ahead gradient; the running average is kept in the optimizer's state."""
         state = self.state[matrix]
         if not state:
             state["average"] = torch.zeros_like(matrix)
         average: Tensor = state["average"]
-        average.lerp_(matrix.grad, 1.0 - momentum)
-        return matrix.grad.lerp(average, momentum)
+        average.lerp_(gradient, 1.0 - momentum)
+        return gradient.lerp(average, momentum)
 
 
 def split_parameters(

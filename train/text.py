@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import io
 import os
@@ -25,11 +26,11 @@ def python_docs_text() -> list[str]:
 
     The order depends only on the Python installation; about 2.3 MB on CPython 3.11.
     """
-    try:
+    documents = []
+    with contextlib.suppress(ImportError):  # some distributions leave it out
         from pydoc_data.topics import topics
-    except ImportError:  # some distributions leave it out
-        topics = {}
-    documents = [topics[name] for name in sorted(topics)]
+
+        documents += [topics[name] for name in sorted(topics)]
     library = Path(sysconfig.get_paths()["stdlib"])
     files = sorted(path.relative_to(library) for path in library.rglob("*.py"))
     for file in files:

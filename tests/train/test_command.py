@@ -17,18 +17,8 @@ from squeeze.train.text import encode_documents, train_tokenizer
 
 TEXT = "A starter of wild yeast doubles in six hours at room temperature, slower in winter. " * 40
 SHAPE = [
-    "--layers",
-    "2",
-    "--dim",
-    "16",
-    "--heads",
-    "2",
-    "--kv-heads",
-    "1",
-    "--seq-len",
-    "16",
-    "--batch-tokens",
-    "64",
+    *("--layers", "2", "--dim", "16", "--heads", "2", "--kv-heads", "1"),
+    *("--seq-len", "16", "--batch-tokens", "64"),
 ]
 
 
