@@ -16,14 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from squeeze.codecs.trellis_kernels import multiples_of, search
-from squeeze.codecs.trellis_rates import bits_of, counted_shares, laplacian_shares
+from squeeze.codecs.trellis_rates import Rates, bits_of, counted, first_guess, scale_classes
 from squeeze.codecs.trellis_tables import check_states, next_states, sources, supersets
 from squeeze.errors import BadConfig, SqueezeError
 
 __all__ = [
     "ColumnSearch",
+    "Rates",
     "TrellisResult",
     "dequantize_trellis",
+    "fit_rates",
     "next_states",
     "quantize_trellis",
     "supersets",
@@ -43,12 +45,12 @@ LARGEST_TRACEBACK = 1 << 30  # bytes, rows × states
 class TrellisResult:
     """What the search chose.
 
-    indices: int8 or int16 [R, C], the smallest type that holds them.
-    bits: float64, the final rate table: bits of |n| = m with its sign, given the parity of n.
+    indices: int8 or int16 [R, C], the smallest type that holds them. rates: what they were
+    expected to cost.
     """
 
     indices: npt.NDArray[Any]
-    bits: Floats
+    rates: Rates
     n_states: int
 
 
@@ -56,7 +58,7 @@ class ColumnSearch:
     """Searches one column at a time, for callers that feed errors forward between columns.
 
     >>> search_column = ColumnSearch(n_rows=4, n_states=8)
-    >>> bits = np.array([1.0, 2.0, 3.0, 4.0] + [9.0] * 12)
+    >>> bits = np.array([[1.0, 2.0, 3.0, 4.0] + [9.0] * 12])
     >>> search_column(np.array([0.1, 2.2, -0.4, 6.9]), 0.1 * bits).tolist()
     [0, 2, 0, 7]
     """
@@ -74,27 +76,43 @@ class ColumnSearch:
         self._costs = np.empty((2, n_states))
         self._came_by = np.empty((n_rows, n_states), np.uint8)
         self._ones = np.ones((1, n_rows))
+        self._zeros = np.zeros((1, n_rows), np.uint8)
         self.n_rows = n_rows
 
     def __call__(
-        self, column: Floats, price: Floats, importance: Floats | None = None
+        self,
+        column: Floats,
+        price: Floats,
+        importance: Floats | None = None,
+        classes: npt.NDArray[np.uint8] | None = None,
     ) -> npt.NDArray[np.int32]:
-        """The multiples n, int32[R], that minimise Σ importance·(column − n)² + price[|n|].
+        """The multiples n, int32[R], that minimise Σ importance·(column − n)² + price[class, |n|].
 
-        column: float64[R], weights divided by their steps; |column| must stay below
-        len(price) - 5, and its values finite. price: float64, λ·bits. importance: float64[R].
-        Trusts its caller: no checks, nothing allocated but the result.
+        column: float64[R], weights divided by their steps. price: float64[G, M], λ·bits, C-order;
+        |column| stays below M - 5. importance: float64[R], default 1. classes: uint8[R], default 0.
+        Trusts its caller: nothing is checked, and nothing allocated but the result.
         """
         multiples = np.empty((1, self.n_rows), np.int32)
-        weights = self._ones if importance is None else importance.reshape(1, -1)
-        self.block_(column.reshape(1, -1), weights, price, multiples)
+        self.block_(
+            column.reshape(1, -1),
+            self._ones if importance is None else importance.reshape(1, -1),
+            price,
+            self._zeros if classes is None else classes.reshape(1, -1),
+            multiples,
+        )
         return multiples[0]
 
     def block_(
-        self, xs: Floats, weights: Floats, price: Floats, multiples: npt.NDArray[np.int32]
+        self,
+        xs: Floats,
+        importances: Floats,
+        price: Floats,
+        classes: npt.NDArray[np.uint8],
+        multiples: npt.NDArray[np.int32],
     ) -> None:
-        """Search the rows of `xs`, float64[B, R], into `multiples`, int32[B, R]."""
-        search(xs, weights, price, self._sources, self._costs, self._came_by, multiples)
+        """Search the rows of `xs`, float64[B, R], into `multiples`, int32[B, R]; C-order all."""
+        workspace = (self._costs, self._came_by)
+        search(xs, importances, price, classes, self._sources, *workspace, multiples)
 
 
 def quantize_trellis(
@@ -103,7 +121,7 @@ def quantize_trellis(
     n_states: int,
     lam: float = DEFAULT_LAMBDA,
     *,
-    bits: Floats | None = None,
+    rates: Rates | None = None,
     importance: npt.ArrayLike = 1.0,
     threads: int | None = None,
 ) -> TrellisResult:
@@ -111,47 +129,40 @@ def quantize_trellis(
 
     weights: float32[R, C]. step: > 0, broadcast to [R, C]. importance: ≥ 0, broadcast to [R, C],
     weighs errors measured in steps; 1 is right where the steps already follow the sensitivity
-    (step² ∝ 1 / sensitivity). lam: squared steps per bit. bits: a rate table to use as it is, bits
-    of |n| for |n| up to 8 beyond the largest weight; by default one is fitted to a sample of
-    columns. The result is the same for any number of threads (default: one per core).
+    (step² ∝ 1 / sensitivity). lam: squared steps per bit. rates: from `fit_rates`, which is called
+    by default. The result is the same for any number of threads (default: one per core).
 
     Raises BadConfig for an unknown trellis, and for a step, importance or lam out of range;
     SqueezeError for weights that are not finite or too large for their step.
     """
-    check_states(n_states)
-    if weights.ndim != 2 or weights.dtype != np.float32:
-        raise SqueezeError(
-            "trellis: cannot quantize this array",
-            expected="2-D of float32",
-            found=f"{weights.ndim}-D of {weights.dtype}",
-        )
-    if not (np.isfinite(lam) and lam >= 0):
-        raise BadConfig("trellis: lam out of range", expected="finite and ≥ 0", found=lam)
-    steps = _broadcast(step, weights.shape, "step")
-    if not (np.isfinite(steps).all() and (steps > 0).all()):
-        raise BadConfig("trellis: step out of range", expected="finite and > 0", found=steps.min())
-    importances = _broadcast(importance, weights.shape, "importance")
-    if not (np.isfinite(importances).all() and (importances >= 0).all()):
+    problem = _validated(weights, step, n_states, lam, importance, threads)
+    if rates is None:
+        rates = _fit(problem, lam)
+    elif (
+        rates.classes.shape != weights.shape
+        or rates.classes.max(initial=0) >= rates.bits.shape[0]
+        or rates.bits.shape[1] < problem.table_length
+    ):
         raise BadConfig(
-            "trellis: importance out of range", expected="finite and ≥ 0", found=importances.min()
+            "trellis: rates of another matrix",
+            expected=f"classes {weights.shape}, at least {problem.table_length} magnitudes",
+            found=f"classes {rates.classes.shape}, tables {rates.bits.shape}",
         )
-    if not np.isfinite(weights).all():
-        raise SqueezeError("trellis: weights are not finite")
-    largest, mean = _magnitudes(weights, steps)
-    if largest > LARGEST_MULTIPLE:
-        raise SqueezeError(
-            "trellis: weights too large for their step",
-            expected=f"at most {LARGEST_MULTIPLE} steps",
-            found=f"{largest:.6g}",
-        )
-    length = int(largest) + 8
-    if bits is not None and len(bits) < length:
-        raise BadConfig("trellis: rate table too short", expected=length, found=len(bits))
+    multiples = problem.search(slice(None), lam * rates.bits, rates.classes)
+    return TrellisResult(_indices(multiples), rates, n_states)
 
-    problem = _Problem(weights, steps, importances, n_states, threads or _cores())
-    if bits is None:
-        bits = _fitted_bits(problem, lam, laplacian_shares(mean, length))
-    return TrellisResult(_indices(problem.search(slice(None), lam * bits)), bits, n_states)
+
+def fit_rates(
+    weights: npt.NDArray[np.float32],
+    step: npt.ArrayLike,
+    n_states: int,
+    lam: float = DEFAULT_LAMBDA,
+    *,
+    importance: npt.ArrayLike = 1.0,
+    threads: int | None = None,
+) -> Rates:
+    """The rate tables `quantize_trellis` would use, fitted to a sample of columns."""
+    return _fit(_validated(weights, step, n_states, lam, importance, threads), lam)
 
 
 def dequantize_trellis(indices: npt.NDArray[Any], n_states: int) -> npt.NDArray[np.int32]:
@@ -177,20 +188,32 @@ class _Problem:
     importances: Floats
     n_states: int
     threads: int
+    largest: float  # |weight| in steps
 
-    def search(self, chosen: slice, price: Floats) -> npt.NDArray[np.int32]:
+    @property
+    def table_length(self) -> int:
+        """Magnitudes a price table must hold: candidates lie at most 4 beyond a weight."""
+        return int(self.largest) + 8
+
+    def search(
+        self, chosen: slice, price: Floats, classes: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.int32]:
         """Multiples int32[R, n] of the chosen columns, in blocks spread over the threads."""
-        weights = self.weights[:, chosen]
-        steps = self.steps[:, chosen]
-        importances = self.importances[:, chosen]
+        weights, steps = self.weights[:, chosen], self.steps[:, chosen]
+        importances, classes = self.importances[:, chosen], classes[:, chosen]
         multiples = np.empty(weights.shape, np.int32)
 
         def search_block(first: int) -> None:
             block = slice(first, first + BLOCK_COLUMNS)
             xs = np.ascontiguousarray((weights[:, block] / steps[:, block]).T)
             found = np.empty(xs.shape, np.int32)
-            column_search = ColumnSearch(weights.shape[0], self.n_states)
-            column_search.block_(xs, np.ascontiguousarray(importances[:, block].T), price, found)
+            ColumnSearch(weights.shape[0], self.n_states).block_(
+                xs,
+                np.ascontiguousarray(importances[:, block].T),
+                price,
+                np.ascontiguousarray(classes[:, block].T),
+                found,
+            )
             multiples[:, block] = found.T
 
         with ThreadPoolExecutor(self.threads) as pool:
@@ -198,14 +221,57 @@ class _Problem:
         return multiples
 
 
-def _fitted_bits(problem: _Problem, lam: float, shares: Floats) -> Floats:
-    """Rates and indices depend on each other: alternate on a sample, from a Laplacian guess."""
-    n_rows, n_columns = problem.weights.shape
-    sample = slice(None, None, max(1, n_rows * n_columns // SAMPLE_WEIGHTS))
-    prior = shares
+def _validated(
+    weights: npt.NDArray[np.float32],
+    step: npt.ArrayLike,
+    n_states: int,
+    lam: float,
+    importance: npt.ArrayLike,
+    threads: int | None,
+) -> _Problem:
+    check_states(n_states)
+    if weights.ndim != 2 or weights.dtype != np.float32:
+        raise SqueezeError(
+            "trellis: cannot quantize this array",
+            expected="2-D of float32",
+            found=f"{weights.ndim}-D of {weights.dtype}",
+        )
+    if not (np.isfinite(lam) and lam >= 0):
+        raise BadConfig("trellis: lam out of range", expected="finite and ≥ 0", found=lam)
+    steps = _broadcast(step, weights.shape, "step")
+    if not (np.isfinite(steps).all() and (steps > 0).all()):
+        raise BadConfig("trellis: step out of range", expected="finite and > 0", found=steps.min())
+    importances = _broadcast(importance, weights.shape, "importance")
+    if not (np.isfinite(importances).all() and (importances >= 0).all()):
+        raise BadConfig(
+            "trellis: importance out of range", expected="finite and ≥ 0", found=importances.min()
+        )
+    if not np.isfinite(weights).all():
+        raise SqueezeError("trellis: weights are not finite")
+    with np.errstate(over="ignore"):
+        largest = float((np.abs(weights) / steps).max(initial=0.0))
+    if largest > LARGEST_MULTIPLE:
+        raise SqueezeError(
+            "trellis: weights too large for their step",
+            expected=f"at most {LARGEST_MULTIPLE} steps",
+            found=f"{largest:.6g}",
+        )
+    return _Problem(weights, steps, importances, n_states, threads or _cores(), largest)
+
+
+def _fit(problem: _Problem, lam: float) -> Rates:
+    """Rates and indices depend on each other: alternate on a sample, from a geometric guess."""
+    if problem.weights.size == 0:
+        return Rates(np.zeros((1, 8)), np.zeros(problem.weights.shape, np.uint8))
+    magnitudes = np.abs(problem.weights) / problem.steps
+    classes = scale_classes(magnitudes)
+    sample = slice(None, None, max(1, problem.weights.size // SAMPLE_WEIGHTS))
+    guess = first_guess(magnitudes, classes, problem.table_length)
+    bits = bits_of(guess)
     for _ in range(RATE_ROUNDS):
-        shares = counted_shares(problem.search(sample, lam * bits_of(shares)), prior)
-    return bits_of(shares)
+        multiples = problem.search(sample, lam * bits, classes)
+        bits = bits_of(counted(multiples, classes[:, sample], guess))
+    return Rates(bits, classes)
 
 
 def _broadcast(value: npt.ArrayLike, shape: tuple[int, ...], name: str) -> Floats:
@@ -217,14 +283,6 @@ def _broadcast(value: npt.ArrayLike, shape: tuple[int, ...], name: str) -> Float
             expected=f"a shape that broadcasts to {shape}",
             found=np.shape(value),
         ) from None
-
-
-def _magnitudes(weights: npt.NDArray[np.float32], steps: Floats) -> tuple[float, float]:
-    """Largest and mean |weight| in steps; 0 for an empty matrix."""
-    if weights.size == 0:
-        return 0.0, 0.0
-    ratios = np.abs(weights) / steps
-    return float(ratios.max()), float(ratios.mean())
 
 
 def _indices(multiples: npt.NDArray[np.int32]) -> npt.NDArray[Any]:

@@ -16,22 +16,23 @@ Floats = npt.NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _cheapest(x: float, floor: int, weight: float, price: Floats, z: int) -> Any:
+def _cheapest(x: float, floor: int, weight: float, price: Floats, base: int, z: int) -> Any:
     """(multiple, cost) of the best candidate n with n ≡ z (mod 4).
 
     Candidates: the two that enclose x, and the one nearest to zero, which is the cheapest to code.
+    `base` is where the prices of this weight's class start.
     """
     n = floor - ((floor - z) & 3)
-    cost = weight * ((x - n) * (x - n)) + price[abs(n)]
+    cost = weight * ((x - n) * (x - n)) + price[base + abs(n)]
     above = n + 4
-    other = weight * ((x - above) * (x - above)) + price[abs(above)]
+    other = weight * ((x - above) * (x - above)) + price[base + abs(above)]
     if other < cost:
         n = above
         cost = other
     small = z if z < 2 else z - 4
     if z == 2 and x > 0.0:
         small = 2
-    other = weight * ((x - small) * (x - small)) + price[abs(small)]
+    other = weight * ((x - small) * (x - small)) + price[base + abs(small)]
     if other < cost:
         n = small
         cost = other
@@ -43,6 +44,7 @@ def search(
     xs: Floats,
     weights: Floats,
     price: Floats,
+    classes: npt.NDArray[np.uint8],
     sources: npt.NDArray[np.uint8],
     costs: Floats,
     came_by: npt.NDArray[np.uint8],
@@ -50,26 +52,31 @@ def search(
 ) -> None:
     """Viterbi search of each row of `xs`, from state 0; writes `multiples`, int32[B, N].
 
-    xs: float64[B, N], in steps. weights: float64[B or 1, N]. price[m]: cost of coding |n| = m.
+    xs: float64[B, N], in steps. weights: float64[B or 1, N]. price: float64[G, M], C-contiguous,
+    the cost of coding |n| = m in each class of weights. classes: uint8[B or 1, N].
     sources: uint8[S, 2], the state before `state` when the parity was 0 or 1.
     Workspace: costs float64[2, S], came_by uint8[N, S] (the parity of the surviving branch).
     """
     n_states = sources.shape[0]
     half = n_states // 2
+    length = price.shape[1]
+    prices = price.ravel()
     for b in range(xs.shape[0]):
         x_row = xs[b]
         w_row = weights[min(b, weights.shape[0] - 1)]
+        class_row = classes[min(b, classes.shape[0] - 1)]
         old = costs[0]
         new = costs[1]
         old[:] = np.inf
         old[0] = 0.0
         for i in range(x_row.shape[0]):
             x = x_row[i]
+            base = length * int(class_row[i])
             floor = int(np.floor(x))
-            b0 = _cheapest(x, floor, w_row[i], price, 0)[1]
-            b1 = _cheapest(x, floor, w_row[i], price, 1)[1]
-            b2 = _cheapest(x, floor, w_row[i], price, 2)[1]
-            b3 = _cheapest(x, floor, w_row[i], price, 3)[1]
+            b0 = _cheapest(x, floor, w_row[i], prices, base, 0)[1]
+            b1 = _cheapest(x, floor, w_row[i], prices, base, 1)[1]
+            b2 = _cheapest(x, floor, w_row[i], prices, base, 2)[1]
+            b3 = _cheapest(x, floor, w_row[i], prices, base, 3)[1]
             survivor = came_by[i]
             # Branches into the lower half come from superset A0, into the upper half from A1.
             for t in range(half):
@@ -91,8 +98,9 @@ def search(
             parity = int(came_by[i, state])
             state = int(sources[state, parity])
             x = x_row[i]
+            base = length * int(class_row[i])
             z = 2 * parity + (state & 1)
-            multiples[b, i] = _cheapest(x, int(np.floor(x)), w_row[i], price, z)[0]
+            multiples[b, i] = _cheapest(x, int(np.floor(x)), w_row[i], prices, base, z)[0]
 
 
 @njit(cache=True, nogil=True)

@@ -1,52 +1,87 @@
-"""What an index costs: the table of bits the trellis search minimises with the error.
+"""What an index costs: the tables of bits the trellis search minimises together with the error.
 
-The coder that follows adapts to the indices, so the table is their own statistics: search a sample
-with a first guess, count, and repeat. A prior worth `PRIOR` observations keeps values that the
-sample lacks finitely expensive, and small tensors sane.
+The coder that follows adapts to the indices, so the tables are their own statistics: search a
+sample with a first guess, count, and repeat. Weights of rows and columns with different scales get
+different tables, as a context coder will tell them apart: each weight has a class, its expected
+magnitude in half octaves.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-PRIOR = 8.0
+PRIOR = 8.0  # observations of the first guess: keeps values that the sample lacks affordable
+CLASSES = 16
+CLASSES_PER_OCTAVE = 2
 _TINY = 1e-280
 
 
-def _per_superset(masses: Floats) -> Floats:
-    """`masses` scaled so that the even and the odd entries each sum to 1."""
-    shares = np.empty_like(masses)
-    for parity in (0, 1):
-        part = masses[parity::2]
-        # math.fsum rounds once: the same table whatever numpy's summation order.
-        shares[parity::2] = part / math.fsum(part)
-    return shares
+@dataclass(frozen=True)
+class Rates:
+    """bits: float64[G, M], bits of |n| = m with its sign, given the parity of n, in each class.
 
-
-def laplacian_shares(mean_magnitude: float, length: int) -> Floats:
-    """float64[length]: probability of |n| given its superset, for a two-sided geometric law.
-
-    `mean_magnitude` is that of the weights, in steps.
+    classes: uint8[R, C], the class of each weight.
     """
-    magnitudes = np.arange(length, dtype=np.float64)
-    masses = np.exp(-magnitudes / max(mean_magnitude, 0.25))
-    masses[1:] *= 2.0
-    return _per_superset(np.maximum(masses, _TINY))
+
+    bits: Floats
+    classes: npt.NDArray[np.uint8]
 
 
-def counted_shares(multiples: npt.NDArray[np.int32], prior: Floats) -> Floats:
-    """Probabilities of |n| given its superset, from counts and PRIOR observations of `prior`."""
-    counts = np.bincount(np.abs(multiples).ravel(), minlength=len(prior)).astype(np.float64)
-    return _per_superset(counts + PRIOR * prior)
+def scale_classes(magnitudes: Floats) -> npt.NDArray[np.uint8]:
+    """uint8[R, C] below CLASSES: where each weight's expected magnitude lies, from |weight|[R, C].
+
+    Expected is the product of its row's and its column's mean over the matrix mean.
+    """
+    overall = magnitudes.mean()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rows = np.log2(magnitudes.mean(1, keepdims=True) / overall)
+        columns = np.log2(magnitudes.mean(0, keepdims=True) / overall)
+    ranks = np.rint(CLASSES_PER_OCTAVE * (rows + columns)) + CLASSES // 2
+    return np.clip(np.nan_to_num(ranks), 0, CLASSES - 1).astype(np.uint8)
+
+
+def first_guess(magnitudes: Floats, classes: npt.NDArray[np.uint8], length: int) -> Floats:
+    """float64[CLASSES, length]: P(|n| given its parity), a two-sided geometric law for each class.
+
+    magnitudes: |weights| in steps; an empty class takes the mean of all.
+    """
+    counts = np.bincount(classes.ravel(), minlength=CLASSES)
+    sums = np.bincount(classes.ravel(), magnitudes.ravel(), CLASSES)
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), magnitudes.mean())
+    masses = np.exp(-np.arange(length) / np.maximum(means, 0.25)[:, None])
+    masses[:, 1:] *= 2.0
+    return _per_parity(np.maximum(masses, _TINY))
+
+
+def counted(
+    multiples: npt.NDArray[np.int32], classes: npt.NDArray[np.uint8], guess: Floats
+) -> Floats:
+    """float64[CLASSES, length]: P(|n| given its parity) from counts, and PRIOR times `guess`."""
+    length = guess.shape[1]
+    cells = length * classes.ravel().astype(np.int64) + np.abs(multiples).ravel()
+    counts = np.bincount(cells, minlength=guess.size).reshape(guess.shape)
+    return _per_parity(counts + PRIOR * guess)
 
 
 def bits_of(shares: Floats) -> Floats:
-    """float64: bits of |n| with its sign, given the superset. Both signs share one table."""
+    """Bits of |n| with its sign, given its parity. Both signs share one entry."""
     bits = -np.log2(shares)
-    bits[1:] += 1.0
+    bits[..., 1:] += 1.0
     return bits
+
+
+def _per_parity(masses: Floats) -> Floats:
+    """`masses` scaled so that each row's even entries sum to 1, and its odd entries too."""
+    shares = np.empty_like(masses)
+    for parity in (0, 1):
+        part = masses[:, parity::2]
+        # math.fsum rounds once: the same table whatever numpy's order of summation.
+        totals = np.array([math.fsum(row) for row in part])
+        shares[:, parity::2] = part / totals[:, None]
+    return shares

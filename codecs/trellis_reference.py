@@ -28,7 +28,11 @@ def cheapest_reference(
 
 
 def search_reference(
-    column: Sequence[float], weights: Sequence[float], price: Sequence[float], n_states: int
+    column: Sequence[float],
+    weights: Sequence[float],
+    price: Sequence[Sequence[float]],
+    classes: Sequence[int],
+    n_states: int,
 ) -> list[int]:
     """The multiples n of one column, in steps: Viterbi from state 0, any last state.
 
@@ -37,8 +41,8 @@ def search_reference(
     before = sources(n_states).tolist()
     costs = [0.0] + [math.inf] * (n_states - 1)
     history: list[tuple[list[tuple[int, float]], list[int]]] = []
-    for x, weight in zip(column, weights, strict=True):
-        branches = [cheapest_reference(x, weight, price, residue) for residue in range(4)]
+    for x, weight, chosen in zip(column, weights, classes, strict=True):
+        branches = [cheapest_reference(x, weight, price[chosen], residue) for residue in range(4)]
         new_costs, survivors = [], []
         for pair in before:
             totals = [

@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from squeeze.codecs.trellis import ColumnSearch, dequantize_trellis, quantize_trellis
-from squeeze.codecs.trellis_rates import bits_of, laplacian_shares
+from squeeze.codecs.trellis import (
+    ColumnSearch,
+    Rates,
+    dequantize_trellis,
+    fit_rates,
+    quantize_trellis,
+)
+from squeeze.codecs.trellis_rates import CLASSES, bits_of, first_guess
 from squeeze.codecs.trellis_reference import multiples_reference, search_reference
 from squeeze.codecs.trellis_tables import PARITY_CHECKS, supersets
 from squeeze.errors import BadConfig, SqueezeError
@@ -22,6 +28,12 @@ every_trellis = pytest.mark.parametrize("n_states", PARITY_CHECKS)
 
 def gaussian(rows, columns, seed=0):
     return np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
+
+
+def price_table(lam, mean_magnitude, length):
+    """λ·bits of a two-sided geometric law for every class, the same in all."""
+    magnitudes = np.full((1, 1), mean_magnitude)
+    return lam * bits_of(first_guess(magnitudes, np.zeros((1, 1), np.uint8), length))
 
 
 def order0_bits(indices, superset):
@@ -57,21 +69,23 @@ def test_compiled_search_equals_reference(n_states, length, scale, lam, exact_ti
     if exact_ties:
         column = np.round(2 * column) / 2
     table_length = int(np.abs(column).max(initial=0.0)) + 8
-    price = lam * bits_of(
-        laplacian_shares(float(np.abs(column).mean() if length else 0), table_length)
+    price = price_table(lam, float(np.abs(column).mean()) if length else 0.0, table_length)
+    price *= rng.uniform(0.5, 1.5, (CLASSES, 1))
+    classes = rng.integers(0, CLASSES, length, np.uint8)
+    compiled = ColumnSearch(length, n_states)(column, price, importance, classes)
+    expected = search_reference(
+        column.tolist(), importance.tolist(), price.tolist(), classes.tolist(), n_states
     )
-    compiled = ColumnSearch(length, n_states)(column, price, importance)
-    expected = search_reference(column.tolist(), importance.tolist(), price.tolist(), n_states)
     assert compiled.tolist() == expected
 
 
 @pytest.mark.parametrize(("n_states", "length"), [(4, 4096), (8, 4096), (32, 1000), (256, 300)])
 def test_compiled_search_equals_reference_on_long_columns(n_states, length):
     column = gaussian(length, 1, seed=n_states)[:, 0].astype(float) / 0.3
-    price = 0.3 * bits_of(laplacian_shares(2.0, 30))
+    price = price_table(0.3, 2.0, 30)
     compiled = ColumnSearch(length, n_states)(column, price)
     assert compiled.tolist() == search_reference(
-        column.tolist(), [1.0] * length, price.tolist(), n_states
+        column.tolist(), [1.0] * length, price.tolist(), [0] * length, n_states
     )
 
 
@@ -96,7 +110,7 @@ def test_compiled_inverse_equals_reference(n_states, columns, indices):
 @pytest.mark.parametrize("length", [1, 2, 3, 4096])
 def test_indices_give_back_the_multiples_the_search_chose(n_states, length):
     column = gaussian(length, 1)[:, 0].astype(float) / 0.2
-    price = 0.3 * bits_of(laplacian_shares(3.0, 40))
+    price = price_table(0.3, 3.0, 40)
     multiples = ColumnSearch(length, n_states)(column, price)
     assert (dequantize_trellis((multiples >> 1)[:, None], n_states)[:, 0] == multiples).all()
 
@@ -112,11 +126,11 @@ def test_multiples_lie_in_the_superset_of_their_state(n_states):
 @every_trellis
 def test_search_is_optimal_among_all_short_paths(n_states):
     column = np.array([0.7, -1.2, 2.6, 0.1])
-    price = 0.2 * bits_of(laplacian_shares(1.5, 16))
+    price = price_table(0.2, 1.5, 16)
     found = ColumnSearch(4, n_states)(column, price)
 
     def cost(multiples):
-        return sum((x - n) ** 2 + price[abs(n)] for x, n in zip(column, multiples, strict=True))
+        return sum((x - n) ** 2 + price[0, abs(n)] for x, n in zip(column, multiples, strict=True))
 
     choices = np.stack(np.meshgrid(*[range(-3, 4)] * 4), -1).reshape(-1, 4)
     every = [multiples_reference(path, n_states) for path in choices.tolist()]
@@ -130,7 +144,9 @@ def test_more_states_bring_less_cost():
         result = quantize_trellis(weights, 0.3, n_states)
         multiples = dequantize_trellis(result.indices, n_states)
         error = ((weights / 0.3 - multiples) ** 2).mean()
-        costs.append(error + 0.3 * result.bits[np.abs(multiples)].mean())
+        costs.append(
+            error + 0.3 * result.rates.bits[result.rates.classes, np.abs(multiples)].mean()
+        )
     assert costs == sorted(costs, reverse=True)
 
 
@@ -251,23 +267,50 @@ def test_one_and_two_threads_give_the_same_indices(n_states):
     one = quantize_trellis(weights, 0.3, n_states, threads=1)
     two = quantize_trellis(weights, 0.3, n_states, threads=2)
     assert one.indices.tobytes() == two.indices.tobytes()
-    assert one.bits.tobytes() == two.bits.tobytes()
+    assert one.rates.bits.tobytes() == two.rates.bits.tobytes()
 
 
-def test_a_given_rate_table_is_used_as_it_is():
+def test_given_rates_are_used_as_they_are():
     weights = gaussian(64, 10)
-    fitted = quantize_trellis(weights, 0.3, 8)
-    again = quantize_trellis(weights, 0.3, 8, bits=fitted.bits)
-    assert again.indices.tobytes() == fitted.indices.tobytes()
+    rates = fit_rates(weights, 0.3, 8)
+    again = quantize_trellis(weights, 0.3, 8, rates=rates)
+    assert again.rates is rates
+    assert again.indices.tobytes() == quantize_trellis(weights, 0.3, 8).indices.tobytes()
 
 
 def test_column_search_equals_the_matrix_search():
-    weights, step = gaussian(100, 3), 0.3
+    weights, step = gaussian(100, 3) * np.array([[0.3, 1.0, 3.0]], np.float32), 0.3
     result = quantize_trellis(weights, step, 16)
     column_search = ColumnSearch(100, 16)
-    for column, indices in zip(weights.T, result.indices.T, strict=True):
-        multiples = column_search(column / np.float64(step), 0.3 * result.bits)
-        assert (multiples >> 1 == indices).all()
+    price = 0.35 * result.rates.bits
+    for j in range(3):
+        classes = np.ascontiguousarray(result.rates.classes[:, j])
+        multiples = column_search(weights[:, j] / np.float64(step), price, classes=classes)
+        assert (multiples >> 1 == result.indices[:, j]).all()
+
+
+@needs_jit
+def test_rates_that_know_the_scale_of_a_column_cost_less():
+    """On columns of very different scales, bits given the scale, at about equal error."""
+    scales = np.exp2(np.random.default_rng(0).uniform(-2, 2, (1, 256)))
+    weights = (gaussian(512, 256) * scales).astype(np.float32)
+    aware = fit_rates(weights, 1.0, 8)
+    flat = np.zeros_like(aware.classes)
+    plain = fit_rates(gaussian(512, 256) * np.sqrt((scales**2).mean(), dtype=np.float32), 1.0, 8)
+    blind = Rates(plain.bits[plain.classes[0, 0]][None, :].repeat(CLASSES, 0), flat)
+    blind = Rates(np.pad(blind.bits, ((0, 0), (0, 40)), mode="edge"), flat)
+    costs = []
+    for rates in (aware, blind):
+        multiples = dequantize_trellis(quantize_trellis(weights, 1.0, 8, rates=rates).indices, 8)
+        bits = np.mean(
+            [
+                order0_bits(multiples[:, chosen] >> 1, multiples[:, chosen] & 1)
+                for chosen in np.arange(256)[:, None]
+            ]
+        )
+        error = ((weights - multiples) ** 2).mean()
+        costs.append(bits - 0.5 * math.log2(1 / error))
+    assert costs[0] < costs[1] - 0.01
 
 
 def test_inputs_are_left_alone():
@@ -325,9 +368,13 @@ def test_unknown_trellis_is_refused():
         quantize_trellis(gaussian(4, 4), 0.3, 12)
 
 
-def test_short_rate_table_is_refused():
-    with pytest.raises(BadConfig, match="rate table too short"):
-        quantize_trellis(gaussian(4, 4), 0.3, 8, bits=np.ones(3))
+@pytest.mark.parametrize(
+    ("shape", "magnitudes", "chosen"), [((4, 5), 40, 0), ((4, 4), 3, 0), ((4, 4), 40, 1)]
+)
+def test_rates_of_another_matrix_are_refused(shape, magnitudes, chosen):
+    rates = Rates(np.ones((1, magnitudes)), np.full(shape, chosen, np.uint8))
+    with pytest.raises(BadConfig, match="rates of another matrix"):
+        quantize_trellis(gaussian(4, 4), 0.3, 8, rates=rates)
 
 
 @pytest.mark.parametrize(

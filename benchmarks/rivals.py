@@ -1,0 +1,144 @@
+"""Outside coders of integer codes, each as `compress(codes) -> bytes` and its inverse.
+
+The general compressors see the best of what records feed them: the int8 codes as they lie,
+transposed, or (for wider codes) with their bytes shuffled. A coder that is not installed raises
+`Missing` with the reason, and its row is skipped with it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from squeeze import codecs
+
+Codes = npt.NDArray[np.int8]
+
+
+class Missing(Exception):
+    """The coder cannot run here, and why."""
+
+
+@dataclass(frozen=True)
+class Coder:
+    name: str
+    encode: Callable[[Codes], bytes]
+    decode: Callable[[bytes, tuple[int, ...]], Codes]
+
+
+def general(name: str) -> list[Coder]:
+    """The variants of one of our wrapped general compressors (zlib-9, zstd-22, lzma-9e, brotli)."""
+    variants = [codecs.get(name), codecs.get(name + "-transposed")]
+    return [
+        Coder(v.name, v.encode, lambda data, shape, v=v: v.decode(data, shape, np.int8))
+        for v in variants
+    ]
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def _need(program: str) -> str:
+    path = shutil.which(program)
+    if path is None:
+        raise Missing(f"program {program} is not installed")
+    return path
+
+
+def _run(*command: str | Path, cwd: Path) -> None:
+    subprocess.run([str(part) for part in command], cwd=cwd, check=True, capture_output=True)
+
+
+def _zpaq_pack(codes: Codes) -> bytes:
+    with _folder() as at:
+        (at / "codes").write_bytes(codes.tobytes())
+        _run(_need("zpaq"), "add", "codes.zpaq", "codes", "-m5", "-t2", cwd=at)
+        return (at / "codes.zpaq").read_bytes()
+
+
+def _zpaq_unpack(data: bytes, shape: tuple[int, ...]) -> Codes:
+    with _folder() as at:
+        (at / "codes.zpaq").write_bytes(data)
+        _run(_need("zpaq"), "extract", "codes.zpaq", "-t2", cwd=at)
+        return np.frombuffer((at / "codes").read_bytes(), np.int8).reshape(shape)
+
+
+def _lrzip_pack(codes: Codes) -> bytes:
+    with _folder() as at:
+        (at / "codes").write_bytes(codes.tobytes())
+        _run(_need("lrzip"), "-z", "-L9", "-q", "codes", cwd=at)
+        return (at / "codes.lrz").read_bytes()
+
+
+def _lrzip_unpack(data: bytes, shape: tuple[int, ...]) -> Codes:
+    with _folder() as at:
+        (at / "codes.lrz").write_bytes(data)
+        _run(_need("lrzip"), "-d", "-q", "codes.lrz", cwd=at)
+        return np.frombuffer((at / "codes").read_bytes(), np.int8).reshape(shape)
+
+
+def _transposed(coder: Coder) -> Coder:
+    return Coder(
+        coder.name + "-transposed",
+        lambda codes: coder.encode(np.ascontiguousarray(codes.T)),
+        lambda data, shape: np.ascontiguousarray(coder.decode(data, shape[::-1]).T),
+    )
+
+
+def zpaq() -> list[Coder]:
+    """zpaq -m5, as an archive of one file."""
+    _need("zpaq")
+    plain = Coder("zpaq -m5", _zpaq_pack, _zpaq_unpack)
+    return [plain, _transposed(plain)]
+
+
+def lrzip() -> list[Coder]:
+    """lrzip -z -L9, as the records call it."""
+    _need("lrzip")
+    plain = Coder("lrzip -z", _lrzip_pack, _lrzip_unpack)
+    return [plain, _transposed(plain)]
+
+
+def constriction() -> list[Coder]:
+    """constriction's range coder with one static histogram (uint16 counts, shipped)."""
+    try:
+        from constriction import stream
+    except ImportError:
+        raise Missing("package constriction is not installed") from None
+
+    def model(counts: npt.NDArray[np.uint16]) -> object:
+        shares = counts.astype(np.float64)
+        return stream.model.Categorical(shares / shares.sum(), perfect=False)
+
+    def encode(codes: Codes) -> bytes:
+        symbols = codes.ravel().astype(np.int32) + 128
+        counts = np.bincount(symbols, minlength=256)
+        scaled = np.where(counts, np.maximum(counts * 65535 // counts.max(), 1), 0)
+        scaled = scaled.astype(np.uint16)
+        coder = stream.queue.RangeEncoder()
+        coder.encode(symbols, model(scaled))
+        low, high = int(scaled.nonzero()[0][0]), int(scaled.nonzero()[0][-1])
+        table = bytes([low, high]) + scaled[low : high + 1].tobytes()
+        return table + coder.get_compressed().tobytes()
+
+    def decode(data: bytes, shape: tuple[int, ...]) -> Codes:
+        low, high = data[0], data[1]
+        end = 2 + 2 * (high + 1 - low)
+        scaled = np.zeros(256, np.uint16)
+        scaled[low : high + 1] = np.frombuffer(data[2:end], np.uint16)
+        coder = stream.queue.RangeDecoder(np.frombuffer(data[end:], np.uint32))
+        symbols = coder.decode(model(scaled), int(np.prod(shape)))
+        return (symbols - 128).astype(np.int8).reshape(shape)
+
+    return [Coder("constriction", encode, decode)]
