@@ -22,6 +22,7 @@ def test_the_python_installation_has_a_few_megabytes_of_documents(documents: lis
     assert all(text.strip() for text in documents)
 
 
+@pytest.mark.slow
 def test_documents_come_in_the_same_order(documents: list[str]) -> None:
     assert python_docs_text() == documents
 
