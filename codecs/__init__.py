@@ -36,6 +36,7 @@ _MODELS = {
     "range-gaussian": (32, "squeeze.codecs.gaussian", "RangeGaussian"),
     "range-histogram": (33, "squeeze.codecs.histogram", "RangeHistogram"),
     "range-planes": (34, "squeeze.codecs.histogram", "RangePlanes"),
+    "context": (48, "squeeze.codecs.context", "Context"),
 }
 _WIRE_IDS = {name: i for i, name in enumerate(_GENERAL, start=1)} | {
     name: wire_id for name, (wire_id, _, _) in _MODELS.items()

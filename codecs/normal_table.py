@@ -16,7 +16,7 @@ VALUE_BITS = 32  # values have 32 fractional bits
 _WORK_BITS = 128
 
 
-def _exp_minus(numerator: int, denominator: int) -> int:
+def exp_minus(numerator: int, denominator: int) -> int:
     """exp(-numerator / denominator) with _WORK_BITS fractional bits, for arguments up to 1."""
     term = total = 1 << _WORK_BITS
     for k in range(1, 60):
@@ -35,8 +35,8 @@ def half_table() -> npt.NDArray[np.int64]:
     Φ(REACH) - ½ = ½.
     """
     squared = 1 << 2 * GRID_BITS  # 1 / h²
-    shrink = _exp_minus(1, squared)
-    ratio = _exp_minus(1, 2 * squared)
+    shrink = exp_minus(1, squared)
+    ratio = exp_minus(1, 2 * squared)
     density = 1 << _WORK_BITS
     total, values = 0, [0]
     for i in range(1, (REACH << GRID_BITS) + 1):

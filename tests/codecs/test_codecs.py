@@ -198,6 +198,7 @@ def test_wire_ids_are_pinned():
         "range-gaussian": 32,
         "range-histogram": 33,
         "range-planes": 34,
+        "context": 48,
     }
 
 
