@@ -88,15 +88,16 @@ def by_wire_id(wire_id: int) -> Codec:
     return get(name_of(wire_id))
 
 
-def encode_smallest(symbols: Symbols, names: Iterable[str] | None = None) -> Encoded:
+def encode_smallest(symbols: Symbols, candidates: Iterable[str | Codec] | None = None) -> Encoded:
     """Encode with every candidate that accepts the array and keep the fewest bytes.
 
-    Candidates default to all codecs. Each result must decode to the same array, or the candidate is
-    dropped. On a tie the lowest wire id wins, so the choice is deterministic.
+    Candidates are names, or codecs made with parameters; default: all codecs. Each result must
+    decode to the same array, or the candidate is dropped. On a tie the lowest wire id wins, so the
+    choice is deterministic.
     """
-    candidates = sorted({get(name) for name in names or _WIRE_IDS}, key=lambda c: c.wire_id)
+    chosen = {get(c) if isinstance(c, str) else c for c in candidates or _WIRE_IDS}
     best: Encoded | None = None
-    for codec in candidates:
+    for codec in sorted(chosen, key=lambda codec: codec.wire_id):
         if symbols.size and not codec.accepts(symbols):
             continue
         data = codec.encode(symbols)

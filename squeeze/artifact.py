@@ -18,6 +18,7 @@ import numpy.typing as npt
 from squeeze import codecs, container
 from squeeze.calib.floats import WORDS
 from squeeze.calib.quantized import QuantizedTensor, RawTensor
+from squeeze.codecs.base import Codec
 from squeeze.container import Container, StreamRecord, TensorRecord
 from squeeze.errors import CorruptData, SqueezeError
 from squeeze.files import read_file, write_atomic
@@ -28,7 +29,7 @@ OnStream = Callable[[int, int], None]  # (streams done, streams in all)
 
 # Codecs tried by default on each kind of stream; the others never won on real checkpoints (docs/log.md).
 CANDIDATES = {
-    "codes": ("range-histogram", "range-gaussian", "brotli"),
+    "codes": ("context", "range-histogram"),
     "raw": ("range-planes", "range-histogram", "brotli-planes"),
     "step": ("range-planes", "range-histogram", "brotli-planes"),
     "column": ("range-histogram", "brotli"),
@@ -78,6 +79,15 @@ def _symbols(stream: StreamRecord, tensors: Sequence[Tensor]) -> Symbols:
     return np.concatenate(parts)
 
 
+def _with_trellis(name: str, record: TensorRecord) -> str | Codec:
+    """The context coder codes trellis indices best when it knows the states they lead to."""
+    if name != "context" or record.kind != "trellis":
+        return name
+    from squeeze.codecs.context import Context  # compiled, so only when needed
+
+    return Context(n_states=record.states)
+
+
 def _layout(
     stream: StreamRecord, records: Sequence[TensorRecord]
 ) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -119,10 +129,9 @@ def encode(
     streams = container.derive_streams(records)
 
     def work(stream: StreamRecord) -> tuple[int, bytes]:
-        encoded = codecs.encode_smallest(
-            _symbols(stream, tensors),
-            candidates or CANDIDATES[stream.kind.split(".")[0]],
-        )
+        names = candidates or CANDIDATES[stream.kind.split(".")[0]]
+        tried = [_with_trellis(name, records[stream.members[0]]) for name in names]
+        encoded = codecs.encode_smallest(_symbols(stream, tensors), tried)
         return encoded.wire_id, encoded.data
 
     encoded = _in_order(work, streams, on_stream)
