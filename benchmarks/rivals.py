@@ -1,8 +1,6 @@
-"""Outside coders of integer codes, each as `compress(codes) -> bytes` and its inverse.
+"""Outside coders of integer codes, each as `encode(codes) -> bytes` and its inverse.
 
-The general compressors see the best of what records feed them: the int8 codes as they lie,
-transposed, or (for wider codes) with their bytes shuffled. A coder that is not installed raises
-`Missing` with the reason, and its row is skipped with it.
+A coder that is not installed raises `Missing` with the reason, and its row is skipped with it.
 """
 
 from __future__ import annotations
@@ -29,18 +27,18 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Coder:
+    """int8 arrays to bytes and back; whole: sees all matrices in one piece, not one by one."""
+
     name: str
     encode: Callable[[Codes], bytes]
     decode: Callable[[bytes, tuple[int, ...]], Codes]
+    whole: bool = True
 
 
-def general(name: str) -> list[Coder]:
-    """The variants of one of our wrapped general compressors (zlib-9, zstd-22, lzma-9e, brotli)."""
-    variants = [codecs.get(name), codecs.get(name + "-transposed")]
-    return [
-        Coder(v.name, v.encode, lambda data, shape, v=v: v.decode(data, shape, np.int8))
-        for v in variants
-    ]
+def general(name: str, label: str) -> Coder:
+    """One of the general compressors that squeeze wraps, at its highest setting."""
+    codec = codecs.get(name)
+    return Coder(label, codec.encode, lambda data, shape: codec.decode(data, shape, np.int8))
 
 
 @contextmanager
@@ -88,30 +86,20 @@ def _lrzip_unpack(data: bytes, shape: tuple[int, ...]) -> Codes:
         return np.frombuffer((at / "codes").read_bytes(), np.int8).reshape(shape)
 
 
-def _transposed(coder: Coder) -> Coder:
-    return Coder(
-        coder.name + "-transposed",
-        lambda codes: coder.encode(np.ascontiguousarray(codes.T)),
-        lambda data, shape: np.ascontiguousarray(coder.decode(data, shape[::-1]).T),
-    )
-
-
-def zpaq() -> list[Coder]:
+def zpaq() -> Coder:
     """zpaq -m5, as an archive of one file."""
     _need("zpaq")
-    plain = Coder("zpaq -m5", _zpaq_pack, _zpaq_unpack)
-    return [plain, _transposed(plain)]
+    return Coder("zpaq -m5", _zpaq_pack, _zpaq_unpack)
 
 
-def lrzip() -> list[Coder]:
+def lrzip() -> Coder:
     """lrzip -z -L9, as the records call it."""
     _need("lrzip")
-    plain = Coder("lrzip -z", _lrzip_pack, _lrzip_unpack)
-    return [plain, _transposed(plain)]
+    return Coder("lrzip -z -L9", _lrzip_pack, _lrzip_unpack)
 
 
-def constriction() -> list[Coder]:
-    """constriction's range coder with one static histogram (uint16 counts, shipped)."""
+def constriction() -> Coder:
+    """constriction's range coder with a static histogram of each matrix (uint16 counts, shipped)."""
     try:
         from constriction import stream
     except ImportError:
@@ -141,4 +129,4 @@ def constriction() -> list[Coder]:
         symbols = coder.decode(model(scaled), int(np.prod(shape)))
         return (symbols - 128).astype(np.int8).reshape(shape)
 
-    return [Coder("constriction", encode, decode)]
+    return Coder("constriction, histogram", encode, decode, whole=False)

@@ -70,10 +70,14 @@ def counted(
 
 
 def bits_of(shares: Floats) -> Floats:
-    """Bits of |n| with its sign, given its parity. Both signs share one entry."""
+    """Bits of |n| with its sign, given its parity. Both signs share one entry.
+
+    In units of 1/1024 bit: far finer than matters, and coarse enough that machines whose logarithms
+    differ in the last place search with the same table.
+    """
     bits = -np.log2(shares)
     bits[..., 1:] += 1.0
-    return bits
+    return np.asarray(np.rint(1024.0 * bits) / 1024.0)
 
 
 def _per_parity(masses: Floats) -> Floats:

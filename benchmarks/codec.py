@@ -1,0 +1,269 @@
+"""make bench-codec: bytes of weights at equal error, ours against outside coders and quantizers.
+
+Every figure is the size of a file that was written, read back and decoded to the same codes. A file
+holds all matrices of an input with what is needed to rebuild them: an fp16 step a row (one fp32
+step for the synthetic inputs), then the coded indices. Every coder of an input pays for the same
+kind of steps; int6 is the records' quantizer (step = 12.85·σ/31 of each row, clipped to ±31), and
+the trellis steps are tuned to the same mean squared error, counted in variances of the rows.
+
+Gap: bits per weight above ½·log2(1/error), the rate–distortion bound of a Gaussian source (for the
+Laplacian input: above Shannon's lower bound). Real weights may lie below it: their columns differ
+in scale, and a bound that knew would be lower. MB/s: int8 indices coded in a second, warm.
+
+Usage: python benchmarks/codec.py [--inputs gaussian,laplacian,minilm,reference,samtruss]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import struct
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import inputs
+import nncodec_rival
+import numpy as np
+import numpy.typing as npt
+import rivals
+from quantizers import Quantized, int6, row_sigmas, trellis_at, uniform_at
+from report import write_report
+from rivals import Coder, Missing
+
+from squeeze import codecs
+from squeeze.codecs.context import Context
+
+Codes = npt.NDArray[np.int8]
+STATES = (8, 256)
+LAPLACE_BONUS = 0.5 * math.log2(math.pi / math.e)  # Gaussian bound − Shannon's lower bound, bits
+GENERAL = {"zlib": "zlib-9", "zstd": "zstd-22", "lzma": "lzma-9e", "brotli": "brotli-11"}
+
+
+@dataclass(frozen=True)
+class Row:
+    input: str
+    quantizer: str
+    coder: str
+    bytes: int | None = None
+    bits_per_weight: float | None = None
+    error: float | None = None
+    gap_bits: float | None = None
+    encode_mb_s: float | None = None
+    decode_mb_s: float | None = None
+    note: str = ""
+
+
+# --- coders: one file each -----------------------------------------------------------------------
+
+
+def ours(name: str, n_states: int = 0) -> Coder:
+    codec = Context(n_states) if name == "context" else codecs.get(name)
+    label = f"squeeze {name}"
+    return Coder(label, codec.encode, lambda d, s: codec.decode(d, s, np.int8), whole=False)
+
+
+def joined(codes: list[Codes], transposed: bool) -> Codes:
+    return np.concatenate([(c.T if transposed else c).ravel() for c in codes])
+
+
+def measure(input_name: str, quantized: Quantized, coder: Coder) -> Row:
+    """Write, read and check one file; for whole-file coders the better of two arrangements."""
+    if coder.whole:
+        arrangements = {
+            "plain": [joined(quantized.codes, False)],
+            "transposed": [joined(quantized.codes, True)],
+        }
+    else:
+        arrangements = {"": quantized.codes}
+    weights = sum(c.size for c in quantized.codes)
+    coder.encode(quantized.codes[0][:2].ravel())  # compile before the clock starts
+    best: Row | None = None
+    for name, parts in arrangements.items():
+        start = time.perf_counter()
+        streams = [coder.encode(part) for part in parts]
+        encoded = time.perf_counter()
+        size, (_, *streams) = through_file([quantized.side, *streams])
+        middle = time.perf_counter()
+        decoded = [coder.decode(s, p.shape) for s, p in zip(streams, parts, strict=True)]
+        end = time.perf_counter()
+        for was, now in zip(parts, decoded, strict=True):
+            assert (was == now).all(), f"{coder.name} did not give back what it took"
+        if best is None or size < best.bytes:
+            bits = 8 * size / weights
+            best = Row(
+                input_name,
+                quantized.name,
+                coder.name,
+                size,
+                bits,
+                quantized.error or None,
+                gap(input_name, bits, quantized.error),
+                weights / (encoded - start) / 1e6,
+                weights / (end - middle) / 1e6,
+                name,
+            )
+    assert best is not None
+    return best
+
+
+def through_file(parts: list[bytes]) -> tuple[int, list[bytes]]:
+    """Write the parts, each after its length in four bytes; the file's size, and what it holds."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights"
+        path.write_bytes(b"".join(struct.pack("<I", len(part)) + part for part in parts))
+        data = path.read_bytes()
+        size = path.stat().st_size
+    read, at = [], 0
+    while at < size:
+        (length,) = struct.unpack_from("<I", data, at)
+        read.append(data[at + 4 : at + 4 + length])
+        at += 4 + length
+    return size, read
+
+
+def gap(input_name: str, bits: float, error: float) -> float | None:
+    if not error:
+        return None
+    bound = 0.5 * math.log2(1 / error)
+    return bits - bound + (LAPLACE_BONUS if input_name == "laplacian" else 0.0)
+
+
+def attempt(make: Callable[[], Row], skipped: Row) -> Row:
+    try:
+        row = make()
+    except Missing as reason:
+        row = Row(skipped.input, skipped.quantizer, skipped.coder, note=f"skipped: {reason}")
+    print(_line(row), flush=True)
+    return row
+
+
+def nncodec(input_name: str, matrices: list[inputs.Matrix], error: float, synthetic: bool) -> Row:
+    sigmas = [row_sigmas(m, synthetic).astype("<f4" if synthetic else "<f2") for m in matrices]
+    normal = [(m / s).astype(np.float32) for m, s in zip(matrices, sigmas, strict=True)]
+    result, got = nncodec_rival.code_at(normal, error)
+    weights = sum(m.size for m in matrices)
+    size, _ = through_file([*(s.tobytes() for s in sigmas), result.bitstream])
+    bits = 8 * size / weights
+    return Row(
+        input_name,
+        "nncodec, dependent",
+        "its own",
+        size,
+        bits,
+        got,
+        gap(input_name, bits, got),
+        weights / result.encode_seconds / 1e6,
+        weights / result.decode_seconds / 1e6,
+        "encoding includes quantizing",
+    )
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def outside_coders() -> list[tuple[str, Callable[[], Coder]]]:
+    wrapped: list[tuple[str, Callable[[], Coder]]] = [
+        (label, lambda name=name, label=label: rivals.general(name, label))  # type: ignore[misc]
+        for name, label in GENERAL.items()
+    ]
+    return [
+        *wrapped,
+        ("zpaq", rivals.zpaq),
+        ("lrzip", rivals.lrzip),
+        ("constriction", rivals.constriction),
+    ]
+
+
+def rows_of_codes(input_name: str, quantized: Quantized) -> list[Row]:
+    """Every outside coder, then ours, on the same codes."""
+    makers = outside_coders()
+    if not quantized.n_states:
+        makers += [(n, lambda n=n: ours(n)) for n in ("range-gaussian", "range-histogram")]  # type: ignore[misc]
+    makers.append(("context", lambda: ours("context", quantized.n_states)))
+    return [
+        attempt(
+            lambda make=make: measure(input_name, quantized, make()),  # type: ignore[misc]
+            Row(input_name, quantized.name, name),
+        )
+        for name, make in makers
+    ]
+
+
+def rows_of_floats(input_name: str, matrices: list[inputs.Matrix]) -> list[Row]:
+    synthetic = input_name in ("gaussian", "laplacian")
+    scalar = int6(matrices, synthetic)
+    rows = rows_of_codes(input_name, scalar)
+    rows += rows_of_codes(input_name, trellis_at(matrices, STATES[0], scalar.error, synthetic))
+    more = [trellis_at(matrices, n, scalar.error, synthetic) for n in STATES[1:]]
+    if synthetic:  # near 2 and 1 bits
+        for error in (0.0573, 0.26):
+            more.append(uniform_at(matrices, error))
+            more += [trellis_at(matrices, n, error, synthetic) for n in STATES]
+    for quantized in more:
+        coder = ours("context", quantized.n_states)
+        rows.append(
+            attempt(
+                lambda q=quantized, c=coder: measure(input_name, q, c),  # type: ignore[misc]
+                Row(input_name, quantized.name, coder.name),
+            )
+        )
+    rows.append(
+        attempt(
+            lambda: nncodec(input_name, matrices, scalar.error, synthetic),
+            Row(input_name, "nncodec, dependent", "its own"),
+        )
+    )
+    return rows
+
+
+def rows_of_input(name: str) -> list[Row]:
+    try:
+        data: list[Any] = getattr(inputs, name)()
+    except (FileNotFoundError, ImportError) as reason:
+        return [Row(name, "", "", note=f"skipped: {reason}")]
+    if name == "samtruss":
+        return rows_of_codes(name, Quantized("as exported", data, b"", 0.0))
+    return rows_of_floats(name, data)
+
+
+COLUMNS = (
+    "input | quantizer | coder | bytes | bits/weight | error | gap, bit | "
+    "encode MB/s | decode MB/s | note"
+)
+
+
+def _line(row: Row) -> str:
+    def number(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    cells = (
+        row.input,
+        row.quantizer,
+        row.coder,
+        number(row.bytes, ",d"),
+        number(row.bits_per_weight, ".4f"),
+        number(row.error, ".5f"),
+        number(row.gap_bits, ".4f"),
+        number(row.encode_mb_s, ".2f"),
+        number(row.decode_mb_s, ".2f"),
+        row.note,
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--inputs", default="gaussian,laplacian,minilm,reference,samtruss")
+    chosen = parser.parse_args().inputs.split(",")
+    rows = [row for name in chosen for row in rows_of_input(name)]
+    header = f"| {COLUMNS} |\n|" + "---|" * (COLUMNS.count("|") + 1)
+    table = "\n".join([header, *map(_line, rows)])
+    write_report("codec", [asdict(row) for row in rows], table)
+
+
+if __name__ == "__main__":
+    main()

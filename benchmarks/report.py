@@ -1,0 +1,23 @@
+"""Results on disk: benchmarks/results/DATE-NAME.json and .md, headed by machine and commit."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from machine import ROOT, facts
+
+
+def write_report(name: str, rows: list[dict[str, Any]], markdown: str) -> Path:
+    """Write both files and return the path of the markdown one."""
+    head = {**facts(), "numpy": version("numpy"), "numba": version("numba")}
+    stem = ROOT / "benchmarks" / "results" / f"{head['date']}-{name}"
+    stem.parent.mkdir(exist_ok=True)
+    stem.with_suffix(".json").write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")
+    path = stem.with_suffix(".md")
+    described = ", ".join(f"{key} {value}" for key, value in head.items())
+    path.write_text(f"# {name}\n\n{described}\n\n{markdown}\n")
+    print(path)
+    return path
