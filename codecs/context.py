@@ -8,6 +8,7 @@ them; the streams depend on the shape alone, so the bytes do not depend on the n
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -18,17 +19,20 @@ import numpy.typing as npt
 from squeeze.codecs import rangecoder, varint
 from squeeze.codecs.base import Codec, Symbols, to_dtype
 from squeeze.codecs.context_model import SCALE_BITS, WORST_BITS, Model, code_rows_
+from squeeze.codecs.prediction import MAX_COLUMNS, RowPredictor, is_promising
 from squeeze.codecs.trellis_tables import PARITY_CHECKS, next_states, supersets
 from squeeze.errors import CorruptData
 
 BAND = 1 << 22  # indices in a stream, at most (but at least a row)
+LARGEST_SCALE = 1 << 16
 CHUNK = 1 << 16  # indices converted and coded at a time
 
 
 class Context(Codec):
-    """Payload: varint number of trellis states (0 for scalar), varint mean magnitude (SCALE_BITS
-    fractional bits, clipped), then for each band of rows: varint length (not for the last),
-    the trellis states of its columns (a byte each; not for the first band or scalar), the stream.
+    """Payload: varint number of trellis states (0 for scalar), varint 1 where rows are predicted
+    (see `prediction`) or 0, varint mean magnitude (SCALE_BITS fractional bits, clipped), then for
+    each band of rows: varint length (not for the last), the trellis states of its columns (a byte
+    each; not for the first band or scalar), the stream.
     """
 
     name = "context"
@@ -43,14 +47,26 @@ class Context(Codec):
     def _encode(self, symbols: Symbols) -> bytes:
         matrix = np.atleast_2d(symbols)
         mean = int(np.abs(matrix.astype(np.int64)).sum()) << SCALE_BITS
-        scale = min(mean // matrix.size, 1 << 16)
+        scale = min(mean // matrix.size, LARGEST_SCALE)
         bands = _bands(*matrix.shape)
         starts = self._start_states(matrix, bands)
+        plain = self._assemble(matrix, bands, starts, scale, predict=False)
+        if not is_promising(2 * matrix[bands[0]].astype(np.int64)):
+            return plain
+        return min(plain, self._assemble(matrix, bands, starts, scale, predict=True), key=len)
 
+    def _assemble(
+        self,
+        matrix: Symbols,
+        bands: list[slice],
+        starts: list[npt.NDArray[np.int64]],
+        scale: int,
+        predict: bool,
+    ) -> bytes:
         def encode_band(i: int) -> bytes:
-            return _encode_rows(matrix[bands[i]], scale, starts[i], self._tables)
+            return _encode_rows(matrix[bands[i]], scale, starts[i], self._tables, predict)
 
-        head = varint.write(self._n_states) + varint.write(scale)
+        head = varint.write(self._n_states) + varint.write(predict) + varint.write(scale)
         with ThreadPoolExecutor(self._threads) as pool:
             streams = list(pool.map(encode_band, range(len(bands))))
         for i, stream in enumerate(streams):
@@ -66,7 +82,10 @@ class Context(Codec):
         if n_states and n_states not in PARITY_CHECKS:
             raise CorruptData(f"{self.name}: no such trellis", found=n_states)
         tables = _trellis(n_states)
+        predict, position = varint.read(data, position)
         scale, position = varint.read(data, position)
+        if predict > 1 or scale > LARGEST_SCALE or (predict and shape[-1] > MAX_COLUMNS):
+            raise CorruptData(f"{self.name}: malformed header")
         matrix = np.zeros(shape if len(shape) == 2 else (1, shape[0]), dtype)
         bands = _bands(*matrix.shape)
         starts, streams = [], []
@@ -85,7 +104,7 @@ class Context(Codec):
             position += length
 
         def decode_band(i: int) -> None:
-            _decode_rows_(streams[i], matrix[bands[i]], min(scale, 1 << 16), starts[i], tables)
+            _decode_rows_(streams[i], matrix[bands[i]], scale, starts[i], tables, predict == 1)
 
         with ThreadPoolExecutor(self._threads) as pool:
             list(pool.map(decode_band, range(len(bands))))
@@ -119,12 +138,7 @@ def _bands(rows: int, columns: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
-def _chunks(rows: int, columns: int) -> list[slice]:
-    height = max(1, CHUNK // columns)
-    return [slice(a, min(a + height, rows)) for a in range(0, rows, height)]
-
-
-def _arguments(model: Model, tables: Tables) -> tuple[Any, ...]:
+def _arguments(model: Model, tables: Tables, predictor: RowPredictor) -> tuple[Any, ...]:
     return (
         *tables,
         model.slots,
@@ -135,33 +149,69 @@ def _arguments(model: Model, tables: Tables) -> tuple[Any, ...]:
         model.above,
         model.states,
         model.matrix,
+        predictor.factor,
+        predictor.mean,
+        predictor.innovation,
     )
 
 
+def _chunks(rows: int, columns: int, predictor: RowPredictor) -> Iterator[slice]:
+    """Rows to code at a time; the predictor learns between them."""
+    height = max(1, CHUNK // columns)
+    first = 0
+    while first < rows:
+        last = first + predictor.rows_until_due(min(height, rows - first))
+        yield slice(first, last)
+        first = last
+
+
 def _encode_rows(
-    matrix: Symbols, scale: int, start: npt.NDArray[np.int64], tables: Tables
+    matrix: Symbols, scale: int, start: npt.NDArray[np.int64], tables: Tables, predict: bool
 ) -> bytes:
-    model = Model(matrix.shape[1], scale)
+    model, predictor = Model(matrix.shape[1], scale), RowPredictor(matrix.shape[1], predict)
     model.states[:] = start
     coder = rangecoder.start_encoding()
     words = np.empty(0, np.uint32)
-    for chunk in _chunks(*matrix.shape):
+    for chunk in _chunks(*matrix.shape, predictor):
         indices = matrix[chunk].astype(np.int64)
         needed = int(coder[2]) + indices.size * WORST_BITS // 32 + 4
         if needed > words.size:
             words = np.concatenate([words, np.empty(needed + words.size // 2, np.uint32)])
-        code_rows_(indices, True, *_arguments(model, tables), coder, words)
+        before = model.states.copy()
+        code_rows_(indices, True, *_arguments(model, tables, predictor), coder, words)
+        if predict:
+            predictor.learn(_values(indices, before, tables))
     return rangecoder.finish_encoding(coder, words)
 
 
 def _decode_rows_(
-    data: bytes, matrix_: Symbols, scale: int, start: npt.NDArray[np.int64], tables: Tables
+    data: bytes,
+    matrix_: Symbols,
+    scale: int,
+    start: npt.NDArray[np.int64],
+    tables: Tables,
+    predict: bool,
 ) -> None:
-    model = Model(matrix_.shape[1], scale)
+    model, predictor = Model(matrix_.shape[1], scale), RowPredictor(matrix_.shape[1], predict)
     model.states[:] = start
     coder, words = rangecoder.start_decoding(data)
-    for chunk in _chunks(*matrix_.shape):
+    for chunk in _chunks(*matrix_.shape, predictor):
         indices = np.zeros(matrix_[chunk].shape, np.int64)
-        code_rows_(indices, False, *_arguments(model, tables), coder, words)
+        before = model.states.copy()
+        code_rows_(indices, False, *_arguments(model, tables, predictor), coder, words)
         matrix_[chunk] = to_dtype(indices, matrix_.dtype, Context.name)
+        if predict:
+            predictor.learn(_values(indices, before, tables))
     rangecoder.check_end(coder, data)
+
+
+def _values(
+    indices: npt.NDArray[np.int64], states: npt.NDArray[np.int64], tables: Tables
+) -> npt.NDArray[np.int64]:
+    """2·index + superset, down the columns from `states`."""
+    following, labels = tables
+    values = 2 * indices
+    for row, value in zip(indices, values, strict=True):
+        value += labels[states]
+        states = following[states, row & 1].astype(np.int64)
+    return values

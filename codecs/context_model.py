@@ -10,7 +10,7 @@ the trellis state of the column, and is 0 for scalar quantization. A *scale* is 
 8 fractional bits. A *level* is its logarithm, 16 to the octave, from 2^-6 on.
 
 Decisions. At even v symmetric around zero (superset 0) the first decision is "zero?", then the
-sign, then the magnitude. Odd v has no zero: the sign comes first. Where the scale is 4 or more, the
+sign, then the magnitude. Odd v has no zero: the sign comes first. Where the scale is 8 or more, the
 last bits are cut off and coded after the rest, so that the unary part stays short; the sign comes
 first there too.
 """
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from numba import njit
 
 from squeeze.codecs.mixing import NEW_SLOT, WEIGHT_ONE, code_bit, code_mixed_, code_slot_
+from squeeze.codecs.prediction import LIMIT, predicted
 from squeeze.codecs.rangecoder import State, Words
 
 SCALE_BITS = 8
@@ -33,10 +34,10 @@ ZERO_FIRST, SIGN_FIRST = 0, 32
 LONGEST_UNARY = 24
 LONGEST_GOLOMB = 34  # bits of what exceeds the unary part; more is damage
 WORST_BITS = 14 * (LONGEST_UNARY + 2) + 2 * LONGEST_GOLOMB + 16  # an index can cost
-SHORTEN_FROM = 7  # octaves above 2^-6 where the first low bit is cut off: a scale of 2 to 4
+SHORTEN_FROM = 8  # octaves above 2^-6: a scale of 8 and more loses low bits
 ROW_WINDOW = 48
 COLUMN_WINDOW = 100
-MAGNITUDE_RATE, SIGN_RATE = 2, 24
+MAGNITUDE_RATE, SIGN_RATE = 4, 40
 
 # floor(16·log2(scale / 4)), from the bit length of scale^16: no logarithm, no rounding.
 LEVEL = np.array(
@@ -84,6 +85,9 @@ def code_rows_(
     above_: npt.NDArray[np.int64],
     states_: npt.NDArray[np.int64],
     matrix_: npt.NDArray[np.int64],
+    factor: npt.NDArray[np.int32],
+    row_mean: npt.NDArray[np.int64],
+    innovation_: npt.NDArray[np.int32],
     coder_: State,
     words_: Words,
 ) -> None:
@@ -93,6 +97,7 @@ def code_rows_(
     """
     low, span, n = coder_[0], coder_[1], np.int64(coder_[2])
     rows, columns = indices_.shape
+    predicting = factor.size > 0
     second, third = LEVELS * NODES, 2 * LEVELS * NODES
     for r in range(rows):
         if not encoding and n > words_.size + 2:
@@ -112,8 +117,14 @@ def code_rows_(
             a = min(max(column_level - (shift << 4), 0) >> 1, LEVELS - 1) * NODES
             b = min(max(row_level - (shift << 4), 0) >> 1, LEVELS - 1) * NODES + second
             d = min(max(both_level - (shift << 4), 0) >> 1, LEVELS - 1) * NODES + third
-            # Which sign? The mean of the column in its own scale, in steps, and the neighbours.
+            # Around what? Without prediction, zero.
+            centre = np.int64(0)
             mean = column_mean_[c]
+            if predicting:
+                mean = predicted(factor, row_mean, innovation_, c)
+                centre = (mean + (1 << SCALE_BITS - 1)) >> SCALE_BITS
+                mean -= centre << SCALE_BITS
+            # Which sign? The mean in the scale of the column, in steps, and the neighbours.
             tilt = _clip((_level(abs(mean)) - column_level + 96) >> 2, 0, 31)
             if mean < 0:
                 tilt = -1 - tilt
@@ -121,7 +132,7 @@ def code_rows_(
             sign_b = (_clip(mean >> 3, -63, 63) + 64) * NODES + second
             sign_d = (left + 1 + 3 * (above_[c] + 1)) * NODES + third
 
-            index = indices_[r, c]
+            index = indices_[r, c] - centre
             sign, rest = 0, 0
             first = ZERO_FIRST
             if superset or shift:
@@ -197,19 +208,24 @@ def code_rows_(
             if sign:
                 index = -1 - rest if first == SIGN_FIRST else -rest
             if not encoding:
-                indices_[r, c] = index
+                indices_[r, c] = index + centre
             # Learn.
             value = 2 * index + superset
-            size = min(abs(value), 1 << 32) << (SCALE_BITS - 1)
+            value = min(max(value, -(1 << 32)), 1 << 32) << (SCALE_BITS - 1)
+            size = abs(value)
+            if predicting:
+                missed = value - mean
+                size = abs(missed)
+                innovation_[c] = min(max(missed, -LIMIT), LIMIT)
             row_total += size
             if seen == 0:
                 column_scale_[c] = row_scale
             column_scale_[c] += (size - column_scale_[c]) * column_share >> 16
-            column_mean_[c] += ((value << (SCALE_BITS - 1)) - column_mean_[c]) * column_share >> 16
+            column_mean_[c] += (value - column_mean_[c]) * column_share >> 16
             row_scale += (size - row_scale) * SHARE[min(c + 9, ROW_WINDOW)] >> 16
             left = np.int64(value > 0) - np.int64(value < 0)
             above_[c] = left
-            states_[c] = next_states[states_[c], index & 1]
+            states_[c] = next_states[states_[c], (index + centre) & 1]
         matrix_[1] = seen + 1
         matrix_[0] += (row_total // columns - matrix_scale) * SHARE[min(seen + 2, ROW_WINDOW)] >> 16
     coder_[0], coder_[1], coder_[2] = low, span, np.uint64(n)

@@ -6,6 +6,7 @@ name the decisions; the kernel's index arithmetic is one way to lay them out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -22,6 +23,7 @@ from squeeze.codecs.context_model import (
     SIGN_RATE,
 )
 from squeeze.codecs.mixing import COUNT_LIMIT, ODDS_LIMIT, SQUASH, STRETCH
+from squeeze.codecs.prediction import CLIP, FACTOR_BITS, FIRST_ROWS, LIMIT, UNIT_BITS
 from squeeze.codecs.rangecoder_reference import Decoder, Encoder
 
 Matrix = list[list[int]]
@@ -85,12 +87,72 @@ class Decisions:
         return self.bit(bit, 1 << 15)
 
 
+class Predictor:
+    """`prediction.RowPredictor` and its kernels."""
+
+    def __init__(self, columns: int) -> None:
+        self.rows: Matrix = []
+        self.columns = columns
+        self.due = FIRST_ROWS
+        self.ready = False
+        self.mean = [0] * columns
+        self.factor: Matrix = []
+
+    def predict(self, c: int, missed: Sequence[int]) -> int:
+        total = sum(self.factor[c][k] * missed[k] for k in range(c))
+        return max(-LIMIT, min(self.mean[c] + (total >> FACTOR_BITS), LIMIT))
+
+    def learn(self, values: Sequence[int]) -> None:
+        self.rows.append([max(-CLIP, min(v, CLIP)) for v in values])
+        n = len(self.rows)
+        if n < self.due:
+            return
+        self.due += min(n, 2 * self.columns)
+        self.ready = True
+        every = range(self.columns)
+        sums = [sum(row[c] for row in self.rows) for c in every]
+        doubled = [(s << 8) // n for s in sums]
+        self.mean = [d >> 1 for d in doubled]
+
+        def covariance(i: int, j: int) -> int:
+            product = sum(row[i] * row[j] for row in self.rows)
+            return ((product - (doubled[i] * sums[j] >> 8)) << 8) // n
+
+        deviation = [math.isqrt(256 + max(0, covariance(c, c))) for c in every]
+        one = 1 << UNIT_BITS
+        lower: Matrix = []
+        variances: list[int] = []
+        for i in every:
+            scaled: list[int] = []
+            for j in range(i):
+                correlation = covariance(i, j) * one // (deviation[i] * deviation[j])
+                correlation = correlation * n // (n + 2 * self.columns)
+                known = sum(a * b for a, b in zip(scaled, lower[j], strict=True))
+                scaled.append(correlation - (known >> UNIT_BITS))
+            row = [a * one // variance for a, variance in zip(scaled, variances, strict=True)]
+            row = [max(-16 * one, min(entry, 16 * one)) for entry in row]
+            missing = sum(a * b >> UNIT_BITS for a, b in zip(row, scaled, strict=True))
+            lower.append(row)
+            variances.append(max(one - missing, one >> 6))
+        self.factor = [
+            [self._in_steps(lower[i][k], deviation[i], deviation[k]) for k in range(i)]
+            for i in every
+        ]
+
+    @staticmethod
+    def _in_steps(entry: int, deviation: int, other: int) -> int:
+        largest = (1 << 31) - 1
+        scaled = entry * deviation // (other << UNIT_BITS - FACTOR_BITS)
+        return max(-largest, min(scaled, largest))
+
+
 def code_rows(
     matrix_: Matrix,
     scale: int,
     start: Sequence[int],
     next_states: Sequence[Sequence[int]],
     supersets: Sequence[int],
+    predict: bool,
     bit: Bit,
 ) -> None:
     """Code the matrix through `bit`; a decoding `bit` ignores its values and fills them in."""
@@ -99,16 +161,24 @@ def code_rows(
     matrix_scale = scale
     column_scale, column_mean = [scale] * columns, [0] * columns
     above, states = [0] * columns, list(start)
+    predictor = Predictor(columns) if predict else None
     for seen, row in enumerate(matrix_):
         row_scale, left, total = matrix_scale, 0, 0
         column_share = share(min(seen + 2, COLUMN_WINDOW))
+        missed: list[int] = []
+        values: list[int] = []
         for c in range(columns):
             superset = supersets[states[c]]
             levels = [level(column_scale[c]), level(row_scale), 0]
             levels[2] = max(levels[0] + levels[1] - level(matrix_scale), 0)
             shift = max((levels[2] >> 4) - SHORTEN_FROM, 0)
             sizes = [min(max(x - 16 * shift, 0) >> 1, LEVELS - 1) for x in levels]
-            mean = column_mean[c]
+            centre, mean = 0, column_mean[c]
+            predicting = predictor is not None and predictor.ready
+            if predictor is not None and predicting:
+                mean = predictor.predict(c, missed)
+                centre = (mean + 128) >> 8
+                mean -= centre << 8
             tilt = max(0, min((level(abs(mean)) - levels[0] + 96) >> 2, 31))
             tilts = (
                 -1 - tilt if mean < 0 else tilt,
@@ -116,18 +186,23 @@ def code_rows(
                 (left, above[c]),
             )
 
-            row[c] = code_index(decide, row[c], superset, shift, sizes, tilts)
+            index = code_index(decide, row[c] - centre, superset, shift, sizes, tilts)
+            row[c] = index + centre
 
-            value = 2 * row[c] + superset
-            size = min(abs(value), 1 << 32) << 7
+            values.append(2 * row[c] + superset)
+            value = max(-(1 << 32), min(2 * index + superset, 1 << 32)) << 7
+            size = abs(value - mean) if predicting else abs(value)
+            missed.append(max(-LIMIT, min(value - mean, LIMIT)))
             total += size
             if seen == 0:
                 column_scale[c] = row_scale
             column_scale[c] += (size - column_scale[c]) * column_share >> 16
-            column_mean[c] += ((value << 7) - mean) * column_share >> 16
+            column_mean[c] += (value - column_mean[c]) * column_share >> 16
             row_scale += (size - row_scale) * share(min(c + 9, ROW_WINDOW)) >> 16
             left = above[c] = (value > 0) - (value < 0)
             states[c] = next_states[states[c]][row[c] & 1]
+        if predictor is not None:
+            predictor.learn(values)
         matrix_scale += (total // columns - matrix_scale) * share(min(seen + 2, ROW_WINDOW)) >> 16
 
 
@@ -182,6 +257,7 @@ def encode_rows(
     start: Sequence[int],
     next_states: Sequence[Sequence[int]],
     supersets: Sequence[int],
+    predict: bool = False,
 ) -> bytes:
     """The stream of one band."""
     coder = Encoder()
@@ -190,7 +266,7 @@ def encode_rows(
         coder.encode_bit(value, p1, 16)
         return value
 
-    code_rows([list(row) for row in matrix], scale, start, next_states, supersets, bit)
+    code_rows([list(row) for row in matrix], scale, start, next_states, supersets, predict, bit)
     return coder.finish()
 
 
@@ -201,10 +277,11 @@ def decode_rows(
     start: Sequence[int],
     next_states: Sequence[Sequence[int]],
     supersets: Sequence[int],
+    predict: bool = False,
 ) -> Matrix:
     """Mirror of `encode_rows`, without the check of the end."""
     coder = Decoder(data)
     matrix = [[0] * len(start) for _ in range(rows)]
     bit = partial(lambda value, p1: coder.decode_bit(p1, 16))
-    code_rows(matrix, scale, start, next_states, supersets, bit)
+    code_rows(matrix, scale, start, next_states, supersets, predict, bit)
     return matrix

@@ -37,16 +37,18 @@ def tables(n_states):
 
 
 def split_payload(payload):
-    """(scale, stream) of a payload of one band, by the documented layout."""
+    """(scale, predict, stream) of a payload of one band, by the documented layout."""
     _, position = context.varint.read(payload, 0)
+    predict, position = context.varint.read(payload, position)
     scale, position = context.varint.read(payload, position)
-    return scale, payload[position:]
+    return scale, bool(predict), payload[position:]
 
 
 @given(matrices(), st.sampled_from([0, 4, 8, 64, 256]))
 def test_kernel_and_reference_write_the_same_bytes_and_read_them_back(matrix, n_states):
     payload = Context(n_states).encode(matrix)
-    scale, stream = split_payload(payload)
+    scale, predict, stream = split_payload(payload)
+    assert not predict
     start = [0] * matrix.shape[1]
     assert context_reference.encode_rows(matrix.tolist(), scale, start, *tables(n_states)) == stream
     back = context_reference.decode_rows(stream, len(matrix), scale, start, *tables(n_states))
@@ -59,7 +61,8 @@ def test_kernel_and_reference_write_the_same_bytes_and_read_them_back(matrix, n_
 def test_kernel_and_reference_agree_on_long_rows(length, spread):
     matrix = np.random.default_rng(length).normal(0, spread, (1, length)).round().astype(np.int32)
     payload = Context(8).encode(matrix)
-    scale, stream = split_payload(payload)
+    scale, predict, stream = split_payload(payload)
+    assert not predict
     start = [0] * length
     assert context_reference.encode_rows(matrix.tolist(), scale, start, *tables(8)) == stream
     assert (Context().decode(payload, matrix.shape, matrix.dtype) == matrix).all()
@@ -67,10 +70,46 @@ def test_kernel_and_reference_agree_on_long_rows(length, spread):
 
 @given(st.binary(max_size=60), st.sampled_from([0, 8]))
 def test_damaged_streams_decode_alike_in_kernel_and_reference(stream, n_states):
-    payload = bytes([n_states]) + b"\x80\x02" + stream
+    payload = bytes([n_states, 0]) + b"\x80\x02" + stream
     back = context_reference.decode_rows(stream, 3, 256, [0] * 5, *tables(n_states))
     with contextlib.suppress(CorruptData):
         assert Context().decode(payload, (3, 5), np.int32).tolist() == back
+
+
+def correlated(rows, columns, seed=1, spread=6.0):
+    """Indices whose rows share a few directions, as those of an embedding do."""
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(0, 1, (rows, 3)) @ rng.normal(0, 1, (3, columns))
+    return (spread * (shared + rng.normal(0, 0.5, (rows, columns)))).round().astype(np.int16)
+
+
+@pytest.mark.parametrize("n_states", [0, 8])
+@pytest.mark.parametrize("spread", [0.5, 6, 200, 9000])
+def test_prediction_agrees_between_kernel_and_reference(n_states, spread):
+    matrix = correlated(150, 9, spread=spread).clip(-32768, 32767)
+    scale, start, trellis = 700, [0] * 9, context._trellis(n_states)
+    stream = context._encode_rows(matrix, scale, np.zeros(9, np.int64), trellis, True)
+    lists = tables(n_states)
+    assert context_reference.encode_rows(matrix.tolist(), scale, start, *lists, True) == stream
+    back = context_reference.decode_rows(stream, 150, scale, start, *lists, True)
+    assert back == matrix.tolist()
+    payload = context.varint.write(n_states) + b"\x01" + context.varint.write(scale) + stream
+    assert (Context().decode(payload, matrix.shape, matrix.dtype) == matrix).all()
+
+
+def test_correlated_rows_are_predicted_and_cost_less():
+    matrix = correlated(1500, 48)
+    payload = Context().encode(matrix)
+    _, predict, _ = split_payload(payload)
+    assert predict
+    shuffled = np.random.default_rng(2).permuted(matrix, axis=0)  # same columns, no common rows
+    assert len(payload) < 0.8 * len(Context().encode(shuffled))
+    assert (Context().decode(payload, matrix.shape, matrix.dtype) == matrix).all()
+
+
+def test_independent_rows_are_not_predicted():
+    matrix = np.random.default_rng(3).normal(0, 3, (900, 48)).round().astype(np.int8)
+    assert not split_payload(Context().encode(matrix))[1]
 
 
 def test_squash_and_stretch_are_inverse_and_symmetric():
@@ -124,7 +163,7 @@ def test_an_unknown_number_of_states_is_refused():
     with pytest.raises(BadConfig):
         Context(7)
     with pytest.raises(CorruptData):
-        Context().decode(b"\x07\x01\x01\x01", (2, 2), np.int8)
+        Context().decode(b"\x07\x00\x01\x01", (2, 2), np.int8)
 
 
 @pytest.mark.parametrize(("share", "slack"), [(0.5, 1.01), (0.05, 1.02), (0.001, 1.1)])
@@ -154,8 +193,8 @@ def test_scales_that_differ_between_rows_and_columns_are_learnt():
 
 def test_context_bytes_are_pinned():
     matrix = np.array([[0, 1, -1, 0], [2, 0, -7, 300]], np.int16)
-    assert Context().encode(matrix).hex() == "00e04dff9a3d69824e2d320a"
-    assert Context(8).encode(matrix).hex() == "08e04dff9a3d69824e2d320a"
+    assert Context().encode(matrix).hex() == "0000e04dfe67e87af0d8b06f5d"
+    assert Context(8).encode(matrix).hex() == "0800e04dfe67e87af0d8b06f5d"
 
 
 @pytest.mark.slow

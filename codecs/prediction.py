@@ -1,0 +1,191 @@
+"""Predicting a weight from the weights before it in its row, for rows that resemble each other.
+
+Embedding rows do: their columns are correlated, so that the best linear prediction of a column from
+the columns before it takes a fifth of the variance away in a trained table of 8,192 rows. The
+covariance of the rows coded so far gives that prediction and costs nothing to transmit.
+
+Method. With the covariance factored as L·D·Lᵀ, L unit lower triangular, a row x is L·z for
+uncorrelated innovations z, so column c is predicted by the sum over k < c of L[c, k]·z[k], and z[c]
+is what the prediction missed. Off-diagonal covariances are shrunk by n / (n + 2·columns) after n
+rows, the best of the factors tried (docs/log.md).
+
+Exactness. All arithmetic is on integers. The one matrix product runs in float64, where every
+intermediate sum is an integer below 2^53 and therefore exact in any order of summation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+MAX_COLUMNS = 1024  # factoring takes columns³ / 6 steps
+FIRST_ROWS = 32
+CLIP = 1 << 12  # of values when learning: squares of 2^22 of them add up below 2^53
+UNIT_BITS = 20  # fractional bits of correlations and of L in their scale
+FACTOR_BITS = 16  # of L in the scale of the columns
+MEAN_BITS = 8  # of means, innovations and predictions, which are in steps: half a value
+SAMPLE_ROWS = 64
+LEAST_GAIN = 0.01  # bits a weight, on the sample, for a trial encoding
+LIMIT = 1 << 20  # of innovations and predictions
+_LEAST_VARIANCE = 1 << UNIT_BITS - 6
+_LARGEST = (1 << 31) - 1
+
+
+class RowPredictor:
+    """Learns from rows of values (2·index + superset) and holds what the kernel predicts with.
+
+    factor: int32[columns, columns] with FACTOR_BITS, or [0, 0] while there is no prediction.
+    mean: int64[columns] with MEAN_BITS.
+    """
+
+    def __init__(self, columns: int, enabled: bool) -> None:
+        self.factor = np.zeros((0, 0), np.int32)
+        self.mean = np.zeros(columns, np.int64)
+        self.innovation = np.zeros(columns, np.int32)  # of the row being coded
+        self.rows = 0
+        self._enabled = enabled
+        if enabled:
+            self._sums = np.zeros(columns, np.int64)
+            self._products = np.zeros((columns, columns))
+            self._due = FIRST_ROWS
+
+    def rows_until_due(self, rows: int) -> int:
+        """How many of the next `rows` may be coded before `learn` must see them."""
+        return min(rows, self._due - self.rows) if self._enabled else rows
+
+    def learn(self, values: npt.NDArray[np.int64]) -> None:
+        """Take in int64[n, columns]; where that is due, predict from all rows so far."""
+        if not self._enabled:
+            return
+        exact = np.clip(values, -CLIP, CLIP).astype(np.float64)
+        self._products += exact.T @ exact
+        self._sums += exact.sum(axis=0).astype(np.int64)
+        self.rows += len(values)
+        if self.rows == self._due:
+            self.refresh()
+            self._due += min(self.rows, 2 * self.mean.size)
+
+    def refresh(self) -> None:
+        """Factor the covariance of the rows so far."""
+        n, columns = self.rows, self.mean.size
+        doubled = (self._sums << MEAN_BITS) // n  # a value is half a step
+        self.mean = doubled >> 1
+        lower = self._products.astype(np.int64)
+        deviation = np.empty(columns, np.int64)
+        correlate_(lower, self._sums, doubled, deviation, n)
+        factor_(lower)
+        self.factor = np.zeros((columns, columns), np.int32)
+        rescale_(self.factor, lower, deviation)
+
+
+@njit(cache=True, nogil=True)
+def root(square: int) -> int:
+    """floor(√square) for 0 ≤ square < 2^46, by Newton's method from above."""
+    guess = np.int64(1) << 23
+    while guess * guess > square:
+        guess = (guess + square // guess) >> 1
+    return guess
+
+
+@njit(cache=True, nogil=True)
+def correlate_(
+    a: npt.NDArray[np.int64],
+    sums: npt.NDArray[np.int64],
+    doubled: npt.NDArray[np.int64],
+    deviation_: npt.NDArray[np.int64],
+    n: int,
+) -> None:
+    """Overwrite the lower triangle of n rows' products with shrunk correlations, UNIT_BITS.
+
+    deviation_: filled with the standard deviations of values, 4 fractional bits, at least 1.
+    """
+    columns = a.shape[0]
+    for i in range(columns):
+        variance = ((a[i, i] - (doubled[i] * sums[i] >> MEAN_BITS)) << 8) // n
+        deviation_[i] = root(256 + max(variance, 0))
+        a[i, i] = np.int64(1) << UNIT_BITS
+        for j in range(i):
+            covariance = ((a[i, j] - (doubled[i] * sums[j] >> MEAN_BITS)) << 8) // n
+            correlation = (covariance << UNIT_BITS) // (deviation_[i] * deviation_[j])
+            a[i, j] = correlation * n // (n + 2 * columns)
+
+
+@njit(cache=True, nogil=True)
+def rescale_(
+    factor_: npt.NDArray[np.int32], lower: npt.NDArray[np.int64], deviation: npt.NDArray[np.int64]
+) -> None:
+    """L in the scale of the columns, FACTOR_BITS, below the diagonal of int32[n, n]."""
+    for i in range(lower.shape[0]):
+        for j in range(i):
+            entry = lower[i, j] * deviation[i] // (deviation[j] << UNIT_BITS - FACTOR_BITS)
+            factor_[i, j] = min(max(entry, -_LARGEST), _LARGEST)
+
+
+@njit(cache=True, nogil=True)
+def factor_(a: npt.NDArray[np.int64]) -> None:
+    """Overwrite the lower triangle of int64[n, n] with L of L·D·Lᵀ; UNIT_BITS fractional bits.
+
+    The diagonal, 1 in L, is left at D; above it nothing is changed or used.
+    """
+    n = a.shape[0]
+    scaled = np.empty(n, np.int64)  # L[i, k]·D[k]
+    for i in range(n):
+        for j in range(i):
+            total = np.int64(0)
+            for k in range(j):
+                total += scaled[k] * a[j, k]
+            scaled[j] = a[i, j] - (total >> UNIT_BITS)
+        variance = a[i, i]
+        for j in range(i):
+            entry = (scaled[j] << UNIT_BITS) // a[j, j]
+            entry = min(max(entry, -(1 << UNIT_BITS + 4)), 1 << UNIT_BITS + 4)
+            a[i, j] = entry
+            variance -= entry * scaled[j] >> UNIT_BITS
+        a[i, i] = max(variance, _LEAST_VARIANCE)
+
+
+@njit(cache=True, nogil=True)
+def predicted(
+    factor: npt.NDArray[np.int32],
+    mean: npt.NDArray[np.int64],
+    innovation: npt.NDArray[np.int32],
+    c: int,
+) -> int:
+    """The prediction of column c in steps, MEAN_BITS fractional bits, within ±LIMIT."""
+    total = np.int64(0)
+    row = factor[c]
+    for k in range(c):
+        total += np.int64(row[k]) * np.int64(innovation[k])
+    return min(max(mean[c] + (total >> FACTOR_BITS), -LIMIT), LIMIT)
+
+
+@njit(cache=True, nogil=True)
+def innovations(
+    values: npt.NDArray[np.int64], factor: npt.NDArray[np.int32], mean: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int32]:
+    """What predictions of int64[n, columns] values miss: int32[n, columns] in steps, MEAN_BITS."""
+    missed = np.zeros(values.shape, np.int32)
+    for r in range(values.shape[0]):
+        for c in range(values.shape[1]):
+            step = (values[r, c] << MEAN_BITS - 1) - predicted(factor, mean, missed[r], c)
+            missed[r, c] = min(max(step, -LIMIT), LIMIT)
+    return missed
+
+
+def is_promising(values: npt.NDArray[np.int64]) -> bool:
+    """Whether to try: do the first rows of int64[n, columns] values predict a sample of the rest?"""
+    rows, columns = values.shape
+    if columns > MAX_COLUMNS or rows < 4 * FIRST_ROWS:
+        return False
+    first = min(rows // 2, 2 * columns)
+    predictor = RowPredictor(columns, enabled=True)
+    predictor._due = first
+    predictor.learn(values[:first])
+    sample = np.clip(values[first :: 1 + (rows - first) // SAMPLE_ROWS], -CLIP, CLIP)
+    missed = innovations(sample, predictor.factor, predictor.mean)
+    plain = (sample << MEAN_BITS - 1) - predictor.mean
+    rounding = 1 << 2 * MEAN_BITS - 4  # about the variance of rounding to a step
+    before = np.log2((plain.astype(np.float64) ** 2).mean(axis=0) + rounding)
+    after = np.log2((missed.astype(np.float64) ** 2).mean(axis=0) + rounding)
+    return bool((before - after).mean() > 2 * LEAST_GAIN)
