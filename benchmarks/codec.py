@@ -3,8 +3,10 @@
 Every figure is the size of a file that was written, read back and decoded to the same codes. A file
 holds all matrices of an input with what is needed to rebuild them: an fp16 step a row (one fp32
 step for the synthetic inputs), then the coded indices. Every coder of an input pays for the same
-kind of steps; int6 is the records' quantizer (step = 12.85·σ/31 of each row, clipped to ±31), and
-the trellis steps are tuned to the same mean squared error, counted in variances of the rows.
+kind of steps; general coders see all codes in one piece, as they lie or transposed, whichever is
+smaller (zpaq and lrzip, being slow, as they lie). int6 is the records' quantizer, step = 12.85·σ/31
+of each row, clipped to ±31; the trellis steps are tuned to the same mean squared error, counted in
+variances of the rows.
 
 Gap: bits per weight above ½·log2(1/error), the rate–distortion bound of a Gaussian source (for the
 Laplacian input: above Shannon's lower bound). Real weights may lie below it: their columns differ
@@ -22,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +74,14 @@ def joined(codes: list[Codes], transposed: bool) -> Codes:
 
 
 def measure(input_name: str, quantized: Quantized, coder: Coder) -> Row:
-    """Write, read and check one file; for whole-file coders the better of two arrangements."""
+    """Write, read and check one file; for general coders the better arrangement."""
+    arrangements = {"": quantized.codes}
     if coder.whole:
-        arrangements = {
-            "plain": [joined(quantized.codes, False)],
-            "transposed": [joined(quantized.codes, True)],
-        }
-    else:
-        arrangements = {"": quantized.codes}
+        arrangements = {"plain": [joined(quantized.codes, False)]}
+        if not coder.slow:
+            arrangements["transposed"] = [joined(quantized.codes, True)]
     weights = sum(c.size for c in quantized.codes)
-    coder.encode(quantized.codes[0][:2].ravel())  # compile before the clock starts
+    coder.encode(quantized.codes[0][:2])  # compile before the clock starts
     best: Row | None = None
     for name, parts in arrangements.items():
         start = time.perf_counter()
@@ -132,15 +133,6 @@ def gap(input_name: str, bits: float, error: float) -> float | None:
     return bits - bound + (LAPLACE_BONUS if input_name == "laplacian" else 0.0)
 
 
-def attempt(make: Callable[[], Row], skipped: Row) -> Row:
-    try:
-        row = make()
-    except Missing as reason:
-        row = Row(skipped.input, skipped.quantizer, skipped.coder, note=f"skipped: {reason}")
-    print(_line(row), flush=True)
-    return row
-
-
 def nncodec(input_name: str, matrices: list[inputs.Matrix], error: float, synthetic: bool) -> Row:
     sigmas = [row_sigmas(m, synthetic).astype("<f4" if synthetic else "<f2") for m in matrices]
     normal = [(m / s).astype(np.float32) for m, s in zip(matrices, sigmas, strict=True)]
@@ -165,58 +157,52 @@ def nncodec(input_name: str, matrices: list[inputs.Matrix], error: float, synthe
 # --- the table -----------------------------------------------------------------------------------
 
 
-def outside_coders() -> list[tuple[str, Callable[[], Coder]]]:
-    wrapped: list[tuple[str, Callable[[], Coder]]] = [
-        (label, lambda name=name, label=label: rivals.general(name, label))  # type: ignore[misc]
-        for name, label in GENERAL.items()
-    ]
-    return [
-        *wrapped,
-        ("zpaq", rivals.zpaq),
-        ("lrzip", rivals.lrzip),
-        ("constriction", rivals.constriction),
-    ]
+def outside_coders() -> dict[str, Callable[[], Coder]]:
+    wrapped = {label: partial(rivals.general, name, label) for name, label in GENERAL.items()}
+    return {
+        **wrapped,
+        "zpaq": rivals.zpaq,
+        "lrzip": rivals.lrzip,
+        "constriction": rivals.constriction,
+    }
 
 
-def rows_of_codes(input_name: str, quantized: Quantized) -> list[Row]:
-    """Every outside coder, then ours, on the same codes."""
-    makers = outside_coders()
+def rows_of_codes(
+    input_name: str, quantized: Quantized, outside: dict[str, Callable[[], Coder]]
+) -> list[Row]:
+    """The given outside coders, then ours, on the same codes."""
+    makers = dict(outside)
     if not quantized.n_states:
-        makers += [(n, lambda n=n: ours(n)) for n in ("range-gaussian", "range-histogram")]  # type: ignore[misc]
-    makers.append(("context", lambda: ours("context", quantized.n_states)))
-    return [
-        attempt(
-            lambda make=make: measure(input_name, quantized, make()),  # type: ignore[misc]
-            Row(input_name, quantized.name, name),
-        )
-        for name, make in makers
-    ]
+        makers |= {name: partial(ours, name) for name in ("range-gaussian", "range-histogram")}
+    makers["context"] = partial(ours, "context", quantized.n_states)
+    rows = []
+    for name, make in makers.items():
+        try:
+            rows.append(measure(input_name, quantized, make()))
+        except Missing as reason:
+            rows.append(Row(input_name, quantized.name, name, note=f"skipped: {reason}"))
+        print(_line(rows[-1]), flush=True)
+    return rows
 
 
 def rows_of_floats(input_name: str, matrices: list[inputs.Matrix]) -> list[Row]:
     synthetic = input_name in ("gaussian", "laplacian")
     scalar = int6(matrices, synthetic)
-    rows = rows_of_codes(input_name, scalar)
-    rows += rows_of_codes(input_name, trellis_at(matrices, STATES[0], scalar.error, synthetic))
-    more = [trellis_at(matrices, n, scalar.error, synthetic) for n in STATES[1:]]
-    if synthetic:  # near 2 and 1 bits
-        for error in (0.0573, 0.26):
-            more.append(uniform_at(matrices, error))
-            more += [trellis_at(matrices, n, error, synthetic) for n in STATES]
+    rows = rows_of_codes(input_name, scalar, outside_coders())
+    brotli = {"brotli": outside_coders()["brotli-11"]}
+    trellises = [trellis_at(matrices, n, scalar.error, synthetic) for n in STATES]
+    rows += rows_of_codes(input_name, trellises[0], brotli)
+    more = trellises[1:]
+    for error in (0.0573, 0.26) if synthetic else ():  # near 2 and 1 bits
+        more.append(uniform_at(matrices, error))
+        more += [trellis_at(matrices, n, error, synthetic) for n in STATES]
     for quantized in more:
-        coder = ours("context", quantized.n_states)
-        rows.append(
-            attempt(
-                lambda q=quantized, c=coder: measure(input_name, q, c),  # type: ignore[misc]
-                Row(input_name, quantized.name, coder.name),
-            )
-        )
-    rows.append(
-        attempt(
-            lambda: nncodec(input_name, matrices, scalar.error, synthetic),
-            Row(input_name, "nncodec, dependent", "its own"),
-        )
-    )
+        rows += rows_of_codes(input_name, quantized, {})
+    try:
+        rows.append(nncodec(input_name, matrices, scalar.error, synthetic))
+    except Missing as reason:
+        rows.append(Row(input_name, "nncodec", "its own", note=f"skipped: {reason}"))
+    print(_line(rows[-1]), flush=True)
     return rows
 
 
@@ -226,7 +212,7 @@ def rows_of_input(name: str) -> list[Row]:
     except (FileNotFoundError, ImportError) as reason:
         return [Row(name, "", "", note=f"skipped: {reason}")]
     if name == "samtruss":
-        return rows_of_codes(name, Quantized("as exported", data, b"", 0.0))
+        return rows_of_codes(name, Quantized("as exported", data, b"", 0.0), outside_coders())
     return rows_of_floats(name, data)
 
 

@@ -29,13 +29,6 @@ STATES = (4, 8, 16, 32, 64, 128, 256)
 Points = list[tuple[float, float]]  # bits per weight, gap to Shannon in bits
 
 
-def best_lambda(step: float) -> float:
-    """λ in squared steps per bit that the sweep in docs/trellis.md found best on N(0, 1)."""
-    return float(
-        np.interp(step, [0.12, 0.48, 0.65, 0.8, 0.95, 1.1], [0.35, 0.36, 0.4, 0.45, 0.5, 0.6])
-    )
-
-
 def point(
     weights: inputs.Matrix, decoded: npt.NDArray[np.float64], size: int
 ) -> tuple[float, float]:
@@ -70,7 +63,7 @@ def measure(weights: inputs.Matrix) -> dict[str, Points]:
     for n_states in STATES:
         curve = curves[f"trellis, {n_states} states"] = []
         for step in TRELLIS_STEPS:
-            indices = quantize_trellis(weights, step, n_states, best_lambda(step)).indices
+            indices = quantize_trellis(weights, step, n_states).indices
             decoded = dequantize_trellis(indices, n_states) * step
             curve.append(point(weights, decoded, len(Context(n_states).encode(indices))))
         print(n_states, [f"{bits:.2f}: {gap:.4f}" for bits, gap in curve], flush=True)

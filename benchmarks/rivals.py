@@ -27,12 +27,16 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Coder:
-    """int8 arrays to bytes and back; whole: sees all matrices in one piece, not one by one."""
+    """int8 arrays to bytes and back.
+
+    whole: sees all matrices in one piece, not one by one. slow: tried in one arrangement only.
+    """
 
     name: str
     encode: Callable[[Codes], bytes]
     decode: Callable[[bytes, tuple[int, ...]], Codes]
     whole: bool = True
+    slow: bool = False
 
 
 def general(name: str, label: str) -> Coder:
@@ -89,13 +93,13 @@ def _lrzip_unpack(data: bytes, shape: tuple[int, ...]) -> Codes:
 def zpaq() -> Coder:
     """zpaq -m5, as an archive of one file."""
     _need("zpaq")
-    return Coder("zpaq -m5", _zpaq_pack, _zpaq_unpack)
+    return Coder("zpaq -m5", _zpaq_pack, _zpaq_unpack, slow=True)
 
 
 def lrzip() -> Coder:
     """lrzip -z -L9, as the records call it."""
     _need("lrzip")
-    return Coder("lrzip -z -L9", _lrzip_pack, _lrzip_unpack)
+    return Coder("lrzip -z -L9", _lrzip_pack, _lrzip_unpack, slow=True)
 
 
 def constriction() -> Coder:

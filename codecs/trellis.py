@@ -7,6 +7,7 @@ finds, for each column of a matrix, the path of least error + λ·bits. See docs
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,15 +16,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.codecs.trellis_kernels import multiples_of, search
-from squeeze.codecs.trellis_rates import Rates, bits_of, counted, first_guess, scale_classes
-from squeeze.codecs.trellis_tables import check_states, next_states, sources, supersets
+from squeeze.codecs.trellis_kernels import multiples_of
+from squeeze.codecs.trellis_rates import (
+    Rates,
+    best_lambda,
+    bits_of,
+    counted,
+    first_guess,
+    scale_classes,
+)
+from squeeze.codecs.trellis_search import ColumnSearch
+from squeeze.codecs.trellis_tables import check_states, next_states, supersets
 from squeeze.errors import BadConfig, SqueezeError
 
 __all__ = [
     "ColumnSearch",
     "Rates",
     "TrellisResult",
+    "best_lambda",
     "dequantize_trellis",
     "fit_rates",
     "next_states",
@@ -33,12 +43,10 @@ __all__ = [
 
 Floats = npt.NDArray[np.float64]
 
-DEFAULT_LAMBDA = 0.35  # squared steps per bit; the optimum is flat, see docs/trellis.md
 LARGEST_MULTIPLE = 65_000  # indices stay within int16 even where the search steps outwards
 RATE_ROUNDS = 3  # a fourth moves the gap by less than 0.0005 bit, down to 1 bit per weight
 SAMPLE_WEIGHTS = 1 << 17
 BLOCK_COLUMNS = 32
-LARGEST_TRACEBACK = 1 << 30  # bytes, rows × states
 
 
 @dataclass(frozen=True)
@@ -54,72 +62,11 @@ class TrellisResult:
     n_states: int
 
 
-class ColumnSearch:
-    """Searches one column at a time, for callers that feed errors forward between columns.
-
-    >>> search_column = ColumnSearch(n_rows=4, n_states=8)
-    >>> bits = np.array([[1.0, 2.0, 3.0, 4.0] + [9.0] * 12])
-    >>> search_column(np.array([0.1, 2.2, -0.4, 6.9]), 0.1 * bits).tolist()
-    [0, 2, 0, 7]
-    """
-
-    def __init__(self, n_rows: int, n_states: int) -> None:
-        """Raises BadConfig for an unknown trellis, or a column too long for its traceback."""
-        self._sources = sources(n_states)
-        if n_rows * n_states > LARGEST_TRACEBACK:
-            raise BadConfig(
-                f"trellis: column too long for {n_states} states",
-                expected=f"at most {LARGEST_TRACEBACK // n_states} rows",
-                found=n_rows,
-                fix="Fold the column into several.",
-            )
-        self._costs = np.empty((2, n_states))
-        self._came_by = np.empty((n_rows, n_states), np.uint8)
-        self._ones = np.ones((1, n_rows))
-        self._zeros = np.zeros((1, n_rows), np.uint8)
-        self.n_rows = n_rows
-
-    def __call__(
-        self,
-        column: Floats,
-        price: Floats,
-        importance: Floats | None = None,
-        classes: npt.NDArray[np.uint8] | None = None,
-    ) -> npt.NDArray[np.int32]:
-        """The multiples n, int32[R], that minimise Σ importance·(column − n)² + price[class, |n|].
-
-        column: float64[R], weights divided by their steps. price: float64[G, M], λ·bits, C-order;
-        |column| stays below M - 5. importance: float64[R], default 1. classes: uint8[R], default 0.
-        Trusts its caller: nothing is checked, and nothing allocated but the result.
-        """
-        multiples = np.empty((1, self.n_rows), np.int32)
-        self.block_(
-            column.reshape(1, -1),
-            self._ones if importance is None else importance.reshape(1, -1),
-            price,
-            self._zeros if classes is None else classes.reshape(1, -1),
-            multiples,
-        )
-        return multiples[0]
-
-    def block_(
-        self,
-        xs: Floats,
-        importances: Floats,
-        price: Floats,
-        classes: npt.NDArray[np.uint8],
-        multiples: npt.NDArray[np.int32],
-    ) -> None:
-        """Search the rows of `xs`, float64[B, R], into `multiples`, int32[B, R]; C-order all."""
-        workspace = (self._costs, self._came_by)
-        search(xs, importances, price, classes, self._sources, *workspace, multiples)
-
-
 def quantize_trellis(
     weights: npt.NDArray[np.float32],
     step: npt.ArrayLike,
     n_states: int,
-    lam: float = DEFAULT_LAMBDA,
+    lam: float | None = None,
     *,
     rates: Rates | None = None,
     importance: npt.ArrayLike = 1.0,
@@ -129,15 +76,16 @@ def quantize_trellis(
 
     weights: float32[R, C]. step: > 0, broadcast to [R, C]. importance: ≥ 0, broadcast to [R, C],
     weighs errors measured in steps; 1 is right where the steps already follow the sensitivity
-    (step² ∝ 1 / sensitivity). lam: squared steps per bit. rates: from `fit_rates`, which is called
-    by default. The result is the same for any number of threads (default: one per core).
+    (step² ∝ 1 / sensitivity). lam: squared steps per bit, by default `best_lambda`. rates: from
+    `fit_rates`, which is called by default. threads: default one a core; the result does not
+    depend on it.
 
     Raises BadConfig for an unknown trellis, and for a step, importance or lam out of range;
     SqueezeError for weights that are not finite or too large for their step.
     """
     problem = _validated(weights, step, n_states, lam, importance, threads)
     if rates is None:
-        rates = _fit(problem, lam)
+        rates = _fit(problem)
     elif (
         rates.classes.shape != weights.shape
         or rates.classes.max(initial=0) >= rates.bits.shape[0]
@@ -148,7 +96,7 @@ def quantize_trellis(
             expected=f"classes {weights.shape}, at least {problem.table_length} magnitudes",
             found=f"classes {rates.classes.shape}, tables {rates.bits.shape}",
         )
-    multiples = problem.search(slice(None), lam * rates.bits, rates.classes)
+    multiples = problem.search(slice(None), problem.lam * rates.bits, rates.classes)
     return TrellisResult(_indices(multiples), rates, n_states)
 
 
@@ -156,13 +104,13 @@ def fit_rates(
     weights: npt.NDArray[np.float32],
     step: npt.ArrayLike,
     n_states: int,
-    lam: float = DEFAULT_LAMBDA,
+    lam: float | None = None,
     *,
     importance: npt.ArrayLike = 1.0,
     threads: int | None = None,
 ) -> Rates:
     """The rate tables `quantize_trellis` would use, fitted to a sample of columns."""
-    return _fit(_validated(weights, step, n_states, lam, importance, threads), lam)
+    return _fit(_validated(weights, step, n_states, lam, importance, threads))
 
 
 def dequantize_trellis(indices: npt.NDArray[Any], n_states: int) -> npt.NDArray[np.int32]:
@@ -188,6 +136,7 @@ class _Problem:
     importances: Floats
     n_states: int
     threads: int
+    lam: float
     largest: float  # |weight| in steps
 
     @property
@@ -225,7 +174,7 @@ def _validated(
     weights: npt.NDArray[np.float32],
     step: npt.ArrayLike,
     n_states: int,
-    lam: float,
+    lam: float | None,
     importance: npt.ArrayLike,
     threads: int | None,
 ) -> _Problem:
@@ -236,7 +185,7 @@ def _validated(
             expected="2-D of float32",
             found=f"{weights.ndim}-D of {weights.dtype}",
         )
-    if not (np.isfinite(lam) and lam >= 0):
+    if lam is not None and not (np.isfinite(lam) and lam >= 0):
         raise BadConfig("trellis: lam out of range", expected="finite and ≥ 0", found=lam)
     steps = _broadcast(step, weights.shape, "step")
     if not (np.isfinite(steps).all() and (steps > 0).all()):
@@ -249,17 +198,21 @@ def _validated(
     if not np.isfinite(weights).all():
         raise SqueezeError("trellis: weights are not finite")
     with np.errstate(over="ignore"):
-        largest = float((np.abs(weights) / steps).max(initial=0.0))
+        scaled = weights / steps
+        largest = float(np.abs(scaled).max(initial=0.0))
     if largest > LARGEST_MULTIPLE:
         raise SqueezeError(
             "trellis: weights too large for their step",
             expected=f"at most {LARGEST_MULTIPLE} steps",
             found=f"{largest:.6g}",
         )
-    return _Problem(weights, steps, importances, n_states, threads or _cores(), largest)
+    if lam is None:
+        rms = math.sqrt(float((scaled**2).mean())) if scaled.size else 0.0
+        lam = best_lambda(1.0 / max(rms, 1e-9))
+    return _Problem(weights, steps, importances, n_states, threads or _cores(), lam, largest)
 
 
-def _fit(problem: _Problem, lam: float) -> Rates:
+def _fit(problem: _Problem) -> Rates:
     """Rates and indices depend on each other: alternate on a sample, from a geometric guess."""
     if problem.weights.size == 0:
         return Rates(np.zeros((1, 8)), np.zeros(problem.weights.shape, np.uint8))
@@ -269,7 +222,7 @@ def _fit(problem: _Problem, lam: float) -> Rates:
     guess = first_guess(magnitudes, classes, problem.table_length)
     bits = bits_of(guess)
     for _ in range(RATE_ROUNDS):
-        multiples = problem.search(sample, lam * bits, classes)
+        multiples = problem.search(sample, problem.lam * bits, classes)
         bits = bits_of(counted(multiples, classes[:, sample], guess))
     return Rates(bits, classes)
 

@@ -151,13 +151,11 @@ def test_more_states_bring_less_cost():
 
 
 @needs_jit
-@pytest.mark.parametrize(
-    ("step", "lam", "scalar_step"), [(0.24, 0.3, 0.44), (0.48, 0.35, 0.9), (0.9, 0.45, 1.5)]
-)
-def test_trellis_beats_rate_optimised_scalar_by_a_tenth_of_a_bit(step, lam, scalar_step):
+@pytest.mark.parametrize(("step", "scalar_step"), [(0.24, 0.44), (0.48, 0.9), (0.9, 1.5)])
+def test_trellis_beats_rate_optimised_scalar_by_a_tenth_of_a_bit(step, scalar_step):
     """At about 3, 2 and 1 bits; the scalar quantizer gets the same kind of rate term."""
     weights = gaussian(512, 512)
-    result = quantize_trellis(weights, step, 8, lam)
+    result = quantize_trellis(weights, step, 8)
     multiples = dequantize_trellis(result.indices, 8)
     trellis_gap = gap_to_shannon(
         weights, multiples, step, order0_bits(result.indices, multiples & 1)
@@ -174,7 +172,7 @@ def test_trellis_beats_rate_optimised_scalar_by_a_tenth_of_a_bit(step, lam, scal
             gap_to_shannon(weights, codes, scalar_step, order0_bits(codes, np.zeros_like(codes)))
         )
     assert trellis_gap < min(scalar_gaps) - 0.1
-    assert trellis_gap < 0.09
+    assert trellis_gap < 0.08
 
 
 @needs_jit
@@ -187,7 +185,7 @@ def test_rate_term_pays():
         multiples = dequantize_trellis(result.indices, 8)
         return gap_to_shannon(weights, multiples, step, order0_bits(result.indices, multiples & 1))
 
-    assert gap(0.48, 0.3) < gap(0.53, 0.0) - 0.02
+    assert gap(0.48, None) < gap(0.53, 0.0) - 0.03
 
 
 # ---- steps, importances, shapes -------------------------------------------------------------
@@ -280,7 +278,7 @@ def test_given_rates_are_used_as_they_are():
 
 def test_column_search_equals_the_matrix_search():
     weights, step = gaussian(100, 3) * np.array([[0.3, 1.0, 3.0]], np.float32), 0.3
-    result = quantize_trellis(weights, step, 16)
+    result = quantize_trellis(weights, step, 16, lam=0.35)
     column_search = ColumnSearch(100, 16)
     price = 0.35 * result.rates.bits
     for j in range(3):
