@@ -18,6 +18,7 @@ COMMANDS = {
     "unpack": "Turn a .sqz artifact back into a safetensors checkpoint.",
     "inspect": "Show what a checkpoint or artifact holds.",
     "budget": "Attribute every byte of an artifact or submission.",
+    "calibrate": "Collect calibration text and Hessians of a checkpoint.",
     "eval": "Score an artifact or checkpoint in bits per byte.",
 }
 

@@ -1,0 +1,142 @@
+"""Calibration of a loaded model: text, then Hessians, each kept in a folder by content hash.
+
+A killed run goes on where it was: a stage whose key matches is read back, Hessian sums go on from
+their last save. The key covers weights, configuration and every setting that matters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from squeeze.calib.collect import collect
+from squeeze.calib.generate import TEMPERATURE, Progress
+from squeeze.calib.hessian import Hessians
+from squeeze.calib.text import (
+    TOKENS,
+    Corpus,
+    RandomTokens,
+    SelfGenerated,
+    Sequences,
+    Source,
+    window_length,
+)
+from squeeze.checkpoint import LoadedModel
+from squeeze.errors import BadConfig, CorruptData
+from squeeze.files import write_atomic
+
+if TYPE_CHECKING:
+    from squeeze.train.model import GPT
+
+SOURCES = ("self", "shards", "random")
+OnStage = Callable[[str], Progress | None]  # told a stage's name, gives its progress callback
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What to calibrate on. tokens: in all; length: of a sequence, 0 for the training window.
+
+    source: "self" (the model writes it), "shards" (real text, the token shards in `data`) or "random".
+    """
+
+    source: str = "self"
+    tokens: int = TOKENS
+    length: int = 0
+    seed: int = 0
+    temperature: float = TEMPERATURE
+    data: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise BadConfig("calibration source", expected=", ".join(SOURCES), found=self.source)
+        if (self.source == "shards") != bool(self.data):
+            raise BadConfig("calibration data is for source 'shards', which needs it")
+
+
+def calibrate(
+    loaded: LoadedModel,
+    settings: Calibration,
+    folder: Path,
+    *,
+    fresh: bool = False,
+    on_stage: OnStage = lambda name: None,
+) -> tuple[GPT, Sequences, Hessians]:
+    """The model, its calibration text and the Hessians of its matrices, from `folder` where kept.
+
+    fresh: ignore what is kept. Every rank of a process group must call, and gets the same.
+    """
+    from squeeze.train.cache import Cache
+    from squeeze.train.model import GPT
+
+    model = GPT.from_tensors(loaded.config, loaded.tensors).eval()
+    key = content_key(loaded, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    text_file, hessian_file = folder / "text.safetensors", folder / "hessians.safetensors"
+    if fresh:
+        for kept in folder.glob("*.safetensors*"):
+            kept.unlink()
+    text = _kept_text(text_file, key)
+    if text is None:
+        source = _source(loaded, settings, partial(Cache, model), on_stage("calibration text"))
+        text = source.draw(settings.tokens, settings.length or window_length(loaded.config.seq_len))
+        _keep_text(text_file, key, text)
+    hessians = collect(model, text, path=hessian_file, key=key, on_progress=on_stage("Hessians"))
+    return model, text, hessians
+
+
+def content_key(loaded: LoadedModel, settings: Calibration) -> str:
+    """Hash of everything the stages depend on: weights, configuration and settings."""
+    facts = [loaded.sha256, loaded.config.to_json(), asdict(settings)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _source(
+    loaded: LoadedModel,
+    settings: Calibration,
+    new_cache: Callable[[int, int], object],
+    on_progress: Progress | None,
+) -> Source:
+    vocab_size = loaded.config.vocab_size
+    if settings.source == "shards":
+        from squeeze.train.data import read_shards
+
+        tokens = read_shards(list(settings.data))
+        return Corpus(tokens, "shards", vocab_size, settings.seed)
+    if settings.source == "random":
+        return RandomTokens(vocab_size, settings.seed)
+    return SelfGenerated(
+        new_cache,  # type: ignore[arg-type]
+        vocab_size,
+        settings.seed,
+        settings.temperature,
+        on_progress=on_progress,
+    )
+
+
+def _keep_text(path: Path, key: str, text: Sequences) -> None:
+    arrays = {"ids": text.ids, "lengths": text.lengths}
+    write_atomic(path, save(arrays, {"text": json.dumps({"key": key, "source": text.source})}))
+
+
+def _kept_text(path: Path, key: str) -> Sequences | None:
+    """The text kept under this key, or None when there is none or it is of another key or damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "numpy") as file:
+            facts = json.loads((file.metadata() or {})["text"])
+            if facts["key"] != key:
+                return None
+            ids, lengths = file.get_tensor("ids"), file.get_tensor("lengths")
+            return Sequences(ids.astype(np.uint16), lengths.astype(np.int32), facts["source"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, CorruptData):
+        return None

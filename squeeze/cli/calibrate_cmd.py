@@ -1,0 +1,76 @@
+"""`squeeze calibrate`: calibration text and Hessians, kept for `squeeze pack`."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from squeeze.cli.options import architecture_options, json_option, print_json, progress
+
+
+@click.command("calibrate")
+@click.argument("model", type=click.Path())
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder to keep both in."
+)
+@click.option("--source", type=click.Choice(["self", "shards", "random"]), default="self",
+              show_default=True, help="Text the model writes, real shards, or chance.")  # fmt: skip
+@click.option("--data", multiple=True, type=click.Path(), help="Token shards, for --source shards.")
+@click.option("--tokens", type=click.IntRange(min=1), default=131_072, show_default=True)
+@click.option(
+    "--length", type=click.IntRange(min=0), default=0, help="Tokens per sequence [--seq-len]."
+)
+@click.option("--temperature", type=float, default=0.8, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--fresh", is_flag=True, help="Ignore what the folder already holds.")
+@architecture_options
+@json_option
+def command(
+    model: str,
+    out: Path,
+    source: str,
+    data: tuple[str, ...],
+    tokens: int,
+    length: int,
+    temperature: float,
+    seed: int,
+    fresh: bool,
+    architecture: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Let MODEL write calibration text, and collect the Hessian of every matrix on it.
+
+    What the folder holds for the same weights and settings is used again, and a killed run goes on.
+
+    \b
+    Example:
+      squeeze calibrate model.safetensors -o model.calibration --tokens 131072
+    """
+    from squeeze.calibrate import Calibration, calibrate
+    from squeeze.checkpoint import load_model
+
+    settings = Calibration(source, tokens, length, seed, temperature, data)
+    loaded = load_model(model, **architecture)
+    clock = time.perf_counter()
+    with ExitStack() as bars:
+
+        def bar(stage: str) -> Any:
+            update = bars.enter_context(progress(stage, as_json))
+            return lambda done, total, rate: update(done, total)
+
+        _, text, hessians = calibrate(loaded, settings, out, fresh=fresh, on_stage=bar)
+    seconds = time.perf_counter() - clock
+    if as_json:
+        print_json({"folder": str(out), "tokens": text.tokens, "sequences": len(text.lengths),
+                    "source": text.source, "digest": text.digest(),
+                    "hessians": {name: len(h) for name, h in hessians.matrices.items()},
+                    "notes": loaded.notes, "seconds": seconds})  # fmt: skip
+        return
+    for note in loaded.notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(f"{out}: {text.tokens:,} {text.source} tokens in {len(text.lengths)} sequences, "
+               f"{len(hessians.matrices)} Hessians, {seconds:.1f} s")  # fmt: skip
