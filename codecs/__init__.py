@@ -37,6 +37,7 @@ _MODELS = {
     "range-histogram": (33, "squeeze.codecs.histogram", "RangeHistogram"),
     "range-planes": (34, "squeeze.codecs.histogram", "RangePlanes"),
     "context": (48, "squeeze.codecs.context", "Context"),
+    "context-words": (49, "squeeze.codecs.context_words", "ContextWords"),
 }
 _WIRE_IDS = {name: i for i, name in enumerate(_GENERAL, start=1)} | {
     name: wire_id for name, (wire_id, _, _) in _MODELS.items()

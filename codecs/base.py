@@ -75,8 +75,6 @@ class Codec(ABC):
             if data:
                 raise CorruptData(f"{self.name}: bytes for an empty array", found=len(data))
             return np.zeros(shape, target)
-        if not data:
-            raise CorruptData(f"{self.name}: no bytes for an array of shape {shape}")
         return self._decode(data, shape, target)
 
     @abstractmethod
@@ -85,7 +83,7 @@ class Codec(ABC):
 
     @abstractmethod
     def _decode(self, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Symbols:
-        """Decode at least one byte to at least one element, or raise CorruptData."""
+        """Decode to at least one element, or raise CorruptData."""
 
 
 def to_dtype(values: Symbols, dtype: np.dtype[Any], name: str) -> Symbols:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from squeeze.codecs.context_model import (
     COLUMN_WINDOW,
@@ -57,8 +56,9 @@ class Slot:
 class Decisions:
     """Mixed and plain decisions, and everything they have learnt."""
 
-    def __init__(self, bit: Bit) -> None:
+    def __init__(self, bit: Bit, first_weight: int = (1 << 16) // 3) -> None:
         self.bit = bit
+        self.first_weight = first_weight
         self.slots: dict[object, Slot] = {}
         self.weights: dict[object, list[int]] = {}
 
@@ -66,8 +66,9 @@ class Decisions:
         return self.slots.setdefault(key, Slot())
 
     def mixed(self, bit: int, decision: object, contexts: Sequence[object], rate: int) -> int:
-        slots = [self.slot((i, decision, context)) for i, context in enumerate(contexts)]
-        weights = self.weights.setdefault(decision, [(1 << 16) // 3] * 3)
+        """A decision with weights of its own; equal contexts in the same place share a slot."""
+        slots = [self.slot((i, context)) for i, context in enumerate(contexts)]
+        weights = self.weights.setdefault(decision, [self.first_weight] * 3)
         odds = sum(w * slot.odds() for w, slot in zip(weights, slots, strict=True)) >> 16
         p1 = int(SQUASH[max(-ODDS_LIMIT, min(odds, ODDS_LIMIT - 1)) + ODDS_LIMIT])
         bit = self.bit(bit, p1)
@@ -219,14 +220,17 @@ def code_index(
     rest = abs(index) if zero_first else (-1 - index if sign else index)
     magnitude, tail = rest >> shift, rest & ((1 << shift) - 1)
 
+    def mixed(bit: int, name: object, contexts: Sequence[object], rate: int) -> int:
+        decision = (zero_first, name)
+        return decide.mixed(bit, decision, [(decision, context) for context in contexts], rate)
+
     unary = 0
     if zero_first:
-        unary = decide.mixed(int(magnitude > 0), (zero_first, "zero?"), sizes, MAGNITUDE_RATE)
+        unary = mixed(int(magnitude > 0), "zero?", sizes, MAGNITUDE_RATE)
     if unary or not zero_first:
-        sign = decide.mixed(sign, (zero_first, "sign"), tilts, SIGN_RATE)
+        sign = mixed(sign, "sign", tilts, SIGN_RATE)
         while unary < LONGEST_UNARY:
-            name = (zero_first, "more", unary)
-            if not decide.mixed(int(magnitude > unary), name, sizes, MAGNITUDE_RATE):
+            if not mixed(int(magnitude > unary), ("more", unary), sizes, MAGNITUDE_RATE):
                 break
             unary += 1
     if unary == LONGEST_UNARY:
@@ -282,6 +286,9 @@ def decode_rows(
     """Mirror of `encode_rows`, without the check of the end."""
     coder = Decoder(data)
     matrix = [[0] * len(start) for _ in range(rows)]
-    bit = partial(lambda value, p1: coder.decode_bit(p1, 16))
+
+    def bit(value: int, p1: int) -> int:
+        return coder.decode_bit(p1, 16)
+
     code_rows(matrix, scale, start, next_states, supersets, predict, bit)
     return matrix

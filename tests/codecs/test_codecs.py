@@ -150,7 +150,7 @@ def test_a_payload_for_a_larger_array_is_not_inflated(name):
     damaged_decodes_safely(codec, data, zeros[:1, :1])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2_000_000
+    assert peak < 4_000_000
 
 
 @pytest.mark.parametrize("name", codecs.names())
@@ -199,6 +199,7 @@ def test_wire_ids_are_pinned():
         "range-histogram": 33,
         "range-planes": 34,
         "context": 48,
+        "context-words": 49,
     }
 
 
