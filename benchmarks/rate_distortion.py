@@ -23,7 +23,7 @@ from squeeze.codecs.trellis import dequantize_trellis, quantize_trellis
 
 SCALAR_STEPS = (0.28, 0.36, 0.46, 0.6, 0.78, 1.0, 1.25, 1.55, 1.9, 2.3)
 TRELLIS_STEPS = (0.14, 0.18, 0.23, 0.3, 0.39, 0.5, 0.64, 0.82, 1.0, 1.15)
-SCALARS = ("rounding + brotli-11", "rounding + range coder", "scalar with rate term + range coder")
+SCALARS = ("rounding + brotli-11", "rounding + range coder", "rate term + range coder")
 SCALAR_LAMBDA = 0.115  # 2·ln2/12, the slope of the bound at D = step²/12
 STATES = (4, 8, 16, 32, 64, 128, 256)
 Points = list[tuple[float, float]]  # bits per weight, gap to Shannon in bits
@@ -74,10 +74,11 @@ def draw(curves: dict[str, Points], output: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "squeeze"  # the same points give the same file
+    # Text stays text, and the same points give the same file.
+    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "squeeze"}
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
     blues = pyplot.colormaps["viridis_r"](np.linspace(0.15, 0.95, len(STATES)))
     colours = ["#b03030", "#e08030", "#c0a020", *blues]
     for (name, points), colour in zip(curves.items(), colours, strict=True):
@@ -88,10 +89,10 @@ def draw(curves: dict[str, Points], output: Path) -> None:
     axes.set(
         xlabel="bits per weight, encoded bytes",
         ylabel="bits above ½·log₂(σ²/D)",
-        title="Gaussian weights: distance to the rate–distortion bound",
-        xlim=(0.6, 4.1),
+        xlim=(0.7, 4.1),
         ylim=(-0.012, 0.4),
     )
+    axes.set_title("Gaussian weights: distance to the rate–distortion bound", loc="left")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
     figure.savefig(output, metadata={"Date": None})
