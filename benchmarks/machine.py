@@ -1,0 +1,46 @@
+"""Where and when a measurement was made, for the head of every results file."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def facts() -> dict[str, Any]:
+    """Date, commit, processor, cores, load average of the last minute, torch version and threads."""
+    import torch
+
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    cpu = Path("/proc/cpuinfo")
+    names = [
+        line.split(":")[1].strip()
+        for line in (cpu.read_text() if cpu.exists() else "").splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": commit,
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def write(name: str, result: dict[str, Any]) -> None:
+    """Write benchmarks/results/NAME.json and print it."""
+    text = json.dumps({**facts(), **result}, indent=1)
+    folder = ROOT / "benchmarks" / "results"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text(text + "\n")
+    print(text)
