@@ -38,9 +38,10 @@ def facts() -> dict[str, Any]:
 
 
 def write(name: str, result: dict[str, Any]) -> None:
-    """Write benchmarks/results/NAME.json and print it."""
-    text = json.dumps({**facts(), **result}, indent=1)
+    """Write benchmarks/results/DATE-NAME.json and print it."""
+    head = facts()
+    text = json.dumps({**head, **result}, indent=1)
     folder = ROOT / "benchmarks" / "results"
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(text + "\n")
+    (folder / f"{head['date']}-{name}.json").write_text(text + "\n")
     print(text)
