@@ -78,7 +78,7 @@ def carry_(words: Words, n: int) -> None:
     words[n] += np.uint32(1)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def put(low: int, span: int, words: Words, n: int, start: int, width: int) -> tuple[int, int, int]:
     """Narrow to [start, start + width), both on the scale of `span`; returns (low, span, n)."""
     below = low
@@ -94,7 +94,7 @@ def put(low: int, span: int, words: Words, n: int, start: int, width: int) -> tu
     return low, span, n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def take(
     code: int, span: int, words: Words, n: int, start: int, width: int
 ) -> tuple[int, int, int]:
