@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -56,6 +57,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; a SqueezeError becomes one message on stderr and its exit code."""
+    # torch's threads spin at barriers: on cores that other processes use, too, sampling fell from
+    # 1,584 to 55 tokens/s (docs/log.md). Read when torch loads, so set before any command imports it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         cli(standalone_mode=True)
     except SqueezeError as error:
