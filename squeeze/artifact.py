@@ -30,9 +30,9 @@ OnStream = Callable[[int, int], None]  # (streams done, streams in all)
 # Codecs tried by default on each kind of stream; the others never won on real checkpoints (docs/log.md).
 CANDIDATES = {
     "codes": ("context", "range-histogram"),
-    "raw": ("range-planes", "range-histogram", "brotli-planes"),
-    "step": ("range-planes", "range-histogram", "brotli-planes"),
-    "column": ("range-histogram", "brotli"),
+    "raw": ("context-words", "range-planes"),
+    "step": ("context-words", "range-planes"),
+    "column": ("context", "range-histogram"),
 }
 
 
