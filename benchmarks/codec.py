@@ -1,12 +1,12 @@
 """make bench-codec: bytes of weights at equal error, ours against outside coders and quantizers.
 
 Every figure is the size of a file that was written, read back and decoded to the same codes. A file
-holds all matrices of an input with what is needed to rebuild them: an fp16 step a row (one fp32
-step for the synthetic inputs), then the coded indices. Every coder of an input pays for the same
-kind of steps; general coders see all codes in one piece, as they lie or transposed, whichever is
-smaller (zpaq and lrzip, being slow, as they lie). int6 is the records' quantizer, step = 12.85·σ/31
-of each row, clipped to ±31; the trellis steps are tuned to the same mean squared error, counted in
-variances of the rows.
+holds all matrices of an input with what is needed to rebuild them: the steps, an fp16 a row (one
+fp32 for the synthetic inputs), and the codes. General coders code the steps in one piece and the
+codes in another, as they lie or transposed, whichever is smaller (zpaq and lrzip, being slow, only
+as they lie); ours code the steps with the smallest of squeeze's own codecs. int6 is the records'
+quantizer, step = 12.85·σ/31 of each row, clipped to ±31; the trellis steps are eighths of an octave
+times one factor, tuned to the same mean squared error, counted in variances of the rows.
 
 Gap: bits per weight above ½·log2(1/error), the rate–distortion bound of a Gaussian source (for the
 Laplacian input: above Shannon's lower bound). Real weights may lie below it: their columns differ
@@ -33,7 +33,7 @@ import nncodec_rival
 import numpy as np
 import numpy.typing as npt
 import rivals
-from quantizers import Quantized, int6, row_sigmas, trellis_at, uniform_at
+from quantizers import Quantized, int6, row_sigmas, step_bits, step_floats, trellis_at, uniform_at
 from report import write_report
 from rivals import Coder, Missing
 
@@ -80,6 +80,7 @@ def measure(input_name: str, quantized: Quantized, coder: Coder) -> Row:
         arrangements = {"plain": [joined(quantized.codes, False)]}
         if not coder.slow:
             arrangements["transposed"] = [joined(quantized.codes, True)]
+    side = coded_steps(quantized.steps, coder)
     weights = sum(c.size for c in quantized.codes)
     coder.encode(quantized.codes[0][:2])  # compile before the clock starts
     best: Row | None = None
@@ -87,7 +88,7 @@ def measure(input_name: str, quantized: Quantized, coder: Coder) -> Row:
         start = time.perf_counter()
         streams = [coder.encode(part) for part in parts]
         encoded = time.perf_counter()
-        size, (_, *streams) = through_file([quantized.side, *streams])
+        size, (_, *streams) = through_file([side, *streams])
         middle = time.perf_counter()
         decoded = [coder.decode(s, p.shape) for s, p in zip(streams, parts, strict=True)]
         end = time.perf_counter()
@@ -109,6 +110,16 @@ def measure(input_name: str, quantized: Quantized, coder: Coder) -> Row:
             )
     assert best is not None
     return best
+
+
+def coded_steps(steps: npt.NDArray[Any], coder: Coder) -> bytes:
+    """The steps' bytes: by the coder itself if it is a general one and that helps, else by ours."""
+    if steps.size == 0:
+        return b""
+    if not coder.whole:
+        return codecs.encode_smallest(steps).data
+    raw = steps.tobytes()
+    return min(raw, coder.encode(np.frombuffer(raw, np.int8)), key=len)
 
 
 def through_file(parts: list[bytes]) -> tuple[int, list[bytes]]:
@@ -134,11 +145,12 @@ def gap(input_name: str, bits: float, error: float) -> float | None:
 
 
 def nncodec(input_name: str, matrices: list[inputs.Matrix], error: float, synthetic: bool) -> Row:
-    sigmas = [row_sigmas(m, synthetic).astype("<f4" if synthetic else "<f2") for m in matrices]
+    sigmas = [step_floats(row_sigmas(m, synthetic), synthetic) for m in matrices]
+    steps = codecs.encode_smallest(step_bits(sigmas)).data
     normal = [(m / s).astype(np.float32) for m, s in zip(matrices, sigmas, strict=True)]
     result, got = nncodec_rival.code_at(normal, error)
     weights = sum(m.size for m in matrices)
-    size, _ = through_file([*(s.tobytes() for s in sigmas), result.bitstream])
+    size, _ = through_file([steps, result.bitstream])
     bits = 8 * size / weights
     return Row(
         input_name,
@@ -212,7 +224,9 @@ def rows_of_input(name: str) -> list[Row]:
     except (FileNotFoundError, ImportError) as reason:
         return [Row(name, "", "", note=f"skipped: {reason}")]
     if name == "samtruss":
-        return rows_of_codes(name, Quantized("as exported", data, b"", 0.0), outside_coders())
+        return rows_of_codes(
+            name, Quantized("as exported", data, np.zeros(0, np.uint16), 0.0), outside_coders()
+        )
     return rows_of_floats(name, data)
 
 

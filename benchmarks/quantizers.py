@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +22,16 @@ INT6_K = 12.85
 
 @dataclass(frozen=True)
 class Quantized:
-    """Codes of an input's matrices and all that rebuilds them."""
+    """Codes of an input's matrices and all that rebuilds them.
+
+    steps: bit patterns, uint16 for an fp16 a row of all matrices, uint32 for one fp32.
+    error: mean squared, in variances. n_states: of the trellis, 0 for scalar.
+    """
 
     name: str
     codes: list[Codes]
-    side: bytes  # steps
-    error: float  # mean squared, in variances
+    steps: npt.NDArray[np.unsignedinteger[Any]]
+    error: float
     n_states: int = 0
 
 
@@ -36,11 +41,14 @@ def row_sigmas(matrix: Matrix, synthetic: bool) -> Floats:
     return np.maximum(sigma, 1e-8)
 
 
-def steps_of(matrix: Matrix, factor: float, synthetic: bool) -> tuple[Floats, bytes]:
-    """(steps as decoded, their bytes): fp16 a row, or one fp32."""
-    dtype = np.dtype("<f4" if synthetic else "<f2")
-    steps = (factor * row_sigmas(matrix, synthetic)).astype(dtype)
-    return steps.astype(np.float64), steps.tobytes()
+def step_floats(wanted: Floats, synthetic: bool) -> npt.NDArray[np.floating[Any]]:
+    """Steps as stored, [R, 1]: fp16 a row, or one fp32."""
+    return wanted.astype("<f4" if synthetic else "<f2")
+
+
+def step_bits(steps: list[npt.NDArray[np.floating[Any]]]) -> npt.NDArray[np.unsignedinteger[Any]]:
+    joined = np.concatenate([s.ravel() for s in steps])
+    return joined.view(f"<u{joined.dtype.itemsize}")
 
 
 def error_of(matrices: Sequence[Matrix], decoded: Sequence[Floats], synthetic: bool) -> float:
@@ -52,24 +60,34 @@ def error_of(matrices: Sequence[Matrix], decoded: Sequence[Floats], synthetic: b
 
 
 def int6(matrices: list[Matrix], synthetic: bool, k: float = INT6_K) -> Quantized:
-    codes, side, decoded = [], b"", []
+    """Round to nearest with step k·σ/31 a row, clipped to ±31, as the records do."""
+    codes, steps, decoded = [], [], []
     for matrix in matrices:
-        steps, blob = steps_of(matrix, k / 31, synthetic)
-        codes.append(np.clip(np.rint(matrix / steps), -31, 31).astype(np.int8))
-        decoded.append(codes[-1] * steps)
-        side += blob
-    return Quantized(f"int6 k={k}", codes, side, error_of(matrices, decoded, synthetic))
+        step = step_floats(k / 31 * row_sigmas(matrix, synthetic), synthetic)
+        codes.append(np.clip(np.rint(matrix / step.astype(float)), -31, 31).astype(np.int8))
+        decoded.append(codes[-1] * step.astype(float))
+        steps.append(step)
+    error = error_of(matrices, decoded, synthetic)
+    return Quantized(f"int6 k={k}", codes, step_bits(steps), error)
 
 
 def trellis(matrices: list[Matrix], n_states: int, factor: float, synthetic: bool) -> Quantized:
-    codes, side, decoded = [], b"", []
+    """Trellis with steps of about factor·σ a row, in eighths of an octave.
+
+    The coarse grid costs 0.0009 bit a weight in error and saves some 6 bits a row.
+    """
+    codes, steps, decoded = [], [], []
     for matrix in matrices:
-        steps, blob = steps_of(matrix, factor, synthetic)
-        codes.append(quantize_trellis(matrix, steps, n_states).indices)
-        decoded.append(dequantize_trellis(codes[-1], n_states) * steps)
-        side += blob
+        wanted = row_sigmas(matrix, synthetic)
+        if not synthetic:
+            wanted = np.exp2(np.rint(8 * np.log2(wanted)) / 8)
+        step = step_floats(factor * wanted, synthetic)
+        indices = quantize_trellis(matrix, step.astype(float), n_states).indices
+        codes.append(indices)
+        decoded.append(dequantize_trellis(indices, n_states) * step.astype(float))
+        steps.append(step)
     error = error_of(matrices, decoded, synthetic)
-    return Quantized(f"trellis {n_states}", codes, side, error, n_states)
+    return Quantized(f"trellis {n_states}", codes, step_bits(steps), error, n_states)
 
 
 def trellis_at(matrices: list[Matrix], n_states: int, error: float, synthetic: bool) -> Quantized:
@@ -91,4 +109,4 @@ def uniform_at(matrices: list[Matrix], error: float) -> Quantized:
         if abs(result.error / error - 1) < 5e-4:
             break
         k *= (error / result.error) ** 0.5
-    return Quantized("uniform", result.codes, result.side, result.error)
+    return Quantized("uniform", result.codes, result.steps, result.error)
