@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squeeze import artifact, container
+from squeeze import artifact, codecs, container
 from squeeze.artifact import Artifact
 from squeeze.calib.floats import from_bits, round_to, to_bits
 from squeeze.calib.quantized import QuantizedTensor, RawTensor
@@ -201,3 +202,10 @@ def test_a_name_that_is_not_printable_is_refused_on_writing() -> None:
     bits = to_bits(np.ones(1, np.float32), "fp32")
     with pytest.raises(CorruptData):
         artifact.encode(Artifact({}, {"a\nb": RawTensor(bits, "fp32")}))
+
+
+def test_the_specification_lists_every_codec() -> None:
+    text = (TESTS.parent / "docs" / "format.md").read_text()
+    listed = dict(re.findall(r"^\| (\d+) \| `([a-z-]+)` \|", text, re.MULTILINE))
+    known = {str(codecs.get(name).wire_id): name for name in codecs.names()}
+    assert listed == known
