@@ -138,7 +138,14 @@ def _bands(rows: int, columns: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
-def _arguments(model: Model, tables: Tables, predictor: RowPredictor) -> tuple[Any, ...]:
+def _arguments(
+    model: Model,
+    tables: Tables,
+    predictor: RowPredictor,
+    coder: rangecoder.State,
+    words: rangecoder.Words,
+) -> tuple[Any, ...]:
+    """What the kernel takes after the indices and the direction."""
     return (
         *tables,
         model.slots,
@@ -152,11 +159,14 @@ def _arguments(model: Model, tables: Tables, predictor: RowPredictor) -> tuple[A
         predictor.factor,
         predictor.mean,
         predictor.innovation,
+        coder,
+        words,
     )
 
 
-def _chunks(rows: int, columns: int, predictor: RowPredictor) -> Iterator[slice]:
+def _chunks(matrix: Symbols, predictor: RowPredictor) -> Iterator[slice]:
     """Rows to code at a time; the predictor learns between them."""
+    rows, columns = matrix.shape
     height = max(1, CHUNK // columns)
     first = 0
     while first < rows:
@@ -172,13 +182,13 @@ def _encode_rows(
     model.states[:] = start
     coder = rangecoder.start_encoding()
     words = np.empty(0, np.uint32)
-    for chunk in _chunks(*matrix.shape, predictor):
+    for chunk in _chunks(matrix, predictor):
         indices = matrix[chunk].astype(np.int64)
         needed = int(coder[2]) + indices.size * WORST_BITS // 32 + 4
         if needed > words.size:
             words = np.concatenate([words, np.empty(needed + words.size // 2, np.uint32)])
         before = model.states.copy()
-        code_rows_(indices, True, *_arguments(model, tables, predictor), coder, words)
+        code_rows_(indices, True, *_arguments(model, tables, predictor, coder, words))
         if predict:
             predictor.learn(_values(indices, before, tables))
     return rangecoder.finish_encoding(coder, words)
@@ -195,10 +205,10 @@ def _decode_rows_(
     model, predictor = Model(matrix_.shape[1], scale), RowPredictor(matrix_.shape[1], predict)
     model.states[:] = start
     coder, words = rangecoder.start_decoding(data)
-    for chunk in _chunks(*matrix_.shape, predictor):
+    for chunk in _chunks(matrix_, predictor):
         indices = np.zeros(matrix_[chunk].shape, np.int64)
         before = model.states.copy()
-        code_rows_(indices, False, *_arguments(model, tables, predictor), coder, words)
+        code_rows_(indices, False, *_arguments(model, tables, predictor, coder, words))
         matrix_[chunk] = to_dtype(indices, matrix_.dtype, Context.name)
         if predict:
             predictor.learn(_values(indices, before, tables))

@@ -15,6 +15,8 @@ last bits are cut off and coded after the rest, so that the unary part stays sho
 first there too.
 """
 
+# numba types the scalars of kernels, as int64 or uint64; to mypy each would be a third type.
+# mypy: disable-error-code="assignment, arg-type, return-value, operator"
 from __future__ import annotations
 
 import numpy as np

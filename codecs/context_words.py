@@ -7,6 +7,8 @@ above agreed), and where the running mean lies. Bit patterns of floats need no d
 their order is that of the floats, and the steps of a layer lie close together.
 """
 
+# numba types the scalars of kernels, as int64 or uint64; to mypy each would be a third type.
+# mypy: disable-error-code="assignment, arg-type, return-value, operator"
 from __future__ import annotations
 
 from typing import Any

@@ -17,6 +17,7 @@ def code_words(values_: list[int], planes: int, bit: Bit) -> None:
             down = 8 * plane
             byte = last >> down & 255
             agrees = above == last >> down + 8
+            contexts: tuple[object, object, object]
             if plane == planes - 1:
                 contexts = before >> down & 255, byte, mean >> down + 8 & 255
             else:

@@ -155,8 +155,8 @@ class RangePlanes(Codec):
     wire_id = 34
 
     def _encode(self, symbols: Symbols) -> bytes:
-        planes = symbols.astype(symbols.dtype.newbyteorder("<"), copy=False).reshape(-1)
-        planes = planes.view(np.uint8).reshape(symbols.size, -1)
+        words = symbols.astype(symbols.dtype.newbyteorder("<"), copy=False).reshape(-1)
+        planes = words.view(np.uint8).reshape(symbols.size, -1)
         out = []
         for plane in planes.T[::-1]:
             stream = encode_values(plane.astype(np.int32), 256)

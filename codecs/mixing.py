@@ -7,6 +7,8 @@ weighing of context models for lossless data compression", Florida Tech CS-2005-
 probabilities: decisions here are few and stationary, and some are nearly certain.
 """
 
+# numba types the scalars of kernels, as int64 or uint64; to mypy each would be a third type.
+# mypy: disable-error-code="assignment, arg-type, return-value, operator"
 from __future__ import annotations
 
 import numpy as np

@@ -13,6 +13,8 @@ Exactness. All arithmetic is on integers. The one matrix product runs in float64
 intermediate sum is an integer below 2^53 and therefore exact in any order of summation.
 """
 
+# numba types the scalars of kernels, as int64 or uint64; to mypy each would be a third type.
+# mypy: disable-error-code="assignment, arg-type, return-value, operator"
 from __future__ import annotations
 
 import numpy as np

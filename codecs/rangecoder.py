@@ -43,6 +43,8 @@ and `Reader.check_end` refuses all others. Past its end, the decoder shifts zero
 early; it never reads outside the array.
 """
 
+# numba types the scalars of kernels, as int64 or uint64; to mypy each would be a third type.
+# mypy: disable-error-code="assignment, arg-type, return-value, operator"
 from __future__ import annotations
 
 from typing import Any
