@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_SECONDS ?= 120
 
-.PHONY: demo test test-slow check nojit golden bench clean
+.PHONY: demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -31,6 +31,21 @@ nojit: $(VENV)/.installed  ## the codec tests with the compiled kernels run as p
 
 golden: $(VENV)/.installed  ## rewrite the golden files; only with a format version bump
 	$(BIN)/python tests/make_golden.py
+
+sizes: $(VENV)/.installed  ## rewrite benchmarks/sizes.csv after a change of sizes that was meant
+	$(BIN)/python benchmarks/sizes.py --write
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	touch $@
+
+bench: bench-codec bench-codec-speed  ## every benchmark; results go to benchmarks/results/
+
+bench-codec: $(VENV)/.bench  ## bytes at equal error against other coders (zpaq, lrzip: Debian packages)
+	$(BIN)/python benchmarks/codec.py
+
+bench-codec-speed: $(VENV)/.bench  ## 36M weights: search, encode, decode, memory
+	$(BIN)/python benchmarks/speed.py
 
 clean:
 	rm -rf build dist *.egg-info demo out
