@@ -6,6 +6,8 @@ diagonal, act-order, blocks of 128). `gptq_reference` is the plain version and t
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -74,7 +76,7 @@ def prepare(
 
     Raises BadData when the arguments do not fit each other or are not finite.
     """
-    matrix = weights.reshape(weights.shape[0], -1).astype(np.float32)
+    matrix = weights.reshape(weights.shape[0], math.prod(weights.shape[1:])).astype(np.float32)
     n_rows, n_cols = matrix.shape
     if factor.order.shape != (n_cols,) or steps.shape != (n_rows,):
         raise BadData(
