@@ -69,3 +69,19 @@ def expected_loss(delta: Float32, hessian: Float32, importance: Float32) -> floa
     delta: float32 [R, C]; hessian: float32 [C, C], undamped; importance: float32 [R].
     """
     return 0.5 * float(row_losses(delta, hessian) @ importance.astype(np.float64))
+
+
+def expected_bits(weights: Float32, steps: Steps) -> float:
+    """Roughly the bits of a tensor's trellis indices at these steps: says where to search.
+
+    ½·log2(1 + (2.07·σ/step)²) per weight, σ from the row's and the column's root mean square: the
+    entropy of a Gaussian in cells of two steps where σ is large, and towards 0 where it is small.
+    """
+    matrix = weights.reshape(len(weights), -1).astype(np.float64) if weights.size else weights
+    if not matrix.size:
+        return 0.0
+    squares = matrix**2
+    total = float(squares.mean()) or 1e-30
+    rows = squares.mean(1) / steps.rows.astype(np.float64) ** 2
+    columns = squares.mean(0) / np.exp2(steps.columns / 4.0) / total
+    return float(0.5 * np.log2(1 + 2.07**2 * np.outer(rows, columns)).sum())
