@@ -25,6 +25,7 @@ from squeeze.files import read_file, write_atomic
 
 Tensor = RawTensor | QuantizedTensor
 Symbols = npt.NDArray[Any]  # integers
+CodeStreams = dict[str, tuple[int, bytes]]  # (codec id, bytes) of each tensor's codes
 OnStream = Callable[[int, int], None]  # (streams done, streams in all)
 
 # Codecs tried by default on each kind of stream; the others never won on real checkpoints (docs/log.md).
@@ -117,11 +118,13 @@ def encode(
     *,
     candidates: Sequence[str] | None = None,
     on_stream: OnStream | None = None,
+    streams_: CodeStreams | None = None,
 ) -> bytes:
     """The bytes of a `.sqz` file.
 
     candidates: codec names tried on every stream, smallest kept (None: the default set of each kind
-    of stream). Streams are encoded on all cores; the bytes do not depend on how many.
+    of stream). Streams are encoded on all cores; the bytes do not depend on how many. streams_: code
+    streams by tensor name that are known already; those that are not are added.
     """
     tensors = list(artifact.tensors.values())
     records = [record_of(name, tensor) for name, tensor in artifact.tensors.items()]
@@ -129,9 +132,14 @@ def encode(
     streams = container.derive_streams(records)
 
     def work(stream: StreamRecord) -> tuple[int, bytes]:
+        name = records[stream.members[0]].name
+        if stream.kind == "codes" and streams_ is not None and name in streams_:
+            return streams_[name]
         names = candidates or CANDIDATES[stream.kind.split(".")[0]]
         tried = [_with_trellis(name, records[stream.members[0]]) for name in names]
         encoded = codecs.encode_smallest(_symbols(stream, tensors), tried)
+        if stream.kind == "codes" and streams_ is not None:
+            streams_[name] = encoded.wire_id, encoded.data
         return encoded.wire_id, encoded.data
 
     encoded = _in_order(work, streams, on_stream)
