@@ -26,10 +26,10 @@ class Recipe:
     The defaults were chosen for about a million weights and two minutes on two CPU cores (docs/log.md).
     """
 
-    batch_tokens: int = 4096
+    batch_tokens: int = 2048
     matrix_lr: float = 0.04  # Muon
     table_lr: float = 0.05  # Adam: embedding and head
-    small_lr: float = 0.04  # Adam: gains, scales, mixes
+    small_lr: float = 0.005  # Adam: gains, scales, mixes
     momentum: float = 0.95
     warmup: float = 0.02  # fraction of the run over which the rates rise
     warmdown: float = 0.6  # fraction of the run over which they fall to zero
