@@ -13,6 +13,7 @@ Laplacian input: above Shannon's lower bound). Real weights may lie below it: th
 in scale, and a bound that knew would be lower. MB/s: int8 indices coded in a second, warm.
 
 Usage: python benchmarks/codec.py [--inputs gaussian,laplacian,minilm,reference,samtruss]
+A run on some of the inputs keeps the other rows of a report of the same day.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 import rivals
 from quantizers import Quantized, int6, row_sigmas, step_bits, step_floats, trellis_at, uniform_at
-from report import write_report
+from report import earlier_rows, write_report
 from rivals import Coder, Missing
 
 from squeeze import codecs
@@ -42,6 +43,7 @@ from squeeze.codecs.context import Context
 
 Codes = npt.NDArray[np.int8]
 STATES = (8, 256)
+INPUTS = ("gaussian", "laplacian", "minilm", "reference", "samtruss")
 LAPLACE_BONUS = 0.5 * math.log2(math.pi / math.e)  # Gaussian bound − Shannon's lower bound, bits
 GENERAL = {"zlib": "zlib-9", "zstd": "zstd-22", "lzma": "lzma-9e", "brotli": "brotli-11"}
 
@@ -257,9 +259,11 @@ def _line(row: Row) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--inputs", default="gaussian,laplacian,minilm,reference,samtruss")
+    parser.add_argument("--inputs", default=",".join(INPUTS))
     chosen = parser.parse_args().inputs.split(",")
-    rows = [row for name in chosen for row in rows_of_input(name)]
+    rows = [Row(**row) for row in earlier_rows("codec") if row["input"] not in chosen]
+    rows += [row for name in chosen for row in rows_of_input(name)]
+    rows.sort(key=lambda row: INPUTS.index(row.input))
     header = f"| {COLUMNS} |\n|" + "---|" * (COLUMNS.count("|") + 1)
     table = "\n".join([header, *map(_line, rows)])
     write_report("codec", [asdict(row) for row in rows], table)

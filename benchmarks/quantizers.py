@@ -91,13 +91,19 @@ def trellis(matrices: list[Matrix], n_states: int, factor: float, synthetic: boo
 
 
 def trellis_at(matrices: list[Matrix], n_states: int, error: float, synthetic: bool) -> Quantized:
-    """The trellis whose error is within 0.05 % of `error`."""
-    factor = 1.95 * error**0.5
-    for _ in range(8):
-        result = trellis(matrices, n_states, factor, synthetic)
-        if abs(result.error / error - 1) < 5e-4:
+    """The trellis whose error is within 0.05 % of `error`, by regula falsi on logarithms."""
+    points: list[tuple[float, float]] = []  # log factor, log of the error's excess
+    at = np.log(1.95 * error**0.5)
+    for _ in range(12):
+        result = trellis(matrices, n_states, float(np.exp(at)), synthetic)
+        excess = float(np.log(result.error / error))
+        if abs(excess) < 5e-4:
             break
-        factor *= (error / result.error) ** 0.55
+        points = sorted([*points, (float(at), excess)], key=lambda p: abs(p[1]))[:2]
+        slope = 1.8
+        if len(points) == 2:
+            slope = (points[0][1] - points[1][1]) / (points[0][0] - points[1][0])
+        at = points[0][0] - points[0][1] / min(max(slope, 0.5), 6.0)
     return result
 
 

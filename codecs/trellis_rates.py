@@ -28,12 +28,12 @@ _SWEEP_LAMBDAS = (0.36, 0.4, 0.45, 0.5, 0.6)
 
 
 def best_lambda(step: float) -> float:
-    """λ in squared steps per bit for a step given in standard deviations, in 1/64.
+    """λ in squared steps per bit for a step given in standard deviations, in 1/1024.
 
     >>> best_lambda(0.24), best_lambda(0.95)
-    (0.359375, 0.5)
+    (0.3603515625, 0.5)
     """
-    return round(64 * float(np.interp(step, _SWEEP_STEPS, _SWEEP_LAMBDAS))) / 64
+    return round(1024 * float(np.interp(step, _SWEEP_STEPS, _SWEEP_LAMBDAS))) / 1024
 
 
 @dataclass(frozen=True)
