@@ -1,4 +1,4 @@
-"""Calibration of a loaded model: text, then Hessians, each kept in a folder by content hash.
+"""Calibration of a loaded model: text, Hessians, output gradients, kept in a folder by content hash.
 
 A killed run goes on where it was: a stage whose key matches is read back, Hessian sums go on from
 their last save. The key covers weights, configuration and every setting that matters.
@@ -6,6 +6,7 @@ their last save. The key covers weights, configuration and every setting that ma
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from squeeze.calib.collect import collect
+from squeeze.calib.fisher import OutputGradients, collect_gradients
 from squeeze.calib.generate import TEMPERATURE, Progress
 from squeeze.calib.hessian import Hessians
 from squeeze.calib.text import (
@@ -62,6 +64,16 @@ class Calibration:
             raise BadConfig("calibration data is for source 'shards', which needs it")
 
 
+@dataclass(frozen=True)
+class Calibrated:
+    """A model and what calibration found out about it."""
+
+    model: GPT
+    text: Sequences
+    hessians: Hessians
+    gradients: OutputGradients
+
+
 def calibrate(
     loaded: LoadedModel,
     settings: Calibration,
@@ -69,8 +81,8 @@ def calibrate(
     *,
     fresh: bool = False,
     on_stage: OnStage = lambda name: None,
-) -> tuple[GPT, Sequences, Hessians]:
-    """The model, its calibration text and the Hessians of its matrices, from `folder` where kept.
+) -> Calibrated:
+    """The model, calibration text, and Hessians and gradients on it, from `folder` where kept.
 
     fresh: ignore what is kept. Every rank of a process group must call, and gets the same.
     """
@@ -90,7 +102,19 @@ def calibrate(
         text = source.draw(settings.tokens, settings.length or window_length(loaded.config.seq_len))
         _keep_text(text_file, key, text)
     hessians = collect(model, text, path=hessian_file, key=key, on_progress=on_stage("Hessians"))
-    return model, text, hessians
+    gradients = _gradients(model, text, folder / "gradients.safetensors", key, on_stage)
+    return Calibrated(model, text, hessians, gradients)
+
+
+def _gradients(
+    model: GPT, text: Sequences, path: Path, key: str, on_stage: OnStage
+) -> OutputGradients:
+    if path.is_file():
+        with contextlib.suppress(CorruptData):  # of other weights or torn: made again
+            return OutputGradients.load(path, key)
+    gradients = collect_gradients(model, text, on_progress=on_stage("output gradients"))
+    gradients.save(path, key)
+    return gradients
 
 
 def content_key(loaded: LoadedModel, settings: Calibration) -> str:

@@ -62,8 +62,9 @@ def command(
             update = bars.enter_context(progress(stage, as_json))
             return lambda done, total, rate: update(done, total)
 
-        _, text, hessians = calibrate(loaded, settings, out, fresh=fresh, on_stage=bar)
+        found = calibrate(loaded, settings, out, fresh=fresh, on_stage=bar)
     seconds = time.perf_counter() - clock
+    text, hessians = found.text, found.hessians
     if as_json:
         print_json({"folder": str(out), "tokens": text.tokens, "sequences": len(text.lengths),
                     "source": text.source, "digest": text.digest(),

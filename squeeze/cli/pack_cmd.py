@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +16,12 @@ from squeeze.cli.options import (
     print_json,
     progress,
 )
+
+if TYPE_CHECKING:
+    from squeeze.checkpoint import Checkpoint
+    from squeeze.target import Packed
+
+SOURCES = ["self", "shards", "random"]
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -27,97 +34,203 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 
 @click.command("pack")
 @click.argument("model", type=click.Path())
-@click.option("-o", "--out", type=click.Path(), help="Artifact to write [MODEL with .sqz].")
-@click.option(
-    "--quant",
-    multiple=True,
-    callback=_pairs,
-    metavar="ROLE=SPEC",
-    help="BITS, BITS:K (clip at K σ) or fp32, fp16, bf16, keep for a role: "
-    "all, embed, attn, mlp, attn.q, mlp.fc, … [embed=8:20, others 6:12.85].",
-)
-@click.option(
-    "--small",
-    type=int,
-    default=65_536,
-    show_default=True,
-    help="Tensors of at most this many elements stay floats.",
-)
-@click.option("--small-floats", type=click.Choice(["fp16", "bf16", "fp32", "keep"]), default="fp16",
-              show_default=True, help="Float format of small tensors.")  # fmt: skip
-@click.option("--lossless", is_flag=True, help="Store every tensor exactly as it is.")
-@click.option(
-    "--code", multiple=True, type=click.Path(), help="Files or folders that ship with it."
-)
-@click.option("--codecs", default="", metavar="NAME,…", help="Try these on every stream; or all.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Artifact [MODEL with .sqz].")
 @limit_option
+@click.option("--code", multiple=True, type=click.Path(), help="File or folder that ships with it.")
+@click.option("--preset", type=click.Choice(["fast", "best"]), help="Fill the limit at least loss.")
+@click.option("--calibration", type=click.Choice(SOURCES), default="self", help="Text [self].")
+@click.option("--data", multiple=True, type=click.Path(), help="Shards, for --calibration shards.")
+@click.option(
+    "--tokens", type=click.IntRange(min=1), default=131_072, help="Of calibration [131072]."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of calibration text [0].")
+@click.option("--fresh", is_flag=True, help="Calibrate again, whatever OUT.cache holds.")
+@click.option("--quant", multiple=True, callback=_pairs, metavar="ROLE=SPEC",
+              help="BITS, BITS:K (clip at K σ), fp32, fp16, bf16 or keep for all, embed, attn, mlp, "
+              "attn.q, mlp.fc, … [embed=8:20, others 6:12.85].")  # fmt: skip
+@click.option("--small", type=int, default=65_536, help="Fewer elements: floats [65536].")
+@click.option("--small-floats", type=click.Choice(["fp16", "bf16", "fp32", "keep"]),
+              default="fp16", help="Their format [fp16].")  # fmt: skip
+@click.option("--lossless", is_flag=True, help="Store every tensor exactly as it is.")
+@click.option("--codecs", default="", metavar="NAME,…", help="Try these on every stream; or all.")
 @architecture_options
 @json_option
 def command(
     model: str,
-    out: str | None,
+    out: Path | None,
+    limit: int,
+    code: tuple[str, ...],
+    preset: str | None,
+    calibration: str,
+    data: tuple[str, ...],
+    tokens: int,
+    seed: int,
+    fresh: bool,
     quant: dict[str, str],
     small: int,
     small_floats: str,
     lossless: bool,
-    code: tuple[str, ...],
     codecs: str,
-    limit: int,
     architecture: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Pack MODEL into a .sqz artifact: quantize, entropy-code, decode again, compare, write.
+    """Pack MODEL (safetensors, .pt or the challenge's int8 .ptz) into a .sqz artifact.
 
-    MODEL is a safetensors file, a torch .pt, or the challenge's int8 .ptz, whose codes are kept as
-    they are. The artifact is written even when it is over the limit; the exit code is then 3.
+    With --preset: calibrate, spend bits where the loss feels them, land just under the limit. Without:
+    round to nearest as --quant says (codes of a .ptz stay as they are), and exit with 3 when over.
 
     \b
     Example:
-      squeeze pack model.safetensors -o model.sqz --quant mlp=6:11.5 --limit 16000000
+      squeeze pack model.safetensors -o model.sqz --preset best --code train_gpt.py
     """
-    from squeeze import artifact, budget
-    from squeeze import codecs as registry
+    from squeeze import budget
     from squeeze.checkpoint import load_checkpoint
     from squeeze.cli.budget_cmd import check_limit, print_ledger
+
+    if (lossless or preset) and quant:
+        raise click.UsageError("--quant excludes --lossless and --preset")
+    target = out or Path(model).with_suffix(".sqz")
+    clock = time.perf_counter()
+    source = load_checkpoint(model)
+    summary: dict[str, Any] = {
+        "artifact": str(target),
+        "source": {"path": model, "format": source.format, "sha256": source.sha256,
+                   "bytes": source.size},
+    }  # fmt: skip
+    if preset:
+        from squeeze.calibrate import Calibration
+
+        room = limit - (budget.ledger(code).total if code else 0)
+        settings = Calibration(calibration, tokens, seed=seed, data=data)
+        packed, notes = _to_target(
+            source,
+            model,
+            target,
+            room,
+            preset,
+            settings,
+            small_floats,
+            architecture,
+            fresh,
+            as_json,
+        )
+        summary["fit"] = _fit_summary(packed)
+    else:
+        notes = _round(
+            source, target, quant, small, small_floats, lossless, codecs, architecture, as_json
+        )
+    summary |= {"notes": notes, "seconds": round(time.perf_counter() - clock, 3)}
+    result = budget.ledger([target, *code])
+    if as_json:
+        print_json(summary | {"ledger": result.as_json(limit)})
+    else:
+        for note in notes:
+            click.echo(f"note: {note}", err=True)
+        if preset:
+            _print_plan(packed, summary["fit"])
+        print_ledger(result, limit)
+        click.echo(f"{target}: {source.size:,} → {target.stat().st_size:,} bytes")
+    check_limit(result.total, limit)
+
+
+def _round(
+    source: Checkpoint,
+    target: Path,
+    quant: dict[str, str],
+    small: int,
+    small_floats: str,
+    lossless: bool,
+    codecs: str,
+    architecture: dict[str, Any],
+    quiet: bool,
+) -> list[str]:
+    """Round to nearest (or keep everything) and write; returns the notes on reading."""
+    from squeeze import artifact
+    from squeeze import codecs as registry
     from squeeze.infer import complete_config
     from squeeze.pack import LOSSLESS, Recipe, parse_precisions, quantize_checkpoint
 
-    if lossless and quant:
-        raise click.UsageError("--lossless and --quant exclude each other")
-    target = out or str(Path(model).with_suffix(".sqz"))
     recipe = LOSSLESS if lossless else Recipe(parse_precisions(quant), small, small_floats)
     candidates = None
     if codecs:
         candidates = registry.names() if codecs == "all" else tuple(codecs.split(","))
-
-    seconds = {}
-    clock = time.perf_counter()
-    source = load_checkpoint(model)
     shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
     config, notes = complete_config(shapes, source.config, **architecture)
-    seconds["read"] = time.perf_counter() - clock
-    clock = time.perf_counter()
     packed = quantize_checkpoint(source.tensors, config, recipe)
-    seconds["quantize"] = time.perf_counter() - clock
-    clock = time.perf_counter()
-    with progress("coding streams", as_json) as update:
+    with progress("coding streams", quiet) as update:
         artifact.save(packed, target, candidates=candidates, on_stream=update)
-    seconds["code and verify"] = time.perf_counter() - clock
+    return source.notes + notes
 
-    result = budget.ledger([target, *code])
-    if as_json:
-        summary = {
-            "artifact": target,
-            "source": {"path": model, "format": source.format, "sha256": source.sha256,
-                       "bytes": source.size},
-            "config": packed.config,
-            "notes": source.notes + notes,
-            "seconds": seconds,
-        }  # fmt: skip
-        print_json(summary | {"ledger": result.as_json(limit)})
-    else:
-        for note in source.notes + notes:
-            click.echo(f"note: {note}", err=True)
-        print_ledger(result, limit)
-        click.echo(f"{target}: {source.size:,} → {result.files[Path(target).name]:,} bytes")
-    check_limit(result.total, limit)
+
+def _to_target(
+    source: Checkpoint,
+    model: str,
+    target: Path,
+    limit: int,
+    preset: str,
+    settings: Any,
+    small_floats: str,
+    architecture: dict[str, Any],
+    fresh: bool,
+    quiet: bool,
+) -> tuple[Packed, list[str]]:
+    """Calibrate, fit, check by decoding, write; returns what was packed and the notes on reading."""
+    from squeeze import artifact
+    from squeeze.checkpoint import load_model
+    from squeeze.files import write_atomic
+    from squeeze.target import pack_to_target
+
+    loaded = load_model(model, **architecture)
+    folder = target.with_name(target.name + ".cache")
+
+    def on_trial(scale: float, size: int) -> None:
+        if not quiet:
+            click.echo(f"scale {scale:.3g}: {size:,} bytes of {limit:,}", err=True)
+
+    with ExitStack() as bars:
+
+        def on_stage(stage: str) -> Any:
+            update = bars.enter_context(progress(stage, quiet))
+            return lambda done, total, rate: update(done, total)
+
+        packed = pack_to_target(
+            source,
+            loaded,
+            limit,
+            preset,
+            settings,
+            folder,
+            small_floats=small_floats,
+            fresh=fresh,
+            on_stage=on_stage,
+            on_trial=on_trial,
+        )
+    artifact.decode(packed.data)  # compares the content digest
+    write_atomic(target, packed.data)
+    return packed, loaded.notes
+
+
+def _fit_summary(packed: Packed) -> dict[str, Any]:
+    fitted = packed.fitted
+    return {
+        "lossless": fitted is None,
+        "expected_nats_per_token": packed.expected,
+        "measured_kl_nats_per_token": packed.measured,
+        "trials": 0 if fitted is None else fitted.allocation.trials,
+        "expected_by_tensor": {} if fitted is None else fitted.losses,
+    }
+
+
+def _print_plan(packed: Packed, summary: dict[str, Any]) -> None:
+    if summary["lossless"]:
+        click.echo("everything fits without loss")
+        return
+    assert packed.fitted is not None
+    click.echo(f"{'tensor':<34}{'weights':>10}{'expected nats/token':>22}")
+    for name, loss in summary["expected_by_tensor"].items():
+        size = packed.fitted.artifact.tensors[name].shape
+        click.echo(f"{name:<34}{size[0] * size[1]:>10,}{loss:>22.6f}")
+    click.echo(
+        f"cost in nats per token: expected {packed.expected:.6f}, measured {packed.measured:.6f} "
+        f"(KL on calibration text), {summary['trials']} trials"
+    )

@@ -48,7 +48,8 @@ def stages_run(loaded: LoadedModel, settings: Calibration, folder: Path) -> list
 def test_every_matrix_gets_a_hessian_of_its_input_width(
     loaded: LoadedModel, tmp_path: Path
 ) -> None:
-    _, text, hessians = calibrate(loaded, SETTINGS, tmp_path / "c")
+    found = calibrate(loaded, SETTINGS, tmp_path / "c")
+    text, hessians = found.text, found.hessians
     assert text.tokens == 64
     matrices = {n: s for n, s in CONFIG.parameter_shapes().items() if n.endswith(".weight")}
     assert {n: h.shape for n, h in hessians.matrices.items()} == {
@@ -56,26 +57,34 @@ def test_every_matrix_gets_a_hessian_of_its_input_width(
     }
 
 
-def test_a_second_run_reads_both_stages_back(loaded: LoadedModel, tmp_path: Path) -> None:
+def test_a_second_run_reads_every_stage_back(loaded: LoadedModel, tmp_path: Path) -> None:
     folder = tmp_path / "c"
-    assert stages_run(loaded, SETTINGS, folder) == ["Hessians", "calibration text"]
+    assert stages_run(loaded, SETTINGS, folder) == [
+        "Hessians",
+        "calibration text",
+        "output gradients",
+    ]
     assert stages_run(loaded, SETTINGS, folder) == []
 
 
-def test_other_settings_or_weights_run_both_again(loaded: LoadedModel, tmp_path: Path) -> None:
+def test_other_settings_or_weights_run_all_again(loaded: LoadedModel, tmp_path: Path) -> None:
     folder = tmp_path / "c"
     stages_run(loaded, SETTINGS, folder)
     other = dataclasses.replace(SETTINGS, seed=1)
-    assert stages_run(loaded, other, folder) == ["Hessians", "calibration text"]
+    assert stages_run(loaded, other, folder) == ["Hessians", "calibration text", "output gradients"]
     changed = dataclasses.replace(loaded, sha256="0" * 64)
-    assert stages_run(changed, other, folder) == ["Hessians", "calibration text"]
+    assert stages_run(changed, other, folder) == [
+        "Hessians",
+        "calibration text",
+        "output gradients",
+    ]
 
 
 def test_a_damaged_file_is_made_again(loaded: LoadedModel, tmp_path: Path) -> None:
     folder = tmp_path / "c"
-    _, text, _ = calibrate(loaded, SETTINGS, folder)
+    text = calibrate(loaded, SETTINGS, folder).text
     (folder / "text.safetensors").write_bytes(b"torn")
-    _, again, _ = calibrate(loaded, SETTINGS, folder)
+    again = calibrate(loaded, SETTINGS, folder).text
     assert np.array_equal(text.ids, again.ids)
 
 
@@ -83,7 +92,7 @@ def test_shards_are_windows_of_the_given_text(loaded: LoadedModel, tmp_path: Pat
     tokens = (np.arange(1000) % 64).astype(np.uint16)
     write_shard(tmp_path / "t.bin", tokens)
     settings = Calibration("shards", tokens=64, data=(str(tmp_path / "t.bin"),))
-    _, text, _ = calibrate(loaded, settings, tmp_path / "c")
+    text = calibrate(loaded, settings, tmp_path / "c").text
     assert (np.diff(text.ids.astype(int), axis=1) % 64 == 1).all()
 
 

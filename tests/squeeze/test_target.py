@@ -1,0 +1,97 @@
+"""Packing to a byte target: just under it, the same bytes twice, and honest when it cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from safetensors.torch import save_file
+
+from squeeze import artifact, target
+from squeeze.calibrate import Calibration
+from squeeze.checkpoint import load_checkpoint, load_model
+from squeeze.cli import cli
+from squeeze.errors import OverBudget
+from squeeze.target import Packed, pack_to_target
+from squeeze.train.config import ModelConfig
+from squeeze.train.model import GPT
+
+CONFIG = ModelConfig(256, 2, 64, 2, 1, 192, seq_len=32)
+CALIBRATION = Calibration(tokens=256)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    tensors = {name: t.clone() for name, t in GPT(CONFIG, seed=3).state_dict().items()}
+    for name, tensor in tensors.items():
+        if name.endswith("proj.weight"):  # zero at the start of training
+            tensor.normal_(std=0.02)
+    save_file(tensors, path, {"squeeze.config": CONFIG.to_json()})
+    return path
+
+
+def pack(model: Path, limit: int, preset: str = "fast") -> Packed:
+    checkpoint, loaded = load_checkpoint(model), load_model(model)
+    return pack_to_target(checkpoint, loaded, limit, preset, CALIBRATION, model.parent / "cache")
+
+
+@pytest.mark.parametrize("limit", [18_000, 30_000, 45_000, 70_000])
+def test_lands_less_than_a_thousand_bytes_under_the_limit(model: Path, limit: int) -> None:
+    packed = pack(model, limit)
+    assert 0 <= limit - len(packed.data) < 1000
+    artifact.decode(packed.data)
+
+
+def test_the_same_bytes_twice(model: Path) -> None:
+    assert pack(model, 30_000).data == pack(model, 30_000).data
+
+
+def test_more_bytes_cost_less(model: Path) -> None:
+    costs = [pack(model, limit) for limit in (20_000, 30_000, 45_000)]
+    assert costs[0].expected > costs[1].expected > costs[2].expected > 0
+    assert costs[0].measured > costs[1].measured > costs[2].measured > 0
+
+
+def test_more_states_cost_less_at_the_same_bytes(model: Path) -> None:
+    assert pack(model, 30_000, "best").expected < pack(model, 30_000, "fast").expected
+
+
+def test_a_limit_that_holds_everything_is_met_without_loss(model: Path) -> None:
+    packed = pack(model, 1 << 20)
+    assert packed.fitted is None
+    original = load_checkpoint(model).tensors
+    for name, tensor in artifact.decode(packed.data).tensors.items():
+        assert tensor.dequantize().tobytes() == original[name].dequantize().tobytes()
+
+
+def test_a_limit_below_the_smallest_possible_size_says_that_size(model: Path) -> None:
+    with pytest.raises(OverBudget, match=r"at least [\d,]+ bytes"):
+        pack(model, 1_000)
+
+
+def test_a_model_against_itself_has_no_divergence() -> None:
+    loaded = GPT(CONFIG, seed=1)
+    from squeeze.calib.text import RandomTokens
+
+    text = RandomTokens(CONFIG.vocab_size).draw(64, 32)
+    assert target.mean_kl(loaded, loaded, text) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_command_counts_code_and_reports_the_cost(model: Path, tmp_path: Path) -> None:
+    code = tmp_path / "train_gpt.py"
+    code.write_bytes(b"#" * 4_000)
+    arguments = ["pack", str(model), "-o", str(tmp_path / "m.sqz"), "--preset", "fast", "--json"]
+    arguments += ["--tokens", "256", "--limit", "40000", "--code", str(code)]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert 0 <= report["ledger"]["unused"] < 1000
+    assert report["fit"]["measured_kl_nats_per_token"] > 0
+
+
+def test_quant_and_preset_exclude_each_other(model: Path) -> None:
+    arguments = ["pack", str(model), "--preset", "fast", "--quant", "all=6"]
+    assert CliRunner().invoke(cli, arguments).exit_code == 2
