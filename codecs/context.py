@@ -51,7 +51,7 @@ class Context(Codec):
         bands = _bands(*matrix.shape)
         starts = self._start_states(matrix, bands)
         plain = self._assemble(matrix, bands, starts, scale, predict=False)
-        if not is_promising(2 * matrix[bands[0]].astype(np.int64)):
+        if not is_promising(matrix[bands[0]]):
             return plain
         return min(plain, self._assemble(matrix, bands, starts, scale, predict=True), key=len)
 

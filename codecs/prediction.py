@@ -9,13 +9,14 @@ uncorrelated innovations z, so column c is predicted by the sum over k < c of L[
 is what the prediction missed. Off-diagonal covariances are shrunk by n / (n + 2·columns) after n
 rows, the best of the factors tried (docs/log.md).
 
-Exactness. All arithmetic is on integers. The one matrix product runs in float64, where every
-intermediate sum is an integer below 2^53 and therefore exact in any order of summation.
+Integers throughout, so that every machine predicts the same.
 """
 
 # numba types the scalars of kernels, as int64 or uint64; to mypy each would be a third type.
 # mypy: disable-error-code="assignment, arg-type, return-value, operator"
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +24,11 @@ from numba import njit
 
 MAX_COLUMNS = 1024  # factoring takes columns³ / 6 steps
 FIRST_ROWS = 32
-CLIP = 1 << 12  # of values when learning: squares of 2^22 of them add up below 2^53
+CLIP = 1 << 12  # of values when learning: the squares of 2^22 rows add up below 2^47
 UNIT_BITS = 20  # fractional bits of correlations and of L in their scale
 FACTOR_BITS = 16  # of L in the scale of the columns
 MEAN_BITS = 8  # of means, innovations and predictions, which are in steps: half a value
-SAMPLE_ROWS = 64
+SAMPLE_ROWS, SAMPLE_COLUMNS = 64, 256
 LEAST_GAIN = 0.01  # bits a weight, on the sample, for a trial encoding
 LIMIT = 1 << 20  # of innovations and predictions
 _LEAST_VARIANCE = 1 << UNIT_BITS - 6
@@ -49,7 +50,7 @@ class RowPredictor:
         self._enabled = enabled
         if enabled:
             self._sums = np.zeros(columns, np.int64)
-            self._products = np.zeros((columns, columns))
+            self._products = np.zeros((columns, columns), np.int64)  # below the diagonal
             self._due = FIRST_ROWS
 
     def rows_until_due(self, rows: int) -> int:
@@ -60,9 +61,9 @@ class RowPredictor:
         """Take in int64[n, columns]; where that is due, predict from all rows so far."""
         if not self._enabled:
             return
-        exact = np.clip(values, -CLIP, CLIP).astype(np.float64)
-        self._products += exact.T @ exact
-        self._sums += exact.sum(axis=0).astype(np.int64)
+        columns = np.ascontiguousarray(np.clip(values, -CLIP, CLIP).astype(np.int32).T)
+        add_products_(self._products, columns)
+        self._sums += columns.sum(axis=1, dtype=np.int64)
         self.rows += len(values)
         if self.rows == self._due:
             self.refresh()
@@ -73,12 +74,24 @@ class RowPredictor:
         n, columns = self.rows, self.mean.size
         doubled = (self._sums << MEAN_BITS) // n  # a value is half a step
         self.mean = doubled >> 1
-        lower = self._products.astype(np.int64)
+        lower = self._products.copy()
         deviation = np.empty(columns, np.int64)
         correlate_(lower, self._sums, doubled, deviation, n)
         factor_(lower)
         self.factor = np.zeros((columns, columns), np.int32)
         rescale_(self.factor, lower, deviation)
+
+
+@njit(cache=True, nogil=True)
+def add_products_(products_: npt.NDArray[np.int64], columns: npt.NDArray[np.int32]) -> None:
+    """Add the inner products of int32[n, rows] columns to the lower triangle of int64[n, n]."""
+    n, rows = columns.shape
+    for i in range(n):
+        for j in range(i + 1):
+            total = np.int64(0)
+            for r in range(rows):
+                total += np.int64(columns[i, r]) * np.int64(columns[j, r])
+            products_[i, j] += total
 
 
 @njit(cache=True, nogil=True)
@@ -175,11 +188,16 @@ def innovations(
     return missed
 
 
-def is_promising(values: npt.NDArray[np.int64]) -> bool:
-    """Whether to try: do the first rows of int64[n, columns] values predict a sample of the rest?"""
-    rows, columns = values.shape
+def is_promising(indices: npt.NDArray[Any]) -> bool:
+    """Whether to try: do the first rows of integer [n, columns] indices predict a sample of the rest?
+
+    Only some columns are looked at, or looking would take as long as coding.
+    """
+    rows, columns = indices.shape
     if columns > MAX_COLUMNS or rows < 4 * FIRST_ROWS:
         return False
+    values = 2 * indices[:, :SAMPLE_COLUMNS].astype(np.int64)
+    columns = values.shape[1]
     first = min(rows // 2, 2 * columns)
     predictor = RowPredictor(columns, enabled=True)
     predictor._due = first
