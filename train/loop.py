@@ -26,7 +26,7 @@ class Recipe:
     The defaults were chosen for about a million weights and two minutes on two CPU cores (docs/log.md).
     """
 
-    batch_tokens: int = 2048
+    batch_tokens: int = 1024
     matrix_lr: float = 0.04  # Muon
     table_lr: float = 0.05  # Adam: embedding and head
     small_lr: float = 0.005  # Adam: gains, scales, mixes
