@@ -12,16 +12,21 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/.installed  ## train, pack, account and score a small model on the CPU
+# numba keys a kernel's cache on its own file, not on those it inlines: any change drops them all
+$(VENV)/.kernels: $(VENV)/.installed $(wildcard codecs/*.py calib/*.py)
+	rm -f codecs/__pycache__/*.nb? calib/__pycache__/*.nb?
+	touch $@
+
+demo: $(VENV)/.kernels  ## train, pack, account and score a small model on the CPU
 	$(BIN)/squeeze demo --seconds $(DEMO_SECONDS)
 
-test: $(VENV)/.installed  ## everything CI runs
+test: $(VENV)/.kernels  ## everything CI runs
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: $(VENV)/.installed  ## the tests that take longer
+test-slow: $(VENV)/.kernels  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
 
-check: $(VENV)/.installed  ## lint, types (on the built wheel), fast tests
+check: $(VENV)/.kernels  ## lint, types (on the built wheel), fast tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python tests/check_types.py
 	$(BIN)/python -m pytest -q -m "not slow"
@@ -29,13 +34,13 @@ check: $(VENV)/.installed  ## lint, types (on the built wheel), fast tests
 nojit: $(VENV)/.installed  ## the codec tests with the compiled kernels run as plain Python
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -m "not slow" tests/codecs
 
-golden: $(VENV)/.installed  ## rewrite the golden files; only with a format version bump
+golden: $(VENV)/.kernels  ## rewrite the golden files; only with a format version bump
 	$(BIN)/python tests/make_golden.py
 
-sizes: $(VENV)/.installed  ## rewrite benchmarks/sizes.csv after a change of sizes that was meant
+sizes: $(VENV)/.kernels  ## rewrite benchmarks/sizes.csv after a change of sizes that was meant
 	$(BIN)/python benchmarks/sizes.py --write
 
-$(VENV)/.bench: $(VENV)/.installed
+$(VENV)/.bench: $(VENV)/.kernels
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	touch $@
 
@@ -48,4 +53,4 @@ bench-codec-speed: $(VENV)/.bench  ## 36M weights: search, encode, decode, memor
 	$(BIN)/python benchmarks/speed.py
 
 clean:
-	rm -rf build dist *.egg-info demo out
+	rm -rf build dist *.egg-info demo out codecs/__pycache__ calib/__pycache__
