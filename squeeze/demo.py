@@ -10,25 +10,27 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from squeeze import artifact
-from squeeze.checkpoint import load_checkpoint
-from squeeze.errors import OverBudget, SqueezeError
-from squeeze.pack import Recipe, parse_precisions, quantize_checkpoint
+from squeeze.calibrate import Calibration, OnStage
+from squeeze.checkpoint import load_checkpoint, load_model
+from squeeze.errors import SqueezeError
+from squeeze.files import write_atomic
+from squeeze.target import pack_to_target
 from squeeze.train.checkpoint import save_checkpoint
 from squeeze.train.config import ModelConfig
 from squeeze.train.data import write_shard
 from squeeze.train.loop import OnStep, TrainResult, train
 from squeeze.train.text import encode_documents, python_docs_text, train_tokenizer
 
-# 1.4M weights: what two CPU cores can teach something in two minutes
-CONFIG = ModelConfig(1024, 4, 192, 4, 2, 384, seq_len=256)
+# 0.6M weights: what two CPU cores can teach something in two minutes (docs/log.md)
+CONFIG = ModelConfig(1024, 4, 128, 4, 2, 256, seq_len=128)
 HELD_OUT = 20  # every 20th document is for scoring
-SMALL = 4096  # matrices above this many elements are quantized
-BITS = (8, 7, 6, 5, 4, 3)
+CALIBRATION = Calibration(tokens=16_384)
 
 
 @dataclass(frozen=True)
@@ -87,24 +89,17 @@ def train_model(files: Files, seconds: float, seed: int, on_step: OnStep) -> Tra
     return result
 
 
-def pack_to_limit(files: Files, limit: int) -> int:
-    """Pack with the most bits per weight that fit `limit` bytes; returns the bits.
+def pack_to_limit(files: Files, limit: int, on_stage: OnStage) -> float:
+    """Pack just under `limit` bytes, calibrated on text the model writes; returns bits per weight.
 
-    Raises OverBudget when even the fewest bits do not fit.
+    Raises OverBudget when nothing fits.
     """
-    source = load_checkpoint(files.checkpoint)
-    assert source.config is not None
-    for bits in BITS:
-        recipe = Recipe(parse_precisions({"all": str(bits)}), small=SMALL)
-        packed = quantize_checkpoint(source.tensors, source.config, recipe)
-        size = len(artifact.encode(packed))
-        if size <= limit:
-            artifact.save(packed, files.artifact)
-            return bits
-    raise OverBudget(
-        "the demo's model does not fit", expected=f"≤ {limit:,} bytes",
-        found=f"{size:,} bytes at {bits} bits", fix="Raise --limit.",
-    )  # fmt: skip
+    source, loaded = load_checkpoint(files.checkpoint), load_model(files.checkpoint)
+    folder = files.folder / "calibration"
+    packed = pack_to_target(source, loaded, limit, "fast", CALIBRATION, folder, on_stage=on_stage)
+    artifact.decode(packed.data)  # compares the content digest
+    write_atomic(files.artifact, packed.data)
+    return 8 * len(packed.data) / CONFIG.num_params
 
 
 def score(model: Path, files: Files) -> dict[str, Any]:
@@ -119,16 +114,23 @@ def score(model: Path, files: Files) -> dict[str, Any]:
 
 
 def run(
-    folder: Path, seconds: float, limit: int, seed: int, say: Callable[[str], None], on_step: OnStep
+    folder: Path,
+    seconds: float,
+    limit: int,
+    seed: int,
+    say: Callable[[str], None],
+    training_bar: Callable[[], AbstractContextManager[OnStep]],
+    on_stage: OnStage,
 ) -> dict[str, Any]:
     """The whole demo; `say` gets a line before each stage. Returns the figures of its last table."""
     files = Files(folder)
     say("text and tokenizer: documentation that ships with Python")
     train_tokens, held_out_tokens = make_data(files)
     say(f"training {CONFIG.num_params:,} weights on {train_tokens:,} tokens for {seconds:g} s")
-    trained = train_model(files, seconds, seed, on_step)
+    with training_bar() as on_step:  # closed before packing shows its own
+        trained = train_model(files, seconds, seed, on_step)
     say(f"packing to at most {limit:,} bytes")
-    bits = pack_to_limit(files, limit)
+    bits = pack_to_limit(files, limit, on_stage)
     say(f"scoring {held_out_tokens:,} held-out tokens, each model in a fresh process")
     plain, packed = score(files.checkpoint, files), score(files.artifact, files)
     size = files.artifact.stat().st_size
@@ -139,7 +141,7 @@ def run(
         "packed_bytes": size,
         "limit": limit,
         "unused_bytes": limit - size,
-        "bits": bits,
+        "bits_per_weight": bits,
         "steps": trained.steps,
         "train_seconds": trained.seconds,
         "scored_bytes": packed["bytes"],

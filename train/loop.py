@@ -28,8 +28,8 @@ class Recipe:
 
     batch_tokens: int = 1024
     matrix_lr: float = 0.04  # Muon
-    table_lr: float = 0.05  # Adam: embedding and head
-    small_lr: float = 0.005  # Adam: gains, scales, mixes
+    table_lr: float = 0.05  # AdamW: embedding and head
+    small_lr: float = 0.005  # AdamW: gains, scales, mixes
     momentum: float = 0.95
     warmup: float = 0.02  # fraction of the run over which the rates rise
     warmdown: float = 0.6  # fraction of the run over which they fall to zero
@@ -142,10 +142,11 @@ def train(
 
 def _optimizers(model: GPT, recipe: Recipe) -> list[torch.optim.Optimizer]:
     matrices, tables, small = split_parameters(model.named_parameters())
-    adam = torch.optim.Adam(
+    adam = torch.optim.AdamW(
         [{"params": tables, "lr": recipe.table_lr}, {"params": small, "lr": recipe.small_lr}],
         betas=(0.9, 0.95),
         eps=1e-8,
+        weight_decay=0.0,
     )
     return [Muon(matrices, recipe.matrix_lr, recipe.momentum), adam]
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from squeeze.cli.options import architecture_options, json_option, print_json, progress
+from squeeze.cli.options import architecture_options, json_option, print_json, stage_bars
 
 
 @click.command("calibrate")
@@ -56,13 +55,8 @@ def command(
     settings = Calibration(source, tokens, length, seed, temperature, data)
     loaded = load_model(model, **architecture)
     clock = time.perf_counter()
-    with ExitStack() as bars:
-
-        def bar(stage: str) -> Any:
-            update = bars.enter_context(progress(stage, as_json))
-            return lambda done, total, rate: update(done, total)
-
-        found = calibrate(loaded, settings, out, fresh=fresh, on_stage=bar)
+    with stage_bars(as_json) as on_stage:
+        found = calibrate(loaded, settings, out, fresh=fresh, on_stage=on_stage)
     seconds = time.perf_counter() - clock
     text, hessians = found.text, found.hessians
     if as_json:

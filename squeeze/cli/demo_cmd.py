@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from squeeze.cli.options import json_option, print_json
+from squeeze.cli.options import json_option, print_json, stage_bars
 
 
 @click.command("demo")
 @click.option("--seconds", type=click.FloatRange(min=1), default=120, show_default=True,
               help="Training time.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(min=1), default=1_000_000, show_default=True,
+@click.option("--limit", type=click.IntRange(min=1), default=250_000, show_default=True,
               metavar="BYTES", help="Byte limit of the packed model.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default="demo", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -26,7 +27,7 @@ def command(seconds: float, limit: int, out: Path, seed: int, as_json: bool) -> 
 
     \b
     Example:
-      squeeze demo --seconds 120 --limit 1000000
+      squeeze demo --seconds 120 --limit 250000
     """
     from squeeze import budget
     from squeeze.cli.budget_cmd import print_ledger
@@ -36,8 +37,8 @@ def command(seconds: float, limit: int, out: Path, seed: int, as_json: bool) -> 
     def say(text: str) -> None:
         click.echo(f"· {text}", err=True)
 
-    with training_bar(quiet=as_json) as on_step:
-        figures = run(out, seconds, limit, seed, say, on_step)
+    with stage_bars(quiet=as_json) as on_stage:
+        figures = run(out, seconds, limit, seed, say, partial(training_bar, as_json), on_stage)
     if as_json:
         print_json(figures)
         return
@@ -54,9 +55,8 @@ def _summary(figures: dict[str, Any], out: Path) -> None:
     table.add_column(justify="right")
     cost = figures["packed_bpb"] - figures["fp32_bpb"]
     table.add_row("fp32 BPB", f"{figures['fp32_bpb']:.4f}")
-    table.add_row(
-        f"packed BPB ({figures['bits']} bits)", f"{figures['packed_bpb']:.4f} ({cost:+.4f})"
-    )
+    packed = f"{figures['packed_bpb']:.4f} ({cost:+.4f})"
+    table.add_row(f"packed BPB ({figures['bits_per_weight']:.2f} bits/weight)", packed)
     table.add_row("fp32 bytes", f"{figures['fp32_bytes']:,}")
     table.add_row("packed bytes", f"{figures['packed_bytes']:,}")
     table.add_row("unused bytes", f"{figures['unused_bytes']:,} of {figures['limit']:,}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -106,3 +106,16 @@ def progress(description: str, quiet: bool = False) -> Iterator[Callable[[int, i
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def stage_bars(quiet: bool = False) -> Iterator[Callable[[str], Callable[[int, int, float], None]]]:
+    """A bar for each stage of a calibration, by name; what `squeeze.calibrate` calls `on_stage`."""
+    with ExitStack() as bars:
+
+        def on_stage(stage: str) -> Callable[[int, int, float], None]:
+            bars.close()  # one live bar at a time
+            update = bars.enter_context(progress(stage, quiet))
+            return lambda done, total, rate: update(done, total)
+
+        yield on_stage

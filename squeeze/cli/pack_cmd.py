@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from squeeze.cli.options import (
     limit_option,
     print_json,
     progress,
+    stage_bars,
 )
 
 if TYPE_CHECKING:
@@ -187,12 +187,7 @@ def _to_target(
         if not quiet:
             click.echo(f"scale {scale:.3g}: {size:,} bytes of {limit:,}", err=True)
 
-    with ExitStack() as bars:
-
-        def on_stage(stage: str) -> Any:
-            update = bars.enter_context(progress(stage, quiet))
-            return lambda done, total, rate: update(done, total)
-
+    with stage_bars(quiet) as on_stage:
         packed = pack_to_target(
             source,
             loaded,
