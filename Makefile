@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_SECONDS ?= 120
 
-.PHONY: demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed clean
+.PHONY: demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -44,13 +44,16 @@ $(VENV)/.bench: $(VENV)/.kernels
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	touch $@
 
-bench: bench-codec bench-codec-speed  ## every benchmark; results go to benchmarks/results/
+bench: bench-codec bench-codec-speed bench-range-coder  ## every benchmark; results go to benchmarks/results/
 
 bench-codec: $(VENV)/.bench  ## bytes at equal error against other coders (zpaq, lrzip: Debian packages)
 	$(BIN)/python benchmarks/codec.py
 
 bench-codec-speed: $(VENV)/.bench  ## 36M weights: search, encode, decode, memory
 	$(BIN)/python benchmarks/speed.py
+
+bench-range-coder: $(VENV)/.bench  ## the range coder alone: overhead and symbols a second
+	$(BIN)/python benchmarks/range_coder.py
 
 clean:
 	rm -rf build dist *.egg-info demo out codecs/__pycache__ calib/__pycache__
