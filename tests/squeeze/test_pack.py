@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from squeeze import artifact, budget
 from squeeze.checkpoint import load_checkpoint
 from squeeze.cli import cli
+from squeeze.cli.eval_cmd import evaluate
 from squeeze.errors import BadConfig, SqueezeError
 from squeeze.pack import LOSSLESS, Precision, Recipe, parse_precisions, quantize_checkpoint
 from squeeze.train.config import ModelConfig
@@ -248,3 +249,23 @@ def test_samtruss_repacked_losslessly_keeps_its_codes_and_saves_10_percent(
                 codes += tensor.codes.tobytes()
                 coded += sum(row.bytes for row in rows if row.tensor == name)
     assert coded <= 0.985 * len(brotli.compress(codes, quality=11, lgwin=24))
+
+
+@pytest.mark.slow
+def test_known_answers_through_packed_artifacts_of_lossless_streams(
+    materials: Path, tmp_path: Path
+) -> None:
+    known = {  # materials/README: file, window, mlp power, bits per byte
+        ("nolanvild_0.48M_fp32.pt", 256, 3): 2.718523,
+        ("nolanvild_0.48M.int8.ptz", 256, 3): 2.719127,
+        ("samtruss_7.6M_65176d11.int8.ptz", 512, 2): 2.147296,
+    }
+    shard = materials / "fineweb" / "fineweb_val_000003_sp1024_tail.bin"
+    tokenizer = materials / "tokenizers" / "sp1024_official.model"
+    for (name, window, power), bpb in known.items():
+        out = tmp_path / f"{name}.sqz"
+        flags = ["--lossless", "--seq-len", window, "--mlp-power", power]
+        assert run("pack", materials / "checkpoints" / name, "-o", out, *flags)[0] == 0
+        report = evaluate(out, tokenizer, [shard], tokens=131_072)
+        assert report["bytes"] == 303_113
+        assert report["bpb"] == pytest.approx(bpb, abs=1e-5)
