@@ -77,7 +77,7 @@ def command(
     """Pack MODEL (safetensors, .pt or the challenge's int8 .ptz) into a .sqz artifact.
 
     With --preset: calibrate, spend bits where the loss feels them, land just under the limit. Without:
-    round to nearest as --quant says (codes of a .ptz stay as they are), and exit with 3 when over.
+    round to nearest as --quant says (a .ptz is kept without loss), and exit with 3 when over.
 
     \b
     Example:
@@ -147,15 +147,20 @@ def _round(
     """Round to nearest (or keep everything) and write; returns the notes on reading."""
     from squeeze import artifact
     from squeeze import codecs as registry
+    from squeeze.calib.quantized import QuantizedTensor
     from squeeze.infer import complete_config
     from squeeze.pack import LOSSLESS, Recipe, parse_precisions, quantize_checkpoint
 
-    recipe = LOSSLESS if lossless else Recipe(parse_precisions(quant), small, small_floats)
+    quantized = any(isinstance(tensor, QuantizedTensor) for tensor in source.tensors.values())
+    exact = lossless or (quantized and not quant)
+    recipe = LOSSLESS if exact else Recipe(parse_precisions(quant), small, small_floats)
     candidates = None
     if codecs:
         candidates = registry.names() if codecs == "all" else tuple(codecs.split(","))
     shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
     config, notes = complete_config(shapes, source.config, **architecture)
+    if exact and not lossless:
+        notes.append("the checkpoint is quantized already: stored without loss (--quant to change)")
     packed = quantize_checkpoint(source.tensors, config, recipe)
     with progress("coding streams", quiet) as update:
         artifact.save(packed, target, candidates=candidates, on_stream=update)

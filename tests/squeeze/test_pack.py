@@ -234,7 +234,7 @@ def test_samtruss_repacked_losslessly_keeps_its_codes_and_saves_10_percent(
 
     out = tmp_path / "s.sqz"
     source = materials / "checkpoints" / "samtruss_7.6M_65176d11.int8.ptz"
-    assert run("pack", source, "-o", out, "--lossless")[0] == 0
+    assert run("pack", source, "-o", out)[0] == 0
     assert out.stat().st_size <= 0.90 * 2_943_945
     original, decoded = load_checkpoint(source).tensors, artifact.load(out).tensors
     codes, coded = b"", 0
