@@ -2,8 +2,8 @@
 
 The second derivative of KL(model ‖ changed model) is the Fisher information: the mean outer product
 of the gradients of log p(y), y drawn from the model itself (J. Martens, arXiv 1412.1193). Kronecker
-factored (K-FAC, arXiv 1503.05671) it is H ⊗ G for a matrix, and its rows need G's diagonal only:
-g_r = E[(∂ log p / ∂ output r)²]. A few thousand tokens suffice; see docs/log.md.
+factored (K-FAC, arXiv 1503.05671) it is H ⊗ G for a matrix, G = E[g gᵀ] with g the derivatives of
+log p by the outputs. A few thousand tokens suffice; see docs/log.md.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from squeeze.calib.text import Sequences
 from squeeze.errors import BadCheckpoint, CorruptData
 
 TOKENS = 16_384
+WIDEST = 1024  # outputs up to which all of G is kept: beyond, rows are hardly correlated
 BLOCK = 2048  # tokens of one backward: about half a megabyte of activations each at 36M weights
 EMBEDDING, HEAD = "tok_emb", "lm_head"
 
@@ -55,27 +56,37 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class OutputGradients:
-    """Mean squared gradients by tensor name: `rows[name]` float32 [out], per token, in nats².
+    """Second moments of the gradients at the outputs, by tensor name, per token, in nats².
 
-    A layer that runs several times adds all its passes. A tied embedding has its head's gradients
-    plus those of its lookups, in the unit in which the head's Hessian weighs them; an untied one has
-    those of its lookups per element, to be used with the identity as Hessian.
+    rows[name]: float32 [out], the mean squares. products[name]: float32 [out, out], the mean outer
+    products, of which they are the diagonal; only for layers of at most WIDEST outputs. A layer that
+    runs several times adds all its passes. A tied embedding has its head's gradients plus those of
+    its lookups, in the unit in which the head's Hessian weighs them; an untied one has those of its
+    lookups per element, to be used with the identity as Hessian.
     """
 
     rows: dict[str, Float32] = field(repr=False)
+    products: dict[str, Float32] = field(repr=False)
     tokens: int
     source: str = ""
 
+    def best(self, name: str) -> Float32:
+        """The outer products where they are kept, the squares elsewhere."""
+        return self.products.get(name, self.rows[name])
+
     def save(self, path: Path, key: str = "") -> None:
         """Write a safetensors file atomically."""
-        write_arrays(path, self.rows, key, {"tokens": self.tokens, "source": self.source})
+        arrays = {name: self.best(name) for name in self.rows}
+        write_arrays(path, arrays, key, {"tokens": self.tokens, "source": self.source})
 
     @classmethod
     def load(cls, path: Path, key: str = "") -> OutputGradients:
         """Read what `save` wrote; raises CorruptData when damaged or written under another key."""
-        rows, facts = read_arrays(path, key)
+        arrays, facts = read_arrays(path, key)
+        products = {name: array for name, array in arrays.items() if array.ndim == 2}
+        rows = {n: products[n].diagonal().copy() if n in products else a for n, a in arrays.items()}
         try:
-            return cls(rows, int(facts["tokens"]), str(facts["source"]))
+            return cls(rows, products, int(facts["tokens"]), str(facts["source"]))
         except (KeyError, TypeError, ValueError):
             raise CorruptData(f"{path}: not a file of output gradients") from None
 
@@ -118,7 +129,10 @@ def collect_gradients(
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
-    return OutputGradients(sums.means(counted), counted, text.source)
+    means = sums.means(counted)
+    products = {name: mean for name, mean in means.items() if mean.ndim == 2}
+    squares = {n: m.diagonal().copy() if m.ndim == 2 else m for n, m in means.items()}
+    return OutputGradients(squares, products, counted, text.source)
 
 
 def _blocks(text: Sequences, chosen: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
@@ -127,7 +141,7 @@ def _blocks(text: Sequences, chosen: npt.NDArray[np.int64]) -> list[npt.NDArray[
 
 
 class _Sums:
-    """Running sums of squared gradients, and the hooks that feed them."""
+    """Running sums of squares or outer products of gradients, and the hooks that feed them."""
 
     def __init__(self, model: Model, device: torch.device) -> None:
         self.model, self.device = model, device
@@ -136,7 +150,10 @@ class _Sums:
         self.embedding = modules[EMBEDDING]
         assert isinstance(self.embedding, nn.Embedding)
         vocab = self.embedding.num_embeddings
-        self.rows = {n: torch.zeros(m.out_features, device=device) for n, m in self.linears.items()}
+        self.outputs = {
+            n: torch.zeros((m.out_features,) * (1 + (m.out_features <= WIDEST)), device=device)
+            for n, m in self.linears.items()
+        }
         self.head = torch.zeros(vocab, device=device)
         self.lookups = torch.zeros(vocab, device=device)
         self.energy = torch.zeros((), device=device)  # Σ |head input|²
@@ -150,7 +167,11 @@ class _Sums:
 
     def _on_output(self, name: str, _: nn.Module, __: Any, output: Tensor) -> None:
         def add(gradient: Tensor) -> None:
-            self.rows[name] += gradient.float().square().flatten(0, -2).sum(0)
+            flat, total = gradient.float().flatten(0, -2), self.outputs[name]
+            if total.ndim == 2:
+                total.addmm_(flat.T, flat)
+            else:
+                total.add_(flat.square().sum(0))
 
         output.register_hook(add)
 
@@ -186,7 +207,7 @@ class _Sums:
 
     def means(self, tokens: int) -> dict[str, Float32]:
         """Over all ranks, per token; raises BadCheckpoint for a gradient that is not finite."""
-        reduced = {f"{n}.weight": sum_over_ranks_(t) / tokens for n, t in self.rows.items()}
+        reduced = {f"{n}.weight": sum_over_ranks_(t) / tokens for n, t in self.outputs.items()}
         head, lookups = sum_over_ranks_(self.head) / tokens, sum_over_ranks_(self.lookups) / tokens
         energy = sum_over_ranks_(self.energy) / tokens
         if self.model.config.tie_embeddings:

@@ -2,7 +2,8 @@
 
 A column's weights are searched as one trellis path of least error + λ·bits, then the later columns
 make up for its errors as in GPTQ. The feedback needs no state per surviving path, because it enters
-between columns, never within one.
+between columns, never within one. Where rows make up for each other too (`squeeze.calib.row_feedback`),
+a column is searched in blocks of rows, each going on in the trellis where the last one ended.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from squeeze.calib.curvature import Factor, Float64
 from squeeze.calib.floats import Float32
 from squeeze.calib.gptq import blocks, feed_forward_, in_order, in_tensor_order, prepare
 from squeeze.calib.quantized import QuantizedTensor
+from squeeze.calib.row_feedback import RowFeedback, row_feedback
 from squeeze.codecs.trellis_kernels import search
 from squeeze.codecs.trellis_rates import bits_of, counted, first_guess, scale_classes
 from squeeze.codecs.trellis_tables import check_states, sources
@@ -43,6 +45,7 @@ def trellis_gptq(
     steps: Float32,
     columns: npt.NDArray[np.int8] | None = None,
     *,
+    rows: RowFeedback | None = None,
     n_states: int = 8,
     lam: float = LAMBDA,
     step_format: str = "fp16",
@@ -52,8 +55,9 @@ def trellis_gptq(
 
     weights: float32, rows are the first dimension. factor: of the Hessian of the inputs. steps:
     float32[R] > 0, rounded to `step_format` before anything is chosen. columns: step exponents in
-    eighths of an octave. lam: squared steps per bit; right when steps² ∝ 1 / sensitivity, as
-    `squeeze.calib.waterfill` makes them. Weights of dead columns count as 0.
+    eighths of an octave. rows: how later rows make up for earlier ones; None: not at all. lam:
+    squared steps per bit; right when steps² ∝ 1 / sensitivity, as `squeeze.calib.waterfill` makes
+    them. Weights of dead columns count as 0.
 
     Raises BadConfig for an unknown trellis or a negative lam; BadData for shapes that disagree,
     steps that are not positive once rounded, weights that are not finite or more than
@@ -63,6 +67,12 @@ def trellis_gptq(
     if not (np.isfinite(lam) and lam >= 0):
         raise BadConfig("trellis: lam out of range", expected="finite and ≥ 0", found=lam)
     matrix, patterns, scales = prepare(weights, factor, steps, columns, step_format)
+    if rows is None:
+        rows = row_feedback(np.ones(len(matrix), np.float32))
+    if rows.importance.shape != scales.shape:
+        raise BadData(
+            "row feedback of another matrix", expected=scales.shape, found=rows.importance.shape
+        )
     working, factors = in_order(matrix, factor, columns)
     magnitudes = np.abs(working) / (scales[None, :].astype(np.float64) * factors[:, None])
     largest = float(magnitudes.max(initial=0.0))
@@ -80,8 +90,9 @@ def trellis_gptq(
         guess = first_guess(magnitudes, classes, int(HEADROOM * largest) + MARGIN)
         price = bits_of(guess)
         for states in (min(SCOUT_STATES, n_states), n_states):
+            prices = lam * price
             _sweep_(
-                working.copy(), factor, scales, factors, states, lam * price, classes, multiples
+                working.copy(), factor, rows, scales, factors, states, prices, classes, multiples
             )
             price = bits_of(counted(multiples, classes, guess))
         bits = float(price[classes, np.abs(multiples)].sum())
@@ -103,6 +114,7 @@ def trellis_gptq(
 def _sweep_(
     working: Float64,
     factor: Factor,
+    rows: RowFeedback,
     scales: Float32,
     factors: Float32,
     n_states: int,
@@ -110,23 +122,37 @@ def _sweep_(
     classes: npt.NDArray[np.uint8],
     multiples: npt.NDArray[np.int32],
 ) -> None:
-    """One pass over all columns; fills `multiples` int32[C, R] and uses `working` up."""
-    n_rows = working.shape[1]
-    workspace = (np.empty((2, n_states)), np.empty((n_rows, n_states), np.uint8))
-    for first, last in blocks(len(working)):
-        errors = np.empty((last - first, n_rows))
-        _search_block_(
-            working[first:last], factor.upper[first:last, first:last], scales, factors[first:last],
-            price, classes[first:last], sources(n_states), *workspace, multiples[first:last], errors,
-        )  # fmt: skip
-        working[last:] -= factor.upper[first:last, last:].T @ errors
+    """One pass over all weights; fills `multiples` int32[C, R] and uses `working` up."""
+    states = np.zeros(len(working), np.int64)
+    for (top, bottom), shares in zip(rows.blocks, rows.shares, strict=True):
+        n_rows = bottom - top
+        here = slice(top, bottom)
+        wanted = np.ascontiguousarray(working[:, here])
+        left, chosen = wanted.copy(), np.empty(wanted.shape, np.int32)
+        kinds = np.ascontiguousarray(classes[:, here])
+        workspace = (np.empty((2, n_states)), np.empty((n_rows, n_states), np.uint8))
+        for first, last in blocks(len(working)):
+            errors = np.empty((last - first, n_rows))
+            _search_block_(
+                left[first:last], factor.upper[first:last, first:last], scales[here],
+                factors[first:last], price, kinds[first:last], sources(n_states), *workspace,
+                chosen[first:last], states[first:last], errors,
+            )  # fmt: skip
+            left[last:] -= factor.upper[first:last, last:].T @ errors
+        multiples[:, here] = chosen
+        if len(shares):
+            weights = chosen * (
+                scales[here].astype(np.float64) * factors[:, None].astype(np.float64)
+            )
+            working[:, bottom:] += (wanted - weights) @ shares.T
 
 
 @njit(cache=True, nogil=True)
 def _search_block_(
     working: Float64, upper: Float64, scales: Float32, factors: Float32, price: Float64,
     classes: npt.NDArray[np.uint8], sources: npt.NDArray[np.uint8], costs: Float64,
-    came_by: npt.NDArray[np.uint8], multiples: npt.NDArray[np.int32], errors: Float64,
+    came_by: npt.NDArray[np.uint8], multiples: npt.NDArray[np.int32],
+    states: npt.NDArray[np.int64], errors: Float64,
 ) -> None:  # fmt: skip
     n_rows = working.shape[1]
     ones = np.ones((1, n_rows))
@@ -136,6 +162,8 @@ def _search_block_(
         for r in range(n_rows):
             x = working[j, r] / (np.float64(scales[r]) * np.float64(factors[j]))
             xs[0, r] = min(max(x, -farthest), farthest)
-        chosen = multiples[j : j + 1]
-        search(xs, ones, price, classes[j : j + 1], sources, costs, came_by, chosen)
+        here = slice(j, j + 1)
+        search(
+            xs, ones, price, classes[here], sources, costs, came_by, multiples[here], states[here]
+        )
         feed_forward_(working, upper, j, scales, factors[j], multiples[j], errors)

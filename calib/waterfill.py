@@ -64,11 +64,15 @@ def waterfill(weights: Float32, factor: Factor, importance: Float32, scale: floa
 
 
 def expected_loss(delta: Float32, hessian: Float32, importance: Float32) -> float:
-    """Nats per token that an error adds: ½·Σ g_r·(ΔW H ΔWᵀ)_rr.
+    """Nats per token that an error adds: ½·tr(G ΔW H ΔWᵀ).
 
-    delta: float32 [R, C]; hessian: float32 [C, C], undamped; importance: float32 [R].
+    delta: float32 [R, C]; hessian: float32 [C, C], undamped; importance: G, float32 [R, R], or its
+    diagonal, float32 [R].
     """
-    return 0.5 * float(row_losses(delta, hessian) @ importance.astype(np.float64))
+    if importance.ndim == 1:
+        return 0.5 * float(row_losses(delta, hessian) @ importance.astype(np.float64))
+    products = (delta @ hessian) @ delta.T
+    return 0.5 * float(np.einsum("rs,rs->", products, importance, dtype=np.float64))
 
 
 def expected_bits(weights: Float32, steps: Steps) -> float:

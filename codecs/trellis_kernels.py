@@ -49,8 +49,12 @@ def search(
     costs: Floats,
     came_by: npt.NDArray[np.uint8],
     multiples: npt.NDArray[np.int32],
+    states: npt.NDArray[np.int64],
 ) -> None:
-    """Viterbi search of each row of `xs`, from state 0; writes `multiples`, int32[B, N].
+    """Viterbi search of each row of `xs`; writes `multiples`, int32[B, N].
+
+    states: int64[B], the state each row starts in (0 for a whole column), replaced by the one it ends
+    in, so that a column can be searched piece by piece.
 
     xs: float64[B, N], in steps. weights: float64[B or 1, N]. price: float64[G, M], C-contiguous,
     the cost of coding |n| = m in each class of weights. classes: uint8[B or 1, N].
@@ -68,7 +72,7 @@ def search(
         old = costs[0]
         new = costs[1]
         old[:] = np.inf
-        old[0] = 0.0
+        old[states[b]] = 0.0
         for i in range(x_row.shape[0]):
             x = x_row[i]
             base = length * int(class_row[i])
@@ -94,6 +98,7 @@ def search(
         for t in range(1, n_states):
             if old[t] < old[state]:
                 state = t
+        states[b] = state
         for i in range(x_row.shape[0] - 1, -1, -1):
             parity = int(came_by[i, state])
             state = int(sources[state, parity])

@@ -72,4 +72,5 @@ class ColumnSearch:
     ) -> None:
         """Search the rows of `xs`, float64[B, R], into `multiples`, int32[B, R]; C-order all."""
         workspace = (self._costs, self._came_by)
-        search(xs, importances, price, classes, self._sources, *workspace, multiples)
+        states = np.zeros(len(xs), np.int64)
+        search(xs, importances, price, classes, self._sources, *workspace, multiples, states)

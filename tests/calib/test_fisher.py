@@ -59,7 +59,6 @@ def test_expected_loss_predicts_the_measured_divergence(name):
 def test_gradients_are_those_of_autograd():
     model, text = random_model(), random_text(3, 16)
     result = collect_gradients(model, text, seed=5)
-    squares = torch.zeros(64)
     layer = model.blocks[0].mlp.fc
     ids = torch.from_numpy(text.ids.astype(np.int64))
     kept = {}
@@ -69,8 +68,22 @@ def test_gradients_are_those_of_autograd():
     generator = torch.Generator().manual_seed(5 * 1_000_003)
     targets = torch.multinomial(torch.softmax(logits.detach(), -1), 1, generator=generator)[:, 0]
     F.cross_entropy(logits, targets, reduction="sum").backward()
-    squares = kept["o"].grad.square().sum((0, 1)) / 48
-    assert np.allclose(result.rows["blocks.0.mlp.fc.weight"], squares.numpy(), rtol=1e-4)
+    gradients = kept["o"].grad.flatten(0, 1)
+    products = (gradients.T @ gradients / 48).numpy()
+    name = "blocks.0.mlp.fc.weight"
+    assert np.allclose(result.products[name], products, rtol=1e-4, atol=1e-5 * products.max())
+    assert (result.rows[name] == result.products[name].diagonal()).all()
+
+
+def test_wide_layers_keep_squares_only(monkeypatch):
+    model, text = random_model(), random_text(3, 16)
+    everything = collect_gradients(model, text)
+    monkeypatch.setattr("squeeze.calib.fisher.WIDEST", 32)
+    narrow = collect_gradients(model, text)
+    name = "blocks.0.mlp.fc.weight"
+    assert name in everything.products and name not in narrow.products
+    assert np.allclose(narrow.best(name), everything.rows[name], rtol=1e-5)
+    assert narrow.best("blocks.0.attn.proj.weight").shape == (32, 32)
 
 
 def test_weights_get_no_gradients_and_stay_trainable():
@@ -110,6 +123,7 @@ def test_saved_and_read_back(tmp_path):
     again = OutputGradients.load(tmp_path / "g", "key")
     assert again.tokens == result.tokens and again.source == "random"
     assert all((again.rows[n] == r).all() for n, r in result.rows.items())
+    assert all((again.products[n] == p).all() for n, p in result.products.items())
     with pytest.raises(CorruptData):
         OutputGradients.load(tmp_path / "g", "other key")
 
