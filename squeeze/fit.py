@@ -7,7 +7,6 @@ scale whose *encoded file* fits. This module says what a model is at any scale.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +22,9 @@ from squeeze.calib.fisher import OutputGradients
 from squeeze.calib.floats import Float32, to_bits
 from squeeze.calib.hessian import Hessians
 from squeeze.calib.quantized import QuantizedTensor, RawTensor
+from squeeze.calib.row_feedback import row_feedback
 from squeeze.calib.trellis_gptq import trellis_gptq
-from squeeze.calib.waterfill import STEP_FORMAT, Steps, expected_loss, waterfill
+from squeeze.calib.waterfill import STEP_FORMAT, Steps, expected_bits, expected_loss, waterfill
 from squeeze.errors import BadData
 
 OnTrial = Callable[[float, int], None]
@@ -73,13 +73,14 @@ class Quantizer:
     ) -> None:
         self.model, self.n_states = model, n_states
         self.hessians = {name: hessians.matrices[name] for name in model.matrices}
-        self.importance = {name: gradients.rows[name] for name in model.matrices}
+        self.gradients = {name: gradients.best(name) for name in model.matrices}
+        feedback = _on_all_cores(row_feedback, self.gradients.values())
+        self.rows = dict(zip(self.gradients, feedback, strict=True))
         # queries, keys and values read one input: their Hessians are one array, factored once
         shared = {id(hessian): hessian for hessian in self.hessians.values()}
         factors = dict(zip(shared, _on_all_cores(factorize, shared.values()), strict=True))
         self.factors = {name: factors[id(h)] for name, h in self.hessians.items()}
         self._codes: dict[int, tuple[Tensor, tuple[int, bytes]]] = {}
-        self._ratios: dict[str, float] | None = None
 
     def quantize(self, scales: Mapping[str, float]) -> dict[str, Tensor]:
         """Matrices at their scales, on all cores; LOSSLESS and COARSEST as `allocate` means them."""
@@ -99,7 +100,7 @@ class Quantizer:
         try:
             return trellis_gptq(
                 weights, self.factors[name], steps.rows, steps.columns,
-                n_states=self.n_states, step_format=STEP_FORMAT,
+                rows=self.rows[name], n_states=self.n_states, step_format=STEP_FORMAT,
             ).tensor  # fmt: skip
         except BadData:  # more steps than codes count: floats are the finer and smaller choice
             if np.isfinite(weights).all():
@@ -107,9 +108,8 @@ class Quantizer:
             raise
 
     def _steps(self, name: str, scale: float) -> Steps:
-        return waterfill(
-            self.model.matrices[name], self.factors[name], self.importance[name], scale
-        )
+        importance = self.rows[name].importance
+        return waterfill(self.model.matrices[name], self.factors[name], importance, scale)
 
     def measure(self, tensors: Mapping[str, Tensor]) -> int:
         """Bytes of the file with these matrices."""
@@ -130,27 +130,15 @@ class Quantizer:
         return data
 
     def estimate(self, scale: float) -> float:
-        """Roughly the bytes of all codes at a scale: ½·log2(1 + (σ/step)²) bits a weight."""
-        if self._ratios is None:
-            self._ratios = {name: self._ratio(name) for name in self.model.matrices}
-        bits = (
-            self.model.matrices[name].size * 0.5 * math.log2(1 + (ratio / scale) ** 2)
-            for name, ratio in self._ratios.items()
-        )
-        return sum(bits) / 8
-
-    def _ratio(self, name: str) -> float:
-        """Root mean square weight over the geometric mean of the steps at scale 1."""
-        weights, steps = self.model.matrices[name], self._steps(name, 1e-9)
-        octaves = np.log2(steps.rows / 1e-9).mean() + steps.columns.mean() / 8
-        spread = math.sqrt(float((weights.astype(np.float64) ** 2).mean())) or 1e-30
-        return spread * 2.0**-octaves
+        """Roughly the bytes of all codes at a scale."""
+        weights = self.model.matrices
+        return sum(expected_bits(w, self._steps(name, scale)) for name, w in weights.items()) / 8
 
     def loss(self, name: str, tensor: Tensor) -> float:
         """Expected nats per token that a matrix's quantization adds."""
         delta = tensor.dequantize() - self.model.matrices[name]
         matrix = delta.reshape(len(delta), -1)
-        return expected_loss(matrix, self.hessians[name], self.importance[name])
+        return expected_loss(matrix, self.hessians[name], self.gradients[name])
 
 
 def fit(quantizer: Quantizer, limit: int, on_trial: OnTrial = lambda scale, size: None) -> Fitted:
