@@ -138,7 +138,7 @@ def _between(finer: tuple[float, int], coarser: tuple[float, int], aim: float) -
 def _solve(estimate: Callable[[float], float], wanted: float) -> float:
     """log2 of the scale at which a falling estimate is `wanted`; within 2^±60."""
     low, high = -60.0, 60.0
-    while high - low > 1e-5:
+    while high - low > 1e-4:
         middle = (low + high) / 2
         if estimate(2.0**middle) > wanted:
             low = middle

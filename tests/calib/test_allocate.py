@@ -71,7 +71,7 @@ def test_lands_just_under_the_limit(counts, share, bend, jitter):
 def test_a_real_model_lands_within_two_hundred_bytes_in_few_trials():
     counts = {"emb": 393_216} | {f"m{i}": 147_456 for i in range(24)} | {"kv": 73_728}
     for limit in (400_000, 1_000_000, 1_700_000, 2_500_000):
-        model = Model(counts, jitter=0.0003, bend=1.1)
+        model = Model(counts, jitter=0.0001, bend=1.1)
         result = model.allocate(limit)
         assert 0 <= limit - result.size <= 200
         assert result.trials <= 5  # the lossless one among them
