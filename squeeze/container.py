@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from squeeze.codecs import varint
 from squeeze.errors import CorruptData, UnsupportedFormat
 
 MAGIC = b"SQZ\x1a"
@@ -117,23 +118,6 @@ def derive_streams(tensors: Sequence[TensorRecord]) -> list[StreamRecord]:
     return streams
 
 
-# --- variable-length integers: LEB128, shortest form only (§3) ---
-
-
-def write_varint(value: int) -> bytes:
-    """LEB128 of a non-negative integer.
-
-    >>> write_varint(300).hex()
-    'ac02'
-    """
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 class HeaderReader:
     """Reads the fields of an inflated header in order; every failure names the field."""
 
@@ -203,16 +187,16 @@ def content_fields(config: Mapping[str, object], tensors: Sequence[TensorRecord]
     quantized = [t for t in tensors if t.kind != "raw"]
     return b"".join(
         [
-            write_varint(len(text)),
+            varint.write(len(text)),
             text,
-            write_varint(len(tensors)),
-            write_varint(len(names)),
+            varint.write(len(tensors)),
+            varint.write(len(names)),
             names,
             bytes(KINDS.index(t.kind) for t in tensors),
             bytes(FLOATS.index(t.stored) for t in tensors),
             bytes(FLOATS.index(t.logical) for t in tensors),
             bytes(len(t.shape) for t in tensors),
-            b"".join(write_varint(d) for t in tensors for d in t.shape),
+            b"".join(varint.write(d) for t in tensors for d in t.shape),
             bytes(CODE_BITS.index(t.code_bits) for t in quantized),
             bytes(t.columns for t in quantized),
             bytes(t.states.bit_length() - 1 for t in quantized if t.kind == "trellis"),
@@ -223,7 +207,7 @@ def content_fields(config: Mapping[str, object], tensors: Sequence[TensorRecord]
 def encode_header(content: bytes, coding: Sequence[tuple[int, int]]) -> bytes:
     """The compressed header (§3). coding: (codec id, stream size in bytes) in stream order."""
     ids = bytes(codec_id for codec_id, _ in coding)
-    sizes = b"".join(write_varint(size) for _, size in coding)
+    sizes = b"".join(varint.write(size) for _, size in coding)
     return lzma.compress(content + ids + sizes, format=lzma.FORMAT_RAW, filters=_FILTER)
 
 

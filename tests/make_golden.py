@@ -18,6 +18,7 @@ from squeeze.artifact import Artifact, encode
 from squeeze.calib.floats import to_bits
 from squeeze.calib.quantized import QuantizedTensor, RawTensor
 from squeeze.calib.round_to_nearest import quantize_rtn
+from squeeze.codecs import varint
 
 HERE = Path(__file__).parent
 
@@ -117,14 +118,14 @@ def fields(
     size: int = 1 << 20,
 ) -> bytes:  # fmt: skip
     """A header of `count` equal tensors, one field of it perhaps wrong."""
-    varint = container.write_varint
+    varint_bytes = varint.write
     return b"".join(
         [
-            varint(len(config)), config, varint(count), varint(len(names)), names,
+            varint_bytes(len(config)), config, varint_bytes(count), varint_bytes(len(names)), names,
             bytes([kind] * count), bytes([stored] * count), bytes([logical] * count),
             bytes([len(shape) if ndim is None else ndim] * count),
-            b"".join(varint(d) for d in shape) * count,
-            bytes([codec]), varint(size),
+            b"".join(varint_bytes(d) for d in shape) * count,
+            bytes([codec]), varint_bytes(size),
         ]
     )  # fmt: skip
 

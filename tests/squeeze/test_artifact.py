@@ -17,6 +17,7 @@ from squeeze.artifact import Artifact
 from squeeze.calib.floats import from_bits, round_to, to_bits
 from squeeze.calib.quantized import QuantizedTensor, RawTensor
 from squeeze.calib.round_to_nearest import quantize_rtn
+from squeeze.codecs import varint
 from squeeze.errors import BadConfig, CorruptData, SqueezeError
 
 TESTS = Path(__file__).parents[1]
@@ -119,7 +120,7 @@ def test_encoding_still_gives_the_golden_bytes(name: str, candidates: list[str] 
 
 @given(st.integers(0, 2**56))
 def test_varints_round_trip(value: int) -> None:
-    reader = container.HeaderReader(container.write_varint(value))
+    reader = container.HeaderReader(varint.write(value))
     assert reader.varint("value", 2**56) == value
     reader.finish()
 

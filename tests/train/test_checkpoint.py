@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from squeeze.checkpoint import load_model
-from squeeze.errors import BadCheckpoint
+from squeeze.errors import BadCheckpoint, SqueezeError
 from squeeze.train.checkpoint import save_checkpoint
 from squeeze.train.config import ModelConfig
 from squeeze.train.model import GPT
@@ -47,8 +47,8 @@ def test_weights_of_another_model_are_refused_and_leave_the_old_file(tmp_path: P
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(BadCheckpoint, match="cannot be written"):
+    with pytest.raises(SqueezeError, match="cannot be written"):
         save_checkpoint(tmp_path / "folder", CONFIG, GPT(CONFIG).state_dict())
-    with pytest.raises(BadCheckpoint, match="cannot be written"):
+    with pytest.raises(SqueezeError, match="cannot be written"):
         save_checkpoint(tmp_path / "none" / "m", CONFIG, GPT(CONFIG).state_dict())
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
