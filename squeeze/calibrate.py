@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -147,7 +148,7 @@ def _source(
 
 
 def _keep_text(path: Path, key: str, text: Sequences) -> None:
-    arrays = {"ids": text.ids, "lengths": text.lengths}
+    arrays: dict[str, npt.NDArray[Any]] = {"ids": text.ids, "lengths": text.lengths}
     write_atomic(path, save(arrays, {"text": json.dumps({"key": key, "source": text.source})}))
 
 
