@@ -1,4 +1,4 @@
-"""squeeze: pack tiny language models under a hard byte budget, and prove the score.
+"""squeeze: pack tiny language models under a hard byte budget, and score the file that ships.
 
 Importing this package imports neither torch nor numba; the commands load what they need.
 """

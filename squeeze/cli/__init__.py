@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="squeeze")
 def cli() -> None:
-    """Pack tiny language models under a hard byte budget, and prove the score.
+    """Pack tiny language models under a hard byte budget, and score the file that ships.
 
     \b
     Example:
