@@ -38,17 +38,22 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @limit_option
 @click.option("--code", multiple=True, type=click.Path(), help="File or folder that ships with it.")
 @click.option("--preset", type=click.Choice(["fast", "best"]), help="Fill the limit at least loss.")
-@click.option("--calibration", type=click.Choice(SOURCES), default="self", help="Text [self].")
+@click.option(
+    "--calibration",
+    type=click.Choice(SOURCES),
+    default="self",
+    help="Calibration text: self-written, shards or chance [self].",
+)
 @click.option("--data", multiple=True, type=click.Path(), help="Shards, for --calibration shards.")
 @click.option(
-    "--tokens", type=click.IntRange(min=1), default=131_072, help="Of calibration [131072]."
+    "--tokens", type=click.IntRange(min=1), default=131_072, help="Calibration tokens [131072]."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of calibration text [0].")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the calibration text [0].")
 @click.option("--fresh", is_flag=True, help="Calibrate again, whatever OUT.cache holds.")
 @click.option("--quant", multiple=True, callback=_pairs, metavar="ROLE=SPEC",
               help="BITS, BITS:K (clip at K σ), fp32, fp16, bf16 or keep for all, embed, attn, mlp, "
               "attn.q, mlp.fc, … [embed=8:20, others 6:12.85].")  # fmt: skip
-@click.option("--small", type=int, default=65_536, help="Fewer elements: floats [65536].")
+@click.option("--small", type=int, default=65_536, help="Up to this many elements: floats [65536].")
 @click.option("--small-floats", type=click.Choice(["fp16", "bf16", "fp32", "keep"]),
               default="fp16", help="Their format [fp16].")  # fmt: skip
 @click.option("--lossless", is_flag=True, help="Store every tensor exactly as it is.")
