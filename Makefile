@@ -40,8 +40,8 @@ golden: $(VENV)/.kernels  ## rewrite the golden files; only with a format versio
 sizes: $(VENV)/.kernels  ## rewrite benchmarks/sizes.csv after a change of sizes that was meant
 	$(BIN)/python benchmarks/sizes.py --write
 
-$(VENV)/.bench: $(VENV)/.kernels
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+$(VENV)/.bench: $(VENV)/.kernels benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
 	touch $@
 
 bench: bench-codec bench-codec-speed bench-range-coder  ## every benchmark; results go to benchmarks/results/
