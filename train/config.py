@@ -44,6 +44,7 @@ class ModelConfig:
     mlp_power: int = 2  # 2: relu squared, 3: relu cubed
     seq_len: int = 1024  # training window
     layer_schedule: tuple[int, ...] = ()  # block run at each depth; empty: each block once
+    bos_id: int = 1  # token that starts a document
 
     def __post_init__(self) -> None:
         _check_int("vocab_size", self.vocab_size, 1, MAX_VOCAB)
@@ -52,6 +53,7 @@ class ModelConfig:
             _check_int(name, getattr(self, name), 1, MAX_WIDTH)
         _check_int("mlp_power", self.mlp_power, 1, 3)
         _check_int("seq_len", self.seq_len, 1, MAX_SEQ_LEN)
+        _check_int("bos_id", self.bos_id, 0, MAX_VOCAB - 1)
         _check_positive("logit_softcap", self.logit_softcap)
         _check_positive("rope_base", self.rope_base)
         if not isinstance(self.tie_embeddings, bool):

@@ -143,6 +143,7 @@ class GPT(nn.Module):
     def __init__(self, config: ModelConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.recurrent = True  # False: each block runs once, as early in training
         self.tok_emb = nn.Embedding(
             config.vocab_size,
             config.model_dim,
@@ -210,7 +211,8 @@ class GPT(nn.Module):
         else:
             positions = past.positions(ids.size(1))
         rotary = rotary_table(positions, self.config.head_dim, self.config.rope_base)
-        depth, num_skips = self.config.depth, self.config.num_skips
+        depth = self.config.depth if self.recurrent else tuple(range(self.config.num_layers))
+        num_skips = len(depth) // 2
         x = x0 = self.input_norm(self.tok_emb(ids))
         skips: list[Tensor] = []
         for level, block in enumerate(depth):
@@ -224,15 +226,19 @@ class GPT(nn.Module):
         out: Tensor = self.final_norm(x)
         return out
 
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits float32 [B, T, V] of final states [B, T, D] (`hidden`)."""
+        weight = self.tok_emb.weight if self.config.tie_embeddings else self.lm_head.weight
+        logits = F.linear(hidden, weight).float()
+        cap = self.config.logit_softcap
+        return cap * torch.tanh(logits.div_(cap))
+
     def forward(self, ids: Tensor, past: Past | None = None) -> Tensor:
         """Logits float32 [B, T, V] for the token after each of ids int64 [B, T].
 
         With a past, ids go on from the tokens it holds, and it takes them in.
         """
-        head = self.tok_emb.weight if self.config.tie_embeddings else self.lm_head.weight
-        logits = F.linear(self.hidden(ids, past), head).float()
-        cap = self.config.logit_softcap
-        return cap * torch.tanh(logits.div_(cap))
+        return self.head(self.hidden(ids, past))
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy in nats per token; ids and targets int64 [B, T]."""
