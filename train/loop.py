@@ -17,29 +17,7 @@ from squeeze.train.config import ModelConfig
 from squeeze.train.data import Batch, Tokens, check_vocab, windows
 from squeeze.train.model import GPT
 from squeeze.train.optim import Muon, split_parameters
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. Learning rates are those of the whole run's plateau.
-
-    The defaults were chosen for about a million weights and two minutes on two CPU cores (docs/log.md).
-    """
-
-    batch_tokens: int = 1024
-    matrix_lr: float = 0.04  # Muon
-    table_lr: float = 0.05  # AdamW: embedding and head
-    small_lr: float = 0.005  # AdamW: gains, scales, mixes
-    momentum: float = 0.95
-    warmup: float = 0.02  # fraction of the run over which the rates rise
-    warmdown: float = 0.6  # fraction of the run over which they fall to zero
-    grad_clip: float = 1.0  # largest norm of all gradients together
-
-    def rate(self, progress: float) -> float:
-        """Factor on every learning rate when `progress` (0…1) of the run is done."""
-        rise = (progress + 1e-3) / self.warmup if self.warmup else 1.0
-        fall = (1.0 - progress) / self.warmdown if self.warmdown else 1.0
-        return max(0.0, min(1.0, rise, fall))
+from squeeze.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
