@@ -2,11 +2,11 @@
 
 python benchmarks/pack_quality.py --seeds 5
 
-For every seed a new calibration text, written by the model; for every size the record entry is
-quantized from the same Hessians and coded with brotli (best of plain, byte-shuffled, transposed), and
-ours gets the bytes of that file as its limit. Both files are decoded and scored on validation text:
-mean KL(fp32 ‖ packed) per byte and the change of BPB. One JSON line a measurement, so that a run that
-is cut short has said what it knows; the summary is made from the lines.
+For every seed another calibration text, training text or what the model writes; for every size the
+record entry is quantized from the same Hessians and coded with brotli (best of plain, byte-shuffled,
+transposed), and ours gets the bytes of that file as its limit. Both files are decoded and scored on
+validation text: mean KL(fp32 ‖ packed) per byte and the change of BPB. One JSON line a measurement, so
+that a run that is cut short has said what it knows; the summary is made from the lines.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from squeeze.train.data import read_shard
 from squeeze.train.model import GPT
 
 COARSER = {"4.5": 0.46, "3.5": 1.0, "2.5": 1.95}  # of record-1394's steps, by bits per weight
+TRAINING, VALIDATION = "fineweb_train_000000_sp1024_1M.bin", "fineweb_val_000003_sp1024_tail.bin"
 BATCH = 16  # windows of a forward
 
 
@@ -46,7 +47,7 @@ class Judge:
     """Scores files on the first `targets` of the validation tail; keeps the fp32 model's answers."""
 
     def __init__(self, loaded: LoadedModel, targets: int) -> None:
-        shard = read_shard(materials() / "fineweb" / "fineweb_val_000003_sp1024_tail.bin")
+        shard = read_shard(materials() / "fineweb" / VALIDATION)
         span, length = np.asarray(shard[: targets + 1]), loaded.config.seq_len
         tokenizer = Tokenizer(materials() / "tokenizers" / "sp1024_official.model")
         self.bytes = int(tokenizer.table.of_targets(span).sum())
@@ -100,6 +101,8 @@ def main() -> None:
     parser.add_argument("--records", nargs="*", default=["record-374", "record-1855"])
     parser.add_argument("--targets", type=int, default=131_072)
     parser.add_argument("--calibration-tokens", type=int, default=131_072)
+    parser.add_argument("--source", choices=["shards", "self"], default="shards")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of what the model writes")
     parser.add_argument("--folder", type=Path, help="keeps calibrations and lines between runs")
     parser.add_argument("--name", default="pack")
     options = parser.parse_args()
@@ -125,7 +128,10 @@ def main() -> None:
         return next((x for x in lines if all(x.get(k) == v for k, v in wanted.items())), None)
 
     for seed in range(options.seeds):
-        settings = Calibration(tokens=options.calibration_tokens, seed=seed)
+        settings = Calibration(
+            options.source, options.calibration_tokens, seed=seed, temperature=options.temperature,
+            data=(str(materials() / "fineweb" / TRAINING),) if options.source == "shards" else (),
+        )  # fmt: skip
         place, started = folder / f"seed{seed}", time.perf_counter()
         found = calibrate(loaded, settings, place)
         calibrated = time.perf_counter() - started
@@ -151,6 +157,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     bpb = judge.nats / math.log(2) / judge.bytes
     head = {"checkpoint": options.checkpoint, "targets": options.targets, "fp32_bpb": bpb}
+    head |= {"calibrated_on": options.source, "calibration_tokens": options.calibration_tokens}
     write(options.name, head | {"peak_MiB": peak, "summary": summary(lines), "lines": lines})
     draw(lines, bpb, ROOT / "benchmarks" / "results" / f"{facts()['date']}-{options.name}.png")
 

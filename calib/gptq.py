@@ -164,7 +164,7 @@ def _round_block_(
 
 
 def gptq_reference(
-    weights: Float32, hessian: Float32, bits: int, steps: Float32, damping: float = 0.01
+    weights: Float32, hessian: Float32, bits: int, steps: Float32, damping: float
 ) -> npt.NDArray[np.int64]:
     """Codes [R, C] by the book: float64, the whole inverse updated after every column, no blocks.
 

@@ -37,6 +37,7 @@ BROTLI = ("brotli", "brotli-planes", "brotli-transposed")
 ZSTD = ("zstd", "zstd-planes", "zstd-transposed")
 INT6, INT8 = {"embed": 8, "attn": 6, "mlp": 6}, {"embed": 8, "attn": 8, "mlp": 8}
 CLIP_PERCENTILE = 0.9999984  # of the baseline's int8 export
+DAMPING = 0.01  # of the mean diagonal, #1060
 UNTUNED: dict[str, float | None] = {"embed": None, "attn": None, "mlp": None}
 
 RECORDS = {
@@ -80,4 +81,4 @@ def quantize_record(
     steps = (steps * coarser).astype(np.float32)
     # with the identity as Hessian nothing is fed forward: GPTQ is rounding to nearest
     curvature = hessian if record.hessian else np.eye(weights.shape[1], dtype=np.float32)
-    return gptq(weights, factorize(curvature), bits, steps)
+    return gptq(weights, factorize(curvature, DAMPING), bits, steps)

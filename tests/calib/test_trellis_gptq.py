@@ -31,7 +31,7 @@ def by_the_book(weights, hessian, step, n_states):
     """Each column searched by the plain Viterbi, then the whole inverse Hessian updated."""
     work = weights.astype(np.float64)
     damped = hessian.astype(np.float64)
-    damped += 0.01 * damped.diagonal().mean() * np.eye(len(damped))
+    damped += 0.03 * damped.diagonal().mean() * np.eye(len(damped))
     inverse = np.linalg.inv(damped)
     chosen = np.zeros(weights.shape)
     free = [[0.0] * 1000]
