@@ -1,0 +1,101 @@
+"""The stateful scoring protocol: feed a token, get the distribution of the next one.
+
+An encoder and a decoder that feed the same tokens get the same distributions, bit for bit: a predictor
+sees nothing but what it was fed, and whatever adapts inside adapts on those tokens. Windows move as in
+`squeeze.score.plan`, so that feeding a document token by token gives the score of `squeeze eval` to
+rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from squeeze.errors import BadConfig, BadData
+from squeeze.train.cache import Cache
+from squeeze.train.model import GPT
+
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+
+ENDED = -1  # fed instead of a token for a document that has none left
+
+
+class Predictor(Protocol):
+    """One evaluation run: batch after batch of documents, token after token.
+
+    Predictors that adapt across documents keep that state from one `start` to the next; a new run
+    needs a new predictor.
+    """
+
+    vocab_size: int
+
+    def start(self, batch: int) -> None:
+        """Begin `batch` new documents; what was fed before is no longer context."""
+
+    def next(self, tokens: Int64) -> Float32:
+        """Logits float32 [B, V] of the token after tokens int64 [B], the next of each document.
+
+        The first token of a document (its BOS) is given, never predicted. ENDED marks a document that
+        has no more tokens: its row of the answer means nothing, and it stays ended.
+        """
+
+
+class CachedPredictor:
+    """A model that does not adapt, read through windows of `length` tokens that move by `stride`.
+
+    The first `length` tokens are one window; then each window drops the oldest `stride` tokens, reads
+    the rest again and predicts `stride` more. Positions start at 0 in every window.
+    """
+
+    def __init__(self, model: GPT, length: int | None = None, stride: int | None = None) -> None:
+        length = model.config.seq_len if length is None else length
+        stride = length if stride is None else stride
+        if not 1 <= stride <= length:
+            raise BadConfig("stride", expected=f"1 to the length, {length}", found=stride)
+        self.vocab_size = model.config.vocab_size
+        self.length, self.stride = length, stride
+        self._model = model.eval()
+        self._device = model.tok_emb.weight.device
+
+    def start(self, batch: int) -> None:
+        self._cache = Cache(self._model, batch, self.length)
+        self._ended = np.zeros(batch, np.bool_)
+        self._window: list[Int64] = []  # tokens of the running window, one array [B] a step
+
+    def next(self, tokens: Int64) -> Float32:
+        tokens = checked_tokens(tokens, self._ended, self.vocab_size)
+        if len(self._window) == self.length:
+            del self._window[: self.stride]
+            self._cache.reset_()
+            if self._window:
+                self._cache.step(self._on_device(np.stack(self._window, axis=1)))
+        self._window.append(tokens)
+        logits = self._cache.step(self._on_device(tokens[:, None]))
+        return logits[:, -1].cpu().numpy()
+
+    def _on_device(self, ids: Int64) -> torch.Tensor:
+        return torch.from_numpy(ids).to(self._device)
+
+
+def checked_tokens(tokens: Int64, ended: npt.NDArray[np.bool_], vocab_size: int) -> Int64:
+    """tokens with 0 for documents that have ended; `ended` bool [B] is brought up to date.
+
+    Raises BadData for another batch size, a token out of range, or a token after the end.
+    """
+    if tokens.shape != ended.shape:
+        raise BadData(
+            "tokens to feed", expected=f"one for each of {len(ended)}", found=tokens.shape
+        )
+    over = tokens == ENDED
+    if np.any(ended & ~over) or np.any(~over & ((tokens < 0) | (tokens >= vocab_size))):
+        raise BadData(
+            "tokens to feed",
+            expected=f"0 to {vocab_size - 1}, or {ENDED} from a document's end on",
+            found=tokens[:8].tolist(),
+        )
+    ended |= over
+    return np.where(over, 0, tokens).astype(np.int64)
