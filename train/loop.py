@@ -59,7 +59,7 @@ def train(
     seconds: float | None = None,
     steps: int | None = None,
     seed: int = 0,
-    recipe: Recipe = Recipe(),
+    recipe: Recipe = Recipe(),  # noqa: B008  frozen
     device: str = "cpu",
     on_step: OnStep | None = None,
     clock: Callable[[], float] = time.perf_counter,

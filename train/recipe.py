@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from squeeze.errors import BadConfig
 
 Number = TypeVar("Number", int, float)
-INFINITE = 1e12  # upper bound of what has no natural one
+INFINITE = 1e30  # upper bound of what has no natural one
 
 ORTHOGONALIZERS = ("newton-schulz", "polar-express")
 AVERAGES = ("none", "ema", "swa")
@@ -41,7 +41,7 @@ class Recipe:
 
     >>> Recipe(grad_clip=-1)
     Traceback (most recent call last):
-    squeeze.errors.BadConfig: grad_clip; expected a number in 0…1e+12, found -1
+    squeeze.errors.BadConfig: grad_clip; expected a number in 0…1e+30, found -1
     """
 
     # limits: at least one must be above zero when the run begins
