@@ -20,7 +20,11 @@ class Encoder:
 
     def encode(self, cum: int, freq: int, bits: int) -> None:
         """A symbol with the interval [cum, cum + freq) of 2^bits."""
-        unit = self.range >> bits
+        self.encode_share(cum, freq, 1 << bits)
+
+    def encode_share(self, cum: int, freq: int, total: int) -> None:
+        """A symbol with the interval [cum, cum + freq) of any total up to 2^32."""
+        unit = self.range // total
         self._narrow(unit * cum, unit * freq)
 
     def encode_bit(self, bit: int, p1: int, bits: int) -> None:
@@ -65,11 +69,19 @@ class Decoder:
 
     def target(self, bits: int) -> int:
         """Where in 2^bits the next symbol's interval lies."""
-        return min(self.code // (self.range >> bits), (1 << bits) - 1)
+        return self.target_share(1 << bits)
 
     def advance(self, cum: int, freq: int, bits: int) -> None:
         """Mirror of `encode`, once the symbol is known."""
-        unit = self.range >> bits
+        self.advance_share(cum, freq, 1 << bits)
+
+    def target_share(self, total: int) -> int:
+        """Where in the total the next symbol's interval lies."""
+        return min(self.code // (self.range // total), total - 1)
+
+    def advance_share(self, cum: int, freq: int, total: int) -> None:
+        """Mirror of `encode_share`, once the symbol is known."""
+        unit = self.range // total
         self._narrow(unit * cum, unit * freq)
 
     def decode_bit(self, p1: int, bits: int) -> int:
