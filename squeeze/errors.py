@@ -53,6 +53,10 @@ class BadData(SqueezeError):
     """A token shard, text or tokenizer that is malformed or does not match the model."""
 
 
+class RuleBroken(SqueezeError):
+    """A score that breaks a rule of the challenge: scored twice, or learned from before it was scored."""
+
+
 class OverBudget(SqueezeError):
     """The files that ship are larger than the limit."""
 
