@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from squeeze.errors import BadData
+from squeeze.train.attention import first_seen, visible
 from squeeze.train.model import GPT
 
 BUCKET = 256  # positions a captured step reads beyond what it needs, at most
@@ -46,6 +47,11 @@ class Cache:
         self._keys = torch.zeros(shape, dtype=weight.dtype, device=self.device)
         self._values = torch.zeros_like(self._keys)
         self._all_positions = torch.arange(length, device=self.device)
+        # at p + 1 what belongs to position p, at 0 what comes before all: stepping twice over the same
+        # tokens, as captures do, leaves the same behind
+        self._starts = torch.zeros(batch, length + 1, dtype=torch.int64, device=self.device)
+        self._earlier: dict[str, Tensor] = {}
+        self._mask: Tensor | None = None
         self._graphs: dict[int, Callable[[Tensor], Tensor]] = {}
         self.reset_()
 
@@ -75,9 +81,28 @@ class Cache:
         self.used = stop
         return logits
 
-    def positions(self, count: int) -> Tensor:
-        """Positions int64 [count] of the tokens of the running step."""
-        return self._now
+    def begin(self, ids: Tensor) -> Tensor:
+        """Positions int64 [t] of the running step's tokens [B, t]; settles what attention may see."""
+        config, now = self.model.config, self._now
+        starts = None
+        if config.document_attention:
+            last = self._starts.index_select(1, now[:1])
+            starts = torch.where(ids == config.bos_id, now, last).cummax(1).values
+            self._starts.index_copy_(1, now + 1, starts)
+        self._mask = None
+        if ids.size(1) > 1 or self.buckets or starts is not None or config.attention_window:
+            first = first_seen(starts, now, config.attention_window)
+            self._mask = visible(first, now, self._all_positions[: self._visible])
+        return now
+
+    def shift(self, what: str, x: Tensor) -> Tensor:
+        """x [B, t, ...] of the running step one token earlier; `what` names it within a step."""
+        if what not in self._earlier:
+            shape = (self.batch, self.length + 1, *x.shape[2:])
+            self._earlier[what] = torch.zeros(shape, dtype=x.dtype, device=self.device)
+        kept = self._earlier[what]
+        kept.index_copy_(1, self._now + 1, x)
+        return kept.index_select(1, self._now)
 
     def attend(self, level: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Keep k and v [B, KV, t, d] of one effective layer; q [B, H, t, d] sees them and the past."""
@@ -86,14 +111,10 @@ class Cache:
         values.index_copy_(2, self._now, v)
         keys, values = keys[:, :, : self._visible], values[:, :, : self._visible]
         batch, heads, count, width = q.shape
-        mask = None
-        if count > 1 or self.buckets:
-            mask = self._all_positions[: self._visible] <= self._now[:, None]
         # Query heads that share keys become rows of one query: the keys are read once, not repeated.
         shared = heads // k.size(1)
         rows = q.reshape(batch, k.size(1), shared * count, width)
-        if mask is not None:
-            mask = mask.repeat(shared, 1)
+        mask = None if self._mask is None else self._mask.repeat(1, shared, 1)[:, None]
         mixed = F.scaled_dot_product_attention(rows, keys, values, attn_mask=mask)
         return mixed.reshape(batch, heads, count, width)
 

@@ -13,51 +13,88 @@ from dataclasses import dataclass
 from typing import Any
 
 from squeeze.errors import BadConfig
+from squeeze.train.fields import (
+    check,
+    check_integer,
+    choice,
+    number,
+    read_object,
+    refuse_unknown,
+)
+from squeeze.train.shapes import parameter_shapes
 
 MAX_VOCAB = 1 << 16  # shards hold uint16 tokens
 MAX_WIDTH = 1 << 16  # the bounds keep a hostile header from asking for a giant allocation
 MAX_LAYERS = 1 << 10
 MAX_SEQ_LEN = 1 << 20
+MAX_HASH_ROWS = 1 << 20
+TINY, HUGE = 1e-12, 1e12  # of what is above zero and has no natural bound
+
+SMEAR_GATES = ("none", "channels", "token")
+ATTENTION_GATES = ("none", "output", "sparse")
+PARALLEL = ("none", "sum", "lanes", "lanes-in-turn")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Hyperparameters of the challenge's baseline decoder; frozen and validated.
+    """Hyperparameters of a decoder; frozen and validated. The defaults are the challenge's baseline.
 
-    Sizes are counts of elements, `seq_len` is in tokens. Raises BadConfig for a value out of range
-    or values that contradict each other. Tensor names and the forward they describe follow the
-    naive baseline of openai/parameter-golf (`train_gpt.py`).
+    Sizes are counts of elements, `seq_len` and `attention_window` are in tokens, layers are numbers of
+    physical blocks. Each option's definition and source is with the module that implements it
+    (`squeeze.train.attention`, `block`, `embeddings`, `model`). Raises BadConfig for a value out of
+    range or values that contradict each other. Tensor names follow the naive baseline of
+    openai/parameter-golf (`train_gpt.py`).
 
     >>> ModelConfig(1024, 9, 512, 8, 4, 1024).num_params
     17059912
     """
 
-    vocab_size: int
-    num_layers: int  # physical blocks, each with its own weights
-    model_dim: int
-    num_heads: int
-    num_kv_heads: int
-    mlp_hidden: int
+    vocab_size: int = number(1, MAX_VOCAB)
+    num_layers: int = number(1, MAX_LAYERS)  # physical blocks, each with its own weights
+    model_dim: int = number(1, MAX_WIDTH)
+    num_heads: int = number(1, MAX_WIDTH)
+    num_kv_heads: int = number(1, MAX_WIDTH)
+    mlp_hidden: int = number(1, MAX_WIDTH)
     tie_embeddings: bool = True
-    logit_softcap: float = 30.0
-    rope_base: float = 10000.0
-    mlp_power: int = 2  # 2: relu squared, 3: relu cubed
-    seq_len: int = 1024  # training window
+    logit_softcap: float = number(0, HUGE, 30.0)  # 0: none
+    rope_base: float = number(TINY, HUGE, 10000.0)
+    mlp_power: int = number(1, 3, 2)  # 2: relu squared, 3: relu cubed
+    seq_len: int = number(1, MAX_SEQ_LEN, 1024)  # training window
     layer_schedule: tuple[int, ...] = ()  # block run at each depth; empty: each block once
-    bos_id: int = 1  # token that starts a document
+    bos_id: int = number(0, MAX_VOCAB - 1, 1)  # token that starts a document
+
+    # attention
+    document_attention: bool = False  # no token sees another document
+    attention_window: int = number(0, MAX_SEQ_LEN, 0)  # tokens seen, its own included; 0: all
+    rope_dims: int = number(0, MAX_WIDTH, 0)  # dimensions of a head that turn; 0: all
+    qk_norm: bool = True
+    q_gain_init: float = number(0, HUGE, 1.5)
+    xsa_layers: int = number(0, MAX_LAYERS, 0)  # last blocks with exclusive self-attention
+    value_layers: tuple[int, ...] = ()  # blocks whose values take in a value embedding
+    value_dim: int = number(1, MAX_WIDTH, 128)
+    attention_gate: str = choice("none", ATTENTION_GATES)
+    attention_gate_scale: float = number(TINY, HUGE, 1.0)
+    gate_window: int = number(1, MAX_WIDTH, 12)  # channels that attention and smear gates read
+
+    # residual stream
+    mlp_slope: float = number(0, 1, 0.0)  # of the activation below zero
+    norm_scale: bool = False  # norms of block n times 1/sqrt(n + 1)
+    residual_mix: bool = True  # blocks mix the embedding stream in
+    skips: bool = True  # from the first half of the layers to the second
+    skip_gates: bool = False
+    parallel: str = choice("none", PARALLEL)  # attention and MLP side by side
+    parallel_from: int = number(0, MAX_LAYERS, 0)  # first block that is parallel
+    untied_mlps: tuple[int, ...] = ()  # blocks with an MLP of its own for each repeated pass
+    untied_scalars: bool = False  # repeated passes have their own gains, scales and mixes
+
+    # input
+    smear_gate: str = choice("none", SMEAR_GATES)
+    bigram_rows: int = number(0, MAX_HASH_ROWS, 0)  # of the hash table of token pairs; 0: none
+    bigram_dim: int = number(1, MAX_WIDTH, 128)
 
     def __post_init__(self) -> None:
-        _check_int("vocab_size", self.vocab_size, 1, MAX_VOCAB)
-        _check_int("num_layers", self.num_layers, 1, MAX_LAYERS)
-        for name in ("model_dim", "num_heads", "num_kv_heads", "mlp_hidden"):
-            _check_int(name, getattr(self, name), 1, MAX_WIDTH)
-        _check_int("mlp_power", self.mlp_power, 1, 3)
-        _check_int("seq_len", self.seq_len, 1, MAX_SEQ_LEN)
-        _check_int("bos_id", self.bos_id, 0, MAX_VOCAB - 1)
-        _check_positive("logit_softcap", self.logit_softcap)
-        _check_positive("rope_base", self.rope_base)
-        if not isinstance(self.tie_embeddings, bool):
-            raise BadConfig("tie_embeddings", expected="true or false", found=self.tie_embeddings)
+        for field in dataclasses.fields(self):
+            check(field, getattr(self, field.name))
         if self.model_dim % (2 * self.num_heads):
             raise BadConfig(
                 "model_dim must split into heads of even width",
@@ -70,21 +107,59 @@ class ModelConfig:
                 expected=f"num_kv_heads that divides num_heads = {self.num_heads}",
                 found=self.num_kv_heads,
             )
-        self._check_schedule()
-
-    def _check_schedule(self) -> None:
-        schedule = self.layer_schedule
-        if not isinstance(schedule, tuple) or len(schedule) > MAX_LAYERS:
+        if self.rope_dims % 2 or self.rope_dims > self.head_dim:
             raise BadConfig(
-                "layer_schedule", expected=f"at most {MAX_LAYERS} block numbers", found=schedule
+                "rope_dims",
+                expected=f"an even number up to the head width {self.head_dim}",
+                found=self.rope_dims,
             )
-        for block in schedule:
-            _check_int("layer_schedule entry", block, 0, self.num_layers - 1)
-        unused = set(range(self.num_layers)) - set(schedule)
-        if schedule and unused:
+        self._check_input()
+        self._check_layers()
+        self._check_lanes()
+
+    def _check_input(self) -> None:
+        windowed = self.attention_gate != "none" or self.smear_gate == "token"
+        if windowed and self.gate_window > self.model_dim:
+            raise BadConfig(
+                "gate_window", expected=f"≤ model_dim = {self.model_dim}", found=self.gate_window
+            )
+        if self.skip_gates and not self.skips:
+            raise BadConfig("skip_gates", expected="skips to gate", found="no skips")
+        if self.bigram_rows == 1:
+            raise BadConfig("bigram_rows", expected="0 or at least 2", found=1)
+
+    def _check_layers(self) -> None:
+        last = self.num_layers - 1
+        for name in ("layer_schedule", "value_layers", "untied_mlps"):
+            for block in getattr(self, name):
+                check_integer(f"{name} entry", block, 0, last)
+        for name in ("value_layers", "untied_mlps"):
+            if list(getattr(self, name)) != sorted(set(getattr(self, name))):
+                raise BadConfig(name, expected="rising numbers", found=getattr(self, name))
+        unused = set(range(self.num_layers)) - set(self.layer_schedule)
+        if self.layer_schedule and unused:
             raise BadConfig(
                 "layer_schedule", expected="every block at least once", found=f"unused {unused}"
             )
+        once = [block for block in self.untied_mlps if self.passes(block) < 2]
+        if once:
+            raise BadConfig(
+                "untied_mlps", expected="blocks that layer_schedule repeats", found=f"{once}"
+            )
+
+    def _check_lanes(self) -> None:
+        if self.parallel != "none":
+            check_integer("parallel_from", self.parallel_from, 0, self.num_layers - 1)
+        if not self.has_lanes:
+            return
+        for depth in (self.depth, tuple(range(self.num_layers))):
+            split = [block >= self.parallel_from for block in depth]
+            if split != sorted(split) or split.index(True) < len(depth) // 2:
+                raise BadConfig(
+                    "lanes must begin in the second half of the layers and stay",
+                    expected="parallel_from above every block of the first half",
+                    found=f"parallel_from {self.parallel_from} with layers {depth}",
+                )
 
     @property
     def head_dim(self) -> int:
@@ -92,14 +167,28 @@ class ModelConfig:
         return self.model_dim // self.num_heads
 
     @property
+    def kv_dim(self) -> int:
+        """Width of all keys, and of all values."""
+        return self.num_kv_heads * self.head_dim
+
+    @property
     def depth(self) -> tuple[int, ...]:
         """Block number at each effective depth; its length is the effective layer count."""
         return self.layer_schedule or tuple(range(self.num_layers))
 
+    def passes(self, block: int) -> int:
+        """How often a block runs."""
+        return self.depth.count(block)
+
     @property
     def num_skips(self) -> int:
         """Skip connections from the first half of the effective layers to the second."""
-        return len(self.depth) // 2
+        return len(self.depth) // 2 if self.skips else 0
+
+    @property
+    def has_lanes(self) -> bool:
+        """Whether the residual stream splits into one for attention and one for MLPs."""
+        return self.parallel.startswith("lanes")
 
     @property
     def num_params(self) -> int:
@@ -107,31 +196,8 @@ class ModelConfig:
         return sum(math.prod(shape) for shape in self.parameter_shapes().values())
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every tensor of the checkpoint, in the baseline's naming.
-
-        Matrices are [out, in]. A model of one layer has no skips and so no `skip_weights`.
-        """
-        dim, kv_dim = self.model_dim, self.num_kv_heads * self.head_dim
-        shapes: dict[str, tuple[int, ...]] = {"tok_emb.weight": (self.vocab_size, dim)}
-        if self.num_skips:
-            shapes["skip_weights"] = (self.num_skips, dim)
-        for layer in range(self.num_layers):
-            block = {
-                "attn.c_q.weight": (dim, dim),
-                "attn.c_k.weight": (kv_dim, dim),
-                "attn.c_v.weight": (kv_dim, dim),
-                "attn.proj.weight": (dim, dim),
-                "attn.q_gain": (self.num_heads,),
-                "mlp.fc.weight": (self.mlp_hidden, dim),
-                "mlp.proj.weight": (dim, self.mlp_hidden),
-                "attn_scale": (dim,),
-                "mlp_scale": (dim,),
-                "resid_mix": (2, dim),
-            }
-            shapes |= {f"blocks.{layer}.{name}": shape for name, shape in block.items()}
-        if not self.tie_embeddings:
-            shapes["lm_head.weight"] = (self.vocab_size, dim)
-        return shapes
+        """Name and shape of every tensor of the checkpoint; matrices are [out, in]."""
+        return parameter_shapes(self)
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, fields at their default left out.
@@ -149,49 +215,16 @@ class ModelConfig:
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelConfig:
         """Inverse of `to_json`. Raises BadConfig naming the unknown, missing or malformed field."""
-        try:
-            fields = json.loads(text, object_pairs_hook=_unique)
-        except (ValueError, RecursionError) as error:
-            raise BadConfig("model configuration is not JSON", found=str(error)[:80]) from None
-        if not isinstance(fields, dict):
-            raise BadConfig("model configuration", expected="a JSON object", found=type(fields))
-        return cls.from_fields(fields)
+        return cls.from_fields(read_object("model configuration", text))
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> ModelConfig:
-        """Build from plain values, as read from JSON or the command line."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(fields) - known)
-        if unknown:
-            raise BadConfig(
-                "model configuration has fields this version does not know",
-                expected=", ".join(sorted(known)),
-                found=", ".join(unknown)[:200],
-                fix="Use a newer squeeze, or drop the field.",
-            )
-        required = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+        """Build from plain values, as read from JSON; lists stand for tuples."""
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        refuse_unknown("model configuration", fields, known)
+        required = {n for n, field in known.items() if field.default is dataclasses.MISSING}
         missing = sorted(required - set(fields))
         if missing:
             raise BadConfig("model configuration is incomplete", found=f"no {', '.join(missing)}")
-        values = dict(fields)
-        if isinstance(values.get("layer_schedule"), list):
-            values["layer_schedule"] = tuple(values["layer_schedule"])
+        values = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
         return cls(**values)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise BadConfig("model configuration names a field twice")
-    return fields
-
-
-def _check_int(name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise BadConfig(name, expected=f"an integer in {low}..{high}", found=repr(value)[:80])
-
-
-def _check_positive(name: str, value: object) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and 0.0 < float(value) < math.inf):  # type: ignore[arg-type]
-        raise BadConfig(name, expected="a finite number above zero", found=repr(value)[:80])

@@ -1,0 +1,142 @@
+"""Configuration fields that know their range: declared once, checked and read from text everywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from squeeze.errors import BadConfig
+
+T = TypeVar("T")
+MOST = 1 << 10  # entries of a list
+
+
+def number(low: float, high: float, default: Any = dataclasses.MISSING) -> Any:
+    """A field for an integer (integer default, or none) or a float, in low…high."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high})
+
+
+def choice(default: str, options: tuple[str, ...]) -> Any:
+    """A field for one of a few words."""
+    return dataclasses.field(default=default, metadata={"options": options})
+
+
+def check(field: dataclasses.Field[Any], value: object) -> None:
+    """Raise BadConfig unless value is of the field's kind and in its range."""
+    kind = kind_of(field)
+    if kind is tuple:
+        if not isinstance(value, tuple) or len(value) > MOST:
+            raise BadConfig(field.name, expected=f"at most {MOST} block numbers", found=value)
+        for entry in value:
+            check_integer(f"{field.name} entry", entry, 0, MOST - 1)
+    elif kind is bool:
+        if not isinstance(value, bool):
+            raise BadConfig(field.name, expected="true or false", found=value)
+    elif kind is str:
+        if value not in field.metadata["options"]:
+            options = ", ".join(field.metadata["options"])
+            raise BadConfig(field.name, expected=f"one of {options}", found=repr(value)[:80])
+    elif kind is int:
+        check_integer(field.name, value, field.metadata["low"], field.metadata["high"])
+    else:
+        _check_float(field.name, value, field.metadata["low"], field.metadata["high"])
+
+
+def check_integer(name: str, value: object, low: int, high: int) -> None:
+    """Raise BadConfig unless value is an integer in low…high."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise BadConfig(name, expected=f"an integer in {low}..{high}", found=repr(value)[:80])
+
+
+def _check_float(name: str, value: object, low: float, high: float) -> None:
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (real and math.isfinite(value) and low <= value <= high):  # type: ignore[arg-type]
+        raise BadConfig(
+            name, expected=f"a finite number in {low:g}..{high:g}", found=repr(value)[:80]
+        )
+
+
+def kind_of(field: dataclasses.Field[Any]) -> type:
+    """int, float, bool, str or tuple."""
+    return int if field.default is dataclasses.MISSING else type(field.default)
+
+
+def parse(field: dataclasses.Field[Any], text: str) -> Any:
+    """A field's value from the command line; raises BadConfig.
+
+    Lists are numbers and ranges, `3-5,7`; an empty text is an empty list.
+    """
+    kind = kind_of(field)
+    try:
+        if kind is tuple:
+            return tuple(n for part in text.split(",") if part.strip() for n in _range(part))
+        if kind is bool:
+            return {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}[
+                text.lower()
+            ]
+        return text if kind is str else kind(text)
+    except (ValueError, KeyError):
+        what = {tuple: "block numbers such as 3-5,7", bool: "true or false"}
+        raise BadConfig(field.name, expected=what.get(kind, kind.__name__), found=text) from None
+
+
+def _range(text: str) -> range:
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def refuse_unknown(what: str, found: Iterable[str], known: Iterable[str]) -> None:
+    """Raise BadConfig for names that are not known, suggesting the nearest ones."""
+    known = sorted(known)
+    unknown = sorted(set(found) - set(known))
+    if not unknown:
+        return
+    near = difflib.get_close_matches(unknown[0], known, n=3)
+    raise BadConfig(
+        f"{what} does not know {', '.join(unknown)[:200]}",
+        expected=", ".join(known),
+        found=", ".join(unknown)[:200],
+        fix=f"Did you mean {' or '.join(near)}?" if near else "Use a newer squeeze, or drop it.",
+    )
+
+
+def changes(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
+    """Fields of two configurations of one kind that differ: name → (before, after).
+
+    >>> from squeeze.train.config import ModelConfig
+    >>> changes(ModelConfig(8, 1, 8, 2, 1, 8), ModelConfig(8, 1, 8, 2, 1, 16))
+    {'mlp_hidden': (8, 16)}
+    """
+    names = [field.name for field in dataclasses.fields(before)]
+    pairs = {name: (getattr(before, name), getattr(after, name)) for name in names}
+    return {name: (old, new) for name, (old, new) in pairs.items() if old != new}
+
+
+def read_object(what: str, text: str | bytes) -> dict[str, Any]:
+    """A JSON object without repeated names; raises BadConfig."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) != len(pairs):
+            raise BadConfig(f"{what} names a field twice")
+        return fields
+
+    try:
+        fields = json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise BadConfig(f"{what} is not JSON", found=str(error)[:80]) from None
+    if not isinstance(fields, dict):
+        raise BadConfig(what, expected="a JSON object", found=type(fields))
+    return fields
+
+
+def overridden(config: T, settings: Mapping[str, str]) -> T:
+    """A frozen configuration with fields set from text; validated again. Raises BadConfig."""
+    fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    refuse_unknown(type(config).__name__, settings, fields)
+    values = {name: parse(fields[name], text) for name, text in settings.items()}
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]
