@@ -53,6 +53,8 @@ def collect(
 ) -> Hessians:
     """Run the text through the model and sum the inputs of every linear layer and of the head.
 
+    Tables that are only looked up (an untied embedding, hashed pairs, value embeddings) get identities.
+
     Every sequence starts afresh (cut documents apart with `Sequences.cut_at`) and padding is left
     out. Ranks take blocks in turn and add up: all return the same result. With a path the result is
     kept there, and partial sums beside it every SAVE_EVERY seconds: a killed run goes on where it was
@@ -85,8 +87,9 @@ def collect(
             arrays = {name: total.cpu().numpy() for name, total in sums.items()}
             write_arrays(unfinished, arrays, key_here, {"cursor": ready})
             saved = now
-    matrices = {n: _finish(sum_over_ranks_(total), text.tokens) for n, total in sums.items()}
-    result = Hessians({n: matrices[owner] for n, owner in owners.items()}, text.tokens, text.source)
+    means = {n: _finish(sum_over_ranks_(total), text.tokens) for n, total in sums.items()}
+    matrices = {n: means[owner] for n, owner in owners.items()} | _tables(model, owners)
+    result = Hessians(matrices, text.tokens, text.source)
     if path and rank == 0:
         result.save(path, key)
     if unfinished:
@@ -120,6 +123,19 @@ def _layout(model: Model) -> tuple[dict[str, str], dict[str, int]]:
             found=", ".join(unused[:5]),
         )
     return owners, widths
+
+
+def _tables(model: Model, owners: dict[str, str]) -> dict[str, Float32]:
+    """Identities for tables that are only looked up: a row's input is one-hot, so its error is its own.
+
+    How much rows matter is in the gradients of their lookups (`squeeze.calib.fisher`).
+    """
+    tables = {f"{n}.weight": m for n, m in model.named_modules() if isinstance(m, nn.Embedding)}
+    return {
+        name: np.eye(table.embedding_dim, dtype=np.float32)
+        for name, table in tables.items()
+        if name not in owners
+    }
 
 
 def _linears(model: Model) -> dict[str, nn.Linear]:

@@ -61,8 +61,9 @@ class OutputGradients:
     rows[name]: float32 [out], the mean squares. products[name]: float32 [out, out], the mean outer
     products, of which they are the diagonal; only for layers of at most WIDEST outputs. A layer that
     runs several times adds all its passes. A tied embedding has its head's gradients plus those of
-    its lookups, in the unit in which the head's Hessian weighs them; an untied one has those of its
-    lookups per element, to be used with the identity as Hessian.
+    its lookups, in the unit in which the head's Hessian weighs them; other tables (an untied embedding,
+    hashed pairs, value embeddings) have those of their lookups per element, to be used with the
+    identity as Hessian.
     """
 
     rows: dict[str, Float32] = field(repr=False)
@@ -147,21 +148,22 @@ class _Sums:
         self.model, self.device = model, device
         modules = dict(model.named_modules())
         self.linears = {n: m for n, m in modules.items() if isinstance(m, nn.Linear) and n != HEAD}
-        self.embedding = modules[EMBEDDING]
-        assert isinstance(self.embedding, nn.Embedding)
-        vocab = self.embedding.num_embeddings
+        self.tables = {n: m for n, m in modules.items() if isinstance(m, nn.Embedding)}
         self.outputs = {
             n: torch.zeros((m.out_features,) * (1 + (m.out_features <= WIDEST)), device=device)
             for n, m in self.linears.items()
         }
-        self.head = torch.zeros(vocab, device=device)
-        self.lookups = torch.zeros(vocab, device=device)
+        self.lookups = {
+            n: torch.zeros(m.num_embeddings, device=device) for n, m in self.tables.items()
+        }
+        self.head = torch.zeros_like(self.lookups[EMBEDDING])
         self.energy = torch.zeros((), device=device)  # Σ |head input|²
 
     def attach(self, hooks: contextlib.ExitStack) -> None:
         for name, layer in self.linears.items():
             hooks.callback(layer.register_forward_hook(partial(self._on_output, name)).remove)
-        hooks.callback(self.embedding.register_forward_hook(self._on_lookup).remove)
+        for name, table in self.tables.items():
+            hooks.callback(table.register_forward_hook(partial(self._on_lookup, name)).remove)
         norm = dict(self.model.named_modules())["final_norm"]
         hooks.callback(norm.register_forward_hook(self._on_final).remove)
 
@@ -175,11 +177,13 @@ class _Sums:
 
         output.register_hook(add)
 
-    def _on_lookup(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _on_lookup(
+        self, name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
+    ) -> None:
         output.requires_grad_(True)  # the weights do not ask for gradients: the graph starts here
 
         def add(gradient: Tensor) -> None:
-            self.lookups.index_add_(
+            self.lookups[name].index_add_(
                 0, inputs[0].flatten(), gradient.float().square().sum(-1).flatten()
             )
 
@@ -197,7 +201,8 @@ class _Sums:
         logits = self.model(ids)[self.real]
         fixed = logits.detach()
         shares = torch.softmax(fixed, -1)
-        slope = 1.0 - (fixed / self.model.config.logit_softcap).square()
+        cap = self.model.config.logit_softcap or float("inf")
+        slope = 1.0 - (fixed / cap).square()
         # E[(δ_yv − p_v)²] over y, exactly: no draw needed for the head's own output
         self.head += (shares * (1 - shares) * slope.square()).sum(0)
         if not bool(self.head.isfinite().all()):
@@ -208,14 +213,15 @@ class _Sums:
     def means(self, tokens: int) -> dict[str, Float32]:
         """Over all ranks, per token; raises BadCheckpoint for a gradient that is not finite."""
         reduced = {f"{n}.weight": sum_over_ranks_(t) / tokens for n, t in self.outputs.items()}
-        head, lookups = sum_over_ranks_(self.head) / tokens, sum_over_ranks_(self.lookups) / tokens
-        energy = sum_over_ranks_(self.energy) / tokens
+        head, energy = sum_over_ranks_(self.head) / tokens, sum_over_ranks_(self.energy) / tokens
+        lookups = {n: sum_over_ranks_(total) / tokens for n, total in self.lookups.items()}
+        for name, table in self.tables.items():
+            reduced[f"{name}.weight"] = lookups[name] / table.embedding_dim
         if self.model.config.tie_embeddings:
-            reduced[f"{EMBEDDING}.weight"] = head + lookups / energy.clamp_min(1e-30)
+            felt = lookups[EMBEDDING] / energy.clamp_min(1e-30)
+            reduced[f"{EMBEDDING}.weight"] = head + felt
         else:
             reduced[f"{HEAD}.weight"] = head
-            assert isinstance(self.embedding, nn.Embedding)
-            reduced[f"{EMBEDDING}.weight"] = lookups / self.embedding.embedding_dim
         for name, values in reduced.items():
             if not bool(values.isfinite().all()):
                 raise _not_finite(name)

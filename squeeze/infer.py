@@ -1,7 +1,7 @@
 """A model's configuration from tensor names and shapes, for checkpoints that carry none.
 
 What shapes cannot tell (heads without `q_gain`, activation power, window length, the order of repeated
-blocks) comes from flags, and every value that is a guess is reported as one.
+blocks, options without weights) comes from flags, and every value that is a guess is reported as one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from squeeze.errors import BadCheckpoint
 from squeeze.train.config import ModelConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
+FIRST = "blocks.0."
 
 # what no shape tells, with the command-line flag that does
 UNTOLD = {
@@ -90,7 +91,8 @@ def _fields_from_shapes(
             fix="Set --heads.",
         )
     layers = len(numbers)
-    return {
+    options = _options(shapes, given, notes)
+    return options | {
         "vocab_size": vocab_size,
         "num_layers": layers,
         "model_dim": model_dim,
@@ -100,6 +102,47 @@ def _fields_from_shapes(
         "tie_embeddings": "lm_head.weight" not in shapes,
         "layer_schedule": _schedule(shapes, layers, given, notes),
     }
+
+
+def _options(shapes: Shapes, given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Architecture options that leave tensors behind; a note on those that do not, if there are any."""
+    layers_with = {
+        ending: sorted(
+            {int(m[1]) for name in shapes if (m := re.match(rf"blocks\.(\d+)\.{ending}", name))}
+        )
+        for ending in ("lane_keep$", r"attn\.value_scale$", r"repeats\.\d+\.mlp\.fc\.")
+    }
+    lanes, values, untied = layers_with.values()
+    found: dict[str, Any] = {}
+    if lanes:
+        found |= {"parallel": "lanes", "parallel_from": lanes[0]}
+    if values:
+        found |= {"value_layers": tuple(values)}
+        found["value_dim"] = _matrix(shapes, "value_embed.table.weight")[1]
+    if untied:
+        found["untied_mlps"] = tuple(untied)
+    if any(re.search(r"repeats\.\d+\.attn_scale$", name) for name in shapes):
+        found["untied_scalars"] = True
+    if "skip_gates" in shapes:
+        found["skip_gates"] = True
+    if "bigram.table.weight" in shapes:
+        rows, width = _matrix(shapes, "bigram.table.weight")
+        found |= {"bigram_rows": rows, "bigram_dim": width}
+    if "smear.gate" in shapes:
+        found["smear_gate"] = "channels"
+    if "smear.gate.weight" in shapes:
+        found |= {"smear_gate": "token", "gate_window": _matrix(shapes, "smear.gate.weight")[1]}
+    gate = f"{FIRST}attn.gate.linear.weight"
+    if gate in shapes:
+        found |= {"attention_gate": "sparse", "gate_window": _matrix(shapes, gate)[1]}
+    if found:
+        shown = ", ".join(f"{name} {value}" for name, value in found.items())
+        notes.append(f"found by its tensors: {shown}; other options assumed off (--set to change)")
+    if f"{FIRST}resid_mix" not in shapes:
+        found["residual_mix"] = False
+    if "skip_weights" not in shapes and f"{FIRST[:-2]}1.attn_scale" in shapes:
+        found["skips"] = False
+    return found
 
 
 def _heads(shapes: Shapes, model_dim: int, notes: list[str]) -> int:
@@ -119,7 +162,7 @@ def _schedule(
     `skip_weights` has a row for every skip, half the effective depth: more rows than layers // 2 mean
     that blocks are run more than once.
     """
-    skips = shapes.get("skip_weights", (0,))[0]
+    skips = shapes.get("skip_weights", (layers // 2,))[0]
     if skips == layers // 2 or given.get("layer_schedule"):
         return ()
     depth = 2 * skips if (2 * skips) % layers == 0 else 2 * skips + 1

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 
-# role -> what ends the name, in the challenge baseline's naming
+# role -> what ends the name, in the challenge baseline's naming; a role's first part is its group
 _ENDINGS = {
     "embed.tok": "tok_emb.weight",
     "embed.head": "lm_head.weight",
+    "embed.bigram": "bigram.table.weight",
+    "embed.bigram-proj": "bigram.proj.weight",
+    "embed.value": "value_embed.table.weight",
+    "embed.value-proj": "value_embed.proj.weight",
     "attn.q": "attn.c_q.weight",
     "attn.k": "attn.c_k.weight",
     "attn.v": "attn.c_v.weight",
     "attn.proj": "attn.proj.weight",
+    "attn.gate": "attn.gate.linear.weight",
     "mlp.fc": "mlp.fc.weight",
     "mlp.proj": "mlp.proj.weight",
 }

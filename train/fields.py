@@ -97,8 +97,8 @@ def refuse_unknown(what: str, found: Iterable[str], known: Iterable[str]) -> Non
         return
     near = difflib.get_close_matches(unknown[0], known, n=3)
     raise BadConfig(
-        f"{what} does not know {', '.join(unknown)[:200]}",
-        expected=", ".join(known),
+        f"{what}: unknown name",
+        expected=None if near else ", ".join(known),
         found=", ".join(unknown)[:200],
         fix=f"Did you mean {' or '.join(near)}?" if near else "Use a newer squeeze, or drop it.",
     )
@@ -134,9 +134,17 @@ def read_object(what: str, text: str | bytes) -> dict[str, Any]:
     return fields
 
 
-def overridden(config: T, settings: Mapping[str, str]) -> T:
-    """A frozen configuration with fields set from text; validated again. Raises BadConfig."""
-    fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    refuse_unknown(type(config).__name__, settings, fields)
-    values = {name: parse(fields[name], text) for name, text in settings.items()}
-    return dataclasses.replace(config, **values)  # type: ignore[type-var]
+def settings(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
+    """`name=value` pairs of the command line by name; raises BadConfig."""
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, value in pairs:
+        if not (name.strip() and equals):
+            raise BadConfig(option, expected="name=value", found=f"{name}{equals}{value}"[:80])
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def parsed(kind: Any, given: Mapping[str, str]) -> dict[str, Any]:
+    """Values of a configuration class's fields, read from text. Raises BadConfig."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    refuse_unknown("--set", given, fields)
+    return {name: parse(fields[name], text) for name, text in given.items()}

@@ -36,6 +36,9 @@ _ARCHITECTURE = [
     click.option("--rope-base", type=float, help="Rotary base."),
     click.option("--softcap", "logit_softcap", type=float, help="Logit soft cap."),
     click.option("--layer-schedule", type=Schedule(), help="Order of repeated blocks."),
+    click.option(
+        "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any option by name."
+    ),
 ]
 
 ARCHITECTURE_FIELDS = (
@@ -55,7 +58,11 @@ def architecture_options(command: F) -> F:
     """
 
     def gathered(*args: Any, **kwargs: Any) -> Any:
+        from squeeze.train.config import ModelConfig
+        from squeeze.train.fields import parsed, settings
+
         fields = {name: kwargs.pop(name) for name in ARCHITECTURE_FIELDS}
+        fields |= parsed(ModelConfig, settings(kwargs.pop("settings")))
         return command(*args, architecture=fields, **kwargs)
 
     gathered.__doc__ = command.__doc__
@@ -109,13 +116,16 @@ def progress(description: str, quiet: bool = False) -> Iterator[Callable[[int, i
 
 
 @contextmanager
-def stage_bars(quiet: bool = False) -> Iterator[Callable[[str], Callable[[int, int, float], None]]]:
-    """A bar for each stage of a calibration, by name; what `squeeze.calibrate` calls `on_stage`."""
+def stage_bars(quiet: bool = False) -> Iterator[Callable[[str], Callable[..., None]]]:
+    """A bar for each stage of a long job, by name; what `squeeze.calibrate` calls `on_stage`.
+
+    on_stage(name) gives update(done, total, rate); the rate may be left out.
+    """
     with ExitStack() as bars:
 
-        def on_stage(stage: str) -> Callable[[int, int, float], None]:
+        def on_stage(stage: str) -> Callable[..., None]:
             bars.close()  # one live bar at a time
             update = bars.enter_context(progress(stage, quiet))
-            return lambda done, total, rate: update(done, total)
+            return lambda done, total, rate=0.0: update(done, total)
 
         yield on_stage

@@ -54,7 +54,11 @@ def naive(model: GPT, text: Sequences) -> dict[str, np.ndarray]:
         add(head, model.hidden(torch.from_numpy(row[:length].astype(np.int64))[None]))
     for hook in hooks:
         hook.remove()
-    return {name: (total / text.tokens).numpy() for name, total in sums.items()}
+    means = {name: (total / text.tokens).numpy() for name, total in sums.items()}
+    return {
+        "tok_emb.weight": np.eye(model.config.model_dim),
+        **means,
+    }  # an untied table is looked up
 
 
 @pytest.mark.parametrize("config", [LOOPED, UNTIED])
