@@ -73,7 +73,7 @@ def _step_range(row: Float32, logical: str) -> tuple[float, float] | None:
     """
     if not np.isfinite(row).all():
         return None
-    values = np.unique(np.abs(row)).astype(np.float64)
+    values: Float64 = np.unique(np.abs(row)).astype(np.float64)
     values = values[values > 0]
     if len(values) > LARGEST_CODE:
         return None
@@ -96,7 +96,7 @@ def _rounded_to(values: Float64, logical: str) -> tuple[Float64, Float64]:
     """The least and the largest number that the format rounds to each of its positive `values`."""
     fraction, least_exponent = FRACTION[logical]
     mantissas, exponents = np.frexp(values)
-    half = np.ldexp(0.5, np.maximum(exponents - 1, least_exponent) - fraction)
+    half: Float64 = np.ldexp(np.float64(0.5), np.maximum(exponents - 1, least_exponent) - fraction)
     below = np.where((mantissas == 0.5) & (exponents - 1 > least_exponent), half / 2, half)
     return values - below, values + half
 

@@ -2,8 +2,7 @@
 
 Curvature is H ⊗ G (K-FAC): G [R, R], the mean outer product of the gradients at the outputs, couples
 rows as H couples columns. Its inverse factor feeds errors down the rows just as GPTQ feeds them
-across the columns (two-sided LDL rounding: YAQA, arXiv 2505.22988). The trellis runs down the rows
-too, so rows go in blocks: one trellis search per block and column, feedback between blocks.
+across the columns (two-sided LDL rounding: YAQA, arXiv 2505.22988).
 """
 
 from __future__ import annotations
@@ -15,39 +14,31 @@ import numpy as np
 from squeeze.calib.curvature import Float64, factorize
 from squeeze.calib.floats import Float32
 
-BLOCK = 32  # rows; 16 to 96 differ by 4 % of the loss, docs/log.md
 DAMPING = 0.1  # of G's mean diagonal; G comes from few tokens
 
 
 @dataclass(frozen=True)
 class RowFeedback:
-    """importance: float32[R], what a squared error in a row costs once later blocks have made up.
+    """importance: float32[R], what a squared error in a row costs once later rows have made up.
 
-    blocks: (first, last) rows of each. shares: for each block float64[R − last, last − first], what
-    the rows behind it take on of its residuals.
+    shares: float64[R, R], zero on and below the diagonal: what an error of row r adds to row s behind
+    it; None where rows do not make up for each other.
     """
 
     importance: Float32
-    blocks: tuple[tuple[int, int], ...]
-    shares: tuple[Float64, ...]
+    shares: Float64 | None = None
 
 
-def row_feedback(gradients: Float32, damping: float = DAMPING, block: int = BLOCK) -> RowFeedback:
-    """Feedback for the G of a matrix, float32[R, R], or without any for its diagonal, float32[R].
+def row_feedback(gradients: Float32, damping: float = DAMPING) -> RowFeedback:
+    """Feedback for the G of a matrix, float32[R, R], or none for its diagonal, float32[R].
 
     Raises BadData for NaN, infinities, a shape that is not square or no outer products' mean.
     """
-    n_rows = len(gradients)
     if gradients.ndim == 1:
-        return RowFeedback(gradients, ((0, n_rows),), (np.zeros((0, n_rows)),))
+        return RowFeedback(gradients)
     factor = factorize(gradients, damping, act_order=False)
-    importance = np.empty(n_rows, np.float32)
-    blocks = [(first, min(first + block, n_rows)) for first in range(0, n_rows, block)]
-    shares = []
-    for first, last in blocks:
-        # G restricted to this block and the rows behind it is the inverse of UᵀU of the same rows
-        root = np.linalg.inv(factor.upper[first:last, first:last])
-        importance[first:last] = (root**2).sum(1)
-        shares.append(-(root @ factor.upper[first:last, last:]).T)
+    # G restricted to the rows from r on is the inverse of UᵀU of the same rows
+    diagonal = factor.upper.diagonal()
+    importance = (diagonal**-2.0).astype(np.float32)
     importance[factor.dead] = 0.0
-    return RowFeedback(importance, tuple(blocks), tuple(shares))
+    return RowFeedback(importance, np.triu(-factor.upper / diagonal[:, None], 1))

@@ -1,9 +1,8 @@
 """Trellis GPTQ: a trellis down the rows of each column, Hessian feedback across the columns.
 
 A column's weights are searched as one trellis path of least error + λ·bits, then the later columns
-make up for its errors as in GPTQ. The feedback needs no state per surviving path, because it enters
-between columns, never within one. Where rows make up for each other too (`squeeze.calib.row_feedback`),
-a column is searched in blocks of rows, each going on in the trellis where the last one ended.
+make up for its errors as in GPTQ. This feedback needs no state per surviving path, because it enters
+between columns, never within one; that between the rows does (`squeeze.calib.survivors`).
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from squeeze.calib.curvature import Factor, Float64
 from squeeze.calib.floats import Float32
 from squeeze.calib.gptq import blocks, feed_forward_, in_order, in_tensor_order, prepare
 from squeeze.calib.quantized import QuantizedTensor
-from squeeze.calib.row_feedback import RowFeedback, row_feedback
+from squeeze.calib.row_feedback import RowFeedback
+from squeeze.calib.survivors import nearby, search_block_
 from squeeze.codecs.trellis_kernels import search
 from squeeze.codecs.trellis_rates import bits_of, counted, first_guess, scale_classes
 from squeeze.codecs.trellis_tables import check_states, sources
@@ -68,7 +68,7 @@ def trellis_gptq(
         raise BadConfig("trellis: lam out of range", expected="finite and ≥ 0", found=lam)
     matrix, patterns, scales = prepare(weights, factor, steps, columns, step_format)
     if rows is None:
-        rows = row_feedback(np.ones(len(matrix), np.float32))
+        rows = RowFeedback(np.ones(len(matrix), np.float32))
     if rows.importance.shape != scales.shape:
         raise BadData(
             "row feedback of another matrix", expected=scales.shape, found=rows.importance.shape
@@ -123,47 +123,42 @@ def _sweep_(
     multiples: npt.NDArray[np.int32],
 ) -> None:
     """One pass over all weights; fills `multiples` int32[C, R] and uses `working` up."""
-    states = np.zeros(len(working), np.int64)
-    for (top, bottom), shares in zip(rows.blocks, rows.shares, strict=True):
-        n_rows = bottom - top
-        here = slice(top, bottom)
-        wanted = np.ascontiguousarray(working[:, here])
-        left, chosen = wanted.copy(), np.empty(wanted.shape, np.int32)
-        kinds = np.ascontiguousarray(classes[:, here])
-        workspace = (np.empty((2, n_states)), np.empty((n_rows, n_states), np.uint8))
-        for first, last in blocks(len(working)):
-            errors = np.empty((last - first, n_rows))
+    before, n_rows = sources(n_states), working.shape[1]
+    near = None if rows.shares is None else nearby(rows.shares)
+    costs, came_by = np.empty((2, n_states)), np.empty((n_rows, n_states), np.uint8)
+    for first, last in blocks(len(working)):
+        here = slice(first, last)
+        upper, errors = factor.upper[here, here], np.empty((last - first, n_rows))
+        if near is None:
             _search_block_(
-                left[first:last], factor.upper[first:last, first:last], scales[here],
-                factors[first:last], price, kinds[first:last], sources(n_states), *workspace,
-                chosen[first:last], states[first:last], errors,
+                working[here], upper, scales, factors[here], price, classes[here], before, costs,
+                came_by, multiples[here], errors,
             )  # fmt: skip
-            left[last:] -= factor.upper[first:last, last:].T @ errors
-        multiples[:, here] = chosen
-        if len(shares):
-            weights = chosen * (
-                scales[here].astype(np.float64) * factors[:, None].astype(np.float64)
-            )
-            working[:, bottom:] += (wanted - weights) @ shares.T
+        else:
+            search_block_(
+                working[here], upper, scales, factors[here], price, classes[here], before,
+                rows.shares, near, multiples[here], errors,
+            )  # fmt: skip
+        working[last:] -= factor.upper[here, last:].T @ errors
 
 
 @njit(cache=True, nogil=True)
 def _search_block_(
     working: Float64, upper: Float64, scales: Float32, factors: Float32, price: Float64,
     classes: npt.NDArray[np.uint8], sources: npt.NDArray[np.uint8], costs: Float64,
-    came_by: npt.NDArray[np.uint8], multiples: npt.NDArray[np.int32],
-    states: npt.NDArray[np.int64], errors: Float64,
+    came_by: npt.NDArray[np.uint8], multiples: npt.NDArray[np.int32], errors: Float64,
 ) -> None:  # fmt: skip
+    """As `squeeze.calib.survivors.search_block_`, with rows that do not make up for each other."""
     n_rows = working.shape[1]
     ones = np.ones((1, n_rows))
     xs = np.empty((1, n_rows))
+    states = np.zeros(1, np.int64)
     farthest = np.float64(price.shape[1] - 8)  # candidates reach four multiples beyond
     for j in range(working.shape[0]):
         for r in range(n_rows):
             x = working[j, r] / (np.float64(scales[r]) * np.float64(factors[j]))
             xs[0, r] = min(max(x, -farthest), farthest)
         here = slice(j, j + 1)
-        search(
-            xs, ones, price, classes[here], sources, costs, came_by, multiples[here], states[here]
-        )
+        states[0] = 0
+        search(xs, ones, price, classes[here], sources, costs, came_by, multiples[here], states)
         feed_forward_(working, upper, j, scales, factors[j], multiples[j], errors)

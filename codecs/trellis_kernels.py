@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _cheapest(x: float, floor: int, weight: float, price: Floats, base: int, z: int) -> Any:
+def cheapest(x: float, floor: int, weight: float, price: Floats, base: int, z: int) -> Any:
     """(multiple, cost) of the best candidate n with n ≡ z (mod 4).
 
     Candidates: the two that enclose x, and the one nearest to zero, which is the cheapest to code.
@@ -77,10 +77,10 @@ def search(
             x = x_row[i]
             base = length * int(class_row[i])
             floor = int(np.floor(x))
-            b0 = _cheapest(x, floor, w_row[i], prices, base, 0)[1]
-            b1 = _cheapest(x, floor, w_row[i], prices, base, 1)[1]
-            b2 = _cheapest(x, floor, w_row[i], prices, base, 2)[1]
-            b3 = _cheapest(x, floor, w_row[i], prices, base, 3)[1]
+            b0 = cheapest(x, floor, w_row[i], prices, base, 0)[1]
+            b1 = cheapest(x, floor, w_row[i], prices, base, 1)[1]
+            b2 = cheapest(x, floor, w_row[i], prices, base, 2)[1]
+            b3 = cheapest(x, floor, w_row[i], prices, base, 3)[1]
             survivor = came_by[i]
             # Branches into the lower half come from superset A0, into the upper half from A1.
             for t in range(half):
@@ -105,7 +105,7 @@ def search(
             x = x_row[i]
             base = length * int(class_row[i])
             z = 2 * parity + (state & 1)
-            multiples[b, i] = _cheapest(x, int(np.floor(x)), w_row[i], prices, base, z)[0]
+            multiples[b, i] = cheapest(x, int(np.floor(x)), w_row[i], prices, base, z)[0]
 
 
 @njit(cache=True, nogil=True)
