@@ -1,0 +1,200 @@
+"""From an entry script to the one file that ships, and to what each part of it costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from squeeze.bundle.flatten import Flat, flatten
+from squeeze.bundle.minify import minify
+from squeeze.bundle.modules import BundleError, Graph
+from squeeze.bundle.payload import STANDARD, payloads
+from squeeze.bundle.shake import definitions, shake
+from squeeze.bundle.wrap import Shipped, plain, wrap
+
+BOTH = ("literal", "archive")
+ALONE = 60  # seconds that restoring the source may take
+
+
+@dataclass(frozen=True)
+class Part:
+    """A definition of the shipped code. bytes: its share of the file; chars: minified characters."""
+
+    module: str
+    name: str
+    bytes: int
+    chars: int
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The file, and the program in each stage. parts sum to len(shipped.data)."""
+
+    shipped: Shipped
+    raw_bytes: int  # of all source files that went in
+    readable: str
+    minified: str
+    modules: tuple[str, ...]
+    parts: tuple[Part, ...]
+    warnings: tuple[str, ...]
+    python: str = field(default=f"{sys.version_info[0]}.{sys.version_info[1]}")
+
+
+def bundle(
+    entry: Path,
+    packages: Iterable[str] = (),
+    *,
+    keep: Iterable[str] = (),
+    constants: dict[str, object] | None = None,
+    coders: tuple[str, ...] = STANDARD,
+    forms: tuple[str, ...] = BOTH,
+    minified: bool = True,
+) -> Bundle:
+    """Flatten, shake, minify, compress and wrap; of all coders and forms the smallest file wins.
+
+    packages: top-level packages to take in besides modules that lie beside the entry. keep: names that
+    stay. constants: module-level flags and their values. The file is run as far as its own source and
+    compared before it is returned. Raises BundleError, which names what cannot be bundled.
+    """
+    graph = Graph(entry, packages, constants)
+    flat = flatten(graph)
+    keep = tuple(keep)
+    shake(flat.tree, keep)
+    _without_caches(flat.tree)
+    readable = ast.unparse(flat.tree) + "\n"
+    code = minify(readable, keep) if minified else readable
+    shipped = smallest(code, coders, forms)
+    _verify(shipped, code)
+    return Bundle(
+        shipped,
+        sum(len(module.source.encode()) for module in graph.modules.values()),
+        readable,
+        code,
+        tuple(sorted(graph.modules)),
+        attribute(flat, code, len(shipped.data)),
+        tuple(flat.warnings),
+    )
+
+
+def smallest(
+    code: str, coders: tuple[str, ...] = STANDARD, forms: tuple[str, ...] = BOTH
+) -> Shipped:
+    """The smallest file that runs a program; the source itself when no stub pays."""
+    candidates = [
+        wrap(payload, form)
+        for payload in payloads(code.encode(), coders)
+        for form in forms
+        if form != "plain"
+    ]
+    if (
+        "plain" in forms
+        or not candidates
+        or len(code.encode()) <= min(len(c.data) for c in candidates)
+    ):
+        candidates.append(plain(code))
+    return min(candidates, key=lambda shipped: (len(shipped.data), shipped.form, shipped.data))
+
+
+def _without_caches(tree: ast.Module) -> None:
+    """numba keeps compiled kernels beside their source file; a bundle writes nothing there."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _called(node.func) in ("njit", "jit", "vectorize"):
+            node.keywords = [k for k in node.keywords if k.arg != "cache"]
+
+
+def _called(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
+
+
+def attribute(flat: Flat, code: str, total: int) -> tuple[Part, ...]:
+    """Shares of the file: what each definition adds to a zlib stream of all that stands before it.
+
+    Shares sum to total; hoisted literals and the stub are rows of their own.
+    """
+    lines = code.split("\n")
+    offsets = [0]
+    for line in lines:
+        offsets.append(offsets[-1] + len(line.encode()) + 1)
+    encoded = code.encode()
+    shaken = [
+        (n, s) for n, s in definitions(flat.tree) if not isinstance(s, ast.Import | ast.ImportFrom)
+    ]
+    made = ast.parse(code).body
+    mains = [s for s in made if not isinstance(s, ast.Import | ast.ImportFrom)]
+    extra = len(mains) - len(shaken)
+    labels: dict[int, tuple[str, str]] = {}
+    if extra >= 0 and all(
+        type(new) is type(old) for new, (_, old) in zip(mains[extra:], shaken, strict=True)
+    ):
+        for new, (name, old) in zip(mains[extra:], shaken, strict=True):
+            module, original = flat.homes.get(name, (flat.owners.get(id(old), "__main__"), ""))
+            labels[id(new)] = (module, original or "(statements)")
+    costs: dict[tuple[str, str], list[int]] = {}
+    coder = zlib.compressobj(9, zlib.DEFLATED, -15)
+    emitted, so_far, start = 0, 0, 0
+    ends = [offsets[s.lineno - 1] + s.col_offset for s in made[1:]] + [len(encoded)]
+    for statement, end in zip(made, ends, strict=True):
+        default = (
+            "(imports)" if isinstance(statement, ast.Import | ast.ImportFrom) else "(literals)"
+        )
+        label = labels.get(id(statement), ("(bundle)", default))
+        piece = encoded[start:end]
+        probe = coder.copy()
+        now = emitted + len(probe.compress(piece) + probe.flush(zlib.Z_SYNC_FLUSH))
+        emitted += len(coder.compress(piece))
+        row = costs.setdefault(label, [0, 0])
+        row[0] += max(0, now - so_far)
+        so_far = now
+        row[1] += len(piece)
+        start = end
+    return _shares(costs, total)
+
+
+def _shares(costs: dict[tuple[str, str], list[int]], total: int) -> tuple[Part, ...]:
+    weight = sum(cost for cost, _ in costs.values()) or 1
+    exact = {label: total * cost / weight for label, (cost, _) in costs.items()}
+    floor = {label: int(share) for label, share in exact.items()}
+    missing = total - sum(floor.values())
+    for label in sorted(exact, key=lambda x: floor[x] - exact[x])[:missing]:
+        floor[label] += 1
+    parts = [Part(m, n, floor[m, n], chars) for (m, n), (_, chars) in costs.items()]
+    return tuple(sorted(parts, key=lambda part: (-part.bytes, part.module, part.name)))
+
+
+CHECK = """
+import builtins, runpy, sys, linecache
+class Stop(BaseException): pass
+real = exec
+def stop(code, *rest):
+    if getattr(code, 'co_filename', '') == '<bundle>': raise Stop
+    real(code, *rest)
+builtins.exec = stop
+try:
+    runpy.run_path(sys.argv[1], run_name='__main__')
+except Stop:
+    pass
+sys.stdout.buffer.write(''.join(linecache.cache['<bundle>'][2]).encode())
+"""
+
+
+def _verify(shipped: Shipped, code: str) -> None:
+    """Let a fresh Python restore the source from the file, without running it."""
+    if shipped.form == "plain":
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "program.py"
+        path.write_bytes(shipped.data)
+        command: list[Any] = [sys.executable, "-c", CHECK, path]
+        done = subprocess.run(command, capture_output=True, timeout=ALONE, check=False)
+    if done.returncode or done.stdout != code.encode():
+        raise BundleError(
+            "the bundle does not restore its source",
+            found=done.stderr.decode(errors="replace")[-300:],
+        )

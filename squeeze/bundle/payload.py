@@ -1,0 +1,92 @@
+"""Compressed source and the expression that undoes it.
+
+Every coder here is in the standard library of each supported Python, or names the package that the
+submission's requirements must have.
+"""
+
+from __future__ import annotations
+
+import lzma
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from squeeze.bundle.modules import BundleError
+
+CODERS = ("zlib", "lzma", "brotli", "zstd")
+STANDARD = ("zlib", "lzma")  # part of Python
+
+
+@dataclass(frozen=True)
+class Payload:
+    """data: the compressed source. imports, expression: Python that restores it from `{}`, as bytes."""
+
+    coder: str
+    data: bytes
+    imports: str
+    expression: str
+    requires: str = ""
+
+
+def payloads(source: bytes, coders: tuple[str, ...] = STANDARD) -> Iterator[Payload]:
+    """Every way to compress the source with the named coders; the caller weighs the whole files.
+
+    Raises BundleError for an unknown coder or one whose package is missing.
+    """
+    for coder in coders:
+        if coder not in CODERS:
+            raise BundleError("unknown coder", expected=", ".join(CODERS), found=coder)
+        yield from globals()[f"_{coder}"](source)
+
+
+def _zlib(source: bytes) -> Iterator[Payload]:
+    for memory in range(1, 10):
+        coder = zlib.compressobj(9, zlib.DEFLATED, -15, memory)
+        data = coder.compress(source) + coder.flush()
+        yield Payload("zlib", data, "zlib", "zlib.decompress({},-15)")
+
+
+def _lzma(source: bytes) -> Iterator[Payload]:
+    """LZMA1 raw (no header, no checksum), or with the 13-byte header that needs no filter in the stub."""
+    for lc in range(5):
+        for lp in range(3):
+            for pb in range(3):
+                if lc + lp > 4:
+                    continue
+                for nice_len in (32, 64, 273):
+                    settings = {
+                        "id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": lc,
+                        "lp": lp, "pb": pb, "nice_len": nice_len, "dict_size": 1 << 20,
+                    }  # fmt: skip
+                    data = lzma.compress(source, lzma.FORMAT_RAW, filters=[settings])
+                    told = {"lc": lc, "lp": lp, "pb": pb}
+                    defaults = {"lc": 3, "lp": 0, "pb": 2}
+                    extra = "".join(f',"{k}":{v}' for k, v in told.items() if v != defaults[k])
+                    chain = f'[{{"id":{lzma.FILTER_LZMA1:#x}{extra}}}]'.replace('"', "'")
+                    expression = "lzma.decompress({},3,None," + chain + ")"
+                    yield Payload("lzma", data, "lzma", expression)
+                    alone = lzma.compress(source, lzma.FORMAT_ALONE, filters=[settings])
+                    yield Payload("lzma", alone, "lzma", "lzma.decompress({})")
+
+
+def _brotli(source: bytes) -> Iterator[Payload]:
+    try:
+        import brotli
+    except ImportError:
+        raise BundleError("brotli is not installed", fix="pip install brotli") from None
+    for mode in (brotli.MODE_TEXT, brotli.MODE_GENERIC):
+        for window in (16, 18, 22):
+            data = brotli.compress(source, mode=mode, quality=11, lgwin=window)
+            yield Payload("brotli", data, "brotli", "brotli.decompress({})", "brotli")
+
+
+def _zstd(source: bytes) -> Iterator[Payload]:
+    try:
+        import zstandard
+    except ImportError:
+        raise BundleError("zstandard is not installed", fix="pip install zstandard") from None
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        22, source_size=len(source), write_checksum=False, write_content_size=True
+    )
+    data = zstandard.ZstdCompressor(compression_params=parameters).compress(source)
+    yield Payload("zstd", data, "zstandard", "zstandard.decompress({})", "zstandard")

@@ -1,0 +1,201 @@
+"""Which identifiers of a syntax tree mean a name of the module, and which are local.
+
+Python's scoping rules as the language reference states them (section 4.2, "Naming and binding"):
+function scopes nest, class scopes are invisible to the functions inside them, comprehensions are
+functions whose first iterable is evaluated outside, `global` and `nonlocal` redirect.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+@dataclass
+class Use:
+    """One occurrence of a module-level name, readable and writable in place.
+
+    node: the tree node; field_name, index: where in it the identifier stands.
+    """
+
+    name: str
+    node: ast.AST
+    field_name: str
+    index: int | None = None
+    stores: bool = False
+
+    def rename(self, new: str) -> None:
+        """Put another identifier there."""
+        if self.index is None:
+            setattr(self.node, self.field_name, new)
+        else:
+            getattr(self.node, self.field_name)[self.index] = new
+
+
+@dataclass
+class _Frame:
+    kind: str  # module, class or function
+    bound: set[str] = field(default_factory=set)
+    redirected: set[str] = field(default_factory=set)  # declared global
+
+
+def bound_names(body: Iterable[ast.AST]) -> tuple[set[str], set[str], set[str]]:
+    """(bound, global, nonlocal) names of one scope's statements; nested scopes are not entered."""
+    bound, redirected, outer = set[str](), set[str](), set[str]()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            bound.add(node.name)
+            for child in _outside(node):
+                visit(child)
+            return
+        if isinstance(node, ast.Lambda):
+            for child in _outside(node):
+                visit(child)
+            return
+        if isinstance(node, COMPREHENSIONS):
+            # an assignment expression in a comprehension binds in the scope around it
+            bound.update(
+                n.target.id for n in ast.walk(node) if isinstance(n, ast.NamedExpr)
+                and isinstance(n.target, ast.Name)
+            )  # fmt: skip
+            return
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+            bound.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            bound.update(alias_name(node, alias) for alias in node.names)
+        elif isinstance(node, ast.Global):
+            redirected.update(node.names)
+        elif isinstance(node, ast.Nonlocal):
+            outer.update(node.names)
+        elif (
+            isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar)
+            and node.name is not None
+        ):
+            bound.add(node.name)
+        elif isinstance(node, ast.MatchMapping) and node.rest is not None:
+            bound.add(node.rest)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    for node in body:
+        visit(node)
+    return bound, redirected, outer
+
+
+def alias_name(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> str:
+    """The identifier an import binds: `import a.b` binds a."""
+    if alias.asname:
+        return alias.asname
+    return alias.name.partition(".")[0] if isinstance(node, ast.Import) else alias.name
+
+
+def arguments(args: ast.arguments) -> list[ast.arg]:
+    """All parameters of a function, in no particular order."""
+    rest = [arg for arg in (args.vararg, args.kwarg) if arg is not None]
+    return [*args.posonlyargs, *args.args, *args.kwonlyargs, *rest]
+
+
+def _outside(node: ast.AST) -> Iterator[ast.AST]:
+    """Parts of a definition that are evaluated in the scope around it."""
+    if isinstance(node, ast.Lambda):
+        yield from node.args.defaults
+        yield from (default for default in node.args.kw_defaults if default is not None)
+    elif isinstance(node, FUNCTIONS):
+        yield from node.decorator_list
+        yield from node.args.defaults
+        yield from (default for default in node.args.kw_defaults if default is not None)
+        yield from (a.annotation for a in arguments(node.args) if a.annotation is not None)
+        if node.returns is not None:
+            yield node.returns
+    elif isinstance(node, ast.ClassDef):
+        yield from node.decorator_list
+        yield from node.bases
+        yield from (keyword.value for keyword in node.keywords)
+
+
+def module_uses(tree: ast.Module) -> list[Use]:
+    """Every identifier that means a module-level name or a builtin, in order of appearance."""
+    found: list[Use] = []
+    walk_scopes(tree.body, found.append)
+    return found
+
+
+def walk_scopes(body: Iterable[ast.AST], on_use: Callable[[Use], None]) -> None:
+    """Call on_use for every identifier in module-level statements that is not local."""
+    frames = [_Frame("module")]
+
+    def is_module(name: str) -> bool:
+        for depth, frame in enumerate(reversed(frames)):
+            if frame.kind == "module" or name in frame.redirected:
+                return True
+            if frame.kind == "class" and depth:
+                continue
+            if name in frame.bound:
+                return False
+        return True
+
+    def use(
+        name: str, node: ast.AST, where: str, index: int | None = None, store: bool = False
+    ) -> None:
+        if is_module(name):
+            on_use(Use(name, node, where, index, store))
+
+    def inside(frame: _Frame, nodes: Iterable[ast.AST]) -> None:
+        frames.append(frame)
+        for node in nodes:
+            visit(node)
+        frames.pop()
+
+    def function(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
+        inner = node.body if isinstance(node.body, list) else [node.body]
+        bound, redirected, outer = bound_names(inner)
+        bound |= {arg.arg for arg in arguments(node.args)}
+        inside(_Frame("function", bound - redirected - outer, redirected), inner)
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            use(node.name, node, "name", store=True)
+            for child in _outside(node):
+                visit(child)
+            if isinstance(node, ast.ClassDef):
+                bound, redirected, outer = bound_names(node.body)
+                inside(_Frame("class", bound - redirected - outer, redirected), node.body)
+            else:
+                function(node)
+            return
+        if isinstance(node, ast.Lambda):
+            for child in _outside(node):
+                visit(child)
+            function(node)
+            return
+        if isinstance(node, COMPREHENSIONS):
+            first, *others = node.generators
+            visit(first.iter)
+            targets = [generator.target for generator in node.generators]
+            bound = {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+            results = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+            rest = [*first.ifs, *[part for g in others for part in (g.iter, *g.ifs)]]
+            inside(_Frame("function", bound), [*targets, *rest, *results])
+            return
+        if isinstance(node, ast.Name):
+            use(node.id, node, "id", store=not isinstance(node.ctx, ast.Load))
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                use(alias_name(node, alias), alias, "asname", store=True)
+        elif isinstance(node, ast.Global):
+            for index, name in enumerate(node.names):
+                on_use(Use(name, node, "names", index))
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            use(node.name, node, "name", store=True)
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            use(node.rest, node, "rest", store=True)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    for statement in body:
+        visit(statement)
