@@ -15,6 +15,7 @@ from squeeze.files import read_file, sha256
 
 MAX_FILE = 64 << 20  # bytes; tokenizers of the challenge are under 1 MB
 CHUNK = 1024  # tokens decoded at once by the cross-check, cut where no character is split
+BLOCK = 1 << 20  # tokens whose bytes are counted at once
 SPACE = "▁"  # sentencepiece's visible space, U+2581
 
 Tokens = npt.NDArray[np.uint16]
@@ -37,6 +38,15 @@ class ByteTable:
         """Bytes of tokens[1:], int32 [n - 1], each given the token before it."""
         before, target = tokens[:-1], tokens[1:]
         return self.base[target] + (self.space[target] & ~self.boundary[before])
+
+    def count(self, tokens: Tokens, scored: npt.NDArray[np.bool_]) -> int:
+        """Bytes of those of tokens[1:] that are scored (bool [n - 1]), summed in int64."""
+        total = 0
+        for begin in range(0, len(scored), BLOCK):  # the whole validation set is 62M tokens
+            part = scored[begin : begin + BLOCK]
+            sizes = self.of_targets(tokens[begin : begin + len(part) + 1])
+            total += int(sizes[part].sum(dtype=np.int64))
+        return total
 
 
 class Tokenizer:
@@ -132,3 +142,15 @@ class Tokenizer:
                 yield tokens[start:stop]
                 start = stop
             start = end + 1
+
+
+def check_vocab(tokens: Tokens, vocab_size: int) -> None:
+    """Raise BadData unless all tokens [n] lie below vocab_size."""
+    if len(tokens) and int(tokens.max()) >= vocab_size:
+        at = int(np.argmax(tokens >= vocab_size))
+        raise BadData(
+            "data holds a token outside the model's vocabulary",
+            expected=f"tokens below {vocab_size}",
+            found=f"token {int(tokens[at])} at position {at}",
+            fix="Use shards made with the model's tokenizer.",
+        )
