@@ -190,13 +190,16 @@ class GPT(nn.Module):
             return stream + skip
         return torch.lerp(skip, stream, torch.sigmoid(self.skip_gates[at]))
 
-    def head(self, hidden: Tensor) -> Tensor:
+    def head(self, hidden: Tensor, extra: Tensor | None = None) -> Tensor:
         """Logits float32 [B, T, V] of final states [B, T, D] (`hidden`), soft-capped.
 
         cap·tanh(logits / cap): Gemma 2, arXiv 2408.00118, section 2; the challenge's baseline.
+        extra: what an adapter adds to the logits before the cap [B, T, V].
         """
         weight = self.tok_emb.weight if self.config.tie_embeddings else self.lm_head.weight
         logits = F.linear(hidden, weight).float()
+        if extra is not None:
+            logits = logits + extra
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits.div_(cap)) if cap else logits
 
