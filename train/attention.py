@@ -90,7 +90,7 @@ def attention_over(
     positions = torch.arange(ids.size(1), device=ids.device)
     first = first_seen(starts, positions, window)
     if ids.is_cuda:
-        return functools.partial(flex, blocks=flex_blocks(first), dtype=dtype)
+        return functools.partial(flex, blocks=flex_blocks(first.expand_as(ids)), dtype=dtype)
     return functools.partial(masked_attention, mask=visible(first, positions, positions))
 
 
@@ -101,7 +101,7 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 
 def flex_blocks(first: Tensor) -> Any:
-    """FlexAttention's block mask for the earliest position [B or 1, T] that each query sees."""
+    """FlexAttention's block mask for the earliest position [B, T] that each query sees."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-import functools
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import EVERYTHING, NARROW, ids_of, lively
 
 from squeeze.errors import BadData
 from squeeze.train import cache as cache_module
@@ -21,31 +22,51 @@ LOOPED = ModelConfig(61, 3, 32, 4, 1, 48, seq_len=16, layer_schedule=(0, 1, 2, 1
 UNTIED = ModelConfig(61, 1, 32, 2, 2, 48, seq_len=16, tie_embeddings=False, mlp_power=3)
 
 
-@functools.cache
-def lively(config: ModelConfig) -> GPT:
-    """A model whose every tensor is random: initial projections of zero would hide mistakes."""
-    model, generator = GPT(config), torch.Generator().manual_seed(1)
-    for weight in model.parameters():
-        scale = weight.size(-1) ** -0.5 if weight.dim() == 2 else 1.0
-        weight.data = torch.randn(weight.shape, generator=generator) * scale
-    return model.eval().requires_grad_(False)
-
-
-def ids_of(batch: int, length: int) -> torch.Tensor:
-    return torch.randint(61, (batch, length), generator=torch.Generator().manual_seed(2))
-
-
 @pytest.mark.parametrize("buckets", [False, True])
 @pytest.mark.parametrize("config", [PLAIN, LOOPED, UNTIED])
 def test_token_by_token_agrees_with_the_full_forward(
     config: ModelConfig, buckets: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache_module, "BUCKET", 7)
-    model, ids = lively(config), ids_of(3, 40)  # 40 positions: beyond the training window of 16
+    model, ids = lively(config), ids_of(3, 40, 7)  # 40 positions: beyond the training window of 16
     cache = Cache(model, 3, 40, buckets)
     logits = torch.cat([cache.step(ids[:, [at]]) for at in range(40)], dim=1)
     torch.testing.assert_close(logits, model(ids), atol=1e-5, rtol=1e-5)
     assert cache.used == 40
+
+
+@pytest.mark.parametrize("buckets", [False, True])
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_every_preset_and_option_reads_token_by_token_what_it_reads_at_once(
+    name: str, buckets: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "BUCKET", 7)
+    model, ids = lively(EVERYTHING[name]), ids_of(2, 20, 0, 5, 6, 13)
+    cache = Cache(model, 2, 20, buckets)
+    parts = ids.split([4, 1, 1, 1, 1, 6, 1, 1, 1, 1, 1, 1], dim=1)
+    logits = torch.cat([cache.step(part) for part in parts], dim=1)
+    torch.testing.assert_close(logits, model(ids), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_cached_document_does_not_see_the_one_before(name: str) -> None:
+    model = lively(replace(NARROW[name], document_attention=True))
+    first, second = ids_of(2, 6, 0), ids_of(2, 7, 0, seed=5)
+    cache = Cache(model, 2, 13)
+    cache.step(first)
+    torch.testing.assert_close(cache.step(second), model(second), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["record-1204", "record-1855"])
+def test_stepping_twice_over_the_same_tokens_leaves_the_same_behind(name: str) -> None:
+    # what warm-up runs before the capture of a graph do
+    model, ids = lively(NARROW[name]), ids_of(2, 9, 0, 4)
+    cache, again = Cache(model, 2, 9), Cache(model, 2, 9)
+    for part in ids.split(1, dim=1):
+        expected = cache.step(part)
+        again.step(part)
+        again.used -= 1
+        assert torch.equal(again.step(part), expected)
 
 
 @settings(max_examples=12)

@@ -1,0 +1,106 @@
+"""Presets: their published sizes, and how settings are changed and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from squeeze.errors import BadConfig
+from squeeze.train.config import ModelConfig
+from squeeze.train.presets import PRESETS, find_preset
+from squeeze.train.recipe import Recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("baseline", 17_059_912),
+        ("record-1204", 30_352_004),
+        ("record-1493", 35_944_536),
+        ("record-1855", 35_945_623),
+    ],
+)
+def test_parameters_are_counted_as_published_or_the_difference_is_explained(
+    name: str, parameters: int
+) -> None:
+    preset = PRESETS[name]
+    assert preset.model.num_params == parameters
+    missing = preset.published - parameters
+    # lane weights, six a block, that the records keep for blocks before the lanes and never use
+    unused = 6 * preset.model.parallel_from if preset.model.has_lanes else 0
+    assert missing == unused
+    assert bool(missing) == bool(preset.differs)
+    assert not missing or preset.differs.startswith(f"{missing} fewer")
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [("baseline", 9), ("record-1204", 13), ("record-1493", 17), ("record-1855", 17)],
+)
+def test_effective_depth(name: str, layers: int) -> None:
+    assert len(PRESETS[name].model.depth) == layers
+
+
+def test_presets_survive_json() -> None:
+    for preset in PRESETS.values():
+        assert ModelConfig.from_json(preset.model.to_json()) == preset.model
+        assert Recipe.from_json(preset.recipe.to_json()) == preset.recipe
+
+
+def test_model_and_recipe_share_no_name() -> None:
+    names = [{field.name for field in dataclasses.fields(kind)} for kind in (ModelConfig, Recipe)]
+    assert not names[0] & names[1]
+
+
+def test_settings_change_model_and_recipe() -> None:
+    texts = [
+        "num_layers=6",
+        "grad_clip=0.25",
+        "layer_schedule=0-2,1-5",
+        "qk_norm=off",
+        "average=ema",
+    ]
+    base, changed = PRESETS["baseline"], PRESETS["baseline"].with_settings(texts)
+    assert base.changes(changed) == {
+        "num_layers": (9, 6),
+        "layer_schedule": ((), (0, 1, 2, 1, 2, 3, 4, 5)),
+        "qk_norm": (True, False),
+        "grad_clip": (0.0, 0.25),
+        "average": ("none", "ema"),
+    }
+    assert base.changes(base.with_settings([])) == {}
+    assert changed.with_settings(["layer_schedule="]).model.layer_schedule == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("modeldim=4", "Did you mean model_dim?"),
+        ("zzzz=4", "unknown name; expected attention_gate, "),
+        ("model_dim", "--set; expected name=value, found model_dim"),
+        ("model_dim=wide", "model_dim; expected int, found wide"),
+        ("qk_norm=perhaps", "qk_norm; expected true or false, found perhaps"),
+        ("value_layers=1-x", "expected block numbers such as 3-5,7, found 1-x"),
+        ("smear_gate=some", "smear_gate; expected one of none, channels, token"),
+        ("num_heads=3", "model_dim must split into heads"),
+        ("momentum=2", "momentum; expected a"),
+    ],
+)
+def test_bad_settings_are_refused_with_what_would_do(text: str, message: str) -> None:
+    with pytest.raises(BadConfig) as refusal:
+        PRESETS["baseline"].with_settings([text])
+    assert message in str(refusal.value)
+
+
+def test_unknown_presets_are_refused_with_the_nearest_name() -> None:
+    with pytest.raises(BadConfig, match="Did you mean record-1855"):
+        find_preset("record-1885")
+    assert find_preset("tiny") is PRESETS["tiny"]
+
+
+def test_presets_need_no_torch() -> None:
+    code = "import sys, squeeze.train.presets; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
