@@ -21,6 +21,7 @@ COMMANDS = {
     "budget": "Attribute every byte of an artifact or submission.",
     "calibrate": "Collect calibration text and Hessians of a checkpoint.",
     "eval": "Score an artifact or checkpoint in bits per byte.",
+    "prove": "Code text with an artifact, decode it elsewhere, and compare.",
 }
 
 
