@@ -24,7 +24,8 @@ from squeeze.target import pack_to_target
 from squeeze.train.checkpoint import save_checkpoint
 from squeeze.train.config import ModelConfig
 from squeeze.train.data import write_shard
-from squeeze.train.loop import OnStep, TrainResult, train
+from squeeze.train.loop import OnStep, Run, TrainResult, train
+from squeeze.train.recipe import Recipe
 from squeeze.train.text import encode_documents, python_docs_text, train_tokenizer
 
 # 0.6M weights: what two CPU cores can teach something in two minutes (docs/log.md)
@@ -84,7 +85,8 @@ def train_model(files: Files, seconds: float, seed: int, on_step: OnStep) -> Tra
     """Train for `seconds` of wallclock and save the checkpoint."""
     from squeeze.train.data import read_shard
 
-    result = train(CONFIG, read_shard(files.train), seconds=seconds, seed=seed, on_step=on_step)
+    recipe = Recipe(budget_seconds=seconds)
+    result = train(CONFIG, [read_shard(files.train)], recipe, Run(seed=seed, on_step=on_step))
     save_checkpoint(files.checkpoint, result.config, result.state_dict)
     return result
 

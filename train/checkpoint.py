@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from safetensors.torch import save
 from torch import Tensor
 
 from squeeze.errors import BadCheckpoint
-from squeeze.files import write_atomic
+from squeeze.files import atomic_writer, read_file
 from squeeze.train.config import ModelConfig
+from squeeze.train.recipe import Recipe
 
 CONFIG_KEY = "squeeze.config"
+RECIPE_KEY = "squeeze.recipe"
+MAX_HEADER = 100_000_000  # bytes, the format's own limit
 
 
-def checkpoint_bytes(config: ModelConfig, state: Mapping[str, Tensor]) -> bytes:
+def checkpoint_bytes(
+    config: ModelConfig, state: Mapping[str, Tensor], recipe: Recipe | None = None
+) -> bytes:
     """A safetensors file of the tensors, in their dtypes, with the configuration as metadata.
 
     The same weights give the same bytes. Raises BadCheckpoint for tensors of another configuration.
@@ -25,14 +32,62 @@ def checkpoint_bytes(config: ModelConfig, state: Mapping[str, Tensor]) -> bytes:
         raise BadCheckpoint("weights are not those of the configuration", found=sorted(shapes)[:4])
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in state.items()}
     # one metadata key only: the library writes several in an order that changes from run to run
-    return save(tensors, metadata={CONFIG_KEY: config.to_json()})
+    data = save(tensors, metadata={CONFIG_KEY: config.to_json()})
+    return data if recipe is None else _with_metadata(data, {RECIPE_KEY: recipe.to_json()})
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str], config: ModelConfig, state: Mapping[str, Tensor]
+    path: str | os.PathLike[str],
+    config: ModelConfig,
+    state: Mapping[str, Tensor],
+    recipe: Recipe | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Write `checkpoint_bytes`: a crash leaves the old file or the new one.
 
+    check is called when all bytes are on disk and the file only lacks its name: if it raises, nothing
+    was exported. Raises SqueezeError when it cannot be written.
+    """
+    data = checkpoint_bytes(config, state, recipe)
+    with atomic_writer(path) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        check()
+
+
+def export_seconds(path: str | os.PathLike[str], config: ModelConfig) -> float:
+    """Seconds to allow for writing a model of this size to `path`: twice what a trial took.
+
     Raises SqueezeError when it cannot be written.
     """
-    write_atomic(path, checkpoint_bytes(config, state))
+    begun = time.perf_counter()
+    trial = os.path.join(os.path.dirname(os.path.abspath(path)), f".{os.path.basename(path)}.trial")
+    try:
+        with atomic_writer(trial) as file:
+            file.write(bytes(4 * config.num_params))
+    finally:
+        if os.path.exists(trial):
+            os.unlink(trial)
+    return 0.05 + 2.0 * (time.perf_counter() - begun)
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The text metadata of a safetensors file; empty for any other file."""
+    head = read_file(path)[: 8 + MAX_HEADER]
+    size = int.from_bytes(head[:8], "little")
+    try:
+        fields = json.loads(head[8 : 8 + size]) if size <= len(head) - 8 else {}
+    except ValueError:
+        return {}
+    return dict(fields.get("__metadata__") or {}) if isinstance(fields, dict) else {}
+
+
+def _with_metadata(data: bytes, more: Mapping[str, str]) -> bytes:
+    """A safetensors file with further metadata, in this order: 8-byte header size, JSON, tensors."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] |= more
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]

@@ -1,9 +1,8 @@
-"""Token shards of the challenge, and windows drawn from them for training. No torch here."""
+"""Token shards of the challenge. No torch here."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +61,14 @@ def read_shard(path: str | os.PathLike[str], max_tokens: int | None = None) -> T
     return np.fromfile(path, "<u2", count, offset=HEADER_BYTES).astype(np.uint16, copy=False)
 
 
+def map_shard(path: str | os.PathLike[str]) -> Tokens:
+    """All tokens uint16 [n] of a shard, read from disk when they are used; raises BadData."""
+    count = shard_length(path)
+    if not count:
+        return np.zeros(0, np.uint16)
+    return np.memmap(path, "<u2", "r", HEADER_BYTES, (count,))
+
+
 def read_shards(paths: list[Path] | list[str], max_tokens: int | None = None) -> Tokens:
     """Shards joined in the order given, cut after max_tokens; headers of all are checked."""
     parts, left = [], max_tokens
@@ -85,41 +92,3 @@ def write_shard(path: str | os.PathLike[str], tokens: Tokens) -> None:
     with open(path, "wb") as file:
         file.write(header.tobytes())
         file.write(tokens.astype("<u2", copy=False).tobytes())
-
-
-def check_vocab(tokens: Tokens, vocab_size: int) -> None:
-    """Raise BadData unless all tokens [n] lie below vocab_size."""
-    if len(tokens) and int(tokens.max()) >= vocab_size:
-        at = int(np.argmax(tokens >= vocab_size))
-        raise BadData(
-            "data holds a token outside the model's vocabulary",
-            expected=f"tokens below {vocab_size}",
-            found=f"token {int(tokens[at])} at position {at}",
-            fix="Use shards made with the model's tokenizer.",
-        )
-
-
-def windows(tokens: Tokens, seq_len: int, batch: int, seed: int) -> Iterator[tuple[Batch, Batch]]:
-    """Endless batches (inputs, targets), both int64 [batch, seq_len], targets one token later.
-
-    Each pass cuts the tokens into windows from a fresh random offset and shuffles them, so that over
-    the passes a token is seen at every position. The same seed gives the same batches.
-    """
-    if len(tokens) <= seq_len:
-        raise BadData(
-            "too little text to train on",
-            expected=f"more than the window of {seq_len} tokens",
-            found=f"{len(tokens)} tokens",
-            fix="Give more data or a smaller --seq-len.",
-        )
-    random = np.random.default_rng(seed)
-    steps = np.arange(seq_len + 1)
-    queue = np.zeros(0, np.int64)
-    while True:
-        while len(queue) < batch:
-            offset = random.integers(min(seq_len, len(tokens) - seq_len))
-            starts = np.arange(offset, len(tokens) - seq_len, seq_len)
-            queue = np.concatenate([queue, random.permutation(starts)])
-        rows = tokens[queue[:batch, None] + steps].astype(np.int64)
-        queue = queue[batch:]
-        yield rows[:, :-1], rows[:, 1:]

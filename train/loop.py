@@ -1,35 +1,49 @@
-"""One process, one clock: train a model until the time is up."""
+"""A run from its first step to its last: limits, state on disk, and an end that all ranks agree on."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from squeeze.errors import BadConfig, SqueezeError
+from squeeze.train.clock import Clock, Governor
 from squeeze.train.config import ModelConfig
-from squeeze.train.data import Batch, Tokens, check_vocab, windows
-from squeeze.train.model import GPT
-from squeeze.train.optim import Muon, split_parameters
+from squeeze.train.data import Tokens
+from squeeze.train.distributed import Ranks
+from squeeze.train.readback import Readback, Seen
 from squeeze.train.recipe import Recipe
+from squeeze.train.state import load_state, save_state
+from squeeze.train.stop import Stopped, StopSignals
+from squeeze.train.trainer import Trainer
+
+RECENT = 20  # steps whose mean loss is the final one
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a progress callback sees. loss: nats per token of the batch; seconds: since the start."""
+    """What a progress callback sees. loss: nats per token of the whole batch, before the update.
+
+    seconds: counted by the budget so far; seconds_left: until the run ends, estimated when it is
+    limited by steps; tokens_per_second: of all ranks, since the training of this process began.
+    """
 
     step: int
     loss: float
     tokens_per_second: float
     progress: float
     seconds: float
-    seconds_left: float  # estimated when the run is limited by steps
+    seconds_left: float
+    step_seconds: float
+    gradient_norm: float
+    rate: float  # factor on the learning rates
 
 
 @dataclass(frozen=True)
@@ -40,8 +54,9 @@ class TrainResult:
     state_dict: dict[str, Tensor]
     steps: int
     tokens_seen: int
-    seconds: float
+    seconds: float  # counted by the budget until training ended
     final_loss: float
+    clock: Clock
 
 
 class OnStep(Protocol):
@@ -52,104 +67,192 @@ class TrainingDiverged(SqueezeError):
     """The loss stopped being a number."""
 
 
+class OutOfMemory(SqueezeError):
+    """The device has too little memory for a step."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how a run happens: nothing here changes what an uninterrupted run learns.
+
+    state: file of the run's state, written every `save_every` seconds (0: only on a request to stop)
+    and removed by nobody; resume: continue from it. export_seconds: allowed for writing the model.
+    """
+
+    seed: int = 0
+    ranks: Ranks = Ranks()  # noqa: RUF009  frozen
+    compiled: bool = False
+    state: Path | None = None
+    save_every: float = 0.0
+    resume: bool = False
+    export_seconds: float = 0.0
+    on_step: OnStep | None = None
+    now: Callable[[], float] = field(default=time.perf_counter)
+
+
 def train(
     config: ModelConfig,
-    tokens: Tokens,
-    *,
-    seconds: float | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-    recipe: Recipe = Recipe(),  # noqa: B008  frozen
-    device: str = "cpu",
-    on_step: OnStep | None = None,
-    clock: Callable[[], float] = time.perf_counter,
+    shards: Sequence[Tokens],
+    recipe: Recipe,
+    run: Run = Run(),
 ) -> TrainResult:
-    """Train a new model on tokens uint16 [n] until `seconds` or `steps` are used up.
+    """Train a new model on shards of tokens uint16 [n] until the recipe's budget or steps are used up.
 
-    A step that would end after the limit is not begun. With `steps` alone the clock decides nothing,
-    so on a CPU the same seed, data and thread count give the same weights. fp32 on a CPU, bfloat16
-    autocast on a GPU. Raises BadConfig (no limit), BadData (tokens), TrainingDiverged.
+    A step that would end after the budget is not begun. With `steps` alone the clock decides nothing:
+    on a CPU the same seed, data and thread count then give the same weights, interrupted or not. All
+    ranks end after the same step, and rank 0's clock is everybody's. Raises BadConfig (no limit, or a
+    state of another run), BadData, TrainingDiverged, OutOfMemory, Stopped (SIGTERM; the state is saved
+    when there is a place for it), RankLost.
     """
-    if seconds is None and steps is None:
-        raise BadConfig("training needs a limit", expected="seconds or steps", found="neither")
-    if any(limit is not None and limit <= 0 for limit in (seconds, steps)):
-        raise BadConfig("limits must be above zero", found=f"seconds {seconds}, steps {steps}")
-    check_vocab(tokens, config.vocab_size)
-    started = clock()
-    model = GPT(config, seed).to(device)
-    optimizers = _optimizers(model, recipe)
-    peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
-    batch = max(1, recipe.batch_tokens // config.seq_len)
-    done, losses = 0, list[float]()
-    slowest = 0.0  # of the recent steps: what the next may take
-    for inputs, targets in windows(tokens, config.seq_len, batch, seed):
-        begun = clock()
-        progress = _progress(begun - started, seconds, done, steps)
-        if progress >= 1.0 or (seconds is not None and begun - started + slowest > seconds):
-            break
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        for group, peak in zip(groups, peaks, strict=True):
-            group["lr"] = peak * recipe.rate(progress)
-        loss, norm = _gradients(model, inputs, targets, recipe.grad_clip)
-        if not math.isfinite(loss + norm):
-            raise TrainingDiverged(
-                f"training diverged at step {done + 1}",
-                expected="a finite loss and gradient",
-                found=f"loss {loss}, gradient norm {norm}, losses before {losses[-3:]}",
-                fix="Lower the learning rates.",
-            )
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        done += 1
-        losses.append(loss)
-        now = clock()
-        slowest = max(now - begun, 0.9 * slowest)
-        if on_step is not None:
-            on_step(_report(done, loss, batch * config.seq_len, now - started, seconds, steps))
-    state = {name: weight.detach().float().cpu() for name, weight in model.state_dict().items()}
+    if not (recipe.budget_seconds or recipe.steps):
+        raise BadConfig(
+            "training needs a limit", expected="budget_seconds or steps", found="neither"
+        )
+    tensors, facts = _resumed(config, recipe, run)
+    clock = Clock(run.now, facts.get("clock"))
+    trainer = Trainer(config, shards, recipe, run.seed, run.ranks, run.compiled)
+    if facts:
+        trainer.load_state_(tensors, facts)
+        tensors.clear()
+    try:
+        losses = _loop(trainer, clock, run, list(facts.get("losses", [])))
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(recipe, config) from error
+    with clock.stage("averaging"):
+        weights = trainer.weights()
     return TrainResult(
         config=config,
-        state_dict=state,
-        steps=done,
-        tokens_seen=done * batch * config.seq_len,
-        seconds=clock() - started,
-        final_loss=float(np.mean(losses[-20:])) if losses else float("nan"),
+        state_dict=weights,
+        steps=trainer.done,
+        tokens_seen=trainer.done * trainer.batch * config.seq_len,
+        seconds=clock.inside(),
+        final_loss=float(np.mean(losses)) if losses else float("nan"),
+        clock=clock,
     )
 
 
-def _optimizers(model: GPT, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    matrices, tables, small = split_parameters(model.named_parameters())
-    adam = torch.optim.AdamW(
-        [{"params": tables, "lr": recipe.table_lr}, {"params": small, "lr": recipe.small_lr}],
-        betas=(0.9, 0.95),
-        eps=1e-8,
-        weight_decay=0.0,
+class _Watch:
+    """What is known from the steps that are over: losses, speed, and whether to go on."""
+
+    def __init__(self, trainer: Trainer, governor: Governor, run: Run, losses: list[float]) -> None:
+        self.trainer, self.governor, self.run, self.losses = trainer, governor, run, losses
+        self.first = trainer.done
+        self.elapsed = self.training = self.begun = 0.0  # seconds: budget, steps, steps before now
+        self.stopped = False
+
+    def note(self, seen: Seen) -> None:
+        """Take in a step; raises TrainingDiverged."""
+        if not math.isfinite(seen.loss + seen.norm):
+            raise TrainingDiverged(
+                f"training diverged at step {seen.step}",
+                expected="a finite loss and gradient",
+                found=f"loss {seen.loss}, gradient norm {seen.norm}, before {self.losses[-3:]}",
+                fix="Lower the learning rates. "
+                + (f"The last good state stays in {self.run.state}." if self.run.state else ""),
+            )
+        self.losses = [*self.losses[1 - RECENT :], seen.loss]
+        took, self.training, self.elapsed = (
+            seen.training - self.training,
+            seen.training,
+            seen.inside,
+        )
+        self.governor.took(took)
+        self.stopped |= seen.stopped
+        if self.run.on_step is not None and self.run.ranks.first:
+            self.run.on_step(self._report(seen, took))
+
+    def _report(self, seen: Seen, took: float) -> Step:
+        trainer, governor = self.trainer, self.governor
+        progress = governor.progress(seen.inside, seen.step)
+        tokens = (seen.step - self.first) * trainer.batch * trainer.config.seq_len
+        left = governor.seconds - seen.inside
+        if not governor.timed or progress > seen.inside / governor.seconds:
+            left = seen.inside * (1.0 / progress - 1.0)
+        return Step(
+            step=seen.step,
+            loss=seen.loss,
+            tokens_per_second=tokens / max(seen.training - self.begun, 1e-9),
+            progress=progress,
+            seconds=seen.inside,
+            seconds_left=max(0.0, left),
+            step_seconds=took,
+            gradient_norm=seen.norm,
+            rate=trainer.recipe.rate(progress),
+        )
+
+
+def _loop(trainer: Trainer, clock: Clock, run: Run, losses: list[float]) -> list[float]:
+    """Step until the end; returns the last losses."""
+    readback = Readback(run.ranks)
+    governor = Governor(trainer.recipe, readback.agree(run.export_seconds), readback.lag)
+    watch = _Watch(trainer, governor, run, losses)
+    if run.compiled or run.ranks.device.type == "cuda":
+        with clock.stage("compile and warm-up"):
+            trainer.warm_up()
+    watch.training = watch.begun = readback.agree(clock.of("training"))
+    watch.elapsed = saved = readback.agree(clock.inside())
+    with StopSignals() as signals, clock.stage("training"):
+        while not (watch.stopped or governor.over(watch.elapsed, trainer.done)):
+            loss, norm = trainer.step(governor.progress(watch.elapsed, trainer.done))
+            now = clock.inside(), clock.of("training")
+            for seen in readback.push(trainer.done, loss, norm, *now, bool(signals.name)):
+                watch.note(seen)
+            if run.save_every and watch.elapsed - saved >= run.save_every:
+                for seen in readback.drain():
+                    watch.note(seen)
+                _save(trainer, clock, run, watch.losses)
+                saved = watch.elapsed
+        for seen in readback.drain():
+            watch.note(seen)
+        if watch.stopped:
+            _save(trainer, clock, run, watch.losses)
+            raise Stopped(
+                f"stopped by {signals.name or 'another rank'} after step {trainer.done}",
+                fix=f"The state is in {run.state}; continue with --resume." if run.state else "",
+            )
+    return watch.losses
+
+
+def _save(trainer: Trainer, clock: Clock, run: Run, losses: list[float]) -> None:
+    """Write the state of the run; every rank must call, rank 0 writes."""
+    if run.state is None:
+        return
+    with clock.stage("checkpoints"):
+        tensors, facts = trainer.state()
+        facts |= _identity(trainer.config, trainer.recipe, run)
+        facts |= {"losses": losses, "clock": {row.stage: row.seconds for row in clock.ledger()}}
+        if run.ranks.first:
+            save_state(run.state, tensors, facts)
+
+
+def _identity(config: ModelConfig, recipe: Recipe, run: Run) -> dict[str, Any]:
+    """What must not change when a run is resumed."""
+    return {"config": config.to_json(), "recipe": recipe.to_json(), "seed": run.seed}
+
+
+def _resumed(
+    config: ModelConfig, recipe: Recipe, run: Run
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The saved state of this very run, or nothing when it begins anew."""
+    if not run.resume or run.state is None:
+        return {}, {}
+    tensors, facts = load_state(run.state)
+    for name, mine in _identity(config, recipe, run).items():
+        if facts.get(name) != mine:
+            raise BadConfig(
+                f"{run.state}: the state is of a run with another {name}",
+                expected=facts.get(name),
+                found=mine,
+                fix="Resume with the options the run began with.",
+            )
+    return tensors, facts
+
+
+def _out_of_memory(recipe: Recipe, config: ModelConfig) -> OutOfMemory:
+    now = recipe.micro_tokens or recipe.batch_tokens
+    return OutOfMemory(
+        "out of memory in a training step",
+        found=f"{now:,} tokens at once in windows of {config.seq_len:,}",
+        fix=f"Set micro_tokens to {max(config.seq_len, now // 2)} or less (the batch stays the same, "
+        "in parts), then lower seq_len or the model's width.",
     )
-    return [Muon(matrices, recipe.matrix_lr, recipe.momentum), adam]
-
-
-def _gradients(model: GPT, inputs: Batch, targets: Batch, grad_clip: float) -> tuple[float, float]:
-    """Fill the clipped gradients; returns the loss (nats per token) and the norm before clipping."""
-    device = model.tok_emb.weight.device
-    ids, goal = torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
-    with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-        loss = model.loss(ids, goal)
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
-    return float(loss.detach()), float(norm)
-
-
-def _progress(elapsed: float, seconds: float | None, done: int, steps: int | None) -> float:
-    """Fraction of the run that is over, by the limit that will end it first."""
-    by_time = elapsed / seconds if seconds else 0.0
-    by_steps = done / steps if steps else 0.0
-    return max(by_time, by_steps)
-
-
-def _report(
-    done: int, loss: float, tokens: int, elapsed: float, seconds: float | None, steps: int | None
-) -> Step:
-    progress = min(1.0, _progress(elapsed, seconds, done, steps))
-    left = elapsed * (1.0 / progress - 1.0) if progress else float("inf")
-    return Step(done, loss, done * tokens / elapsed, progress, elapsed, left)

@@ -8,26 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from squeeze.errors import BadConfig
+from squeeze.train.fields import check, choice, kind_of, number, read_object, refuse_unknown
 
-Number = TypeVar("Number", int, float)
-INFINITE = 1e30  # upper bound of what has no natural one
+HUGE = 1e30  # bound of what has no natural one
 
 ORTHOGONALIZERS = ("newton-schulz", "polar-express")
 AVERAGES = ("none", "ema", "swa")
 PRECISIONS = ("auto", "fp32", "bf16")
-
-
-def _number(default: Number, low: float, high: float = INFINITE) -> Number:
-    return dataclasses.field(default=default, metadata={"low": low, "high": high})
-
-
-def _choice(default: str, options: tuple[str, ...]) -> str:
-    return dataclasses.field(default=default, metadata={"options": options})
 
 
 @dataclass(frozen=True)
@@ -41,68 +32,79 @@ class Recipe:
 
     >>> Recipe(grad_clip=-1)
     Traceback (most recent call last):
-    squeeze.errors.BadConfig: grad_clip; expected a number in 0…1e+30, found -1
+    squeeze.errors.BadConfig: grad_clip; expected a finite number in 0..1e+30, found -1
     """
 
     # limits: at least one must be above zero when the run begins
-    budget_seconds: float = _number(0.0, 0)  # wallclock of everything up to the export; 0: no limit
-    reserve_seconds: float = _number(
-        0.0, 0
+    budget_seconds: float = number(
+        0, HUGE, 0.0
+    )  # wallclock of everything up to the export; 0: no limit
+    reserve_seconds: float = number(
+        0, HUGE, 0.0
     )  # of the budget, kept for averaging, packing and export
-    steps: int = _number(0, 0)  # 0: no limit
+    steps: int = number(0, HUGE, 0)  # 0: no limit
 
     # batches
-    batch_tokens: int = _number(1024, 1)  # a step, all ranks together
-    micro_tokens: int = _number(0, 0)  # a forward of one rank, at most; 0: its whole share at once
-    precision: str = _choice(
+    batch_tokens: int = number(1, HUGE, 1024)  # a step, all ranks together
+    micro_tokens: int = number(
+        0, HUGE, 0
+    )  # a forward of one rank, at most; 0: its whole share at once
+    precision: str = choice(
         "auto", PRECISIONS
     )  # of the forward; auto: bf16 on a GPU, fp32 on a CPU
 
     # Muon: the blocks' matrices
-    matrix_lr: float = _number(0.04, 0)
-    matrix_decay: float = _number(0.0, 0)  # decoupled, times the rate
-    momentum: float = _number(0.95, 0, 1)
-    momentum_start: float = _number(0.0, 0, 1)  # momentum of the first step; 0: as `momentum`
-    momentum_warmup: int = _number(0, 0)  # steps from momentum_start to momentum
-    orthogonalizer: str = _choice("newton-schulz", ORTHOGONALIZERS)
-    orthogonalizer_steps: int = _number(5, 1, 10)
+    matrix_lr: float = number(0, HUGE, 0.04)
+    matrix_decay: float = number(0, HUGE, 0.0)  # decoupled, times the rate
+    momentum: float = number(0, 1, 0.95)
+    momentum_start: float = number(0, 1, 0.0)  # momentum of the first step; 0: as `momentum`
+    momentum_warmup: int = number(0, HUGE, 0)  # steps from momentum_start to momentum
+    orthogonalizer: str = choice("newton-schulz", ORTHOGONALIZERS)
+    orthogonalizer_steps: int = number(1, 10, 5)
     row_normalize: bool = False  # rows to equal length before orthogonalizing (#1394)
 
     # AdamW: all the rest
-    table_lr: float = _number(0.05, 0)  # embeddings
-    head_lr: float = _number(0.0, 0)  # untied head; 0: as table_lr
-    small_lr: float = _number(0.005, 0)  # gains, scales, mixes, gates
-    table_decay: float = _number(0.0, 0)  # of embeddings and head
-    small_decay: float = _number(0.0, 0)
-    beta1: float = _number(0.9, 0, 1)
-    beta2: float = _number(0.95, 0, 1)
-    epsilon: float = _number(1e-8, 0, 1)
+    table_lr: float = number(0, HUGE, 0.05)  # embeddings
+    head_lr: float = number(0, HUGE, 0.0)  # untied head; 0: as table_lr
+    small_lr: float = number(0, HUGE, 0.005)  # gains, scales, mixes, gates
+    table_decay: float = number(0, HUGE, 0.0)  # of embeddings and head
+    small_decay: float = number(0, HUGE, 0.0)
+    beta1: float = number(0, 1, 0.9)
+    beta2: float = number(0, 1, 0.95)
+    epsilon: float = number(0, 1, 1e-8)
 
     # schedule
-    warmup: float = _number(0.02, 0, 1)  # fraction over which the rates rise
-    warmdown: float = _number(0.6, 0, 1)  # last fraction, over which they fall
-    final_rate: float = _number(0.0, 0, 1)  # what they fall to, as a factor
-    grad_clip: float = _number(1.0, 0)  # largest norm of all gradients together; 0: none
-    recurrence_start: float = _number(0.0, 0, 1)  # fraction from which repeated layers repeat
-    recurrence_step: int = _number(0, 0)  # step from which they do; the later of the two counts
+    warmup: float = number(0, 1, 0.02)  # fraction over which the rates rise
+    warmdown: float = number(0, 1, 0.6)  # last fraction, over which they fall
+    final_rate: float = number(0, 1, 0.0)  # what they fall to, as a factor
+    grad_clip: float = number(0, HUGE, 1.0)  # largest norm of all gradients together; 0: none
+    recurrence_start: float = number(0, 1, 0.0)  # fraction from which repeated layers repeat
+    recurrence_step: int = number(
+        0, HUGE, 0
+    )  # step from which they do; the later of the two counts
 
     # averaging of weights: what is exported
-    average: str = _choice("none", AVERAGES)
-    average_start: float = _number(0.0, 0, 1)  # fraction from which weights are averaged
-    ema_decay: float = _number(0.997, 0, 1)  # a step
-    swa_every: int = _number(50, 1)  # steps between the weights that are averaged
+    average: str = choice("none", AVERAGES)
+    average_start: float = number(0, 1, 0.0)  # fraction from which weights are averaged
+    ema_decay: float = number(0, 1, 0.997)  # a step
+    swa_every: int = number(1, HUGE, 50)  # steps between the weights that are averaged
 
     # quantization-aware training: straight-through rounding to the grid of `squeeze pack --quant`
-    qat_start: float = _number(1.0, 0, 1)  # fraction from which it is on; 1: never
-    qat_bits: int = _number(6, 2, 16)  # blocks' matrices
-    qat_k: float = _number(12.85, 0, 1000)  # clip in standard deviations of a row; 0: its maximum
-    qat_table_bits: int = _number(8, 2, 16)  # embeddings and head
-    qat_table_k: float = _number(20.0, 0, 1000)
-    qat_rate: float = _number(0.0, 0)  # nats of loss for one bit per weight of ideal code length
+    qat_start: float = number(0, 1, 1.0)  # fraction from which it is on; 1: never
+    qat_bits: int = number(2, 16, 6)  # blocks' matrices
+    qat_k: float = number(0, 1000, 12.85)  # clip in standard deviations of a row; 0: its maximum
+    qat_table_bits: int = number(2, 16, 8)  # embeddings and head
+    qat_table_k: float = number(0, 1000, 20.0)
+    qat_rate: float = number(
+        0, HUGE, 0.0
+    )  # nats of loss for one bit per weight of ideal code length
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+            value = getattr(self, field.name)
+            check(field, value)
+            if kind_of(field) is float:  # 600 and 600.0 are one recipe
+                object.__setattr__(self, field.name, float(value))
         if self.reserve_seconds and self.reserve_seconds >= self.budget_seconds:
             raise BadConfig(
                 "reserve_seconds leaves nothing to train in",
@@ -139,43 +141,10 @@ class Recipe:
     @classmethod
     def from_json(cls, text: str | bytes) -> Recipe:
         """Inverse of `to_json`; fields left out take their default. Raises BadConfig."""
-        try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise BadConfig("recipe is not JSON", found=str(error)[:80]) from None
-        if not isinstance(fields, dict):
-            raise BadConfig("recipe", expected="a JSON object", found=type(fields).__name__)
-        return cls.from_fields(fields)
+        return cls.from_fields(read_object("recipe", text))
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Recipe:
         """Build from plain values. Raises BadConfig naming fields that do not exist."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(fields) - known)
-        if unknown:
-            raise BadConfig(
-                "recipe has fields this version does not know",
-                expected=", ".join(sorted(known)),
-                found=", ".join(unknown)[:200],
-            )
+        refuse_unknown("recipe", fields, [field.name for field in dataclasses.fields(cls)])
         return cls(**fields)
-
-
-def _checked(field: dataclasses.Field[Any], value: Any) -> int | float | bool | str:
-    """The value in its field's own type, so that 600 and 600.0 are one configuration."""
-    kind: Any = type(field.default)
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-        raise BadConfig(field.name, expected="true or false", found=repr(value)[:80])
-    if kind is str:
-        if value in field.metadata["options"]:
-            return str(value)
-        options = ", ".join(field.metadata["options"])
-        raise BadConfig(field.name, expected=f"one of {options}", found=repr(value)[:80])
-    low, high = field.metadata["low"], field.metadata["high"]
-    number = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
-    if not (number and math.isfinite(value) and low <= value <= high):
-        what = "an integer" if kind is int else "a number"
-        raise BadConfig(field.name, expected=f"{what} in {low:g}…{high:g}", found=repr(value)[:80])
-    return kind(value)

@@ -31,7 +31,7 @@ def command(seconds: float, limit: int, out: Path, seed: int, as_json: bool) -> 
     """
     from squeeze import budget
     from squeeze.cli.budget_cmd import print_ledger
-    from squeeze.cli.train_cmd import training_bar
+    from squeeze.cli.train_view import training_bar
     from squeeze.demo import run
 
     def say(text: str) -> None:

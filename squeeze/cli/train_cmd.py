@@ -1,196 +1,187 @@
-"""`squeeze train`: a new model under a wallclock cap."""
+"""`squeeze train`: a new model under a wallclock cap, on one process or as many as torchrun starts."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from squeeze.cli.options import json_option, print_json
-from squeeze.errors import BadConfig, BadData, SqueezeError
-from squeeze.train.config import ModelConfig
+from squeeze.errors import BadData, SqueezeError
 
 if TYPE_CHECKING:
-    from squeeze.train.loop import Step
+    from squeeze.train.presets import Preset
 
 FILE = click.Path(path_type=Path)
-LOG_EVERY = 10.0  # seconds between lines when stderr is not a terminal
-
-SHAPE_DEFAULTS: dict[str, Any] = {
-    "num_layers": 9,
-    "model_dim": 512,
-    "num_heads": 8,
-    "num_kv_heads": 4,
-}
 
 
 @click.command("train")
-@click.option("--data", type=FILE, multiple=True, required=True, help="Token shard; repeatable.")
+@click.option("--data", multiple=True, required=True, help="Token shard or pattern; repeatable.")
 @click.option("--out", "-o", type=FILE, required=True, help="Checkpoint (.safetensors) to write.")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Wallclock cap.")
-@click.option("--steps", type=click.IntRange(min=1), help="Step cap.")
+@click.option("--preset", default="tiny", show_default=True, help="Model and recipe to start from.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change one setting.")
+@click.option("--config", "config_json", help="Model configuration as JSON, or a file of it.")
+@click.option("--budget-seconds", type=click.FloatRange(0), help="Wallclock cap, export included.")
+@click.option(
+    "--steps", type=click.IntRange(0), help="Step cap; alone, it lifts the wallclock cap."
+)
 @click.option("--val", type=FILE, help="Shard to score afterwards; needs --tokenizer.")
 @click.option("--tokenizer", type=FILE, help="Sentencepiece model; sets the vocabulary size.")
-@click.option("--config", "config_json", help="Model configuration as JSON, or a file of it.")
-@click.option("--layers", "num_layers", type=int, help="Blocks.  [default: 9]")
-@click.option("--dim", "model_dim", type=int, help="Width.  [default: 512]")
-@click.option("--heads", "num_heads", type=int, help="Query heads.  [default: 8]")
-@click.option("--kv-heads", "num_kv_heads", type=int, help="Key/value heads.  [default: 4]")
-@click.option("--mlp-hidden", type=int, help="MLP width.  [default: 2 × dim]")
-@click.option("--seq-len", type=int, help="Window in tokens.  [default: 1024]")
-@click.option("--vocab-size", type=int, help="Needed without --tokenizer.")
-@click.option("--batch-tokens", type=click.IntRange(min=1), help="Tokens per step.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Weights and batches.")
 @click.option("--device", help="cpu or cuda; default: cuda when there is one.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; default: torch's choice.")
+@click.option("--compile", "compiled", is_flag=True, help="Run the model through torch.compile.")
+@click.option("--save-every", type=click.FloatRange(0), default=120.0, show_default=True,
+              metavar="SECONDS", help="Save the run's state so often; 0: only on SIGTERM.")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Continue the run whose state is beside --out.")
+@click.option("--tensorboard", type=FILE, metavar="DIR", help="Also log for TensorBoard.")
+@click.option("--plot/--no-plot", default=None,
+              help="Draw the loss curve (.svg, .png); default: when matplotlib is there.")  # fmt: skip
 @json_option
 def command(
-    data: tuple[Path, ...],
+    data: tuple[str, ...],
     out: Path,
-    seconds: float | None,
-    steps: int | None,
+    config_json: str | None,
     val: Path | None,
     tokenizer: Path | None,
-    config_json: str | None,
-    batch_tokens: int | None,
     seed: int,
     device: str | None,
+    threads: int | None,
+    compiled: bool,
+    save_every: float,
+    resume: bool,
+    tensorboard: Path | None,
+    plot: bool | None,
     as_json: bool,
-    **shape: int | None,
+    **choices: Any,
 ) -> None:
-    """Train a baseline model on token shards until --seconds (or --steps) are used up.
+    """Train a model on token shards until its time or steps are used up.
+
+    Beside OUT, under its name: .jsonl (log), .svg and .png (loss), .state (for --resume, while it runs).
+    Settings are fields of model and recipe, all listed by `squeeze inspect OUT`. Under torchrun all
+    processes share each batch.
 
     \b
     Example:
-      squeeze train --data train.bin --tokenizer sp1024.model --out model.safetensors \\
-          --seconds 120 --layers 4 --dim 128 --heads 4 --kv-heads 2 --seq-len 256
+      squeeze train --data 'fineweb_train_*.bin' --tokenizer sp1024.model \\
+          --preset baseline --set num_layers=6 --budget-seconds 600 -o model.safetensors
     """
-    if seconds is None and steps is None:
-        raise click.UsageError("Give --seconds or --steps.")
     if val is not None and tokenizer is None:
         raise click.UsageError("--val needs --tokenizer, to count bytes.")
-    config = _config(config_json, shape, tokenizer)
-
-    from dataclasses import replace
-
-    from squeeze.cli.eval_cmd import evaluate, resolve_device
-    from squeeze.train.checkpoint import save_checkpoint
-    from squeeze.train.data import read_shards, shard_length
-    from squeeze.train.loop import Recipe, train
-
-    recipe = Recipe() if batch_tokens is None else replace(Recipe(), batch_tokens=batch_tokens)
-    tokens = read_shards(list(data))
-    if val is not None:
-        shard_length(val)  # a bad file should not be found only after the training
+    preset = choose(config_json=config_json, tokenizer=tokenizer, **choices)
+    paths = shard_paths(data)
     if not out.absolute().parent.is_dir():
         raise SqueezeError(f"{out}: cannot be written", found="no such folder", fix="Create it.")
-    where = str(resolve_device(device))
-    with training_bar(quiet=as_json) as on_step:
-        result = train(
-            config,
-            tokens,
-            seconds=seconds,
-            steps=steps,
+
+    import torch
+
+    from squeeze.cli.eval_cmd import evaluate, resolve_device
+    from squeeze.cli.train_view import Listeners, print_report
+    from squeeze.train.checkpoint import export_seconds, save_checkpoint
+    from squeeze.train.clock import check_in_time
+    from squeeze.train.data import map_shard, shard_length
+    from squeeze.train.distributed import connected
+    from squeeze.train.loop import Run, train
+
+    if val is not None:
+        shard_length(val)  # a bad file should not be found only after the training
+    shards = [map_shard(path) for path in paths]
+    if threads is not None:
+        torch.set_num_threads(threads)
+    state = out.with_suffix(".state")
+    with connected(torch.device(str(resolve_device(device)))) as ranks:
+        run = Run(
             seed=seed,
-            recipe=recipe,
-            device=where,
-            on_step=on_step,
+            ranks=ranks,
+            compiled=compiled,
+            state=state,
+            save_every=save_every,
+            resume=resume,
+            export_seconds=export_seconds(out, preset.model) if ranks.first else 0.0,
         )
-    save_checkpoint(out, config, result.state_dict)
+        views = Listeners(out, tensorboard, plot, as_json, resume)
+        with views.open(preset, run, paths) if ranks.first else nullcontext() as on_step:
+            result = train(preset.model, shards, preset.recipe, replace(run, on_step=on_step))
+        if not ranks.first:
+            return
+        clock = result.clock
+        with clock.stage("export"):
+            save_checkpoint(out, preset.model, result.state_dict, preset.recipe,
+                            lambda: check_in_time(clock, preset.recipe))  # fmt: skip
+    state.unlink(missing_ok=True)
     report: dict[str, Any] = {
         "out": str(out),
-        "params": config.num_params,
+        "params": preset.model.num_params,
         "steps": result.steps,
         "tokens_seen": result.tokens_seen,
-        "passes": result.tokens_seen / len(tokens),
-        "seconds": result.seconds,
-        "tokens_per_second": result.tokens_seen / result.seconds,
+        "passes": result.tokens_seen / sum(map(len, shards)),
+        "seconds": clock.inside(),
+        "tokens_per_second": result.tokens_seen / clock.of("training"),
         "final_loss": result.final_loss,
         "seed": seed,
-        "device": where,
-        "config": asdict(config),
-        "recipe": asdict(recipe),
+        "device": str(ranks.device),
+        "ranks": ranks.world,
+        "config": asdict(preset.model),
+        "recipe": asdict(preset.recipe),
     }
     if val is not None and tokenizer is not None:
-        report["val"] = evaluate(out, tokenizer, [val], device=device)
-    if as_json:
-        print_json(report)
-    else:
-        _print(report)
+        with clock.stage("validation"):
+            report["val"] = evaluate(out, tokenizer, [val], device=device)
+    report["clock"] = [asdict(row) for row in clock.ledger(preset.recipe)]
+    report["files"] = views.finish(report)
+    print_json(report) if as_json else print_report(report)
 
 
-@contextmanager
-def training_bar(quiet: bool = False) -> Iterator[Callable[[Step], None]]:
-    """A bar on stderr with loss, speed and time left; plain lines when it is no terminal."""
-    if quiet:
-        yield lambda step: None
-    elif not sys.stderr.isatty():
-        yield _line_logger()
-    else:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def choose(
+    preset: str,
+    settings: tuple[str, ...],
+    config_json: str | None,
+    budget_seconds: float | None,
+    steps: int | None,
+    tokenizer: Path | None,
+) -> Preset:
+    """The preset with everything the options change in it; raises BadConfig or BadData."""
+    from squeeze.train.config import ModelConfig
+    from squeeze.train.presets import find_preset
 
-        columns = (
-            TextColumn("training"),
-            BarColumn(),
-            TextColumn("{task.fields[facts]}"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("training", total=1.0, facts="")
-            yield lambda step: bar.update(task, completed=step.progress, facts=_facts(step))
-
-
-def _line_logger() -> Callable[[Step], None]:
-    last = time.monotonic()
-
-    def log(step: Step) -> None:
-        nonlocal last
-        if time.monotonic() - last >= LOG_EVERY:
-            last = time.monotonic()
-            click.echo(f"training: {_facts(step)}, {step.seconds_left:.0f} s left", err=True)
-
-    return log
-
-
-def _facts(step: Step) -> str:
-    return f"step {step.step}, loss {step.loss:.3f}, {step.tokens_per_second:,.0f} tokens/s"
-
-
-def _config(
-    config_json: str | None, shape: dict[str, int | None], tokenizer: Path | None
-) -> ModelConfig:
-    """The configuration of --config, or of the shape flags, with the tokenizer's vocabulary."""
-    given = {name: value for name, value in shape.items() if value is not None}
+    chosen = find_preset(preset)
+    if config_json is not None:
+        chosen = replace(chosen, model=ModelConfig.from_json(_text_or_file(config_json)))
+    pieces = None
     if tokenizer is not None:
         from squeeze.score.tokenizer import Tokenizer
 
         pieces = Tokenizer(tokenizer).vocab_size
-        if given.setdefault("vocab_size", pieces) != pieces:
-            raise BadData(
-                "tokenizer and --vocab-size differ", expected=given["vocab_size"], found=pieces
-            )
-    if config_json is not None:
-        if set(given) - {"vocab_size"}:
-            raise click.UsageError("--config and the shape flags exclude each other.")
-        config = ModelConfig.from_json(_text_or_file(config_json))
-        if given.get("vocab_size", config.vocab_size) != config.vocab_size:
-            raise BadConfig(
-                "the vocabulary of --config is not the tokenizer's",
-                expected=given["vocab_size"],
-                found=config.vocab_size,
-            )
-        return config
-    if "vocab_size" not in given:
-        raise click.UsageError("Give --tokenizer or --vocab-size.")
-    fields = SHAPE_DEFAULTS | given
-    fields.setdefault("mlp_hidden", 2 * fields["model_dim"])
-    return ModelConfig.from_fields(fields)
+        if config_json is None:
+            chosen = replace(chosen, model=replace(chosen.model, vocab_size=pieces))
+    chosen = chosen.with_settings(settings)
+    if pieces is not None and chosen.model.vocab_size != pieces:
+        raise BadData(
+            "the model's vocabulary is not the tokenizer's",
+            expected=pieces,
+            found=chosen.model.vocab_size,
+        )
+    limits: dict[str, Any] = {}
+    if steps is not None:
+        limits |= {"steps": steps, "budget_seconds": 0.0, "reserve_seconds": 0.0}
+    if budget_seconds is not None:
+        limits["budget_seconds"] = budget_seconds
+    return replace(chosen, recipe=replace(chosen.recipe, **limits))
+
+
+def shard_paths(patterns: tuple[str, ...]) -> list[Path]:
+    """Files in the order of the patterns, those of one pattern by name; raises BadData for no match."""
+    found: list[Path] = []
+    for pattern in patterns:
+        matches = [Path(path) for path in sorted(glob(pattern))]
+        if not matches:
+            raise BadData(f"{pattern}: no such file", expected="a token shard (.bin)")
+        found += matches
+    return found
 
 
 def _text_or_file(text: str) -> str | bytes:
@@ -199,16 +190,3 @@ def _text_or_file(text: str) -> str | bytes:
     from squeeze.files import read_file
 
     return read_file(text, 1 << 20)
-
-
-def _print(report: dict[str, Any]) -> None:
-    rows = {
-        "checkpoint": f"{report['out']} ({report['params']:,} weights)",
-        "trained": f"{report['steps']:,} steps, {report['tokens_seen']:,} tokens "
-        f"({report['passes']:.2f} passes) in {report['seconds']:.1f} s",
-        "training loss": f"{report['final_loss']:.4f} nats per token",
-    }
-    if "val" in report:
-        rows["validation"] = f"{report['val']['bpb']:.4f} bits per byte"
-    for name, value in rows.items():
-        click.echo(f"{name:<16}{value}")

@@ -1,23 +1,20 @@
-"""Token shards and training windows."""
+"""Token shards."""
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from squeeze.errors import BadData
 from squeeze.train.data import (
     HEADER_BYTES,
     MAGIC,
+    map_shard,
     read_shard,
     read_shards,
     shard_length,
-    windows,
     write_shard,
 )
 
@@ -82,34 +79,10 @@ def test_shards_join_in_order_and_stop_at_the_limit(tmp_path: Path) -> None:
     assert read_shards(paths, 6).tolist() == list(range(6))
 
 
-@given(st.integers(2, 60), st.integers(1, 12), st.integers(1, 5), st.integers(0, 99))
-def test_windows_are_runs_of_the_tokens_with_targets_one_later(
-    length: int, seq_len: int, batch: int, seed: int
-) -> None:
-    seq_len = min(seq_len, length - 1)
-    tokens = np.arange(length, dtype=np.uint16)
-    for inputs, targets in islice(windows(tokens, seq_len, batch, seed), 5):
-        assert inputs.shape == targets.shape == (batch, seq_len)
-        assert (inputs == inputs[:, :1] + np.arange(seq_len)).all()
-        assert (targets == inputs + 1).all()
-        assert targets.max() < length
-
-
-def test_one_pass_of_windows_overlaps_nowhere() -> None:
-    tokens = np.arange(1001, dtype=np.uint16)
-    inputs = np.concatenate([x for x, _ in islice(windows(tokens, 10, 3, seed=0), 33)])
-    assert len(np.unique(inputs)) == inputs.size == 990
-
-
-def test_the_same_seed_gives_the_same_batches() -> None:
-    tokens = np.arange(500, dtype=np.uint16)
-    first, again, other = (
-        np.stack([x for x, _ in islice(windows(tokens, 16, 4, seed), 20)]) for seed in (1, 1, 2)
-    )
-    assert (first == again).all()
-    assert (first != other).any()
-
-
-def test_less_text_than_a_window_is_refused() -> None:
-    with pytest.raises(BadData, match="too little text"):
-        next(windows(np.zeros(16, np.uint16), 16, 1, 0))
+def test_a_mapped_shard_holds_what_a_read_one_does(tmp_path: Path) -> None:
+    for values in ([], [7, 0, 65535]):
+        write_shard(tmp_path / "a.bin", np.array(values, np.uint16))
+        assert map_shard(tmp_path / "a.bin").tolist() == values
+    (tmp_path / "a.bin").write_bytes(header(count=9))
+    with pytest.raises(BadData, match="truncated"):
+        map_shard(tmp_path / "a.bin")

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from squeeze.errors import BadConfig, BadData
+from squeeze.train.clock import Clock, OutOfTime, check_in_time
 from squeeze.train.config import ModelConfig
-from squeeze.train.loop import Step, TrainingDiverged, train
+from squeeze.train.loop import Run, Step, TrainingDiverged, TrainResult, train
 from squeeze.train.recipe import Recipe
 
 CONFIG = ModelConfig(32, 2, 32, 2, 1, 32, seq_len=16)
-SMALL = Recipe(batch_tokens=128)
+
+
+def run(
+    on_step: Any = None, seed: int = 0, clock: Any = time.perf_counter, **recipe: Any
+) -> TrainResult:
+    """Train CONFIG on `tokens()` with batches of 128."""
+    settings = Recipe(**{"batch_tokens": 128, **recipe})
+    return train(CONFIG, [tokens()], settings, Run(seed=seed, on_step=on_step, now=clock))
 
 
 def tokens() -> np.ndarray:
@@ -35,9 +45,7 @@ def ticking(seconds: float) -> Callable[[], float]:
 
 def test_the_loss_falls_far_below_guessing() -> None:
     losses: list[float] = []
-    result = train(
-        CONFIG, tokens(), steps=60, recipe=SMALL, on_step=lambda step: losses.append(step.loss)
-    )
+    result = run(lambda step: losses.append(step.loss), steps=60)
     assert losses[0] == pytest.approx(math.log(32), abs=0.05)
     assert result.final_loss < 1.6
     assert result.final_loss == pytest.approx(np.mean(losses[-20:]))
@@ -46,68 +54,93 @@ def test_the_loss_falls_far_below_guessing() -> None:
 
 def test_the_same_seed_gives_the_same_weights() -> None:
     torch.manual_seed(0)
-    first = train(CONFIG, tokens(), steps=4, seed=3, recipe=SMALL).state_dict
+    first = run(steps=4, seed=3).state_dict
     torch.manual_seed(1)
-    again = train(CONFIG, tokens(), steps=4, seed=3, recipe=SMALL).state_dict
-    other = train(CONFIG, tokens(), steps=4, seed=4, recipe=SMALL).state_dict
+    again = run(steps=4, seed=3).state_dict
+    other = run(steps=4, seed=4).state_dict
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["tok_emb.weight"], other["tok_emb.weight"])
 
 
 def test_the_result_is_a_whole_checkpoint_in_fp32() -> None:
-    state = train(CONFIG, tokens(), steps=1, recipe=SMALL).state_dict
+    state = run(steps=1).state_dict
     assert {name: tuple(w.shape) for name, w in state.items()} == CONFIG.parameter_shapes()
     assert {w.dtype for w in state.values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("cap", [0.5, 2.0])
+def test_a_batch_in_parts_learns_the_same() -> None:
+    whole = run(steps=5).state_dict
+    parts = run(steps=5, micro_tokens=48).state_dict
+    for name, weight in whole.items():
+        torch.testing.assert_close(parts[name], weight, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("cap", [1.0, 2.0])
 def test_the_wallclock_cap_holds(cap: float) -> None:
-    result = train(CONFIG, tokens(), seconds=cap, recipe=SMALL)
+    slowest = 0.0
+
+    def watch(step: Step) -> None:
+        nonlocal slowest
+        slowest = max(slowest, step.step_seconds)
+
+    begun = time.perf_counter()
+    result = run(watch, budget_seconds=cap)
     assert result.steps > 0
-    assert result.seconds <= cap + 0.25  # a machine under load can stall in the last step
+    assert time.perf_counter() - begun <= cap + slowest + 0.05
+    assert result.seconds <= cap + slowest
 
 
 def test_no_step_is_begun_that_would_end_late() -> None:
-    # two readings a step: each takes 1 s as the loop sees it, and the next begins 1 s later
-    result = train(CONFIG, tokens(), seconds=10.0, recipe=SMALL, clock=ticking(1.0))
-    assert result.steps == 5  # begun at 1, 3, 5, 7, 9: the last ends at 10, one more would not
-    assert result.seconds <= 12.0
+    # each reading of the clock takes 1 s; a step is some readings, all of the same length
+    seen: list[Step] = []
+    result = run(seen.append, budget_seconds=60.0, clock=ticking(1.0))
+    took = seen[-1].step_seconds
+    assert {step.step_seconds for step in seen[1:]} == {took}
+    last = seen[-1].seconds
+    assert last <= 60.0 < last + 2 * took
+    assert result.seconds <= 60.0 + 5  # readings after the last step
+
+
+def test_the_reserve_is_left_over() -> None:
+    seen: list[Step] = []
+    run(seen.append, budget_seconds=60.0, reserve_seconds=25.0, clock=ticking(1.0))
+    took = seen[-1].step_seconds
+    assert seen[-1].seconds <= 35.0 < seen[-1].seconds + 2 * took
 
 
 def test_the_nearer_limit_ends_the_run() -> None:
-    assert train(CONFIG, tokens(), seconds=100.0, steps=2, recipe=SMALL).steps == 2
-    few = train(CONFIG, tokens(), seconds=6.0, steps=99, recipe=SMALL, clock=ticking(1.0))
-    assert few.steps < 5
+    assert run(budget_seconds=100.0, steps=2).steps == 2
+    assert run(budget_seconds=25.0, steps=99, clock=ticking(1.0)).steps < 13
+
+
+def test_nothing_is_exported_after_the_budget() -> None:
+    clock = Clock(ticking(1.0))
+    check_in_time(clock, Recipe(budget_seconds=100.0))
+    with pytest.raises(OutOfTime, match=r"nothing was exported; expected ≤ 1 s, found \d"):
+        check_in_time(clock, Recipe(budget_seconds=1.0))
 
 
 def test_progress_tells_speed_and_time_left() -> None:
     seen: list[Step] = []
-    train(CONFIG, tokens(), steps=4, recipe=SMALL, on_step=seen.append, clock=ticking(1.0))
+    run(seen.append, steps=4, clock=ticking(1.0))
     assert [step.step for step in seen] == [1, 2, 3, 4]
     assert [step.progress for step in seen] == [0.25, 0.5, 0.75, 1.0]
-    assert seen[0].tokens_per_second == pytest.approx(128 / seen[0].seconds)
+    assert seen[0].tokens_per_second == pytest.approx(128 / seen[0].step_seconds)
     assert seen[1].seconds_left == pytest.approx(seen[1].seconds)
     assert seen[3].seconds_left == 0.0
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_loss_that_is_no_number_stops_the_run() -> None:
-    recipe = Recipe(batch_tokens=128, small_lr=1e30, warmup=0.0)
     with pytest.raises(TrainingDiverged, match="diverged at step"):
-        train(CONFIG, tokens(), steps=50, recipe=recipe)
+        run(steps=50, small_lr=1e30, warmup=0.0)
 
 
 def test_a_run_without_a_limit_is_refused() -> None:
     with pytest.raises(BadConfig, match="needs a limit"):
-        train(CONFIG, tokens())
-
-
-@pytest.mark.parametrize("limit", [{"seconds": 0.0}, {"seconds": -1.0}, {"steps": 0}])
-def test_a_limit_of_nothing_is_refused(limit: dict[str, float]) -> None:
-    with pytest.raises(BadConfig, match="above zero"):
-        train(CONFIG, tokens(), **limit)  # type: ignore[arg-type]
+        run()
 
 
 def test_tokens_outside_the_vocabulary_are_refused() -> None:
-    with pytest.raises(BadData, match="found token 32 at position 5"):
-        train(CONFIG, np.array([1, 2, 3, 4, 5, 32] * 9, np.uint16), steps=1)
+    with pytest.raises(BadData, match=r"found token 32 at position \d+ of shard 0"):
+        train(CONFIG, [np.array([1, 2, 3, 4, 5, 32] * 9, np.uint16)], Recipe(steps=1))

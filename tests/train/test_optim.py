@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from squeeze.train.config import ModelConfig
 from squeeze.train.model import GPT
-from squeeze.train.optim import Muon, orthogonalize, split_parameters
+from squeeze.train.optim import POLAR_EXPRESS, Optimizer, orthogonalize, split_parameters
+from squeeze.train.recipe import Recipe
 
 
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 99))
@@ -38,11 +39,43 @@ def test_matrices_are_orthogonalized_apart() -> None:
         torch.testing.assert_close(orthogonalize(matrix[None])[0], result, atol=1e-5, rtol=1e-5)
 
 
+def test_polar_express_converges_where_newton_schulz_only_comes_near() -> None:
+    random = np.random.default_rng(0)
+    left, right = (np.linalg.qr(random.normal(size=(24, 24)))[0] for _ in range(2))
+    values = np.geomspace(3e-3, 1.0, 24)
+    matrix = torch.tensor((left * values) @ right, dtype=torch.float32)[None]
+    rough = torch.linalg.svdvals(orthogonalize(matrix))
+    fine = torch.linalg.svdvals(orthogonalize(matrix, POLAR_EXPRESS, steps=7))
+    assert (fine - 1).abs().max() < 0.02
+    assert (rough - 1).abs().max() > 0.1
+
+
+def test_bfloat16_orthogonalizes_nearly_as_well() -> None:
+    matrices = torch.randn(2, 32, 64, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalize(matrices, dtype=torch.bfloat16))
+    assert values.min() > 0.5
+    assert values.max() < 1.4
+
+
+def named(*shapes: tuple[int, ...]) -> dict[str, torch.nn.Parameter]:
+    """Parameters of zeros, the first ones a block's matrices, and one small vector."""
+    weights = {f"blocks.{i}.mlp.fc.weight": torch.zeros(shape) for i, shape in enumerate(shapes)}
+    return {n: torch.nn.Parameter(w) for n, w in weights.items()} | {
+        "gain": torch.nn.Parameter(torch.ones(3))
+    }
+
+
+PLAIN = Recipe(matrix_lr=0.1, momentum=0.9, grad_clip=0.0)
+
+
 def test_a_zero_gradient_moves_nothing() -> None:
-    matrix = torch.nn.Parameter(torch.ones(4, 3))
-    matrix.grad = torch.zeros_like(matrix)
-    Muon([matrix], lr=0.1).step()
-    assert torch.equal(matrix.detach(), torch.ones(4, 3))
+    weights = named((4, 3))
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    for weight in weights.values():
+        weight.grad = torch.zeros_like(weight)
+    norm = Optimizer(weights.items(), PLAIN).step(1.0, 0.9)
+    assert norm == 0.0
+    assert all(torch.equal(weights[name].detach(), before[name]) for name in weights)
 
 
 @pytest.mark.parametrize(("rows", "cols", "scale"), [(4, 4, 1.0), (16, 4, 2.0), (4, 16, 1.0)])
@@ -51,23 +84,63 @@ def test_the_step_follows_nesterov_momentum_and_the_shape(
 ) -> None:
     generator = torch.Generator().manual_seed(1)
     gradients = torch.randn(3, rows, cols, generator=generator)
-    matrix = torch.nn.Parameter(torch.zeros(rows, cols))
-    muon = Muon([matrix], lr=0.1, momentum=0.9)
+    weights = named((rows, cols))
+    matrix = weights["blocks.0.mlp.fc.weight"]
+    optimizer = Optimizer(weights.items(), PLAIN)
     expected, average = torch.zeros(rows, cols), torch.zeros(rows, cols)
     for gradient in gradients:
         matrix.grad = gradient.clone()
-        muon.step()
+        optimizer.step(0.5, 0.9)
         average = 0.9 * average + 0.1 * gradient
         ahead = 0.9 * average + 0.1 * gradient
-        expected -= 0.1 * scale * orthogonalize(ahead[None])[0]
+        expected -= 0.5 * 0.1 * scale * orthogonalize(ahead[None])[0]
         torch.testing.assert_close(matrix.detach(), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_weight_decay_shrinks_what_is_used_and_leaves_the_rest() -> None:
+    weights = named((4, 4), (4, 4))
+    used, unused = list(weights.values())[:2]
+    with torch.no_grad():
+        used.fill_(1.0), unused.fill_(1.0)
+    used.grad = torch.zeros_like(used)
+    recipe = Recipe(matrix_lr=0.1, matrix_decay=0.5, grad_clip=0.0)
+    Optimizer(weights.items(), recipe).step(1.0, 0.9)
+    assert torch.allclose(used.detach(), torch.full((4, 4), 0.95))
+    assert torch.equal(unused.detach(), torch.ones(4, 4))
+
+
+def test_row_normalised_updates_forget_the_length_of_a_row() -> None:
+    gradient = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
+    lengths = torch.tensor([[1.0], [10.0], [0.1], [3.0]])
+    moved = []
+    for normalize in (True, False):
+        for factor in (torch.ones(4, 1), lengths):
+            weights = named((4, 8))
+            weights["blocks.0.mlp.fc.weight"].grad = gradient * factor
+            recipe = Recipe(row_normalize=normalize, grad_clip=0.0)
+            Optimizer(weights.items(), recipe).step(1.0, 0.0)
+            moved.append(weights["blocks.0.mlp.fc.weight"].detach())
+    torch.testing.assert_close(moved[0], moved[1], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(moved[2], moved[3], atol=1e-3)
+
+
+def test_clipping_scales_all_gradients_by_their_common_norm() -> None:
+    weights = named((2, 2))
+    weights["blocks.0.mlp.fc.weight"].grad = torch.full((2, 2), 3.0)
+    weights["gain"].grad = torch.tensor([0.0, 8.0, 0.0])
+    optimizer = Optimizer(weights.items(), Recipe(grad_clip=1.0))
+    assert optimizer.step(1.0, 0.0) == pytest.approx(10.0)  # √(4·9 + 64)
+    state = optimizer.state()
+    torch.testing.assert_close(state["muon.blocks.0.mlp.fc.weight"], torch.full((2, 2), 0.3))
+    torch.testing.assert_close(state["adam.exp_avg.gain"], torch.tensor([0.0, 0.08, 0.0]))
 
 
 def test_every_weight_has_exactly_one_optimizer() -> None:
     model = GPT(ModelConfig(64, 2, 16, 2, 1, 16, tie_embeddings=False))
-    matrices, tables, small = split_parameters(model.named_parameters())
+    matrices, tables, head, small = split_parameters(model.named_parameters())
     assert len(matrices) == 12
-    assert {tuple(m.shape) for m in tables} == {(64, 16)}
-    assert len(tables) == 2
-    assert len(matrices) + len(tables) + len(small) == len(list(model.parameters()))
-    assert all(weight.ndim <= 2 for weight in small)
+    assert set(tables) == {"tok_emb.weight"}
+    assert set(head) == {"lm_head.weight"}
+    parts = [matrices, tables, head, small]
+    assert sum(map(len, parts)) == len(set().union(*parts)) == len(list(model.parameters()))
+    assert all(weight.ndim <= 2 for weight in small.values())

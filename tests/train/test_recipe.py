@@ -58,16 +58,16 @@ def test_json_holds_every_field_and_comes_back_equal() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        ("matrix_lr", -0.1, "a number in 0…"),
-        ("matrix_lr", float("nan"), "a number in 0…"),
-        ("matrix_lr", "0.1", "a number in 0…"),
-        ("momentum", 1.5, "a number in 0…1"),
-        ("batch_tokens", 0, "an integer in 1…"),
-        ("batch_tokens", 8.0, "an integer in 1…"),
-        ("batch_tokens", True, "an integer in 1…"),
+        ("matrix_lr", -0.1, "a finite number in 0.."),
+        ("matrix_lr", float("nan"), "a finite number in 0.."),
+        ("matrix_lr", "0.1", "a finite number in 0.."),
+        ("momentum", 1.5, "a finite number in 0..1,"),
+        ("batch_tokens", 0, "an integer in 1.."),
+        ("batch_tokens", 8.0, "an integer in 1.."),
+        ("batch_tokens", True, "an integer in 1.."),
         ("row_normalize", 1, "true or false"),
         ("average", "mean", "one of none, ema, swa"),
-        ("qat_bits", 1, "an integer in 2…16"),
+        ("qat_bits", 1, "an integer in 2..16"),
     ],
 )
 def test_a_value_out_of_range_is_named(field: str, value: Any, expected: str) -> None:
