@@ -21,8 +21,12 @@ MAX_TRIALS = 12  # quantizations of the whole model; three or four are usual
 MAX_FILLS = 40  # quantizations of single tensors that follow
 CLOSE_ENOUGH = 0.001  # share of the limit that single tensors can make up
 FARTHEST = 4.0  # octaves from one trial to the next while all lie on one side
+CLOSEST = 0.002  # octaves between two trials beyond which a jump of the size lies between them
+HALVE_AFTER = 5  # trials; by then a line through both sides has met a jump
 LARGEST_FILL = 0.25  # octaves by which a single tensor's steps may leave the others'
-LOSSLESS, COARSEST = 0.0, math.inf
+LIMITS = -60.0, 60.0  # log2 of the finest and the coarsest scale
+SCARCE = 0.5  # bits a weight; below, ask first whether anything fits
+COARSEST = math.inf
 
 
 @dataclass(frozen=True)
@@ -47,18 +51,17 @@ def allocate(
 ) -> Allocation[T]:
     """The finest common scale whose file fits, filled up to at most `slack` bytes under the limit.
 
-    weights: number of weights of each tensor. quantize: tensors at their scales; a scale of LOSSLESS
-    (0) means without loss, COARSEST (∞) as coarse as can be. measure: real bytes of all that counts,
-    given every tensor. estimate: roughly the bytes at a common scale, falling; only differences
-    matter. on_trial(scale, bytes) hears of every whole quantization.
+    weights: number of weights of each tensor. quantize: tensors at their scales; COARSEST (∞) means
+    as coarse as can be. measure: real bytes of all that counts, given every tensor. estimate: roughly
+    the bytes at a common scale, falling until nothing is left to gain; only differences matter.
+    on_trial(scale, bytes) hears of every whole quantization.
 
-    When everything fits without loss, that is the result, however far under the limit. Raises
-    OverBudget with the smallest possible size when even the coarsest file does not fit.
+    When the finest scale fits, that is the result, however far under the limit. Raises OverBudget
+    with the smallest possible size when even the coarsest file does not fit.
     """
     search = _Search(weights, quantize, measure, limit, on_trial)
-    lossless = search.whole(LOSSLESS)
-    if lossless.size <= limit:
-        return lossless
+    if 8 * limit < SCARCE * sum(weights.values()):
+        search.coarsest()
     best = _whole_model(search, estimate, limit, slack)
     return _fill(search, best, limit, slack)
 
@@ -84,6 +87,18 @@ class _Search(Generic[T]):
         self.on_trial(scale, size)
         return Allocation(tensors, scales, size, self.trials)
 
+    def coarsest(self) -> Allocation[T]:
+        """All tensors as coarse as can be; raises OverBudget when that does not fit."""
+        trial = self.whole(COARSEST)
+        if trial.size <= self.limit:
+            return trial
+        raise OverBudget(
+            "nothing fits this limit",
+            expected=f"{self.limit:,} bytes",
+            found=f"at least {trial.size:,} bytes, the smallest possible size: every matrix zero",
+            fix="Raise the limit, or shrink the code or the model.",
+        )
+
     def changed(self, base: Allocation[T], name: str, scale: float) -> Allocation[T]:
         """`base` with one tensor at another scale."""
         tensors = {**base.tensors, **self.quantize({name: scale})}
@@ -106,27 +121,21 @@ def _whole_model(
             coarser = (octave, trial.size)
             if best is None or trial.size > best.size:
                 best = trial
-            if limit - trial.size <= tolerance:
+            if limit - trial.size <= tolerance or octave <= LIMITS[0] + 1:
                 break
         else:
             finer = (octave, trial.size)
         if finer and coarser:
+            if coarser[0] - finer[0] < CLOSEST and best is not None:
+                break
             octave = _between(finer, coarser, aim)
+            if search.trials >= HALVE_AFTER:
+                octave = (finer[0] + coarser[0]) / 2
         else:
             octave = _solve(estimate, estimate(2.0**octave) + aim - trial.size)
             octave = min(octave, finer[0] + FARTHEST) if finer else octave
             octave = max(octave, coarser[0] - FARTHEST) if coarser else octave
-    if best is not None:
-        return best
-    coarsest = search.whole(COARSEST)
-    if coarsest.size <= limit:
-        return coarsest
-    raise OverBudget(
-        "nothing fits this limit",
-        expected=f"{limit:,} bytes",
-        found=f"at least {coarsest.size:,} bytes with every matrix at its coarsest",
-        fix="Raise the limit, or shrink the code or the model.",
-    )
+    return search.coarsest() if best is None else best
 
 
 def _between(finer: tuple[float, int], coarser: tuple[float, int], aim: float) -> float:
@@ -136,8 +145,8 @@ def _between(finer: tuple[float, int], coarser: tuple[float, int], aim: float) -
 
 
 def _solve(estimate: Callable[[float], float], wanted: float) -> float:
-    """log2 of the scale at which a falling estimate is `wanted`; within 2^±60."""
-    low, high = -60.0, 60.0
+    """log2 of the scale at which a falling estimate is `wanted`, within LIMITS."""
+    low, high = LIMITS
     while high - low > 1e-4:
         middle = (low + high) / 2
         if estimate(2.0**middle) > wanted:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -28,3 +32,19 @@ def all_ranks(value: bool) -> bool:
         return value
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     return int(sum_over_ranks_(torch.tensor(int(value), device=device))) == world
+
+
+@contextmanager
+def process_group() -> Iterator[int]:
+    """This process's rank, in the group that torchrun describes; alone when it describes none.
+
+    NCCL where there is a GPU, gloo elsewhere. A group that exists already is used and left alone.
+    """
+    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield rank_and_world()[0]
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield rank_and_world()[0]
+    finally:
+        dist.destroy_process_group()

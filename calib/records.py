@@ -24,7 +24,8 @@ class Record:
     """bits, k: by kind of matrix, "embed", "attn" or "mlp"; clip at k standard deviations of a row.
 
     k of None clips where `lite_steps` finds it best, or, without Hessian, at a percentile. hessian:
-    full GPTQ instead of rounding to nearest. coders: names of the codecs an entry chose from.
+    full GPTQ instead of rounding to nearest. coders: names of the codecs an entry chose from. Two bits
+    are ternary codes of one step a row, its mean magnitude.
     """
 
     bits: dict[str, int]
@@ -34,15 +35,18 @@ class Record:
 
 
 BROTLI = ("brotli", "brotli-planes", "brotli-transposed")
+LZMA = ("lzma", "lzma-planes", "lzma-transposed")
 ZSTD = ("zstd", "zstd-planes", "zstd-transposed")
 INT6, INT8 = {"embed": 8, "attn": 6, "mlp": 6}, {"embed": 8, "attn": 8, "mlp": 8}
 CLIP_PERCENTILE = 0.9999984  # of the baseline's int8 export
+SMALLEST = 1e-6  # step of a row of zeros
 DAMPING = 0.01  # of the mean diagonal, #1060
 UNTUNED: dict[str, float | None] = {"embed": None, "attn": None, "mlp": None}
 
 RECORDS = {
     "baseline-int8-zlib": Record(INT8, UNTUNED, False, ("zlib",)),
     "record-374": Record(INT6, UNTUNED, False, ZSTD),
+    "ternary": Record({"embed": 8, "attn": 2, "mlp": 2}, UNTUNED, False, LZMA),
     "record-1394": Record(INT6, {"embed": 20.0, "attn": 12.85, "mlp": 12.85}, True, BROTLI),
     # without its low-rank correction of three tensors, see squeeze.calib.low_rank
     "record-1855": Record(
@@ -73,9 +77,11 @@ def quantize_record(
     bits, k = record.bits[kind], record.k[kind]
     if k is not None:
         steps = row_steps(weights, bits, k)
+    elif bits == 2:  # BitNet b1.58, arXiv 2402.17764
+        steps = np.maximum(np.abs(weights).mean(1), SMALLEST).astype(np.float32)
     elif bits == 8 and not record.hessian and record.coders == ("zlib",):
         clip = np.quantile(np.abs(weights), CLIP_PERCENTILE, axis=1)
-        steps = np.maximum(clip / 127, 1e-6).astype(np.float32)
+        steps = np.maximum(clip / 127, SMALLEST).astype(np.float32)
     else:
         steps = lite_steps(weights, bits)
     steps = (steps * coarser).astype(np.float32)

@@ -24,6 +24,9 @@ FLOOR = 0.05  # of the mean importance, added to every row's: outputs that never
 COARSEST = 4.0  # times the largest weight: every code is 0 long before
 LARGEST_EXPONENT = 127
 SAMPLED_ROWS = 64
+CELL = (
+    2.07  # σ in cells of two trellis steps at which a Gaussian has ½·log2(σ²) bits more than none
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def expected_loss(delta: Float32, hessian: Float32, importance: Float32) -> floa
 def expected_bits(weights: Float32, steps: Steps) -> float:
     """Roughly the bits of a tensor's trellis indices at these steps: says where to search.
 
-    ½·log2(1 + (2.07·σ/step)²) per weight, σ from the row's and the column's root mean square: the
+    ½·log2(1 + (CELL·σ/step)²) per weight, σ from the row's and the column's root mean square: the
     entropy of a Gaussian in cells of two steps where σ is large, and towards 0 where it is small.
     Rows are sampled, SAMPLED_ROWS of them at most.
     """
@@ -89,5 +92,5 @@ def expected_bits(weights: Float32, steps: Steps) -> float:
     squares = weights[::stride].reshape(-(-len(weights) // stride), -1).astype(np.float64) ** 2
     rows = squares.mean(1) / steps.rows[::stride].astype(np.float64) ** 2
     columns = squares.mean(0) / np.exp2(steps.columns / 4.0) / (float(squares.mean()) or 1e-30)
-    bits = 0.5 * np.log2(1 + 2.07**2 * np.outer(rows, columns))
+    bits = 0.5 * np.log2(1 + CELL**2 * np.outer(rows, columns))
     return float(bits.mean()) * weights.size

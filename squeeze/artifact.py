@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -27,9 +27,12 @@ Tensor = RawTensor | QuantizedTensor
 Symbols = npt.NDArray[Any]  # integers
 CodeStreams = dict[str, tuple[int, bytes]]  # (codec id, bytes) of each tensor's codes
 OnStream = Callable[[int, int], None]  # (streams done, streams in all)
+Candidates = (
+    Sequence[str] | Mapping[str, Sequence[str]]
+)  # codec names, or those of each stream kind
 
 # Codecs tried by default on each kind of stream; the others never won on real checkpoints (docs/log.md).
-CANDIDATES = {
+CANDIDATES: dict[str, Sequence[str]] = {
     "codes": ("context", "range-histogram"),
     "raw": ("context-words", "range-planes"),
     "step": ("context-words", "range-planes"),
@@ -116,15 +119,16 @@ def content_digest(artifact: Artifact) -> bytes:
 def encode(
     artifact: Artifact,
     *,
-    candidates: Sequence[str] | None = None,
+    candidates: Candidates | None = None,
     on_stream: OnStream | None = None,
     streams_: CodeStreams | None = None,
 ) -> bytes:
     """The bytes of a `.sqz` file.
 
-    candidates: codec names tried on every stream, smallest kept (None: the default set of each kind
-    of stream). Streams are encoded on all cores; the bytes do not depend on how many. streams_: code
-    streams by tensor name that are known already; those that are not are added.
+    candidates: codec names tried on every stream, smallest kept; or those for each kind of stream,
+    "raw.fp32" going before "raw" (None: CANDIDATES). Streams are encoded on all cores; the bytes do
+    not depend on how many. streams_: code streams by tensor name that are known already; those that
+    are not are added.
     """
     tensors = list(artifact.tensors.values())
     records = [record_of(name, tensor) for name, tensor in artifact.tensors.items()]
@@ -135,7 +139,7 @@ def encode(
         name = records[stream.members[0]].name
         if stream.kind == "codes" and streams_ is not None and name in streams_:
             return streams_[name]
-        names = candidates or CANDIDATES[stream.kind.split(".")[0]]
+        names = _names_for(stream.kind, candidates or CANDIDATES)
         tried = [_with_trellis(name, records[stream.members[0]]) for name in names]
         encoded = codecs.encode_smallest(_symbols(stream, tensors), tried)
         if stream.kind == "codes" and streams_ is not None:
@@ -145,6 +149,12 @@ def encode(
     encoded = _in_order(work, streams, on_stream)
     content = container.content_fields(artifact.config, records)
     return container.assemble(content, encoded, content_digest(artifact))
+
+
+def _names_for(kind: str, candidates: Candidates) -> Sequence[str]:
+    if isinstance(candidates, Mapping):
+        return candidates.get(kind) or candidates[kind.split(".")[0]]
+    return candidates
 
 
 def decode(data: bytes, *, on_stream: OnStream | None = None) -> Artifact:
@@ -223,7 +233,7 @@ def save(
     artifact: Artifact,
     path: str | os.PathLike[str],
     *,
-    candidates: Sequence[str] | None = None,
+    candidates: Candidates | None = None,
     on_stream: OnStream | None = None,
 ) -> Container:
     """Encode, decode what was encoded and compare, then write atomically."""

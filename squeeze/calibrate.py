@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from squeeze.calib.collect import collect
 from squeeze.calib.fisher import OutputGradients, collect_gradients
 from squeeze.calib.generate import TEMPERATURE, Progress
 from squeeze.calib.hessian import Hessians
+from squeeze.calib.ranks import all_ranks, rank_and_world
 from squeeze.calib.text import (
     TOKENS,
     Corpus,
@@ -42,6 +43,14 @@ if TYPE_CHECKING:
 
 SOURCES = ("self", "shards", "random")
 OnStage = Callable[[str], Progress | None]  # told a stage's name, gives its progress callback
+
+
+LARGE = 16_000_000  # weights; of a larger model a quarter of the tokens takes minutes on two cores
+
+
+def default_tokens(weights: int) -> int:
+    """Calibration tokens for a model of so many weights, when nobody asks for a number."""
+    return TOKENS if weights <= LARGE else TOKENS // 4
 
 
 @dataclass(frozen=True)
@@ -82,10 +91,12 @@ def calibrate(
     *,
     fresh: bool = False,
     on_stage: OnStage = lambda name: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> Calibrated:
     """The model, calibration text, and Hessians and gradients on it, from `folder` where kept.
 
-    fresh: ignore what is kept. Every rank of a process group must call, and gets the same.
+    fresh: ignore what is kept. on_note hears of kept files that had to be made again. Every rank of a
+    process group must call, and gets the same; the first writes.
     """
     from squeeze.train.cache import Cache
     from squeeze.train.model import GPT
@@ -93,28 +104,52 @@ def calibrate(
     model = GPT.from_tensors(loaded.config, loaded.tensors).eval()
     key = content_key(loaded, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    text_file, hessian_file = folder / "text.safetensors", folder / "hessians.safetensors"
-    if fresh:
+    text_file, hessian_file, gradient_file = (
+        folder / f"{stage}.safetensors" for stage in ("text", "hessians", "gradients")
+    )
+    first = rank_and_world()[0] == 0
+    if fresh and first:
         for kept in folder.glob("*.safetensors*"):
             kept.unlink()
-    text = _kept_text(text_file, key)
-    if text is None:
-        source = _source(loaded, settings, partial(Cache, model), on_stage("calibration text"))
-        text = source.draw(settings.tokens, settings.length or window_length(loaded.config.seq_len))
-        _keep_text(text_file, key, text)
-    hessians = collect(model, text, path=hessian_file, key=key, on_progress=on_stage("Hessians"))
-    gradients = _gradients(model, text, folder / "gradients.safetensors", key, on_stage)
+    all_ranks(True)  # nobody looks before the first has cleared up
+    with _noted(text_file, on_note if first else None):
+        text = _kept_text(text_file, key)
+        if not all_ranks(text is not None) or text is None:
+            source = _source(loaded, settings, partial(Cache, model), on_stage("calibration text"))
+            length = settings.length or window_length(loaded.config.seq_len)
+            text = source.draw(settings.tokens, length)
+            if first:
+                _keep_text(text_file, key, text)
+    with _noted(hessian_file, on_note if first else None):
+        hessians = collect(
+            model, text, path=hessian_file, key=key, on_progress=on_stage("Hessians")
+        )
+    with _noted(gradient_file, on_note if first else None):
+        gradients = _gradients(model, text, gradient_file, key, on_stage)
     return Calibrated(model, text, hessians, gradients)
+
+
+@contextlib.contextmanager
+def _noted(path: Path, on_note: Callable[[str], None] | None) -> Iterator[None]:
+    """Tell on_note when a file that was there is replaced."""
+    before = path.stat().st_mtime_ns if path.is_file() else None
+    yield
+    if on_note is not None and before is not None and path.stat().st_mtime_ns != before:
+        on_note(f"{path} was damaged or of other weights or settings: made again")
 
 
 def _gradients(
     model: GPT, text: Sequences, path: Path, key: str, on_stage: OnStage
 ) -> OutputGradients:
+    kept = None
     if path.is_file():
         with contextlib.suppress(CorruptData):  # of other weights or torn: made again
-            return OutputGradients.load(path, key)
+            kept = OutputGradients.load(path, key)
+    if all_ranks(kept is not None) and kept is not None:
+        return kept
     gradients = collect_gradients(model, text, on_progress=on_stage("output gradients"))
-    gradients.save(path, key)
+    if rank_and_world()[0] == 0:
+        gradients.save(path, key)
     return gradients
 
 

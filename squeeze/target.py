@@ -7,38 +7,54 @@ The presets differ in the states of the trellis: 8 are searched in a tenth of th
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from squeeze.artifact import Tensor, encode
+from squeeze.artifact import Artifact, Tensor, encode
 from squeeze.calib.floats import Float32
 from squeeze.calib.text import Sequences
-from squeeze.calibrate import Calibration, OnStage, calibrate
+from squeeze.calibrate import Calibrated, Calibration, OnStage, calibrate, content_key
 from squeeze.checkpoint import Checkpoint, LoadedModel
-from squeeze.fit import QUICK, Fitted, Model, OnTrial, Quantizer, fit
+from squeeze.errors import SqueezeError
+from squeeze.files import sha256
+from squeeze.fit import Fitted, OnTrial, at_scales, curves_of, fit, losses_of
+from squeeze.kept import KeptCodes, OnNote, code_key, hash_of, silent
 from squeeze.pack import LOSSLESS, Recipe, quantize_checkpoint
+from squeeze.pack_plan import Plan, kept_plan, tensor_plans
+from squeeze.quantizer import Model, Quantizer
 from squeeze.roles import natural_key
 from squeeze.train.model import GPT
 
 PRESETS = {"fast": 8, "best": 256}  # trellis states
 QUANTIZED = 1024  # matrices of fewer weights stay floats: they cost little
 MEASURED = 8192  # tokens of calibration text on which the cost is measured
+BOUND = ("range-planes",)  # 20 times as fast as the word contexts,
+NEAR = 0.9  # which make its bytes at most this much fewer
+
+BytesOf = Callable[[npt.NDArray[np.uint16]], npt.NDArray[np.int32]]  # of each token but the first
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A file under the target. fitted: how, or None when everything fitted without loss.
-
-    expected: nats per token by the quadratic model; measured: mean KL(fp32 ‖ packed) in nats per token
-    on calibration text.
-    """
+    """A file under the target. plan: how, or None when everything fitted without loss."""
 
     data: bytes
-    fitted: Fitted | None = None
-    expected: float = 0.0
-    measured: float = 0.0
+    plan: Plan | None = None
+
+    @property
+    def expected(self) -> float:
+        """Nats per token by the quadratic model."""
+        return self.plan.expected if self.plan else 0.0
+
+    @property
+    def measured(self) -> float:
+        """Mean KL(fp32 ‖ packed) in nats per token on calibration text."""
+        return self.plan.measured if self.plan else 0.0
 
 
 def pack_to_target(
@@ -51,42 +67,136 @@ def pack_to_target(
     *,
     small_floats: str = "fp16",
     fresh: bool = False,
+    bytes_of: BytesOf | None = None,
     on_stage: OnStage = lambda name: None,
     on_trial: OnTrial = lambda scale, size: None,
+    on_note: OnNote = silent,
 ) -> Packed:
     """The file of at most `limit` bytes that costs the least expected loss.
 
-    Stages are kept in `folder` (see `squeeze.calibrate`). Raises OverBudget with the smallest possible
-    size when nothing fits.
+    Stages are kept in `folder` (see `squeeze.calibrate`), and so are quantized tensors and the plan: a
+    killed pack goes on. bytes_of: a tokenizer's byte table, to give the cost per byte. on_note
+    hears of kept files that are damaged or of other settings. Raises OverBudget with the smallest
+    possible size when nothing fits.
     """
+    exact = without_loss(checkpoint, loaded, limit)
+    if exact is not None:
+        return Packed(exact)
+    if fresh:
+        _forget(folder)
+    found = calibrate(loaded, calibration, folder, fresh=fresh, on_stage=on_stage, on_note=on_note)
+    model = _model(checkpoint, loaded, found, small_floats)
+    settings = hash_of(code_key(), content_key(loaded, calibration), PRESETS[preset], small_floats)
+    kept = KeptCodes(folder / "codes", settings, on_note)
+    quantizer = Quantizer(model, found.hessians, found.gradients, PRESETS[preset], kept)
+    per_token = _bytes_per_token(found.text, bytes_of) if bytes_of else None
+    key, place = hash_of(settings, limit, per_token), folder / "plan.json"
+    known = _known(quantizer, place, key, on_note)
+    if known is not None:
+        return known
+    on_stage("fit")
+    fitted = fit(quantizer, limit, on_trial)
+    on_stage("measured cost")
+    measured = mean_kl(found.model, _packed_model(loaded, model, fitted), found.text)
+    plan = _plan(quantizer, fitted, key, limit, measured, per_token)
+    plan.save(place)
+    kept.keep_only(fitted.scales.items())
+    return Packed(fitted.data, plan)
+
+
+def help_calibrate(
+    checkpoint: Checkpoint,
+    loaded: LoadedModel,
+    limit: int,
+    calibration: Calibration,
+    folder: Path,
+    *,
+    fresh: bool = False,
+) -> None:
+    """What ranks other than the first do while it runs `pack_to_target`."""
+    if without_loss(checkpoint, loaded, limit) is None:
+        calibrate(loaded, calibration, folder, fresh=fresh)
+
+
+def without_loss(checkpoint: Checkpoint, loaded: LoadedModel, limit: int) -> bytes | None:
+    """The file with every tensor as it is, or None when it exceeds the limit."""
     exact = quantize_checkpoint(checkpoint.tensors, loaded.config, LOSSLESS)
-    if len(encode(exact, candidates=QUICK)) <= limit:
-        return Packed(encode(exact))
-    found = calibrate(loaded, calibration, folder, fresh=fresh, on_stage=on_stage)
-    matrices = {
+    if NEAR * len(encode(exact, candidates=BOUND)) > limit:
+        return None
+    data = encode(exact)
+    return data if len(data) <= limit else None
+
+
+def _known(quantizer: Quantizer, place: Path, key: str, on_note: OnNote) -> Packed | None:
+    """What an earlier run with the same key ended with."""
+    try:
+        plan = kept_plan(place, key)
+    except SqueezeError as error:
+        on_note(f"made again: {error}")
+        return None
+    if plan is None:
+        return None
+    data = at_scales(quantizer, plan.scales).data
+    if sha256(data) == plan.sha256:
+        return Packed(data, plan)
+    on_note(f"{place}: not the plan of this file, made again")
+    return None
+
+
+def _bytes_per_token(text: Sequences, bytes_of: BytesOf) -> float:
+    parts = [bytes_of(ids[:length]) for ids, length in zip(text.ids, text.lengths, strict=True)]
+    counts = sum(len(part) for part in parts)
+    return sum(int(part.sum()) for part in parts) / max(counts, 1)
+
+
+def _forget(folder: Path) -> None:
+    (folder / "plan.json").unlink(missing_ok=True)
+    for path in (folder / "codes").glob("*"):
+        path.unlink(missing_ok=True)
+
+
+def _plan(
+    quantizer: Quantizer,
+    fitted: Fitted,
+    key: str,
+    limit: int,
+    measured: float,
+    bytes_per_token: float | None,
+) -> Plan:
+    losses = losses_of(quantizer, fitted)
+    tensors = tensor_plans(fitted.data, fitted.scales, losses, {})
+    curves = curves_of(quantizer, fitted, {t.name: t.bits for t in tensors}, losses)
+    return Plan(
+        key,
+        sha256(fitted.data),
+        len(fitted.data),
+        limit,
+        fitted.trials,
+        sum(losses.values()),
+        measured,
+        bytes_per_token,
+        tensor_plans(fitted.data, fitted.scales, losses, curves),
+    )
+
+
+def _model(
+    checkpoint: Checkpoint, loaded: LoadedModel, found: Calibrated, small_floats: str
+) -> Model:
+    matrices: dict[str, Float32] = {
         name: loaded.tensors[name]
         for name in found.hessians.matrices
         if loaded.tensors[name].size >= QUANTIZED
     }
-    model = _model(checkpoint, loaded, matrices, small_floats)
-    quantizer = Quantizer(model, found.hessians, found.gradients, PRESETS[preset])
-    fitted = fit(quantizer, limit, on_trial)
-    weights = {name: tensor.dequantize() for name, tensor in fitted.artifact.tensors.items()}
-    packed = GPT.from_tensors(loaded.config, weights).eval()
-    measured = mean_kl(found.model, packed, found.text)
-    return Packed(fitted.data, fitted, sum(fitted.losses.values()), measured)
-
-
-def _model(
-    checkpoint: Checkpoint,
-    loaded: LoadedModel,
-    matrices: dict[str, Float32],
-    small_floats: str,
-) -> Model:
     rest: dict[str, Tensor] = {n: t for n, t in checkpoint.tensors.items() if n not in matrices}
     stored = quantize_checkpoint(rest, loaded.config, Recipe(small_floats=small_floats))
     order = tuple(sorted(checkpoint.tensors, key=natural_key))
     return Model(matrices, stored.tensors, order, {"model": json.loads(loaded.config.to_json())})
+
+
+def _packed_model(loaded: LoadedModel, model: Model, fitted: Fitted) -> GPT:
+    stored: Artifact = model.artifact(fitted.tensors)
+    weights = {name: tensor.dequantize() for name, tensor in stored.tensors.items()}
+    return GPT.from_tensors(loaded.config, weights).eval()
 
 
 @torch.inference_mode()

@@ -19,7 +19,8 @@ from squeeze.cli.options import architecture_options, json_option, print_json, s
 @click.option("--source", type=click.Choice(["self", "shards", "random"]), default="self",
               show_default=True, help="Text the model writes, real shards, or chance.")  # fmt: skip
 @click.option("--data", multiple=True, type=click.Path(), help="Token shards, for --source shards.")
-@click.option("--tokens", type=click.IntRange(min=1), default=131_072, show_default=True)
+@click.option("--tokens", type=click.IntRange(min=1),
+              help="[131072; 32768 of a model over 16M weights]")  # fmt: skip
 @click.option(
     "--length", type=click.IntRange(min=0), default=0, help="Tokens per sequence [--seq-len]."
 )
@@ -33,7 +34,7 @@ def command(
     out: Path,
     source: str,
     data: tuple[str, ...],
-    tokens: int,
+    tokens: int | None,
     length: int,
     temperature: float,
     seed: int,
@@ -44,28 +45,36 @@ def command(
     """Let MODEL write calibration text, and collect the Hessian of every matrix on it.
 
     What the folder holds for the same weights and settings is used again, and a killed run goes on.
+    Under torchrun the ranks share the work and the first one writes.
 
     \b
     Example:
       squeeze calibrate model.safetensors -o model.calibration --tokens 131072
     """
-    from squeeze.calibrate import Calibration, calibrate
+    from squeeze.calib.ranks import process_group
+    from squeeze.calibrate import Calibration, calibrate, default_tokens
     from squeeze.checkpoint import load_model
 
-    settings = Calibration(source, tokens, length, seed, temperature, data)
     loaded = load_model(model, **architecture)
+    tokens = tokens or default_tokens(loaded.config.num_params)
+    settings = Calibration(source, tokens, length, seed, temperature, data)
+    notes = loaded.notes
     clock = time.perf_counter()
-    with stage_bars(as_json) as on_stage:
-        found = calibrate(loaded, settings, out, fresh=fresh, on_stage=on_stage)
+    with process_group() as rank, stage_bars(as_json or rank > 0) as on_stage:
+        found = calibrate(
+            loaded, settings, out, fresh=fresh, on_stage=on_stage, on_note=notes.append
+        )
+    if rank:
+        return
     seconds = time.perf_counter() - clock
     text, hessians = found.text, found.hessians
     if as_json:
         print_json({"folder": str(out), "tokens": text.tokens, "sequences": len(text.lengths),
                     "source": text.source, "digest": text.digest(),
                     "hessians": {name: len(h) for name, h in hessians.matrices.items()},
-                    "notes": loaded.notes, "seconds": seconds})  # fmt: skip
+                    "notes": notes, "seconds": seconds})  # fmt: skip
         return
-    for note in loaded.notes:
+    for note in notes:
         click.echo(f"note: {note}", err=True)
     click.echo(f"{out}: {text.tokens:,} {text.source} tokens in {len(text.lengths)} sequences, "
                f"{len(hessians.matrices)} Hessians, {seconds:.1f} s")  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,17 @@ from squeeze.cli.options import (
     progress,
     stage_bars,
 )
+from squeeze.cli.plan_view import print_packed, summary_of
 
 if TYPE_CHECKING:
-    from squeeze.checkpoint import Checkpoint
+    from squeeze.calibrate import Calibration
+    from squeeze.checkpoint import Checkpoint, LoadedModel
+    from squeeze.record import Recorded
     from squeeze.target import Packed
 
 SOURCES = ["self", "shards", "random"]
+OURS = ("fast", "best")  # keys of squeeze.target.PRESETS, which imports torch
+RECORDS = ("baseline-int8-zlib", "record-374", "record-1394", "record-1855", "ternary")
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -37,7 +43,8 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Artifact [MODEL with .sqz].")
 @limit_option
 @click.option("--code", multiple=True, type=click.Path(), help="File or folder that ships with it.")
-@click.option("--preset", type=click.Choice(["fast", "best"]), help="Fill the limit at least loss.")
+@click.option("--preset", type=click.Choice([*OURS, *RECORDS]),
+              help="fast, best: fill the limit at least loss. Others: as records did.")  # fmt: skip
 @click.option(
     "--calibration",
     type=click.Choice(SOURCES),
@@ -45,11 +52,11 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     help="Calibration text: self-written, shards or chance [self].",
 )
 @click.option("--data", multiple=True, type=click.Path(), help="Shards, for --calibration shards.")
-@click.option(
-    "--tokens", type=click.IntRange(min=1), default=131_072, help="Calibration tokens [131072]."
-)
+@click.option("--tokens", type=click.IntRange(min=1),
+              help="Calibration tokens [131072; 32768 of a model over 16M weights].")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the calibration text [0].")
-@click.option("--fresh", is_flag=True, help="Calibrate again, whatever OUT.cache holds.")
+@click.option("--fresh", is_flag=True, help="Start over, whatever OUT.cache holds.")
+@click.option("--tokenizer", type=click.Path(), help="Gives costs per byte, not per token.")
 @click.option("--quant", multiple=True, callback=_pairs, metavar="ROLE=SPEC",
               help="BITS, BITS:K (clip at K σ), fp32, fp16, bf16 or keep for all, embed, attn, mlp, "
               "attn.q, mlp.fc, … [embed=8:20, others 6:12.85].")  # fmt: skip
@@ -68,9 +75,10 @@ def command(
     preset: str | None,
     calibration: str,
     data: tuple[str, ...],
-    tokens: int,
+    tokens: int | None,
     seed: int,
     fresh: bool,
+    tokenizer: str | None,
     quant: dict[str, str],
     small: int,
     small_floats: str,
@@ -81,8 +89,11 @@ def command(
 ) -> None:
     """Pack MODEL (safetensors, .pt or the challenge's int8 .ptz) into a .sqz artifact.
 
-    With --preset: calibrate, spend bits where the loss feels them, land just under the limit. Without:
-    round to nearest as --quant says (a .ptz is kept without loss), and exit with 3 when over.
+    With --preset fast or best: calibrate, spend bits where the loss feels them, land just under the
+    limit; OUT.cache keeps every stage, so that a killed pack goes on. With a record's preset: as that
+    entry did, whatever comes out (record-1855 without its low-rank correction, which is priced; ternary
+    with one step a row). Without: round to nearest as --quant says (a .ptz is kept without loss). Exits
+    with 3 when over the limit.
 
     \b
     Example:
@@ -102,24 +113,25 @@ def command(
         "source": {"path": model, "format": source.format, "sha256": source.sha256,
                    "bytes": source.size},
     }  # fmt: skip
+    packed: Packed | Recorded | None = None
     if preset:
-        from squeeze.calibrate import Calibration
+        from squeeze.calibrate import Calibration, default_tokens
+        from squeeze.checkpoint import load_model
 
-        room = limit - (budget.ledger(code).total if code else 0)
-        settings = Calibration(calibration, tokens, seed=seed, data=data)
-        packed, notes = _to_target(
-            source,
-            model,
-            target,
-            room,
-            preset,
-            settings,
-            small_floats,
-            architecture,
-            fresh,
-            as_json,
+        loaded = load_model(model, **architecture)
+        settings = Calibration(
+            calibration, tokens or default_tokens(loaded.config.num_params), seed=seed, data=data
         )
-        summary["fit"] = _fit_summary(packed)
+        room = limit - (budget.ledger(code).total if code else 0)
+        run = (
+            partial(_to_target, limit=room) if preset in OURS else partial(_as_record, small=small)
+        )
+        notes = loaded.notes
+        packed = run(source, loaded, target, preset=preset, settings=settings, floats=small_floats,
+                     tokenizer=tokenizer, fresh=fresh, quiet=as_json, notes=notes)  # fmt: skip
+        if packed is None:  # another rank writes
+            return
+        summary["fit" if preset in OURS else "record"] = summary_of(packed)
     else:
         notes = _round(
             source, target, quant, small, small_floats, lossless, codecs, architecture, as_json
@@ -131,8 +143,8 @@ def command(
     else:
         for note in notes:
             click.echo(f"note: {note}", err=True)
-        if preset:
-            _print_plan(packed, summary["fit"])
+        if packed is not None:
+            print_packed(packed)
         print_ledger(result, limit)
         click.echo(f"{target}: {source.size:,} → {target.stat().st_size:,} bytes")
     check_limit(result.total, limit)
@@ -174,68 +186,95 @@ def _round(
 
 def _to_target(
     source: Checkpoint,
-    model: str,
+    loaded: LoadedModel,
     target: Path,
+    *,
     limit: int,
     preset: str,
-    settings: Any,
-    small_floats: str,
-    architecture: dict[str, Any],
+    settings: Calibration,
+    floats: str,
+    tokenizer: str | None,
     fresh: bool,
     quiet: bool,
-) -> tuple[Packed, list[str]]:
-    """Calibrate, fit, check by decoding, write; returns what was packed and the notes on reading."""
+    notes: list[str],
+) -> Packed | None:
+    """Calibrate, fit, check by decoding, write. None on ranks other than the first."""
     from squeeze import artifact
-    from squeeze.checkpoint import load_model
+    from squeeze.calib.ranks import process_group
     from squeeze.files import write_atomic
-    from squeeze.target import pack_to_target
+    from squeeze.kept import locked
+    from squeeze.score.tokenizer import Tokenizer
+    from squeeze.target import help_calibrate, pack_to_target
 
-    loaded = load_model(model, **architecture)
-    folder = target.with_name(target.name + ".cache")
+    folder = _cache_of(target)
+    table = Tokenizer(tokenizer).table if tokenizer else None
 
     def on_trial(scale: float, size: int) -> None:
         if not quiet:
             click.echo(f"scale {scale:.3g}: {size:,} bytes of {limit:,}", err=True)
 
-    with stage_bars(quiet) as on_stage:
-        packed = pack_to_target(
+    with process_group() as rank, stage_bars(quiet or rank > 0) as on_stage:
+        if rank:
+            help_calibrate(source, loaded, limit, settings, folder, fresh=fresh)
+            return None
+        with locked(folder):
+            packed = pack_to_target(
+                source,
+                loaded,
+                limit,
+                preset,
+                settings,
+                folder,
+                small_floats=floats,
+                fresh=fresh,
+                bytes_of=table.of_targets if table else None,
+                on_stage=on_stage,
+                on_trial=on_trial,
+                on_note=notes.append,
+            )
+            artifact.decode(packed.data)  # compares the content digest
+            write_atomic(target, packed.data)
+    return packed
+
+
+def _as_record(
+    source: Checkpoint,
+    loaded: LoadedModel,
+    target: Path,
+    *,
+    small: int,
+    preset: str,
+    settings: Calibration,
+    floats: str,
+    tokenizer: str | None,
+    fresh: bool,
+    quiet: bool,
+    notes: list[str],
+) -> Recorded:
+    """Quantize and code as a record entry did, check by decoding, write."""
+    from squeeze import artifact
+    from squeeze.files import write_atomic
+    from squeeze.kept import locked
+    from squeeze.record import pack_record
+
+    folder = _cache_of(target)
+    with locked(folder), stage_bars(quiet) as on_stage:
+        packed = pack_record(
             source,
             loaded,
-            limit,
             preset,
             settings,
             folder,
-            small_floats=small_floats,
+            small=small,
+            small_floats=floats,
             fresh=fresh,
             on_stage=on_stage,
-            on_trial=on_trial,
+            on_note=notes.append,
         )
-    artifact.decode(packed.data)  # compares the content digest
-    write_atomic(target, packed.data)
-    return packed, loaded.notes
+        artifact.decode(packed.data)
+        write_atomic(target, packed.data)
+    return packed
 
 
-def _fit_summary(packed: Packed) -> dict[str, Any]:
-    fitted = packed.fitted
-    return {
-        "lossless": fitted is None,
-        "expected_nats_per_token": packed.expected,
-        "measured_kl_nats_per_token": packed.measured,
-        "trials": 0 if fitted is None else fitted.allocation.trials,
-        "expected_by_tensor": {} if fitted is None else fitted.losses,
-    }
-
-
-def _print_plan(packed: Packed, summary: dict[str, Any]) -> None:
-    if summary["lossless"]:
-        click.echo("everything fits without loss")
-        return
-    assert packed.fitted is not None
-    click.echo(f"{'tensor':<34}{'weights':>10}{'expected nats/token':>22}")
-    for name, loss in summary["expected_by_tensor"].items():
-        size = packed.fitted.artifact.tensors[name].shape
-        click.echo(f"{name:<34}{size[0] * size[1]:>10,}{loss:>22.6f}")
-    click.echo(
-        f"cost in nats per token: expected {packed.expected:.6f}, measured {packed.measured:.6f} "
-        f"(KL on calibration text), {summary['trials']} trials"
-    )
+def _cache_of(target: Path) -> Path:
+    return target.with_name(target.name + ".cache")

@@ -1,0 +1,119 @@
+"""Stages of a pack, kept in a folder under hashes of everything they depend on.
+
+A killed pack goes on where it was: what is found under its key is used, anything else is made again.
+Every file is written whole or not at all, and checked when read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from squeeze import artifact, container
+from squeeze.calib.quantized import QuantizedTensor
+from squeeze.errors import SqueezeError
+from squeeze.files import read_file, write_atomic
+
+Coded = tuple[QuantizedTensor, tuple[int, bytes]]  # with its codes' (codec id, bytes)
+OnNote = Callable[[str], None]
+
+
+def silent(note: str) -> None:
+    """Drops a note."""
+
+
+def hash_of(*facts: Any) -> str:
+    """Hex SHA-256 of JSON values."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def code_key() -> str:
+    """Hash of the sources that decide what is quantized and coded: other code, other results."""
+    root = Path(__file__).parent
+    packages = [Path(str(module.__file__)).parent for module in _packages()]
+    state = hashlib.sha256()
+    for file in sorted({*root.glob("*.py"), *(f for p in packages for f in p.glob("*.py"))}):
+        state.update(file.name.encode() + b"\0" + file.read_bytes())
+    return state.hexdigest()
+
+
+def _packages() -> list[Any]:
+    from squeeze import calib, codecs, train
+
+    return [calib, codecs, train]
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for one process; the lock goes with the process, however it ends.
+
+    Raises SqueezeError when another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SqueezeError(
+                f"{folder}: another pack is at work here",
+                fix="Wait for it, or give this one another output path.",
+            ) from None
+        yield
+
+
+class KeptCodes:
+    """Quantized tensors by name and scale; each is kept as a `.sqz` of its own, codes coded.
+
+    folder: None keeps nothing. key: hash of what all of them depend on. on_note hears of damage.
+    """
+
+    def __init__(self, folder: Path | None, key: str = "", on_note: OnNote = silent) -> None:
+        self.folder, self.key, self.on_note = folder, key, on_note
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def load(self, name: str, scale: float) -> Coded | None:
+        """What was kept, or None; a damaged file counts as nothing, with a note."""
+        path, key = self._place(name, scale)
+        if path is None or not path.is_file():
+            return None
+        try:
+            data = read_file(path)
+            kept = artifact.decode(data)
+            tensor = kept.tensors[name]
+            parsed = container.parse(data)
+            if kept.config != {"key": key} or not isinstance(tensor, QuantizedTensor):
+                raise SqueezeError("of another key")
+        except (SqueezeError, KeyError) as error:
+            self.on_note(f"{path} is made again: {error}")
+            return None
+        streams = zip(parsed.streams, container.stream_bytes(data, parsed), strict=True)
+        (codes,) = ((s.codec_id, bytes(view)) for s, view in streams if s.kind == "codes")
+        return tensor, codes
+
+    def save(self, name: str, scale: float, tensor: QuantizedTensor) -> Coded:
+        """Code a tensor, keep it, and return it with its coded codes."""
+        path, key = self._place(name, scale)
+        streams: artifact.CodeStreams = {}
+        data = artifact.encode(artifact.Artifact({"key": key}, {name: tensor}), streams_=streams)
+        if path is not None:
+            write_atomic(path, data)
+        return tensor, streams[name]
+
+    def keep_only(self, scales: Iterable[tuple[str, float]]) -> None:
+        """Remove every file but those of these names and scales."""
+        if self.folder is None:
+            return
+        kept = {self._place(*pair)[0] for pair in scales}
+        for path in self.folder.glob("*"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
+
+    def _place(self, name: str, scale: float) -> tuple[Path | None, str]:
+        key = hash_of(self.key, name, float(scale).hex())
+        return (None if self.folder is None else self.folder / f"{key[:32]}.sqz"), key

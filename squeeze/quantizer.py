@@ -1,0 +1,180 @@
+"""A model at any scale: every matrix quantized, the file measured, the cost foreseen.
+
+One number decides everything: `scale`, the loss a step may cost (`squeeze.calib.waterfill`). A larger
+scale means coarser steps in every tensor alike and a smaller file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from squeeze.artifact import CANDIDATES, Artifact, CodeStreams, Tensor, encode
+from squeeze.calib.allocate import COARSEST
+from squeeze.calib.curvature import Factor, factorize
+from squeeze.calib.fisher import OutputGradients
+from squeeze.calib.floats import Float32, to_bits
+from squeeze.calib.hessian import Hessians
+from squeeze.calib.mantissa import MANTISSA, head_bits, round_mantissas
+from squeeze.calib.quantized import QuantizedTensor, RawTensor
+from squeeze.calib.row_feedback import RowFeedback, row_feedback
+from squeeze.calib.sensitivity import Curve, curve
+from squeeze.calib.trellis_gptq import trellis_gptq
+from squeeze.calib.waterfill import STEP_FORMAT, Steps, expected_bits, expected_loss, waterfill
+from squeeze.errors import BadData
+from squeeze.kept import KeptCodes
+
+FLOATS_FROM = 11.0  # bits a weight; the loss is beyond measuring, and floats need no search
+# Word contexts save floats half a per cent of byte planes, at 20 times the time; where a limit is met
+# by dropping mantissa bits that is no gain at all.
+QUICK = {**CANDIDATES, "raw.fp32": ("range-planes",)}
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is packed: float32 matrices to quantize, other tensors as they will be stored.
+
+    order: every tensor name, in the order of the file. config: of the artifact.
+    """
+
+    matrices: Mapping[str, Float32]
+    others: Mapping[str, Tensor]
+    order: tuple[str, ...]
+    config: dict[str, object]
+
+    def artifact(self, quantized: Mapping[str, Tensor]) -> Artifact:
+        """The artifact with these matrices."""
+        every = {**self.others, **quantized}
+        return Artifact(self.config, {name: every[name] for name in self.order})
+
+
+class Quantizer:
+    """Quantizes a model's matrices at any scale; what does not depend on it is computed once.
+
+    kept: where quantized tensors are kept, and looked for before they are made.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        hessians: Hessians,
+        gradients: OutputGradients,
+        n_states: int,
+        kept: KeptCodes | None = None,
+    ) -> None:
+        self.model, self.n_states, self.kept = model, n_states, kept or KeptCodes(None)
+        self.hessians = {name: hessians.matrices[name] for name in model.matrices}
+        self.gradients = {name: gradients.best(name) for name in model.matrices}
+        self._codes: dict[int, tuple[QuantizedTensor, tuple[int, bytes]]] = {}
+
+    @cached_property
+    def rows(self) -> dict[str, RowFeedback]:
+        """Feedback between the rows of each matrix."""
+        feedback = _on_all_cores(row_feedback, self.gradients.values())
+        return dict(zip(self.gradients, feedback, strict=True))
+
+    @cached_property
+    def factors(self) -> dict[str, Factor]:
+        """The factor of each matrix's Hessian."""
+        # queries, keys and values read one input: their Hessians are one array, factored once
+        shared = {id(hessian): hessian for hessian in self.hessians.values()}
+        factors = dict(zip(shared, _on_all_cores(factorize, shared.values()), strict=True))
+        return {name: factors[id(hessian)] for name, hessian in self.hessians.items()}
+
+    @cached_property
+    def _heads(self) -> dict[str, float]:
+        return {name: head_bits(weights) for name, weights in self.model.matrices.items()}
+
+    def quantize(self, scales: Mapping[str, float]) -> dict[str, Tensor]:
+        """Matrices at their scales, on all cores; COARSEST (∞) stands for zeros."""
+        # the largest first, so that no core is left with it at the end
+        names = sorted(scales, key=lambda name: -self.model.matrices[name].size)
+        found = dict(
+            zip(names, _on_all_cores(lambda n: self.kept.load(n, scales[n]), names), strict=True)
+        )
+        if any(coded is None for coded in found.values()):
+            _ = self.factors, self.rows, self._heads  # once, before the threads ask for them
+        made = _on_all_cores(lambda n: found[n] or self._made(n, scales[n]), names)
+        tensors: dict[str, Tensor] = {}
+        for name, coded in zip(names, made, strict=True):
+            tensors[name] = coded
+            if isinstance(coded, tuple):
+                tensors[name] = coded[0]
+                # the tensor is kept, too, so that its id cannot come to mean another
+                self._codes[id(coded[0])] = coded
+        return tensors
+
+    def _made(self, name: str, scale: float) -> RawTensor | tuple[QuantizedTensor, Any]:
+        weights = self.model.matrices[name]
+        if scale == COARSEST:
+            return self.kept.save(name, scale, _zeros(weights.shape))
+        steps = self._steps(name, scale)
+        bits = expected_bits(weights, steps) / max(weights.size, 1)
+        if bits <= FLOATS_FROM:
+            try:
+                found = trellis_gptq(
+                    weights, self.factors[name], steps.rows, steps.columns,
+                    rows=self.rows[name], n_states=self.n_states, step_format=STEP_FORMAT,
+                )  # fmt: skip
+                return self.kept.save(name, scale, found.tensor)
+            except BadData:  # a weight of more steps than codes count, or one that is not finite
+                if not np.isfinite(weights).all():
+                    raise
+        mantissa = min(max(bits - self._heads[name], 0.0), float(MANTISSA))
+        return RawTensor(to_bits(round_mantissas(weights, mantissa), "fp32"), "fp32")
+
+    def _steps(self, name: str, scale: float) -> Steps:
+        importance = self.rows[name].importance
+        return waterfill(self.model.matrices[name], self.factors[name], importance, scale)
+
+    def measure(self, tensors: Mapping[str, Tensor]) -> int:
+        """Bytes of the file with these matrices."""
+        return len(self.encode(tensors))
+
+    def encode(self, tensors: Mapping[str, Tensor]) -> bytes:
+        """The file with these matrices; codes are not coded again, those of other tensors forgotten."""
+        self._codes = {id(t): self._codes[id(t)] for t in tensors.values() if id(t) in self._codes}
+        known: CodeStreams = {
+            name: self._codes[id(t)][1] for name, t in tensors.items() if id(t) in self._codes
+        }
+        floats = any(isinstance(tensor, RawTensor) for tensor in tensors.values())
+        candidates = QUICK if floats else CANDIDATES
+        return encode(self.model.artifact(tensors), candidates=candidates, streams_=known)
+
+    def estimate(self, scale: float) -> float:
+        """Roughly the bytes of all matrices at a scale."""
+        return sum(self._expected(name, scale) for name in self.model.matrices) / 8
+
+    def _expected(self, name: str, scale: float) -> float:
+        weights = self.model.matrices[name]
+        most = (MANTISSA + self._heads[name]) * weights.size
+        return min(expected_bits(weights, self._steps(name, scale)), most)
+
+    def loss(self, name: str, tensor: Tensor) -> float:
+        """Expected nats per token that a matrix's quantization adds."""
+        delta = tensor.dequantize() - self.model.matrices[name]
+        matrix = delta.reshape(len(delta), -1)
+        return expected_loss(matrix, self.hessians[name], self.gradients[name])
+
+    def curve(self, name: str, scale: float, bits: float, loss: float) -> Curve:
+        """What other scales would give a matrix that has these bits a weight and this loss."""
+        weights, factor, rows = self.model.matrices[name], self.factors[name], self.rows[name]
+        return curve(weights, factor, rows.importance, scale, bits, loss)
+
+
+def _zeros(shape: tuple[int, ...]) -> QuantizedTensor:
+    """A matrix of zeros: the fewest bytes that a matrix can have."""
+    rows, columns = shape[0], int(np.prod(shape[1:]))
+    ones = to_bits(np.ones(rows, np.float32), STEP_FORMAT)
+    return QuantizedTensor(np.zeros((rows, columns), np.int8), ones, shape, step_format=STEP_FORMAT)
+
+
+def _on_all_cores(work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(work, items))
