@@ -106,6 +106,35 @@ def test_errors_of_agreed_rows_reach_the_rows_beyond_their_window():
     assert np.abs(sums).max() < 0.6
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (LAG, 2), (LAG + 1, 3), (2 * LAG, 1)])
+def test_small_shapes_keep_their_shape(shape):
+    weights = np.random.default_rng(8).standard_normal(shape).astype(np.float32)
+    factor, rows = (
+        factorize(second_moments(9, shape[1])),
+        row_feedback(second_moments(10, shape[0])),
+    )
+    steps = np.full(shape[0], 0.1, np.float32)
+    result = trellis_gptq(weights, factor, steps, rows=rows)
+    assert np.abs(weights - result.tensor.dequantize()).max() < 2.0
+    nothing = trellis_gptq(np.zeros_like(weights), factor, steps, rows=rows)
+    assert not nothing.tensor.dequantize().any()
+
+
+def test_dead_columns_stay_zero():
+    weights = np.random.default_rng(11).standard_normal((70, 8)).astype(np.float32)
+    hessian = second_moments(12, 8)
+    hessian[3], hessian[:, 3] = 0, 0
+    rows = row_feedback(second_moments(13, 70))
+    result = trellis_gptq(weights, factorize(hessian), np.full(70, 0.1, np.float32), rows=rows)
+    assert not result.tensor.dequantize()[:, 3].any()
+    assert np.array_equal(
+        result.tensor.codes,
+        trellis_gptq(
+            weights, factorize(hessian), np.full(70, 0.1, np.float32), rows=rows
+        ).tensor.codes,
+    )
+
+
 def test_outputs_without_gradients_do_not_matter_and_do_not_disturb():
     g = second_moments(6, 12)
     g[4], g[:, 4] = 0, 0
