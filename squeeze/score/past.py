@@ -25,10 +25,10 @@ class Context(Cache):
     never computed for context, and nothing later would read them.
     """
 
-    def __init__(self, model: GPT, batch: int, length: int) -> None:
+    def __init__(self, model: GPT, batch: int, length: int, buckets: bool | None = None) -> None:
         self._source = model
         self._plain: Attend | None = None  # attention of the running fill
-        super().__init__(cast(GPT, _States(model)), batch, length, buckets=False)
+        super().__init__(cast(GPT, _States(model)), batch, length, buckets)
 
     def fill(self, ids: Tensor) -> None:
         """Take in ids int64 [B, t], t ≥ 1, as the first tokens."""
@@ -48,6 +48,11 @@ class Context(Cache):
         if level == len(self._keys) - 1:
             raise _Filled
         return self._plain(q, k, v)
+
+    def _replay(self, ids: Tensor) -> Tensor:
+        if self._plain is not None:  # a captured step is no fill
+            return self.model(ids, self)
+        return super()._replay(ids)
 
 
 class _States:

@@ -129,6 +129,12 @@ def sample_documents(tokens: Tokens, bos: int, count: int, seed: int) -> tuple[I
     return begin[whole], outputs[whole]
 
 
+def document_batches(outputs: Int64, batch: int) -> list[Int64]:
+    """Documents grouped by length, the longest first: numbers int64 [≤ batch] of each group."""
+    order = np.argsort(-outputs, kind="stable")
+    return [order[begin : begin + batch] for begin in range(0, len(order), batch)]
+
+
 def _repeat(times: Int64) -> tuple[Int64, Int64]:
     """Each index i times[i] times, and a counter from 0 within each."""
     index = np.repeat(np.arange(len(times)), times)

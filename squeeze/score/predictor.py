@@ -13,9 +13,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from squeeze.errors import BadConfig, BadData
-from squeeze.train.cache import Cache
+from squeeze.score.past import Context
 from squeeze.train.model import GPT
 
 Int64 = npt.NDArray[np.int64]
@@ -48,36 +49,58 @@ class CachedPredictor:
     """A model that does not adapt, read through windows of `length` tokens that move by `stride`.
 
     The first `length` tokens are one window; then each window drops the oldest `stride` tokens, reads
-    the rest again and predicts `stride` more. Positions start at 0 in every window.
+    the rest again and predicts `stride` more. Positions start at 0 in every window. Predictors that
+    adapt say when they do, and where their windows start.
     """
 
     def __init__(self, model: GPT, length: int | None = None, stride: int | None = None) -> None:
-        length = model.config.seq_len if length is None else length
-        stride = length if stride is None else stride
-        if not 1 <= stride <= length:
-            raise BadConfig("stride", expected=f"1 to the length, {length}", found=stride)
+        self.length = model.config.seq_len if length is None else length
+        self.stride = self.length if stride is None else stride
+        if not 1 <= self.stride <= self.length:
+            raise BadConfig("stride", expected=f"1 to the length, {self.length}", found=self.stride)
         self.vocab_size = model.config.vocab_size
-        self.length, self.stride = length, stride
         self._model = model.eval()
         self._device = model.tok_emb.weight.device
 
     def start(self, batch: int) -> None:
-        self._cache = Cache(self._model, batch, self.length)
+        """See `Predictor`."""
         self._ended = np.zeros(batch, np.bool_)
-        self._window: list[Int64] = []  # tokens of the running window, one array [B] a step
+        self._fed: list[Int64] = []  # tokens of these documents, one array [B] a step
+        self._start = 0
+        self._context = Context(self._model, batch, self.length)
 
     def next(self, tokens: Int64) -> Float32:
+        """See `Predictor`."""
         tokens = checked_tokens(tokens, self._ended, self.vocab_size)
-        if len(self._window) == self.length:
-            del self._window[: self.stride]
-            self._cache.reset_()
-            if self._window:
-                self._cache.step(self._on_device(np.stack(self._window, axis=1)))
-        self._window.append(tokens)
-        logits = self._cache.step(self._on_device(tokens[:, None]))
-        return logits[:, -1].cpu().numpy()
+        at = len(self._fed)
+        self._fed.append(tokens)
+        start = self._window_start(at)
+        if self._adapt(at) or start != self._start:
+            self._start = start
+            self._context.reset_()
+            if start < at:
+                self._context.fill(self._on_device(self._tokens(start, at)))
+        with torch.inference_mode():
+            hidden = self._context.step(self._on_device(tokens[:, None]))
+            return self._head(hidden)[:, -1].cpu().numpy()
 
-    def _on_device(self, ids: Int64) -> torch.Tensor:
+    def _window_start(self, at: int) -> int:
+        """First token of the window that predicts after token `at`."""
+        return max(0, -(-(at + 1 - self.length) // self.stride)) * self.stride
+
+    def _adapt(self, at: int) -> bool:
+        """Learn from the tokens fed so far, `at` the last; whether anything was learnt."""
+        return False
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        """Logits float32 [B, t, V] of final states [B, t, D]."""
+        return self._model.head(hidden)
+
+    def _tokens(self, start: int, stop: int) -> Int64:
+        """Tokens start … stop - 1 of every document, int64 [B, stop - start]."""
+        return np.stack(self._fed[start:stop], axis=1)
+
+    def _on_device(self, ids: Int64) -> Tensor:
         return torch.from_numpy(ids).to(self._device)
 
 

@@ -178,7 +178,7 @@ def _score_batch(
     ids = torch.from_numpy(tokens[at].astype(np.int64)).to(device)
     targets = tokens[at[:, lead:] + 1].astype(np.int64)
     if lead:
-        context = Context(model, len(rows), ids.size(1))
+        context = Context(model, len(rows), ids.size(1), buckets=False)
         context.fill(ids[:, :lead])
         hidden = context.step(ids[:, lead:])
     else:

@@ -1,0 +1,167 @@
+"""Low-rank additions to a model's matrices, one set for each document of a batch, learnt while scoring.
+
+LoRA: E. Hu et al., arXiv 2106.09685. At test time, per document: openai/parameter-golf #77; with a
+scale of alpha/rank and a first factor that outlives the document: #1767, #1855.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from squeeze.errors import BadConfig
+from squeeze.score.window import cross_entropy
+from squeeze.train.model import GPT
+
+MODULES = ("c_q", "c_k", "c_v", "attn", "mlp")  # what can be added to, besides the head
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """How documents are adapted to; the defaults are #77's.
+
+    chunk, length: tokens scored between two steps, and tokens read at once. targets: `head`, and
+    modules of every block: c_q, c_k, c_v (matrices), attn, mlp (whole sublayers, #1855's O and MLP).
+    alpha: additions are multiplied by alpha/rank; None: by 1. keep_a: the first factor stays as it
+    was learnt when a batch ends, and only the second is zeroed.
+    """
+
+    chunk: int = 256  # tokens
+    length: int = 1024  # tokens
+    rank: int = 8
+    alpha: float | None = None
+    targets: tuple[str, ...] = ("head", "c_q", "c_v")
+    lr: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.0  # decoupled (AdamW)
+    batch: int = 64  # documents
+    keep_a: bool = False
+    seed: int = 0  # of the first factor
+
+    def __post_init__(self) -> None:
+        for name in ("chunk", "length", "rank", "batch"):
+            if getattr(self, name) < 1:
+                raise BadConfig(f"test-time {name}", expected="≥ 1", found=getattr(self, name))
+        if self.chunk > self.length:
+            raise BadConfig(
+                "test-time chunk", expected=f"≤ the length, {self.length}", found=self.chunk
+            )
+        unknown = sorted(set(self.targets) - {"head", *MODULES})
+        if unknown or not self.targets:
+            raise BadConfig(
+                "test-time targets", expected=f"of head, {', '.join(MODULES)}", found=unknown
+            )
+
+    def window_start(self, output: int) -> int:
+        """First token of the window that predicts after token `output` of a document.
+
+        The window ends with its chunk: it depends on nothing after that token, not even on whether
+        the document goes on.
+        """
+        return max(0, (output // self.chunk + 1) * self.chunk - self.length)
+
+
+class LoraBank:
+    """B·A for every target, float32 A [documents, rank, in] and B [documents, out, rank].
+
+    B begins at zero, A uniform in ±1/√in and the same for all documents, so that a document's score
+    does not depend on its batch. earlier: the bank whose A is kept (`LoraOptions.keep_a`).
+    """
+
+    def __init__(
+        self, model: GPT, options: LoraOptions, documents: int, earlier: LoraBank | None = None
+    ) -> None:
+        self.model, self.options, self.documents = model, options, documents
+        self._scale = 1.0 if options.alpha is None else options.alpha / options.rank
+        self._modules = {
+            name: module
+            for name, module in model.named_modules()
+            if name.startswith("blocks.") and name.rsplit(".", 1)[-1] in options.targets
+        }
+        device = model.tok_emb.weight.device
+        dim, generator = model.config.model_dim, torch.Generator().manual_seed(options.seed)
+        self.factors: dict[str, tuple[Tensor, Tensor]] = {}
+        sizes = {name: _size(module, dim) for name, module in self._modules.items()}
+        if "head" in options.targets:
+            sizes["head"] = (dim, model.config.vocab_size)
+        for name, (inputs, outputs) in sizes.items():
+            bound = 1.0 / math.sqrt(inputs)
+            start = torch.empty(options.rank, inputs).uniform_(-bound, bound, generator=generator)
+            a = start.expand(documents, -1, -1).clone()
+            if earlier is not None:
+                kept = earlier.factors[name][0].detach()[:documents]
+                a[: len(kept)] = kept.cpu()
+            b = torch.zeros(documents, outputs, options.rank)
+            self.factors[name] = (a.to(device).requires_grad_(), b.to(device).requires_grad_())
+        self._optimizer = torch.optim.AdamW(
+            [factor for pair in self.factors.values() for factor in pair],
+            lr=options.lr,
+            betas=(options.beta1, options.beta2),
+            eps=options.eps,
+            weight_decay=options.weight_decay,
+        )
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """While open, every target of the model adds its documents' B·A to what it computes."""
+
+        def addition(name: str) -> object:
+            return lambda module, args, output: output + self._add(name, args[0])
+
+        handles = [
+            module.register_forward_hook(addition(name))  # type: ignore[arg-type]
+            for name, module in self._modules.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """`GPT.head` of hidden [documents, T, D], adapted."""
+        return self.model.head(
+            hidden, self._add("head", hidden) if "head" in self.factors else None
+        )
+
+    def losses(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Nats [documents, t] of targets [documents, t] after the last t of ids [documents, T].
+
+        Only while `attached`.
+        """
+        hidden = self.model.hidden(ids)[:, -targets.size(1) :]
+        return cross_entropy(self.head(hidden), targets)
+
+    def learn_(self, losses: Tensor, learning: Tensor) -> None:
+        """One step of AdamW on the mean of each document's losses [documents, t].
+
+        learning: bool [documents]. The documents' sums are added, so that none feels another.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        factors = [factor for pair in self.factors.values() for factor in pair]
+        (losses.mean(1) * learning).sum().backward(inputs=factors)
+        self._optimizer.step()
+
+    def _add(self, name: str, x: Tensor) -> Tensor:
+        a, b = self.factors[name]
+        return (x @ a.mT) @ b.mT * self._scale
+
+
+def _size(module: nn.Module, dim: int) -> tuple[int, int]:
+    """Inputs and outputs of a target; sublayers keep the width of the stream."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    return dim, dim
+
+
+def with_fields(options: LoraOptions, **fields: object) -> LoraOptions:
+    """options with the fields that are not None replaced."""
+    return dataclasses.replace(options, **{k: v for k, v in fields.items() if v is not None})  # type: ignore[arg-type]
