@@ -62,6 +62,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if data[:4] == container.MAGIC:
         artifact = decode(data)
         checkpoint = _checkpoint(artifact, "sqz", data)
+    elif data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data):
+        checkpoint = _read_safetensors(
+            data, name
+        )  # before zlib: its header may be 120 bytes, an "x"
     elif data[:4] == b"PK\x03\x04":
         from squeeze.foreign import read_torch
 
@@ -74,8 +78,6 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         checkpoint = Checkpoint(
             tensors, None, "int8_clean_per_row_v1", sha256(data), len(data), notes
         )
-    elif data[8:9] == b"{":
-        checkpoint = _read_safetensors(data, name)
     else:
         raise UnsupportedFormat(
             f"{name}: not a checkpoint squeeze reads",

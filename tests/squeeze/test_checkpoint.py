@@ -59,6 +59,16 @@ def test_torch_checkpoint_reads_with_compile_and_ddp_prefixes(tmp_path: Path) ->
     assert any("'model'" in note for note in loaded.notes)
 
 
+def test_safetensors_whose_first_byte_is_that_of_zlib_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    for padding in range(0, 256, 8):  # header sizes are multiples of 8, little-endian
+        save_file(state(), path, {"squeeze.config": CONFIG.to_json(), "x": "." * padding})
+        if path.read_bytes()[0] == 0x78:
+            break
+    assert path.read_bytes()[0] == 0x78
+    assert load_model(path).config == CONFIG
+
+
 def test_safetensors_carries_its_configuration(tmp_path: Path) -> None:
     save_file(state(), tmp_path / "m.safetensors", {"squeeze.config": CONFIG.to_json()})
     model = load_model(tmp_path / "m.safetensors")
