@@ -16,9 +16,10 @@ from squeeze.bundle.flatten import Flat, flatten
 from squeeze.bundle.minify import minify
 from squeeze.bundle.modules import BundleError, Graph
 from squeeze.bundle.payload import STANDARD, payloads
-from squeeze.bundle.shake import definitions, shake
+from squeeze.bundle.shake import definitions, shake, visible_classes
 from squeeze.bundle.wrap import Shipped, plain, wrap
 
+IMPORTS = (ast.Import, ast.ImportFrom)
 BOTH = ("literal", "archive")
 ALONE = 60  # seconds that restoring the source may take
 
@@ -56,11 +57,13 @@ def bundle(
     coders: tuple[str, ...] = STANDARD,
     forms: tuple[str, ...] = BOTH,
     minified: bool = True,
+    rename_classes: bool = False,
 ) -> Bundle:
     """Flatten, shake, minify, compress and wrap; of all coders and forms the smallest file wins.
 
     packages: top-level packages to take in besides modules that lie beside the entry. keep: names that
-    stay. constants: module-level flags and their values. The file is run as far as its own source and
+    stay. constants: module-level flags and their values. rename_classes: also those whose names show
+    in a `repr` or are read. The file is run as far as its own source and
     compared before it is returned. Raises BundleError, which names what cannot be bundled.
     """
     graph = Graph(entry, packages, constants)
@@ -69,7 +72,8 @@ def bundle(
     shake(flat.tree, keep)
     _without_caches(flat.tree)
     readable = ast.unparse(flat.tree) + "\n"
-    code = minify(readable, keep) if minified else readable
+    seen = () if rename_classes else visible_classes(flat.tree)
+    code = minify(readable, (*keep, *seen)) if minified else readable
     shipped = smallest(code, coders, forms)
     _verify(shipped, code)
     return Bundle(
@@ -127,7 +131,7 @@ def attribute(flat: Flat, code: str, total: int) -> tuple[Part, ...]:
         (n, s) for n, s in definitions(flat.tree) if not isinstance(s, ast.Import | ast.ImportFrom)
     ]
     made = ast.parse(code).body
-    mains = [s for s in made if not isinstance(s, ast.Import | ast.ImportFrom)]
+    mains = [statement for statement in made if not isinstance(statement, IMPORTS)]
     extra = len(mains) - len(shaken)
     labels: dict[int, tuple[str, str]] = {}
     if extra >= 0 and all(
@@ -141,9 +145,7 @@ def attribute(flat: Flat, code: str, total: int) -> tuple[Part, ...]:
     emitted, so_far, start = 0, 0, 0
     ends = [offsets[s.lineno - 1] + s.col_offset for s in made[1:]] + [len(encoded)]
     for statement, end in zip(made, ends, strict=True):
-        default = (
-            "(imports)" if isinstance(statement, ast.Import | ast.ImportFrom) else "(literals)"
-        )
+        default = "(imports)" if isinstance(statement, IMPORTS) else "(literals)"
         label = labels.get(id(statement), ("(bundle)", default))
         piece = encoded[start:end]
         probe = coder.copy()

@@ -63,7 +63,7 @@ def flatten(graph: Graph) -> Flat:
         future |= _takes_future_annotations(module)
         _Attributes(module, graph, aliases[module.name], names).visit(module.tree)
         _Locals(module, graph, names).visit(module.tree)
-        module.tree.body = [s for s in module.tree.body if not _is_all(s)]
+        _WithoutAll().visit(module.tree)
         uses = [use for use in module_uses(module.tree) if not hasattr(use.node, "_flat")]
         for use in uses:
             _rename(use, names.resolve(module.name, use.name), module)
@@ -96,11 +96,33 @@ def _aliases(graph: Graph, module: Module) -> dict[str, Origin]:
     return found
 
 
-def _is_all(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+class _WithoutAll(ast.NodeTransformer):
+    """Statements about `__all__` go: nothing in a single module reads it."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if getattr(node, "body", None) == [] and not isinstance(node, ast.Module):
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        return None if ast.unparse(node.targets[0]) == "__all__" else node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> Any:
+        return None if ast.unparse(node.target) == "__all__" else node
+
+    def visit_Expr(self, node: ast.Expr) -> Any:
+        return None if ast.unparse(node).startswith("__all__.") else node
 
 
 def _rename(use: Use, new: str, module: Module) -> None:
+    if use.either:
+        if new != use.name:
+            raise BundleError(
+                f"{module.where(use.node)}: a class body reads {use.name}, which it also binds, and "
+                "another module binds that name, too"
+            )
+        return
     if not isinstance(use.node, ast.alias):
         use.rename(new)
         return

@@ -14,19 +14,14 @@ def fold(tree: ast.Module, constants: dict[str, object], module: str) -> ast.Mod
     """The tree with `if`, `while` and conditional expressions on known flags decided.
 
     constants: module-level names and what they are; wherever such a name is read, the value stands
-    instead. `__name__` is the module's name, so that what only a script does goes from other modules.
+    instead. Where `__name__` is compared, it is the module's: what only a script does goes.
     """
-    bound = _assigned(tree)
     for use in module_uses(tree):
         if use.name in constants and isinstance(use.node, ast.Name) and not use.stores:
             use.node._constant = constants[use.name]  # type: ignore[attr-defined]
-        elif use.name == "__name__" and isinstance(use.node, ast.Name) and "__name__" not in bound:
-            use.node._constant = module  # type: ignore[attr-defined]
+        elif use.name == "__name__" and isinstance(use.node, ast.Name):
+            use.node._module = module  # type: ignore[attr-defined]
     return ast.fix_missing_locations(_Fold().visit(tree))
-
-
-def _assigned(tree: ast.Module) -> set[str]:
-    return {u.name for u in module_uses(tree) if u.stores}
 
 
 def value_of(node: ast.expr) -> Any:
@@ -52,7 +47,10 @@ def value_of(node: ast.expr) -> Any:
                 return value
         return values[-1]
     if isinstance(node, ast.Compare) and len(node.ops) == 1:
-        left, right = value_of(node.left), value_of(node.comparators[0])
+        left, right = (
+            getattr(side, "_module", None) or value_of(side)
+            for side in (node.left, node.comparators[0])
+        )
         if left is UNKNOWN or right is UNKNOWN:
             return UNKNOWN
         if isinstance(node.ops[0], ast.Eq):

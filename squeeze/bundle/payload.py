@@ -47,7 +47,7 @@ def _zlib(source: bytes) -> Iterator[Payload]:
 
 
 def _lzma(source: bytes) -> Iterator[Payload]:
-    """LZMA1 raw (no header, no checksum), or with the 13-byte header that needs no filter in the stub."""
+    """LZMA1, raw or with the 13-byte header that saves naming the filter in the stub."""
     for lc in range(5):
         for lp in range(3):
             for pb in range(3):

@@ -19,7 +19,8 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 class Use:
     """One occurrence of a module-level name, readable and writable in place.
 
-    node: the tree node; field_name, index: where in it the identifier stands.
+    node: the tree node; field_name, index: where in it the identifier stands. either: a class body
+    reads a name that it also binds, so that it may be the module's or its own.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Use:
     field_name: str
     index: int | None = None
     stores: bool = False
+    either: bool = False
 
     def rename(self, new: str) -> None:
         """Put another identifier there."""
@@ -183,7 +185,10 @@ def walk_scopes(body: Iterable[ast.AST], on_use: Callable[[Use], None]) -> None:
             inside(_Frame("function", bound), [*targets, *rest, *results])
             return
         if isinstance(node, ast.Name):
-            use(node.id, node, "id", store=not isinstance(node.ctx, ast.Load))
+            reads = isinstance(node.ctx, ast.Load)
+            use(node.id, node, "id", store=not reads)
+            if reads and frames[-1].kind == "class" and node.id in frames[-1].bound:
+                on_use(Use(node.id, node, "id", either=True))
         elif isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
                 use(alias_name(node, alias), alias, "asname", store=True)

@@ -17,70 +17,17 @@ from typing import Any
 from squeeze.bundle.scopes import FUNCTIONS, arguments, bound_names, walk_scopes
 
 # Calls that only make a value: nobody misses them when the value is not used.
-PURE_BUILTINS = frozenset(
-    [
-        "bool",
-        "bytes",
-        "bytearray",
-        "complex",
-        "dict",
-        "enumerate",
-        "float",
-        "frozenset",
-        "int",
-        "len",
-        "list",
-        "max",
-        "memoryview",
-        "min",
-        "object",
-        "pow",
-        "property",
-        "range",
-        "repr",
-        "reversed",
-        "round",
-        "set",
-        "slice",
-        "sorted",
-        "str",
-        "sum",
-        "super",
-        "tuple",
-        "type",
-        "zip",
-        "classmethod",
-        "staticmethod",
-    ]
-)
-PURE_MODULES = frozenset(
-    [
-        "collections",
-        "dataclasses",
-        "enum",
-        "functools",
-        "itertools",
-        "math",
-        "numpy",
-        "operator",
-        "re",
-        "struct",
-        "torch",
-        "typing",
-        "collections.abc",
-        "pathlib",
-        "numba",
-        "abc",
-        "contextlib",
-        "types",
-        "numpy.typing",
-        "torch.nn",
-        "logging",
-    ]
-)
-EFFECTS = frozenset(
-    ["seed", "manual_seed", "seterr", "basicConfig", "register"]
-)  # of otherwise pure ones
+PURE_BUILTINS = frozenset((
+    "bool", "bytes", "bytearray", "classmethod", "complex", "dict", "enumerate", "float", "frozenset",
+    "int", "len", "list", "max", "memoryview", "min", "object", "pow", "property", "range", "repr",
+    "reversed", "round", "set", "slice", "sorted", "staticmethod", "str", "sum", "super", "tuple",
+    "type", "zip",
+))  # fmt: skip
+PURE_MODULES = (
+    "abc", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "logging",
+    "math", "numba", "numpy", "operator", "pathlib", "re", "struct", "torch", "types", "typing",
+)  # fmt: skip
+EFFECTS = frozenset(("seed", "manual_seed", "seterr", "basicConfig", "register"))  # of those above
 PLAIN_BASES = frozenset(("object", "Protocol", "Generic", "ABC", "NamedTuple"))
 
 
@@ -125,7 +72,7 @@ def _shake_once(tree: ast.Module, keep: set[str]) -> None:
     for statement in tree.body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             used = set().union(*(_reads(s) for s in tree.body if s is not statement)) | keep
-            if statement.names and not getattr(statement, "module", "") == "__future__":
+            if statement.names and getattr(statement, "module", "") != "__future__":
                 kept = [a for a in statement.names if _import_name(a) in used]
                 statement.names = kept or statement.names
     _shake_methods(tree, classes, keep)
@@ -134,6 +81,9 @@ def _shake_once(tree: ast.Module, keep: set[str]) -> None:
 def _shake_methods(tree: ast.Module, classes: dict[str, ast.ClassDef], keep: set[str]) -> None:
     """Methods and class-level names that nothing reads, of classes all of whose bases are known."""
     read = set(keep)
+    prefixes = computed_attributes(tree)
+    if "" in prefixes:
+        return
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             read.add(node.attr)
@@ -154,8 +104,33 @@ def _shake_methods(tree: ast.Module, classes: dict[str, ast.ClassDef], keep: set
         node.body = [
             child for child in node.body
             if not isinstance(child, FUNCTIONS) or child.name in read | inner
+            or child.name.startswith(tuple(prefixes))
             or (child.name.startswith("__") and child.name.endswith("__"))
         ] or [ast.Pass()]  # fmt: skip
+
+
+def computed_attributes(tree: ast.Module) -> set[str]:
+    """What the names of attributes looked up by computed names begin with; '' when nothing is known."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and len(node.args) > 1):
+            continue
+        called = node.func.id if isinstance(node.func, ast.Name) else ""
+        if called in ("getattr", "setattr", "hasattr", "delattr"):
+            found |= {_beginning(node.args[1])} - {None}  # type: ignore[arg-type]
+    return found
+
+
+def _beginning(node: ast.expr) -> str | None:
+    """The known beginning of a string expression; None for a constant, which counts as read."""
+    if isinstance(node, ast.Constant):
+        return None
+    if isinstance(node, ast.JoinedStr) and node.values and isinstance(node.values[0], ast.Constant):
+        return str(node.values[0].value)
+    if isinstance(node, ast.BinOp) and isinstance(node.left, ast.Constant):
+        text = str(node.left.value)
+        return text.partition("%")[0] if isinstance(node.op, ast.Mod) else text
+    return ""
 
 
 def _known_bases(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> bool:
@@ -273,7 +248,7 @@ class _Purity:
         origin = self.imported.get(root.id)
         if origin is not None:
             dotted = ".".join([origin, *reversed(attributes)])
-            return any(dotted.startswith(f"{module}.") for module in PURE_MODULES)
+            return dotted.partition(".")[0] in PURE_MODULES
         if root.id in self.classes:
             return not attributes and self._record(self.classes[root.id])
         return not attributes and root.id in PURE_BUILTINS
@@ -281,11 +256,13 @@ class _Purity:
     def _record(self, node: ast.ClassDef) -> bool:
         """A dataclass or class without construction code of its own."""
         own = {child.name for child in node.body if isinstance(child, FUNCTIONS)}
-        return not own & {"__init__", "__new__", "__post_init__"} and not node.keywords and all(
-            isinstance(base, ast.Name)
-            and (base.id in PLAIN_BASES or (base.id in self.classes and self._record(self.classes[base.id])))
-            for base in node.bases
-        )  # fmt: skip
+        if own & {"__init__", "__new__", "__post_init__"} or node.keywords:
+            return False
+        bases = [base.id if isinstance(base, ast.Name) else "" for base in node.bases]
+        return all(
+            base in PLAIN_BASES or (base in self.classes and self._record(self.classes[base]))
+            for base in bases
+        )
 
 
 def _is_docstring(node: ast.stmt) -> bool:
@@ -350,3 +327,12 @@ def definitions(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
     for statement in tree.body:
         names = sorted(_bound_by(statement))
         yield (names[0] if names else ""), statement
+
+
+def visible_classes(tree: ast.Module) -> list[str]:
+    """Classes whose names a program may print: all when names are read, else those with a `repr`."""
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    if attributes & {"__name__", "__qualname__"}:
+        return [node.name for node in classes]
+    return [node.name for node in classes if node.decorator_list or node.bases]

@@ -19,6 +19,7 @@ COMMANDS = {
     "unpack": "Turn a .sqz artifact back into a safetensors checkpoint.",
     "inspect": "Show what a checkpoint or artifact holds.",
     "budget": "Attribute every byte of an artifact or submission.",
+    "bundle": "Make a script and the modules it uses one small file that runs.",
     "calibrate": "Collect calibration text and Hessians of a checkpoint.",
     "eval": "Score an artifact or checkpoint in bits per byte.",
     "prove": "Code text with an artifact, decode it elsewhere, and compare.",

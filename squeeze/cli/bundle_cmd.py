@@ -1,0 +1,139 @@
+"""`squeeze bundle`: an entry script and the modules it uses → one small file that runs."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from squeeze.cli.options import json_option, print_json
+
+if TYPE_CHECKING:
+    from squeeze.bundle.build import Bundle
+
+FORMS = ("auto", "literal", "archive", "plain")
+SHOWN = 12  # rows of the table
+
+
+def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
+    found: dict[str, object] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not name.isidentifier() or not equals:
+            raise click.BadParameter(f"{text}: expected NAME=VALUE such as DEBUG=False")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise click.BadParameter(f"{value} is not a Python literal") from None
+    return found
+
+
+@click.command("bundle")
+@click.argument("entry", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="File [ENTRY.bundle.py].")
+@click.option("--package", "packages", multiple=True, help="Installed package to take in.")
+@click.option("--keep", multiple=True, metavar="NAME", help="Keep and do not rename; repeatable.")
+@click.option("--define", "constants", multiple=True, callback=_constants, metavar="FLAG=VALUE",
+              help="Value of a module-level flag; branches it rules out go.")  # fmt: skip
+@click.option("--coder", "coders", default="zlib,lzma", show_default=True, metavar="NAME,…",
+              help="Tried: zlib, lzma (part of Python), brotli, zstd (packages).")  # fmt: skip
+@click.option("--form", type=click.Choice(FORMS), default="auto", help="Of the file [smallest].")
+@click.option(
+    "--readable", type=click.Path(path_type=Path), help="Also write the flat source here."
+)
+@click.option("--no-minify", is_flag=True, help="Compress the flat source as it is.")
+@click.option("--rename-classes", is_flag=True, help="Also rename classes whose names may show.")
+@json_option
+def command(
+    entry: Path,
+    out: Path | None,
+    packages: tuple[str, ...],
+    keep: tuple[str, ...],
+    constants: dict[str, object],
+    coders: str,
+    form: str,
+    readable: Path | None,
+    no_minify: bool,
+    rename_classes: bool,
+    as_json: bool,
+) -> None:
+    """Make ENTRY and the local modules it uses one file, as small as it goes, that runs.
+
+    Modules beside ENTRY are taken in, and --package names others. What the program cannot reach is
+    dropped, the rest is minified, compressed, and put into a file that restores itself.
+
+    \b
+    Example:
+      squeeze bundle train.py --package mylib -o train_gpt.py --readable train_gpt.flat.py
+    """
+    from squeeze.bundle.build import BOTH, bundle
+    from squeeze.files import write_atomic
+
+    target = out or entry.with_suffix(".bundle.py")
+    if target.resolve() == entry.resolve():
+        raise click.UsageError("--out is the entry script itself")
+    made = bundle(
+        entry,
+        packages,
+        keep=keep,
+        constants=constants,
+        coders=tuple(coders.split(",")),
+        forms=BOTH if form == "auto" else (form,),
+        minified=not no_minify,
+        rename_classes=rename_classes,
+    )
+    write_atomic(target, made.shipped.data)
+    if readable is not None:
+        head = f"# Generated from {entry.name} by squeeze bundle: read it, do not edit it.\n"
+        write_atomic(readable, (head + made.readable).encode())
+    for warning in made.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if as_json:
+        print_json(report(made, target))
+    else:
+        _print(made, target)
+
+
+def report(made: Bundle, target: Path) -> dict[str, Any]:
+    """What was made, as plain values; `parts` sum to `bytes`."""
+    return {
+        "file": str(target),
+        "bytes": len(made.shipped.data),
+        "form": made.shipped.form,
+        "coder": made.shipped.coder,
+        "requires": made.shipped.requires,
+        "python": made.python,
+        "source_bytes": made.raw_bytes,
+        "flat_bytes": len(made.readable.encode()),
+        "minified_bytes": len(made.minified.encode()),
+        "modules": list(made.modules),
+        "parts": [asdict(part) for part in made.parts],
+        "warnings": list(made.warnings),
+    }
+
+
+def _print(made: Bundle, target: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("module")
+    table.add_column("definition")
+    table.add_column("bytes", justify="right")
+    table.add_column("minified", justify="right")
+    for part in made.parts[:SHOWN]:
+        table.add_row(part.module, part.name, f"{part.bytes:,}", f"{part.chars:,}")
+    rest = made.parts[SHOWN:]
+    if rest:
+        size, chars = sum(p.bytes for p in rest), sum(p.chars for p in rest)
+        table.add_row(f"{len(rest)} more", "", f"{size:,}", f"{chars:,}")
+    Console(width=100, highlight=False).print(table)
+    flat, short = len(made.readable.encode()), len(made.minified.encode())
+    needs = f", needs {made.shipped.requires}" if made.shipped.requires else ""
+    click.echo(
+        f"{len(made.modules)} files {made.raw_bytes:,} → reached {flat:,} → minified {short:,} → "
+        f"{target} {len(made.shipped.data):,} bytes ({made.shipped.form}, {made.shipped.coder}{needs})"
+    )
