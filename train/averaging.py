@@ -51,5 +51,6 @@ class Average:
 
     def load_state_(self, mean: dict[str, Tensor], updates: int) -> None:
         """Continue from `state()`."""
-        self.mean = {name: mean[name].to(self.weights[name].device, copy=True) for name in mean}
+        if mean:  # in the order of the weights: they are averaged pairwise
+            self.mean = {n: mean[n].to(w.device, copy=True) for n, w in self.weights.items()}
         self.updates = updates
