@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_SECONDS ?= 120
 
-.PHONY: demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder clean
+.PHONY: demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder bench-pack clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -44,7 +44,7 @@ $(VENV)/.bench: $(VENV)/.kernels benchmarks/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
 	touch $@
 
-bench: bench-codec bench-codec-speed bench-range-coder  ## every benchmark; results go to benchmarks/results/
+bench: bench-codec bench-codec-speed bench-range-coder bench-pack  ## every benchmark; results go to benchmarks/results/
 
 bench-codec: $(VENV)/.bench  ## bytes at equal error against other coders (zpaq, lrzip: Debian packages)
 	$(BIN)/python benchmarks/codec.py
@@ -54,6 +54,10 @@ bench-codec-speed: $(VENV)/.bench  ## 36M weights: search, encode, decode, memor
 
 bench-range-coder: $(VENV)/.bench  ## the range coder alone: overhead and symbols a second
 	$(BIN)/python benchmarks/range_coder.py
+
+bench-pack: $(VENV)/.bench  ## loss and KL at the bytes of record recipes (an hour on one core)
+	$(BIN)/python benchmarks/pack_quality.py
+	$(BIN)/python benchmarks/quantizer_order.py
 
 clean:
 	rm -rf build dist *.egg-info demo out codecs/__pycache__ calib/__pycache__

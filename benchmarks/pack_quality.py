@@ -2,11 +2,12 @@
 
 python benchmarks/pack_quality.py --seeds 5
 
-For every seed another calibration text, training text or what the model writes; for every size the
-record entry is quantized from the same Hessians and coded with brotli (best of plain, byte-shuffled,
-transposed), and ours gets the bytes of that file as its limit. Both files are decoded and scored on
-validation text: mean KL(fp32 ‖ packed) per byte and the change of BPB. One JSON line a measurement, so
-that a run that is cut short has said what it knows; the summary is made from the lines.
+For every seed another calibration text, training text or what the model writes, and another stretch of
+validation text to score. For every size the record entry is quantized from the same Hessians and coded
+as it codes (brotli: best of plain, byte-shuffled, transposed), and ours gets the bytes of that file as
+its limit. Both files are decoded and scored: mean KL(fp32 ‖ packed) per byte and the change of BPB. One
+JSON line a measurement, so that a run that is cut short goes on where it was; the summary is made from
+the lines.
 """
 
 from __future__ import annotations
@@ -17,47 +18,56 @@ import math
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from inputs import ROOT, materials
+from inputs import materials
 from machine import facts, write
+from pack_report import report, summary
 
 from squeeze.artifact import Artifact, Tensor, decode, encode
 from squeeze.calib.floats import to_bits
-from squeeze.calib.quantized import RawTensor
+from squeeze.calib.low_rank import low_rank
+from squeeze.calib.quantized import QuantizedTensor, RawTensor
 from squeeze.calib.records import RECORDS, quantize_record
 from squeeze.calibrate import Calibrated, Calibration, calibrate
-from squeeze.checkpoint import LoadedModel, load_checkpoint, load_model
+from squeeze.checkpoint import LoadedModel, load_model
+from squeeze.fit import fit, losses_of
+from squeeze.quantizer import Model, Quantizer
+from squeeze.roles import natural_key
 from squeeze.score.tokenizer import Tokenizer
-from squeeze.target import PRESETS, QUANTIZED, pack_to_target
+from squeeze.target import PRESETS, QUANTIZED
 from squeeze.train.data import read_shard
 from squeeze.train.model import GPT
 
 COARSER = {"4.5": 0.46, "3.5": 1.0, "2.5": 1.95}  # of record-1394's steps, by bits per weight
 TRAINING, VALIDATION = "fineweb_train_000000_sp1024_1M.bin", "fineweb_val_000003_sp1024_tail.bin"
-BATCH = 16  # windows of a forward
+TOKENIZER = "sp1024_official.model"
+BATCH = 4  # windows of a forward
+CORRECTED, RANK = 3, 4  # tensors of record-1855 with a low-rank correction, and its rank
+LEFT, RIGHT = ".left", ".right"  # its factors, tensors of the file
+
+Make = Callable[[], tuple[bytes, dict[str, Any]]]  # a file, and facts of how it came about
 
 
 class Judge:
-    """Scores files on the first `targets` of the validation tail; keeps the fp32 model's answers."""
+    """Scores files on one stretch of the validation tail; keeps the fp32 model's answers."""
 
-    def __init__(self, loaded: LoadedModel, targets: int) -> None:
-        shard = read_shard(materials() / "fineweb" / VALIDATION)
-        span, length = np.asarray(shard[: targets + 1]), loaded.config.seq_len
-        tokenizer = Tokenizer(materials() / "tokenizers" / "sp1024_official.model")
+    def __init__(self, loaded: LoadedModel, first: int, targets: int) -> None:
+        span = np.asarray(read_shard(materials() / "fineweb" / VALIDATION)[first:][: targets + 1])
+        tokenizer = Tokenizer(materials() / "tokenizers" / TOKENIZER)
         self.bytes = int(tokenizer.table.of_targets(span).sum())
-        tokens = torch.from_numpy(span.astype(np.int64))
+        tokens, length = torch.from_numpy(span.astype(np.int64)), loaded.config.seq_len
         self.ids, self.next = tokens[:-1].view(-1, length), tokens[1:].view(-1, length)
         self.config = loaded.config
-        model = GPT.from_tensors(loaded.config, loaded.tensors)
-        answers = list(self._log_shares(model))
+        answers = list(self._log_shares(GPT.from_tensors(loaded.config, loaded.tensors)))
         self.nats = sum(nats for _, nats in answers)
-        self.answers = [shares.half() for shares, _ in answers]
+        self.answers = [shares for shares, _ in answers]
 
     def _log_shares(self, model: GPT) -> Iterator[tuple[torch.Tensor, float]]:
         with torch.inference_mode():
@@ -66,29 +76,82 @@ class Judge:
                 yield shares, float(F.nll_loss(shares, targets.flatten(), reduction="sum"))
 
     def __call__(self, data: bytes) -> dict[str, float]:
-        """KL and gap in bits per byte of the model in a .sqz file."""
+        """KL and gap in bits per byte of the model in a .sqz file, and the fp32 model's BPB."""
         weights = {name: t.dequantize() for name, t in decode(data).tensors.items()}
+        for name in [name.removesuffix(LEFT) for name in weights if name.endswith(LEFT)]:
+            weights[name] += weights.pop(name + LEFT) @ weights.pop(name + RIGHT)
         divergence = nats = 0.0
         model = GPT.from_tensors(self.config, weights)
         for right, (shares, wrong) in zip(self.answers, self._log_shares(model), strict=True):
-            wide = right.float()
-            divergence += float((wide.exp() * (wide - shares)).sum())
+            divergence += float((right.exp() * (right - shares)).sum(dtype=torch.float64))
             nats += wrong
         per_byte = math.log(2) * self.bytes
-        return {"kl": divergence / per_byte, "gap": (nats - self.nats) / per_byte}
+        gap = (nats - self.nats) / per_byte
+        return {"kl": divergence / per_byte, "gap": gap, "fp32_bpb": self.nats / per_byte}
 
 
-def record_file(loaded: LoadedModel, found: Calibrated, name: str, coarser: float) -> bytes:
-    """The model as a record entry stores it, in our container."""
-    record, tensors = RECORDS[name], dict[str, Tensor]()
-    for tensor, weights in loaded.tensors.items():
-        if tensor in found.hessians.matrices and weights.size >= QUANTIZED:
-            hessian = found.hessians.matrices[tensor]
-            tensors[tensor] = quantize_record(tensor, weights, hessian, record, coarser)
-        else:
-            tensors[tensor] = RawTensor(to_bits(weights, "fp16"), "fp16")
-    config = {"model": json.loads(loaded.config.to_json())}
-    return encode(Artifact(config, tensors), candidates=record.coders)
+class Packer:
+    """One model and its calibration, packed as a record does or as we do, small tensors in fp16."""
+
+    def __init__(self, loaded: LoadedModel, found: Calibrated) -> None:
+        self.found, self.total = found, sum(w.size for w in loaded.tensors.values())
+        known = found.hessians.matrices
+        matrices = {n: w for n, w in loaded.tensors.items() if n in known and w.size >= QUANTIZED}
+        others: dict[str, Tensor] = {
+            name: RawTensor(to_bits(weights, "fp16"), "fp16")
+            for name, weights in loaded.tensors.items()
+            if name not in matrices
+        }
+        config: dict[str, object] = {"model": json.loads(loaded.config.to_json())}
+        order = tuple(sorted(loaded.tensors, key=natural_key))
+        self.model = Model(matrices, others, order, config)
+        self.quantizers: dict[str, Quantizer] = {}
+
+    def record(self, name: str, coarser: float) -> tuple[bytes, dict[str, Any]]:
+        """The file of a record entry; with the low-rank corrections of #1855 as further tensors."""
+        hessians, record = self.found.hessians.matrices, RECORDS[name]
+        quantized = {
+            tensor: quantize_record(tensor, weights, hessians[tensor], record, coarser)
+            for tensor, weights in self.model.matrices.items()
+        }
+        artifact = self.model.artifact(quantized)
+        if name == "record-1855":
+            artifact = Artifact(artifact.config, artifact.tensors | self._corrections(quantized))
+        return encode(artifact, candidates=record.coders), {}
+
+    def _corrections(self, quantized: dict[str, QuantizedTensor]) -> dict[str, Tensor]:
+        """Factors in bf16, for the matrices with the largest errors."""
+        errors = {
+            n: self.model.matrices[n] - tensor.dequantize() for n, tensor in quantized.items()
+        }
+        largest = sorted(errors, key=lambda n: -float(np.square(errors[n]).sum()))[:CORRECTED]
+        tensors: dict[str, Tensor] = {}
+        for name in largest:
+            hessian, gradients = self.found.hessians.matrices[name], self.found.gradients.best(name)
+            correction = low_rank(errors[name], hessian, gradients, RANK)
+            tensors[name + LEFT] = RawTensor(to_bits(correction.left, "bf16"), "bf16")
+            tensors[name + RIGHT] = RawTensor(to_bits(correction.right, "bf16"), "bf16")
+        return tensors
+
+    def ours(self, preset: str, limit: int, known_bias: float) -> tuple[bytes, dict[str, Any]]:
+        """Our file of at most `limit` bytes, and facts of how it came about.
+
+        known_bias: by how much the quantizer's estimate was short at this size, for another seed;
+        0.0 when unknown. It only saves trials.
+        """
+        quantizer = self.quantizers.get(preset)
+        if quantizer is None:
+            found, n_states = self.found, PRESETS[preset]
+            quantizer = Quantizer(self.model, found.hessians, found.gradients, n_states)
+            self.quantizers[preset] = quantizer
+        plain = partial(Quantizer.estimate, quantizer)
+        trials: list[tuple[float, int]] = []
+        quantizer.estimate = lambda scale: plain(scale) + known_bias  # type: ignore[method-assign]
+        fitted = fit(quantizer, limit, lambda scale, size: trials.append((scale, size)))
+        scale, size = trials[-1]
+        expected = sum(losses_of(quantizer, fitted).values())
+        more = {"trials": len(trials), "bias": size - plain(scale), "expected_nats": expected}
+        return fitted.data, more
 
 
 def main() -> None:
@@ -96,109 +159,81 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="reference_8.7M_fp32.safetensors")
     parser.add_argument("--seq-len", type=int, default=512)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--sizes", nargs="+", default=list(COARSER), choices=list(COARSER))
-    parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=list(PRESETS))
+    parser.add_argument("--sizes", nargs="*", default=list(COARSER), choices=list(COARSER))
+    parser.add_argument("--presets", nargs="*", default=list(PRESETS), choices=list(PRESETS))
     parser.add_argument("--records", nargs="*", default=["record-374", "record-1855"])
-    parser.add_argument("--targets", type=int, default=131_072)
-    parser.add_argument("--calibration-tokens", type=int, default=131_072)
+    parser.add_argument("--targets", type=int, default=32_768, help="scored for each seed")
+    parser.add_argument("--calibration-tokens", type=int, default=32_768)
     parser.add_argument("--source", choices=["shards", "self"], default="shards")
     parser.add_argument("--temperature", type=float, default=1.0, help="of what the model writes")
     parser.add_argument("--folder", type=Path, help="keeps calibrations and lines between runs")
     parser.add_argument("--name", default="pack")
     options = parser.parse_args()
-    path = materials() / "checkpoints" / options.checkpoint
-    loaded, checkpoint = load_model(path, seq_len=options.seq_len), load_checkpoint(path)
+    loaded = load_model(materials() / "checkpoints" / options.checkpoint, seq_len=options.seq_len)
     folder = options.folder or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
-    lines_file = folder / "lines.jsonl"
-    lines = (
-        [json.loads(s) for s in lines_file.read_text().splitlines()] if lines_file.exists() else []
-    )
-    judge = Judge(loaded, options.targets)
-    weights = sum(w.size for w in loaded.tensors.values())
-
-    def measure(data: bytes, **line: Any) -> None:
-        line |= {"bytes": len(data), "bits_per_weight": 8 * len(data) / weights, **judge(data)}
-        lines.append(line)
-        print(json.dumps(line), flush=True)
-        with lines_file.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def known(**wanted: Any) -> dict[str, Any] | None:
-        return next((x for x in lines if all(x.get(k) == v for k, v in wanted.items())), None)
-
+    lines = Lines(folder / "lines.jsonl")
+    sizes = [(size, "record-1394", COARSER[size]) for size in options.sizes]
+    sizes += [(record, record, 1.0) for record in options.records]
+    data = (str(materials() / "fineweb" / TRAINING),) if options.source == "shards" else ()
     for seed in range(options.seeds):
         settings = Calibration(
-            options.source, options.calibration_tokens, seed=seed, temperature=options.temperature,
-            data=(str(materials() / "fineweb" / TRAINING),) if options.source == "shards" else (),
+            options.source, options.calibration_tokens, seed=seed, data=data,
+            temperature=options.temperature,
         )  # fmt: skip
-        place, started = folder / f"seed{seed}", time.perf_counter()
-        found = calibrate(loaded, settings, place)
-        calibrated = time.perf_counter() - started
-        for size in options.sizes:
-            here = {"seed": seed, "size": size}
-            if not (peer := known(**here, what="record-1394")):
-                data = record_file(loaded, found, "record-1394", COARSER[size])
-                measure(data, **here, what="record-1394", calibrated_s=calibrated)
-                peer = lines[-1]
+        every = [(size, what) for size, peer, _ in sizes for what in (peer, *options.presets)]
+        if all(lines.find(seed=seed, size=size, what=what) for size, what in every):
+            continue
+        started = time.process_time()
+        packer = Packer(loaded, calibrate(loaded, settings, folder / f"seed{seed}"))
+        calibrated = {"calibrated_cpu_s": time.process_time() - started}
+        judge = Judge(loaded, seed * options.targets, options.targets)
+        for size, record, coarser in sizes:
+            cell = {"seed": seed, "size": size, "weights": packer.total}
+            make: Make = partial(packer.record, record, coarser)
+            peer = measure(lines, judge, make, cell | {"what": record} | calibrated)
             for preset in options.presets:
-                if known(**here, what=preset):
-                    continue
-                started = time.perf_counter()
-                packed = pack_to_target(checkpoint, loaded, peer["bytes"], preset, settings, place)
-                seconds = time.perf_counter() - started
-                measure(
-                    packed.data, **here, what=preset, limit=peer["bytes"], seconds=seconds,
-                    expected=packed.expected / math.log(2) * options.targets / judge.bytes,
-                )  # fmt: skip
-        for record in options.records if seed == 0 else ():
-            if not known(seed=seed, what=record):
-                measure(record_file(loaded, found, record, 1.0), seed=seed, size="own", what=record)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    bpb = judge.nats / math.log(2) / judge.bytes
-    head = {"checkpoint": options.checkpoint, "targets": options.targets, "fp32_bpb": bpb}
-    head |= {"calibrated_on": options.source, "calibration_tokens": options.calibration_tokens}
-    write(options.name, head | {"peak_MiB": peak, "summary": summary(lines), "lines": lines})
-    draw(lines, bpb, ROOT / "benchmarks" / "results" / f"{facts()['date']}-{options.name}.png")
+                before = lines.find(size=size, what=preset) or {"bias": 0.0}
+                make = partial(packer.ours, preset, peer["bytes"], before["bias"])
+                measure(lines, judge, make, cell | {"what": preset, "limit": peer["bytes"]})
+    head = {"checkpoint": options.checkpoint, "calibrated_on": options.source}
+    head |= {"calibration_tokens": options.calibration_tokens, "targets_a_seed": options.targets}
+    head |= {"peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}
+    write(options.name, head | {"summary": summary(lines.known), "lines": lines.known})
+    report(lines.known, head, f"{facts()['date']}-{options.name}")
 
 
-def summary(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over the seeds, and the share of the peer's KL at equal bytes."""
-    rows = []
-    for size, what in sorted({(x["size"], x["what"]) for x in lines}):
-        here = [x for x in lines if (x["size"], x["what"]) == (size, what)]
-        peer = {x["seed"]: x for x in lines if (x["size"], x["what"]) == (size, "record-1394")}
-        row: dict[str, Any] = {"size": size, "what": what, "n": len(here)}
-        for key in ("bytes", "bits_per_weight", "kl", "gap"):
-            values = np.array([x[key] for x in here])
-            row |= {key: values.mean(), f"{key}_sd": values.std(ddof=1) if len(here) > 1 else None}
-        if peer:
-            shares = np.array([x["kl"] / peer[x["seed"]]["kl"] for x in here])
-            row |= {"kl_share": shares.mean(), "kl_share_largest": shares.max()}
-            row["unused"] = max(peer[x["seed"]]["bytes"] - x["bytes"] for x in here)
-        rows.append(row)
-    return rows
+def measure(lines: Lines, judge: Judge, make: Make, line: dict[str, Any]) -> dict[str, Any]:
+    """Make a file and score it, unless `lines` know its seed, size and what it is."""
+    known = lines.find(**{key: line[key] for key in ("seed", "size", "what")})
+    if known is not None:
+        return known
+    wall, cpu = time.perf_counter(), time.process_time()
+    data, more = make()
+    line |= {"seconds": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+    line |= {"bytes": len(data), "bits_per_weight": 8 * len(data) / line["weights"]}
+    return lines.add(line | more | judge(data))
 
 
-def draw(lines: list[dict[str, Any]], bpb: float, path: Path) -> None:
-    """KL and BPB against bytes, a point a measurement."""
-    import matplotlib
+class Lines:
+    """Measurements, each kept in a file as soon as it is made."""
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        text = path.read_text() if path.exists() else ""
+        self.known: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for what in sorted({x["what"] for x in lines}):
-        mine = sorted((x for x in lines if x["what"] == what), key=lambda x: x["bytes"])
-        megabytes = [x["bytes"] / 1e6 for x in mine]
-        left.plot(megabytes, [x["kl"] for x in mine], ".", label=what)
-        right.plot(megabytes, [bpb + x["gap"] for x in mine], ".", label=what)
-    right.axhline(bpb, color="gray", linewidth=0.8, label="fp32")
-    left.set(yscale="log", ylabel="KL(fp32 ‖ packed), bits per byte", xlabel="file, megabytes")
-    right.set(ylabel="BPB", xlabel="file, megabytes")
-    left.legend()
-    right.legend()
-    figure.savefig(path, dpi=120)
+    def find(self, **wanted: Any) -> dict[str, Any] | None:
+        """The first with these values."""
+        return next((x for x in self.known if all(x.get(k) == v for k, v in wanted.items())), None)
+
+    def add(self, line: dict[str, Any]) -> dict[str, Any]:
+        """Keep one, and print it."""
+        self.known.append(line)
+        print(json.dumps(line), flush=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        return line
 
 
 if __name__ == "__main__":

@@ -1,0 +1,124 @@
+"""Tables and the picture of `pack_quality`, from its lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from inputs import ROOT
+
+Line = dict[str, Any]
+PEER = "record-1394"
+
+
+def summary(lines: Sequence[Line]) -> list[Line]:
+    """Mean and standard deviation over the seeds, and the share of the peer's KL at equal bytes."""
+    rows = []
+    for size, what in sorted({(x["size"], x["what"]) for x in lines}):
+        here = [x for x in lines if (x["size"], x["what"]) == (size, what)]
+        peer = {x["seed"]: x for x in lines if x["size"] == size and x["what"] == peer_of(size)}
+        row: Line = {"size": size, "what": what, "n": len(here)}
+        for key in ("bytes", "bits_per_weight", "kl", "gap", "cpu_s"):
+            values = np.array([x[key] for x in here])
+            row |= {key: values.mean(), f"{key}_sd": values.std(ddof=1) if len(here) > 1 else None}
+        pairs = [(x, peer[x["seed"]]) for x in here if x["seed"] in peer]
+        if pairs:
+            shares = np.array([x["kl"] / p["kl"] for x, p in pairs])
+            row |= {"kl_share": shares.mean(), "kl_share_largest": shares.max()}
+            row |= {"unused_largest": max(p["bytes"] - x["bytes"] for x, p in pairs)}
+            differences = np.array([x["gap"] - p["gap"] for x, p in pairs])
+            row |= {"gap_difference": differences.mean()}
+            row |= {"gap_difference_sd": differences.std(ddof=1) if len(pairs) > 1 else None}
+        rows.append(row)
+    return rows
+
+
+def peer_of(size: str) -> str:
+    """The record whose bytes are the limit at a size."""
+    return size if size.startswith("record") else PEER
+
+
+def saved_at_equal_kl(lines: Sequence[Line], what: str) -> dict[str, float]:
+    """Share of the peer's bytes that ours needs less of at the peer's KL, by size.
+
+    From a line through the logarithms of ours at neighbouring sizes, of the seeds' means; beyond the
+    smallest file the line goes on, which the table marks by what it is: extrapolated.
+    """
+    rows = {(r["size"], r["what"]): r for r in summary(lines)}
+    curve = sorted(
+        (math.log2(r["kl"]), r["bytes"])
+        for (s, w), r in rows.items()
+        if w == what and s[0].isdigit()
+    )
+    saved = {}
+    for (size, name), row in rows.items():
+        if name != PEER or len(curve) < 2:
+            continue
+        wanted = math.log2(row["kl"])
+        at = min(max(int(np.searchsorted([c[0] for c in curve], wanted)), 1), len(curve) - 1)
+        (x0, y0), (x1, y1) = curve[at - 1], curve[at]
+        saved[size] = 1 - (y0 + (wanted - x0) * (y1 - y0) / (x1 - x0)) / row["bytes"]
+    return saved
+
+
+def report(lines: Sequence[Line], head: Line, name: str) -> None:
+    """Write benchmarks/results/NAME.md and .png."""
+    place = ROOT / "benchmarks" / "results" / name
+    place.with_suffix(".md").write_text(_table(lines, head))
+    _draw(lines, place.with_suffix(".png"))
+
+
+def _table(lines: Sequence[Line], head: Line) -> str:
+    text = [
+        f"# Packing {head['checkpoint']}",
+        "",
+        f"Calibrated on {head['calibration_tokens']:,} tokens ({head['calibrated_on']}), scored on "
+        f"{head['targets_a_seed']:,} targets a seed, other ones for every seed. KL(fp32 ‖ packed) and "
+        "BPB gap in bits per byte, mean ± sd over n seeds; share: of the KL of the record at the same "
+        "bytes, seed by seed; difference: of the gaps, the same way.",
+        "",
+        "| size | what | n | bytes | bits/weight | KL | share | gap | difference | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in summary(lines):
+        share = f"{row['kl_share']:.3f}" if "kl_share" in row else ""
+        difference = _spread(row, "gap_difference", "+.5f") if "gap_difference" in row else ""
+        text.append(
+            f"| {row['size']} | {row['what']} | {row['n']} | {row['bytes']:,.0f} "
+            f"| {row['bits_per_weight']:.3f} | {_spread(row, 'kl', '.5f')} | {share} "
+            f"| {_spread(row, 'gap', '+.5f')} | {difference} | {row['cpu_s']:.0f} |"
+        )
+    for what in sorted({x["what"] for x in lines} - {PEER} - {peer_of(x["size"]) for x in lines}):
+        saved = saved_at_equal_kl(lines, what)
+        if saved:
+            shares = ", ".join(f"{100 * s:.0f} % at {size}" for size, s in sorted(saved.items()))
+            text += ["", f"Bytes that {what} saves at {PEER}'s KL: {shares} bits per weight."]
+    return "\n".join(text) + "\n"
+
+
+def _spread(row: Line, key: str, form: str) -> str:
+    spread = row[f"{key}_sd"]
+    return f"{row[key]:{form}}" + (f" ± {spread:{form.lstrip('+')}}" if spread is not None else "")
+
+
+def _draw(lines: Sequence[Line], path: Path) -> None:
+    """KL and BPB against bytes, a point a measurement."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for what in sorted({x["what"] for x in lines}):
+        mine = sorted((x for x in lines if x["what"] == what), key=lambda x: x["bytes"])
+        megabytes = [x["bytes"] / 1e6 for x in mine]
+        left.plot(megabytes, [x["kl"] for x in mine], ".", label=what)
+        right.plot(megabytes, [x["gap"] for x in mine], ".", label=what)
+    right.axhline(0.0, color="gray", linewidth=0.8)
+    left.set(yscale="log", ylabel="KL(fp32 ‖ packed), bits per byte", xlabel="file, megabytes")
+    right.set(ylabel="BPB above fp32", xlabel="file, megabytes")
+    left.legend()
+    figure.savefig(path, dpi=120)
