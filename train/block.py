@@ -53,7 +53,7 @@ class Attention(nn.Module):
         """Queries [B, H, T, d], keys and values [B, KV, T, d] ready for the dot products."""
         q, k, v = self.c_q(x), self.c_k(x), self.c_v(x)
         if self.value_scale is not None and around.values is not None:
-            v = v + self.value_scale * around.values
+            v = v + (self.value_scale * around.values).to(v.dtype)
         q, k, v = (y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for y in (q, k, v))
         if self.qk_norm:
             q, k = (F.rms_norm(y, (self.head_dim,)) for y in (q, k))
@@ -66,7 +66,7 @@ class Attention(nn.Module):
         if self.exclusive:
             mixed = without_own_value(mixed, v)
         if self.gate is not None:
-            mixed = mixed * self.gate(x)
+            mixed = mixed * self.gate(x).to(mixed.dtype)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -167,20 +167,24 @@ class Block(nn.Module):
     def mix(self, x: Tensor, around: Surroundings) -> Tensor:
         """The stream with the first one mixed in."""
         mix = self._scalars(around.number).resid_mix
-        return x if mix is None else mix[0] * x + mix[1] * around.first
+        if mix is None:
+            return x
+        keep, add = mix.to(x.dtype)
+        return keep * x + add * around.first
 
     def attended(self, x: Tensor, around: Surroundings) -> Tensor:
         """What attention adds."""
         scalars = self._scalars(around.number)
         gain = self.attn.q_gain if scalars is self else scalars.q_gain
-        out: Tensor = scalars.attn_scale * self.attn(self.attn_norm(x), gain, around)
+        out: Tensor = scalars.attn_scale.to(x.dtype) * self.attn(self.attn_norm(x), gain, around)
         return out
 
     def processed(self, x: Tensor, around: Surroundings) -> Tensor:
         """What the MLP adds."""
         again = around.number > 0 and self.own_mlp
         mlp = self.repeats[around.number - 1].mlp if again else self.mlp
-        out: Tensor = self._scalars(around.number).mlp_scale * mlp(self.mlp_norm(x))
+        scale = self._scalars(around.number).mlp_scale.to(x.dtype)
+        out: Tensor = scale * mlp(self.mlp_norm(x))
         return out
 
     def _scalars(self, number: int) -> Any:
@@ -215,7 +219,7 @@ class LaneBlock(Block):
         """The lanes after this layer."""
         attended = self.attended(self.mix(lanes[0], around), around)
         processed = self.processed(lanes[1], around)
-        keep, write = self.lane_keep, self.lane_write
+        keep, write = self.lane_keep.to(attended.dtype), self.lane_write.to(attended.dtype)
         first, second = (
             keep[i] * lanes[i] + write[0, i] * attended + write[1, i] * processed for i in (0, 1)
         )
@@ -235,7 +239,7 @@ class TurnBlock(LaneBlock):
         """The lanes after this layer."""
         for turn, branch in enumerate((self.attended, self.processed)):
             added = branch(self.mix(lanes[turn], around), around)
-            keep, write = self.lane_keep[turn], self.lane_write[turn]
+            keep, write = (w[turn].to(added.dtype) for w in (self.lane_keep, self.lane_write))
             lanes = (keep * lanes[0] + write[0] * added, keep * lanes[1] + write[1] * added)
         return lanes
 

@@ -38,7 +38,7 @@ class RMSNorm(nn.Module):
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        normal = F.rms_norm(x, (x.size(-1),))
+        normal = F.rms_norm(x, (x.size(-1),)).to(x.dtype)  # autocast would give float32
         return normal if self.factor == 1.0 else normal * self.factor
 
 

@@ -127,7 +127,7 @@ class GPT(nn.Module):
         past = NoPast(self._attention(ids)) if past is None else past
         positions = past.begin(ids)
         rotary = rotary_table(positions, config.rope_dims or config.head_dim, config.rope_base)
-        first = self._embed(ids, past)
+        first = self._embed(ids, past).to(self._dtype())
         values = self.value_embed(ids) if config.value_layers else None
         stream: Any = first
         skips: list[Tensor] = []
@@ -147,15 +147,20 @@ class GPT(nn.Module):
         return out
 
     def _attention(self, ids: Tensor) -> Attend:
-        kind, config = ids.device.type, self.config
-        dtype = self.tok_emb.weight.dtype
+        config = self.config
         return attention_over(
             ids,
             config.bos_id,
             documents=config.document_attention,
             window=config.attention_window,
-            dtype=torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else dtype,
+            dtype=self._dtype(),
         )
+
+    def _dtype(self) -> torch.dtype:
+        """What the residual stream and attention are computed in: autocast's dtype, or the weights'."""
+        weight = self.tok_emb.weight
+        kind = weight.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
     def _embed(self, ids: Tensor, past: Past) -> Tensor:
         """The stream [B, T, D] that enters the blocks."""
@@ -185,10 +190,10 @@ class GPT(nn.Module):
             both = self.config.parallel == "lanes-in-turn"
             second = self._joined(stream[1], at, skip) if both else stream[1]
             return self._joined(stream[0], at, skip), second
-        skip = self.skip_weights[at] * skip
+        skip = self.skip_weights[at].to(skip.dtype) * skip
         if not self.config.skip_gates:
             return stream + skip
-        return torch.lerp(skip, stream, torch.sigmoid(self.skip_gates[at]))
+        return torch.lerp(skip, stream, torch.sigmoid(self.skip_gates[at]).to(skip.dtype))
 
     def head(self, hidden: Tensor, extra: Tensor | None = None) -> Tensor:
         """Logits float32 [B, T, V] of final states [B, T, D] (`hidden`), soft-capped.

@@ -92,6 +92,38 @@ def test_presets_learn_from_the_first_steps_on(name: str) -> None:
     assert losses[-1] < losses[6] < losses[0] - 0.05
 
 
+@every
+def test_under_autocast_the_stream_is_16_bits_wide(name: str) -> None:
+    model, ids = lively(EVERYTHING[name]), ids_of(2, 14, 4, 9)
+    seen: dict[str, set[torch.dtype]] = {}
+    for key, module in model.named_modules():
+        if key.endswith(("norm", "c_v", "fc")):
+            module.register_forward_hook(
+                lambda _, x, y, key=key: seen.setdefault(key, set()).update({x[0].dtype, y.dtype})
+            )
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(ids)
+    assert logits.dtype == torch.float32
+    kinds = {key: dtypes for key, dtypes in seen.items() if key != "input_norm"}
+    assert all(dtypes == {torch.bfloat16} for dtypes in kinds.values()), kinds
+    exact = model(ids)
+    assert (logits - exact).square().mean().sqrt() < 0.15 * exact.std()
+
+
+@pytest.mark.parametrize("name", ["record-1204", "record-1855"])
+def test_presets_are_traced_as_one_graph_for_each_depth(name: str) -> None:
+    model, ids = lively(NARROW[name]), ids_of(2, 14, 4, 9)
+    torch.compiler.reset()
+    compiled = torch.compile(model.loss, backend="eager", fullgraph=True)
+    losses = set()
+    for recurrent in (False, True):
+        model.recurrent = recurrent
+        loss = compiled(ids, ids)
+        assert torch.equal(loss, model.loss(ids, ids))
+        losses.add(loss.item())
+    assert len(losses) == 2  # the switch is no constant of the graph
+
+
 # --- what single options claim
 
 
