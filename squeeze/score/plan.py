@@ -48,6 +48,14 @@ class Plan:
             raise RuleBroken("a token is scored twice", found=f"the token after position {at}")
         return times.astype(np.bool_)
 
+    def select(self, rows: Int64 | npt.NDArray[np.bool_]) -> Plan:
+        """The windows `rows`."""
+        return Plan(self.start[rows], self.first[rows], self.stop[rows])
+
+    def without_context(self) -> Plan:
+        """The same outputs, each window starting at its first."""
+        return Plan(self.first, self.first, self.stop)
+
     def cut(self, every: int) -> Plan:
         """The same outputs, each from the same context, in windows that end at multiples of `every`."""
         low, high = self.first // every, (self.stop - 1) // every

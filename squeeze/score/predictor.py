@@ -61,11 +61,12 @@ class CachedPredictor:
         self.vocab_size = model.config.vocab_size
         self._model = model.eval()
         self._device = model.tok_emb.weight.device
+        self._fed: list[Int64] = []  # tokens of the running documents, one array [B] a step
 
     def start(self, batch: int) -> None:
         """See `Predictor`."""
         self._ended = np.zeros(batch, np.bool_)
-        self._fed: list[Int64] = []  # tokens of these documents, one array [B] a step
+        self._fed = []
         self._start = 0
         self._context = Context(self._model, batch, self.length)
 

@@ -111,9 +111,11 @@ class LoraPredictor(CachedPredictor):
     def __init__(self, model: GPT, options: LoraOptions | None = None) -> None:
         self.options = options or LoraOptions()
         super().__init__(model, self.options.length)
+        self._bank = LoraBank(self._model, self.options, 0)
 
     def start(self, batch: int) -> None:
-        self._bank = LoraBank(self._model, self.options, batch)
+        earlier = self._bank if self.options.keep_a else None
+        self._bank = LoraBank(self._model, self.options, batch, earlier)
         super().start(batch)
 
     def next(self, tokens: Int64) -> Float32:

@@ -96,19 +96,17 @@ def score_plan(
     """
     num_bytes, ends = count_targets(model.config, tokens, table, plan, unscored)
     started = time.perf_counter()
-    device = model.tok_emb.weight.device
     rank, world = rank_and_world()
     groups = list(plan.batches(batch_outputs(model), batch))[rank::world]
     total, done = sum(int((plan.stop[rows] - plan.first[rows]).sum()) for rows in groups), 0
     sums = np.zeros(2)  # nats of text, nats of ends
     model.eval()
-    with torch.inference_mode():
-        for rows in groups:
-            losses, targets = _score_batch(model, tokens, plan, rows, device)
-            sums += split_sum(losses, targets, unscored)
-            done += len(targets)
-            if on_progress is not None:
-                on_progress(done, total)
+    for rows in groups:
+        losses, targets = score_batch(model, tokens, plan, rows)
+        sums += split_sum(losses, targets, unscored)
+        done += len(targets)
+        if on_progress is not None:
+            on_progress(done, total)
     nats, end_nats = sum_over_ranks_(torch.from_numpy(sums)).tolist()
     return checked_score(
         nats, plan.outputs, num_bytes, time.perf_counter() - started, ends, end_nats
@@ -166,27 +164,44 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.logsumexp(-1) - logits.gather(-1, targets[..., None]).squeeze(-1)
 
 
-def _score_batch(
-    model: GPT, tokens: Tokens, plan: Plan, rows: Int64, device: torch.device
-) -> tuple[npt.NDArray[np.float32], Int64]:
-    """Losses and targets [N] of all outputs that the windows `rows`, alike in context, score."""
+def read_batch(
+    tokens: Tokens | Int64, plan: Plan, rows: Int64
+) -> tuple[Int64, Int64, npt.NDArray[np.bool_]]:
+    """What the windows `rows`, alike in context, read: ids, targets, and which targets they score.
+
+    ids int64 [b, t]; targets int64 and wanted bool [b, t - context]. Shorter windows are padded on
+    the right.
+    """
     start, width = plan.start[rows], plan.stop[rows] - plan.start[rows]
     lead = int(plan.first[rows[0]] - start[0])
     columns = np.arange(int(width.max()))
     inside = columns < width[:, None]
     at = np.where(inside, start[:, None] + columns, start[:, None])
-    ids = torch.from_numpy(tokens[at].astype(np.int64)).to(device)
-    targets = tokens[at[:, lead:] + 1].astype(np.int64)
-    if lead:
-        context = Context(model, len(rows), ids.size(1), buckets=False)
-        context.fill(ids[:, :lead])
-        hidden = context.step(ids[:, lead:])
-    else:
-        hidden = model.hidden(ids)
-    wanted = inside[:, lead:]
-    if wanted.all():
-        hidden, targets = hidden.flatten(0, 1), targets.reshape(-1)
-    else:
-        hidden, targets = hidden[torch.from_numpy(wanted).to(device)], targets[wanted]
-    losses = cross_entropy(model.head(hidden[None])[0], torch.from_numpy(targets).to(device))
+    ids, targets = tokens[at].astype(np.int64), tokens[at[:, lead:] + 1].astype(np.int64)
+    return ids, targets, inside[:, lead:]
+
+
+def score_batch(
+    model: GPT, tokens: Tokens | Int64, plan: Plan, rows: Int64
+) -> tuple[npt.NDArray[np.float32], Int64]:
+    """Nats float32 [N] and targets int64 [N] of all outputs that the windows `rows` score.
+
+    The windows are alike in context (`Plan.batches`). Without gradients.
+    """
+    read, targets, wanted = read_batch(tokens, plan, rows)
+    device = model.tok_emb.weight.device
+    ids = torch.from_numpy(read).to(device)
+    lead = ids.size(1) - targets.shape[1]
+    with torch.inference_mode():
+        if lead:
+            context = Context(model, len(rows), ids.size(1), buckets=False)
+            context.fill(ids[:, :lead])
+            hidden = context.step(ids[:, lead:])
+        else:
+            hidden = model.hidden(ids)
+        if wanted.all():
+            hidden, targets = hidden.flatten(0, 1), targets.reshape(-1)
+        else:
+            hidden, targets = hidden[torch.from_numpy(wanted).to(device)], targets[wanted]
+        losses = cross_entropy(model.head(hidden[None])[0], torch.from_numpy(targets).to(device))
     return losses.cpu().numpy(), targets

@@ -8,58 +8,34 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scoring import BOS, CONFIG, TABLE, nats_when_fed, random_model, repetitive_documents
 
 from squeeze.errors import BadConfig, RuleBroken
 from squeeze.score.lora import LoraBank, LoraOptions
 from squeeze.score.order import OrderLedger
 from squeeze.score.plan import document_spans, spans
-from squeeze.score.predictor import ENDED, Predictor
-from squeeze.score.tokenizer import ByteTable
 from squeeze.score.ttt_lora import DocumentRun, LoraPredictor, score_lora
 from squeeze.score.window import Score, score_plan
 from squeeze.train.config import ModelConfig
 from squeeze.train.model import GPT
 
-BOS = 1
-CONFIG = ModelConfig(50, 3, 16, 2, 1, 16, seq_len=16)
 LOOPED = replace(CONFIG, layer_schedule=(0, 1, 2, 1, 2), smear_gate="channels", xsa_layers=2)
-TABLE = ByteTable(np.ones(50, np.int32), np.zeros(50, np.bool_), np.arange(50) == BOS)
 OPTIONS = LoraOptions(chunk=4, length=16, rank=2, lr=0.05, batch=3)
 EVERYWHERE = replace(OPTIONS, targets=("head", "c_q", "c_k", "c_v", "attn", "mlp"), alpha=3.0)
 
 
-def model(config: ModelConfig = CONFIG) -> GPT:
-    random = np.random.default_rng(0)
-    shapes = config.parameter_shapes().items()
-    return GPT.from_tensors(
-        config, {name: random.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes}
-    )
-
-
-def documents(seed: int = 0, lengths: tuple[int, ...] = (23, 4, 1, 40, 9, 30, 5)) -> np.ndarray:
-    """Documents that repeat themselves, so that there is something to learn in each."""
-    random = np.random.default_rng(seed)
-    parts = [[BOS, *np.resize(random.integers(2, 50, 5), length)] for length in lengths]
-    return np.concatenate([*parts, [BOS]]).astype(np.uint16)
+def documents(lengths: tuple[int, ...] = (23, 4, 1, 40, 9, 30, 5)) -> np.ndarray:
+    return repetitive_documents(lengths)
 
 
 def lora(tokens: np.ndarray, options: LoraOptions = OPTIONS, gpt: GPT | None = None) -> Score:
-    return score_lora(gpt or model(), tokens, TABLE, document_spans(tokens, BOS), options)[0]
+    return score_lora(gpt or random_model(), tokens, TABLE, document_spans(tokens, BOS), options)[0]
 
 
-def fed(predictor: Predictor, tokens: np.ndarray) -> np.ndarray:
+def fed(tokens: np.ndarray, options: LoraOptions = OPTIONS, gpt: GPT | None = None) -> np.ndarray:
     """Nats of every target, documents fed side by side through a predictor."""
-    begin, outputs = document_spans(tokens, BOS)
-    predictor.start(len(begin))
-    nats, text = np.zeros(len(tokens)), tokens.astype(np.int64)
-    for i in range(outputs.max()):
-        live = i < outputs
-        logits = predictor.next(np.where(live, text[np.minimum(begin + i, len(text) - 1)], ENDED))
-        for row in np.flatnonzero(live):
-            target = begin[row] + i + 1
-            logp = torch.log_softmax(torch.from_numpy(logits[row]).double(), -1)
-            nats[target] = -float(logp[int(tokens[target])])
-    return nats
+    predictor = LoraPredictor(gpt or random_model(), options)
+    return nats_when_fed(predictor, tokens, document_spans(tokens, BOS))
 
 
 @pytest.mark.parametrize("config", [CONFIG, LOOPED])
@@ -68,8 +44,8 @@ def test_fed_token_by_token_it_gives_the_same_score(
     config: ModelConfig, options: LoraOptions
 ) -> None:
     tokens = documents()
-    score = lora(tokens, options, model(config))
-    nats = fed(LoraPredictor(model(config), options), tokens)
+    score = lora(tokens, options, random_model(config))
+    nats = fed(tokens, options, random_model(config))
     ends = tokens == BOS
     assert score.nats == pytest.approx(nats[~ends].sum(), rel=1e-5)
     assert score.end_nats == pytest.approx(nats[ends].sum(), rel=1e-5)
@@ -78,7 +54,7 @@ def test_fed_token_by_token_it_gives_the_same_score(
 def test_learning_from_repetition_lowers_the_loss() -> None:
     tokens = documents()
     plain = score_plan(
-        model(), tokens, TABLE, spans(*document_spans(tokens, BOS), 16, 4), unscored=BOS
+        random_model(), tokens, TABLE, spans(*document_spans(tokens, BOS), 16, 4), unscored=BOS
     )
     assert lora(tokens).nats < plain.nats - 1.0
 
@@ -86,7 +62,7 @@ def test_learning_from_repetition_lowers_the_loss() -> None:
 def test_without_a_step_size_it_is_the_unadapted_model() -> None:
     tokens = documents(lengths=(16, 9, 3))
     plain = score_plan(
-        model(), tokens, TABLE, spans(*document_spans(tokens, BOS), 16, 16), unscored=BOS
+        random_model(), tokens, TABLE, spans(*document_spans(tokens, BOS), 16, 16), unscored=BOS
     )
     still = lora(tokens, replace(OPTIONS, lr=0.0))
     assert still.nats == pytest.approx(plain.nats, rel=1e-6)
@@ -97,7 +73,7 @@ def test_a_document_is_scored_alike_in_any_company() -> None:
     tokens = documents()
     begin, outputs = document_spans(tokens, BOS)
     alone = [
-        score_lora(model(), tokens, TABLE, (begin[[d]], outputs[[d]]), OPTIONS)[0]
+        score_lora(random_model(), tokens, TABLE, (begin[[d]], outputs[[d]]), OPTIONS)[0]
         for d in range(len(begin))
         if outputs[d] > 1
     ]
@@ -108,7 +84,7 @@ def test_no_token_after_a_prediction_reaches_it() -> None:
     tokens = documents(lengths=(30, 30))
     changed = tokens.copy()
     changed[20:30] = 3 + changed[20:30] % 40  # inside the first document
-    before, after = (fed(LoraPredictor(model(), OPTIONS), t) for t in (tokens, changed))
+    before, after = (fed(t) for t in (tokens, changed))
     assert np.array_equal(before[:20], after[:20])
     assert np.array_equal(before[32:], after[32:])
     assert not np.array_equal(before[21:31], after[21:31])
@@ -118,7 +94,7 @@ def test_no_token_after_a_prediction_reaches_it() -> None:
 
 def test_the_ledger_of_a_run_is_legal_and_complete() -> None:
     tokens = documents()
-    _, ledger = score_lora(model(), tokens, TABLE, document_spans(tokens, BOS), OPTIONS)
+    _, ledger = score_lora(random_model(), tokens, TABLE, document_spans(tokens, BOS), OPTIONS)
     facts = ledger.check()
     assert facts["scored"] == len(tokens) - 1 and facts["given"] == 7
     assert facts["updates"] > 10
@@ -153,7 +129,7 @@ def test_a_window_that_reaches_into_the_next_chunk_is_caught(
 
 
 def test_documents_do_not_feel_each_others_steps() -> None:
-    gpt, ids = model(), torch.randint(2, 50, (2, 8))
+    gpt, ids = random_model(), torch.randint(2, 50, (2, 8))
     targets = torch.randint(2, 50, (2, 4))
     banks = [LoraBank(gpt, OPTIONS, 2) for _ in range(2)]
     for bank, learning in zip(banks, ([True, False], [True, True]), strict=True):
@@ -167,7 +143,7 @@ def test_documents_do_not_feel_each_others_steps() -> None:
 
 
 def test_the_model_is_left_as_it_was() -> None:
-    gpt, tokens = model(), documents()
+    gpt, tokens = random_model(), documents()
     before = {name: weight.clone() for name, weight in gpt.state_dict().items()}
     lora(tokens, gpt=gpt)
     assert all(torch.equal(weight, before[name]) for name, weight in gpt.state_dict().items())
@@ -192,7 +168,7 @@ def test_options_out_of_range_are_refused(fields: dict, message: str) -> None:  
 
 def test_the_run_counts_each_document_end_apart() -> None:
     tokens = documents()
-    run = DocumentRun(model(), tokens, document_spans(tokens, BOS), OPTIONS)
-    run.score(np.arange(7), LoraBank(model(), OPTIONS, 7))
+    run = DocumentRun(random_model(), tokens, document_spans(tokens, BOS), OPTIONS)
+    run.score(np.arange(7), LoraBank(random_model(), OPTIONS, 7))
     assert run.done == len(tokens) - 1
     assert math.isfinite(run.sums[1]) and run.sums[1] > 0
