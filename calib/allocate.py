@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from squeeze.errors import OverBudget
 
 T = TypeVar("T")
+OnTrial = Callable[[float, int], None]  # (scale, bytes)
 
 SLACK = 200  # bytes under the limit that are good enough
 MAX_TRIALS = 12  # quantizations of the whole model; three or four are usual
@@ -47,49 +48,102 @@ def allocate(
     limit: int,
     *,
     slack: int = SLACK,
-    on_trial: Callable[[float, int], None] = lambda scale, size: None,
+    start: float | None = None,
+    on_trial: OnTrial = lambda scale, size: None,
 ) -> Allocation[T]:
     """The finest common scale whose file fits, filled up to at most `slack` bytes under the limit.
 
     weights: number of weights of each tensor. quantize: tensors at their scales; COARSEST (∞) means
     as coarse as can be. measure: real bytes of all that counts, given every tensor. estimate: roughly
     the bytes at a common scale, falling until nothing is left to gain; only differences matter.
-    on_trial(scale, bytes) hears of every whole quantization.
+    start: the scale to try first, from `common_scale` of a quicker quantizer. on_trial(scale, bytes)
+    hears of every whole quantization.
 
     When the finest scale fits, that is the result, however far under the limit. Raises OverBudget
     with the smallest possible size when even the coarsest file does not fit.
     """
-    search = _Search(weights, quantize, measure, limit, on_trial)
-    if 8 * limit < SCARCE * sum(weights.values()):
-        search.coarsest()
-    best = _whole_model(search, estimate, limit, slack)
-    return _fill(search, best, limit, slack)
+    search = _Search(weights, quantize, measure, estimate, limit, slack, on_trial)
+    filled = _fill(search, search.near(start))
+    if filled.size > limit:  # a jump that single tensors could not make up for
+        filled = _fill(search, search.under())
+    return filled
+
+
+def common_scale(
+    weights: Mapping[str, int],
+    quantize: Callable[[Mapping[str, float]], dict[str, T]],
+    measure: Callable[[Mapping[str, T]], int],
+    estimate: Callable[[float], float],
+    limit: int,
+    *,
+    slack: int = SLACK,
+    on_trial: OnTrial = lambda scale, size: None,
+) -> float:
+    """The scale at which the whole model's file is expected to meet the limit; see `allocate`."""
+    search = _Search(weights, quantize, measure, estimate, limit, slack, on_trial)
+    near = search.near(None)
+    octave = math.log2(max(near.scales.values(), default=1.0))
+    if math.isinf(octave):
+        return 2.0 ** LIMITS[1]
+    return 2.0 ** _solve(estimate, estimate(2.0**octave) + search.aim - near.size)
 
 
 class _Search(Generic[T]):
+    """Trials of whole quantizations, and what they said: the nearest on either side of the limit."""
+
     def __init__(
         self,
         weights: Mapping[str, int],
         quantize: Callable[[Mapping[str, float]], dict[str, T]],
         measure: Callable[[Mapping[str, T]], int],
+        estimate: Callable[[float], float],
         limit: int,
-        on_trial: Callable[[float, int], None],
+        slack: int,
+        on_trial: OnTrial,
     ) -> None:
         self.weights, self.quantize, self.measure = weights, quantize, measure
-        self.limit, self.on_trial, self.trials = limit, on_trial, 0
+        self.estimate, self.limit, self.slack, self.on_trial = estimate, limit, slack, on_trial
+        self.tolerance = max(slack, CLOSE_ENOUGH * limit)
+        self.aim = limit - slack / 2
+        self.trials = 0
+        self.best: Allocation[T] | None = None  # the largest under the limit
+        self.finer: tuple[float, int] | None = None  # (log2 of the scale, bytes) over the limit
+        self.coarser: tuple[float, int] | None = None  # and under it
 
-    def whole(self, scale: float) -> Allocation[T]:
-        """All tensors at one scale."""
-        scales = dict.fromkeys(self.weights, scale)
-        tensors = self.quantize(scales)
-        size = self.measure(tensors)
-        self.trials += 1
-        self.on_trial(scale, size)
-        return Allocation(tensors, scales, size, self.trials)
+    def near(self, start: float | None) -> Allocation[T]:
+        """A whole quantization near the limit, on either side: single tensors can do the rest."""
+        if 8 * self.limit < SCARCE * sum(self.weights.values()):
+            self.coarsest()
+        octave = math.log2(start) if start else _solve(self.estimate, self.aim)
+        while True:
+            trial = self.whole(octave)
+            if abs(trial.size - self.aim) <= self.tolerance or self._at_end(octave):
+                return trial
+            octave = self._next(octave, trial.size)
+
+    def under(self) -> Allocation[T]:
+        """The largest whole quantization under the limit that a few more trials lead to."""
+        while self.finer is not None and not self._at_end(self.finer[0]):
+            octave = self._next(*self.finer)
+            trial = self.whole(octave)
+            if 0 <= self.limit - trial.size <= self.tolerance:
+                break
+        return self.coarsest() if self.best is None else self.best
+
+    def whole(self, octave: float) -> Allocation[T]:
+        """All tensors at the scale 2^octave."""
+        trial = self._trial(2.0**octave)
+        if trial.size > self.limit:
+            self.finer = (octave, trial.size)
+        else:
+            self.coarser = (octave, trial.size)
+            if self.best is None or trial.size > self.best.size:
+                self.best = trial
+        return trial
 
     def coarsest(self) -> Allocation[T]:
         """All tensors as coarse as can be; raises OverBudget when that does not fit."""
-        trial = self.whole(COARSEST)
+        trial = self._trial(COARSEST)
         if trial.size <= self.limit:
             return trial
         raise OverBudget(
@@ -104,38 +158,31 @@ class _Search(Generic[T]):
         tensors = {**base.tensors, **self.quantize({name: scale})}
         return Allocation(tensors, {**base.scales, name: scale}, self.measure(tensors), self.trials)
 
+    def _trial(self, scale: float) -> Allocation[T]:
+        scales = dict.fromkeys(self.weights, scale)
+        tensors = self.quantize(scales)
+        size = self.measure(tensors)
+        self.trials += 1
+        self.on_trial(scale, size)
+        return Allocation(tensors, scales, size, self.trials)
 
-def _whole_model(
-    search: _Search[T], estimate: Callable[[float], float], limit: int, slack: int
-) -> Allocation[T]:
-    """The largest file under the limit that a few common scales lead to."""
-    best: Allocation[T] | None = None
-    finer: tuple[float, int] | None = None  # (log2 of the scale, bytes) on either side of the limit
-    coarser: tuple[float, int] | None = None
-    tolerance = max(slack, CLOSE_ENOUGH * limit)
-    aim = limit - 0.4 * tolerance
-    octave = _solve(estimate, aim)
-    while search.trials < MAX_TRIALS:
-        trial = search.whole(2.0**octave)
-        if trial.size <= limit:
-            coarser = (octave, trial.size)
-            if best is None or trial.size > best.size:
-                best = trial
-            if limit - trial.size <= tolerance or octave <= LIMITS[0] + 1:
-                break
-        else:
-            finer = (octave, trial.size)
-        if finer and coarser:
-            if coarser[0] - finer[0] < CLOSEST and best is not None:
-                break
-            octave = _between(finer, coarser, aim)
-            if search.trials >= HALVE_AFTER:
-                octave = (finer[0] + coarser[0]) / 2
-        else:
-            octave = _solve(estimate, estimate(2.0**octave) + aim - trial.size)
-            octave = min(octave, finer[0] + FARTHEST) if finer else octave
-            octave = max(octave, coarser[0] - FARTHEST) if coarser else octave
-    return search.coarsest() if best is None else best
+    def _at_end(self, octave: float) -> bool:
+        if self.trials >= MAX_TRIALS:
+            return True
+        if octave <= LIMITS[0] + 1 and self.finer is None:  # the finest fits
+            return True
+        close = self.finer and self.coarser and self.coarser[0] - self.finer[0] < CLOSEST
+        return bool(close)
+
+    def _next(self, octave: float, size: int) -> float:
+        if self.finer and self.coarser:
+            if self.trials >= HALVE_AFTER:
+                return (self.finer[0] + self.coarser[0]) / 2
+            return _between(self.finer, self.coarser, self.aim)
+        octave = _solve(self.estimate, self.estimate(2.0**octave) + self.aim - size)
+        if self.finer:
+            return min(octave, self.finer[0] + FARTHEST)
+        return max(octave, self.coarser[0] - FARTHEST) if self.coarser else octave
 
 
 def _between(finer: tuple[float, int], coarser: tuple[float, int], aim: float) -> float:
@@ -156,21 +203,25 @@ def _solve(estimate: Callable[[float], float], wanted: float) -> float:
     return (low + high) / 2
 
 
-def _fill(search: _Search[T], base: Allocation[T], limit: int, slack: int) -> Allocation[T]:
-    """Make single tensors finer, large ones first, until at most `slack` bytes stay unused."""
-    names = sorted(search.weights, key=lambda name: (-search.weights[name], name))
+def _fill(search: _Search[T], base: Allocation[T]) -> Allocation[T]:
+    """Make single tensors finer or coarser, large ones first, until the limit is met within `slack`."""
+    names = sorted(
+        (name for name, count in search.weights.items() if count),
+        key=lambda name: (-search.weights[name], name),
+    )
     best, gain = base, dict.fromkeys(names, 1.0)  # gain: measured over expected bytes
-    for attempt in range(MAX_FILLS):
-        left = limit - best.size
+    for attempt in range(MAX_FILLS if names else 0):
+        left = search.limit - best.size
         name = names[attempt % len(names)]
-        if left <= slack or not names:
+        if 0 <= left <= search.slack:
             break
-        if not search.weights[name] or not 0 < best.scales[name] < math.inf:
+        if not 0 < best.scales[name] < COARSEST:
             continue
-        octaves = min(8 * (left - slack / 2) / (search.weights[name] * gain[name]), LARGEST_FILL)
+        octaves = 8 * (left - search.slack / 2) / (search.weights[name] * gain[name])
+        octaves = min(max(octaves, -LARGEST_FILL), LARGEST_FILL)
         trial = search.changed(best, name, best.scales[name] * 2.0**-octaves)
         grown = trial.size - best.size
         gain[name] = min(max(8 * grown / (search.weights[name] * octaves), 0.05), 20.0)
-        if best.size < trial.size <= limit:
+        if trial.size < best.size if left < 0 else best.size < trial.size <= search.limit:
             best = trial
     return best

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from squeeze.calib.floats import Float32
+from squeeze.calib.floats import Bits, Float32
 from squeeze.errors import BadConfig
 
 MANTISSA = 23  # bits of a float32's, all of them stored
@@ -57,7 +57,7 @@ def head_bits(weights: Float32) -> float:
     return _entropy(words >> np.uint32(24)) + _entropy(words >> np.uint32(16) & 255) - _PLANE
 
 
-def _entropy(symbols: np.ndarray[tuple[int, ...], np.dtype[np.uint32]]) -> float:
+def _entropy(symbols: Bits) -> float:
     counts = np.bincount(symbols, minlength=256)
     shares = counts[counts > 0] / symbols.size
     return float(-(shares * np.log2(shares)).sum())

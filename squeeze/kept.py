@@ -21,6 +21,14 @@ from squeeze.files import read_file, write_atomic
 
 Coded = tuple[QuantizedTensor, tuple[int, bytes]]  # with its codes' (codec id, bytes)
 OnNote = Callable[[str], None]
+MODULES = (
+    "artifact",
+    "container",
+    "pack",
+    "quantizer",
+    "fit",
+    "target",
+)  # besides codecs and calib
 
 
 def silent(note: str) -> None:
@@ -34,18 +42,16 @@ def hash_of(*facts: Any) -> str:
 
 def code_key() -> str:
     """Hash of the sources that decide what is quantized and coded: other code, other results."""
-    root = Path(__file__).parent
-    packages = [Path(str(module.__file__)).parent for module in _packages()]
+    from squeeze import calib, codecs
+
+    here = Path(__file__).parent
+    files = [here / f"{module}.py" for module in MODULES]
+    for package in (calib, codecs):
+        files += sorted(Path(str(package.__file__)).parent.glob("*.py"))
     state = hashlib.sha256()
-    for file in sorted({*root.glob("*.py"), *(f for p in packages for f in p.glob("*.py"))}):
+    for file in files:
         state.update(file.name.encode() + b"\0" + file.read_bytes())
     return state.hexdigest()
-
-
-def _packages() -> list[Any]:
-    from squeeze import calib, codecs, train
-
-    return [calib, codecs, train]
 
 
 @contextlib.contextmanager
@@ -67,7 +73,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 class KeptCodes:
-    """Quantized tensors by name and scale; each is kept as a `.sqz` of its own, codes coded.
+    """Quantized tensors by name, scale and number of states; each is kept as a `.sqz` of its own.
 
     folder: None keeps nothing. key: hash of what all of them depend on. on_note hears of damage.
     """
@@ -77,9 +83,9 @@ class KeptCodes:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def load(self, name: str, scale: float) -> Coded | None:
+    def load(self, name: str, scale: float, states: int) -> Coded | None:
         """What was kept, or None; a damaged file counts as nothing, with a note."""
-        path, key = self._place(name, scale)
+        path, key = self._place(name, scale, states)
         if path is None or not path.is_file():
             return None
         try:
@@ -96,24 +102,24 @@ class KeptCodes:
         (codes,) = ((s.codec_id, bytes(view)) for s, view in streams if s.kind == "codes")
         return tensor, codes
 
-    def save(self, name: str, scale: float, tensor: QuantizedTensor) -> Coded:
+    def save(self, name: str, scale: float, states: int, tensor: QuantizedTensor) -> Coded:
         """Code a tensor, keep it, and return it with its coded codes."""
-        path, key = self._place(name, scale)
+        path, key = self._place(name, scale, states)
         streams: artifact.CodeStreams = {}
         data = artifact.encode(artifact.Artifact({"key": key}, {name: tensor}), streams_=streams)
         if path is not None:
             write_atomic(path, data)
         return tensor, streams[name]
 
-    def keep_only(self, scales: Iterable[tuple[str, float]]) -> None:
-        """Remove every file but those of these names and scales."""
+    def keep_only(self, places: Iterable[tuple[str, float, int]]) -> None:
+        """Remove every file but those of these names, scales and states."""
         if self.folder is None:
             return
-        kept = {self._place(*pair)[0] for pair in scales}
+        kept = {self._place(*place)[0] for place in places}
         for path in self.folder.glob("*"):
             if path not in kept:
                 path.unlink(missing_ok=True)
 
-    def _place(self, name: str, scale: float) -> tuple[Path | None, str]:
-        key = hash_of(self.key, name, float(scale).hex())
+    def _place(self, name: str, scale: float, states: int) -> tuple[Path | None, str]:
+        key = hash_of(self.key, name, float(scale).hex(), states)
         return (None if self.folder is None else self.folder / f"{key[:32]}.sqz"), key

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -73,6 +74,13 @@ class Quantizer:
         self.gradients = {name: gradients.best(name) for name in model.matrices}
         self._codes: dict[int, tuple[QuantizedTensor, tuple[int, bytes]]] = {}
 
+    def with_states(self, n_states: int) -> Quantizer:
+        """The same model with another trellis; what both need is computed once."""
+        _ = self.factors, self.rows, self._heads
+        other = copy(self)
+        other.n_states, other._codes = n_states, {}
+        return other
+
     @cached_property
     def rows(self) -> dict[str, RowFeedback]:
         """Feedback between the rows of each matrix."""
@@ -96,7 +104,11 @@ class Quantizer:
         # the largest first, so that no core is left with it at the end
         names = sorted(scales, key=lambda name: -self.model.matrices[name].size)
         found = dict(
-            zip(names, _on_all_cores(lambda n: self.kept.load(n, scales[n]), names), strict=True)
+            zip(
+                names,
+                _on_all_cores(lambda n: self.kept.load(n, scales[n], self.n_states), names),
+                strict=True,
+            )
         )
         if any(coded is None for coded in found.values()):
             _ = self.factors, self.rows, self._heads  # once, before the threads ask for them
@@ -113,7 +125,7 @@ class Quantizer:
     def _made(self, name: str, scale: float) -> RawTensor | tuple[QuantizedTensor, Any]:
         weights = self.model.matrices[name]
         if scale == COARSEST:
-            return self.kept.save(name, scale, _zeros(weights.shape))
+            return self.kept.save(name, scale, self.n_states, _zeros(weights.shape))
         steps = self._steps(name, scale)
         bits = expected_bits(weights, steps) / max(weights.size, 1)
         if bits <= FLOATS_FROM:
@@ -122,7 +134,7 @@ class Quantizer:
                     weights, self.factors[name], steps.rows, steps.columns,
                     rows=self.rows[name], n_states=self.n_states, step_format=STEP_FORMAT,
                 )  # fmt: skip
-                return self.kept.save(name, scale, found.tensor)
+                return self.kept.save(name, scale, self.n_states, found.tensor)
             except BadData:  # a weight of more steps than codes count, or one that is not finite
                 if not np.isfinite(weights).all():
                     raise

@@ -86,11 +86,11 @@ def pack_to_target(
         _forget(folder)
     found = calibrate(loaded, calibration, folder, fresh=fresh, on_stage=on_stage, on_note=on_note)
     model = _model(checkpoint, loaded, found, small_floats)
-    settings = hash_of(code_key(), content_key(loaded, calibration), PRESETS[preset], small_floats)
+    settings = hash_of(code_key(), content_key(loaded, calibration))
     kept = KeptCodes(folder / "codes", settings, on_note)
     quantizer = Quantizer(model, found.hessians, found.gradients, PRESETS[preset], kept)
     per_token = _bytes_per_token(found.text, bytes_of) if bytes_of else None
-    key, place = hash_of(settings, limit, per_token), folder / "plan.json"
+    key, place = hash_of(settings, limit, preset, small_floats, per_token), folder / "plan.json"
     known = _known(quantizer, place, key, on_note)
     if known is not None:
         return known
@@ -100,7 +100,7 @@ def pack_to_target(
     measured = mean_kl(found.model, _packed_model(loaded, model, fitted), found.text)
     plan = _plan(quantizer, fitted, key, limit, measured, per_token)
     plan.save(place)
-    kept.keep_only(fitted.scales.items())
+    kept.keep_only((n, s, quantizer.n_states) for n, s in fitted.scales.items())
     return Packed(fitted.data, plan)
 
 

@@ -63,7 +63,7 @@ def test_lands_just_under_the_limit(counts, share, bend, jitter):
     assert result.size <= limit
     assert result.size == model.measure(result.tensors)
     assert limit - result.size <= max(200, 0.03 * limit)
-    assert model.quantized <= 14 * sum(counts)
+    assert model.quantized <= 14 * sum(counts) + 40 * max(counts)
 
 
 def test_a_real_model_lands_within_two_hundred_bytes_in_few_trials():
