@@ -1,0 +1,239 @@
+"""Runs a submission three times in fresh boxes and collects what the rules judge.
+
+1. twice its own report on one span; 2. the protocol's distributions of the span, and flips; 3. its
+report again, and on spans with a few tokens changed. Each run opens with the same short request, so the
+first two answers of runs 1 and 3 have the same history.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from squeeze.errors import SqueezeError
+from squeeze.score.audit.client import (
+    Float32,
+    Hello,
+    Reported,
+    Session,
+    SubmissionFailed,
+    Tokens,
+)
+from squeeze.score.audit.probe import (
+    SHORT,
+    Flip,
+    Sweep,
+    altered,
+    flip_documents,
+    flip_future,
+    moved,
+    sweep,
+)
+from squeeze.score.audit.sandbox import Box, Isolation, Limits, isolation
+from squeeze.score.audit.submission import Submission
+from squeeze.score.overlap import Overlap
+from squeeze.score.tokenizer import ByteTable, check_vocab
+from squeeze.train.data import write_shard
+
+PATCH = 4  # tokens changed in a patched report
+TARGETS_PER_LOSS = 2  # a report may be twice too long and still be read
+OnStage = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The validation span a submission is run on, and its byte table. span: uint16 [n], the first n
+    tokens of the data; available: targets of the whole data; total_bytes: of all of them."""
+
+    span: Tokens
+    table: ByteTable
+    bos: int
+    tokenizer: Path
+    available: int
+    total_bytes: int
+
+    def scored(self, hello: Hello) -> npt.NDArray[np.int64]:
+        """Indices of the targets (target i is span[i + 1]) a whole score has."""
+        targets = np.arange(len(self.span) - 1)
+        return targets if hello.scores_bos else targets[self.span[1:] != self.bos]
+
+
+@dataclass(frozen=True)
+class Patched:
+    """A report on the span with tokens [start : start + PATCH] changed."""
+
+    start: int
+    report: Reported
+
+
+@dataclass
+class Evidence:
+    """Everything observed. What is None was not reached; `failure` says why."""
+
+    submission: Submission
+    data: Data
+    isolation: Isolation
+    limits: Limits
+    byte_limit: int
+    failure: str | None = None
+    hello: Hello | None = None
+    report: Reported | None = None
+    again: Reported | None = None  # the same process, asked again
+    other: Reported | None = None  # another process, same history
+    patched: list[Patched] = field(default_factory=list)
+    sweep: Sweep | None = None
+    first_rows: Float32 | None = None  # answer to the first request of the first process
+    first_moved: float | None = None  # against another process
+    replay_moved: float | None = None  # the same rows asked again later in one process
+    futures: list[Flip] = field(default_factory=list)  # requests too short for an update
+    updates: list[Flip] = field(default_factory=list)  # requests across updates
+    documents: list[Flip] = field(default_factory=list)
+    watched: bool = False  # the hook was loaded in every run
+    opened: list[str] = field(default_factory=list)
+    network: list[str] = field(default_factory=list)
+    programs: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)  # private copies, as the submission saw them
+    overlap: Overlap | None = None
+
+
+def gather(
+    submission: Submission,
+    data: Data,
+    limits: Limits,
+    byte_limit: int,
+    seed: int = 0,
+    on_stage: OnStage | None = None,
+) -> Evidence:
+    """Run everything; a submission that fails is evidence too and raises nothing."""
+    evidence = Evidence(submission, data, isolation(), limits, byte_limit)
+    evidence.watched = True
+    runs = {"report": _run_report, "distributions": _run_probes, "patched reports": _run_patched}
+    with tempfile.TemporaryDirectory(prefix="squeeze-span-") as folder:
+        files = _input_files(Path(folder), data, seed)
+        for name, run in runs.items():
+            if on_stage is not None:
+                on_stage(name)
+            try:
+                with _session(evidence, files) as session:
+                    run(evidence, session, seed)
+            except SubmissionFailed as error:
+                evidence.failure = f"{name}: {error}"
+                break
+    return evidence
+
+
+def _patches(data: Data) -> list[int]:
+    """Early, where a warm-up batch may lie, and at the end, which a second pass would have seen."""
+    count = len(data.span)
+    return [max(2, count // 16), max(3, count - 1 - PATCH)]
+
+
+def _input_files(folder: Path, data: Data, seed: int) -> dict[str, Path]:
+    spans = {"span.bin": data.span}
+    for start in _patches(data):
+        at = np.arange(len(data.span))
+        marked = (at >= start) & (at < start + PATCH)
+        spans[f"patched-{start}.bin"] = altered(data.span, marked, data.bos, seed)
+    files = {"tokenizer.model": data.tokenizer}
+    for name, tokens in spans.items():
+        files[name] = folder / name
+        write_shard(files[name], tokens)
+    return files
+
+
+@contextlib.contextmanager
+def _session(evidence: Evidence, files: dict[str, Path]) -> Iterator[Session]:
+    submission = evidence.submission
+    box = Box(
+        submission.folder,
+        submission.command,
+        evidence.limits,
+        evidence.isolation,
+        files,
+        submission.trusted,
+    )
+    with box:
+        try:
+            session = Session(box)
+            if evidence.hello not in (None, session.hello):
+                raise SubmissionFailed("hello changed from one run to the next")
+            evidence.hello = session.hello
+            if len(evidence.data.table.base) != session.hello.vocab_size:
+                raise SubmissionFailed(
+                    "vocabulary",
+                    expected=f"the tokenizer's {len(evidence.data.table.base)} pieces",
+                    found=session.hello.vocab_size,
+                )
+            yield session
+        except ValueError as error:  # a shape or a number the checks above let through
+            raise SubmissionFailed(f"answers make no sense: {error}") from None
+        finally:
+            box.close()
+            evidence.watched &= bool(box.records("start"))
+            evidence.folders.append(box.working_folder)
+            for kind in ("opened", "network", "programs"):
+                known = getattr(evidence, kind)
+                name = {"opened": "open", "programs": "program"}.get(kind, kind)
+                known += [text for text in box.records(name) if text not in known]
+
+
+def _head(evidence: Evidence) -> Tokens:
+    return evidence.data.span[: min(SHORT, len(evidence.data.span) - 1)]
+
+
+def _report(evidence: Evidence, session: Session, name: str = "span.bin") -> Reported:
+    return session.report(name, "tokenizer.model", TARGETS_PER_LOSS * len(evidence.data.span))
+
+
+def _run_report(evidence: Evidence, session: Session, seed: int) -> None:
+    evidence.first_rows = session.score(_head(evidence))
+    evidence.report = _report(evidence, session)
+    evidence.again = _report(evidence, session)
+
+
+def _run_probes(evidence: Evidence, session: Session, seed: int) -> None:
+    data, hello = evidence.data, session.hello
+    head = _head(evidence)
+    rows = session.score(head)
+    assert evidence.first_rows is not None
+    evidence.first_moved = moved(evidence.first_rows, rows)[0]
+    evidence.sweep = sweep(session, data.span, data.bos)
+    evidence.replay_moved = moved(rows, session.score(head))[0]
+    reach = hello.chunk or hello.window
+    short = min(SHORT, max(2, reach - 1 if hello.stateful else reach))
+    evidence.futures = flip_future(session, data.span, data.bos, short, seed)
+    if hello.stateful and hello.chunk < len(data.span) - 1:
+        evidence.updates = flip_future(session, data.span, data.bos, 3 * hello.chunk, seed + 1)
+    if hello.isolated:
+        evidence.documents = flip_documents(session, data.span, data.bos, 2 * reach)
+
+
+def _run_patched(evidence: Evidence, session: Session, seed: int) -> None:
+    session.score(_head(evidence))
+    evidence.other = _report(evidence, session)
+    if len(evidence.other.losses):
+        for start in _patches(evidence.data):
+            report = _report(evidence, session, f"patched-{start}.bin")
+            evidence.patched.append(Patched(start, report))
+
+
+def load_data(paths: list[Path], tokenizer: Path, targets: int) -> Data:
+    """The first `targets` targets of the shards, and what the whole of them holds."""
+    from squeeze.score.tokenizer import Tokenizer
+    from squeeze.train.data import read_shards
+
+    pieces = Tokenizer(tokenizer)
+    tokens = read_shards(paths)
+    check_vocab(tokens, pieces.vocab_size)
+    if len(tokens) < 64:
+        raise SqueezeError("too little to audit on", expected="≥ 64 tokens", found=len(tokens))
+    total = int(pieces.table.of_targets(tokens).sum(dtype=np.int64))
+    pieces.check_bytes(tokens[1 : targets + 1])
+    bos = 1
+    return Data(tokens[: targets + 1], pieces.table, bos, tokenizer, len(tokens) - 1, total)

@@ -1,0 +1,174 @@
+"""Starts a submission in a box; run as a script by `sandbox.py`. Standard library only.
+
+With namespaces: no network, own process table, a file system that holds the interpreter, the system's
+libraries, the inputs and a private copy of the submission, an unprivileged user. Without: resource
+limits only. The box ends with this process: the first process of a PID namespace takes all others along.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
+BIND, REC, PRIVATE, NOSUID, NODEV = 0x1000, 0x4000, 0x40000, 2, 4
+MOUNT_SETATTR, RDONLY, RECURSIVE = 442, 1, 0x8000  # one number on every architecture
+PDEATHSIG, NO_NEW_PRIVS, SECUREBITS = 1, 38, 28
+DEVICES = ["null", "zero", "full", "random", "urandom", "nvidia*"]
+ETC = ["ld.so.cache", "localtime", "passwd", "group", "nsswitch.conf", "alternatives", "os-release"]
+
+
+def check(result: int, what: str) -> None:
+    if result:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def mount(
+    source: str | None, target: str, kind: str | None, flags: int, options: str | None = None
+) -> None:
+    names = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
+    data = None if options is None else options.encode()
+    check(LIBC.mount(*names, ctypes.c_ulong(flags), data), f"mount {target}")
+
+
+def expose(root: str, path: str, writable: bool = False) -> None:
+    """The same path inside: a symbolic link is copied, a file or folder is mounted read-only."""
+    inside = root + path
+    os.makedirs(os.path.dirname(inside), exist_ok=True)
+    if os.path.islink(path):
+        os.symlink(os.readlink(path), inside)
+        return
+    if os.path.isdir(path):
+        os.makedirs(inside, exist_ok=True)
+    else:
+        open(inside, "w").close()
+    mount(path, inside, None, BIND | REC)
+    if not writable:
+        attributes = (ctypes.c_uint64 * 4)(RDONLY, 0, 0, 0)
+        arguments = (os.fsencode(inside), RECURSIVE, attributes, ctypes.sizeof(attributes))
+        check(LIBC.syscall(MOUNT_SETATTR, -100, *arguments), f"read-only {path}")
+
+
+def enter_namespaces(user_namespace: bool) -> None:
+    uid, gid = os.getuid(), os.getgid()
+    flags = NEWNS | NEWIPC | NEWPID | NEWNET | (NEWUSER if user_namespace else 0)
+    check(LIBC.unshare(flags), "unshare")
+    if user_namespace:
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"0 {uid} 1"),
+            ("gid_map", f"0 {gid} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+
+
+def build_root(plan: dict[str, Any]) -> None:
+    """A new root folder on memory of its own, as large as the disk limit."""
+    root = plan["root"]
+    mount(None, "/", None, REC | PRIVATE)
+    mount("tmpfs", root, "tmpfs", NOSUID | NODEV, f"size={plan['disk']},mode=755")
+    for path in plan["visible"]:
+        expose(root, path, path in plan["writable"])
+    for path in (f"/etc/{name}" for name in ETC):
+        real = os.path.realpath(path)
+        if os.path.exists(real) and not os.path.exists(root + real):
+            expose(root, real)
+        if os.path.islink(path):
+            os.makedirs(f"{root}/etc", exist_ok=True)
+            os.symlink(os.readlink(path), root + path)
+    for pattern in DEVICES:
+        for path in glob.glob(f"/dev/{pattern}"):
+            expose(root, path, writable=True)
+    for name in ("dev/shm", "tmp", "proc", "inputs"):
+        os.makedirs(f"{root}/{name}", exist_ok=True)
+    os.chmod(f"{root}/tmp", 0o1777)
+    os.chmod(f"{root}/dev/shm", 0o1777)
+    mount("proc", f"{root}/proc", "proc", NOSUID | NODEV)
+    shutil.copytree(plan["inputs"], f"{root}/inputs", dirs_exist_ok=True)
+    shutil.copytree(plan["folder"], f"{root}/submission", symlinks=True)
+    if plan["uid"]:
+        for folder, _, files in os.walk(f"{root}/submission"):
+            for path in [folder, *(os.path.join(folder, name) for name in files)]:
+                os.chown(path, plan["uid"], plan["uid"], follow_symlinks=False)
+    os.chroot(root)
+
+
+def limit(plan: dict[str, Any]) -> None:
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_AS: plan["memory"],
+        resource.RLIMIT_CPU: plan["cpu"],
+        resource.RLIMIT_FSIZE: plan["disk"],
+        resource.RLIMIT_NPROC: plan["processes"],
+    }
+    for name, value in limits.items():
+        if value is not None:
+            _, hard = resource.getrlimit(name)
+            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(name, (value, value))
+
+
+def run(plan: dict[str, Any]) -> NoReturn:
+    """The submission itself: never returns."""
+    os.chdir(plan["cwd"])
+    limit(plan)
+    if plan["uid"]:
+        os.setgroups([])
+        os.setgid(plan["uid"])
+        os.setuid(plan["uid"])
+    elif plan["namespaces"] and not plan["writable"]:
+        check(LIBC.prctl(SECUREBITS, 3, 0, 0, 0), "securebits")  # root inside has no rights
+    LIBC.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
+    os.execve(plan["command"][0], plan["command"], plan["env"])
+
+
+def start(child: Callable[[], int]) -> int:
+    """Run child() in a new process that dies with this one; its exit status."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        # the pipes belong to the child alone, or the auditor would never see them end
+        for fd in (0, 1):
+            os.close(fd)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    LIBC.prctl(PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() not in (parent, 0):  # 0: the parent is outside the PID namespace
+        os._exit(126)
+    try:
+        os._exit(child() or 0)
+    except BaseException as error:
+        os.write(2, f"sandbox: {error}\n".encode())
+        os._exit(126)
+
+
+def inside(plan: dict[str, Any]) -> int:
+    build_root(plan)
+    code = start(lambda: run(plan))
+    return code if code >= 0 else 128 - code
+
+
+def main() -> None:
+    with open(sys.argv[1]) as file:
+        plan = json.load(file)
+    if not plan["namespaces"]:
+        run(plan)
+    enter_namespaces(plan["user_namespace"])
+    sys.exit(start(lambda: inside(plan)))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except OSError as error:
+        sys.exit(f"sandbox: {error}")

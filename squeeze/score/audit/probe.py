@@ -1,0 +1,138 @@
+"""Experiments on one running submission: what moves its predictions, and what they are.
+
+All comparisons are between answers to requests of one shape, so that an honest submission gives equal
+numbers up to the noise of its arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from squeeze.score.audit.client import Float32, Session, Tokens
+from squeeze.score.plan import document_spans, spans
+
+Float64 = npt.NDArray[np.float64]
+
+FEED = 1024  # tokens of one feed in a sweep
+LIKELY = -15.0  # log-probabilities below this are noise in low precision and are not compared
+SHORT = 128  # tokens of a flip without an update in between
+TRIALS = 4
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All targets of a span, once: losses float64 [n - 1] in nats, and mass float64 [n - 1], the log of
+    the sum of all V probabilities (0 when they sum to one; NaN where one is not a number)."""
+
+    losses: Float64
+    mass: Float64
+
+
+@dataclass(frozen=True)
+class Flip:
+    """One experiment: tokens from `position` of the span on were changed (or, for documents, those
+    before it). moved: largest change, in nats, of a log-probability that must not move, at `where`."""
+
+    start: int
+    position: int
+    compared: int
+    moved: float
+    where: int
+
+
+def sweep(session: Session, span: Tokens, bos: int) -> Sweep:
+    """Distributions of all targets, in the order and contexts the submission declares."""
+    losses, mass = np.empty(len(span) - 1), np.empty(len(span) - 1)
+    for first, rows in _all_rows(session, span, bos):
+        targets = span[first + 1 : first + 1 + len(rows)]
+        losses[first : first + len(rows)] = -rows[np.arange(len(rows)), targets].astype(np.float64)
+        mass[first : first + len(rows)] = log_mass(rows)
+    return Sweep(losses, mass)
+
+
+def log_mass(rows: Float32) -> Float64:
+    """Log of the sum of probabilities of each row [n, V], in float64."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.log(np.exp(rows.astype(np.float64)).sum(axis=1))
+
+
+def _all_rows(session: Session, span: Tokens, bos: int) -> Iterator[tuple[int, Float32]]:
+    """(position of the first token, rows after it and the next ones), each position once."""
+    last = len(span) - 1  # the last token is only a target
+    hello = session.hello
+    if hello.stateful:
+        step = min(FEED, session.rows_per_answer)
+        for at in range(0, last, step):
+            ask = session.feed if at else session.score
+            yield at, ask(span[at : min(at + step, last)])
+        return
+    begin, outputs = np.zeros(1, np.int64), np.array([last])
+    if hello.isolated:
+        begin, outputs = document_spans(span, bos)
+    plan = spans(begin, outputs, hello.window, hello.stride)
+    for start, first, stop in zip(plan.start, plan.first, plan.stop, strict=True):
+        yield int(first), session.score(span[start:stop], int(first - start))
+
+
+def moved(first: Float32, second: Float32) -> tuple[float, int]:
+    """Largest change between rows [n, V] among likely tokens, and its row; (0, 0) without rows."""
+    if not len(first):
+        return 0.0, 0
+    with np.errstate(invalid="ignore"):
+        change = np.abs(first.astype(np.float64) - second)
+        change[np.maximum(first, second) < LIKELY] = 0
+        change = np.nan_to_num(change, nan=np.inf)
+        change[first == second] = 0
+    by_row = change.max(axis=1)
+    where = int(by_row.argmax())
+    return float(by_row[where]), where
+
+
+def altered(tokens: Tokens, at: npt.NDArray[np.bool_], bos: int, seed: int) -> Tokens:
+    """A copy with every token marked in bool [n] replaced by another one; BOS stay where they are."""
+    others = np.unique(tokens[tokens != bos])
+    changed = tokens.copy()
+    for i in np.flatnonzero(at & (tokens != bos)):
+        choice = others[others != tokens[i]]
+        if len(choice):
+            changed[i] = choice[(seed + int(i)) % len(choice)]
+    return changed
+
+
+def flip_future(session: Session, span: Tokens, bos: int, length: int, seed: int) -> list[Flip]:
+    """Change the tokens after a cut; the rows up to the cut must stay. The cut's own target, and with
+    it everything later in the same request, is what a submission could peek at or learn from."""
+    random = np.random.default_rng(seed)
+    length = min(length, len(span) - 1, session.rows_per_answer)
+    found = []
+    for trial in range(TRIALS if length >= 2 else 0):
+        start = int(random.integers(0, len(span) - length))
+        tokens = span[start : start + length]
+        # the last trials cut just before the end: a model may look one token ahead and no further
+        cut = length - 2 if trial == 0 else int(random.integers(length // 4, length - 1))
+        changed = altered(tokens, np.arange(length) > cut, bos, trial)
+        kept = session.score(tokens)[: cut + 1], session.score(changed)[: cut + 1]
+        size, where = moved(*kept)
+        found.append(Flip(start, start + cut + 1, cut + 1, size, start + where))
+    return found
+
+
+def flip_documents(session: Session, span: Tokens, bos: int, reach: int) -> list[Flip]:
+    """Change all text before a document; its rows must stay. reach: tokens to have before it."""
+    found = []
+    limit = min(len(span) - 1, session.rows_per_answer)
+    begins = [int(b) for b in np.flatnonzero(span == bos) if b >= 8]
+    # documents with the most text before them first, as far as one answer reaches
+    for begin in sorted(begins, key=lambda b: (abs(b - reach), b))[:2]:
+        start = max(0, begin - limit // 2)
+        stop = min(begin + SHORT, start + limit, len(span) - 1)
+        tokens, before = span[start:stop], begin - start
+        changed = altered(tokens, np.arange(len(tokens)) < before, bos, begin)
+        rows = session.score(tokens, before), session.score(changed, before)
+        size, where = moved(*rows)
+        found.append(Flip(start, begin, len(rows[0]), size, begin + where))
+    return found

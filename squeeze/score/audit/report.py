@@ -1,0 +1,98 @@
+"""An audit as a terminal table, JSON, or Markdown for a pull request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from squeeze.score.audit.gather import Evidence
+from squeeze.score.audit.rules import RULES
+from squeeze.score.audit.verdict import FAIL, PASS, UNKNOWN, Verdict
+from squeeze.version import __version__
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MARKS = {PASS: "✅", FAIL: "❌", UNKNOWN: "➖"}
+COLOURS = {PASS: "green", FAIL: "red", UNKNOWN: "yellow"}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Verdicts by rule id, in order, and what they were reached on."""
+
+    evidence: Evidence
+    verdicts: dict[str, Verdict]
+    seconds: float
+
+    @property
+    def failures(self) -> list[str]:
+        """Ids of the rules that fail."""
+        return [name for name, verdict in self.verdicts.items() if verdict.status == FAIL]
+
+    def as_json(self) -> dict[str, Any]:
+        """A plain dictionary for `--json`."""
+        e = self.evidence
+        return {
+            "submission": str(e.submission.folder),
+            "squeeze": __version__,
+            "failed": self.failures,
+            "rules": [
+                {
+                    "id": rule.id,
+                    "title": rule.title,
+                    "source": rule.source,
+                    "status": self.verdicts[rule.id].status,
+                    "evidence": self.verdicts[rule.id].evidence,
+                    "data": self.verdicts[rule.id].data,
+                }
+                for rule in RULES
+            ],
+            "targets": len(e.data.span) - 1,
+            "available_targets": e.data.available,
+            "isolation": e.isolation.facts(),
+            "hook_loaded": e.watched,
+            "hello": None if e.hello is None else e.hello.__dict__,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def summary(self) -> str:
+        """One line: how many rules passed, failed, could not be checked, on what."""
+        counts = {
+            status: sum(verdict.status == status for verdict in self.verdicts.values())
+            for status in (PASS, FAIL, UNKNOWN)
+        }
+        told = ", ".join(f"{count} {status}" for status, count in counts.items())
+        targets = len(self.evidence.data.span) - 1
+        return f"{told}; {targets:,} of {self.evidence.data.available:,} targets"
+
+    def markdown(self) -> str:
+        """A section for a pull request."""
+        lines = [
+            f"### squeeze audit: {'fails' if self.failures else 'nothing found'}",
+            "",
+            f"{self.summary()}, {self.seconds:.0f} s, squeeze {__version__}.",
+            "",
+            "| | rule | evidence |",
+            "|---|---|---|",
+        ]
+        for rule in RULES:
+            verdict = self.verdicts[rule.id]
+            text = verdict.evidence.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+            lines.append(f"| {MARKS[verdict.status]} {verdict.status} | {rule.title} | {text} |")
+        lines += ["", "Isolation: " + "; ".join(self.evidence.isolation.facts().values()) + "."]
+        return "\n".join(lines) + "\n"
+
+    def table(self) -> Table:
+        """A rich table for the terminal."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("rule", "verdict", "evidence"):
+            table.add_column(title, overflow="fold", no_wrap=title != "evidence")
+        for rule in RULES:
+            verdict = self.verdicts[rule.id]
+            status = Text(verdict.status, style=COLOURS[verdict.status])
+            table.add_row(rule.id, status, Text(verdict.evidence))
+        return table

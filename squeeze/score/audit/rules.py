@@ -1,0 +1,113 @@
+"""The rules as a table, in the order they are judged. docs/rules.md says the same in words."""
+
+from __future__ import annotations
+
+from squeeze.score.audit import rules_folder, rules_model, rules_score
+from squeeze.score.audit.gather import Evidence
+from squeeze.score.audit.verdict import FAIL, Rule, Verdict, unknown
+
+RULES = (
+    Rule(
+        "runs",
+        "Runs within the limits",
+        "README: self-contained and reproducible",
+        rules_model.runs,
+    ),
+    Rule(
+        "determinism",
+        "Same answers from two fresh processes",
+        "README: reproducible",
+        rules_model.determinism,
+        ("runs",),
+    ),
+    Rule(
+        "normalisation",
+        "Full normalised distribution",
+        "C2 of #1017; caught in #886, #1147, #1872",
+        rules_model.normalisation,
+        ("runs",),
+    ),
+    Rule(
+        "single-pass",
+        "Single left-to-right pass",
+        "C4 of #1017; rescoring",
+        rules_model.single_pass,
+        ("runs", "determinism"),
+    ),
+    Rule(
+        "causality",
+        "Predictions depend on the past alone",
+        "C1 of #1017; caught in #1240, #1420",
+        rules_model.causality,
+        ("runs", "determinism", "single-pass"),
+    ),
+    Rule(
+        "score-before-update",
+        "Scored before learned from",
+        "C3 of #1017; caught in #677, #1376, #1900",
+        rules_model.score_before_update,
+        ("runs", "determinism", "single-pass", "causality"),
+    ),
+    Rule(
+        "documents",
+        "Nothing crosses documents undeclared",
+        "caught in #1855",
+        rules_model.documents,
+        ("runs", "determinism", "single-pass", "causality", "score-before-update"),
+    ),
+    Rule(
+        "coverage",
+        "Whole validation scored once",
+        "README; caught in #1218, #1881",
+        rules_score.coverage,
+        ("runs",),
+    ),
+    Rule(
+        "bytes",
+        "Byte denominator",
+        "README: tokenizer-agnostic; caught in #1271, #1719, #2138",
+        rules_score.byte_count,
+        ("runs", "coverage"),
+    ),
+    Rule(
+        "score",
+        "Stated score follows from its distributions",
+        "README: reproducible; clamped targets",
+        rules_score.score,
+        (
+            "runs",
+            "determinism",
+            "single-pass",
+            "causality",
+            "score-before-update",
+            "documents",
+            "coverage",
+            "bytes",
+        ),
+    ),
+    Rule(
+        "overlap",
+        "No validation documents in training",
+        "README; caught in #2127",
+        rules_score.overlap,
+    ),
+    Rule("size", "Shipped bytes", "README: 16,000,000; caught in #1809, #1835", rules_folder.size),
+    Rule("files", "Opens nothing outside the folder", "README: self-contained", rules_folder.files),
+    Rule("network", "No network", "README: no external downloads", rules_folder.network),
+    Rule("clock", "600 s of training", "README; caught in #2041", rules_folder.clock),
+    Rule(
+        "seeds", "One configuration over all seeds", "README; caught in #2124", rules_folder.seeds
+    ),
+)
+
+
+def judge(evidence: Evidence) -> dict[str, Verdict]:
+    """A verdict for every rule, by id, in order."""
+    found: dict[str, Verdict] = {}
+    for rule in RULES:
+        broken = [name for name in rule.after if found[name].status == FAIL]
+        if broken:
+            found[rule.id] = unknown(f"nothing to compare while {' and '.join(broken)} fails")
+        else:
+            found[rule.id] = rule.check(evidence)
+    return found

@@ -1,0 +1,193 @@
+"""Rules on what the model predicts, and from what: the field guide's four conditions and relatives."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from squeeze.score.audit.gather import PATCH, Evidence
+from squeeze.score.audit.probe import Flip
+from squeeze.score.audit.verdict import Verdict, failed, passed, unknown
+
+NOISE = 1e-4  # nats; the same request twice, in float32 on one machine, moves less
+MASS = 1e-3  # nats of total probability; a softmax in bfloat16 stays inside
+RUN_NOISE = 1e-3  # nats between two runs, for kernels that add in any order
+
+
+def runs(e: Evidence) -> Verdict:
+    """Answers every request, within the limits."""
+    if e.failure is not None:
+        return failed(e.failure)
+    return passed(
+        f"three runs answered everything; isolation: {e.isolation.level}",
+        isolation=e.isolation.facts(),
+    )
+
+
+def determinism(e: Evidence) -> Verdict:
+    """Two fresh processes that are told the same answer the same."""
+    assert e.report and e.other and e.first_moved is not None
+    gap = abs(e.report.nats - e.other.nats) / max(1, e.report.tokens)
+    counts = (e.report.bytes, e.report.tokens) == (e.other.bytes, e.other.tokens)
+    data = {"largest_move_nats": e.first_moved, "nats_per_token_apart": gap}
+    said = f"distributions {e.first_moved:.2g} nats apart, reports {gap:.2g} nats a token"
+    if e.first_moved > RUN_NOISE or gap > RUN_NOISE or not counts:
+        return failed(f"two fresh processes disagree: {said}", **data)
+    if e.first_moved or gap:
+        return passed(f"two fresh processes agree, though not bit for bit: {said}", **data)
+    return passed("two fresh processes answer bit for bit alike", **data)
+
+
+def normalisation(e: Evidence) -> Verdict:
+    """Every distribution sums to one over the whole vocabulary."""
+    assert e.sweep is not None and e.hello is not None
+    mass = np.nan_to_num(np.abs(e.sweep.mass), nan=np.inf)
+    worst, count = int(mass.argmax()), int((mass > MASS).sum())
+    data = {"rows": len(mass), "off": count, "worst_log_mass": float(mass[worst]), "at": worst + 1}
+    if count:
+        total = np.exp(e.sweep.mass[worst])
+        return failed(
+            f"{count} of {len(mass)} distributions over {e.hello.vocab_size} tokens do not sum to "
+            f"1; the one for target {worst + 1} sums to {total:.6g}",
+            **data,
+        )
+    return passed(
+        f"{len(mass)} distributions over {e.hello.vocab_size} tokens sum to 1 within "
+        f"{np.expm1(mass[worst]):.1g}",
+        **data,
+    )
+
+
+def single_pass(e: Evidence) -> Verdict:
+    """Nothing is remembered from an earlier pass over the text."""
+    assert e.report and e.again and e.replay_moved is not None and e.hello
+    gap = (e.report.nats - e.again.nats) / max(1, e.report.tokens)
+    if e.replay_moved > NOISE or abs(gap) > NOISE:
+        return failed(
+            "a fresh start does not forget: asked again in the same process, distributions move by "
+            f"{e.replay_moved:.2g} nats and the report by {-gap:+.2g} nats a token",
+            replay_moved=e.replay_moved,
+            report_gap=gap,
+        )
+    middle = len(e.data.span) // 2
+    for start, moved in _moved_before_patch(e):
+        if moved[0] < middle < start and start - moved[0] > 2 * max(e.hello.chunk, e.hello.window):
+            return failed(
+                f"changing tokens {start} to {start + PATCH - 1} moves the reported loss of target "
+                f"{moved[0] + 1}: the text was read to its end before it was scored",
+                patched=start,
+                moved_targets=len(moved),
+            )
+    if e.patched:
+        return passed("a fresh start forgets; no report depends on text far ahead")
+    return unknown(
+        "a fresh start forgets; the report gives no losses, so a second pass in it is unseen"
+    )
+
+
+def causality(e: Evidence) -> Verdict:
+    """No distribution depends on its target or on anything later."""
+    if not e.futures:
+        return unknown("the declared chunk or window is too short to change anything after a cut")
+    return _flips(e.futures, "later tokens were changed")
+
+
+def score_before_update(e: Evidence) -> Verdict:
+    """No token is learned from before its loss is final."""
+    assert e.hello is not None
+    moved = next(iter(_moved_before_patch(e)), None)
+    if moved is not None:
+        start, targets = moved
+        return failed(
+            f"changing tokens {start} to {start + PATCH - 1} moves the reported loss of "
+            f"{len(targets)} earlier targets, first of target {targets[0] + 1}: they were scored after "
+            "an update on text that holds them",
+            patched=start,
+            moved_targets=len(targets),
+        )
+    if e.updates and (worst := max(e.updates, key=lambda flip: flip.moved)).moved > NOISE:
+        return failed(
+            f"within three chunks of {e.hello.chunk}, changing tokens from {worst.position} on moves "
+            f"the distribution after token {worst.where} by {worst.moved:.2g} nats: the chunk was "
+            "learned from before it was scored",
+            worst=worst.__dict__,
+        )
+    if e.hello.stateful and not e.updates:
+        return unknown(
+            f"the span is not longer than the declared chunk of {e.hello.chunk} tokens; audit more "
+            "targets (--tokens)"
+        )
+    if not e.patched and not e.updates:
+        return unknown("the report gives no losses, so updates inside it are unseen")
+    parts = [f"{len(e.patched)} patched reports"] if e.patched else []
+    parts += [f"{len(e.updates)} requests across updates"] if e.updates else []
+    return passed(f"{' and '.join(parts)}: nothing before the change moved")
+
+
+def documents(e: Evidence) -> Verdict:
+    """Nothing crosses from one document into another, unless declared."""
+    assert e.hello is not None
+    if not e.hello.isolated:
+        return passed("declares that context or state crosses documents", declared=True)
+    if not e.documents:
+        return unknown("the span holds no second document; audit more targets (--tokens)")
+    found = _flips(e.documents, "the documents before were changed")
+    if found.status != "pass":
+        return found
+    for start, later in _moved_after_patch(e):
+        if len(later):
+            return failed(
+                f"changing tokens {start} to {start + PATCH - 1} moves the reported loss of target "
+                f"{later[0] + 1}, in a later document",
+                patched=start,
+                moved_targets=len(later),
+            )
+    return found
+
+
+def _flips(flips: list[Flip], what: str) -> Verdict:
+    worst = max(flips, key=lambda flip: flip.moved)
+    rows = sum(flip.compared for flip in flips)
+    data = {"flips": len(flips), "rows": rows, "worst": worst.__dict__}
+    if worst.moved > NOISE:
+        return failed(
+            f"{what} (at token {worst.position}) and the distribution after token {worst.where} moved "
+            f"by {worst.moved:.2g} nats",
+            **data,
+        )
+    return passed(
+        f"{what} in {len(flips)} requests: {rows} distributions moved by ≤ {worst.moved:.1g} nats",
+        **data,
+    )
+
+
+def _moved_before_patch(e: Evidence) -> list[tuple[int, np.ndarray]]:
+    """(start of the patch, targets before it whose reported loss moved), where some did."""
+    found = []
+    for start, targets, change in _changes(e):
+        moved = targets[(targets + 1 < start) & (change > NOISE)]
+        if len(moved):
+            found.append((start, moved))
+    return found
+
+
+def _moved_after_patch(e: Evidence) -> list[tuple[int, np.ndarray]]:
+    """(start of the patch, targets of later documents whose reported loss moved)."""
+    found = []
+    for start, targets, change in _changes(e):
+        begins = np.flatnonzero(e.data.span == e.data.bos)
+        later = begins[begins >= start + PATCH]
+        if len(later):
+            found.append((start, targets[(targets >= later[0]) & (change > NOISE)]))
+    return found
+
+
+def _changes(e: Evidence) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """Of each patched report: start, target indices, and how much each loss moved, in nats."""
+    assert e.hello is not None and e.other is not None
+    targets = e.data.scored(e.hello)
+    plain = e.other.losses
+    return [
+        (patch.start, targets, np.abs(patch.report.losses - plain))
+        for patch in e.patched
+        if len(patch.report.losses) == len(plain) == len(targets)
+    ]

@@ -1,0 +1,141 @@
+"""A submission folder as it lies on disk: command, files, claims, logs. Nothing of it is run here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from squeeze.errors import SqueezeError
+from squeeze.files import read_file
+
+MAX_FILES = 10_000
+MAX_BYTES = 1 << 30  # copied into each box
+MAX_TEXT = 32 << 20  # of one JSON file or log
+
+# Beside the code and the weights a folder holds papers about them. They ship no bytes unless run time
+# opens them (`rules_folder.shipped`).
+PAPERS = {".md", ".rst", ".log", ".csv", ".png", ".svg"}
+PAPER_NAMES = {"submission.json", "LICENSE", ".gitignore"}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """folder: absolute. command: `{folder}` stands for the private copy. files: bytes by relative path;
+    links: symbolic links that lead out of the folder. claims: submission.json, {} without one. seeds:
+    seed*.json by name; logs: text of *.log by name. trusted: squeeze's own packages, when squeeze
+    itself serves a bare artifact."""
+
+    folder: Path
+    command: tuple[str, ...]
+    files: dict[str, int]
+    links: tuple[str, ...]
+    claims: dict[str, Any]
+    seeds: dict[str, dict[str, Any]]
+    logs: dict[str, str]
+    trusted: tuple[Path, ...] = field(default=())
+
+
+def load_submission(folder: Path, serve_options: Sequence[str] = ()) -> Submission:
+    """Read a folder with `train_gpt.py`, a stated command, or a bare `model.sqz`.
+
+    serve_options: how squeeze is to serve a bare artifact (`python -m squeeze.score.serve --help`).
+    Raises SqueezeError when there is nothing to run, or more files or bytes than a submission has.
+    """
+    folder = folder.resolve()
+    if not folder.is_dir():
+        raise SqueezeError(f"{folder}: cannot be audited", expected="a submission folder")
+    files, links = _list(folder)
+    claims = _object(folder / "submission.json") if "submission.json" in files else {}
+    command, trusted = _command(folder, files, claims, serve_options)
+    return Submission(
+        folder,
+        command,
+        files,
+        links,
+        claims,
+        {n: _object(folder / n) for n in files if Path(n).match("seed*.json")},
+        {n: _text(folder / n) for n in files if n.endswith(".log")},
+        trusted,
+    )
+
+
+def _list(folder: Path) -> tuple[dict[str, int], tuple[str, ...]]:
+    files: dict[str, int] = {}
+    links = []
+    for here, names, leaves in os.walk(folder):
+        for path in (Path(here) / name for name in [*names, *leaves]):
+            name = str(path.relative_to(folder))
+            real = Path(os.path.realpath(path))
+            if path.is_symlink() and not (real.is_relative_to(folder) and real.exists()):
+                links.append(name)  # leads nowhere inside: nothing of it ships
+            elif path.is_file():
+                files[name] = path.stat().st_size
+            elif not path.is_dir():
+                raise SqueezeError(f"{path}: neither a file nor a folder")
+        if len(files) > MAX_FILES or sum(files.values()) > MAX_BYTES:
+            raise SqueezeError(
+                f"{folder}: too large for a submission",
+                expected=f"≤ {MAX_FILES} files of ≤ {MAX_BYTES} bytes in all",
+            )
+    return dict(sorted(files.items())), tuple(sorted(links))
+
+
+def _command(
+    folder: Path, files: dict[str, int], claims: dict[str, Any], serve_options: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    stated = claims.get("scorer")
+    if stated is not None:
+        if (
+            not isinstance(stated, list)
+            or not stated
+            or not all(isinstance(s, str) for s in stated)
+        ):
+            raise SqueezeError(
+                "submission.json: scorer", expected='a list such as ["python", "train_gpt.py"]'
+            )
+        first = sys.executable if stated[0] in ("python", "python3") else stated[0]
+        if "/" not in first:
+            first = f"/usr/bin/{first}"
+        return (first, *stated[1:]), ()
+    if "train_gpt.py" in files:
+        return (sys.executable, "train_gpt.py", "--serve"), ()
+    if "model.sqz" in files:
+        # -P: modules come from squeeze's installation, never from the folder
+        serve = (sys.executable, "-P", "-m", "squeeze.score.serve", "{folder}/model.sqz")
+        return (*serve, *serve_options), _own_packages()
+    raise SqueezeError(
+        f"{folder}: nothing to run",
+        expected="train_gpt.py, model.sqz, or submission.json with a scorer",
+        fix="docs/protocol.md shows how to expose the scoring protocol in a few lines.",
+    )
+
+
+def _own_packages() -> tuple[Path, ...]:
+    """Folders that hold squeeze, wherever and however it is installed."""
+    from importlib.util import find_spec
+
+    names = ["squeeze", "squeeze.codecs", "squeeze.calib", "squeeze.train"]
+    specs = [find_spec(name) for name in names]
+    found = sorted(
+        {Path(p) for spec in specs if spec for p in spec.submodule_search_locations or ()}
+    )
+    return tuple(p for p in found if not any(q in p.parents for q in found))
+
+
+def _text(path: Path) -> str:
+    return read_file(path, MAX_TEXT).decode("utf-8", "replace")
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(_text(path))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise SqueezeError(f"{path.name}: cannot be read", expected="a JSON object")
+    return value

@@ -1,0 +1,57 @@
+"""The zoo: every planted violation is caught by the right rule, and no honest submission is accused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from squeeze.score.audit import Audit, Limits, audit, load_data
+from squeeze.score.audit.sandbox import isolation
+from squeeze.score.audit.verdict import PASS
+from squeeze.train.data import write_shard
+from tests.zoo.animals import HONEST, Animal, Habitat, build, make_habitat
+from tests.zoo.offenders import LIMIT, OFFENDERS
+
+TARGETS = 1200
+LIMITS = Limits(seconds=30, report_seconds=60, memory=2 << 30, disk=64 << 20, processes=64)
+
+
+@pytest.fixture(scope="session")
+def habitat(tmp_path_factory: pytest.TempPathFactory) -> Habitat:
+    return make_habitat(tmp_path_factory.mktemp("habitat"))
+
+
+def examine(animal: Animal, habitat: Habitat, tmp_path: Path) -> Audit:
+    shard = tmp_path / "train.bin"
+    write_shard(shard, animal.train(habitat) if animal.train else habitat.train)
+    return audit(
+        build(animal, habitat, tmp_path / "submission"),
+        load_data([habitat.data], habitat.tokenizer, TARGETS),
+        train_data=[shard],
+        validation_data=[habitat.data],
+        limits=LIMITS,
+        byte_limit=LIMIT,
+    )
+
+
+def told(result: Audit) -> str:
+    return "\n".join(f"{name}: {v.status}: {v.evidence}" for name, v in result.verdicts.items())
+
+
+@pytest.mark.parametrize("animal", OFFENDERS, ids=lambda animal: animal.name)
+def test_a_planted_violation_is_caught_by_its_rule_alone(
+    animal: Animal, habitat: Habitat, tmp_path: Path
+) -> None:
+    if animal.breaks == "network" and isolation().level != "namespaces":
+        pytest.skip("no network namespace here: a real request would leave the machine")
+    result = examine(animal, habitat, tmp_path)
+    assert result.failures == [animal.breaks], told(result)
+
+
+@pytest.mark.parametrize("animal", HONEST, ids=lambda animal: animal.name)
+def test_an_honest_submission_passes_every_rule(
+    animal: Animal, habitat: Habitat, tmp_path: Path
+) -> None:
+    result = examine(animal, habitat, tmp_path)
+    assert {v.status for v in result.verdicts.values()} == {PASS}, told(result)
