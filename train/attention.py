@@ -10,6 +10,7 @@ FlexAttention skips blocks of a mask (J. Dong et al., arXiv 2412.05496), and els
 from __future__ import annotations
 
 import functools
+import importlib.util
 import math
 from collections.abc import Callable
 from typing import Any
@@ -20,10 +21,9 @@ from torch import Tensor
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-try:  # an optional package that only exists for CUDA
-    import flash_attn_interface as flash
-except ImportError:
-    flash = None
+flash: Any = None
+if importlib.util.find_spec("flash_attn_interface"):  # optional, and only made for CUDA
+    flash = importlib.import_module("flash_attn_interface")
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -131,14 +131,18 @@ def _compiled_flex() -> Callable[..., Any]:
     return torch.compile(_flex(), dynamic=False)
 
 
+@torch.compiler.disable
 def document_bounds(starts: Tensor) -> Tensor:
-    """Where documents begin in the flattened batch, and its end: int32 [documents + 1].
+    """Where documents begin in the flattened batch, then its end: int32 [at least documents + 1].
 
-    starts: as of `document_starts`. The result's length depends on the data, so on a GPU this waits.
+    starts: as of `document_starts`. The end is repeated up to a multiple of a 64th of the tokens: empty
+    sequences cost next to nothing, and a length that changed with the data would compile the model anew
+    with every batch. How many documents there are is only known to the GPU, so this waits for it.
     """
     positions = torch.arange(starts.size(1), device=starts.device)
     begins = (starts == positions).flatten().nonzero()[:, 0]
-    return F.pad(begins, (0, 1), value=starts.numel()).int()
+    unit = starts.numel() // 64 + 1
+    return F.pad(begins, (0, unit - begins.numel() % unit), value=starts.numel()).int()
 
 
 def _flash_rows(q: Tensor, k: Tensor, v: Tensor, window: int, dtype: torch.dtype) -> Tensor:

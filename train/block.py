@@ -136,7 +136,8 @@ def add_scalars_(module: nn.Module, config: ModelConfig) -> None:
     """Give a module a layer's scales and mix."""
     module.attn_scale = vector(config.model_dim)
     module.mlp_scale = vector(config.model_dim)
-    module.resid_mix = vector(2, config.model_dim) if config.residual_mix else None
+    mix = vector(2, config.model_dim) if config.residual_mix else None
+    module.register_parameter("resid_mix", mix)
 
 
 class Block(nn.Module):
@@ -182,7 +183,7 @@ class Block(nn.Module):
     def processed(self, x: Tensor, around: Surroundings) -> Tensor:
         """What the MLP adds."""
         again = around.number > 0 and self.own_mlp
-        mlp = self.repeats[around.number - 1].mlp if again else self.mlp
+        mlp: Any = self.repeats[around.number - 1].mlp if again else self.mlp
         scale = self._scalars(around.number).mlp_scale.to(x.dtype)
         out: Tensor = scale * mlp(self.mlp_norm(x))
         return out

@@ -226,5 +226,8 @@ class ModelConfig:
         missing = sorted(required - set(fields))
         if missing:
             raise BadConfig("model configuration is incomplete", found=f"no {', '.join(missing)}")
-        values = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()
+        }
         return cls(**values)

@@ -52,9 +52,9 @@ def check_integer(name: str, value: object, low: int, high: int) -> None:
         raise BadConfig(name, expected=f"an integer in {low}..{high}", found=repr(value)[:80])
 
 
-def _check_float(name: str, value: object, low: float, high: float) -> None:
+def _check_float(name: str, value: Any, low: float, high: float) -> None:
     real = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (real and math.isfinite(value) and low <= value <= high):  # type: ignore[arg-type]
+    if not (real and math.isfinite(value) and low <= value <= high):
         raise BadConfig(
             name, expected=f"a finite number in {low:g}..{high:g}", found=repr(value)[:80]
         )
@@ -80,8 +80,9 @@ def parse(field: dataclasses.Field[Any], text: str) -> Any:
             ]
         return text if kind is str else kind(text)
     except (ValueError, KeyError):
-        what = {tuple: "block numbers such as 3-5,7", bool: "true or false"}
-        raise BadConfig(field.name, expected=what.get(kind, kind.__name__), found=text) from None
+        what = {"tuple": "block numbers such as 3-5,7", "bool": "true or false"}
+        expected = what.get(kind.__name__, kind.__name__)
+        raise BadConfig(field.name, expected=expected, found=text) from None
 
 
 def _range(text: str) -> range:

@@ -115,6 +115,7 @@ class GPT(nn.Module):
     @torch.no_grad()
     def start_repeats_(self) -> None:
         """Let later passes begin with what their block has learned (#1204, when repetition starts)."""
+        block: Any
         for block in self.blocks:
             own = dict(block.named_parameters()) | {"q_gain": block.attn.q_gain}
             for repeat in block.repeats:

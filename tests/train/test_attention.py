@@ -95,6 +95,20 @@ def test_document_starts_and_bounds() -> None:
     assert document_bounds(starts).tolist() == [0, 1, 4, 5, 6, 12]
 
 
+def test_bounds_of_like_batches_have_one_length() -> None:
+    lengths = set()
+    for documents in (1, 3, 9):
+        ids = torch.full((2, 512), 5)
+        ids[:, :documents] = BOS
+        bounds = document_bounds(document_starts(ids, BOS))
+        assert bounds[: 2 * documents].tolist() == [
+            row + at for row in (0, 512) for at in range(documents)
+        ]
+        assert (bounds[2 * documents :] == 1024).all() and bounds.dtype == torch.int32
+        lengths.add(len(bounds))
+    assert lengths == {17, 34}  # a unit, and two for eighteen documents
+
+
 def test_gradients_agree_with_those_of_the_definition() -> None:
     ids, parts = torch.tensor([[1, 5, 6, 1, 1, 4, 3, 2]]), inputs(1, 8, 4, 2)
     mask = naive_mask(ids, True, 3)
@@ -155,6 +169,8 @@ class Reference:
         assert causal
         out = []
         for start, stop in zip(cu_seqlens_q[:-1].tolist(), cu_seqlens_q[1:].tolist(), strict=True):
+            if start == stop:
+                continue
             rows = (x[None, start:stop].transpose(1, 2) for x in (q, k, v))
             at = torch.arange(stop - start)
             mask = at <= at[:, None]

@@ -110,7 +110,9 @@ def test_under_autocast_the_stream_is_16_bits_wide(name: str) -> None:
     assert (logits - exact).square().mean().sqrt() < 0.15 * exact.std()
 
 
-@pytest.mark.parametrize("name", ["record-1204", "record-1855"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("record-1204", marks=pytest.mark.slow), "record-1855"]
+)
 def test_presets_are_traced_as_one_graph_for_each_depth(name: str) -> None:
     model, ids = lively(NARROW[name]), ids_of(2, 14, 4, 9)
     torch.compiler.reset()
