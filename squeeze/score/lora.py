@@ -7,7 +7,6 @@ scale of alpha/rank and a first factor that outlives the document: #1767, #1855.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from squeeze.score.window import cross_entropy
 from squeeze.train.model import GPT
 
 MODULES = ("c_q", "c_k", "c_v", "attn", "mlp")  # what can be added to, besides the head
+CPU_ROOM, CUDA_ROOM = 1 << 13, 1 << 17
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ class LoraBank:
         }
         device = model.tok_emb.weight.device
         dim, generator = model.config.model_dim, torch.Generator().manual_seed(options.seed)
+        self._rows = slice(None)  # documents that are passing
         self.factors: dict[str, tuple[Tensor, Tensor]] = {}
         sizes = {name: _size(module, dim) for name, module in self._modules.items()}
         if "head" in options.targets:
@@ -102,7 +103,7 @@ class LoraBank:
             b = torch.zeros(documents, outputs, options.rank)
             self.factors[name] = (a.to(device).requires_grad_(), b.to(device).requires_grad_())
         self._optimizer = torch.optim.AdamW(
-            [factor for pair in self.factors.values() for factor in pair],
+            self._all_factors(),
             lr=options.lr,
             betas=(options.beta1, options.beta2),
             eps=options.eps,
@@ -132,27 +133,43 @@ class LoraBank:
             hidden, self._add("head", hidden) if "head" in self.factors else None
         )
 
-    def losses(self, ids: Tensor, targets: Tensor) -> Tensor:
+    def losses(self, ids: Tensor, targets: Tensor, learning: Tensor) -> Tensor:
         """Nats [documents, t] of targets [documents, t] after the last t of ids [documents, T].
 
-        Only while `attached`.
+        learning: bool [documents]. The gradient of the sum of their mean losses is left for `step_`:
+        a sum, so that no document feels another. A few documents pass at a time. Only while
+        `attached`.
         """
-        hidden = self.model.hidden(ids)[:, -targets.size(1) :]
-        return cross_entropy(self.head(hidden), targets)
+        group = max(1, _room(ids) // ids.size(1))
+        nats = []
+        for begin in range(0, len(ids), group):
+            self._rows = slice(begin, begin + group)
+            some = learning[self._rows]
+            with torch.set_grad_enabled(bool(some.any())):
+                hidden = self.model.hidden(ids[self._rows])[:, -targets.size(1) :]
+                losses = cross_entropy(self.head(hidden), targets[self._rows])
+                if some.any():
+                    (losses.mean(1) * some).sum().backward(inputs=self._all_factors())
+            nats.append(losses.detach())
+        self._rows = slice(None)
+        return torch.cat(nats)
 
-    def learn_(self, losses: Tensor, learning: Tensor) -> None:
-        """One step of AdamW on the mean of each document's losses [documents, t].
-
-        learning: bool [documents]. The documents' sums are added, so that none feels another.
-        """
-        self._optimizer.zero_grad(set_to_none=True)
-        factors = [factor for pair in self.factors.values() for factor in pair]
-        (losses.mean(1) * learning).sum().backward(inputs=factors)
+    def step_(self) -> None:
+        """One step of AdamW with the gradients of the last `losses`."""
         self._optimizer.step()
+        self._optimizer.zero_grad()
+
+    def _all_factors(self) -> list[Tensor]:
+        return [factor for pair in self.factors.values() for factor in pair]
 
     def _add(self, name: str, x: Tensor) -> Tensor:
-        a, b = self.factors[name]
+        a, b = (factor[self._rows] for factor in self.factors[name])
         return (x @ a.mT) @ b.mT * self._scale
+
+
+def _room(ids: Tensor) -> int:
+    """Positions whose activations may be kept at once: about 2 GB in a model of 8M weights."""
+    return CUDA_ROOM if ids.is_cuda else CPU_ROOM
 
 
 def _size(module: nn.Module, dim: int) -> tuple[int, int]:
@@ -160,8 +177,3 @@ def _size(module: nn.Module, dim: int) -> tuple[int, int]:
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
     return dim, dim
-
-
-def with_fields(options: LoraOptions, **fields: object) -> LoraOptions:
-    """options with the fields that are not None replaced."""
-    return dataclasses.replace(options, **{k: v for k, v in fields.items() if v is not None})  # type: ignore[arg-type]

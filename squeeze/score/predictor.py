@@ -8,7 +8,7 @@ rounding.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -101,7 +101,7 @@ class CachedPredictor:
         """Tokens start … stop - 1 of every document, int64 [B, stop - start]."""
         return np.stack(self._fed[start:stop], axis=1)
 
-    def _on_device(self, ids: Int64) -> Tensor:
+    def _on_device(self, ids: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(ids).to(self._device)
 
 

@@ -87,19 +87,18 @@ class DocumentRun:
         targets = np.where(wanted, self.tokens[at], 0).astype(np.int64)
         going_on = outputs[:, 0] > stop
         device = self.model.tok_emb.weight.device
-        with torch.set_grad_enabled(bool(going_on.any())):
-            losses = bank.losses(
-                torch.from_numpy(ids.astype(np.int64)).to(device),
-                torch.from_numpy(targets).to(device),
-            )
-        nats = losses.detach().cpu().numpy()
-        self.sums += split_sum(nats[wanted], targets[wanted], self.bos)
+        losses = bank.losses(
+            torch.from_numpy(ids.astype(np.int64)).to(device),
+            torch.from_numpy(targets).to(device),
+            torch.from_numpy(going_on).to(device),
+        )
+        self.sums += split_sum(losses.cpu().numpy()[wanted], targets[wanted], self.bos)
         self.done += int(wanted.sum())
         self.ledger.score(at[wanted])
         if going_on.any():
             read = begin[going_on] + np.arange(start, stop + 1)  # inputs, and the last target
             self.ledger.use(np.unique(read))
-            bank.learn_(losses, torch.from_numpy(going_on).to(device))
+            bank.step_()
 
     def _at(self, positions: Int64) -> Int64:
         return np.minimum(positions, len(self.tokens) - 1)
@@ -130,10 +129,12 @@ class LoraPredictor(CachedPredictor):
             return False
         first = at - self.options.chunk  # the chunk that token `at` has just completed
         read = self._tokens(self.options.window_start(first), at + 1)
-        losses = self._bank.losses(
-            self._on_device(read[:, :-1]), self._on_device(read[:, -self.options.chunk :])
+        self._bank.losses(
+            self._on_device(read[:, :-1]),
+            self._on_device(read[:, -self.options.chunk :]),
+            self._on_device(~self._ended),
         )
-        self._bank.learn_(losses, self._on_device(~self._ended))
+        self._bank.step_()
         return True
 
     def _head(self, hidden: torch.Tensor) -> torch.Tensor:

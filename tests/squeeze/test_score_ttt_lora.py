@@ -134,12 +134,21 @@ def test_documents_do_not_feel_each_others_steps() -> None:
     banks = [LoraBank(gpt, OPTIONS, 2) for _ in range(2)]
     for bank, learning in zip(banks, ([True, False], [True, True]), strict=True):
         with bank.attached():
-            bank.learn_(bank.losses(ids, targets), torch.tensor(learning))
+            bank.losses(ids, targets, torch.tensor(learning))
+        bank.step_()
     for name in banks[0].factors:
         for one, both in zip(banks[0].factors[name], banks[1].factors[name], strict=True):
             assert torch.equal(one[0], both[0])
     assert banks[0].factors["head"][1][0].abs().max() > 0
     assert banks[0].factors["head"][1][1].abs().max() == 0
+
+
+def test_a_step_does_not_depend_on_how_many_documents_pass_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = lora(documents()).nats
+    monkeypatch.setattr("squeeze.score.lora.CPU_ROOM", 16)
+    assert lora(documents()).nats == pytest.approx(whole, rel=1e-6)
 
 
 def test_the_model_is_left_as_it_was() -> None:
