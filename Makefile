@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_SECONDS ?= 120
 
-.PHONY: demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder bench-pack clean
+.PHONY: bench-pack-speed demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder bench-pack clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -51,6 +51,10 @@ bench-codec: $(VENV)/.bench  ## bytes at equal error against other coders (zpaq,
 
 bench-codec-speed: $(VENV)/.bench  ## 36M weights: search, encode, decode, memory
 	$(BIN)/python benchmarks/speed.py
+
+bench-pack-speed: $(VENV)/.kernels  ## 36M weights to a byte target: stage times, memory
+	$(BIN)/python benchmarks/pack_speed.py --preset fast
+	$(BIN)/python benchmarks/pack_speed.py --preset best
 
 bench-range-coder: $(VENV)/.bench  ## the range coder alone: overhead and symbols a second
 	$(BIN)/python benchmarks/range_coder.py
