@@ -65,8 +65,7 @@ class Trainer:
         Returns the loss of this rank's share in nats per token, before the update, and the norm of
         all gradients before clipping; both float32 [] on the device, not waited for.
         """
-        self.model.recurrent = self.recipe.recurrent_at(progress, self.done)
-        self.qat.on = self.recipe.quantized_at(progress)
+        self.switch(progress)
         loss = self._gradients(*self.loader.next())
         self.qat.add_rate_gradient_()
         rate, momentum = self.recipe.rate(progress), self.recipe.momentum_at(self.done)
@@ -74,6 +73,11 @@ class Trainer:
         self.done += 1
         self.average.update(progress, self.done)
         return loss, norm
+
+    def switch(self, progress: float) -> None:
+        """Throw the switches of the recipe for the next step."""
+        self.model.recurrent = self.recipe.recurrent_at(progress, self.done)
+        self.qat.on = self.recipe.quantized_at(progress)
 
     def _gradients(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Fill the gradients of the mean loss over ids, in parts that fit in memory; returns it."""

@@ -1,0 +1,66 @@
+"""Switches that are thrown during a run take effect in a compiled model, too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from squeeze.train.config import ModelConfig
+from squeeze.train.recipe import Recipe
+from squeeze.train.trainer import Trainer
+
+CONFIG = ModelConfig(32, 2, 32, 2, 1, 48, seq_len=16, layer_schedule=(0, 1, 0, 1))
+RECIPE = Recipe(batch_tokens=64, recurrence_start=0.5, qat_start=0.75, qat_bits=3, qat_k=2.0)
+
+
+def trainers(backend: str) -> tuple[Trainer, Trainer]:
+    """The same run, eager and compiled, past a few steps so that no layer is silent."""
+    tokens = np.random.default_rng(0).integers(0, 32, 2000).astype(np.uint16)
+    pair = tuple(Trainer(CONFIG, [tokens], RECIPE) for _ in range(2))
+    for trainer in pair:
+        for _ in range(3):
+            trainer.step(0.6)
+    torch._dynamo.reset()
+    pair[1].loss = torch.compile(pair[1].model.loss, backend=backend, dynamic=False)
+    return pair  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_model_switches_recurrence_and_quantization_on(backend: str) -> None:
+    eager, compiled = trainers(backend)
+    ids, targets = eager.loader.peek()
+    seen = []
+    for progress in (0.4, 0.6, 0.8):  # neither; recurrent; both
+        losses = []
+        for trainer in (eager, compiled):
+            trainer.switch(progress)
+            losses.append(float(trainer._gradients(ids, targets)))
+        assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+        gradients = [[w.grad for w in trainer.model.parameters()] for trainer in (eager, compiled)]
+        for one, other in zip(*gradients, strict=True):
+            torch.testing.assert_close(other, one, atol=1e-5, rtol=1e-3)
+        for trainer in (eager, compiled):
+            trainer.model.zero_grad()
+        seen.append(losses[1])
+    assert len({round(loss, 4) for loss in seen}) == 3  # each switch changed the loss
+
+
+def test_switches_follow_the_recipe_during_a_run() -> None:
+    trainer = trainers("eager")[0]
+    states = []
+    for progress in (0.0, 0.49, 0.5, 0.74, 0.75, 1.0):
+        trainer.step(progress)
+        states.append((trainer.model.recurrent, trainer.qat.on))
+    assert states == [(False, False)] * 2 + [(True, False)] * 2 + [(True, True)] * 2
+
+
+def test_warming_up_changes_nothing() -> None:
+    tokens = np.random.default_rng(0).integers(0, 32, 2000).astype(np.uint16)
+    warm, cold = (Trainer(CONFIG, [tokens], RECIPE) for _ in range(2))
+    warm.warm_up()
+    for _ in range(3):
+        results = [trainer.step(0.3) for trainer in (warm, cold)]
+        assert results[0] == results[1]
+    for one, other in zip(warm.model.parameters(), cold.model.parameters(), strict=True):
+        assert torch.equal(one, other)
