@@ -69,6 +69,75 @@ def test_shards_are_scored_as_one_stream(folder: Path) -> None:
     assert both["bytes"] == first["bytes"] + second["bytes"]
 
 
+def test_sliding_by_the_whole_window_is_the_window_score(folder: Path) -> None:
+    data = ["--data", str(folder / "b.bin")]
+    window = report(folder, *data)
+    slid = report(folder, *data, "--mode", "sliding", "--stride", "32")
+    assert [slid[key] for key in ("nats", "tokens", "bytes")] == [
+        window[key] for key in ("nats", "tokens", "bytes")
+    ]
+    assert slid["options"] == {"length": 32, "stride": 32}
+
+
+def test_documents_are_scored_one_by_one_and_their_ends_apart(folder: Path) -> None:
+    data = ["--data", str(folder / "b.bin")]
+    facts, window = report(folder, *data, "--mode", "documents"), report(folder, *data)
+    assert (facts["documents"], facts["ends"]) == (2, 1)
+    assert facts["tokens"] == window["tokens"] - 1 and facts["bytes"] == window["bytes"]
+    assert facts["partial"] is False and facts["bpb_with_ends"] > facts["bpb"]
+
+
+def test_drawn_documents_are_partial_and_follow_the_seed(folder: Path) -> None:
+    data = ["--data", str(folder / "b.bin"), "--mode", "documents", "--documents", "1"]
+    facts = report(folder, *data)
+    assert facts["partial"] is True and facts["documents"] == 1
+    assert facts["bytes"] == len(TEXT.encode())  # the last document has no BOS after it
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("ttt-lora", ["chunk=8", "targets=head,c_k"]),
+        ("ttt-chunk", ["chunk=64", "epochs=1"]),
+        ("ttt-phased", ["chunk=8", "rank=2", "sgd_chunk=50", "documents=2", "phases=1"]),
+    ],
+)
+def test_test_time_training_reports_its_options_and_its_order(
+    folder: Path, mode: str, options: list[str]
+) -> None:
+    flags = [flag for option in options for flag in ("--ttt", option)]
+    facts = report(folder, "--data", str(folder / "a.bin"), "--mode", mode, *flags)
+    assert facts["order"]["updates"] > 0
+    assert facts["order"]["scored"] == facts["tokens"] + facts.get("ends", 0)
+    assert facts["nats_per_token"] < np.log(300)  # untrained, and the text repeats itself
+
+
+def test_the_official_set_is_known_by_its_tokens_and_held_to_its_bytes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ["--data", str(folder / "b.bin")]
+    whole = report(folder, *data)
+    targets = whole["tokens"] // 64 * 64  # the records leave out what fills no window
+    size = report(folder, *data, "--tokens", str(targets))["bytes"]
+    monkeypatch.setattr("squeeze.score.official.WINDOW", 64)
+    monkeypatch.setattr("squeeze.score.official.OFFICIAL", {300: ("test", targets, size)})
+    facts = report(folder, *data)
+    assert (facts["official"], facts["tokens"], facts["bytes"]) == ("test", targets, size)
+    assert facts["partial"] is False and targets < whole["tokens"]
+    assert report(folder, *data, "--tokens", "100")["official"] is None
+    monkeypatch.setattr("squeeze.score.official.OFFICIAL", {300: ("test", targets, size + 1)})
+    with pytest.raises(SqueezeError, match="official test validation set, but not its bytes"):
+        raise run(folder, *data).exception  # type: ignore[misc]
+
+
+def test_code_and_versions_are_named(folder: Path) -> None:
+    facts = report(folder, "--data", str(folder / "a.bin"), "--tokens", "64")
+    again = report(folder, "--data", str(folder / "a.bin"), "--tokens", "64")
+    assert len(facts["sha256"]["code"]) == 64 and facts["sha256"] == again["sha256"]
+    assert {"squeeze", "python", "torch", "numpy"} <= facts["versions"].keys()
+    assert facts["ranks"] == 1 and set(facts["seconds"]) == {"data", "load", "score", "check_bytes"}
+
+
 def test_a_part_of_the_data_is_marked_partial(folder: Path) -> None:
     facts = report(folder, "--data", str(folder / "a.bin"), "--tokens", "100")
     assert facts["tokens"] == 100
@@ -95,10 +164,20 @@ def test_the_terminal_shows_the_score_on_stdout(folder: Path) -> None:
         (["--data", "a.bin", "--tokens", "1000000"], "shorter than --tokens"),
         (["--data", "a.bin", "--device", "teapot"], "device 'teapot'"),
         (["--data", "t.model"], "not a token shard"),
+        (["--data", "a.bin", "--documents", "3"], "reads one stream"),
+        (["--data", "a.bin", "--stride", "8"], "window scoring has no stride"),
+        (["--data", "a.bin", "--mode", "sliding", "--stride", "33"], "stride"),
+        (["--data", "a.bin", "--ttt", "lr=1"], "no such options"),
+        (["--data", "a.bin", "--mode", "ttt-lora", "--ttt", "lr"], "name=value"),
+        (["--data", "a.bin", "--mode", "ttt-lora", "--ttt", "lr=x"], "a number such as 0"),
+        (["--data", "a.bin", "--mode", "ttt-lora", "--ttt", "rnk=1"], "Did you mean rank"),
+        (["--data", "a.bin", "--mode", "ttt-lora", "--ttt", "rank=0"], "rank"),
+        (["--data", "a.bin", "--mode", "ttt-lora", "--batch", "2"], "--ttt batch=N"),
+        (["--data", "a.bin", "--mode", "documents", "--documents", "1"], "no whole document"),
     ],
 )
 def test_bad_input_is_one_clear_error(folder: Path, arguments: list[str], message: str) -> None:
-    arguments = [str(folder / a) if "." in a else a for a in arguments]
+    arguments = [str(folder / a) if a.endswith((".bin", ".model")) else a for a in arguments]
     result = run(folder, *arguments)
     assert isinstance(result.exception, SqueezeError)
     assert message in str(result.exception)

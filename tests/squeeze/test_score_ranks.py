@@ -1,0 +1,48 @@
+"""Two processes share a scoring, and get the number of one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WORKER = Path(__file__).with_name("eval_ranks_worker.py")
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:  # type: ignore[type-arg]
+    """What one process found, and what each of two did."""
+    folder = tmp_path_factory.mktemp("ranks")
+    runs = [(0, 1), (0, 2), (1, 2)]
+    started = [
+        subprocess.Popen([sys.executable, WORKER, folder, str(rank), str(world)])
+        for rank, world in runs
+    ]
+    assert [process.wait(120) for process in started] == [0, 0, 0]
+    return [json.loads((folder / f"{rank}-of-{world}.json").read_text()) for rank, world in runs]
+
+
+@pytest.mark.parametrize("mode", ["window", "sliding", "documents", "ttt-lora", "ttt-chunk"])
+def test_two_ranks_find_the_score_of_one(scores: list[dict], mode: str) -> None:  # type: ignore[type-arg]
+    alone, *ranks = (facts[mode] for facts in scores)
+    for rank in ranks:
+        for key in ("nats", "end_nats", "bpb"):
+            assert rank[key] == pytest.approx(alone[key], rel=1e-9)
+        assert [rank[key] for key in ("tokens", "bytes", "ends")] == [
+            alone[key] for key in ("tokens", "bytes", "ends")
+        ]
+
+
+@pytest.mark.parametrize("mode", ["window", "sliding", "documents", "ttt-lora"])
+def test_the_work_is_shared_and_not_repeated(scores: list[dict], mode: str) -> None:  # type: ignore[type-arg]
+    alone, first, second = (facts[mode]["work"] for facts in scores)
+    assert first + second == alone and min(first, second) > 0
+
+
+def test_phased_training_refuses_several_ranks(scores: list[dict]) -> None:  # type: ignore[type-arg]
+    assert "tokens" in scores[0]["ttt-phased"]
+    for rank in scores[1:]:
+        assert "phased training is one process; found 2 ranks" in rank["ttt-phased"]["error"]
