@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from squeeze.errors import BadCheckpoint
-from squeeze.files import atomic_writer, read_file
+from squeeze.files import atomic_writer
 from squeeze.train.config import ModelConfig
 from squeeze.train.recipe import Recipe
 
@@ -73,8 +73,10 @@ def export_seconds(path: str | os.PathLike[str], config: ModelConfig) -> float:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The text metadata of a safetensors file; empty for any other file."""
-    head = read_file(path)[: 8 + MAX_HEADER]
+    """The text metadata of a safetensors file that can be read; empty for any other file."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+        head += file.read(min(MAX_HEADER, int.from_bytes(head, "little")))
     size = int.from_bytes(head[:8], "little")
     try:
         fields = json.loads(head[8 : 8 + size]) if size <= len(head) - 8 else {}

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from squeeze.cli.options import architecture_options, json_option, print_json
 
+if TYPE_CHECKING:
+    from squeeze.train.recipe import Recipe
+
 
 @click.command("inspect")
-@click.argument("model", type=click.Path())
+@click.argument("models", type=click.Path(), nargs=-1, required=True, metavar="MODEL [OTHER]")
 @architecture_options
 @json_option
-def command(model: str, architecture: dict[str, Any], as_json: bool) -> None:
+def command(models: tuple[str, ...], architecture: dict[str, Any], as_json: bool) -> None:
     """Show the format, configuration and tensors of MODEL (checkpoint or artifact).
+
+    With OTHER: only the settings of model and training recipe in which the two differ.
 
     \b
     Example:
       squeeze inspect final_model.int8.ptz
+      squeeze inspect first.safetensors second.safetensors
     """
+    if len(models) > 2:
+        raise click.UsageError("Give one model, or two to compare.")
+    if len(models) == 2:
+        _compare(models[0], models[1], architecture, as_json)
+        return
+    model = models[0]
+
     from squeeze.calib.quantized import RawTensor
     from squeeze.checkpoint import load_checkpoint
     from squeeze.infer import complete_config
@@ -30,6 +43,7 @@ def command(model: str, architecture: dict[str, Any], as_json: bool) -> None:
     source = load_checkpoint(model)
     shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
     config, notes = complete_config(shapes, source.config, **architecture)
+    recipe = _recipe(model)
     rows = []
     for name, tensor in source.tensors.items():
         values = tensor.dequantize()
@@ -54,6 +68,7 @@ def command(model: str, architecture: dict[str, Any], as_json: bool) -> None:
                 "sha256": source.sha256,
                 "parameters": config.num_params,
                 "config": asdict(config),
+                "recipe": None if recipe is None else asdict(recipe),
                 "notes": source.notes + notes,
                 "tensors": rows,
             }
@@ -61,10 +76,42 @@ def command(model: str, architecture: dict[str, Any], as_json: bool) -> None:
         return
     click.echo(f"{model}: {source.format}, {source.size:,} bytes, {config.num_params:,} parameters")
     click.echo(f"sha256 {source.sha256}")
-    click.echo(config.to_json())
+    click.echo(f"model   {config.to_json()}")
+    if recipe is not None:
+        click.echo(f"recipe  {recipe.to_json()}")
     for note in source.notes + notes:
         click.echo(f"note: {note}", err=True)
     _table(rows)
+
+
+def _recipe(model: str) -> Recipe | None:
+    """How a model was trained, where its file says so."""
+    from squeeze.train.checkpoint import RECIPE_KEY, read_metadata
+    from squeeze.train.recipe import Recipe
+
+    text = read_metadata(model).get(RECIPE_KEY)
+    return None if text is None else Recipe.from_json(text)
+
+
+def _compare(first: str, second: str, architecture: dict[str, Any], as_json: bool) -> None:
+    from squeeze.checkpoint import load_model
+    from squeeze.train.fields import changes
+
+    configs = [load_model(path, **architecture).config for path in (first, second)]
+    recipes = [_recipe(path) for path in (first, second)]
+    differ = changes(*configs)
+    unknown = [path for path, recipe in zip((first, second), recipes, strict=True) if not recipe]
+    if not unknown:
+        differ |= changes(*recipes)
+    if as_json:
+        print_json({"paths": [first, second], "differ": differ, "without_recipe": unknown})
+        return
+    for name, (before, after) in differ.items():
+        click.echo(f"{name:<20} {before} → {after}")
+    if not differ:
+        click.echo("no setting differs")
+    for path in unknown:
+        click.echo(f"note: {path} does not say how it was trained", err=True)
 
 
 def _table(rows: list[dict[str, Any]]) -> None:

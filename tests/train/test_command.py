@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,11 @@ from click.testing import CliRunner, Result
 from squeeze.checkpoint import load_model
 from squeeze.cli import cli
 from squeeze.errors import BadData, SqueezeError
+from squeeze.train.checkpoint import read_metadata
+from squeeze.train.clock import Clock, OutOfTime
 from squeeze.train.config import ModelConfig
 from squeeze.train.data import write_shard
+from squeeze.train.recipe import Recipe
 from squeeze.train.text import encode_documents, train_tokenizer
 
 TEXT = "A starter of wild yeast doubles in six hours at room temperature, slower in winter. " * 40
@@ -98,3 +103,84 @@ def test_help_fits_one_screen_and_shows_an_example() -> None:
     text = CliRunner().invoke(cli, ["train", "--help"]).output
     assert "Example:" in text
     assert len(text.splitlines()) <= 55
+
+
+def test_the_recipe_travels_with_the_checkpoint_and_two_are_compared(folder: Path) -> None:
+    for out, extra in (("a", ["--set", "grad_clip=0.5"]), ("b", ["--set", "mlp_hidden=48"])):
+        call = ["--steps", "1", *SHAPE, *extra, "--set", "vocab_size=300", "--no-plot"]
+        assert run(folder, *call, "--out", str(folder / out)).exit_code == 0
+    recipe = Recipe.from_json(read_metadata(folder / "a")["squeeze.recipe"])
+    assert (recipe.steps, recipe.grad_clip, recipe.batch_tokens) == (1, 0.5, 64)
+    one = CliRunner().invoke(cli, ["inspect", str(folder / "a"), "--json"])
+    assert json.loads(one.stdout)["recipe"] == asdict(recipe)
+    two = ["inspect", str(folder / "a"), str(folder / "b")]
+    differ = json.loads(CliRunner().invoke(cli, [*two, "--json"]).stdout)["differ"]
+    assert differ == {"mlp_hidden": [32, 48], "grad_clip": [0.5, Recipe().grad_clip]}
+    assert "mlp_hidden           32 → 48" in CliRunner().invoke(cli, two).stdout
+    same = CliRunner().invoke(cli, ["inspect", str(folder / "a"), str(folder / "a")])
+    assert same.stdout == "no setting differs\n"
+
+
+def test_equal_runs_give_equal_bytes(folder: Path) -> None:
+    call = ["--steps", "2", *SHAPE, "--set", "vocab_size=300", "--threads", "1", "--no-plot"]
+    for out in "ab":
+        assert run(folder, *call, "--out", str(folder / out)).exit_code == 0
+    assert (folder / "a").read_bytes() == (folder / "b").read_bytes()
+
+
+def test_a_run_leaves_a_log_and_a_curve(folder: Path) -> None:
+    out = folder / "run.safetensors"
+    call = ["--steps", "5", *SHAPE, "--set", "vocab_size=300", "--out", str(out)]
+    assert run(folder, *call).exit_code == 0
+    lines = [json.loads(line) for line in out.with_suffix(".jsonl").read_text().splitlines()]
+    assert [line.get("event") for line in (lines[0], lines[-1])] == ["begin", "end"]
+    assert [line["step"] for line in lines[1:-1]] == [1, 2, 3, 4, 5]
+    assert lines[0]["config"]["model_dim"] == 16
+    assert {row["stage"] for row in lines[-1]["clock"]} >= {"setup", "training", "export"}
+    assert b"<svg" in out.with_suffix(".svg").read_bytes()
+    assert out.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+    assert not out.with_suffix(".state").exists()
+
+
+def test_what_is_missing_for_an_extra_is_said_before_training(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ["--steps", "1", *SHAPE, "--set", "vocab_size=300"]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    result = run(folder, *call, "--tensorboard", str(folder / "tb"))
+    assert "pip install tensorboard" in str(result.exception)
+    monkeypatch.setattr("squeeze.train.plot.has_matplotlib", lambda: False)
+    assert "squeeze-lm[plot]" in str(run(folder, *call, "--plot").exception)
+
+
+def test_nothing_is_exported_when_the_budget_ran_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = Clock.inside
+
+    def late(clock: Clock) -> float:
+        return inside(clock) + (1e6 if "export" in clock.seconds else 0.0)
+
+    monkeypatch.setattr(Clock, "inside", late)
+    out = folder / "late.safetensors"
+    call = [*SHAPE, "--set", "vocab_size=300", "--budget-seconds", "1", "--out", str(out)]
+    result = run(folder, *call)
+    assert isinstance(result.exception, OutOfTime)
+    assert [path.name for path in folder.glob("*late*")] == ["late.jsonl"]
+
+
+def test_a_whole_run_keeps_to_its_budget(folder: Path) -> None:
+    call = [*SHAPE, "--set", "vocab_size=300", "--budget-seconds", "1.5", "--json", "--no-plot"]
+    report = json.loads(run(folder, *call, "--set", "reserve_seconds=0.25").stdout)
+    assert report["steps"] > 0
+    assert report["seconds"] <= 1.5
+    counted = sum(row["seconds"] for row in report["clock"] if row["inside"])
+    assert counted <= 1.5
+    assert report["clock"][-1] == {"stage": "reserve", "seconds": 0.25, "inside": True}
+
+
+def test_the_loss_curve_can_be_followed_in_tensorboard(folder: Path) -> None:
+    pytest.importorskip("tensorboard")
+    call = ["--steps", "1", *SHAPE, "--set", "vocab_size=300"]
+    assert run(folder, *call, "--tensorboard", str(folder / "tb")).exit_code == 0
+    assert list((folder / "tb").glob("events*"))
