@@ -20,7 +20,8 @@ OnTrial = Callable[[float, int], None]  # (scale, bytes)
 SLACK = 200  # bytes under the limit that are good enough
 MAX_TRIALS = 12  # quantizations of the whole model; three or four are usual
 MAX_FILLS = 40  # quantizations of single tensors that follow
-CLOSE_ENOUGH = 0.001  # share of the limit that single tensors can make up
+CLOSE_ENOUGH = 0.001  # share of the limit that single tensors can make up,
+FILLABLE = 0.003  # or bits a weight, where those are more
 FARTHEST = 4.0  # octaves from one trial to the next while all lie on one side
 CLOSEST = 0.002  # octaves between two trials beyond which a jump of the size lies between them
 HALVE_AFTER = 5  # trials; by then a line through both sides has met a jump
@@ -103,7 +104,8 @@ class _Search(Generic[T]):
     ) -> None:
         self.weights, self.quantize, self.measure = weights, quantize, measure
         self.estimate, self.limit, self.slack, self.on_trial = estimate, limit, slack, on_trial
-        self.tolerance = max(slack, CLOSE_ENOUGH * limit)
+        fillable = FILLABLE * sum(weights.values()) / 8
+        self.tolerance = max(slack, CLOSE_ENOUGH * limit, fillable)
         self.aim = limit - slack / 2
         self.trials = 0
         self.best: Allocation[T] | None = None  # the largest under the limit

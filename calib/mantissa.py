@@ -20,7 +20,7 @@ def round_mantissas(weights: Float32, bits: float) -> Float32:
     """Weights rounded to nearest with `bits` bits of mantissa on average, 0…23; same shape.
 
     The first weights, in C order, keep a bit more than the others, as many as make up the fraction:
-    so the coded size follows `bits` to a few bytes. With 23 the weights come back unchanged.
+    so the coded size grows with `bits` without jumps. With 23 the weights come back unchanged.
 
     Raises BadConfig for bits out of range.
     """

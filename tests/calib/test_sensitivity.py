@@ -1,0 +1,51 @@
+"""The rate–loss curve: through what is known, falling, a factor of four a bit at high rates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from squeeze.calib.curvature import factorize, proxy_loss
+from squeeze.calib.sensitivity import OCTAVES, curve
+from squeeze.calib.trellis_gptq import trellis_gptq
+from squeeze.calib.waterfill import waterfill
+
+RNG = np.random.default_rng(0)
+WEIGHTS = (RNG.standard_normal((128, 96)) * np.exp2(RNG.uniform(-2, 2, 96))).astype(np.float32)
+INPUTS = RNG.standard_normal((400, 96)) @ RNG.standard_normal((96, 96))
+HESSIAN = (INPUTS.T @ INPUTS / 400).astype(np.float32)
+FACTOR, ONES = factorize(HESSIAN), np.ones(128, np.float32)
+
+
+def measured(scale: float) -> tuple[float, float]:
+    """(bits a weight, loss) of quantizing at a scale."""
+    steps = waterfill(WEIGHTS, FACTOR, ONES, scale)
+    found = trellis_gptq(WEIGHTS, FACTOR, steps.rows, steps.columns, step_format="bf16")
+    loss = 0.5 * proxy_loss(found.tensor.dequantize() - WEIGHTS, HESSIAN)
+    return found.bits / WEIGHTS.size, loss
+
+
+def test_it_goes_through_the_known_point_and_falls() -> None:
+    points = curve(WEIGHTS, FACTOR, ONES, 0.5, 3.1, 0.02)
+    bits, losses = zip(*points, strict=True)
+    assert len(points) == len(OCTAVES)
+    assert points[OCTAVES.index(0.0)] == pytest.approx((3.1, 0.02))
+    assert list(bits) == sorted(bits)
+    assert list(losses) == sorted(losses, reverse=True)
+
+
+def test_a_bit_more_quarters_the_loss_at_high_rates() -> None:
+    points = curve(WEIGHTS, FACTOR, ONES, 0.02, 6.0, 1e-4)
+    (bits, loss), (more, less) = points[-2:]
+    assert more - bits == pytest.approx(1.0, abs=0.02)
+    assert loss / less == pytest.approx(4.0, rel=0.05)
+
+
+def test_it_foresees_what_quantizing_gives() -> None:
+    bits, loss = measured(0.5)
+    points = curve(WEIGHTS, FACTOR, ONES, 0.5, bits, loss)
+    for octaves in (1.0, -1.0):
+        known = measured(0.5 * 2.0**octaves)
+        foreseen = points[OCTAVES.index(octaves)]
+        assert foreseen[0] == pytest.approx(known[0], abs=0.15)
+        assert foreseen[1] == pytest.approx(known[1], rel=0.2)
