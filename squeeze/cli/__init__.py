@@ -22,6 +22,7 @@ COMMANDS = {
     "bundle": "Make a script and the modules it uses one small file that runs.",
     "calibrate": "Collect calibration text and Hessians of a checkpoint.",
     "eval": "Score an artifact or checkpoint in bits per byte.",
+    "stats": "Mean, spread and significance over seeds.",
     "audit": "Check a submission against every rule by running it.",
     "prove": "Code text with an artifact, decode it elsewhere, and compare.",
 }

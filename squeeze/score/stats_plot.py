@@ -1,0 +1,37 @@
+"""A picture of seeds: every one as a dot, each mean with its 95 % interval, runs side by side."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from squeeze.errors import SqueezeError
+from squeeze.files import write_atomic
+from squeeze.score.stats import Seeds, spread
+
+
+def plot_seeds(runs: Mapping[str, Seeds], metric: str, path: Path) -> None:
+    """Draw runs by name to an .svg, .png or .pdf; raises SqueezeError when that cannot be written."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.5 + 1.8 * len(runs), 4), layout="constrained")
+    axes = figure.add_subplot()
+    for place, seeds in enumerate(runs.values()):
+        values = seeds.values(metric)
+        found = spread(values)
+        axes.plot([place] * len(values), values, "o", color=f"C{place}", alpha=0.6)
+        half = 0.0 if found.high is None else found.high - found.mean
+        axes.errorbar(place + 0.15, found.mean, half, fmt="_", color=f"C{place}", capsize=4)
+    axes.set_xticks(range(len(runs)), [f"{name}, n = {len(s.files)}" for name, s in runs.items()])
+    axes.set_xlim(-0.5, len(runs) - 0.5)
+    axes.set_ylabel(f"{metric.replace('_', ' ')}: seeds, mean and 95 % interval")
+    axes.ticklabel_format(axis="y", useOffset=False)
+    picture, kind = io.BytesIO(), path.suffix.removeprefix(".").lower()
+    try:
+        with matplotlib.rc_context({"svg.hashsalt": "squeeze"}):  # the same picture, the same bytes
+            figure.savefig(picture, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    except ValueError as error:
+        raise SqueezeError(f"{path}: cannot be drawn: {error}") from None
+    write_atomic(path, picture.getvalue())
