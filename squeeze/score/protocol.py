@@ -2,11 +2,11 @@
 
 Needs numpy and the standard library, nothing of squeeze. A scorer has four methods:
 
-    hello() -> dict                    what it is (docs/protocol.md)
-    reset()                            forget every token and everything learnt from one
-    feed(tokens uint16 [n])            -> log-probabilities [n, V] of the token after each
-    report(data, tokenizer)            -> (nats, bytes, tokens, losses [tokens]) of a shard, from a
-                                       fresh state, by the pipeline its own score comes from
+    hello(targets)            -> dict: what it is; the audit scores streams of so many targets
+    reset()                   forget every token and everything learnt from one
+    feed(tokens uint16 [n])   -> log-probabilities [n, V] of the token after each
+    report(data, tokenizer)   -> (nats, bytes, tokens, losses [tokens]) of a shard, from a fresh state,
+                              by the pipeline its own score comes from
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+VERSION = 1
 HEADER = struct.Struct("<Ic")  # payload bytes, kind
 REPORT = struct.Struct("<dqq")  # nats, bytes, tokens; then float32 nats of each target
 
@@ -36,7 +37,7 @@ def serve(scorer: Any) -> None:
 
 def _answer(scorer: Any, kind: bytes, payload: bytes) -> bytes:
     if kind == b"H":
-        return json.dumps(scorer.hello()).encode()
+        return json.dumps(scorer.hello(**json.loads(payload))).encode()
     if kind == b"R":
         nats, num_bytes, tokens, losses = scorer.report(**json.loads(payload))
         return REPORT.pack(nats, num_bytes, tokens) + np.asarray(losses, "<f4").tobytes()

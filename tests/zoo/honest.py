@@ -55,7 +55,7 @@ class Scorer:
         self.bias = np.zeros(VOCAB, np.float32)
         self.reset()
 
-    def hello(self):
+    def hello(self, targets):
         shape = {"chunk": CHUNK} if STATEFUL else {"window": WINDOW, "stride": STRIDE}
         flags = {"stateful": STATEFUL, "isolated": ISOLATED, "scores_bos": not ISOLATED}
         return {"protocol": 1, "vocab_size": VOCAB, **flags, **shape}

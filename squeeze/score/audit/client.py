@@ -16,12 +16,11 @@ import numpy.typing as npt
 
 from squeeze.errors import SqueezeError
 from squeeze.score.audit.sandbox import Box
-from squeeze.score.protocol import HEADER, REPORT
+from squeeze.score.protocol import HEADER, REPORT, VERSION
 
 Tokens = npt.NDArray[np.uint16]
 Float32 = npt.NDArray[np.float32]
 
-VERSION = 1
 HELLO_BYTES = 64 << 10
 REPLY_BYTES = 64 << 20  # log-probabilities of one answer; longer feeds are split
 MAX_VOCAB = 1 << 16
@@ -103,17 +102,19 @@ def _count(
 
 
 class Session:
-    """One conversation with one process. Raises SubmissionFailed; says hello first."""
+    """One conversation with one process; says hello first. targets: of the span it is about.
 
-    def __init__(self, box: Box) -> None:
+    Raises SubmissionFailed.
+    """
+
+    def __init__(self, box: Box, targets: int) -> None:
         self.box = box
         assert box.process.stdin is not None and box.process.stdout is not None
         self._in, self._out = box.process.stdin.fileno(), box.process.stdout.fileno()
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
-        started = time.perf_counter()
-        self.hello = Hello.parse(self._ask(b"H", b"{}", HELLO_BYTES, box.limits.seconds))
-        self.start_seconds = time.perf_counter() - started
+        about = json.dumps({"targets": targets}).encode()
+        self.hello = Hello.parse(self._ask(b"H", about, HELLO_BYTES, box.limits.seconds))
 
     def score(self, tokens: Tokens, skip: int = 0) -> Float32:
         """Log-probabilities [n - skip, V] after each of tokens[skip:], with nothing before tokens."""

@@ -160,7 +160,7 @@ def _session(evidence: Evidence, files: dict[str, Path]) -> Iterator[Session]:
     )
     with box:
         try:
-            session = Session(box)
+            session = Session(box, len(evidence.data.span) - 1)
             if evidence.hello not in (None, session.hello):
                 raise SubmissionFailed("hello changed from one run to the next")
             evidence.hello = session.hello
