@@ -71,7 +71,9 @@ class Hello:
         if not isinstance(fields, dict):
             raise SubmissionFailed("hello is not a JSON object", found=payload[:60])
         if fields.get("protocol") != VERSION:
-            raise SubmissionFailed("protocol", expected=VERSION, found=fields.get("protocol"))
+            raise SubmissionFailed(
+                "protocol", expected=VERSION, found=repr(fields.get("protocol"))[:60]
+            )
         stateful = _flag(fields, "stateful")
         window = 0 if stateful else _count(fields, "window", 1, MAX_CHUNK)
         return cls(
@@ -88,7 +90,9 @@ class Hello:
 def _flag(fields: dict[str, Any], name: str, default: bool | None = None) -> bool:
     value = fields.get(name, default)
     if not isinstance(value, bool):
-        raise SubmissionFailed(f"hello field {name}", expected="true or false", found=value)
+        raise SubmissionFailed(
+            f"hello field {name}", expected="true or false", found=repr(value)[:60]
+        )
     return value
 
 
@@ -97,7 +101,9 @@ def _count(
 ) -> int:
     value = fields.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise SubmissionFailed(f"hello field {name}", expected=f"{low} to {high}", found=value)
+        raise SubmissionFailed(
+            f"hello field {name}", expected=f"{low} to {high}", found=repr(value)[:60]
+        )
     return value
 
 

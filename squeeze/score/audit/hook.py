@@ -21,7 +21,7 @@ def _record(kind: str, text: str) -> None:
     line = f"{kind}\t{text}"
     if line not in _seen and len(_seen) < 100_000:
         _seen.add(line)
-        os.write(_FD, line.encode("utf-8", "replace").replace(b"\n", b"?")[:4000] + b"\n")
+        os.write(_FD, line.encode("utf-8", "replace").replace(b"\n", b"?")[:1000] + b"\n")
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:

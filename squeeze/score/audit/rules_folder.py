@@ -18,7 +18,7 @@ TRAIN_SECONDS = 600.0
 LOCAL = ("127.", "localhost", "::1", "0.0.0.0", "None")
 SYSTEM = ("/proc", "/sys", "/dev", "/etc")
 BOX = ("/tmp", "/inputs")  # empty and read-only, where there is a box
-MAX_SHOWN = 5
+MAX_SHOWN, MAX_LISTED = 5, 100
 
 # names of settings in the challenge's logs ("matrix_lr:0.04", "num_layers: 11"), not of measurements
 SETTING = re.compile(
@@ -73,7 +73,8 @@ def files(e: Evidence) -> Verdict:
     """Run time opens nothing but the submission, the inputs and the installed software."""
     links = list(e.submission.links)
     outside = [path for path in e.opened if not _allowed(e, path)]
-    data = {"opened": len(e.opened), "outside": outside, "links": links, "programs": e.programs}
+    lists = {"outside": outside, "links": links, "programs": e.programs}
+    data = {"opened": len(e.opened), **{name: found[:MAX_LISTED] for name, found in lists.items()}}
     if links:
         return failed(f"links lead out of the folder: {', '.join(links[:MAX_SHOWN])}", **data)
     if outside:
@@ -105,7 +106,9 @@ def network(e: Evidence) -> Verdict:
     """No network is used or tried."""
     tried = [text for text in e.network if not text.split(" ", 1)[1].startswith(LOCAL)]
     if tried:
-        return failed(f"tried the network: {'; '.join(tried[:MAX_SHOWN])}", tried=tried)
+        return failed(
+            f"tried the network: {'; '.join(tried[:MAX_SHOWN])}", tried=tried[:MAX_LISTED]
+        )
     if e.isolation.level == "namespaces":
         return passed("none tried by Python code, and none reachable from the box")
     if not e.watched:

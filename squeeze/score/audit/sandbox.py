@@ -27,6 +27,7 @@ from squeeze.errors import SqueezeError
 HERE = Path(__file__).parent
 SYSTEM = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix"]
 LOG_BYTES = 8 << 20  # of the hook's lines; the rest is read and dropped
+LINE = 300  # characters of one of them
 STDERR_BYTES = 8 << 10  # kept from the end
 FIRST_UID = 200_000  # users nobody has, so that the process limit counts the submission alone
 
@@ -133,7 +134,7 @@ class Box:
 
     def records(self, kind: str) -> list[str]:
         """What the hook told of one kind ("open", "network", "program", "start"), in order."""
-        lines = self._log.text().splitlines()
+        lines = [line[:LINE] for line in self._log.text().splitlines()]
         return [line.split("\t", 1)[1] for line in lines if line.startswith(kind + "\t")]
 
     @property

@@ -1,0 +1,125 @@
+"""Adversarial submissions cannot crash or hang the auditor, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from squeeze.score.audit import Limits, audit, load_data
+from squeeze.score.audit.sandbox import Box, Isolation, isolation
+from squeeze.score.audit.verdict import UNKNOWN
+from tests.zoo.animals import Animal, Habitat, build, make_habitat
+from tests.zoo.vandals import VANDALS
+
+LIMITS = Limits(seconds=4, report_seconds=4, memory=1 << 30, disk=32 << 20, processes=32)
+
+
+@pytest.fixture(scope="module")
+def habitat(tmp_path_factory: pytest.TempPathFactory) -> Habitat:
+    return make_habitat(tmp_path_factory.mktemp("habitat"))
+
+
+def processes() -> int:
+    """Processes running a submission's script."""
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    return sum("train_gpt.py --serve" in line for line in listing.splitlines())
+
+
+@pytest.mark.parametrize("animal", VANDALS, ids=lambda animal: animal.name)
+def test_a_vandal_fails_and_harms_nothing(animal: Animal, habitat: Habitat, tmp_path: Path) -> None:
+    if isolation().level != "namespaces":
+        pytest.skip("no namespaces here: some of these would reach other processes")
+    data = load_data([habitat.data], habitat.tokenizer, 200)
+    started = time.monotonic()
+    result = audit(build(animal, habitat, tmp_path / "s"), data, limits=LIMITS)
+    assert "runs" in result.failures
+    assert max(len(verdict.evidence) for verdict in result.verdicts.values()) < 3000
+    assert result.verdicts["runs"].evidence
+    assert result.verdicts["score"].status == UNKNOWN
+    assert time.monotonic() - started < 60
+    assert processes() == 0
+
+
+def run(tmp_path: Path, code: str, level: Isolation | None = None) -> tuple[int, str]:
+    """Exit code and stderr of some code in a box."""
+    (tmp_path / "s").mkdir(exist_ok=True)
+    command = [sys.executable, "-c", code]
+    with Box(tmp_path / "s", command, LIMITS, level or isolation()) as box:
+        code_ = box.process.wait(timeout=30)
+    return code_, box.stderr
+
+
+@pytest.mark.parametrize("level", ["here", "limits"])
+def test_the_environment_is_empty_and_the_folder_a_copy(tmp_path: Path, level: str) -> None:
+    os.environ["SECRET"] = "1"
+    box = Isolation("limits") if level == "limits" else None
+    code, told = run(
+        tmp_path,
+        "import os, sys; open('new', 'w').write('x')\n"
+        "print(sorted(set(os.environ) - {'LC_CTYPE'}), file=sys.stderr)",
+        box,
+    )
+    assert code == 0
+    assert told.strip() == "['HOME', 'PATH', 'PYTHONPATH', 'TMPDIR']"
+    assert not (tmp_path / "s" / "new").exists()
+
+
+@pytest.mark.parametrize("level", ["here", "limits"])
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [
+        ("memory", "bytearray(1 << 31)"),
+        ("file size", "f = open('f', 'wb')\nfor _ in range(40): f.write(bytes(1 << 20))"),
+    ],
+)
+def test_a_limit_holds(tmp_path: Path, level: str, limit: str, code: str) -> None:
+    box = Isolation("limits") if level == "limits" else None
+    assert run(tmp_path, code, box)[0] != 0
+
+
+def test_a_box_has_no_network_and_no_outside_files(tmp_path: Path) -> None:
+    if isolation().level != "namespaces":
+        pytest.skip("no namespaces here")
+    outside = tmp_path / "outside"
+    outside.write_text("x")
+    code, told = run(
+        tmp_path,
+        f"import os, sys, socket\nassert not os.path.exists({str(outside)!r})\n"
+        f"assert not os.path.exists({__file__!r})\n"
+        "assert not [d for d in os.listdir('/proc') if d.isdigit() and int(d) > 50]\n"
+        "assert os.getuid() != 0 or open('/proc/self/uid_map').read().split()[1] != '0'\n"
+        "try: open('/usr/x', 'w')\nexcept OSError: pass\nelse: raise SystemExit('wrote to /usr')\n"
+        "print(socket.if_nameindex(), file=sys.stderr)",
+    )
+    assert code == 0, told
+    assert told.strip() in ("[(1, 'lo')]", "[]")
+
+
+def test_a_user_namespace_works_as_well(tmp_path: Path) -> None:
+    """What an unprivileged auditor uses."""
+    level = Isolation("namespaces", user_namespace=True)
+    code, told = run(tmp_path, "import os; open('new', 'w'); os.fork()", level)
+    if "unshare" in told or "uid_map" in told:
+        pytest.skip(f"no user namespaces here: {told.strip()}")
+    assert code == 0, told
+
+
+def test_the_hook_tells_what_python_opens_and_connects_to(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    code = (
+        "import os, socket\n"
+        "try: open('/no/such/file')\nexcept OSError: pass\n"
+        "try: socket.create_connection(('127.0.0.1', 9), 0.1)\nexcept OSError: pass\n"
+        "os.system('true')"
+    )
+    with Box(tmp_path / "s", [sys.executable, "-c", code], LIMITS, isolation()) as box:
+        assert box.process.wait(timeout=30) == 0
+    assert "/no/such/file" in box.records("open")
+    assert "socket.connect 127.0.0.1" in box.records("network")
+    assert box.records("program")
+    assert box.records("start")
