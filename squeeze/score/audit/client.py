@@ -66,7 +66,7 @@ class Hello:
         """Raises SubmissionFailed naming the field that is missing or out of range."""
         try:
             fields = json.loads(payload)
-        except ValueError:
+        except (ValueError, RecursionError):
             fields = None
         if not isinstance(fields, dict):
             raise SubmissionFailed("hello is not a JSON object", found=payload[:60])

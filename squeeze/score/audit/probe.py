@@ -56,7 +56,7 @@ def sweep(session: Session, span: Tokens, bos: int) -> Sweep:
 
 def log_mass(rows: Float32) -> Float64:
     """Log of the sum of probabilities of each row [n, V], in float64."""
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         return np.log(np.exp(rows.astype(np.float64)).sum(axis=1))
 
 

@@ -35,7 +35,7 @@ def shipped(e: Evidence) -> dict[str, int]:
     return {
         name: size
         for name, size in e.submission.files.items()
-        if name in opened - PAPER_NAMES or not _is_paper(name) or not e.watched
+        if name in opened or not _is_paper(name) or not e.watched
     }
 
 
