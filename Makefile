@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_SECONDS ?= 120
 
-.PHONY: bench-pack-speed demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder bench-pack clean
+.PHONY: bench-pack-speed demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -62,6 +62,12 @@ bench-range-coder: $(VENV)/.bench  ## the range coder alone: overhead and symbol
 bench-pack: $(VENV)/.bench  ## loss and KL at the bytes of record recipes (an hour on one core)
 	$(BIN)/python benchmarks/pack_quality.py
 	$(BIN)/python benchmarks/quantizer_order.py
+
+bench-train: $(VENV)/.kernels  ## loss at equal steps against plain AdamW, on the CPU
+	$(BIN)/python benchmarks/train.py
+
+bench-gpu-train: $(VENV)/.kernels  ## speed of a training step on the GPU; says so when there is none
+	$(BIN)/python benchmarks/gpu_train.py
 
 clean:
 	rm -rf build dist *.egg-info demo out codecs/__pycache__ calib/__pycache__
