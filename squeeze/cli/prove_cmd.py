@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,25 @@ import click
 from squeeze.cli.options import json_option, print_json, progress, stage_bars
 
 FILE = click.Path(path_type=Path)
-BATCH = 64  # documents side by side: more cost idle rows at the end of long ones
+TTT = ("lora", "phased", "chunk")
+
+
+def _fields(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE pairs as nested fields; a value is JSON, or else a word."""
+    fields: dict[str, Any] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE")
+        *path, last = name.split(".")
+        inner = fields
+        for part in path:
+            inner = inner.setdefault(part, {})
+        try:
+            inner[last] = json.loads(value)
+        except ValueError:
+            inner[last] = value
+    return fields
 
 
 @click.command("prove")
@@ -26,7 +45,20 @@ BATCH = 64  # documents side by side: more cost idle rows at the end of long one
 @click.option(
     "--stride", type=click.IntRange(min=1), help="The window moves by this.  [default: half of it]"
 )
-@click.option("--batch", type=click.IntRange(min=1), default=BATCH, show_default=True)
+@click.option("--ttt", type=click.Choice(TTT), help="Adapt to the text while decoding it.")
+@click.option(
+    "--set",
+    "fields",
+    multiple=True,
+    callback=_fields,
+    metavar="NAME=VALUE",
+    help="Option of --ttt, as lora.rank=8.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    help="Documents at a time.  [default: 64; --ttt: 16 or 1]",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Of torch; the decoder takes as many.")
 @click.option("--device", help="cpu or cuda; default: cuda when there is one.")
 @click.option("--decode", "encoded", type=FILE, metavar="FILE", help="Only decode this file.")
@@ -58,6 +90,10 @@ def command(
     if encoded is not None:
         report = _decode(model, tokenizer, encoded, output, device, as_json)
     else:
+        for name in ("length", "stride"):
+            value = options.pop(name)
+            if value is not None:
+                options["fields"][name] = value
         report = _prove(model, tokenizer, data, output, device, as_json, **options)
     if as_json:
         print_json(report)
@@ -91,15 +127,16 @@ def _prove(
     documents: int | None,
     size: int | None,
     seed: int | None,
-    length: int | None,
-    stride: int | None,
-    batch: int,
+    ttt: str | None,
+    fields: dict[str, Any],
+    batch: int | None,
     threads: int | None,
 ) -> dict[str, Any]:
     import torch
 
     from squeeze.cli.eval_cmd import resolve_device
     from squeeze.score.proof import Submission
+    from squeeze.score.proof_predictor import BATCHES, canonical_mode
     from squeeze.score.prove import prove, select_documents
     from squeeze.train.data import read_shards
 
@@ -108,8 +145,8 @@ def _prove(
     chosen, skipped = select_documents(
         tokens, submission.bos, submission.tokenizer.table, documents, size, seed
     )
-    given = {"length": length, "stride": stride}
-    mode = {name: value for name, value in given.items() if value is not None}
+    mode = canonical_mode(ttt, fields)
+    batch = batch or BATCHES[ttt]
     threads = torch.get_num_threads() if threads is None else threads
     with stage_bars(quiet) as on_stage:
         report = prove(submission, chosen, mode, batch, threads, output, on_stage)
@@ -134,8 +171,8 @@ def _print(report: dict[str, Any]) -> None:
             "file": f"{report['file_bytes']:,} bytes, header {report['header_bytes']}, "
             f"{report['overhead']:+.4%} of the code length",
             "file bits/byte": f"{report['file_bpb']:.6f}",
-            "bits per byte": f"{report['bpb']:.6f} computed, "
-            f"{report['window_bpb']:.6f} in plain windows",
+            "bits per byte": f"{report['bpb_with_ends']:.6f} computed with ends of documents, "
+            f"{report['bpb']:.6f} without; {report['window_bpb']:.6f} in plain windows",
             "encoded in": f"{seconds['encode']:.1f} s, {speed['encode']:,.0f} tokens/s",
             "decoded in": f"{seconds['decode']:.1f} s, {speed['decode']:,.0f} tokens/s",
             "machine": f"{report['machine']}, {report['threads']} threads, "

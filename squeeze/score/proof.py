@@ -14,15 +14,12 @@ import torch
 from squeeze.checkpoint import LoadedModel, load_model
 from squeeze.errors import BadConfig, BadData, CorruptData, UnsupportedFormat
 from squeeze.files import sha256
-from squeeze.score.predictor import CachedPredictor, Predictor
+from squeeze.score.predictor import Predictor
 from squeeze.score.proof_file import DIGEST_BYTES, ID_BYTES, MAX_BATCH, MAX_THREADS, Proof
+from squeeze.score.proof_predictor import build_predictor
 from squeeze.score.proof_stream import Coded, OnProgress, decode_documents, encode_documents
 from squeeze.score.tokenizer import Tokenizer
-from squeeze.train.config import ModelConfig
 from squeeze.train.data import Tokens
-from squeeze.train.model import GPT
-
-MAX_CACHE = 8 << 30  # bytes of keys and values: a hostile header may ask for any window and batch
 
 
 @dataclass(frozen=True)
@@ -52,17 +49,12 @@ class Submission:
         """The token that starts a document."""
         return self.model.config.bos_id
 
-    def predictor(self, mode: dict[str, Any], batch: int) -> Predictor:
-        """What `mode` (docs/prove.md §3) describes, before its first document."""
-        config = self.model.config
-        unknown = sorted(set(mode) - {"length", "stride"})
-        if unknown:
-            raise UnsupportedFormat("proof: unknown options of the mode", found=unknown)
-        length = _positive("length", mode.get("length", config.seq_len))
-        stride = _positive("stride", mode.get("stride", max(1, length // 2)))
-        _check_cache(config, batch, length)
-        gpt = GPT.from_tensors(config, self.model.tensors).to(self.device)
-        return CachedPredictor(gpt, length, stride)
+    def predictor(self, mode: dict[str, Any], documents: int, tokens: int, batch: int) -> Predictor:
+        """What `mode` (docs/prove.md §3) describes, before the first document."""
+        loaded = self.model
+        return build_predictor(
+            loaded.config, loaded.tensors, mode, documents, tokens, batch, self.device
+        )
 
     def digest(self, documents: Sequence[Tokens]) -> bytes:
         """Of all tokens and of what they are coded with (docs/prove.md §2)."""
@@ -92,15 +84,15 @@ class Submission:
             if not 1 <= value <= most:
                 raise BadConfig(name, expected=f"1..{most}", found=value)
         torch.set_num_threads(threads)
-        coded = encode_documents(
-            self.predictor(mode, batch), documents, self.bos, batch, on_progress
-        )
+        tokens = sum(map(len, documents))
+        predictor = self.predictor(mode, len(documents), tokens, batch)
+        coded = encode_documents(predictor, documents, self.bos, batch, on_progress)
         proof = Proof(
             artifact=bytes.fromhex(self.model.sha256)[:ID_BYTES],
             tokenizer=bytes.fromhex(self.tokenizer.sha256)[:ID_BYTES],
             digest=self.digest(documents),
             documents=len(documents),
-            tokens=sum(map(len, documents)),
+            tokens=tokens,
             batch=batch,
             threads=threads,
             machine=machine(self.device),
@@ -118,7 +110,7 @@ class Submission:
         self._check_made_with(proof)
         torch.set_num_threads(proof.threads)
         documents = decode_documents(
-            self.predictor(proof.mode, proof.batch),
+            self.predictor(proof.mode, proof.documents, proof.tokens, proof.batch),
             proof.payload,
             proof.documents,
             proof.tokens,
@@ -173,21 +165,3 @@ def token_bytes(documents: Sequence[Tokens], bos: int) -> bytes:
 def hashes(documents: Sequence[Tokens], text: Sequence[bytes], bos: int) -> dict[str, str]:
     """SHA-256 of all tokens, and of the texts joined by newlines."""
     return {"tokens": sha256(token_bytes(documents, bos)), "text": sha256(b"\n".join(text))}
-
-
-def _positive(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise BadConfig(f"proof: {name}", expected="an integer above zero", found=value)
-    return value
-
-
-def _check_cache(config: ModelConfig, batch: int, length: int) -> None:
-    per_token = 2 * 4 * len(config.depth) * config.num_kv_heads * config.head_dim
-    needed = per_token * batch * length
-    if needed > MAX_CACHE:
-        raise BadConfig(
-            "proof: keys and values of a batch do not fit",
-            expected=f"≤ {MAX_CACHE:,} bytes",
-            found=f"{needed:,} for {batch} documents of {length} tokens",
-            fix="Lower the batch or the window.",
-        )

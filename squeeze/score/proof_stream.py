@@ -16,6 +16,8 @@ import numpy.typing as npt
 from squeeze.codecs.softmax import SoftmaxDecoder, SoftmaxEncoder
 from squeeze.errors import BadData, CorruptData
 from squeeze.score.predictor import ENDED, Float32, Int64, Predictor
+from squeeze.score.proof_predictor import ShrinkingPredictor, rows_to_keep
+from squeeze.score.ttt_chunk import ChunkPredictor
 from squeeze.train.data import Tokens
 
 OnProgress = Callable[[int, int], None]
@@ -25,10 +27,11 @@ Code = Callable[[Float32, Int64, int], Int64]
 
 @dataclass(frozen=True)
 class Coded:
-    """A stream. nats: float64 cross-entropy of all coded symbols, `symbols` of them, ends included."""
+    """A stream of `symbols` symbols. nats: float64 cross-entropy of the text; end_nats: of its ends."""
 
     payload: bytes
     nats: float
+    end_nats: float
     symbols: int
 
 
@@ -53,23 +56,25 @@ def encode_documents(
             )
     coder = SoftmaxEncoder()
     total = sum(map(len, documents)) + len(documents)
-    nats, done = 0.0, 0
+    nats, end_nats, done = 0.0, 0.0, 0
 
     def code(logits: Float32, rows: Int64, position: int) -> Int64:
-        nonlocal nats, done
+        nonlocal nats, end_nats, done
         ends = (len(documents[row]) == position for row in rows)
         symbols = np.array(
             [bos if end else documents[row][position] for row, end in zip(rows, ends, strict=True)]
         )
         coder.encode(logits, symbols)
-        nats += cross_entropy(logits, symbols)
+        losses = cross_entropy(logits, symbols)
+        nats += float(losses[symbols != bos].sum())
+        end_nats += float(losses[symbols == bos].sum())
         done += len(rows)
         if on_progress is not None:
             on_progress(done, total)
         return symbols
 
     _walk(predictor, len(documents), bos, batch, code)
-    return Coded(coder.finish(), nats, total)
+    return Coded(coder.finish(), nats, end_nats, total)
 
 
 def decode_documents(
@@ -111,26 +116,48 @@ def decode_documents(
 
 
 def _walk(predictor: Predictor, count: int, bos: int, batch: int, code: Code) -> None:
-    """Feed documents 0..count-1 in groups of `batch`; `code` gives the symbols of each step."""
+    """Feed documents 0..count-1 in groups of `batch`; `code` gives the symbols of each step.
+
+    What is fed, and which rows are dropped when, follows from the symbols alone.
+    """
+    if isinstance(predictor, ChunkPredictor):
+        _walk_stream(predictor, count, bos, code)
+        return
     for first in range(0, count, batch):
         numbers = np.arange(first, min(first + batch, count))
         predictor.start(len(numbers))
-        live = np.ones(len(numbers), np.bool_)
         fed = np.full(len(numbers), bos, np.int64)
         position = 0
-        while live.any():
+        while True:
+            live = fed != ENDED
             logits = predictor.next(fed)
             symbols = code(logits[live], numbers[live], position)
-            fed = np.full(len(numbers), ENDED, np.int64)
-            fed[live] = symbols
-            live = live & (fed != bos)
-            fed[~live] = ENDED
+            fed[live] = np.where(symbols == bos, ENDED, symbols)
             position += 1
+            live = fed != ENDED
+            if not live.any():
+                break
+            if isinstance(predictor, ShrinkingPredictor):
+                rows = rows_to_keep(live)
+                if rows is not None:
+                    predictor.keep(rows)
+                    numbers, fed = numbers[rows], fed[rows]
 
 
-def cross_entropy(logits: Float32, symbols: npt.NDArray[np.int64]) -> float:
-    """Sum of -ln softmax(logits)[symbol] over rows, in float64; logits [B, V], symbols [B]."""
+def _walk_stream(predictor: Predictor, count: int, bos: int, code: Code) -> None:
+    """Feed all documents as one stream, the BOS between them included."""
+    predictor.start(1)
+    number, position, fed = 0, 0, np.array([bos])
+    while number < count:
+        fed = code(predictor.next(fed), np.array([number]), position)
+        ended = int(fed[0]) == bos
+        number, position = (number + 1, 0) if ended else (number, position + 1)
+
+
+def cross_entropy(logits: Float32, symbols: Int64) -> npt.NDArray[np.float64]:
+    """-ln softmax(logits)[symbol] of each row, float64 [B]; logits [B, V], symbols [B]."""
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=1, keepdims=True)
     chosen = wide[np.arange(len(symbols)), symbols]
-    return float((np.log(np.exp(wide).sum(axis=1)) - chosen).sum())
+    losses: npt.NDArray[np.float64] = np.log(np.exp(wide).sum(axis=1)) - chosen
+    return losses
