@@ -41,26 +41,22 @@ def peer_of(size: str) -> str:
     return size if size.startswith("record") else PEER
 
 
-def saved_at_equal_kl(lines: Sequence[Line], what: str) -> dict[str, float]:
-    """Share of the peer's bytes that ours needs less of at the peer's KL, by size.
+def saved_at_equal_kl(lines: Sequence[Line], what: str) -> dict[str, str]:
+    """Per cent of the peer's bytes that ours needs less of at the peer's KL, by size.
 
-    From a line through the logarithms of ours at neighbouring sizes, of the seeds' means; beyond the
-    smallest file the line goes on, which the table marks by what it is: extrapolated.
+    Between our files along a line of bytes over log KL, of the seeds' means; where even our smallest file
+    has a lower KL than the peer, "over" what that one saves.
     """
-    rows = {(r["size"], r["what"]): r for r in summary(lines)}
-    curve = sorted(
-        (math.log2(r["kl"]), r["bytes"])
-        for (s, w), r in rows.items()
-        if w == what and s[0].isdigit()
-    )
+    rows = {(row["size"], row["what"]): row for row in summary(lines)}
+    ours = [row for (size, name), row in rows.items() if name == what and peer_of(size) == PEER]
+    curve = sorted((math.log2(row["kl"]), row["bytes"]) for row in ours)
+    kls, sizes = [point[0] for point in curve], [point[1] for point in curve]
     saved = {}
     for (size, name), row in rows.items():
-        if name != PEER or len(curve) < 2:
-            continue
-        wanted = math.log2(row["kl"])
-        at = min(max(int(np.searchsorted([c[0] for c in curve], wanted)), 1), len(curve) - 1)
-        (x0, y0), (x1, y1) = curve[at - 1], curve[at]
-        saved[size] = 1 - (y0 + (wanted - x0) * (y1 - y0) / (x1 - x0)) / row["bytes"]
+        if name == PEER and curve:
+            wanted = math.log2(row["kl"])
+            share = 100 * (1 - float(np.interp(wanted, kls, sizes)) / row["bytes"])
+            saved[size] = f"{'over ' if wanted > kls[-1] else ''}{share:.0f} %"
     return saved
 
 
@@ -94,7 +90,7 @@ def _table(lines: Sequence[Line], head: Line) -> str:
     for what in sorted({x["what"] for x in lines} - {PEER} - {peer_of(x["size"]) for x in lines}):
         saved = saved_at_equal_kl(lines, what)
         if saved:
-            shares = ", ".join(f"{100 * s:.0f} % at {size}" for size, s in sorted(saved.items()))
+            shares = ", ".join(f"{share} at {size}" for size, share in sorted(saved.items()))
             text += ["", f"Bytes that {what} saves at {PEER}'s KL: {shares} bits per weight."]
     return "\n".join(text) + "\n"
 
