@@ -161,7 +161,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sizes", nargs="*", default=list(COARSER), choices=list(COARSER))
     parser.add_argument("--presets", nargs="*", default=list(PRESETS), choices=list(PRESETS))
-    parser.add_argument("--records", nargs="*", default=["record-374", "record-1855"])
+    parser.add_argument(
+        "--records", nargs="*", default=["record-374", "record-1855"],
+        help="peers at their own bytes, for one seed",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fractions", nargs="*", type=float, default=[0.7, 0.5],
+        help="of the smallest size, packed once too: how few bytes keep the record's KL",
+    )  # fmt: skip
     parser.add_argument("--targets", type=int, default=32_768, help="scored for each seed")
     parser.add_argument("--calibration-tokens", type=int, default=32_768)
     parser.add_argument("--source", choices=["shards", "self"], default="shards")
@@ -174,21 +181,24 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lines = Lines(folder / "lines.jsonl")
     sizes = [(size, "record-1394", COARSER[size]) for size in options.sizes]
-    sizes += [(record, record, 1.0) for record in options.records]
+    once = [(record, record, 1.0) for record in options.records]
+    less = {f"{fraction:g} of 2.5": fraction for fraction in options.fractions}
     data = (str(materials() / "fineweb" / TRAINING),) if options.source == "shards" else ()
     for seed in range(options.seeds):
         settings = Calibration(
             options.source, options.calibration_tokens, seed=seed, data=data,
             temperature=options.temperature,
         )  # fmt: skip
-        every = [(size, what) for size, peer, _ in sizes for what in (peer, *options.presets)]
+        cells = sizes + once if seed == 0 else sizes
+        every = [(size, what) for size, peer, _ in cells for what in (peer, *options.presets)]
+        every += [(size, what) for size in less for what in options.presets if seed == 0]
         if all(lines.find(seed=seed, size=size, what=what) for size, what in every):
             continue
         started = time.process_time()
         packer = Packer(loaded, calibrate(loaded, settings, folder / f"seed{seed}"))
         calibrated = {"calibrated_cpu_s": time.process_time() - started}
         judge = Judge(loaded, seed * options.targets, options.targets)
-        for size, record, coarser in sizes:
+        for size, record, coarser in cells:
             cell = {"seed": seed, "size": size, "weights": packer.total}
             make: Make = partial(packer.record, record, coarser)
             peer = measure(lines, judge, make, cell | {"what": record} | calibrated)
@@ -196,6 +206,10 @@ def main() -> None:
                 before = lines.find(size=size, what=preset) or {"bias": 0.0}
                 make = partial(packer.ours, preset, peer["bytes"], before["bias"])
                 measure(lines, judge, make, cell | {"what": preset, "limit": peer["bytes"]})
+                for smaller, fraction in less.items() if seed == 0 and size == "2.5" else ():
+                    limit = int(fraction * peer["bytes"])
+                    make = partial(packer.ours, preset, limit, 0.0)
+                    measure(lines, judge, make, cell | {"size": smaller, "what": preset})
     head = {"checkpoint": options.checkpoint, "calibrated_on": options.source}
     head |= {"calibration_tokens": options.calibration_tokens, "targets_a_seed": options.targets}
     head |= {"peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}

@@ -44,11 +44,13 @@ def peer_of(size: str) -> str:
 def saved_at_equal_kl(lines: Sequence[Line], what: str) -> dict[str, str]:
     """Per cent of the peer's bytes that ours needs less of at the peer's KL, by size.
 
-    Between our files along a line of bytes over log KL, of the seeds' means; where even our smallest file
-    has a lower KL than the peer, "over" what that one saves.
+    Between our files along a line of bytes over log KL, of the seeds' means; where even our smallest
+    file has a lower KL than the peer, "over" what that one saves.
     """
     rows = {(row["size"], row["what"]): row for row in summary(lines)}
-    ours = [row for (size, name), row in rows.items() if name == what and peer_of(size) == PEER]
+    ours = [
+        row for (size, name), row in rows.items() if name == what and not size.startswith("record")
+    ]
     curve = sorted((math.log2(row["kl"]), row["bytes"]) for row in ours)
     kls, sizes = [point[0] for point in curve], [point[1] for point in curve]
     saved = {}
