@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_SECONDS ?= 120
 
-.PHONY: bench-pack-speed demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train clean
+.PHONY: bench-pack-speed demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -68,6 +68,9 @@ bench-train: $(VENV)/.kernels  ## loss at equal steps against plain AdamW, on th
 
 bench-gpu-train: $(VENV)/.kernels  ## speed of a training step on the GPU; says so when there is none
 	$(BIN)/python benchmarks/gpu_train.py
+
+bench-prove: $(VENV)/.bench  ## text through a packed model and back: size, speed, damage
+	$(BIN)/python benchmarks/prove.py
 
 clean:
 	rm -rf build dist *.egg-info demo out codecs/__pycache__ calib/__pycache__
