@@ -97,7 +97,7 @@ def ledger(paths: Iterable[str | os.PathLike[str]]) -> Ledger:
     """Account for files and folders (all files below them). Raises SqueezeError for one unreadable."""
     rows: list[Row] = []
     sizes: dict[str, int] = {}
-    for name, path in _files(paths):
+    for name, path in files_of(paths):
         data = read_file(path)
         sizes[name] = len(data)
         rows += (
@@ -156,7 +156,8 @@ def _file_row(name: str, data: bytes) -> Row:
     return Row(name, component, "file", len(data))
 
 
-def _files(paths: Iterable[str | os.PathLike[str]]) -> list[tuple[str, Path]]:
+def files_of(paths: Iterable[str | os.PathLike[str]]) -> list[tuple[str, Path]]:
+    """(name in the ledger, path) of each file and of every file below each folder."""
     found: list[tuple[str, Path]] = []
     for path in map(Path, paths):
         if path.is_dir():

@@ -70,6 +70,7 @@ def bundle(
     flat = flatten(graph)
     keep = tuple(keep)
     shake(flat.tree, keep)
+    flat.check()
     _without_caches(flat.tree)
     readable = ast.unparse(flat.tree) + "\n"
     seen = () if rename_classes else visible_classes(flat.tree)

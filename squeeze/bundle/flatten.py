@@ -35,21 +35,29 @@ class Origin:
 class Flat:
     """The flat program. owners: module of each top-level statement; homes: (module, name) of each name.
 
-    warnings: `file:line: what may not survive`.
+    warnings: `file:line: what may not survive`. refused: names that stand for what cannot be bundled,
+    and the error to raise if one of them is reached.
     """
 
     tree: ast.Module
     owners: dict[int, str]
     homes: dict[str, tuple[str, str]]
     warnings: list[str] = field(default_factory=list)
+    refused: dict[str, BundleError] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise BundleError if the tree still holds anything that was refused."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Name) and node.id in self.refused:
+                raise self.refused[node.id]
 
 
 def flatten(graph: Graph) -> Flat:
     """Join the modules of a graph into one that runs them in order, once each.
 
     Top-level code of modules that are imported inside functions runs at the start, too. Raises
-    BundleError, naming the line, where that cannot give the same program: star imports between local
-    modules of computed names, a local module used as a value, an assignment to another module's name.
+    BundleError, naming the line, where that cannot give the same program: star imports of computed
+    names, assignments to another module's names. Modules used as values are `refused`.
     """
     modules = graph.ordered()
     aliases = {module.name: _aliases(graph, module) for module in modules}
@@ -58,10 +66,13 @@ def flatten(graph: Graph) -> Flat:
     body: list[ast.stmt] = []
     owners: dict[int, str] = {}
     warnings: list[str] = []
+    refused: dict[str, BundleError] = {}
     future = False
     for module in modules:
         future |= _takes_future_annotations(module)
-        _Attributes(module, graph, aliases[module.name], names).visit(module.tree)
+        attributes = _Attributes(module, graph, names)
+        attributes.visit(module.tree)
+        refused |= attributes.refused
         _Locals(module, graph, names).visit(module.tree)
         _WithoutAll().visit(module.tree)
         uses = [use for use in module_uses(module.tree) if not hasattr(use.node, "_flat")]
@@ -77,7 +88,7 @@ def flatten(graph: Graph) -> Flat:
     body = _join_imports(body, owners)
     tree = ast.fix_missing_locations(ast.Module(body, []))
     homes = {new: key for key, new in names.chosen.items()}
-    return Flat(tree, owners, homes, warnings)
+    return Flat(tree, owners, homes, warnings, refused)
 
 
 def _resolved(new: str, old: ast.expr, ctx: ast.expr_context) -> ast.Name:
@@ -344,10 +355,9 @@ def _nested_names(tree: ast.Module) -> set[str]:
 class _Attributes(ast.NodeTransformer):
     """`module.name` becomes the flat name, for every alias of a local module."""
 
-    def __init__(
-        self, module: Module, graph: Graph, aliases: dict[str, Origin], names: _Names
-    ) -> None:
+    def __init__(self, module: Module, graph: Graph, names: _Names) -> None:
         self.module, self.graph, self.names = module, graph, names
+        self.refused: dict[str, BundleError] = {}
         self.global_ids = {id(u.node) for u in module_uses(module.tree)}
         self.functions: list[dict[str, Origin]] = []
 
@@ -387,7 +397,7 @@ class _Attributes(ast.NodeTransformer):
         if base is None:
             return self.generic_visit(node)
         if self._module(node) is not None:
-            raise self._as_value(node, ast.unparse(node))
+            return self._as_value(node, ast.unparse(node))
         if not isinstance(node.ctx, ast.Load):
             raise BundleError(
                 f"{self.module.where(node)}: assigns to {base}.{node.attr}",
@@ -400,14 +410,17 @@ class _Attributes(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> Any:
         if isinstance(node.ctx, ast.Load) and self._module(node) is not None:
-            raise self._as_value(node, node.id)
+            return self._as_value(node, node.id)
         return node
 
-    def _as_value(self, node: ast.expr, name: str) -> BundleError:
-        return BundleError(
+    def _as_value(self, node: ast.expr, name: str) -> ast.Name:
+        error = BundleError(
             f"{self.module.where(node)}: the module {name} is used as a value",
             fix="Import the names that are needed from it.",
         )
+        marker = f"_module_{name.replace('.', '_')}_{len(self.refused)}_{self.module.where(node)}"
+        self.refused[marker] = error
+        return _resolved(marker, node, ast.Load())
 
 
 class _Locals(ast.NodeTransformer):

@@ -1,25 +1,57 @@
-"""`squeeze budget`: the ledger as a table or JSON, and a gate on the limit."""
+"""`squeeze budget`: the ledger as a tree, a difference or JSON, and a gate on bytes."""
 
 from __future__ import annotations
 
-import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
-from squeeze.budget import Ledger, Row, ledger
+from squeeze.budget import Ledger, ledger
 from squeeze.cli.options import json_option, limit_option, print_json
 from squeeze.errors import OverBudget
+from squeeze.views.compare import GROUPS
+
+ALL = 9  # levels; more than there are
 
 
 @click.command("budget")
 @click.argument("paths", nargs=-1, required=True, type=click.Path())
 @limit_option
+@click.option("--depth", type=click.IntRange(0, ALL), default=2, show_default=True,
+              help="Levels shown: component, role, layer, stream.")  # fmt: skip
+@click.option("--sort", type=click.Choice(["bytes", "file"]), default="bytes", show_default=True)
+@click.option("--floors", is_flag=True, help="Decode, and show order-0 entropies beside the bytes.")
+@click.option("--plan", type=click.Path(path_type=Path), help="Plan of the pack [ARTIFACT.cache].")
 @click.option(
-    "--by", type=click.Choice(["role", "layer", "tensor"]), default="role", show_default=True
+    "--what-if", metavar="NAME=BITS,…", help="Foresee other bits: mlp.fc=3bit,tok_emb=int7."
 )
+@click.option("--diff", is_flag=True, help="Compare two PATHS; two folders or two .sqz always are.")
+@click.option("--by", type=click.Choice(list(GROUPS)), default="role", show_default=True,
+              help="Groups of a difference.")  # fmt: skip
+@click.option("--fail-over", type=click.IntRange(min=0), metavar="BYTES", help="Exit with 3 above.")
+@click.option("--fail-growth", metavar="1%|BYTES", help="Exit with 3 when PATHS outgrow --base.")
+@click.option(
+    "--base", type=click.Path(path_type=Path), help="Totals by commit (JSON), for the gate."
+)
+@click.option("--commit", help="Store the total in --base under this key.")
 @json_option
-def command(paths: tuple[str, ...], limit: int, by: str, as_json: bool) -> None:
+def command(
+    paths: tuple[str, ...],
+    limit: int,
+    depth: int,
+    sort: str,
+    floors: bool,
+    plan: Path | None,
+    what_if: str | None,
+    diff: bool,
+    by: str,
+    fail_over: int | None,
+    fail_growth: str | None,
+    base: Path | None,
+    commit: str | None,
+    as_json: bool,
+) -> None:
     """Attribute every byte of PATHS: artifacts, other files, or folders of them.
 
     Rows sum to the files' sizes on disk. Exits with 3 when the total is over the limit.
@@ -27,14 +59,34 @@ def command(paths: tuple[str, ...], limit: int, by: str, as_json: bool) -> None:
     \b
     Example:
       squeeze budget model.sqz train_gpt.py --limit 16000000
-      squeeze budget submission/ --json
+      squeeze budget old.sqz new.sqz --by tensor
+      squeeze budget model.sqz --what-if mlp.fc=3.0bit
     """
-    result = ledger(paths)
-    if as_json:
-        print_json(result.as_json(limit))
+    if (fail_growth or commit) and base is None:
+        raise click.UsageError("--fail-growth and --commit need --base")
+    if diff or _two_of_a_kind(paths):
+        if len(paths) != 2:
+            raise click.UsageError("--diff compares exactly two paths")
+        before, after = ledger(paths[:1]), ledger(paths[1:])
+        _compare(before, after, by, as_json)
+        total = after.total
+        if fail_growth:
+            from squeeze.views.compare import check_growth
+
+            check_growth(before.total, after.total, fail_growth)
     else:
-        print_ledger(result, limit, by)
-    check_limit(result.total, limit)
+        result = ledger(paths)
+        total = result.total
+        known = _plan_of(result, paths, plan)
+        if what_if is not None:
+            _foresee(known, what_if, limit, as_json)
+        else:
+            _show(result, paths, known, limit, depth, sort, floors, as_json)
+        if base is not None:
+            from squeeze.views.gate import gate
+
+            gate(base, total, fail_growth, commit)
+    check_limit(total, limit if fail_over is None else fail_over)
 
 
 def check_limit(total: int, limit: int) -> None:
@@ -48,47 +100,104 @@ def check_limit(total: int, limit: int) -> None:
         )
 
 
-def print_ledger(result: Ledger, limit: int, by: str = "role") -> None:
-    """A table of component, group and stream: bytes, share of the limit, bits per symbol."""
-    from rich.console import Console
-    from rich.table import Table
+def print_ledger(result: Ledger, limit: int, depth: int = 2) -> None:
+    """The tree and the verdict, as other commands show what they wrote."""
+    from squeeze.views.text import console, print_tree, verdict
+    from squeeze.views.tree import tree
 
-    def group(row: Row) -> tuple[str, str, str]:
-        names = {
-            "role": row.role,
-            "layer": "" if row.layer is None else f"layer {row.layer}",
-            "tensor": row.tensor,
-        }
-        where = names[by] if row.component == "weights" else row.file
-        return row.component, where or "outside layers", row.kind
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("component", by, "stream"):
-        table.add_column(title, overflow="fold")
-    for title in ("codec", "bytes", "% limit", "bits/symbol"):
-        table.add_column(title, justify="right" if title != "codec" else "left")
-    for (component, where, kind), rows in result.grouped(group).items():
-        table.add_row(component, where, kind, *_figures(rows, limit))
-    table.add_section()
-    table.add_row("total", "", "", "", f"{result.total:,}", f"{100 * result.total / limit:.2f}", "")
-    # a CI log or pipe has no width of its own: 100 columns hold every row unfolded
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    console.print(table)
-    console.print(verdict(result, limit), highlight=False)
+    print_tree(tree(result), limit, depth)
+    console().print(verdict(result, limit))
 
 
-def verdict(result: Ledger, limit: int) -> str:
-    """One line: weights, bits per weight, unattributed bytes, and what is left of the limit."""
-    unused = limit - result.total
-    room = f"{unused:,} bytes unused" if unused >= 0 else f"OVER by {-unused:,} bytes"
-    density = f"{result.weights:,} weights at {result.bits_per_weight():.3f} bits"
-    return f"{density}; unattributed {result.unattributed}; limit {limit:,}: {room}"
+def _two_of_a_kind(paths: tuple[str, ...]) -> bool:
+    kinds = [(Path(path).is_dir(), Path(path).suffix == ".sqz") for path in paths]
+    return len(kinds) == 2 and kinds[0] == kinds[1] and any(kinds[0])
 
 
-def _figures(rows: list[Row], limit: int) -> list[Any]:
-    size = sum(row.bytes for row in rows)
-    elements = sum(row.elements for row in rows)
-    names = list(dict.fromkeys(row.codec for row in rows if row.codec))
-    codec = names[0] if len(names) == 1 else f"{len(names)} codecs" if names else ""
-    bits = f"{8 * size / elements:.3f}" if elements else ""
-    return [codec, f"{size:,}", f"{100 * size / limit:.2f}", bits]
+def _plan_of(result: Ledger, paths: tuple[str, ...], given: Path | None) -> Any:
+    """The plan of the one artifact among paths, if there is one and it is that file's."""
+    from squeeze.errors import SqueezeError
+    from squeeze.files import read_file
+    from squeeze.pack_plan import Plan, is_of
+
+    if given is not None:
+        return Plan.load(given)
+    artifacts = [Path(path) for path in paths if Path(path).suffix == ".sqz"]
+    if len(artifacts) != 1:
+        return None
+    beside = artifacts[0].with_name(artifacts[0].name + ".cache") / "plan.json"
+    if not beside.is_file():
+        return None
+    try:
+        found = Plan.load(beside)
+    except SqueezeError:
+        return None  # of another version: a ledger does not need it
+    return found if is_of(found, read_file(artifacts[0])) else None
+
+
+def _show(
+    result: Ledger,
+    paths: tuple[str, ...],
+    plan: Any,
+    limit: int,
+    depth: int,
+    sort: str,
+    floors: bool,
+    as_json: bool,
+) -> None:
+    from squeeze.views.text import console, print_tree, verdict
+    from squeeze.views.tree import tree
+
+    known = _floors(paths) if floors else None
+    root = tree(result, floors=known, plan=plan, sort=sort)
+    if as_json:
+        facts = result.as_json(limit)
+        if known is not None:
+            facts["entropy_floor"] = root.floor
+            facts["floors"] = [
+                {"file": file, "tensor": tensor, "kind": kind, "bytes": size}
+                for (file, tensor, kind), size in known.items()
+            ]
+        print_json(facts)
+        return
+    print_tree(root, limit, depth)
+    console().print(verdict(result, limit))
+
+
+def _floors(paths: tuple[str, ...]) -> dict[tuple[str, str, str], float]:
+    from squeeze import container
+    from squeeze.budget import files_of
+    from squeeze.files import read_file
+    from squeeze.views.floors import floors
+
+    found: dict[tuple[str, str, str], float] = {}
+    for name, path in files_of(paths):
+        data = read_file(path)
+        if data[:4] == container.MAGIC:
+            found |= floors(name, data)
+    return found
+
+
+def _compare(before: Ledger, after: Ledger, by: str, as_json: bool) -> None:
+    from squeeze.views.compare import as_json as difference
+    from squeeze.views.compare import compare
+    from squeeze.views.text import print_changes
+
+    changes = compare(before, after, by)
+    if as_json:
+        print_json(difference(changes, before, after))
+    else:
+        print_changes(changes, before, after)
+
+
+def _foresee(plan: Any, text: str, limit: int, as_json: bool) -> None:
+    from squeeze.views.text import print_what_if
+    from squeeze.views.what_if import foresee, parse
+
+    if plan is None:
+        raise click.UsageError("--what-if needs the plan of a pack: --plan FILE, or ARTIFACT.cache")
+    found = foresee(plan, parse(text))
+    if as_json:
+        print_json(found.as_json())
+    else:
+        print_what_if(found, limit)

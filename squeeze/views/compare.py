@@ -1,0 +1,83 @@
+"""Two ledgers: what was added, removed, grew and shrank; and a gate on growth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from squeeze.budget import Ledger, Row
+from squeeze.errors import OverBudget, SqueezeError
+
+
+@dataclass(frozen=True)
+class Change:
+    """A group of rows before and after, in bytes. what: added, removed, grown, shrunk or same."""
+
+    name: str
+    before: int
+    after: int
+
+    @property
+    def delta(self) -> int:
+        return self.after - self.before
+
+    @property
+    def what(self) -> str:
+        if not self.before or not self.after:
+            return "added" if self.after else "removed"
+        return "grown" if self.delta > 0 else "shrunk" if self.delta else "same"
+
+
+GROUPS: dict[str, Callable[[Row], str]] = {
+    "component": lambda row: row.component,
+    "role": lambda row: f"{row.component} {row.role or row.kind}",
+    "tensor": lambda row: row.tensor or f"{row.component} {row.kind}",
+    "stream": lambda row: " ".join(filter(None, (row.component, row.tensor, row.kind))),
+}
+
+
+def compare(before: Ledger, after: Ledger, by: str = "role") -> list[Change]:
+    """Changes by group, the largest in bytes first; they sum to the difference of the totals."""
+    key = GROUPS[by]
+    sizes: dict[str, list[int]] = {}
+    for side, ledger in enumerate((before, after)):
+        for row in ledger.rows:
+            sizes.setdefault(key(row), [0, 0])[side] += row.bytes
+    changes = [Change(name, old, new) for name, (old, new) in sizes.items()]
+    return sorted(changes, key=lambda change: (-abs(change.delta), change.name))
+
+
+def check_growth(before: int, after: int, allowed: str) -> None:
+    """Raise OverBudget when `after` exceeds `before` by more than allowed: `1%` or a number of bytes."""
+    room = growth(before, allowed)
+    if after > before + room:
+        raise OverBudget(
+            f"grew by {after - before:,} bytes",
+            expected=f"≤ {room:,} bytes more than {before:,} ({allowed})",
+            found=f"{after:,}",
+        )
+
+
+def growth(before: int, allowed: str) -> int:
+    """Bytes that `1%` or `4096` of growth allow. Raises SqueezeError for anything else."""
+    try:
+        value = float(allowed.removesuffix("%"))
+        if value < 0 or value != value or value > 1e12:
+            raise ValueError
+    except ValueError:
+        raise SqueezeError("growth", expected="such as 1% or 4096", found=allowed) from None
+    return int(before * value / 100) if allowed.endswith("%") else int(value)
+
+
+def as_json(changes: list[Change], before: Ledger, after: Ledger) -> dict[str, Any]:
+    """A plain dictionary for `--json`."""
+    return {
+        "before": before.total,
+        "after": after.total,
+        "delta": after.total - before.total,
+        "changes": [
+            {"name": c.name, "before": c.before, "after": c.after, "delta": c.delta, "what": c.what}
+            for c in changes
+        ],
+    }

@@ -1,0 +1,117 @@
+"""The tree in a terminal or a CI log: indented names, figures on the right, one verdict line."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from squeeze.budget import Ledger
+from squeeze.views.tree import Node
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from squeeze.views.compare import Change
+    from squeeze.views.what_if import WhatIf
+
+PLAIN_WIDTH = 100  # of a log, which has no width of its own
+STYLES = {"weights": "cyan", "container": "magenta", "code": "green", "tokenizer": "yellow"}
+
+
+def console() -> Console:
+    """stdout, coloured only on a terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+
+
+def print_tree(root: Node, limit: int, depth: int) -> None:
+    """Print nodes down to `depth` levels below the total. Columns without any figure are left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = list(_lines(root, depth))
+    columns = {
+        "bytes": lambda n: f"{n.bytes:,}",
+        "% limit": lambda n: f"{100 * n.bytes / limit:.2f}",
+        "bits/w": lambda n: "" if n.bits is None else f"{n.bits:.3f}",
+        "floor": lambda n: "" if n.floor is None else f"{n.floor:,.0f}",
+        "waste": lambda n: "" if n.waste is None else f"{n.waste:+,.0f}",
+        "B/mBPB": lambda n: "" if n.price is None else f"{n.price:,.0f}",
+    }
+    shown = {
+        title: figures for title, figure in columns.items()
+        if any(figures := [figure(node) for _, node, _ in rows])
+    }  # fmt: skip
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("", no_wrap=True, overflow="ellipsis", ratio=None)
+    for title in shown:
+        table.add_column(title, justify="right", no_wrap=True)
+    for index, (level, node, component) in enumerate(rows):
+        name = Text("  " * level + node.name, style=STYLES.get(component, ""))
+        table.add_row(name, *(figures[index] for figures in shown.values()), end_section=level == 0)
+    console().print(table)
+
+
+def _lines(
+    node: Node, depth: int, level: int = 0, component: str = ""
+) -> list[tuple[int, Node, str]]:
+    found = [(level, node, component)]
+    if depth > 0:
+        for child in node.children:
+            found += _lines(child, depth - 1, level + 1, component or child.name)
+    return found
+
+
+def verdict(ledger: Ledger, limit: int) -> str:
+    """One line: weights, bits per weight, unattributed bytes, and what is left of the limit."""
+    unused = limit - ledger.total
+    room = f"{unused:,} bytes unused" if unused >= 0 else f"OVER by {-unused:,} bytes"
+    density = f"{ledger.weights:,} weights at {ledger.bits_per_weight():.3f} bits"
+    return f"{density}; unattributed {ledger.unattributed}; limit {limit:,}: {room}"
+
+
+def print_changes(changes: list[Change], before: Ledger, after: Ledger) -> None:
+    """A table of changed groups, then the totals."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("", no_wrap=True, overflow="ellipsis")
+    for title in ("before", "after", "change", ""):
+        table.add_column(title, justify="right", no_wrap=True)
+    for change in changes:
+        if change.delta:
+            style = "red" if change.delta > 0 else "green"
+            table.add_row(
+                change.name, f"{change.before:,}", f"{change.after:,}", f"{change.delta:+,}",
+                change.what, style=style,
+            )  # fmt: skip
+    console().print(table)
+    delta = after.total - before.total
+    same = sum(not change.delta for change in changes)
+    console().print(
+        f"{before.total:,} → {after.total:,} bytes ({delta:+,}); {same} groups unchanged"
+    )
+
+
+def print_what_if(found: WhatIf, limit: int) -> None:
+    """What each tensor would be, then the file and the score."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("", no_wrap=True, overflow="ellipsis")
+    for title in ("bits/w", "→", "bytes", "→", f"cost, {found.plan.unit}"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for t in found.tensors:
+        cost = found.plan.in_bits(t.loss[1] - t.loss[0])
+        table.add_row(
+            t.name, f"{t.bits[0]:.3f}", f"{t.bits[1]:.3f}", f"{t.bytes[0]:,}", f"{t.bytes[1]:,}",
+            f"{cost:+.6f}",
+        )  # fmt: skip
+    console().print(table)
+    before, after = found.cost
+    console().print(
+        f"{found.plan.size:,} → {found.size:,} bytes ({found.size - found.plan.size:+,}), "
+        f"{limit - found.size:,} under the limit; expected cost {before:.6f} → {after:.6f} "
+        f"{found.plan.unit}"
+    )

@@ -1,0 +1,142 @@
+"""What other bits would cost: bytes and score foreseen from the curves of a plan, nothing quantized."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from squeeze.errors import BadConfig
+from squeeze.pack_plan import Plan, TensorPlan
+from squeeze.roles import role_of
+
+CLIP = 12.85  # σ of a row at the largest integer code, as record-1394 clips
+UNITS = re.compile(r"(?:int(?P<int>\d+)|(?P<bits>\d+(?:\.\d+)?)\s*(?:bits?|b)?)")
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """A tensor under other bits: bits a weight, bytes, expected nats per token; before and after."""
+
+    name: str
+    bits: tuple[float, float]
+    bytes: tuple[int, int]
+    loss: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """The whole file under other bits. cost: what the score loses, in the plan's unit."""
+
+    plan: Plan
+    tensors: tuple[Foreseen, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file foreseen."""
+        return self.plan.size + sum(t.bytes[1] - t.bytes[0] for t in self.tensors)
+
+    @property
+    def cost(self) -> tuple[float, float]:
+        """Expected loss before and after, in the plan's unit (bits per byte where it knows bytes)."""
+        before = sum(t.loss for t in self.plan.tensors)
+        return self.plan.in_bits(before), self.plan.in_bits(before + self._change)
+
+    @property
+    def _change(self) -> float:
+        return sum(t.loss[1] - t.loss[0] for t in self.tensors)
+
+    def as_json(self) -> dict[str, Any]:
+        """A plain dictionary for `--json`."""
+        before, after = self.cost
+        return {
+            "size": self.plan.size,
+            "foreseen_size": self.size,
+            "unit": self.plan.unit,
+            "expected_cost": before,
+            "foreseen_cost": after,
+            "delta_cost": after - before,
+            "tensors": [asdict(tensor) for tensor in self.tensors],
+        }
+
+
+def parse(text: str) -> dict[str, float]:
+    """`mlp.fc=3.0bit,tok_emb=int7` as bits a weight by role, tensor or pattern. Raises BadConfig."""
+    wanted: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = part.strip().partition("=")
+        match = UNITS.fullmatch(value.strip())
+        if not (name and equals and match):
+            raise BadConfig("what-if", expected="such as mlp.fc=3.0bit,tok_emb=int7", found=part)
+        bits = float(match["bits"]) if match["bits"] else integer_bits(int(match["int"]))
+        if not 0 <= bits <= 32:
+            raise BadConfig("what-if bits", expected="0…32, or int2…int16", found=value)
+        wanted[name] = bits
+    return wanted
+
+
+def integer_bits(width: int) -> float:
+    """Entropy in bits of Gaussian weights as integers of `width` bits clipped at CLIP σ; -1 if absurd.
+
+    >>> round(integer_bits(6), 2)
+    3.32
+    """
+    if not 2 <= width <= 16:
+        return -1.0
+    step = CLIP / (2 ** (width - 1) - 1)
+    edges = [step * (code + 0.5) for code in range(-1, math.ceil(9 / step))]
+    tails = [math.erf(edge / math.sqrt(2)) / 2 for edge in edges]
+    shares = [high - low for low, high in pairwise(tails)]
+    return -sum((1 if i == 0 else 2) * p * math.log2(p) for i, p in enumerate(shares) if p > 0)
+
+
+def foresee(plan: Plan, wanted: dict[str, float]) -> WhatIf:
+    """What the file and its score would be. Raises BadConfig for a name no tensor with a curve has."""
+    found: dict[str, Foreseen] = {}
+    for name, bits in wanted.items():
+        meant = [t for t in plan.tensors if _means(name, t.name)]
+        if not meant:
+            roles = sorted({role_of(t.name) for t in plan.tensors if t.curve})
+            raise BadConfig("what-if names no tensor", expected=", ".join(roles), found=name)
+        curved = [t for t in meant if t.curve]
+        if not curved:
+            raise BadConfig(
+                f"nothing is known of other bits for {name}", found=f"{len(meant)} tensors"
+            )
+        for tensor in curved:
+            found[tensor.name] = _at(tensor, bits)
+    return WhatIf(plan, tuple(found.values()))
+
+
+def _means(name: str, tensor: str) -> bool:
+    role = role_of(tensor)
+    return (
+        name in (tensor, role, role.partition(".")[0])
+        or tensor.startswith(f"{name}.")
+        or fnmatch.fnmatchcase(tensor, name)
+    )
+
+
+def _at(tensor: TensorPlan, bits: float) -> Foreseen:
+    size = tensor.bytes + round(tensor.weights * (bits - tensor.bits) / 8)
+    loss = loss_at(tensor.curve, bits)
+    return Foreseen(tensor.name, (tensor.bits, bits), (tensor.bytes, size), (tensor.loss, loss))
+
+
+def loss_at(curve: Iterable[tuple[float, float]], bits: float) -> float:
+    """Expected nats per token at bits a weight: between points the logarithm is linear in bits.
+
+    Above the last point a bit more quarters the loss; below the first it stays what it is there.
+    """
+    points = sorted((b, max(loss, 1e-30)) for b, loss in curve)
+    if bits <= points[0][0]:
+        return points[0][1]
+    for (low, more), (high, less) in pairwise(points):
+        if bits <= high:
+            share = (bits - low) / (high - low) if high > low else 1.0
+            return math.exp(math.log(more) * (1 - share) + math.log(less) * share)
+    return points[-1][1] * 4.0 ** (points[-1][0] - bits)
