@@ -34,6 +34,7 @@ class Ranks:
     rank: int = 0
     world: int = 1
     device: torch.device = torch.device("cpu")  # noqa: RUF009  immutable
+    local: int = 0  # number on this machine: which GPU
 
     @property
     def first(self) -> bool:
@@ -100,16 +101,16 @@ def connected(device: torch.device) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(device=device)
         return
-    rank = int(os.environ["RANK"])
+    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     start: dict[str, Any] = {"backend": "gloo"}
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        device = torch.device("cuda", local)
         torch.cuda.set_device(device)
         start = {"backend": "nccl", "device_id": device}
     with _lost():
         dist.init_process_group(rank=rank, world_size=world, timeout=SILENCE, **start)
     try:
-        yield Ranks(rank, world, device)
+        yield Ranks(rank, world, device, local)
     except RankLost:
         if not _first_to_tell():
             raise SystemExit(RankLost.exit_code) from None
@@ -122,7 +123,7 @@ def connected(device: torch.device) -> Iterator[Ranks]:
 def _first_to_tell() -> bool:
     """Whether no other rank has reported yet; the store outlives ranks where torchrun keeps it."""
     try:
-        store = dist.distributed_c10d._get_default_store()  # type: ignore[attr-defined]
+        store = dist.distributed_c10d._get_default_store()
         return bool(store.add("squeeze.lost", 1) == 1)
     except (RuntimeError, ValueError):
         return True
