@@ -147,9 +147,8 @@ def scorer(
     model: GPT, mode: str, length: int, stride: int, chunk: int, lr: float | None
 ) -> Windows | Adapting:
     """What serves a mode; lr None: the mode's own."""
-    rate = {} if lr is None else {"lr": lr}
     if mode == "ttt-lora":
-        lora = LoraOptions(chunk=chunk, length=length, **rate)
+        lora = LoraOptions(chunk, length, lr=LoraOptions.lr if lr is None else lr)
         return Adapting(
             model,
             chunk,
@@ -160,7 +159,9 @@ def scorer(
             )[0],
         )
     if mode == "ttt-chunk":
-        options = ChunkOptions(length, stride, SgdOptions(chunk=chunk, **rate))
+        options = ChunkOptions(
+            length, stride, SgdOptions(chunk=chunk, lr=SgdOptions.lr if lr is None else lr)
+        )
         return Adapting(
             model,
             chunk,

@@ -16,7 +16,7 @@ from squeeze.score.audit.verdict import UNKNOWN
 from tests.zoo.animals import Animal, Habitat, build, make_habitat
 from tests.zoo.vandals import VANDALS
 
-LIMITS = Limits(seconds=4, report_seconds=4, memory=1 << 30, disk=32 << 20, processes=32)
+LIMITS = Limits(seconds=3, report_seconds=3, memory=1 << 30, disk=32 << 20, processes=32)
 
 
 @pytest.fixture(scope="module")

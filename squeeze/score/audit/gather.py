@@ -233,7 +233,7 @@ def load_data(paths: list[Path], tokenizer: Path, targets: int) -> Data:
     check_vocab(tokens, pieces.vocab_size)
     if len(tokens) < 64:
         raise SqueezeError("too little to audit on", expected="≥ 64 tokens", found=len(tokens))
-    total = int(pieces.table.of_targets(tokens).sum(dtype=np.int64))
+    total = pieces.table.count(tokens, np.ones(len(tokens) - 1, np.bool_))
     pieces.check_bytes(tokens[1 : targets + 1])
     bos = 1
     return Data(tokens[: targets + 1], pieces.table, bos, tokenizer, len(tokens) - 1, total)
