@@ -51,6 +51,7 @@ class Trainer:
         matrices, tables, head, _ = split_parameters(named)
         self.qat = QuantizationAware(matrices, tables | head, recipe)
         self.done = 0  # steps
+        self.repeating = False  # whether repeated blocks repeated in the last step
 
     def warm_up(self) -> None:
         """Compile and run whatever the run will need, on its first batch; no weight changes."""
@@ -77,6 +78,9 @@ class Trainer:
     def switch(self, progress: float) -> None:
         """Throw the switches of the recipe for the next step."""
         self.model.recurrent = self.recipe.recurrent_at(progress, self.done)
+        if self.model.recurrent and not self.repeating and self.done:
+            self.model.start_repeats_()
+        self.repeating = self.model.recurrent
         self.qat.on = self.recipe.quantized_at(progress)
 
     def _gradients(self, ids: Tensor, targets: Tensor) -> Tensor:
@@ -115,6 +119,7 @@ class Trainer:
             "step": self.done,
             "position": self.loader.position,
             "average_updates": self.average.updates,
+            "repeating": self.repeating,
         }
         return tensors, facts
 
@@ -129,3 +134,4 @@ class Trainer:
         self.average.load_state_(parts.get("average", {}), facts["average_updates"])
         set_random_state(parts["random"], self.ranks.rank, self.device)
         self.done, self.loader.position = facts["step"], facts["position"]
+        self.repeating = facts["repeating"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -64,3 +66,26 @@ def test_warming_up_changes_nothing() -> None:
         assert results[0] == results[1]
     for one, other in zip(warm.model.parameters(), cold.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_repeats_begin_with_what_their_blocks_have_learned_also_after_a_resume() -> None:
+    config = replace(CONFIG, untied_mlps=(0, 1), untied_scalars=True)
+    tokens = np.random.default_rng(0).integers(0, 32, 2000).astype(np.uint16)
+    trainer, resumed = (Trainer(config, [tokens], RECIPE) for _ in range(2))
+    block = trainer.model.blocks[1]
+    for _ in range(3):
+        trainer.step(0.4)
+    assert not torch.equal(block.repeats[0].mlp.proj.weight, block.mlp.proj.weight)
+    resumed.load_state_(*trainer.state())
+    for run in (trainer, resumed):
+        run.switch(0.5)
+        block = run.model.blocks[1]
+        assert torch.equal(block.repeats[0].mlp.proj.weight, block.mlp.proj.weight)
+        assert torch.equal(block.repeats[0].attn_scale, block.attn_scale)
+    trainer.step(0.5)
+    resumed.load_state_(*trainer.state())
+    for run in (trainer, resumed):  # once only: from here on they learn apart
+        before = [weight.clone() for weight in run.model.parameters()]
+        run.switch(0.6)
+        pairs = zip(run.model.parameters(), before, strict=True)
+        assert all(torch.equal(weight, kept) for weight, kept in pairs)
