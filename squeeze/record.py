@@ -24,7 +24,7 @@ from squeeze.calibrate import Calibration, OnStage, calibrate
 from squeeze.checkpoint import Checkpoint, LoadedModel
 from squeeze.kept import OnNote, silent
 from squeeze.pack import Recipe, quantize_checkpoint
-from squeeze.roles import ROLES, natural_key, role_of
+from squeeze.roles import natural_key
 
 CORRECTED, RANK = 3, 4  # tensors of #1855 with a low-rank correction, and its rank
 WIDEST = 2048  # rows of a matrix that is priced: an embedding's square root would take minutes
@@ -70,7 +70,7 @@ def pack_record(
     matrices = {
         tensor: weights
         for tensor, weights in loaded.tensors.items()
-        if weights.ndim == 2 and weights.size > small and role_of(tensor) != ROLES[-1]
+        if weights.ndim == 2 and weights.size > small
     }
     rest: dict[str, Tensor] = {n: t for n, t in checkpoint.tensors.items() if n not in matrices}
     others = quantize_checkpoint(rest, loaded.config, Recipe(small_floats=small_floats)).tensors
@@ -81,11 +81,12 @@ def pack_record(
             loaded, calibration, folder, fresh=fresh, on_stage=on_stage, on_note=on_note
         )
         hessians = found.hessians.matrices
-    none = np.zeros((0, 0), np.float32)
-    quantized = {
-        tensor: quantize_record(tensor, weights, hessians.get(tensor, none), record)
-        for tensor, weights in matrices.items()
-    }
+    quantized: dict[str, Tensor] = {}
+    for tensor, weights in matrices.items():
+        hessian = hessians.get(tensor)
+        if hessian is None:  # not asked for, or a table that is looked up: errors count alike
+            hessian = np.eye(weights.shape[1], dtype=np.float32)
+        quantized[tensor] = quantize_record(tensor, weights, hessian, record)
     every = {**others, **quantized}
     artifact = Artifact(
         {"model": json.loads(loaded.config.to_json())},
@@ -103,7 +104,7 @@ def _price(
     errors: dict[str, Float32], hessians: Hessians, gradients: OutputGradients
 ) -> Correction:
     """Of the matrices with the largest errors."""
-    narrow = [name for name, error in errors.items() if len(error) <= WIDEST]
+    narrow = [n for n, e in errors.items() if len(e) <= WIDEST and n in hessians.matrices]
     chosen = sorted(narrow, key=lambda n: -float(np.square(errors[n]).sum()))[:CORRECTED]
     found = [
         low_rank(

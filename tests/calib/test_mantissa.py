@@ -57,4 +57,4 @@ def test_the_coded_size_is_what_the_bits_say_and_has_no_jumps() -> None:
     for bits in (9, 16):
         assert coded_bits(weights, bits) == pytest.approx(bits + head_bits(weights), abs=0.1)
     sizes = [coded_bits(weights, bits) for bits in np.linspace(12, 13, 21)]
-    assert all(0 < larger - smaller < 0.15 for smaller, larger in pairwise(sizes))
+    assert all(0 < larger - smaller < 0.25 for smaller, larger in pairwise(sizes))
