@@ -92,7 +92,7 @@ def _with_trellis(name: str, record: TensorRecord) -> str | Codec:
     return Context(n_states=record.states)
 
 
-def _layout(
+def layout(
     stream: StreamRecord, records: Sequence[TensorRecord]
 ) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and dtype of a stream's symbols."""
@@ -168,7 +168,7 @@ def decode(data: bytes, *, on_stream: OnStream | None = None) -> Artifact:
 
     def work(index: int) -> Symbols:
         stream = parsed.streams[index]
-        shape, dtype = _layout(stream, parsed.tensors)
+        shape, dtype = layout(stream, parsed.tensors)
         try:
             codec = codecs.by_wire_id(stream.codec_id)
             return codec.decode(bytes(views[index]), shape, dtype)

@@ -22,6 +22,10 @@ ALL = 9  # levels; more than there are
               help="Levels shown: component, role, layer, stream.")  # fmt: skip
 @click.option("--sort", type=click.Choice(["bytes", "file"]), default="bytes", show_default=True)
 @click.option("--floors", is_flag=True, help="Decode, and show order-0 entropies beside the bytes.")
+@click.option(
+    "--html", type=click.Path(path_type=Path), help="Write a page that needs nothing else."
+)
+@click.option("--code-report", type=click.Path(path_type=Path), help="JSON of squeeze bundle.")
 @click.option("--plan", type=click.Path(path_type=Path), help="Plan of the pack [ARTIFACT.cache].")
 @click.option(
     "--what-if", metavar="NAME=BITS,…", help="Foresee other bits: mlp.fc=3bit,tok_emb=int7."
@@ -42,6 +46,8 @@ def command(
     depth: int,
     sort: str,
     floors: bool,
+    html: Path | None,
+    code_report: Path | None,
     plan: Path | None,
     what_if: str | None,
     diff: bool,
@@ -82,6 +88,8 @@ def command(
             _foresee(known, what_if, limit, as_json)
         else:
             _show(result, paths, known, limit, depth, sort, floors, as_json)
+        if html is not None:
+            write_page(html, result, paths, limit, known, code_report, floors)
         if base is not None:
             from squeeze.views.gate import gate
 
@@ -107,6 +115,65 @@ def print_ledger(result: Ledger, limit: int, depth: int = 2) -> None:
 
     print_tree(tree(result), limit, depth)
     console().print(verdict(result, limit))
+
+
+def write_page(
+    target: Path,
+    result: Ledger,
+    paths: tuple[str, ...],
+    limit: int,
+    plan: Any = None,
+    code_report: Path | None = None,
+    with_floors: bool = False,
+) -> None:
+    """Write the HTML report of a ledger; raises SqueezeError when it cannot be written."""
+    from squeeze.files import read_file, write_atomic
+    from squeeze.views.histograms import histograms
+    from squeeze.views.page import page
+
+    artifacts = _artifacts(paths)
+    text = page(
+        result,
+        limit,
+        floors=_floors(paths) if with_floors else None,
+        plan=plan,
+        histograms=[item for _, path in artifacts for item in histograms(read_file(path))],
+        code=_parts(code_report) if code_report is not None else (),
+    )
+    write_atomic(target, text.encode())
+    click.echo(f"page: {target}", err=True)
+
+
+def _parts(path: Path) -> list[dict[str, Any]]:
+    """The parts of a bundle, from `squeeze bundle --json`."""
+    import json
+
+    from squeeze.errors import SqueezeError
+    from squeeze.files import read_file
+
+    try:
+        return [
+            {"module": str(p["module"]), "name": str(p["name"]), "bytes": int(p["bytes"])}
+            for p in json.loads(read_file(path))["parts"]
+        ]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SqueezeError(
+            f"{path}: not the report of a bundle",
+            expected="squeeze bundle --json",
+            found=repr(error),
+        ) from None
+
+
+def _artifacts(paths: tuple[str, ...]) -> list[tuple[str, Path]]:
+    from squeeze import container
+    from squeeze.budget import files_of
+
+    found = []
+    for name, path in files_of(paths):
+        with path.open("rb") as file:
+            if file.read(len(container.MAGIC)) == container.MAGIC:
+                found.append((name, path))
+    return found
 
 
 def _two_of_a_kind(paths: tuple[str, ...]) -> bool:
@@ -165,16 +232,12 @@ def _show(
 
 
 def _floors(paths: tuple[str, ...]) -> dict[tuple[str, str, str], float]:
-    from squeeze import container
-    from squeeze.budget import files_of
     from squeeze.files import read_file
     from squeeze.views.floors import floors
 
     found: dict[tuple[str, str, str], float] = {}
-    for name, path in files_of(paths):
-        data = read_file(path)
-        if data[:4] == container.MAGIC:
-            found |= floors(name, data)
+    for name, path in _artifacts(paths):
+        found |= floors(name, read_file(path))
     return found
 
 

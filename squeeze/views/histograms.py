@@ -1,0 +1,79 @@
+"""How often each point of the grid is used, for one tensor of every role: the page's histograms.
+
+A page should not take longer than a glance, so one layer stands for a role and few weights are
+decoded in all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from squeeze import codecs, container
+from squeeze.container import Container, StreamRecord
+from squeeze.roles import role_of
+
+MAX_WEIGHTS = 6_000_000  # decoded in all: about a second
+MAX_BARS = 160
+
+
+def histograms(data: bytes) -> list[dict[str, Any]]:
+    """Counts of codes for the middle tensor of every role of a `.sqz` file, roles in file order."""
+    parsed = container.parse(data)
+    views = list(container.stream_bytes(data, parsed))
+    by_role: dict[str, list[int]] = {}
+    for index, stream in enumerate(parsed.streams):
+        if stream.kind == "codes":
+            by_role.setdefault(role_of(parsed.tensors[stream.members[0]].name), []).append(index)
+    steps = _steps(parsed, views)
+    found, left = [], MAX_WEIGHTS
+    for members in by_role.values():
+        index = members[len(members) // 2]
+        stream = parsed.streams[index]
+        record = parsed.tensors[stream.members[0]]
+        if record.elements > left:
+            continue
+        left -= record.elements
+        codes = _decoded(stream, parsed, views[index])
+        found.append(_histogram(record.name, codes, steps.get(record.name, 0.0), record.kind))
+    return found
+
+
+def _decoded(stream: StreamRecord, parsed: Container, view: memoryview | bytes) -> Any:
+    from squeeze.artifact import layout
+
+    shape, dtype = layout(stream, parsed.tensors)
+    return codecs.by_wire_id(stream.codec_id).decode(bytes(view), shape, dtype)
+
+
+def _steps(parsed: Container, views: list[Any]) -> dict[str, float]:
+    """Median row step of every tensor."""
+    from squeeze.calib.floats import from_bits
+
+    found: dict[str, float] = {}
+    for stream, view in zip(parsed.streams, views, strict=True):
+        if stream.kind.startswith("step."):
+            values = from_bits(_decoded(stream, parsed, view).reshape(-1), stream.kind[5:])
+            for member, part in zip(
+                stream.members, np.split(values, np.cumsum(stream.counts)[:-1]), strict=True
+            ):
+                found[parsed.tensors[member].name] = float(np.median(part)) if part.size else 0.0
+    return found
+
+
+def _histogram(name: str, codes: Any, step: float, kind: str) -> dict[str, Any]:
+    flat = codes.reshape(-1).astype(np.int64)
+    low, high = (int(flat.min()), int(flat.max())) if flat.size else (0, 0)
+    width = -(-(high - low + 1) // MAX_BARS)
+    counts = np.bincount((flat - low) // width)
+    return {
+        "tensor": name,
+        "label": "trellis indices" if kind == "trellis" else "integer codes",
+        "first": low,
+        "width": width,
+        "counts": counts.tolist(),
+        "distinct": int(np.unique(flat).size),
+        "total": int(flat.size),
+        "step": step,
+    }

@@ -1,0 +1,74 @@
+"""The ledger as one HTML file that needs nothing else: works offline, light and dark, by keyboard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+from squeeze.budget import Ledger
+from squeeze.pack_plan import Plan
+from squeeze.roles import role_of
+from squeeze.version import __version__
+from squeeze.views.text import verdict
+from squeeze.views.tree import Floors
+
+Histogram = Mapping[str, Any]
+
+
+def page(
+    ledger: Ledger,
+    limit: int,
+    *,
+    floors: Floors | None = None,
+    plan: Plan | None = None,
+    histograms: Iterable[Histogram] = (),
+    code: Iterable[Mapping[str, Any]] = (),
+) -> str:
+    """The report. histograms: see `squeeze.views.histograms`; code: parts of a bundle's report."""
+    known = floors or {}
+    rows = [
+        {**asdict(row), "floor": known.get((row.file, row.tensor, row.kind))}
+        for row in ledger.rows
+    ]  # fmt: skip
+    tensors = [] if plan is None else [
+        {"name": t.name, "group": role_of(t.name).partition(".")[0], "bits": t.bits, "bytes": t.bytes,
+         "loss": t.loss, "curve": t.curve}
+        for t in plan.tensors
+    ]  # fmt: skip
+    data = {
+        "title": " + ".join(ledger.files)
+        if len(ledger.files) < 4
+        else f"{len(ledger.files)} files",
+        "verdict": verdict(ledger, limit),
+        "total": ledger.total,
+        "limit": limit,
+        "rows": rows,
+        "plan": tensors,
+        "histograms": list(histograms),
+        "code": modules(code),
+        "foot": f"Bytes of files on disk; rows sum to {ledger.total:,}. squeeze {__version__}.",
+    }
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    # inside a script element only these could end it
+    safe = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    template = files("squeeze.views").joinpath("report.html").read_text(encoding="utf-8")
+    return template.replace("/*DATA*/", safe)
+
+
+def modules(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Bytes by module, largest first, with the names of each module's largest definitions."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for part in parts:
+        found.setdefault(str(part["module"]), []).append(part)
+    grouped = [
+        {
+            "module": module,
+            "bytes": sum(int(part["bytes"]) for part in inner),
+            "names": [f"{p['name']} {p['bytes']}" for p in inner[:8]],
+        }
+        for module, inner in found.items()
+    ]
+    return sorted(grouped, key=lambda row: -int(row["bytes"]))  # type: ignore[call-overload]
