@@ -125,9 +125,10 @@ def _options(shapes: Shapes, given: Mapping[str, Any], notes: list[str]) -> dict
         found["untied_scalars"] = True
     if "skip_gates" in shapes:
         found["skip_gates"] = True
-    if "bigram.table.weight" in shapes:
-        rows, width = _matrix(shapes, "bigram.table.weight")
-        found |= {"bigram_rows": rows, "bigram_dim": width}
+    for kind in ("bigram", "trigram"):
+        if f"{kind}.table.weight" in shapes:
+            rows, width = _matrix(shapes, f"{kind}.table.weight")
+            found |= {f"{kind}_rows": rows, f"{kind}_dim": width}
     if "smear.gate" in shapes:
         found["smear_gate"] = "channels"
     if "smear.gate.weight" in shapes:

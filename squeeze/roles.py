@@ -10,6 +10,8 @@ _ENDINGS = {
     "embed.head": "lm_head.weight",
     "embed.bigram": "bigram.table.weight",
     "embed.bigram-proj": "bigram.proj.weight",
+    "embed.trigram": "trigram.table.weight",
+    "embed.trigram-proj": "trigram.proj.weight",
     "embed.value": "value_embed.table.weight",
     "embed.value-proj": "value_embed.proj.weight",
     "attn.q": "attn.c_q.weight",
