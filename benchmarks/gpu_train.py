@@ -98,7 +98,6 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("no GPU here: nothing was measured", file=sys.stderr)
         return
-    torch.set_float32_matmul_precision("high")
     rows = []
     with connected(torch.device("cuda")) as ranks:
         for name in options.presets.split(","):

@@ -94,8 +94,9 @@ class Ranks:
 def connected(device: torch.device) -> Iterator[Ranks]:
     """The ranks torchrun describes in the environment; a run of one when it describes none.
 
-    device: what to compute on; of several GPUs each rank takes its own. When a rank is lost, one of
-    the others raises RankLost and the rest exit with status 1 without a word.
+    device: what to compute on; of several GPUs each rank takes its own. An error that several ranks
+    meet is raised on one; the rest exit with its status without a word. A rank that is lost is such an
+    error, RankLost, of those that are left.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -111,20 +112,20 @@ def connected(device: torch.device) -> Iterator[Ranks]:
         dist.init_process_group(rank=rank, world_size=world, timeout=SILENCE, **start)
     try:
         yield Ranks(rank, world, device, local)
-    except RankLost:
-        if not _first_to_tell():
-            raise SystemExit(RankLost.exit_code) from None
+    except SqueezeError as error:
+        if not _first_to_tell(error):
+            raise SystemExit(error.exit_code) from None
         raise
     finally:
         with suppress(RuntimeError):  # the others may be gone
             dist.destroy_process_group()
 
 
-def _first_to_tell() -> bool:
-    """Whether no other rank has reported yet; the store outlives ranks where torchrun keeps it."""
+def _first_to_tell(error: SqueezeError) -> bool:
+    """Whether no other rank reported this yet; the store outlives ranks where torchrun keeps it."""
     try:
         store = dist.distributed_c10d._get_default_store()
-        return bool(store.add("squeeze.lost", 1) == 1)
+        return bool(store.add(f"squeeze.{type(error).__name__}", 1) == 1)
     except (RuntimeError, ValueError):
         return True
 

@@ -79,8 +79,8 @@ def command(
 
     import torch
 
-    from squeeze.cli.eval_cmd import evaluate, resolve_device
     from squeeze.cli.train_view import Listeners, print_report
+    from squeeze.score.evaluate import evaluate, resolve_device
     from squeeze.train.checkpoint import export_seconds, save_checkpoint
     from squeeze.train.clock import check_in_time
     from squeeze.train.data import map_shard, shard_length
