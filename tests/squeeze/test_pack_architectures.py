@@ -118,10 +118,11 @@ def test_shapes_and_named_options_give_the_configuration_back(name: str) -> None
     told = {field: getattr(config, field) for field in UNTOLD}
     found, notes = complete_config(config.parameter_shapes(), None, **told)
     assert found.parameter_shapes() == config.parameter_shapes()
-    unread = {"gate_window", "value_dim", "bigram_dim"}  # of options that are off
+    widths = {field for field in ModelConfig.__dataclass_fields__ if field.endswith("_dim")}
+    unread = {"gate_window"} | widths - {"model_dim"}  # of options that are off
     assert replace(found, **{f: getattr(config, f) for f in unread}) == config
     assert any("--set" in note for note in notes) == any(
         part in key
         for key in config.parameter_shapes()
-        for part in ("gate", "bigram", "value", "repeats", "lane")
+        for part in ("gate", "bigram", "trigram", "value", "repeats", "lane")
     )
