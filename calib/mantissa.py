@@ -7,9 +7,12 @@ no decoder of its own, and a coder of byte planes drops what is always zero.
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from squeeze.calib.floats import Bits, Float32
+import numpy as np
+import numpy.typing as npt
+
+from squeeze.calib.floats import Float32
 from squeeze.errors import BadConfig
 
 MANTISSA = 23  # bits of a float32's, all of them stored
@@ -57,7 +60,7 @@ def head_bits(weights: Float32) -> float:
     return _entropy(words >> np.uint32(24)) + _entropy(words >> np.uint32(16) & 255) - _PLANE
 
 
-def _entropy(symbols: Bits) -> float:
+def _entropy(symbols: npt.NDArray[Any]) -> float:
     counts = np.bincount(symbols, minlength=256)
     shares = counts[counts > 0] / symbols.size
     return float(-(shares * np.log2(shares)).sum())

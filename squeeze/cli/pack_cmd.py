@@ -102,9 +102,10 @@ def command(
     from squeeze import budget
     from squeeze.checkpoint import load_checkpoint
     from squeeze.cli.budget_cmd import check_limit, print_ledger
+    from squeeze.errors import OverBudget
 
-    if (lossless or preset) and quant:
-        raise click.UsageError("--quant excludes --lossless and --preset")
+    if bool(lossless) + bool(preset) + bool(quant) > 1:
+        raise click.UsageError("--quant, --lossless and --preset exclude one another")
     target = out or Path(model).with_suffix(".sqz")
     clock = time.perf_counter()
     source = load_checkpoint(model)
@@ -123,6 +124,9 @@ def command(
             calibration, tokens or default_tokens(loaded.config.num_params), seed=seed, data=data
         )
         room = limit - (budget.ledger(code).total if code else 0)
+        if preset in OURS and room <= 0:
+            raise OverBudget("the code alone fills the limit", expected=f"< {limit:,} bytes",
+                             found=f"{limit - room:,} bytes")  # fmt: skip
         run = (
             partial(_to_target, limit=room) if preset in OURS else partial(_as_record, small=small)
         )
