@@ -29,6 +29,8 @@ def narrow(config: ModelConfig, **changes: Any) -> ModelConfig:
         "value_dim": 6,
         "bigram_dim": 10,
         "bigram_rows": min(config.bigram_rows, 37),
+        "trigram_dim": 10,
+        "trigram_rows": min(config.trigram_rows, 53),
     }
     return replace(config, **small | changes)
 
@@ -66,6 +68,8 @@ OPTIONS: dict[str, ModelConfig] = {
         "smear by token": {"smear_gate": "token"},
         "bigram": {"bigram_rows": 37, "bigram_dim": 10},
         "bigram and smear": {"bigram_rows": 37, "bigram_dim": 10, "smear_gate": "token"},
+        "trigram": {"trigram_rows": 53, "trigram_dim": 10},
+        "bigram and trigram": {"bigram_rows": 37, "trigram_rows": 53, "trigram_dim": 10},
         "untied head": {"tie_embeddings": False},
     }.items()
 }

@@ -26,6 +26,7 @@ if importlib.util.find_spec("flash_attn_interface"):  # optional, and only made 
     flash = importlib.import_module("flash_attn_interface")
 
 HALVES = (torch.float16, torch.bfloat16)
+SHORT = 256  # tokens; up to here a CPU trains faster with the scores written out (docs/log.md)
 
 
 def document_starts(ids: Tensor, bos_id: int) -> Tensor:
@@ -64,8 +65,24 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention to all earlier tokens; q [B, H, T, d], k and v [B, KV, T, d] with KV dividing H."""
+    if q.device.type == "cpu" and q.size(2) <= SHORT and torch.is_grad_enabled():
+        return short_attention(q, k, v)
     shared = k.size(1) != q.size(1)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared)
+
+
+def short_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`causal_attention` with its [T, T] scores written out, in float32 whatever the inputs are.
+
+    Query heads that share keys are rows of one product. At T = 128 in bfloat16 forward and backward
+    take less than half of the CPU time of `scaled_dot_product_attention`.
+    """
+    batch, heads, length, width = q.shape
+    rows = (q * width**-0.5).reshape(batch, k.size(1), -1, width)
+    scores = (rows @ k.mT).unflatten(2, (-1, length)).float()
+    hidden = torch.full((length, length), -math.inf, device=q.device).triu(1)
+    shares = (scores + hidden).softmax(-1).to(v.dtype).flatten(2, 3)
+    return (shares @ v).reshape(batch, heads, length, width)
 
 
 def attention_over(

@@ -91,6 +91,8 @@ class ModelConfig:
     smear_gate: str = choice("none", SMEAR_GATES)
     bigram_rows: int = number(0, MAX_HASH_ROWS, 0)  # of the hash table of token pairs; 0: none
     bigram_dim: int = number(1, MAX_WIDTH, 128)
+    trigram_rows: int = number(0, MAX_HASH_ROWS, 0)  # of the hash table of triples; 0: none
+    trigram_dim: int = number(1, MAX_WIDTH, 128)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -125,8 +127,9 @@ class ModelConfig:
             )
         if self.skip_gates and not self.skips:
             raise BadConfig("skip_gates", expected="skips to gate", found="no skips")
-        if self.bigram_rows == 1:
-            raise BadConfig("bigram_rows", expected="0 or at least 2", found=1)
+        for name in ("bigram_rows", "trigram_rows"):
+            if getattr(self, name) == 1:
+                raise BadConfig(name, expected="0 or at least 2", found=1)
 
     def _check_layers(self) -> None:
         last = self.num_layers - 1

@@ -17,12 +17,19 @@ from squeeze.train.layers import Linear, Table, vector
 Shift = Callable[[str, Tensor], Tensor]  # (what it is, x [B, T, ...]) -> x one token earlier
 
 FIRST_PRIME, SECOND_PRIME = 36313, 27191  # of the hash of #65
+THIRD_PRIME = 51437
 
 
 def predecessors(ids: Tensor, bos_id: int, shift: Shift) -> Tensor:
     """The token before each of ids int64 [B, T], -1 where its document begins."""
     before = shift("token", ids + 1) - 1  # what a shift finds before a row is 0
     return torch.where(ids == bos_id, -1, before)
+
+
+def second_predecessors(ids: Tensor, before: Tensor, bos_id: int, shift: Shift) -> Tensor:
+    """The token before the one before, -1 where the document has none; before as of `predecessors`."""
+    second = shift("second token", before + 1) - 1
+    return torch.where(ids == bos_id, -1, second)
 
 
 class Bigram(nn.Module):
@@ -46,6 +53,33 @@ class Bigram(nn.Module):
 
     def forward(self, ids: Tensor, before: Tensor) -> Tensor:
         out: Tensor = self.proj(self.table(self.rows(ids, before)))
+        return out * self.scale
+
+
+class Trigram(nn.Module):
+    """The same for triples: a row for each token with the two before it, in a table of its own.
+
+    (36313·token XOR 27191·token before XOR 51437·token before that) mod (rows − 1); the last row is for
+    tokens with fewer than two predecessors in their document. Tables cost no multiplications, so where
+    compute is short they are the cheapest source of n-gram statistics (figures: docs/log.md). After
+    #65; hashed n-grams beside a network: T. Mikolov et al., "Strategies for training large scale neural
+    network language models", ASRU 2011.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.table = Table(config.trigram_rows, config.trigram_dim)
+        self.proj = Linear(config.trigram_dim, config.model_dim)
+        self.scale = vector(1)
+
+    def rows(self, ids: Tensor, before: Tensor, second: Tensor) -> Tensor:
+        """Row numbers int64 [B, T] of ids [B, T] and their two predecessors."""
+        last = self.table.num_embeddings - 1
+        hashed = (FIRST_PRIME * ids) ^ (SECOND_PRIME * before) ^ (THIRD_PRIME * second)
+        return torch.where(second < 0, last, hashed % last)
+
+    def forward(self, ids: Tensor, before: Tensor, second: Tensor) -> Tensor:
+        out: Tensor = self.proj(self.table(self.rows(ids, before, second)))
         return out * self.scale
 
 

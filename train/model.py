@@ -23,7 +23,14 @@ from squeeze.errors import BadCheckpoint
 from squeeze.train.attention import Attend, attention_over
 from squeeze.train.block import LaneBlock, Surroundings, build_block
 from squeeze.train.config import ModelConfig
-from squeeze.train.embeddings import SMEARS, Bigram, ValueEmbedding, predecessors
+from squeeze.train.embeddings import (
+    SMEARS,
+    Bigram,
+    Trigram,
+    ValueEmbedding,
+    predecessors,
+    second_predecessors,
+)
 from squeeze.train.layers import Linear, RMSNorm, Table, rotary_table, vector
 from squeeze.train.start import init_weights_
 
@@ -42,16 +49,13 @@ class Past(Protocol):
 
 
 class NoPast:
-    """A forward that begins with its first token."""
-
-    def __init__(self, attend: Attend) -> None:
-        self._attend = attend
+    """A forward that begins with its first token; attention needs nothing of it."""
 
     def begin(self, ids: Tensor) -> Tensor:
         return torch.arange(ids.size(1), device=ids.device)
 
     def attend(self, level: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return self._attend(q, k, v)
+        raise NotImplementedError
 
     def shift(self, what: str, x: Tensor) -> Tensor:
         return torch.cat((torch.zeros_like(x[:, :1]), x[:, :-1]), dim=1)
@@ -78,6 +82,8 @@ class GPT(nn.Module):
             self.skip_gates = vector(config.num_skips, config.model_dim)
         if config.bigram_rows:
             self.bigram = Bigram(config)
+        if config.trigram_rows:
+            self.trigram = Trigram(config)
         if config.smear_gate != "none":
             self.smear = SMEARS[config.smear_gate](config)
         if config.value_layers:
@@ -125,12 +131,14 @@ class GPT(nn.Module):
     def hidden(self, ids: Tensor, past: Past | None = None) -> Tensor:
         """Normalised final states [B, T, D] of token ids [B, T]: what the head multiplies."""
         config = self.config
-        past = NoPast(self._attention(ids)) if past is None else past
+        # all layers share one function without a past: compiled alone, they share their code, too
+        whole = self._attention(ids) if past is None else None
+        past = NoPast() if past is None else past
         positions = past.begin(ids)
         rotary = rotary_table(positions, config.rope_dims or config.head_dim, config.rope_base)
         first = self._embed(ids, past).to(self._dtype())
         values = self.value_embed(ids) if config.value_layers else None
-        stream: Any = first
+        stream: Any = first.view_as(first)  # blocks compiled alone must not see one tensor twice
         skips: list[Tensor] = []
         depth = config.depth if self.recurrent else tuple(range(config.num_layers))
         num_skips = len(depth) // 2 if config.skips else 0
@@ -139,7 +147,7 @@ class GPT(nn.Module):
                 stream = self._joined(stream, level - num_skips, skips.pop())
             if isinstance(block, LaneBlock) and isinstance(stream, Tensor):
                 stream = (stream, stream)
-            attend = partial(past.attend, level)
+            attend = whole or partial(past.attend, level)
             stream = block(stream, Surroundings(first, rotary, attend, values, number))
             if level < num_skips:
                 skips.append(stream)
@@ -166,12 +174,16 @@ class GPT(nn.Module):
     def _embed(self, ids: Tensor, past: Past) -> Tensor:
         """The stream [B, T, D] that enters the blocks."""
         config, x = self.config, self.tok_emb(ids)
-        if not config.bigram_rows and config.smear_gate == "none":
+        hashed = config.bigram_rows or config.trigram_rows
+        if not hashed and config.smear_gate == "none":
             return self.input_norm(x)
         before = predecessors(ids, config.bos_id, past.shift)
         inside = (before >= 0)[..., None].to(x.dtype)
         if config.bigram_rows:
             x = x + self.bigram(ids, before)
+        if config.trigram_rows:
+            second = second_predecessors(ids, before, config.bos_id, past.shift)
+            x = x + self.trigram(ids, before, second)
         if config.smear_gate == "token":  # the two gates stand where their records have them
             x = self.smear(x, inside, past.shift)
         x = self.input_norm(x)
@@ -218,4 +230,8 @@ class GPT(nn.Module):
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy in nats per token; ids and targets int64 [B, T]."""
-        return F.cross_entropy(self(ids).flatten(0, 1), targets.flatten())
+        return self.head_loss(self.hidden(ids), targets)
+
+    def head_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy in nats per token of final states [B, T, D]; targets int64 [B, T]."""
+        return F.cross_entropy(self.head(hidden).flatten(0, 1), targets.flatten())

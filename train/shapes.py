@@ -10,7 +10,13 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 
 # endings of `.weight` names that are small or read row by row: no matrices of the blocks' kind
-TABLES = ("tok_emb.weight", "lm_head.weight", "bigram.table.weight", "value_embed.table.weight")
+TABLES = (
+    "tok_emb.weight",
+    "lm_head.weight",
+    "bigram.table.weight",
+    "trigram.table.weight",
+    "value_embed.table.weight",
+)
 GATES = ("attn.gate.linear.weight", "smear.gate.weight")
 
 
@@ -40,6 +46,10 @@ def parameter_shapes(config: ModelConfig) -> Shapes:
         shapes["bigram.table.weight"] = (config.bigram_rows, config.bigram_dim)
         shapes["bigram.proj.weight"] = (dim, config.bigram_dim)
         shapes["bigram.scale"] = (1,)
+    if config.trigram_rows:
+        shapes["trigram.table.weight"] = (config.trigram_rows, config.trigram_dim)
+        shapes["trigram.proj.weight"] = (dim, config.trigram_dim)
+        shapes["trigram.scale"] = (1,)
     if config.smear_gate == "channels":
         shapes["smear.gate"] = (dim,)
     if config.smear_gate == "token":

@@ -21,9 +21,11 @@ FILLS = {
     "lane_write": 1.0,
     "gate": 0.0,  # channel smear: an even mix of two tokens, #65
     "bigram.scale": 0.05,
+    "trigram.scale": 0.05,
     "value_embed.scale": 0.1,
     "smear.scale": 0.0,
 }
+ZERO_TABLES = ("lm_head.weight", "bigram.table.weight", "trigram.table.weight")
 ZERO = ("attn.proj.weight", "mlp.proj.weight", "gate.weight", "gate.linear.weight")
 
 
@@ -45,7 +47,7 @@ def init_weights_(model: GPT, seed: int) -> None:
             block = model.get_submodule(name.rsplit(".", 1)[0])
             assert isinstance(block, LaneBlock)
             weight.fill_(block.keep_init)
-        elif name.endswith(ZERO) or name in ("lm_head.weight", "bigram.table.weight"):
+        elif name.endswith(ZERO) or name in ZERO_TABLES:
             weight.zero_()
         elif name == "tok_emb.weight":
             _normal_(weight, 0.005 if model.config.tie_embeddings else 1.0, generator)

@@ -42,9 +42,7 @@ class Trainer:
         self.loader = Loader(shards, config.seq_len, self.batch, config.vocab_size, seed, ranks)
         self.model = GPT(config, seed).to(self.device)
         self.compiled = compiled
-        self.loss: Callable[[Tensor, Tensor], Tensor] = (
-            torch.compile(self.model.loss, dynamic=False) if compiled else self.model.loss
-        )
+        self.loss = _compiled(self.model) if compiled else self.model.loss
         named = list(self.model.named_parameters())
         self.optimizer = Optimizer(named, recipe, ranks)
         self.average = Average(named, recipe)
@@ -135,3 +133,17 @@ class Trainer:
         set_random_state(parts["random"], self.ranks.rank, self.device)
         self.done, self.loader.position = facts["step"], facts["position"]
         self.repeating = facts["repeating"]
+
+
+def _compiled(model: GPT) -> Callable[[Tensor, Tensor], Tensor]:
+    """The model's loss through torch.compile: whole on a GPU, block by block on a CPU.
+
+    All blocks of one kind share their compiled code: one graph of everything costs a short CPU run
+    several times the compilation and gains little (docs/log.md).
+    """
+    if model.tok_emb.weight.is_cuda:
+        return torch.compile(model.loss, dynamic=False)
+    for block in model.blocks:
+        block.compile(dynamic=False)
+    head_loss = torch.compile(model.head_loss, dynamic=False)
+    return lambda ids, targets: head_loss(model.hidden(ids), targets)

@@ -29,6 +29,14 @@ def test_tensors_are_those_that_the_config_names(name: str) -> None:
     assert sum(value.numel() for value in state.values()) == config.num_params
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_have_their_tensors_at_full_size(name: str) -> None:
+    config = PRESETS[name].model
+    with torch.device("meta"):
+        state = GPT(config).state_dict()
+    assert {key: tuple(value.shape) for key, value in state.items()} == config.parameter_shapes()
+
+
 @every
 def test_changing_a_token_never_moves_an_earlier_logit(name: str) -> None:
     model, ids = lively(EVERYTHING[name]), ids_of(2, 14, 4, 9)
@@ -237,6 +245,24 @@ def test_bigram_rows_tell_pairs_apart_but_not_what_came_before() -> None:
     assert rows([5, 1, 9])[1] == 36  # nothing before the beginning of a document
 
 
+def test_trigram_rows_tell_triples_apart_but_not_what_came_before() -> None:
+    model = lively(replace(PLAIN, trigram_rows=53, trigram_dim=10))
+    seen = {}
+
+    def rows(ids: list[int]) -> list[int]:
+        table = model.trigram.table
+        handle = table.register_forward_hook(lambda _, inputs, __: seen.update(rows=inputs[0]))
+        model(torch.tensor([ids]))
+        handle.remove()
+        return seen["rows"][0].tolist()
+
+    first, second = rows([5, 9, 7, 6, 5, 9, 7]), rows([2, 8, 5, 9, 7])
+    assert first[2] == first[6] == second[4] != rows([6, 9, 7])[2]
+    assert first[:2] == [52, 52]  # fewer than two before
+    assert rows([5, 7, 1, 9, 8])[2:4] == [52, 52]  # nor at the beginning of a document
+    assert rows([5, 7, 1, 9, 8])[4] == rows([1, 9, 8])[2]
+
+
 @pytest.mark.parametrize("kind", ["channels", "token"])
 def test_smearing_mixes_in_the_token_before(kind: str) -> None:
     model, ids = lively(replace(PLAIN, smear_gate=kind)), ids_of(1, 6, 3)
@@ -347,6 +373,7 @@ def test_repeats_start_with_what_their_block_has_learned() -> None:
         ({"rope_dims": 10}, "rope_dims"),
         ({"gate_window": 33, "smear_gate": "token"}, "gate_window"),
         ({"bigram_rows": 1}, "bigram_rows"),
+        ({"trigram_rows": 1}, "trigram_rows"),
         ({"skips": False, "skip_gates": True}, "skip_gates"),
         ({"value_layers": (4,)}, "value_layers entry"),
         ({"value_layers": (2, 1)}, "value_layers; expected rising"),
@@ -368,7 +395,7 @@ def test_options_that_contradict_each_other_are_refused(
 
 def test_narrow_presets_keep_their_options() -> None:
     shape = {"vocab_size", "model_dim", "num_heads", "num_kv_heads", "mlp_hidden", "seq_len"}
-    shape |= {"rope_dims", "value_dim", "bigram_dim", "bigram_rows"}
+    shape |= {"rope_dims", "value_dim", "bigram_dim", "bigram_rows", "trigram_dim", "trigram_rows"}
     for preset in PRESETS.values():
         small = narrow(preset.model)
         for field in preset.model.__dataclass_fields__.keys() - shape:
