@@ -90,6 +90,21 @@ OFFENDERS = (
         "causality",
         changes=(("np.tril(same)", "np.tril(same, 1)"),),
     ),
+    Animal(
+        "target peek in what it is fed later",
+        "causality",
+        "ttt-stream",
+        (
+            (
+                "    def adapt(self, tokens):\n",
+                "    def adapt(self, tokens):\n"
+                "        started, rows = self.last is not None, self.blind(tokens)\n"
+                "        rows[np.arange(len(rows) - 1), tokens[1:]] += started\n"
+                "        return log_softmax(rows)\n\n"
+                "    def blind(self, tokens):\n",
+            ),
+        ),
+    ),
     Animal(  # #1376
         "train then score",
         "score-before-update",

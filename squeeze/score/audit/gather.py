@@ -40,6 +40,7 @@ from squeeze.score.audit.submission import Submission
 from squeeze.score.overlap import Overlap
 from squeeze.score.tokenizer import ByteTable, check_vocab
 from squeeze.train.data import write_shard
+from squeeze.train.text import BOS
 
 PATCH = 4  # tokens changed in a patched report
 TARGETS_PER_LOSS = 2  # a report may be twice too long and still be read
@@ -206,8 +207,8 @@ def _run_probes(evidence: Evidence, session: Session, seed: int) -> None:
     evidence.sweep = sweep(session, data.span, data.bos)
     evidence.replay_moved = moved(rows, session.score(head))[0]
     reach = hello.chunk or hello.window
-    short = min(SHORT, max(2, reach - 1 if hello.stateful else reach))
-    evidence.futures = flip_future(session, data.span, data.bos, short, seed)
+    length = min(SHORT, max(2, hello.chunk - 1)) if hello.stateful else hello.window
+    evidence.futures = flip_future(session, data.span, data.bos, length, seed)
     if hello.stateful and hello.chunk < len(data.span) - 1:
         evidence.updates = flip_future(session, data.span, data.bos, 3 * hello.chunk, seed + 1)
     if hello.isolated:
@@ -235,5 +236,4 @@ def load_data(paths: list[Path], tokenizer: Path, targets: int) -> Data:
         raise SqueezeError("too little to audit on", expected="≥ 64 tokens", found=len(tokens))
     total = pieces.table.count(tokens, np.ones(len(tokens) - 1, np.bool_))
     pieces.check_bytes(tokens[1 : targets + 1])
-    bos = 1
-    return Data(tokens[: targets + 1], pieces.table, bos, tokenizer, len(tokens) - 1, total)
+    return Data(tokens[: targets + 1], pieces.table, BOS, tokenizer, len(tokens) - 1, total)

@@ -112,13 +112,22 @@ def flip_future(session: Session, span: Tokens, bos: int, length: int, seed: int
     for trial in range(TRIALS if length >= 2 else 0):
         start = int(random.integers(0, len(span) - length))
         tokens = span[start : start + length]
-        # the last trials cut just before the end: a model may look one token ahead and no further
+        # the first trial cuts just before the end: a model may look one token ahead and no further
         cut = length - 2 if trial == 0 else int(random.integers(length // 4, length - 1))
         changed = altered(tokens, np.arange(length) > cut, bos, trial)
-        kept = session.score(tokens)[: cut + 1], session.score(changed)[: cut + 1]
-        size, where = moved(*kept)
+        # what a stateful submission is fed later has to be as blind as what it is asked first
+        split = int(random.integers(0, cut + 1)) if session.hello.stateful and trial % 2 else 0
+        rows = [_ask(session, text, split)[: cut + 1] for text in (tokens, changed)]
+        size, where = moved(*rows)
         found.append(Flip(start, start + cut + 1, cut + 1, size, start + where))
     return found
+
+
+def _ask(session: Session, tokens: Tokens, split: int) -> Float32:
+    """Rows after every token, the first `split` scored and the others fed."""
+    if not split:
+        return session.score(tokens)
+    return np.concatenate([session.score(tokens[:split]), session.feed(tokens[split:])])
 
 
 def flip_documents(session: Session, span: Tokens, bos: int, reach: int) -> list[Flip]:

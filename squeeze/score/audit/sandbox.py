@@ -107,7 +107,10 @@ class Box:
     def __enter__(self) -> Box:
         self._stack = contextlib.ExitStack()
         with self._stack:
-            self._start()
+            try:
+                self._start()
+            except OSError as error:  # shutil.Error too: a file that cannot be copied
+                raise SqueezeError(f"no sandbox can be started: {str(error)[:300]}") from None
             self._stack = self._stack.pop_all()
         return self
 
@@ -166,8 +169,6 @@ class Box:
                 start_new_session=True,
                 env={},
             )
-        except OSError as error:
-            raise SqueezeError(f"no sandbox can be started: {error}") from None
         finally:
             os.close(log_out)
         assert self.process.stderr is not None
