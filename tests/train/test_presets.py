@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +105,12 @@ def test_unknown_presets_are_refused_with_the_nearest_name() -> None:
 def test_presets_need_no_torch() -> None:
     code = "import sys, squeeze.train.presets; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_table_of_options_names_every_field() -> None:
+    table = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    missing = [field for field in ModelConfig.__dataclass_fields__ if f"`{field}`" not in table]
+    assert missing == []
+    for name, preset in PRESETS.items():
+        assert f"`{name}`" in table
+        assert name == "tiny" or f"{preset.model.num_params:,}" in table
