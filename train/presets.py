@@ -193,7 +193,7 @@ RECORD_1855 = Preset(
     differs="48 fewer: lane weights of the eight blocks that run before the lanes begin are left out.",
 )
 
-# About three minutes of a CPU core show what an option does; figures in docs/log.md.
+# For a few minutes of a CPU.
 TINY = Preset(
     ModelConfig(vocab_size=1024, num_layers=4, model_dim=192, num_heads=6, num_kv_heads=3,
                 mlp_hidden=384, seq_len=256),
