@@ -16,6 +16,7 @@ from squeeze.roles import role_of
 
 MAX_WEIGHTS = 6_000_000  # decoded in all: about a second
 MAX_BARS = 160
+CENTRAL = (0.0005, 0.9995)  # of the weights have bars; a few outliers would flatten them
 
 
 def histograms(data: bytes) -> list[dict[str, Any]]:
@@ -65,12 +66,19 @@ def _steps(parsed: Container, views: list[Any]) -> dict[str, float]:
 def _histogram(name: str, codes: Any, step: float, kind: str) -> dict[str, Any]:
     flat = codes.reshape(-1).astype(np.int64)
     low, high = (int(flat.min()), int(flat.max())) if flat.size else (0, 0)
-    width = -(-(high - low + 1) // MAX_BARS)
-    counts = np.bincount((flat - low) // width)
+    first, last = (
+        (int(v) for v in np.quantile(flat, CENTRAL, method="nearest")) if flat.size else (0, 0)
+    )
+    width = -(-(last - first + 1) // MAX_BARS)
+    inside = flat[(flat >= first) & (flat <= last)]
+    counts = np.bincount((inside - first) // width)
     return {
         "tensor": name,
         "label": "trellis indices" if kind == "trellis" else "integer codes",
-        "first": low,
+        "low": low,
+        "high": high,
+        "outside": int(flat.size - inside.size),
+        "first": first,
         "width": width,
         "counts": counts.tolist(),
         "distinct": int(np.unique(flat).size),

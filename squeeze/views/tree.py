@@ -18,7 +18,7 @@ class Node:
     """Bytes below a name. weights: stored there, with `weight_bytes` of them and their streams.
 
     floor: order-0 entropy of the symbols in bytes, None where it was not computed. loss: expected nats
-    per token that rounding costs; price: bytes that one more thousandth of a bit per byte would save
+    per token that rounding costs; price: bytes that a thousandth of a bit per byte would save
     (see `squeeze.views.tree.price`); None where no plan tells.
     """
 
@@ -104,21 +104,16 @@ def _summed(
 
 
 def price(tensors: list[TensorPlan], plan: Plan) -> float | None:
-    """Bytes that rounding these tensors so much coarser saves that the score falls by 0.001.
+    """Bytes to save, spread over these tensors by their weights, until the score falls by 0.001.
 
     In bits per byte (per token when the plan does not know the bytes of a token), at the slope of the
     tensors' curves where they stand: an allocation is right when this is the same everywhere.
     """
-    slope = 0.0  # nats per token a byte
-    pieces = 0
-    for tensor in tensors:
-        here = slope_at(tensor)
-        if here is not None:
-            slope += 1 / here
-            pieces += 1
-    if not pieces or slope <= 0:
+    known = [(t.weights, slope) for t in tensors if (slope := slope_at(t)) is not None]
+    if not known:
         return None
-    return slope * 0.001 / plan.in_bits(1.0)
+    mean = sum(weights * slope for weights, slope in known) / sum(weights for weights, _ in known)
+    return 0.001 / plan.in_bits(mean)
 
 
 def slope_at(tensor: TensorPlan) -> float | None:
