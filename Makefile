@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_SECONDS ?= 120
 
-.PHONY: bench-pack-speed demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove clean
+.PHONY: bench-pack-speed demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -71,6 +71,12 @@ bench-gpu-train: $(VENV)/.kernels  ## speed of a training step on the GPU; says 
 
 bench-prove: $(VENV)/.bench  ## text through a packed model and back: size, speed, damage
 	$(BIN)/python benchmarks/prove.py
+
+bench-scoring: $(VENV)/.kernels  ## what scoring costs beyond the bare forward; sliding against the naive way
+	$(BIN)/python benchmarks/scoring.py
+
+bench-tiny: $(VENV)/.kernels  ## the tiny preset: five minutes of training on a quiet CPU, then its score
+	$(BIN)/python benchmarks/tiny.py
 
 clean:
 	rm -rf build dist *.egg-info demo out codecs/__pycache__ calib/__pycache__
