@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from squeeze.train import distributed
 from squeeze.train.config import ModelConfig
 from squeeze.train.distributed import connected
 from squeeze.train.loop import Run, train
@@ -42,9 +43,15 @@ def main(folder: Path) -> None:
         state = folder / f"state-{ranks.world}"
         run = Run(0, ranks, state=state, save_every=1e-9, on_step=lambda s: losses.append(s.loss))
         result = train(CONFIG, [tokens()], RECIPE, run)
+        shares = []
+        for scatter in (True, False):  # a backend without reduce-scatter must give the same
+            distributed._HAS_SCATTER["gloo"] = scatter
+            whole, share = torch.arange(8.0).reshape(4, 2) * (ranks.rank + 1), torch.zeros(2, 2)
+            ranks.sum_shares(whole, share)()
+            shares.append(share.tolist())
     name = f"{ranks.rank}-of-{ranks.world}"
     save_file(result.state_dict, folder / f"{name}.safetensors")
-    (folder / f"{name}.json").write_text(json.dumps(losses))
+    (folder / f"{name}.json").write_text(json.dumps({"losses": losses, "shares": shares}))
 
 
 if __name__ == "__main__":

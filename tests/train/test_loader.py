@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -99,3 +101,12 @@ def test_a_token_outside_the_vocabulary_is_named_with_its_place() -> None:
     shard = np.array([1, 2, 3, 4, 5, 32, 1, 1, 1], np.uint16)
     with pytest.raises(BadData, match="found token 32 at position 5 of shard 0"):
         Loader([shard], 8, 1, 32).next()
+
+
+def test_batches_prepared_ahead_by_a_thread_are_the_same() -> None:
+    plain, ahead = loader(), loader()
+    ahead._pool = ThreadPoolExecutor(1)  # as on a GPU
+    for _ in range(9):
+        assert all(torch.equal(a, b) for a, b in zip(plain.next(), ahead.next(), strict=True))
+    plain.position = ahead.position = 4  # what was prepared is not what is asked for
+    assert all(torch.equal(a, b) for a, b in zip(plain.next(), ahead.next(), strict=True))

@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ import torch
 from squeeze.errors import BadConfig, BadData
 from squeeze.train.clock import Clock, OutOfTime, check_in_time
 from squeeze.train.config import ModelConfig
+from squeeze.train.distributed import Ranks
 from squeeze.train.loop import Run, Step, TrainingDiverged, TrainResult, train
+from squeeze.train.readback import Readback
 from squeeze.train.recipe import Recipe
 
 CONFIG = ModelConfig(32, 2, 32, 2, 1, 32, seq_len=16)
@@ -144,3 +147,28 @@ def test_a_run_without_a_limit_is_refused() -> None:
 def test_tokens_outside_the_vocabulary_are_refused() -> None:
     with pytest.raises(BadData, match=r"found token 32 at position \d+ of shard 0"):
         train(CONFIG, [np.array([1, 2, 3, 4, 5, 32] * 9, np.uint16)], Recipe(steps=1))
+
+
+def test_numbers_that_come_back_a_step_later_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    at_once: list[Step] = []
+    expected = run(at_once.append, steps=9)
+    made = Readback.__init__
+
+    def lagging(self: Readback, ranks: Ranks) -> None:
+        made(self, ranks)
+        self.lag = 1  # as on a GPU
+
+    monkeypatch.setattr(Readback, "__init__", lagging)
+    later: list[Step] = []
+    settings = Recipe(batch_tokens=128, steps=9)
+    options = Run(on_step=later.append, state=tmp_path / "s", save_every=1e-9)
+    result = train(CONFIG, [tokens()], settings, options)
+    assert [step.loss for step in later] == [step.loss for step in at_once]
+    assert [step.step for step in later] == list(range(1, 10))
+    assert result.final_loss == expected.final_loss
+    state = expected.state_dict
+    assert all(torch.equal(result.state_dict[name], state[name]) for name in state)
+    with pytest.raises(TrainingDiverged):
+        run(steps=50, small_lr=1e30, warmup=0.0)

@@ -42,7 +42,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_ranks_learn_what_one_process_learns(pair: Path) -> None:
     alone: list[float] = []
     result = train(CONFIG, [tokens()], RECIPE, Run(on_step=lambda step: alone.append(step.loss)))
-    together = json.loads((pair / "0-of-2.json").read_text())
+    together = json.loads((pair / "0-of-2.json").read_text())["losses"]
     assert len(alone) == len(together) == 50
     np.testing.assert_allclose(together, alone, atol=1e-4, rtol=0)
     assert alone[-1] < alone[0] - 1.5  # it did learn
@@ -53,7 +53,13 @@ def test_two_ranks_learn_what_one_process_learns(pair: Path) -> None:
 def test_ranks_end_with_the_same_weights_and_one_of_them_speaks(pair: Path) -> None:
     first, second = (load_file(pair / f"{rank}-of-2.safetensors") for rank in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert json.loads((pair / "1-of-2.json").read_text()) == []
+    assert json.loads((pair / "1-of-2.json").read_text())["losses"] == []
+
+
+def test_shares_of_a_sum_are_the_same_without_reduce_scatter(pair: Path) -> None:
+    for rank in range(2):
+        expected = (3 * np.arange(8.0).reshape(4, 2))[2 * rank : 2 * rank + 2].tolist()
+        assert json.loads((pair / f"{rank}-of-2.json").read_text())["shares"] == [expected] * 2
 
 
 def test_the_state_of_two_ranks_goes_on_with_one(pair: Path) -> None:
