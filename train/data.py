@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from squeeze.errors import BadData
+from squeeze.files import atomic_writer
 
 Tokens = npt.NDArray[np.uint16]
 Batch = npt.NDArray[np.int64]
@@ -80,7 +81,10 @@ def read_shards(paths: list[Path] | list[str], max_tokens: int | None = None) ->
 
 
 def write_shard(path: str | os.PathLike[str], tokens: Tokens) -> None:
-    """Write tokens uint16 [n] as a shard; raises BadData when they are not uint16 or too many."""
+    """Write tokens uint16 [n] as a shard, whole or not at all.
+
+    Raises BadData when they are not uint16 or too many, SqueezeError when the file cannot be written.
+    """
     if tokens.dtype != np.uint16 or tokens.ndim != 1 or len(tokens) >= 1 << 31:
         raise BadData(
             f"{path}: cannot be written as a shard",
@@ -89,6 +93,6 @@ def write_shard(path: str | os.PathLike[str], tokens: Tokens) -> None:
         )
     header = np.zeros(HEADER_INTS, "<i4")
     header[:3] = MAGIC, VERSION, len(tokens)
-    with open(path, "wb") as file:
+    with atomic_writer(path) as file:
         file.write(header.tobytes())
         file.write(tokens.astype("<u2", copy=False).tobytes())

@@ -14,6 +14,7 @@ from squeeze.version import __version__
 # name -> one-line help, so that `squeeze --help` imports no command module (start-up < 0.3 s)
 COMMANDS = {
     "demo": "Train a small model, pack it, account for its bytes and score it.",
+    "data": "Fetch, make and check token shards; train tokenizers.",
     "train": "Train a model under a wallclock cap.",
     "pack": "Pack a checkpoint into a .sqz artifact.",
     "unpack": "Turn a .sqz artifact back into a safetensors checkpoint.",

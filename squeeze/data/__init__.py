@@ -1,0 +1,1 @@
+"""Data for training and scoring: fetch shards, make them from text, check them, train tokenizers."""

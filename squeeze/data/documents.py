@@ -1,0 +1,135 @@
+"""Documents of text files: plain text, JSON lines, Parquet; one at a time, in the order of the files."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from squeeze.errors import BadData, SqueezeError
+
+BLOCK = 1 << 20  # characters of plain text read at once
+MAX_DOCUMENT = 1 << 30  # characters: a separator that never comes must not fill the memory
+OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+KINDS = "txt, jsonl or parquet; txt and jsonl also with .gz, .xz or .bz2"
+
+
+def read_documents(
+    paths: Sequence[Path], separator: str | None = None, field: str = "text"
+) -> Iterator[str]:
+    """Texts that are not empty. What a file is, its name says.
+
+    separator: what stands between the documents of a plain text file; None: a file is a document.
+    field: of a JSON object or a Parquet row. Raises BadData naming the file, and the line or row,
+    that does not hold text.
+    """
+    for path in paths:
+        for text in _read(path, separator, field):
+            if text:
+                yield _without_halves(text)
+
+
+def _without_halves(text: str) -> str:
+    """JSON may spell half of a surrogate pair, which no encoding can carry: replaced by U+FFFD."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _read(path: Path, separator: str | None, field: str) -> Iterator[str]:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    opener = OPENERS.get(suffixes[-1]) if suffixes else None
+    kind = (suffixes[:-1] if opener else suffixes)[-1:] or [""]
+    if not path.is_file():
+        raise BadData(f"{path}: no such file", expected=KINDS)
+    try:
+        if kind[0] == ".parquet":
+            yield from _parquet(path, field)
+            return
+        readers = {
+            ".txt": _plain,
+            ".text": _plain,
+            ".md": _plain,
+            ".jsonl": _lines,
+            ".json": _lines,
+        }
+        if kind[0] not in readers:
+            raise BadData(f"{path}: unknown kind of text", expected=KINDS, found=path.suffix)
+        with (opener or open)(path, "rt", encoding="utf-8", newline="") as file:
+            option = separator if readers[kind[0]] is _plain else field
+            yield from readers[kind[0]](path, file, option)
+    except UnicodeDecodeError as error:
+        raise BadData(f"{path}: not UTF-8", found=f"byte {error.start} of a block") from None
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise BadData(f"{path}: cannot be read: {error}") from None
+
+
+def _plain(path: Path, file: IO[str], separator: str | None) -> Iterator[str]:
+    rest = ""
+    while block := file.read(BLOCK):
+        rest += block
+        if separator:
+            *whole, rest = rest.split(separator)
+            yield from whole
+        if len(rest) > MAX_DOCUMENT:
+            raise BadData(
+                f"{path}: a document is too long",
+                expected=f"≤ {MAX_DOCUMENT:,} characters",
+                fix="Name what stands between documents with --separator.",
+            )
+    yield rest
+
+
+def _lines(path: Path, file: IO[str], field: str) -> Iterator[str]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            text = json.loads(line)[field]
+        except (ValueError, RecursionError):
+            raise BadData(f"{path}, line {number}: not JSON", found=line[:40]) from None
+        except (TypeError, KeyError):
+            text = None
+        if not isinstance(text, str):
+            raise BadData(
+                f"{path}, line {number}: no text",
+                expected=f"an object with a string {field!r}",
+                found=line[:40],
+                fix="Name another with --field.",
+            )
+        yield text
+
+
+def _parquet(path: Path, field: str) -> Iterator[str]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise SqueezeError(
+            f"{path}: reading Parquet needs a package that is not installed",
+            fix="pip install pyarrow, or convert to JSON lines.",
+        ) from None
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+        names = table.schema_arrow.names
+        if field not in names:
+            raise BadData(
+                f"{path}: no column {field!r}",
+                expected=", ".join(names)[:200],
+                fix="Name another with --field.",
+            )
+        row = 0
+        for batch in table.iter_batches(batch_size=1024, columns=[field]):
+            for text in batch.column(0).to_pylist():
+                row += 1
+                if not isinstance(text, str):
+                    raise BadData(f"{path}, row {row}: no text", found=repr(text)[:40])
+                yield text
+    except pyarrow.ArrowException as error:
+        raise BadData(
+            f"{path}: not a Parquet file", found=str(error).splitlines()[0][:80]
+        ) from None

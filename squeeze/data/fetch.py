@@ -1,0 +1,198 @@
+"""Token shards and tokenizer of the challenge, fetched whole, checked, and never twice."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from squeeze.data.sources import Hub, Source, open_source
+from squeeze.errors import BadData, CorruptData, SqueezeError
+from squeeze.files import read_file, write_atomic
+from squeeze.train.data import shard_length
+
+REPOSITORY, REVISION, ROOT = "willdepueoai/parameter-golf", "main", "datasets"
+MANIFEST, RECORD, WORK = "manifest.json", "fetched.json", ".partial"
+MAX_MANIFEST = 16 << 20  # bytes
+MAX_SHARDS = 100_000
+# tokens of the whole validation set, where the challenge's totals are known (docs/rules.md)
+VALIDATION_TOKENS = {"sp1024": 62_021_632, "sp8192": 40_540_160}
+
+OnFile = Callable[[str], Callable[[int, int], None]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the manifest promises of one variant. paths: shards and tokenizer files, relative."""
+
+    dataset: str
+    train: list[str]
+    validation: list[str]
+    tokenizer: list[str]
+
+    @property
+    def paths(self) -> list[str]:
+        """Everything, small files first."""
+        return self.tokenizer + self.validation + self.train
+
+
+def fetch(
+    out: Path,
+    variant: str,
+    train_shards: int | None,
+    place: str | None = None,
+    repository: str = REPOSITORY,
+    revision: str = REVISION,
+    verify: bool = False,
+    on_file: OnFile | None = None,
+) -> dict[str, Any]:
+    """Bring a variant (`sp1024`) to `out`, with its first `train_shards` (None: all) training shards.
+
+    A file that an earlier call brought is kept if its size is unchanged, and with `verify` its SHA-256.
+    Every file is written under its name only when it is whole and right. Raises BadData for a variant
+    or number that the source does not have, CorruptData for a wrong checksum or a malformed shard.
+    """
+    work = out / WORK
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SqueezeError(f"{out}: cannot be made: {error.strerror}") from None
+    source = open_source(place) if place else Hub(repository, revision, ROOT, work / "hub")
+    fetching = _Fetching(
+        source, out, work, verify, on_file or (lambda name: lambda done, total: None)
+    )
+    fetching.bring(MANIFEST, always=True)
+    wanted = read_manifest(read_file(out / MANIFEST, MAX_MANIFEST), variant, train_shards)
+    for path in wanted.paths:
+        fetching.bring(path)
+    counts = {
+        kind: [shard_length(out / path) for path in paths]
+        for kind, paths in (("train", wanted.train), ("validation", wanted.validation))
+    }
+    expected, found = VALIDATION_TOKENS.get(variant), sum(counts["validation"])
+    canonical = None if expected is None else found == expected
+    with contextlib.suppress(OSError):
+        work.rmdir()  # unless the hub's library keeps its own records there
+    return {
+        "source": source.name,
+        "dataset": wanted.dataset,
+        "folder": str(out),
+        "train": {"shards": len(counts["train"]), "tokens": sum(counts["train"])},
+        "validation": {
+            "shards": len(counts["validation"]),
+            "tokens": found,
+            "canonical": canonical,
+        },
+        "tokenizer": [str(out / path) for path in wanted.tokenizer],
+        "fetched": fetching.fetched,
+        "kept": fetching.kept,
+        "sha256": {path: fetching.record[path]["sha256"] for path in wanted.paths},
+        "checked_against_source": sorted(set(wanted.paths) & set(fetching.sums)),
+    }
+
+
+def read_manifest(data: bytes, variant: str, train_shards: int | None) -> Wanted:
+    """The files of a variant. Raises BadData for a manifest that is not one, or has not that much."""
+    try:
+        manifest = json.loads(data)
+        datasets = {entry["name"]: entry for entry in manifest["datasets"]}
+        tokenizers = {entry["name"]: entry for entry in manifest["tokenizers"]}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise BadData(f"{MANIFEST}: not a manifest of data sets", found=str(error)[:80]) from None
+    name = next((n for n in (variant, f"fineweb10B_{variant}") if n in datasets), None)
+    if name is None:
+        raise BadData(f"{variant}: no such variant", expected=f"one of {', '.join(datasets)}")
+    entry = datasets[name]
+    try:
+        train, validation = int(entry["stats"]["files_train"]), int(entry["stats"]["files_val"])
+        tokenizer = tokenizers[entry["tokenizer_name"]]
+        files = [
+            tokenizer[key] for key in ("model_path", "vocab_path", "path") if tokenizer.get(key)
+        ]
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadData(f"{MANIFEST}: {name} is incomplete", found=f"{error!r}"[:80]) from None
+    if not 0 <= train <= MAX_SHARDS or not 0 <= validation <= MAX_SHARDS:
+        raise BadData(f"{MANIFEST}: number of shards", found=f"{train} and {validation}")
+    if train_shards is not None and train_shards > train:
+        raise BadData(f"{name}: training shards", expected=f"≤ {train}", found=train_shards)
+    for path in [name, *files]:
+        if not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
+            raise BadData(f"{MANIFEST}: a path outside the folder", found=str(path)[:80])
+    count = train if train_shards is None else train_shards
+    return Wanted(
+        name,
+        [f"datasets/{name}/fineweb_train_{i:06d}.bin" for i in range(count)],
+        [f"datasets/{name}/fineweb_val_{i:06d}.bin" for i in range(validation)],
+        files,
+    )
+
+
+class _Fetching:
+    """Files already here, by the record that earlier calls left, and the rest from the source."""
+
+    def __init__(
+        self, source: Source, out: Path, work: Path, verify: bool, on_file: OnFile
+    ) -> None:
+        self._source, self._out, self._work = source, out, work
+        self._verify, self._on_file = verify, on_file
+        self.sums = source.sums()
+        self.fetched = self.kept = 0
+        self.record: dict[str, dict[str, Any]] = {}
+        if (out / RECORD).is_file():
+            with contextlib.suppress(ValueError):
+                self.record = json.loads(read_file(out / RECORD, MAX_MANIFEST))
+
+    def bring(self, path: str, always: bool = False) -> None:
+        """Have the file at its place, whole and right."""
+        target = self._out / path
+        if not always and self._is_here(path, target):
+            self.kept += 1
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._work / path.replace("/", "__")
+        self._source.fetch(path, partial, self._on_file(path))
+        digest = _sha256(partial)
+        expected = self.sums.get(path)
+        if expected is not None and digest != expected:
+            partial.unlink()
+            raise CorruptData(
+                f"{path}: wrong checksum",
+                expected=f"SHA-256 {expected}",
+                found=digest,
+                fix="It was deleted; run the command again.",
+            )
+        if path.endswith(".bin"):
+            try:
+                shard_length(partial)
+            except BadData as error:
+                partial.unlink()
+                raise CorruptData(f"{path}: not a token shard: {error}") from None
+        size = partial.stat().st_size
+        os.replace(partial, target)
+        self.fetched += 1
+        self.record[path] = {"sha256": digest, "bytes": size, "source": self._source.name}
+        write_atomic(self._out / RECORD, json.dumps(self.record, indent=1).encode())
+
+    def _is_here(self, path: str, target: Path) -> bool:
+        """Whether an earlier call brought the file; one of unknown origin is checked and recorded."""
+        if not target.is_file():
+            return False
+        known, expected = self.record.get(path), self.sums.get(path)
+        if known is not None and expected in (None, known["sha256"]) and not self._verify:
+            return bool(target.stat().st_size == known["bytes"])
+        digest = _sha256(target)
+        if digest != (expected or (known or {}).get("sha256")):
+            return False
+        size = target.stat().st_size
+        self.record[path] = {"sha256": digest, "bytes": size, "source": self._source.name}
+        return True
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

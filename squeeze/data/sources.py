@@ -1,0 +1,213 @@
+"""Where shards come from: a folder, a plain web server, or a repository of the Hugging Face Hub.
+
+All three hold the same relative paths, and each can go on with a download that was cut off.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from squeeze.errors import BadData, SqueezeError
+
+OnBytes = Callable[[int, int], None]
+BLOCK = 1 << 20  # bytes
+TIMEOUT = 30.0  # seconds without a byte
+TRIES = 4  # of a connection that breaks
+SUMS = "SHA256SUMS"  # as sha256sum writes it; optional
+
+
+class Source(Protocol):
+    """A tree of files."""
+
+    @property
+    def name(self) -> str:
+        """Where, for people."""
+
+    def sums(self) -> dict[str, str]:
+        """SHA-256 by path, of the files whose it knows."""
+
+    def fetch(self, path: str, partial: Path, on_bytes: OnBytes) -> None:
+        """Bring the file to `partial`, going on from what is there.
+
+        Raises SqueezeError when it does not exist or cannot be had.
+        """
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Files on this machine."""
+
+    name: str
+
+    def sums(self) -> dict[str, str]:
+        """See `Source`."""
+        listed = Path(self.name) / SUMS
+        return parse_sums(listed.read_text()) if listed.is_file() else {}
+
+    def fetch(self, path: str, partial: Path, on_bytes: OnBytes) -> None:
+        """See `Source`."""
+        origin = Path(self.name) / path
+        if not origin.is_file():
+            raise BadData(f"{origin}: no such file", expected="the layout of docs/data.md")
+        total = origin.stat().st_size
+        try:
+            with open(origin, "rb") as source, open(partial, "wb") as target:
+                done = 0
+                while block := source.read(BLOCK):
+                    target.write(block)
+                    done += len(block)
+                    on_bytes(done, total)
+        except OSError as error:
+            raise SqueezeError(f"{origin}: cannot be copied: {error.strerror or error}") from None
+
+
+@dataclass(frozen=True)
+class Web:
+    """Files below an http or https address."""
+
+    name: str
+
+    def sums(self) -> dict[str, str]:
+        """See `Source`."""
+        try:
+            with self._open(SUMS, 0) as answer:
+                return parse_sums(answer.read(BLOCK).decode("utf-8", "replace"))
+        except urllib.error.HTTPError:
+            return {}
+        except (OSError, http.client.HTTPException) as error:
+            raise SqueezeError(f"{self.name}: cannot be reached: {error}") from None
+
+    def fetch(self, path: str, partial: Path, on_bytes: OnBytes) -> None:
+        """See `Source`. A connection that breaks is taken up again, a few times."""
+        for attempt in range(TRIES):
+            try:
+                if self._go_on(path, partial, on_bytes):
+                    return
+                problem: object = "the connection was closed early"
+            except urllib.error.HTTPError as error:
+                if error.code == 416:  # nothing lies beyond what is there: it was another file
+                    partial.unlink(missing_ok=True)
+                elif error.code < 500:
+                    raise BadData(f"{self.name}/{path}: not there", found=error) from None
+                problem = error
+            except (OSError, http.client.HTTPException) as error:
+                problem = error
+            if attempt + 1 == TRIES:
+                raise SqueezeError(
+                    f"{self.name}/{path}: cannot be fetched: {problem}",
+                    fix="Run the command again: it goes on from what has arrived.",
+                )
+
+    def _go_on(self, path: str, partial: Path, on_bytes: OnBytes) -> bool:
+        """Read what is missing; whether all of it came."""
+        there = partial.stat().st_size if partial.exists() else 0
+        with self._open(path, there) as answer:
+            if answer.status != 206:
+                there = 0  # the server sends the whole file
+            length = answer.headers.get("Content-Length")
+            total = there + int(length) if length else 0
+            with open(partial, "ab" if there else "wb") as target:
+                while block := answer.read(BLOCK):
+                    target.write(block)
+                    there += len(block)
+                    on_bytes(there, total)
+        return not total or there == total
+
+    def _open(self, path: str, start: int) -> Any:
+        address = f"{self.name.rstrip('/')}/{urllib.parse.quote(path)}"
+        request = urllib.request.Request(address)
+        if start:
+            request.add_header("Range", f"bytes={start}-")
+        return urllib.request.urlopen(request, timeout=TIMEOUT)
+
+
+class Hub:
+    """A data set repository of the Hugging Face Hub at a revision, by huggingface_hub."""
+
+    def __init__(self, repository: str, revision: str, root: str, work: Path) -> None:
+        try:
+            import huggingface_hub
+        except ImportError:
+            raise SqueezeError(
+                "fetching from the Hugging Face Hub needs a package that is not installed",
+                fix="pip install 'squeeze-lm[data]', or give --from a folder or an address.",
+            ) from None
+        self._name = f"hub:{repository}@{revision}/{root}"
+        self._hub: Any = huggingface_hub
+        self._repository, self._revision = repository, revision
+        self._root, self._work = root, work
+
+    @property
+    def name(self) -> str:
+        """See `Source`."""
+        return self._name
+
+    def sums(self) -> dict[str, str]:
+        """See `Source`: large files are stored under their SHA-256."""
+        try:
+            entries = self._hub.HfApi().list_repo_tree(
+                self._repository,
+                self._root or None,
+                recursive=True,
+                repo_type="dataset",
+                revision=self._revision,
+            )
+            return {
+                entry.path.removeprefix(f"{self._root}/"): entry.lfs.sha256
+                for entry in entries
+                if getattr(entry, "lfs", None) is not None
+            }
+        except Exception as error:  # the library raises its own kinds and those of its transport
+            raise SqueezeError(f"{self.name}: cannot be listed: {_short(error)}") from None
+
+    def fetch(self, path: str, partial: Path, on_bytes: OnBytes) -> None:
+        """See `Source`: the library keeps what has arrived below the working folder."""
+        remote = f"{self._root}/{path}" if self._root else path
+        try:
+            found = self._hub.hf_hub_download(
+                self._repository,
+                remote,
+                repo_type="dataset",
+                revision=self._revision,
+                local_dir=self._work,
+            )
+            shutil.move(os.path.realpath(found), partial)
+        except Exception as error:
+            raise SqueezeError(
+                f"{self.name}: {path} cannot be fetched: {_short(error)}",
+                fix="Run the command again: it goes on from what has arrived.",
+            ) from None
+        size = partial.stat().st_size
+        on_bytes(size, size)
+
+
+def open_source(place: str) -> Source:
+    """A folder, or an http(s) address. Raises BadData for neither."""
+    if place.startswith(("http://", "https://")):
+        return Web(place)
+    if Path(place).is_dir():
+        return Folder(place)
+    raise BadData(f"{place}: no source of data", expected="a folder or an http(s) address")
+
+
+def parse_sums(text: str) -> dict[str, str]:
+    """Lines of sha256sum: 64 hexadecimal digits, two characters, a path. Other lines are skipped."""
+    sums = {}
+    for line in text.splitlines():
+        digest, _, path = line.partition(" ")
+        if len(digest) == 64 and set(digest) <= set("0123456789abcdef"):
+            sums[path.lstrip(" *").removeprefix("./")] = digest
+    return sums
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -1,0 +1,234 @@
+"""Text to token shards, training apart from validation.
+
+A document's side follows from a hash of its text, so the same document can never stand on both, whatever
+the order of the files or the number of times it occurs. Shards hold whole documents, each behind a BOS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from squeeze.data.documents import read_documents
+from squeeze.errors import BadConfig, BadData, CorruptData, SqueezeError
+from squeeze.files import read_file, sha256, write_atomic
+from squeeze.train.data import Tokens, shard_length, write_shard
+
+STATE = "tokenized.json"
+PENDING = "pending.npz"
+SIDES = ("train", "val")
+ENCODED_AT_ONCE = 1024  # documents
+SAVED_EVERY = 64  # such groups, between two states
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is tokenized and how; the same job on the same files gives the same shards.
+
+    inputs: (path, bytes) of each file. share: of documents that go to validation, 0 … 1.
+    shard_tokens: a shard ends with the document that reaches this.
+    """
+
+    inputs: tuple[tuple[str, int], ...]
+    tokenizer: str  # SHA-256
+    share: float
+    shard_tokens: int
+    separator: str | None
+    field: str
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.share <= 1.0:
+            raise BadConfig("share of validation", expected="0 to 1", found=self.share)
+        if not 1 <= self.shard_tokens < 1 << 30:
+            raise BadConfig("tokens of a shard", expected="1 to 2³⁰", found=self.shard_tokens)
+
+
+def is_validation(text: str, share: float) -> bool:
+    """Which side a document belongs to, by the first 8 bytes of its BLAKE2b."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2.0**64
+
+
+def tokenize(
+    paths: Sequence[Path],
+    tokenizer: Path,
+    out: Path,
+    share: float = 0.01,
+    shard_tokens: int = 100_000_000,
+    separator: str | None = None,
+    field: str = "text",
+    threads: int = 1,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Write shards `train_000000.bin` … and `val_000000.bin` … to the folder `out`.
+
+    A killed run goes on where its last state was saved, and ends with the same shards. Raises BadData
+    for text or tokenizers that do not fit, and when `out` holds shards of another job.
+    """
+    pieces = _Pieces(tokenizer)
+    for path in paths:
+        if not path.is_file():
+            raise BadData(f"{path}: no such file")
+    inputs = tuple((str(path), path.stat().st_size) for path in paths)
+    job = Job(inputs, pieces.sha256, share, shard_tokens, separator, field)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SqueezeError(f"{out}: cannot be made: {error.strerror}") from None
+    shards = _Shards(out, job)
+    if not shards.finished:
+        skipped = itertools.islice(read_documents(paths, separator, field), shards.documents, None)
+        for count, texts in enumerate(_groups(skipped), start=1):
+            for text, tokens in zip(texts, pieces.encode(texts, threads), strict=True):
+                shards.add(text, tokens)
+            if count % SAVED_EVERY == 0:
+                shards.save()
+            if on_progress is not None:
+                on_progress(shards.documents, 0)
+        shards.finish()
+    return shards.report()
+
+
+def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
+    iterator = iter(texts)
+    while group := list(itertools.islice(iterator, ENCODED_AT_ONCE)):
+        yield group
+
+
+class _Pieces:
+    """A sentencepiece model as an encoder that puts BOS before each document."""
+
+    def __init__(self, path: Path) -> None:
+        import sentencepiece
+
+        data = read_file(path)
+        self.sha256 = sha256(data)
+        self._processor: Any = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(data)
+            size, bos = self._processor.vocab_size(), self._processor.bos_id()
+        except RuntimeError:
+            raise BadData(f"{path}: not a tokenizer", expected="a sentencepiece model") from None
+        if not 0 < size <= 1 << 16 or bos < 0:
+            raise BadData(
+                f"{path}: cannot make shards",
+                expected="at most 65536 pieces, one of them BOS",
+                found=f"{size} pieces, BOS {bos}",
+            )
+
+    def encode(self, texts: list[str], threads: int) -> list[Tokens]:
+        """Tokens uint16 [n] of each text."""
+        encoded = self._processor.encode(texts, add_bos=True, num_threads=threads)
+        return [np.array(tokens, np.uint16) for tokens in encoded]
+
+
+class _Shards:
+    """Both sides' shards on disk and what waits for the next; saved as one state."""
+
+    def __init__(self, out: Path, job: Job) -> None:
+        self._out, self._job = out, job
+        self.documents, self.finished = 0, False
+        self._sizes: dict[str, list[int]] = {side: [] for side in SIDES}  # tokens of each shard
+        self._counts = {side: {"documents": 0, "text_bytes": 0} for side in SIDES}
+        self._waiting: dict[str, list[Tokens]] = {side: [] for side in SIDES}
+        self._lengths = dict.fromkeys(SIDES, 0)  # tokens that wait
+        self._resume()
+
+    def add(self, text: str, tokens: Tokens) -> None:
+        """One more document."""
+        side = "val" if is_validation(text, self._job.share) else "train"
+        self._waiting[side].append(tokens)
+        self._counts[side]["documents"] += 1
+        self._counts[side]["text_bytes"] += len(text.encode())
+        self.documents += 1
+        self._lengths[side] += len(tokens)
+        if self._lengths[side] >= self._job.shard_tokens:
+            self._flush(side)
+            self.save()
+
+    def finish(self) -> None:
+        """Write what is left."""
+        for side in SIDES:
+            if self._waiting[side]:
+                self._flush(side)
+        if not self.documents:
+            raise BadData("the files hold no text")
+        self.finished = True
+        self.save()
+
+    def save(self) -> None:
+        """All that a run needs to go on, in one file that is replaced as a whole."""
+        state = {
+            "job": asdict(self._job),
+            "documents": self.documents,
+            "finished": self.finished,
+            "sizes": self._sizes,
+            "counts": self._counts,
+        }
+        buffer = io.BytesIO()
+        arrays = {
+            side: np.concatenate([np.zeros(0, np.uint16), *self._waiting[side]]) for side in SIDES
+        }
+        np.savez(buffer, state=np.frombuffer(json.dumps(state).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+        write_atomic(self._out / PENDING, buffer.getvalue())
+        if self.finished:
+            write_atomic(self._out / STATE, json.dumps(state, indent=1).encode())
+
+    def report(self) -> dict[str, Any]:
+        """Shards, documents, tokens and bytes of each side."""
+        return {
+            side: {
+                "shards": [str(self._path(side, i)) for i in range(len(self._sizes[side]))],
+                "tokens": sum(self._sizes[side]),
+                **self._counts[side],
+            }
+            for side in SIDES
+        }
+
+    def _flush(self, side: str) -> None:
+        tokens = np.concatenate(self._waiting[side])
+        self._waiting[side], self._lengths[side] = [], 0
+        write_shard(self._path(side, len(self._sizes[side])), tokens)
+        self._sizes[side].append(len(tokens))
+
+    def _path(self, side: str, number: int) -> Path:
+        return self._out / f"{side}_{number:06d}.bin"
+
+    def _resume(self) -> None:
+        pending = self._out / PENDING
+        if not pending.is_file():
+            return
+        try:
+            with np.load(pending, allow_pickle=False) as arrays:
+                state = json.loads(arrays["state"].tobytes())
+                waiting = {side: arrays[side].astype(np.uint16) for side in SIDES}
+            job = state["job"]
+        except (ValueError, KeyError, OSError) as error:
+            raise CorruptData(
+                f"{pending}: damaged: {error}", fix="Delete it to start over."
+            ) from None
+        if json.loads(json.dumps(asdict(self._job))) != job:
+            raise BadData(
+                f"{self._out}: holds the shards of another job",
+                fix="Choose another folder, or delete them to start over.",
+            )
+        self.documents, self.finished = state["documents"], state["finished"]
+        self._sizes, self._counts = state["sizes"], state["counts"]
+        self._waiting = {side: [tokens] if len(tokens) else [] for side, tokens in waiting.items()}
+        self._lengths = {side: len(tokens) for side, tokens in waiting.items()}
+        for side in SIDES:
+            for number, size in enumerate(self._sizes[side]):
+                if shard_length(self._path(side, number)) != size:
+                    raise CorruptData(
+                        f"{self._path(side, number)}: not the shard that was written",
+                        expected=f"{size} tokens",
+                        fix="Delete the folder's files to start over.",
+                    )
