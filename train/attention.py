@@ -145,10 +145,10 @@ def _flex() -> Callable[..., Any]:
 
 @functools.cache
 def _compiled_flex() -> Callable[..., Any]:
-    return torch.compile(_flex(), dynamic=False)
+    return torch.compile(_flex())
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def document_bounds(starts: Tensor) -> Tensor:
     """Where documents begin in the flattened batch, then its end: int32 [at least documents + 1].
 
