@@ -59,7 +59,7 @@ class Mode:
             return {"length": length}
         if self.name in ("sliding", "documents"):
             return {"length": length, "stride": stride}
-        options = self._trained(length, stride)
+        options = self.adaptation(length, stride)
         return dataclasses.asdict(options)
 
     def score(
@@ -92,7 +92,7 @@ class Mode:
             return score, None
         if batch is not None:
             raise BadConfig(f"{self.name} scoring", found="--batch", fix="Use --ttt batch=N.")
-        options = self._trained(length, stride)
+        options = self.adaptation(length, stride)
         if self.name == "ttt-chunk":
             from squeeze.score.ttt_chunk import score_chunks
 
@@ -105,8 +105,8 @@ class Mode:
 
         return score_phased(model, tokens, table, documents, options, on_progress)
 
-    def _trained(self, length: int, stride: int) -> Any:
-        """The options object of a test-time training mode."""
+    def adaptation(self, length: int, stride: int) -> Any:
+        """The LoraOptions, ChunkOptions or PhasedOptions of a test-time training mode."""
         from squeeze.score.lora import LoraOptions
         from squeeze.score.sgd import SgdOptions
 
