@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,12 +115,11 @@ class LoraBank:
     def attached(self) -> Iterator[None]:
         """While open, every target of the model adds its documents' B·A to what it computes."""
 
-        def addition(name: str) -> object:
+        def addition(name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
             return lambda module, args, output: output + self._add(name, args[0])
 
         handles = [
-            module.register_forward_hook(addition(name))  # type: ignore[arg-type]
-            for name, module in self._modules.items()
+            module.register_forward_hook(addition(name)) for name, module in self._modules.items()
         ]
         try:
             yield

@@ -133,6 +133,7 @@ class PhasedPredictor(LoraPredictor):
         super().__init__(copy.deepcopy(model), options.lora)
         self._pauses = Pauses(self._model, options, documents)
         self._scored: list[Int64] = []
+        self._sizes = np.zeros(0, np.int64)  # tokens fed of the running documents
 
     def start(self, batch: int) -> None:
         if self._fed:

@@ -214,14 +214,14 @@ def test_known_answers_on_the_validation_tail(
 ) -> None:
     facts = score_material(materials, name, seq_len, power, 131_072)
     assert facts["bytes"] == 303_113
-    assert facts["nats_per_token"] == pytest.approx(nats, abs=2e-6)
-    assert facts["bpb"] == pytest.approx(bpb, abs=2e-6)
+    assert facts["nats_per_token"] == pytest.approx(nats, abs=1e-6)
+    assert facts["bpb"] == pytest.approx(bpb, abs=1e-6)
 
 
 def test_a_real_checkpoint_scores_as_it_did(materials: Path) -> None:
     """A short span of the first known answer, pinned when the whole of it was met."""
     facts = score_material(materials, "nolanvild_0.48M_fp32.pt", 256, 3, 8192)
-    assert facts["bpb"] == pytest.approx(2.476308, abs=2e-6)
+    assert facts["bpb"] == pytest.approx(2.476308, abs=1e-6)
 
 
 def score_material(materials: Path, name: str, seq_len: int, power: int, tokens: int) -> dict:  # type: ignore[type-arg]
