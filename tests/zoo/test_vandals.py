@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 from squeeze.score.audit import Limits, audit, load_data
 from squeeze.score.audit.sandbox import Box, Isolation, isolation
 from squeeze.score.audit.verdict import UNKNOWN
-from tests.zoo.animals import Animal, Habitat, build, make_habitat
+from tests.zoo.animals import HONEST, Animal, Habitat, build, make_habitat
+from tests.zoo.offenders import OFFENDERS
 from tests.zoo.vandals import VANDALS
 
 LIMITS = Limits(seconds=3, report_seconds=3, memory=1 << 30, disk=32 << 20, processes=32)
@@ -54,22 +56,26 @@ def run(tmp_path: Path, code: str, level: Isolation | None = None) -> tuple[int,
     return code_, box.stderr
 
 
-@pytest.mark.parametrize("level", ["here", "limits"])
-def test_the_environment_is_empty_and_the_folder_a_copy(tmp_path: Path, level: str) -> None:
+WEAKER = [Isolation("filter"), Isolation("limits")]
+
+
+@pytest.mark.parametrize("level", [None, *WEAKER], ids=str)
+def test_the_environment_is_empty_and_the_folder_a_copy(
+    tmp_path: Path, level: Isolation | None
+) -> None:
     os.environ["SECRET"] = "1"
-    box = Isolation("limits") if level == "limits" else None
     code, told = run(
         tmp_path,
         "import os, sys; open('new', 'w').write('x')\n"
         "print(sorted(set(os.environ) - {'LC_CTYPE'}), file=sys.stderr)",
-        box,
+        level,
     )
     assert code == 0
     assert told.strip() == "['HOME', 'PATH', 'PYTHONPATH', 'TMPDIR']"
     assert not (tmp_path / "s" / "new").exists()
 
 
-@pytest.mark.parametrize("level", ["here", "limits"])
+@pytest.mark.parametrize("level", [None, *WEAKER], ids=str)
 @pytest.mark.parametrize(
     ("limit", "code"),
     [
@@ -77,9 +83,8 @@ def test_the_environment_is_empty_and_the_folder_a_copy(tmp_path: Path, level: s
         ("file size", "f = open('f', 'wb')\nfor _ in range(40): f.write(bytes(1 << 20))"),
     ],
 )
-def test_a_limit_holds(tmp_path: Path, level: str, limit: str, code: str) -> None:
-    box = Isolation("limits") if level == "limits" else None
-    assert run(tmp_path, code, box)[0] != 0
+def test_a_limit_holds(tmp_path: Path, level: Isolation | None, limit: str, code: str) -> None:
+    assert run(tmp_path, code, level)[0] != 0
 
 
 def test_a_box_has_no_network_and_no_outside_files(tmp_path: Path) -> None:
@@ -107,6 +112,65 @@ def test_a_user_namespace_works_as_well(tmp_path: Path) -> None:
     if "unshare" in told or "uid_map" in told:
         pytest.skip(f"no user namespaces here: {told.strip()}")
     assert code == 0, told
+
+
+def filtered() -> Isolation:
+    """The second choice, or the reason to skip."""
+    level = Isolation("filter")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Box(Path(folder), [sys.executable, "-c", "pass"], LIMITS, level) as box,
+    ):
+        if box.process.wait(timeout=30):
+            pytest.skip(f"no filter of system calls here: {box.stderr}")
+    return level
+
+
+def test_without_namespaces_a_filter_refuses_the_network_and_signals(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, socket, threading\n"
+        "def refused(call, *args):\n"
+        "    try: call(*args)\n"
+        "    except PermissionError: return\n"
+        "    raise SystemExit(f'{call} went through')\n"
+        "refused(socket.socket, socket.AF_INET)\n"
+        "refused(socket.socket, socket.AF_INET6)\n"
+        "refused(os.kill, os.getppid(), signal.SIGCONT)\n"
+        "refused(os.kill, -1, signal.SIGCONT)\n"
+        "socket.socket(socket.AF_UNIX)\n"
+        "signal.signal(signal.SIGUSR1, signal.SIG_IGN)\n"
+        "signal.raise_signal(signal.SIGUSR1)\n"
+        "thread = threading.Thread(target=print)\nthread.start()\nthread.join()"
+    )
+    assert run(tmp_path, code, filtered()) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "animal",
+    [a for a in VANDALS if a.name in ("kills its parent", "loops for ever in an answer")],
+    ids=lambda animal: animal.name,
+)
+def test_without_namespaces_the_auditor_survives_as_well(
+    animal: Animal, habitat: Habitat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    level = filtered()
+    monkeypatch.setattr(sys.modules[audit.__module__ + ".gather"], "isolation", lambda: level)
+    data = load_data([habitat.data], habitat.tokenizer, 200)
+    result = audit(build(animal, habitat, tmp_path / "s"), data, limits=LIMITS)
+    assert "runs" in result.failures
+    assert processes() == 0
+
+
+def test_without_namespaces_the_hook_still_tells_honest_from_not(
+    habitat: Habitat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    level = filtered()
+    monkeypatch.setattr(sys.modules[audit.__module__ + ".gather"], "isolation", lambda: level)
+    data = load_data([habitat.data], habitat.tokenizer, 200)
+    (reader,) = (a for a in OFFENDERS if a.name == "file outside the folder")
+    for animal, expected in ((HONEST[0], []), (reader, ["files"])):
+        result = audit(build(animal, habitat, tmp_path / animal.name), data)
+        assert result.failures == expected, result.as_json()
 
 
 def test_the_hook_tells_what_python_opens_and_connects_to(tmp_path: Path) -> None:

@@ -1,19 +1,22 @@
 """Starts a submission in a box; run as a script by `sandbox.py`. Standard library only.
 
 With namespaces: no network, own process table, a file system that holds the interpreter, the system's
-libraries, the inputs and a private copy of the submission, an unprivileged user. Without: resource
-limits only. The box ends with this process: the first process of a PID namespace takes all others along.
+libraries, the inputs and a private copy of the submission, an unprivileged user. It ends with this
+process: the first process of a PID namespace takes all others along. Without: resource limits, and
+where the kernel takes one a filter of system calls (no sockets but Unix ones, no signals to others).
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import glob
 import json
 import os
 import resource
 import shutil
 import signal
+import struct
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -23,6 +26,14 @@ NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000
 BIND, REC, PRIVATE, NOSUID, NODEV = 0x1000, 0x4000, 0x40000, 2, 4
 MOUNT_SETATTR, RDONLY, RECURSIVE = 442, 1, 0x8000  # one number on every architecture
 PDEATHSIG, NO_NEW_PRIVS, SECUREBITS = 1, 38, 28
+SET_SECCOMP, SECCOMP_FILTER, PERMITTED, REFUSED = 22, 2, 0x7FFF0000, 0x50000 | errno.EPERM
+LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06  # classic BPF
+# audit architecture; socket; tgkill; kill, tkill, ptrace, process_vm_writev, rt_sigqueueinfo,
+# rt_tgsigqueueinfo, pidfd_send_signal, io_uring_setup (which could open sockets unseen)
+CALLS = {
+    "x86_64": (0xC000003E, 41, 234, (62, 200, 101, 311, 129, 297, 424, 425)),
+    "aarch64": (0xC00000B7, 198, 131, (129, 130, 117, 271, 138, 240, 424, 425)),
+}
 DEVICES = ["null", "zero", "full", "random", "urandom", "nvidia*"]
 ETC = ["ld.so.cache", "localtime", "passwd", "group", "nsswitch.conf", "alternatives", "os-release"]
 
@@ -119,6 +130,23 @@ def limit(plan: dict[str, Any]) -> None:
             resource.setrlimit(name, (value, value))
 
 
+def filter_calls() -> None:
+    """Refuse what reaches the network or other processes, from now on and in all children."""
+    arch, socket, tgkill, refused = CALLS[os.uname().machine]
+    steps = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, arch), (RETURN, 0, 0, REFUSED), (LOAD, 0, 0, 0)]
+    steps += [(AT_LEAST, 0, 1, 0x40000000), (RETURN, 0, 0, REFUSED)]  # another call table of x86
+    for number in refused:
+        steps += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSED)]
+    # the first argument: AF_UNIX, or this process itself (abort and raise)
+    for number, allowed in ((socket, 1), (tgkill, os.getpid())):
+        steps += [(EQUAL, 0, 4, number), (LOAD, 0, 0, 16), (EQUAL, 1, 0, allowed)]
+        steps += [(RETURN, 0, 0, REFUSED), (RETURN, 0, 0, PERMITTED)]
+    steps += [(RETURN, 0, 0, PERMITTED)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *step) for step in steps))
+    program = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code))
+    check(LIBC.prctl(SET_SECCOMP, SECCOMP_FILTER, program, 0, 0), "seccomp")
+
+
 def run(plan: dict[str, Any]) -> NoReturn:
     """The submission itself: never returns."""
     os.chdir(plan["cwd"])
@@ -130,6 +158,8 @@ def run(plan: dict[str, Any]) -> NoReturn:
     elif plan["namespaces"] and not plan["writable"]:
         check(LIBC.prctl(SECUREBITS, 3, 0, 0, 0), "securebits")  # root inside has no rights
     LIBC.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
+    if plan["filter"]:
+        filter_calls()
     os.execve(plan["command"][0], plan["command"], plan["env"])
 
 

@@ -109,8 +109,8 @@ def network(e: Evidence) -> Verdict:
         return failed(
             f"tried the network: {'; '.join(tried[:MAX_SHOWN])}", tried=tried[:MAX_LISTED]
         )
-    if e.isolation.level == "namespaces":
-        return passed("none tried by Python code, and none reachable from the box")
+    if e.isolation.offline:
+        return passed("none tried by Python code, and none reachable")
     if not e.watched:
         return unknown("the hook that watches Python was not loaded, and there is no box")
     return passed("none tried by Python code; native code is not watched here")

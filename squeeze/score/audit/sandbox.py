@@ -46,30 +46,37 @@ class Limits:
 
 @dataclass(frozen=True)
 class Isolation:
-    """What the kernel grants. level: "namespaces" or "limits"."""
+    """What the kernel grants. level: "namespaces", "filter" (of system calls) or "limits"."""
 
     level: str
     user_namespace: bool = False
 
     def facts(self) -> dict[str, str]:
         """What stands between a submission and the machine, in words."""
-        if self.level == "namespaces":
-            return {
-                "network": "none: a network namespace without interfaces",
-                "files": "only the interpreter, system libraries, inputs and a private copy exist",
-                "processes": "own process table; ended as one",
-            }
-        return {
-            "network": "reachable; connections by Python code are recorded",
+        watched = {
             "files": "all readable; files opened by Python code are recorded",
             "processes": "process group; a daemon can outlive the audit",
         }
+        return {
+            "namespaces": {
+                "network": "none: a network namespace without interfaces",
+                "files": "only the interpreter, system libraries, inputs and a private copy exist",
+                "processes": "own process table; ended as one",
+            },
+            "filter": {"network": "none: the kernel refuses sockets", **watched},
+            "limits": {"network": "reachable; connections by Python code are recorded", **watched},
+        }[self.level]
+
+    @property
+    def offline(self) -> bool:
+        """Whether the network cannot be reached."""
+        return self.level != "limits"
 
 
 @functools.cache
 def isolation() -> Isolation:
     """The strongest box this kernel and user can have, by trying it."""
-    choices = [Isolation("namespaces", user_namespace=os.getuid() != 0)]
+    choices = [Isolation("namespaces", user_namespace=os.getuid() != 0), Isolation("filter")]
     with tempfile.TemporaryDirectory(prefix="squeeze-box-") as folder:
         (Path(folder) / "nothing").mkdir()
         for choice in choices:
@@ -190,6 +197,7 @@ class Box:
         return {
             "command": [self._expand(part) for part in self.command],
             "namespaces": self.boxed,
+            "filter": self.isolation.level == "filter",
             "user_namespace": self.isolation.user_namespace,
             "uid": self._uid(),
             "root": str(self._home / "root"),
