@@ -58,10 +58,14 @@ def code_key() -> str:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder for one process; the lock goes with the process, however it ends.
 
-    Raises SqueezeError when another process holds it.
+    Raises SqueezeError when another process holds it or it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise SqueezeError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

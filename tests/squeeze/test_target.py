@@ -92,6 +92,31 @@ def test_the_command_counts_code_and_reports_the_cost(model: Path, tmp_path: Pat
     assert report["fit"]["measured"] > 0
 
 
+def test_tables_that_are_only_looked_up_are_quantized_too(tmp_path: Path) -> None:
+    config = ModelConfig(
+        256, 2, 64, 2, 1, 192, seq_len=32, tie_embeddings=False, bigram_rows=128, bigram_dim=32
+    )
+    model = tmp_path / "model.safetensors"
+    save_file(
+        {name: t.clone() for name, t in GPT(config, seed=3).state_dict().items()},
+        model,
+        {"squeeze.config": config.to_json()},
+    )
+    packed = pack(model, 40_000)
+    assert 0 <= 40_000 - len(packed.data) < 1000
+    assert packed.plan is not None
+    assert {"tok_emb.weight", "lm_head.weight", "bigram.table.weight"} <= packed.plan.scales.keys()
+
+
+def test_code_that_fills_the_limit_is_named(model: Path, tmp_path: Path) -> None:
+    code = tmp_path / "train_gpt.py"
+    code.write_bytes(b"#" * 4_000)
+    arguments = ["pack", str(model), "--preset", "fast", "--limit", "4000", "--code", str(code)]
+    result = CliRunner().invoke(cli, arguments)
+    assert isinstance(result.exception, OverBudget)
+    assert "the code alone" in str(result.exception)
+
+
 def test_quant_and_preset_exclude_each_other(model: Path) -> None:
     arguments = ["pack", str(model), "--preset", "fast", "--quant", "all=6"]
     assert CliRunner().invoke(cli, arguments).exit_code == 2
