@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ def facts() -> dict[str, Any]:
     """Date, commit, processor, cores, load average of the last minute, torch version and threads."""
     import torch
 
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
+    commit = "unknown"  # on a bare machine without git
+    if shutil.which("git"):
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+        ).stdout.strip()
     cpu = Path("/proc/cpuinfo")
     names = [
         line.split(":")[1].strip()

@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -50,19 +49,3 @@ def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
             f"{path}: state of another version", expected=VERSION, found=facts.get("version")
         )
     return tensors, facts
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """States of torch's generators of this process, each [1, bytes] uint8."""
-    found = {"cpu": torch.get_rng_state()[None]}
-    if device.type == "cuda":
-        found["cuda"] = torch.cuda.get_rng_state(device)[None]
-    return found
-
-
-def set_random_state(states: Mapping[str, Tensor], rank: int, device: torch.device) -> None:
-    """Restore row `rank` of gathered `random_state`s, where there is one."""
-    for name, rows in states.items():
-        if rank < len(rows):
-            row = rows[rank].cpu().contiguous()
-            torch.set_rng_state(row) if name == "cpu" else torch.cuda.set_rng_state(row, device)

@@ -17,8 +17,8 @@ from squeeze.train.loader import Loader
 from squeeze.train.model import GPT
 from squeeze.train.optim import Optimizer, split_parameters
 from squeeze.train.qat import QuantizationAware
+from squeeze.train.randomness import random_state, set_random_state
 from squeeze.train.recipe import Recipe
-from squeeze.train.state import random_state, set_random_state
 
 
 class Trainer:
