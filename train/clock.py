@@ -19,7 +19,7 @@ OUTSIDE = ("compile and warm-up", "validation")  # stages that the budget does n
 
 
 class OutOfTime(SqueezeError):
-    """The budget was over before the model was written, so it was not."""
+    """The budget is too small: not one step fits, or it was over before the model was written."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from squeeze.errors import BadConfig, SqueezeError
-from squeeze.train.clock import Clock, Governor
+from squeeze.train.clock import Clock, Governor, OutOfTime
 from squeeze.train.config import ModelConfig
 from squeeze.train.data import Tokens
 from squeeze.train.distributed import Ranks
@@ -101,7 +101,7 @@ def train(
     A step that would end after the budget is not begun. With `steps` alone the clock decides nothing:
     on a CPU the same seed, data and thread count then give the same weights, interrupted or not. All
     ranks end after the same step, and rank 0's clock is everybody's. Raises BadConfig (no limit, or a
-    state of another run), BadData, TrainingDiverged, OutOfMemory, Stopped (SIGTERM; the state is saved
+    state of another run), BadData, OutOfTime, TrainingDiverged, OutOfMemory, Stopped (the state is saved
     when there is a place for it), RankLost.
     """
     if not (recipe.budget_seconds or recipe.steps):
@@ -118,6 +118,13 @@ def train(
         losses = _loop(trainer, clock, run, list(facts.get("losses", [])))
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _out_of_memory(recipe, config) from error
+    if not trainer.done:
+        raise OutOfTime(
+            "not one step fits the budget",
+            found=f"budget_seconds {recipe.budget_seconds:g}, "
+            f"reserve_seconds {recipe.reserve_seconds:g}, {clock.inside():.2f} s for the setup",
+            fix="Raise budget_seconds.",
+        )
     with clock.stage("averaging"):
         weights = trainer.weights()
     return TrainResult(

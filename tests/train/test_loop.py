@@ -144,6 +144,11 @@ def test_a_run_without_a_limit_is_refused() -> None:
         run()
 
 
+def test_a_budget_without_room_for_a_step_is_refused() -> None:
+    with pytest.raises(OutOfTime, match="not one step fits the budget"):
+        run(budget_seconds=1.0, clock=ticking(1.0))
+
+
 def test_tokens_outside_the_vocabulary_are_refused() -> None:
     with pytest.raises(BadData, match=r"found token 32 at position \d+ of shard 0"):
         train(CONFIG, [np.array([1, 2, 3, 4, 5, 32] * 9, np.uint16)], Recipe(steps=1))
