@@ -26,7 +26,7 @@ DATA = MATERIALS / "fineweb/fineweb_val_000003_sp1024_tail.bin"
 RUNS = {
     "windows": ["--bytes", "300000", "--seed", "1"],
     "windows, 25 documents": ["--documents", "25", "--seed", "2"],
-    "LoRA, the same 25": ["--documents", "25", "--seed", "2", "--ttt", "lora", "--length", "512"],
+    "LoRA, the same 25": ["--documents", "25", "--seed", "2", "--mode", "ttt-lora"],
 }
 DAMAGED = "windows, 25 documents"  # the file that is damaged afterwards
 TITLES = ("", "text bytes", "documents", "file", "over code length", "file bits/byte", "computed",

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from squeeze.cli.options import json_option, print_json, progress, stage_bars
+from squeeze.score.modes import MODES, Mode
+from squeeze.train.fields import settings as read_settings
 
 FILE = click.Path(path_type=Path)
-TTT = ("lora", "phased", "chunk")
-
-
-def _fields(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """NAME=VALUE pairs as nested fields; a value is JSON, or else a word."""
-    fields: dict[str, Any] = {}
-    for text in values:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE")
-        *path, last = name.split(".")
-        inner = fields
-        for part in path:
-            inner = inner.setdefault(part, {})
-        try:
-            inner[last] = json.loads(value)
-        except ValueError:
-            inner[last] = value
-    return fields
+PROVABLE = ("documents", *(name for name in MODES if name.startswith("ttt-")))
 
 
 @click.command("prove")
@@ -41,23 +24,21 @@ def _fields(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
     "--bytes", "size", type=click.IntRange(min=1), metavar="N", help="Only about N bytes of text."
 )
 @click.option("--seed", type=int, help="Draw those documents at random.  [default: the first]")
+@click.option(
+    "--mode",
+    "mode_name",
+    type=click.Choice(PROVABLE),
+    default=PROVABLE[0],
+    show_default=True,
+    help="How to predict, as in eval.",
+)
 @click.option("--length", type=click.IntRange(min=1), help="Window.  [default: the model's]")
+@click.option("--stride", type=click.IntRange(min=1), help="Windows move by this.  [default: half]")
 @click.option(
-    "--stride", type=click.IntRange(min=1), help="The window moves by this.  [default: half of it]"
-)
-@click.option("--ttt", type=click.Choice(TTT), help="Adapt to the text while decoding it.")
-@click.option(
-    "--set",
-    "fields",
-    multiple=True,
-    callback=_fields,
-    metavar="NAME=VALUE",
-    help="Option of --ttt, as lora.rank=8.",
+    "--ttt", "adaptation", multiple=True, metavar="NAME=VALUE", help="An option of a ttt mode."
 )
 @click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    help="Documents at a time.  [default: 64; --ttt: 16 or 1]",
+    "--batch", type=click.IntRange(min=1), help="Documents at a time.  [default: 64; ttt: 16 or 1]"
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Of torch; the decoder takes as many.")
 @click.option("--device", help="cpu or cuda; default: cuda when there is one.")
@@ -90,10 +71,6 @@ def command(
     if encoded is not None:
         report = _decode(model, tokenizer, encoded, output, device, as_json)
     else:
-        for name in ("length", "stride"):
-            value = options.pop(name)
-            if value is not None:
-                options["fields"][name] = value
         report = _prove(model, tokenizer, data, output, device, as_json, **options)
     if as_json:
         print_json(report)
@@ -109,7 +86,7 @@ def _decode(
     device: str | None,
     quiet: bool,
 ) -> dict[str, Any]:
-    from squeeze.cli.eval_cmd import resolve_device
+    from squeeze.score.evaluate import resolve_device
     from squeeze.score.proof_decode import decode_file
 
     with progress("decoding", quiet) as update:
@@ -127,16 +104,18 @@ def _prove(
     documents: int | None,
     size: int | None,
     seed: int | None,
-    ttt: str | None,
-    fields: dict[str, Any],
+    mode_name: str,
+    length: int | None,
+    stride: int | None,
+    adaptation: tuple[str, ...],
     batch: int | None,
     threads: int | None,
 ) -> dict[str, Any]:
     import torch
 
-    from squeeze.cli.eval_cmd import resolve_device
+    from squeeze.score.evaluate import resolve_device
     from squeeze.score.proof import Submission
-    from squeeze.score.proof_predictor import BATCHES, canonical_mode
+    from squeeze.score.proof_predictor import BATCHES, mode_fields, read_mode
     from squeeze.score.prove import prove, select_documents
     from squeeze.train.data import read_shards
 
@@ -145,8 +124,9 @@ def _prove(
     chosen, skipped = select_documents(
         tokens, submission.bos, submission.tokenizer.table, documents, size, seed
     )
-    mode = canonical_mode(ttt, fields)
-    batch = batch or BATCHES[ttt]
+    settings = read_settings(adaptation, "--ttt")
+    mode = read_mode(mode_fields(Mode(mode_name, length, stride, settings)))
+    batch = batch or BATCHES[mode.name]
     threads = torch.get_num_threads() if threads is None else threads
     with stage_bars(quiet) as on_stage:
         report = prove(submission, chosen, mode, batch, threads, output, on_stage)

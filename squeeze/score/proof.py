@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +13,10 @@ import torch
 from squeeze.checkpoint import LoadedModel, load_model
 from squeeze.errors import BadConfig, BadData, CorruptData, UnsupportedFormat
 from squeeze.files import sha256
+from squeeze.score.modes import Mode
 from squeeze.score.predictor import Predictor
 from squeeze.score.proof_file import DIGEST_BYTES, ID_BYTES, MAX_BATCH, MAX_THREADS, Proof
-from squeeze.score.proof_predictor import build_predictor
+from squeeze.score.proof_predictor import build_predictor, mode_fields, read_mode
 from squeeze.score.proof_stream import Coded, OnProgress, decode_documents, encode_documents
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.train.data import Tokens
@@ -49,7 +49,7 @@ class Submission:
         """The token that starts a document."""
         return self.model.config.bos_id
 
-    def predictor(self, mode: dict[str, Any], documents: int, tokens: int, batch: int) -> Predictor:
+    def predictor(self, mode: Mode, documents: int, tokens: int, batch: int) -> Predictor:
         """What `mode` (docs/prove.md §3) describes, before the first document."""
         loaded = self.model
         return build_predictor(
@@ -71,7 +71,7 @@ class Submission:
     def encode(
         self,
         documents: Sequence[Tokens],
-        mode: dict[str, Any],
+        mode: Mode,
         batch: int,
         threads: int,
         on_progress: OnProgress | None = None,
@@ -96,7 +96,7 @@ class Submission:
             batch=batch,
             threads=threads,
             machine=machine(self.device),
-            mode=mode,
+            mode=mode_fields(mode),
             payload=coded.payload,
         )
         return proof, coded
@@ -110,7 +110,7 @@ class Submission:
         self._check_made_with(proof)
         torch.set_num_threads(proof.threads)
         documents = decode_documents(
-            self.predictor(proof.mode, proof.documents, proof.tokens, proof.batch),
+            self.predictor(read_mode(proof.mode), proof.documents, proof.tokens, proof.batch),
             proof.payload,
             proof.documents,
             proof.tokens,

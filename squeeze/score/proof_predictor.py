@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from squeeze.errors import BadConfig, UnsupportedFormat
+from squeeze.errors import BadConfig, CorruptData
 from squeeze.score.lora import LoraOptions
+from squeeze.score.modes import Mode
 from squeeze.score.past import Context
 from squeeze.score.predictor import CachedPredictor, Int64, Predictor
-from squeeze.score.proof_options import differences, replaced
 from squeeze.score.ttt_chunk import ChunkOptions, ChunkPredictor
 from squeeze.score.ttt_lora import LoraPredictor
 from squeeze.score.ttt_phased import PhasedOptions, PhasedPredictor
-from squeeze.train.config import ModelConfig
+from squeeze.train.config import MAX_SEQ_LEN, ModelConfig
 from squeeze.train.model import GPT
 
 MAX_MEMORY = 8 << 30  # bytes: a hostile header may ask for any window, batch and rank
 SHRINK = 0.75  # rows are dropped once no more than this share of them is in use
-
-
-@dataclass(frozen=True)
-class WindowOptions:
-    """Windows without training; None: the model's window, moved by half of it."""
-
-    length: int | None = None
-    stride: int | None = None
-
-
-TTT = {"lora": LoraOptions(), "phased": PhasedOptions(), "chunk": ChunkOptions()}
-BATCHES = {None: 64, "lora": 16, "phased": 16, "chunk": 1}  # documents side by side, by default
+DEFAULT = "documents"
+BATCHES = {"documents": 64, "ttt-lora": 16, "ttt-phased": 16, "ttt-chunk": 1}  # documents at a time
 
 
 class ShrinkingPredictor(CachedPredictor):
@@ -54,65 +46,82 @@ def rows_to_keep(live: npt.NDArray[np.bool_]) -> Int64 | None:
     return np.flatnonzero(live) if 0 < count <= SHRINK * len(live) else None
 
 
-def canonical_mode(ttt: str | None, fields: dict[str, Any]) -> dict[str, Any]:
-    """The mode as files hold it: `ttt`, and the fields that are not at their default.
+def mode_fields(mode: Mode) -> dict[str, Any]:
+    """A mode as proof files hold it: what differs from the default."""
+    fields = {
+        "mode": None if mode.name == DEFAULT else mode.name,
+        "length": mode.length,
+        "stride": mode.stride,
+        "ttt": dict(mode.settings) or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
-    Raises as `replaced`.
-    """
-    mode = {} if ttt is None else {"ttt": ttt}
-    defaults = _defaults(ttt)
-    return mode | differences(replaced(defaults, fields), defaults)
+
+def read_mode(fields: Mapping[str, Any]) -> Mode:
+    """Inverse of `mode_fields`. Raises CorruptData for what that cannot write, BadConfig as Mode."""
+    kinds = {"mode": str, "length": int, "stride": int, "ttt": dict}
+    for name, value in fields.items():
+        if name not in kinds or type(value) is not kinds[name]:
+            raise CorruptData(
+                "proof: mode", expected=", ".join(kinds), found=f"{name}: {value}"[:80]
+            )
+    settings = fields.get("ttt", {})
+    if not all(isinstance(value, str) for value in settings.values()):
+        raise CorruptData("proof: options of the mode", expected="text", found=str(settings)[:80])
+    length, stride = fields.get("length"), fields.get("stride")
+    mode = Mode(fields.get("mode", DEFAULT), length, stride, settings)
+    if mode.name not in BATCHES:
+        raise BadConfig("a proof codes documents", expected=", ".join(BATCHES), found=mode.name)
+    for name, value in (("length", length), ("stride", stride)):
+        if value is not None and not 1 <= value <= MAX_SEQ_LEN:
+            raise BadConfig(f"proof: {name}", expected=f"1 to {MAX_SEQ_LEN}", found=value)
+    for name, value in settings.items():
+        with contextlib.suppress(ValueError):
+            if not 0.0 <= float(value) < math.inf:
+                raise BadConfig(f"proof: {name}", expected="≥ 0 and finite", found=value)
+    if "batch" in settings:
+        raise BadConfig("--ttt batch", fix="Use --batch.")
+    return mode
 
 
 def build_predictor(
     config: ModelConfig,
     tensors: Any,
-    mode: dict[str, Any],
+    mode: Mode,
     documents: int,
     tokens: int,
     batch: int,
     device: torch.device,
 ) -> Predictor:
-    """The predictor that `mode` describes, before the first of `documents`, of `tokens` in all.
+    """The predictor of a mode, before the first of `documents` documents, of `tokens` tokens in all.
 
-    Raises UnsupportedFormat for options it does not know, BadConfig for values out of range or that
-    would take more than MAX_MEMORY bytes.
+    Raises BadConfig for values out of range or that would take more than MAX_MEMORY bytes.
     """
-    fields = {name: value for name, value in mode.items() if name != "ttt"}
-    options: Any = replaced(_defaults(mode.get("ttt")), fields)
-    if isinstance(options, WindowOptions):
-        length = config.seq_len if options.length is None else options.length
-        stride = max(1, length // 2) if options.stride is None else options.stride
+    length = config.seq_len if mode.length is None else mode.length
+    if mode.name == DEFAULT:
+        stride = max(1, length // 2) if mode.stride is None else mode.stride
+        options: Any = None
     else:
-        length = options.lora.length if isinstance(options, PhasedOptions) else options.length
+        stride = min(64, length) if mode.stride is None else mode.stride
+        options = mode.adaptation(length, stride)
     lora = options.lora if isinstance(options, PhasedOptions) else options
-    rank = lora.rank if isinstance(lora, LoraOptions) else 0
-    _check_memory(config, batch, length, rank)
+    _check_memory(config, batch, length, lora.rank if isinstance(lora, LoraOptions) else 0)
     model = GPT.from_tensors(config, tensors).to(device)
-    if isinstance(options, LoraOptions):
-        return LoraPredictor(model, options)
-    if isinstance(options, PhasedOptions):
-        lora = dataclasses.replace(options.lora, batch=batch)
-        return PhasedPredictor(model, documents, dataclasses.replace(options, lora=lora))
-    if isinstance(options, ChunkOptions):
-        return ChunkPredictor(model, tokens + documents, options)
+    try:
+        if isinstance(options, LoraOptions):
+            return LoraPredictor(model, options)
+        if isinstance(options, PhasedOptions):
+            lora = dataclasses.replace(options.lora, batch=batch)
+            return PhasedPredictor(model, documents, dataclasses.replace(options, lora=lora))
+        if isinstance(options, ChunkOptions):
+            return ChunkPredictor(model, tokens + documents, options)
+    except ValueError as error:  # torch's optimizers check their own numbers
+        raise BadConfig("proof: options of the mode", found=error) from None
     return ShrinkingPredictor(model, length, stride)
 
 
-def _defaults(ttt: Any) -> Any:
-    if ttt is None:
-        return WindowOptions()
-    if not isinstance(ttt, str) or ttt not in TTT:
-        raise UnsupportedFormat(
-            "proof: unknown test-time training", expected=", ".join(TTT), found=ttt
-        )
-    return TTT[ttt]
-
-
 def _check_memory(config: ModelConfig, batch: int, length: int, rank: int) -> None:
-    """Keys and values; and LoRA factors with their gradients and moments, at most six a block."""
-    if length < 1:
-        raise BadConfig("proof: length", expected="≥ 1", found=length)
+    """Keys and values; and LoRA factors with their gradients and moments, on everything in a block."""
     past = 2 * len(config.depth) * config.num_kv_heads * config.head_dim * length
     widths = config.vocab_size + 13 * config.num_layers * config.model_dim
     needed = 4 * batch * (past + 4 * rank * widths)

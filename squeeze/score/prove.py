@@ -21,6 +21,7 @@ import numpy as np
 
 from squeeze.errors import BadData, RuleBroken, SqueezeError
 from squeeze.files import sha256, write_atomic
+from squeeze.score.modes import Mode
 from squeeze.score.plan import document_starts
 from squeeze.score.proof import Submission, hashes, token_bytes
 from squeeze.score.proof_stream import OnProgress
@@ -36,7 +37,7 @@ MODEL, TOKENIZER, FILE, TEXT = "model.sqz", "tokenizer.model", "text.sqp", "text
 def prove(
     submission: Submission,
     documents: Sequence[Tokens],
-    mode: dict[str, Any],
+    mode: Mode,
     batch: int,
     threads: int,
     output: Path | None,
@@ -46,7 +47,7 @@ def prove(
 
     The file is kept at `output` if that is given. Raises RuleBroken when anything differs.
     """
-    if mode.get("ttt") in ("lora", "phased"):  # a batch waits for its longest: let them be alike
+    if mode.name in ("ttt-lora", "ttt-phased"):  # a batch waits for its longest: let them be alike
         documents = sorted(documents, key=len, reverse=True)
     started = time.perf_counter()
     proof, coded = submission.encode(documents, mode, batch, threads, on_stage("encoding"))
@@ -75,7 +76,7 @@ def prove(
         "bpb": coded.nats / math.log(2.0) / text_bytes,
         "window_bpb": window_bpb(submission, documents),
         "identical": True,
-        "mode": proof.mode,
+        "mode": {"name": mode.name, **proof.mode},
         "batch": proof.batch,
         "threads": proof.threads,
         "machine": proof.machine,

@@ -18,16 +18,12 @@ from squeeze import artifact
 from squeeze.calib.quantized import RawTensor
 from squeeze.cli import cli
 from squeeze.errors import BadConfig, BadData, CorruptData, SqueezeError, UnsupportedFormat
+from squeeze.score.modes import Mode
 from squeeze.score.plan import document_spans, spans
 from squeeze.score.proof import Submission, machine, token_bytes
 from squeeze.score.proof_file import Proof
-from squeeze.score.proof_options import differences, replaced
-from squeeze.score.proof_predictor import canonical_mode
+from squeeze.score.proof_predictor import mode_fields, read_mode
 from squeeze.score.prove import decode_elsewhere, select_documents
-from squeeze.score.sgd import SgdOptions
-from squeeze.score.ttt_chunk import ChunkOptions, score_chunks
-from squeeze.score.ttt_lora import LoraOptions, score_lora
-from squeeze.score.ttt_phased import PhasedOptions, score_phased
 from squeeze.score.window import score_plan
 from squeeze.train.config import ModelConfig
 from squeeze.train.data import write_shard
@@ -45,15 +41,12 @@ TEXTS = [
     SENTENCE,
     "Salt? Yes!",
 ]
-LORA = {"ttt": "lora", "chunk": 8, "length": 32, "rank": 2}
-PHASED = {
-    "ttt": "phased",
-    "lora": {"chunk": 8, "length": 32, "rank": 2, "lr": 0.01},
-    "sgd": {"chunk": 64},
-    "documents": 4,
-    "phases": 2,
-}
-CHUNK = {"ttt": "chunk", "length": 32, "stride": 8, "sgd": {"chunk": 64, "lr": 0.01}}
+WINDOWS = Mode("documents")
+SETTINGS = {"chunk": "8", "rank": "2", "lr": "0.01"}
+LORA = Mode("ttt-lora", 32, None, SETTINGS)
+PARTS = {"sgd_chunk": "64", "documents": "4", "phases": "2"}
+PHASED = Mode("ttt-phased", 32, None, SETTINGS | PARTS)
+CHUNK = Mode("ttt-chunk", 32, 8, {"chunk": "64", "lr": "0.01"})
 
 
 def save(path: Path, config: ModelConfig, seed: int) -> None:
@@ -93,14 +86,16 @@ def documents(folder: Path) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def proof(submission: Submission, documents: list[np.ndarray]) -> Proof:
-    return submission.encode(documents, {}, batch=5, threads=1)[0]
+    return submission.encode(documents, WINDOWS, batch=5, threads=1)[0]
 
 
 def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("mode", [{}, {"length": 8}, {"length": 7, "stride": 7}, LORA, PHASED])
+@pytest.mark.parametrize(
+    "mode", [WINDOWS, Mode("documents", 8), Mode("documents", 7, 7), LORA, PHASED]
+)
 def test_what_is_coded_comes_back(submission, documents, mode) -> None:  # type: ignore[no-untyped-def]
     proof, coded = submission.encode(documents, mode, batch=4, threads=1)
     assert same(submission.decode(Proof.from_bytes(proof.to_bytes())), documents)
@@ -114,7 +109,7 @@ def test_models_of_records_come_back_too(folder: Path, documents: list[np.ndarra
     )
     save(folder / "record.sqz", config, 2)
     recurrent = Submission.load(folder / "record.sqz", folder / "t.model", CPU)
-    proof, _ = recurrent.encode(documents, {"length": 16}, batch=4, threads=1)
+    proof, _ = recurrent.encode(documents, Mode("documents", 16), batch=4, threads=1)
     assert same(recurrent.decode(proof), documents)
 
 
@@ -125,10 +120,10 @@ def scored_stream(documents: list[np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("mode", "length", "stride"), [({}, 32, 16), ({"length": 10, "stride": 3}, 10, 3)]
+    ("mode", "length", "stride"), [(WINDOWS, 32, 16), (Mode("documents", 10, 3), 10, 3)]
 )
 def test_the_code_length_is_the_score_of_the_same_windows(
-    submission: Submission, documents: list[np.ndarray], mode: dict, length: int, stride: int
+    submission: Submission, documents: list[np.ndarray], mode: Mode, length: int, stride: int
 ) -> None:
     stream, table = scored_stream(documents), submission.tokenizer.table
     gpt = GPT.from_tensors(submission.model.config, submission.model.tensors)
@@ -145,18 +140,16 @@ def test_the_code_length_is_the_score_of_models_that_adapt(submission, documents
     stream, table = scored_stream(alike), submission.tokenizer.table
     gpt = GPT.from_tensors(submission.model.config, submission.model.tensors)
     spans_of = document_spans(stream, 1)
-    lora = LoraOptions(chunk=8, length=32, rank=2)
-    phased = replaced(PhasedOptions(), {k: v for k, v in PHASED.items() if k != "ttt"})
-    phased = replace(phased, lora=replace(phased.lora, batch=2))
-    chunk = ChunkOptions(32, 8, SgdOptions(chunk=64, lr=0.01))
-    for mode, batch, score in (
-        (LORA, 6, score_lora(gpt, stream, table, spans_of, lora)[0]),
-        (PHASED, 2, score_phased(gpt, stream, table, spans_of, phased)[0]),
-        (CHUNK, 1, score_chunks(gpt, stream, table, chunk)[0]),
-    ):
+    for mode, batch in ((LORA, 6), (PHASED, 2), (CHUNK, 1)):
+        grouped = mode if mode is CHUNK else with_batch(mode, batch)
+        score, _ = grouped.score(gpt, stream, table, spans_of)
         coded = submission.encode(alike, mode, batch, threads=1)[1]
         total = score.nats + score.end_nats
         assert coded.nats + coded.end_nats == pytest.approx(total, rel=1e-5), mode
+
+
+def with_batch(mode: Mode, batch: int) -> Mode:
+    return replace(mode, settings=dict(mode.settings) | {"batch": str(batch)})
 
 
 def test_a_stream_that_trains_all_weights_comes_back(submission, documents) -> None:  # type: ignore[no-untyped-def]
@@ -165,7 +158,7 @@ def test_a_stream_that_trains_all_weights_comes_back(submission, documents) -> N
 
 
 def test_the_stream_is_the_same_twice(submission, documents, proof) -> None:  # type: ignore[no-untyped-def]
-    again = submission.encode(documents, {}, batch=5, threads=1)[0]
+    again = submission.encode(documents, WINDOWS, batch=5, threads=1)[0]
     assert again.to_bytes() == proof.to_bytes()
 
 
@@ -229,26 +222,25 @@ def test_a_header_that_lies_about_the_stream_fails_clearly(
     ("mode", "error", "message"),
     [
         ({"length": 0}, BadConfig, "length"),
-        ({"length": "long"}, BadConfig, "length"),
-        ({"length": True}, BadConfig, "length"),
+        ({"length": "long"}, CorruptData, "mode"),
+        ({"length": True}, CorruptData, "mode"),
         ({"stride": 33}, BadConfig, "stride"),
         ({"length": 1 << 40}, BadConfig, "length"),
-        ({"length": 1 << 24}, BadConfig, "does not fit"),
-        ({"depth": 3}, UnsupportedFormat, "unknown options"),
-        ({"ttt": "magic"}, UnsupportedFormat, "unknown test-time training"),
-        ({"ttt": "lora", "stride": 8}, UnsupportedFormat, "unknown options"),
-        ({"ttt": "lora", "rank": 0}, BadConfig, "rank"),
-        ({"ttt": "lora", "rank": 1 << 40}, BadConfig, "rank"),
-        ({"ttt": "lora", "targets": "head"}, BadConfig, "targets"),
-        ({"ttt": "lora", "targets": ["tail"]}, BadConfig, "targets"),
-        ({"ttt": "lora", "rank": 1 << 20}, BadConfig, "does not fit"),
-        ({"ttt": "lora", "lr": "high"}, BadConfig, "lr"),
-        ({"ttt": "lora", "lr": 1e999}, BadConfig, "lr"),
-        ({"ttt": "phased", "lora": 3}, BadConfig, "lora"),
-        ({"ttt": "phased", "lora": {"size": 3}}, UnsupportedFormat, "unknown options"),
-        ({"ttt": "chunk", "sgd": {"chunk": 0}}, BadConfig, "chunk"),
-        ({"ttt": "chunk", "length": 0}, BadConfig, "length|stride"),
-        ({"ttt": "lora", "keep_a": 1}, BadConfig, "keep_a"),
+        ({"mode": "ttt-lora", "ttt": {"rank": "1048576"}}, BadConfig, "does not fit"),
+        ({"depth": 3}, CorruptData, "depth"),
+        ({"mode": "magic"}, BadConfig, "scoring mode"),
+        ({"mode": "sliding"}, BadConfig, "codes documents"),
+        ({"mode": "ttt-lora", "stride": 8}, BadConfig, "no stride"),
+        ({"ttt": {"rank": "2"}}, BadConfig, "no such options"),
+        ({"mode": "ttt-lora", "ttt": {"rank": 2}}, CorruptData, "options of the mode"),
+        ({"mode": "ttt-lora", "ttt": {"rank": "0"}}, BadConfig, "rank"),
+        ({"mode": "ttt-lora", "ttt": {"targets": "tail"}}, BadConfig, "targets"),
+        ({"mode": "ttt-lora", "ttt": {"lr": "high"}}, BadConfig, "lr"),
+        ({"mode": "ttt-lora", "ttt": {"lr": "nan"}}, BadConfig, "finite"),
+        ({"mode": "ttt-phased", "ttt": {"sgd_lr": "-1"}}, BadConfig, "≥ 0"),
+        ({"mode": "ttt-lora", "ttt": {"beta1": "1.5"}}, BadConfig, "options of the mode"),
+        ({"mode": "ttt-lora", "ttt": {"batch": "9"}}, BadConfig, "Use --batch"),
+        ({"mode": "ttt-chunk", "ttt": {"chunk": "0"}}, BadConfig, "chunk"),
     ],
 )
 def test_modes_that_make_no_sense_are_refused(
@@ -259,22 +251,18 @@ def test_modes_that_make_no_sense_are_refused(
 
 
 def test_a_mode_names_only_what_differs() -> None:
-    assert canonical_mode(None, {}) == {} == canonical_mode(None, {"length": None})
-    assert canonical_mode("lora", {"rank": 8, "chunk": 16}) == {"ttt": "lora", "chunk": 16}
-    fields = {"lora": {"rank": 4, "targets": ["head"]}, "sgd": {"epochs": 1}, "phases": 3}
-    mode = {"ttt": "phased", "lora": {"rank": 4, "targets": ["head"]}}
-    assert canonical_mode("phased", fields) == mode
-    options = replaced(PhasedOptions(), {"lora": mode["lora"]})
-    assert options.lora.targets == ("head",)
-    assert differences(options, PhasedOptions()) == {"lora": mode["lora"]}
+    assert mode_fields(WINDOWS) == {}
+    assert mode_fields(Mode("documents", 8)) == {"length": 8}
+    for mode in (WINDOWS, Mode("documents", 8, 4), LORA, PHASED, CHUNK):
+        assert read_mode(mode_fields(mode)) == mode
 
 
 @pytest.mark.parametrize("inside", [1, 299 + 1])
 def test_documents_that_cannot_be_coded_are_refused(submission: Submission, inside: int) -> None:
     with pytest.raises(BadData, match="document 1 cannot be coded"):
-        submission.encode([np.zeros(0, np.uint16), np.array([5, inside], np.uint16)], {}, 2, 1)
+        submission.encode([np.zeros(0, np.uint16), np.array([5, inside], np.uint16)], WINDOWS, 2, 1)
     with pytest.raises(BadData, match="nothing to code"):
-        submission.encode([], {}, 2, 1)
+        submission.encode([], WINDOWS, 2, 1)
 
 
 # --- which documents ---
@@ -337,10 +325,11 @@ def test_the_command_proves_and_its_file_decodes_by_hand(folder: Path, tmp_path:
 
 
 def test_the_command_proves_adapting_models(folder: Path) -> None:
-    data = ["--data", str(folder / "d.bin"), "--ttt", "lora", "--json", "--threads=1"]
-    result = run(folder, *data, "--length", "32", "--set", "chunk=8", "--set", "rank=2")
+    data = ["--data", str(folder / "d.bin"), "--mode", "ttt-lora", "--json", "--threads=1"]
+    result = run(folder, *data, "--length", "32", "--ttt", "chunk=8", "--ttt", "rank=2")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["mode"] == LORA
+    mode = json.loads(result.stdout)["mode"]
+    assert mode["name"] == "ttt-lora" and mode["ttt"] == {"chunk": "8", "rank": "2"}
 
 
 def test_the_decoding_process_reports_its_error_in_ours(
@@ -363,7 +352,8 @@ def test_the_decoding_process_imports_no_tests_and_needs_no_folder(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--data", "d.bin", "--decode", "x"], ["--data", "d.bin", "--set", "rank"]]
+    "arguments",
+    [[], ["--data", "d.bin", "--decode", "x"], ["--data", "d.bin", "--mode", "psychic"]],
 )
 def test_unclear_requests_are_usage_errors(folder: Path, arguments: list[str]) -> None:
     assert run(folder, *arguments).exit_code == 2
