@@ -118,5 +118,5 @@ def test_an_artifact_passes_its_audit_in_every_mode(
         serve_options=options,
     )
     unstated = [name for name, v in result.verdicts.items() if v.status == UNKNOWN]
-    assert result.failures == [], result.as_json()
-    assert unstated == ["clock", "seeds"], result.as_json()
+    assert result.failures == [], {n: result.verdicts[n].evidence for n in result.failures}
+    assert unstated == ["clock", "seeds"]
