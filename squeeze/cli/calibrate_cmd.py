@@ -1,8 +1,9 @@
-"""`squeeze calibrate`: calibration text and Hessians, kept for `squeeze pack`."""
+"""`squeeze calibrate`: calibration text, Hessians and gradients, where `squeeze pack` finds them."""
 
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +45,29 @@ def command(
 ) -> None:
     """Let MODEL write calibration text, and collect the Hessian of every matrix on it.
 
-    What the folder holds for the same weights and settings is used again, and a killed run goes on.
+    What the folder holds for the same weights and settings is used again, and a killed run goes on;
+    `squeeze pack -o model.sqz` with the same settings finds it in model.sqz.cache.
     Under torchrun the ranks share the work and the first one writes.
 
     \b
     Example:
-      squeeze calibrate model.safetensors -o model.calibration --tokens 131072
+      squeeze calibrate model.safetensors -o model.sqz.cache --tokens 131072
     """
     from squeeze.calib.ranks import process_group
     from squeeze.calibrate import Calibration, calibrate, default_tokens
     from squeeze.checkpoint import load_model
+    from squeeze.kept import locked
 
     loaded = load_model(model, **architecture)
     tokens = tokens or default_tokens(loaded.config.num_params)
     settings = Calibration(source, tokens, length, seed, temperature, data)
     notes = loaded.notes
     clock = time.perf_counter()
-    with process_group() as rank, stage_bars(as_json or rank > 0) as on_stage:
+    with (
+        process_group() as rank,
+        nullcontext() if rank else locked(out),
+        stage_bars(as_json or rank > 0) as on_stage,
+    ):
         found = calibrate(
             loaded, settings, out, fresh=fresh, on_stage=on_stage, on_note=notes.append
         )

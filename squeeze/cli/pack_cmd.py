@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -106,6 +107,8 @@ def command(
 
     if bool(lossless) + bool(preset) + bool(quant) > 1:
         raise click.UsageError("--quant, --lossless and --preset exclude one another")
+    if preset not in OURS and int(os.environ.get("RANK", "0")):
+        return  # nothing to share: the first rank does it
     target = out or Path(model).with_suffix(".sqz")
     clock = time.perf_counter()
     source = load_checkpoint(model)
