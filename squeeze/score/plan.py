@@ -39,10 +39,10 @@ class Plan:
 
     def scored(self, length: int) -> npt.NDArray[np.bool_]:
         """bool [length]: whether an output is scored. Raises RuleBroken if one is scored twice."""
-        edges = np.zeros(length + 1, np.int64)
+        edges = np.zeros(length + 1, np.int32)
         np.add.at(edges, self.first, 1)
         np.subtract.at(edges, self.stop, 1)
-        times = np.cumsum(edges[:-1])
+        times = np.cumsum(edges[:-1], dtype=np.int32)
         if np.any(times > 1):
             at = int(np.argmax(times > 1))
             raise RuleBroken("a token is scored twice", found=f"the token after position {at}")
