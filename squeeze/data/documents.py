@@ -60,7 +60,7 @@ def _read(path: Path, separator: str | None, field: str) -> Iterator[str]:
         if kind[0] not in readers:
             raise BadData(f"{path}: unknown kind of text", expected=KINDS, found=path.suffix)
         with (opener or open)(path, "rt", encoding="utf-8", newline="") as file:
-            option = separator if readers[kind[0]] is _plain else field
+            option: Any = separator if readers[kind[0]] is _plain else field
             yield from readers[kind[0]](path, file, option)
     except UnicodeDecodeError as error:
         raise BadData(f"{path}: not UTF-8", found=f"byte {error.start} of a block") from None
