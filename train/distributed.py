@@ -84,11 +84,6 @@ class Ranks:
         self.gather(whole, tensor.contiguous())()
         return whole
 
-    def barrier(self) -> None:
-        """Wait for all ranks."""
-        if self.world > 1:
-            _begin(lambda: dist.barrier(async_op=True))()
-
 
 @contextmanager
 def connected(device: torch.device) -> Iterator[Ranks]:

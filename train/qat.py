@@ -57,8 +57,9 @@ class Grid:
 def code_bits(weights: Tensor, steps: Tensor) -> Tensor:
     """Bits log₂(1 + |w|/step) for each weight: what an adaptive code spends on a magnitude.
 
-    A smooth stand-in for the entropy coder, up to a constant for the sign and the spread of each
-    level. Its slope is largest at zero: it clears small weights first.
+    The plain form of what `QuantizationAware.add_rate_gradient_` adds the slope of. A smooth stand-in
+    for the entropy coder, up to a constant for the sign and the spread of each level. Its slope is
+    largest at zero: it clears small weights first.
     """
     return torch.log2(1.0 + weights.abs() / steps)
 
@@ -119,13 +120,3 @@ class QuantizationAware:
                 if weight.grad is not None:
                     slope = weight.sign() / (weight.abs() + grid.steps(weight))
                     weight.grad.add_(slope, alpha=factor)
-
-    @torch.no_grad()
-    def bits(self) -> float:
-        """Mean code_bits of the quantized weights."""
-        total = sum(
-            float(code_bits(weight, grid.steps(weight)).sum())
-            for grid, weights in self.banks
-            for weight in weights
-        )
-        return total / max(1, self.count)

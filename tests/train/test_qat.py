@@ -97,7 +97,6 @@ def test_the_rate_gradient_is_that_of_the_mean_code_length() -> None:
     qat.add_rate_gradient_()
     for weight, gradient in zip(weights.values(), expected, strict=True):
         torch.testing.assert_close(weight.grad, gradient)
-    assert qat.bits() == pytest.approx(float(bits.detach()))
 
 
 def coded_bytes(trainer: Trainer, steps: dict[str, torch.Tensor]) -> int:
