@@ -103,23 +103,22 @@ class Quantizer:
         """Matrices at their scales, on all cores; COARSEST (∞) stands for zeros."""
         # the largest first, so that no core is left with it at the end
         names = sorted(scales, key=lambda name: -self.model.matrices[name].size)
-        found = dict(
-            zip(
-                names,
-                _on_all_cores(lambda n: self.kept.load(n, scales[n], self.n_states), names),
-                strict=True,
-            )
-        )
-        if any(coded is None for coded in found.values()):
+        found = _on_all_cores(lambda n: self.kept.load(n, scales[n], self.n_states), names)
+        if any(coded is None for coded in found):
             _ = self.factors, self.rows, self._heads  # once, before the threads ask for them
-        made = _on_all_cores(lambda n: found[n] or self._made(n, scales[n]), names)
+        missing = [name for name, coded in zip(names, found, strict=True) if coded is None]
+        made = dict(
+            zip(missing, _on_all_cores(lambda n: self._made(n, scales[n]), missing), strict=True)
+        )
         tensors: dict[str, Tensor] = {}
-        for name, coded in zip(names, made, strict=True):
-            tensors[name] = coded
-            if isinstance(coded, tuple):
-                tensors[name] = coded[0]
+        for name, coded in zip(names, found, strict=True):
+            result = coded or made[name]
+            if isinstance(result, tuple):
+                tensors[name] = result[0]
                 # the tensor is kept, too, so that its id cannot come to mean another
-                self._codes[id(coded[0])] = coded
+                self._codes[id(result[0])] = result
+            else:
+                tensors[name] = result
         return tensors
 
     def _made(self, name: str, scale: float) -> RawTensor | tuple[QuantizedTensor, Any]:
