@@ -193,11 +193,21 @@ RECORD_1855 = Preset(
     differs="48 fewer: lane weights of the eight blocks that run before the lanes begin are left out.",
 )
 
-# For a few minutes of a CPU.
+# Five minutes of two CPU cores see a few million tokens: little for matrices, enough for tables of
+# hashed pairs and triples, which cost no multiplications. Figures in docs/log.md.
 TINY = Preset(
-    ModelConfig(vocab_size=1024, num_layers=4, model_dim=192, num_heads=6, num_kv_heads=3,
-                mlp_hidden=384, seq_len=256),
-    Recipe(budget_seconds=300),
+    ModelConfig(vocab_size=1024, num_layers=4, model_dim=192, num_heads=2, num_kv_heads=2,
+                mlp_hidden=384, seq_len=256, bigram_rows=32768, bigram_dim=64,
+                trigram_rows=65536, trigram_dim=32),
+    Recipe(
+        budget_seconds=300,
+        batch_tokens=2048,
+        precision="bf16",
+        matrix_lr=0.01,
+        orthogonalizer="polar-express",
+        table_lr=0.006,
+        small_lr=0.003,
+    ),
     "this project",
 )  # fmt: skip
 
