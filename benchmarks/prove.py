@@ -25,10 +25,10 @@ TOKENIZER = MATERIALS / "tokenizers/sp1024_official.model"
 DATA = MATERIALS / "fineweb/fineweb_val_000003_sp1024_tail.bin"
 RUNS = {
     "windows": ["--bytes", "300000", "--seed", "1"],
-    "windows, 25 documents": ["--documents", "25", "--seed", "2"],
-    "LoRA, the same 25": ["--documents", "25", "--seed", "2", "--mode", "ttt-lora"],
+    "windows, 8 documents": ["--documents", "8", "--seed", "2"],
+    "LoRA, the same 8": ["--documents", "8", "--seed", "2", "--mode", "ttt-lora"],
 }
-DAMAGED = "windows, 25 documents"  # the file that is damaged afterwards
+DAMAGED = "windows, 8 documents"  # the file that is damaged afterwards
 TITLES = ("", "text bytes", "documents", "file", "over code length", "file bits/byte", "computed",
           "without ends", "plain windows", "encode tok/s", "decode tok/s", "identical")  # fmt: skip
 

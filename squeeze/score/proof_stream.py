@@ -91,12 +91,14 @@ def decode_documents(
     Raises CorruptData when the stream ends early or late, or holds another number of tokens.
     """
     coder = SoftmaxDecoder(payload)
-    documents: list[list[int]] = [[] for _ in range(count)]
+    documents: list[list[int]] = []  # grows as they begin: a header may claim any number
     done, ended = 0, 0
 
     def code(logits: Float32, rows: Int64, position: int) -> Int64:
         nonlocal done, ended
         symbols = coder.decode(logits)
+        while len(documents) <= rows[-1]:
+            documents.append([])
         for row, symbol in zip(rows.tolist(), symbols.tolist(), strict=True):
             if symbol != bos:
                 documents[row].append(symbol)

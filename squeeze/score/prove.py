@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from squeeze.errors import BadData, RuleBroken, SqueezeError
-from squeeze.files import sha256, write_atomic
+from squeeze.files import read_file, sha256, write_atomic
 from squeeze.score.modes import Mode
 from squeeze.score.plan import document_starts
 from squeeze.score.proof import Submission, hashes, token_bytes
@@ -49,18 +48,20 @@ def prove(
     """
     if mode.name in ("ttt-lora", "ttt-phased"):  # a batch waits for its longest: let them be alike
         documents = sorted(documents, key=len, reverse=True)
+    text = submission.text(documents)
+    text_bytes = sum(map(len, text))
+    if not text_bytes:
+        raise BadData("the chosen documents stand for no text", found=f"{len(documents)} documents")
     started = time.perf_counter()
     proof, coded = submission.encode(documents, mode, batch, threads, on_stage("encoding"))
     encode_seconds = time.perf_counter() - started
     data = proof.to_bytes()
     if output is not None:
         write_atomic(output, data)
-    text = submission.text(documents)
     expected = hashes(documents, text, submission.bos)
     decoded = decode_elsewhere(submission, data, expected["text"], on_stage("decoding"))
     if decoded["sha256"] != expected:
         raise RuleBroken("the decoded tokens differ", expected=expected, found=decoded["sha256"])
-    text_bytes = sum(map(len, text))
     code_bits = (coded.nats + coded.end_nats) / math.log(2.0)
     return {
         "model": str(submission.files[0]),
@@ -105,8 +106,8 @@ def decode_elsewhere(
     with tempfile.TemporaryDirectory(prefix="squeeze-prove-") as name:
         folder = Path(name)
         for path, copy in zip(submission.files, (MODEL, TOKENIZER), strict=True):
-            shutil.copyfile(path, folder / copy)
-        (folder / FILE).write_bytes(data)
+            write_atomic(folder / copy, read_file(path))
+        write_atomic(folder / FILE, data)
         # -I: neither the environment nor the folder adds anything to Python's path
         command = [sys.executable, "-I", "-m", "squeeze.score.proof_decode"]
         command += [MODEL, TOKENIZER, FILE, TEXT, str(submission.device)]
@@ -127,7 +128,10 @@ def _run(command: list[str], folder: Path, on_progress: OnProgress) -> dict[str,
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                last = json.loads(line)
+                try:
+                    last = json.loads(line)
+                except ValueError:
+                    continue  # some library's greeting
                 if "total" in last:
                     on_progress(last["done"], last["total"])
         except BaseException:

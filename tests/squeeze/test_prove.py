@@ -23,7 +23,7 @@ from squeeze.score.plan import document_spans, spans
 from squeeze.score.proof import Submission, machine, token_bytes
 from squeeze.score.proof_file import Proof
 from squeeze.score.proof_predictor import mode_fields, read_mode
-from squeeze.score.prove import decode_elsewhere, select_documents
+from squeeze.score.prove import decode_elsewhere, prove, select_documents
 from squeeze.score.window import score_plan
 from squeeze.train.config import ModelConfig
 from squeeze.train.data import write_shard
@@ -206,6 +206,7 @@ def test_weights_that_differ_by_a_hair_fail_clearly(submission: Submission, proo
         ({"tokens": 1}, "more tokens"),
         ({"tokens": 10_000}, "number of tokens"),
         ({"documents": 5}, "does not end|number of tokens|more tokens"),
+        ({"documents": 1 << 31}, "too early|does not end|number of tokens|more tokens"),
         ({"documents": 7}, "too early|does not end|number of tokens|more tokens"),
         ({"payload": b""}, "too early"),
         ({"digest": bytes(8)}, "not the text that was coded"),
@@ -255,6 +256,11 @@ def test_a_mode_names_only_what_differs() -> None:
     assert mode_fields(Mode("documents", 8)) == {"length": 8}
     for mode in (WINDOWS, Mode("documents", 8, 4), LORA, PHASED, CHUNK):
         assert read_mode(mode_fields(mode)) == mode
+
+
+def test_documents_without_text_prove_nothing(submission: Submission) -> None:
+    with pytest.raises(BadData, match="stand for no text"):
+        prove(submission, [np.zeros(0, np.uint16)], WINDOWS, 1, 1, None, lambda name: print)
 
 
 @pytest.mark.parametrize("inside", [1, 299 + 1])
