@@ -72,6 +72,7 @@ class Scorer:
         if STATEFUL:
             return self.adapt(tokens)
         self.past = np.concatenate([self.past, tokens])
+        assert len(self.past) <= WINDOW
         return read(self.past)[len(self.past) - len(tokens) :]
 
     def adapt(self, tokens):

@@ -122,6 +122,24 @@ OFFENDERS = (
             ),
         ),
     ),
+    Animal(
+        "train then score behind a small declared chunk",
+        "score-before-update",
+        "ttt-stream",
+        (
+            ('{"chunk": CHUNK}', '{"chunk": 1}'),
+            (
+                "        rows = np.empty((len(tokens), VOCAB), np.float32)\n",
+                "        rows = np.empty((len(tokens), VOCAB), np.float32)\n"
+                "        ahead = [*zip(tokens, tokens[1:], strict=False)]\n",
+            ),
+            (
+                "            if len(self.chunk) == CHUNK:\n",
+                "            if i % CHUNK == 0 and len(ahead[i:]) >= CHUNK:\n"
+                "                self.chunk = ahead[i : i + CHUNK]\n",
+            ),
+        ),
+    ),
     Animal(  # #677
         "train then score in the report alone",
         "score-before-update",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from squeeze.score.audit import Audit, Limits, audit, load_data
 from squeeze.score.audit.sandbox import isolation
-from squeeze.score.audit.verdict import PASS
+from squeeze.score.audit.verdict import PASS, UNKNOWN
 from squeeze.train.data import write_shard
 from tests.zoo.animals import HONEST, Animal, Habitat, build, make_habitat
 from tests.zoo.offenders import LIMIT, OFFENDERS
@@ -23,6 +25,7 @@ def habitat(tmp_path_factory: pytest.TempPathFactory) -> Habitat:
 
 
 def examine(animal: Animal, habitat: Habitat, tmp_path: Path) -> Audit:
+    tmp_path.mkdir(exist_ok=True)
     shard = tmp_path / "train.bin"
     write_shard(shard, animal.train(habitat) if animal.train else habitat.train)
     return audit(
@@ -33,6 +36,19 @@ def examine(animal: Animal, habitat: Habitat, tmp_path: Path) -> Audit:
         limits=LIMITS,
         byte_limit=LIMIT,
     )
+
+
+def test_a_report_without_losses_leaves_some_rules_open_and_the_rest_judged(
+    habitat: Habitat, tmp_path: Path
+) -> None:
+    silent = ("len(losses), losses\n", "len(losses), []\n")
+    result = examine(Animal("silent", changes=(silent,)), habitat, tmp_path / "honest")
+    assert result.failures == [], told(result)
+    open_ones = [name for name, v in result.verdicts.items() if v.status == UNKNOWN]
+    assert open_ones == ["single-pass", "score-before-update"]
+    (clamped,) = (a for a in OFFENDERS if a.name == "clamped targets")
+    clamped = replace(clamped, changes=(*clamped.changes, silent))
+    assert examine(clamped, habitat, tmp_path / "clamped").failures == ["score"]
 
 
 def told(result: Audit) -> str:
@@ -47,6 +63,8 @@ def test_a_planted_violation_is_caught_by_its_rule_alone(
         pytest.skip("no network namespace here: a real request would leave the machine")
     result = examine(animal, habitat, tmp_path)
     assert result.failures == [animal.breaks], told(result)
+    assert json.loads(json.dumps(result.as_json()))["failed"] == [animal.breaks]
+    assert result.markdown().count("❌") == 1
 
 
 @pytest.mark.parametrize("animal", HONEST, ids=lambda animal: animal.name)

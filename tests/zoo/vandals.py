@@ -74,6 +74,12 @@ for _ in range(2000):
 raise SystemExit(5)
 """
 
+SMALL_LIES = """import sitecustomize
+for i in range(200_000):
+    os.write(sitecustomize._FD, b"open\\t/%d\\n" % i)
+raise SystemExit(6)
+"""
+
 VANDALS = (
     _attack("loops for ever before it answers", "while True:\n    pass"),
     _in_feed("loops for ever in an answer", "while True:\n    pass"),
@@ -92,6 +98,7 @@ VANDALS = (
     _attack("never reads", UNREAD),
     _attack("logs without end", LOG_FLOOD),
     _attack("floods the hook", HOOK_FLOOD),
+    _attack("tells the hook many small lies", SMALL_LIES),
     _in_feed("answers too little", "return np.zeros((1, VOCAB), np.float32)"),
     _in_feed("raises in an answer", "raise ValueError('no')"),
     Animal(

@@ -43,6 +43,7 @@ from squeeze.train.data import write_shard
 from squeeze.train.text import BOS
 
 PATCH = 4  # tokens changed in a patched report
+LONG = 512  # tokens of a flip across updates, at least
 TARGETS_PER_LOSS = 2  # a report may be twice too long and still be read
 OnStage = Callable[[str], None]
 
@@ -178,14 +179,14 @@ def _session(evidence: Evidence, files: dict[str, Path]) -> Iterator[Session]:
             box.close()
             evidence.watched &= bool(box.records("start"))
             evidence.folders.append(box.working_folder)
-            for kind in ("opened", "network", "programs"):
-                known = getattr(evidence, kind)
-                name = {"opened": "open", "programs": "program"}.get(kind, kind)
-                known += [text for text in box.records(name) if text not in known]
+            for kind, name in (("opened", "open"), ("network", "network"), ("programs", "program")):
+                told = [*getattr(evidence, kind), *box.records(name)]
+                setattr(evidence, kind, list(dict.fromkeys(told)))
 
 
-def _head(evidence: Evidence) -> Tokens:
-    return evidence.data.span[: min(SHORT, len(evidence.data.span) - 1)]
+def _head(evidence: Evidence, hello: Hello) -> Tokens:
+    count = SHORT if hello.stateful else min(SHORT, hello.window)
+    return evidence.data.span[: min(count, len(evidence.data.span) - 1)]
 
 
 def _report(evidence: Evidence, session: Session, name: str = "span.bin") -> Reported:
@@ -193,30 +194,30 @@ def _report(evidence: Evidence, session: Session, name: str = "span.bin") -> Rep
 
 
 def _run_report(evidence: Evidence, session: Session, seed: int) -> None:
-    evidence.first_rows = session.score(_head(evidence))
+    evidence.first_rows = session.score(_head(evidence, session.hello))
     evidence.report = _report(evidence, session)
     evidence.again = _report(evidence, session)
 
 
 def _run_probes(evidence: Evidence, session: Session, seed: int) -> None:
     data, hello = evidence.data, session.hello
-    head = _head(evidence)
+    head = _head(evidence, hello)
     rows = session.score(head)
     assert evidence.first_rows is not None
     evidence.first_moved = moved(evidence.first_rows, rows)[0]
     evidence.sweep = sweep(session, data.span, data.bos)
     evidence.replay_moved = moved(rows, session.score(head))[0]
-    reach = hello.chunk or hello.window
     length = min(SHORT, max(2, hello.chunk - 1)) if hello.stateful else hello.window
     evidence.futures = flip_future(session, data.span, data.bos, length, seed)
-    if hello.stateful and hello.chunk < len(data.span) - 1:
-        evidence.updates = flip_future(session, data.span, data.bos, 3 * hello.chunk, seed + 1)
+    if hello.stateful:
+        length = max(3 * hello.chunk, LONG)  # longer than declared: a declaration may be wrong
+        evidence.updates = flip_future(session, data.span, data.bos, length, seed + 1)
     if hello.isolated:
-        evidence.documents = flip_documents(session, data.span, data.bos, 2 * reach)
+        evidence.documents = flip_documents(session, data.span, data.bos)
 
 
 def _run_patched(evidence: Evidence, session: Session, seed: int) -> None:
-    session.score(_head(evidence))
+    session.score(_head(evidence, session.hello))
     evidence.other = _report(evidence, session)
     if len(evidence.other.losses):
         for start in _patches(evidence.data):

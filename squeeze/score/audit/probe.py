@@ -130,18 +130,20 @@ def _ask(session: Session, tokens: Tokens, split: int) -> Float32:
     return np.concatenate([session.score(tokens[:split]), session.feed(tokens[split:])])
 
 
-def flip_documents(session: Session, span: Tokens, bos: int, reach: int) -> list[Flip]:
-    """Change all text before a document; its rows must stay. reach: tokens to have before it."""
-    found = []
-    limit = min(len(span) - 1, session.rows_per_answer)
-    begins = [int(b) for b in np.flatnonzero(span == bos) if b >= 8]
-    # documents with the most text before them first, as far as one answer reaches
-    for begin in sorted(begins, key=lambda b: (abs(b - reach), b))[:2]:
-        start = max(0, begin - limit // 2)
-        stop = min(begin + SHORT, start + limit, len(span) - 1)
-        tokens, before = span[start:stop], begin - start
-        changed = altered(tokens, np.arange(len(tokens)) < before, bos, begin)
-        rows = session.score(tokens, before), session.score(changed, before)
+def flip_documents(session: Session, span: Tokens, bos: int) -> list[Flip]:
+    """Change all text before a document; its rows must stay."""
+    hello, found = session.hello, []
+    # stateless submissions are never asked for more than a window; others adapt to what comes before
+    before = 2 * hello.chunk if hello.stateful else hello.window // 2
+    after = SHORT if hello.stateful else hello.window - before
+    before = min(before, session.rows_per_answer - after)
+    begins = [int(b) for b in np.flatnonzero(span == bos) if 0 < b < len(span) - 1]
+    # documents that have as much before them as is looked at
+    for begin in sorted(begins, key=lambda b: (max(0, before - b), b))[:2]:
+        start, stop = max(0, begin - before), min(begin + after, len(span) - 1)
+        tokens, skip = span[start:stop], begin - start
+        changed = altered(tokens, np.arange(len(tokens)) < skip, bos, begin)
+        rows = session.score(tokens, skip), session.score(changed, skip)
         size, where = moved(*rows)
         found.append(Flip(start, begin, len(rows[0]), size, begin + where))
     return found

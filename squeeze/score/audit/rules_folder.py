@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from squeeze.score.audit.gather import Evidence
 from squeeze.score.audit.sandbox import visible_paths
-from squeeze.score.audit.submission import PAPER_NAMES, PAPERS
+from squeeze.score.audit.submission import PAPER_NAMES, PAPERS, own_packages
 from squeeze.score.audit.verdict import Verdict, failed, passed, unknown
 
 TRAIN_SECONDS = 600.0
@@ -72,7 +70,7 @@ def size(e: Evidence) -> Verdict:
 def files(e: Evidence) -> Verdict:
     """Run time opens nothing but the submission, the inputs and the installed software."""
     links = list(e.submission.links)
-    outside = [path for path in e.opened if not _allowed(e, path)]
+    outside = _outside(e)
     lists = {"outside": outside, "links": links, "programs": e.programs}
     data = {"opened": len(e.opened), **{name: found[:MAX_LISTED] for name, found in lists.items()}}
     if links:
@@ -93,13 +91,17 @@ def files(e: Evidence) -> Verdict:
     return passed(f"{len(e.opened)} files opened by Python code, none outside", **data)
 
 
-def _allowed(e: Evidence, path: str) -> bool:
-    roots = [*SYSTEM, *e.folders, *visible_paths(e.submission.trusted)]
+def _outside(e: Evidence) -> list[str]:
+    """Opened paths that are neither the submission's, nor inputs, nor installed software."""
     boxed = e.isolation.level == "namespaces"
+    roots = [*SYSTEM, *e.folders, *visible_paths(e.submission.trusted)]
     roots += BOX if boxed else [str(Path(folder).parent) for folder in e.folders]
-    if not e.submission.trusted and f"{os.sep}squeeze{os.sep}" in path.removeprefix(sys.prefix):
-        return False  # a submission that needs squeeze installed is not self-contained
-    return any(path == root or path.startswith(root + "/") for root in roots)
+    inside = tuple(root + "/" for root in roots)
+    # a submission that needs squeeze installed is not self-contained
+    own = () if e.submission.trusted else tuple(f"{path}/" for path in own_packages())
+    return [
+        path for path in e.opened if not (path + "/").startswith(inside) or path.startswith(own)
+    ]
 
 
 def network(e: Evidence) -> Verdict:

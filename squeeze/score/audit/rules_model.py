@@ -118,12 +118,12 @@ def score_before_update(e: Evidence) -> Verdict:
         )
     if e.updates and (worst := max(e.updates, key=lambda flip: flip.moved)).moved > _noise(e):
         return failed(
-            f"within three chunks of {e.hello.chunk}, changing tokens from {worst.position} on moves "
-            f"the distribution after token {worst.where} by {worst.moved:.2g} nats: the chunk was "
+            f"changing tokens from {worst.position} on, in a request across updates, moves the "
+            f"distribution after token {worst.where} by {worst.moved:.2g} nats: what was changed was "
             "learned from before it was scored",
             worst=worst.__dict__,
         )
-    if e.hello.stateful and not e.updates:
+    if e.hello.stateful and e.hello.chunk >= len(e.data.span) - 1:
         return unknown(
             f"the span is not longer than the declared chunk of {e.hello.chunk} tokens; audit more "
             "targets (--tokens)"

@@ -107,7 +107,7 @@ def _command(
     if "model.sqz" in files:
         # -P: modules come from squeeze's installation, never from the folder
         serve = (sys.executable, "-P", "-m", "squeeze.score.serve", "{folder}/model.sqz")
-        return (*serve, *serve_options), _own_packages()
+        return (*serve, *serve_options), own_packages()
     raise SqueezeError(
         f"{folder}: nothing to run",
         expected="train_gpt.py, model.sqz, or submission.json with a scorer",
@@ -115,7 +115,7 @@ def _command(
     )
 
 
-def _own_packages() -> tuple[Path, ...]:
+def own_packages() -> tuple[Path, ...]:
     """Folders that hold squeeze, wherever and however it is installed."""
     from importlib.util import find_spec
 
