@@ -24,7 +24,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--mode", type=click.Choice(MODES), default="window", show_default=True, help="How to score."
 )
-@click.option("--length", type=click.IntRange(min=1), help="Window.  [default: --seq-len]")
+@click.option("--length", type=click.IntRange(1, 1 << 20), help="Window.  [default: --seq-len]")
 @click.option("--stride", type=click.IntRange(min=1), help="Windows move by this.  [default: 64]")
 @click.option(
     "--ttt", "adaptation", multiple=True, metavar="NAME=VALUE", help="An option of a ttt mode."

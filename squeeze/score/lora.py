@@ -21,6 +21,18 @@ from squeeze.train.model import GPT
 
 MODULES = ("c_q", "c_k", "c_v", "attn", "mlp")  # what can be added to, besides the head
 CPU_ROOM, CUDA_ROOM = 1 << 13, 1 << 17
+RANGES = (  # bounds keep a mistyped value from asking for a giant allocation
+    ("chunk", 1, 1 << 20),
+    ("length", 1, 1 << 20),
+    ("rank", 1, 1 << 12),
+    ("batch", 1, 1 << 16),
+    ("alpha", 0.0, 1e6),
+    ("lr", 0.0, 1e3),
+    ("beta1", 0.0, 0.999999),
+    ("beta2", 0.0, 0.999999),
+    ("eps", 0.0, 1.0),
+    ("weight_decay", 0.0, 1e3),
+)
 
 
 @dataclass(frozen=True)
@@ -48,9 +60,8 @@ class LoraOptions:
     seed: int = 0  # of the first factor
 
     def __post_init__(self) -> None:
-        for name in ("chunk", "length", "rank", "batch"):
-            if getattr(self, name) < 1:
-                raise BadConfig(f"test-time {name}", expected="≥ 1", found=getattr(self, name))
+        for name, low, high in RANGES:
+            check_range(name, getattr(self, name), low, high)
         if self.chunk > self.length:
             raise BadConfig(
                 "test-time chunk", expected=f"≤ the length, {self.length}", found=self.chunk
@@ -165,6 +176,12 @@ class LoraBank:
     def _add(self, name: str, x: Tensor) -> Tensor:
         a, b = (factor[self._rows] for factor in self.factors[name])
         return (x @ a.mT) @ b.mT * self._scale
+
+
+def check_range(name: str, value: float | None, low: float, high: float) -> None:
+    """Raise BadConfig unless an option of test-time training is None or in low…high."""
+    if value is not None and not low <= value <= high:
+        raise BadConfig(f"test-time {name}", expected=f"{low:g} to {high:g}", found=value)
 
 
 def _room(ids: Tensor) -> int:

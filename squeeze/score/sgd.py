@@ -8,11 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from squeeze.errors import BadConfig
+from squeeze.score.lora import check_range
 from squeeze.score.plan import Int64, Plan
 from squeeze.score.tokenizer import Tokens
 from squeeze.score.window import batch_outputs, cross_entropy, read_batch
 from squeeze.train.model import GPT
+
+RANGES = (
+    ("chunk", 1, 1 << 30),
+    ("lr", 0.0, 1e3),
+    ("momentum", 0.0, 0.999999),
+    ("epochs", 0, 1000),
+    ("clip", 1e-12, 1e12),
+)
 
 
 @dataclass(frozen=True)
@@ -30,9 +38,8 @@ class SgdOptions:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, low in (("chunk", 1), ("epochs", 0)):
-            if getattr(self, name) < low:
-                raise BadConfig(f"test-time {name}", expected=f"≥ {low}", found=getattr(self, name))
+        for name, low, high in RANGES:
+            check_range(name, getattr(self, name), low, high)
 
     def chunks(self, outputs: int) -> int:
         """Chunks of `outputs` outputs; the last one may be short."""

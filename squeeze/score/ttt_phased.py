@@ -16,7 +16,7 @@ import numpy as np
 
 from squeeze.calib.ranks import rank_and_world
 from squeeze.errors import BadConfig
-from squeeze.score.lora import LoraBank, LoraOptions
+from squeeze.score.lora import LoraBank, LoraOptions, check_range
 from squeeze.score.order import OrderLedger
 from squeeze.score.plan import Int64, document_batches, spans
 from squeeze.score.predictor import Float32
@@ -51,9 +51,8 @@ class PhasedOptions:
     phases: int = 3
 
     def __post_init__(self) -> None:
-        for name, low in (("documents", 0), ("phases", 1)):
-            if getattr(self, name) < low:
-                raise BadConfig(f"test-time {name}", expected=f"≥ {low}", found=getattr(self, name))
+        check_range("documents", self.documents, 0, 1 << 30)
+        check_range("phases", self.phases, 1, 1000)
 
 
 class Pauses:

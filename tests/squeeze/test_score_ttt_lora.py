@@ -164,7 +164,10 @@ def test_the_model_is_left_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"chunk": 0}, "chunk; expected ≥ 1"),
+        ({"chunk": 0}, "chunk; expected 1 to"),
+        ({"rank": 10**9}, "rank"),
+        ({"lr": math.nan}, "lr; expected 0 to 1000, found nan"),
+        ({"beta2": 1.0}, "beta2"),
         ({"chunk": 32}, "chunk; expected ≤ the length, 16"),
         ({"targets": ("c_q", "tail")}, "found.*tail"),
         ({"targets": ()}, "targets"),
