@@ -43,10 +43,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Rows and the sizes they must sum to, in bytes."""
+    """Rows and the sizes they must sum to, in bytes. notes: sentences on how files were read."""
 
     rows: tuple[Row, ...]
     files: dict[str, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -85,6 +86,7 @@ class Ledger:
             "weights": self.weights,
             "bits_per_weight": self.bits_per_weight(),
             "files": self.files,
+            "notes": list(self.notes),
             "components": {
                 name: sum(row.bytes for row in rows)
                 for name, rows in self.grouped(lambda row: row.component).items()
@@ -94,16 +96,26 @@ class Ledger:
 
 
 def ledger(paths: Iterable[str | os.PathLike[str]]) -> Ledger:
-    """Account for files and folders (all files below them). Raises SqueezeError for one unreadable."""
+    """Account for files and folders (all files below them). Raises SqueezeError for one unreadable.
+
+    Files of others are taken apart as far as their format allows (`squeeze.outside`).
+    """
+    paths = list(paths)
     rows: list[Row] = []
     sizes: dict[str, int] = {}
+    notes = left_out(paths)
     for name, path in files_of(paths):
         data = read_file(path)
         sizes[name] = len(data)
-        rows += (
-            artifact_rows(name, data) if data[:4] == container.MAGIC else [_file_row(name, data)]
-        )
-    return Ledger(tuple(rows), sizes)
+        if data[:4] == container.MAGIC:
+            rows += artifact_rows(name, data)
+            continue
+        from squeeze.outside.registry import read  # only for a file that needs it: loads numpy
+
+        found = read(name, data)
+        rows += [_file_row(name, data)] if found is None else found.rows
+        notes += [] if found is None else found.notes
+    return Ledger(tuple(rows), sizes, tuple(notes))
 
 
 def artifact_rows(name: str, data: bytes) -> list[Row]:
@@ -161,7 +173,7 @@ def files_of(paths: Iterable[str | os.PathLike[str]]) -> list[tuple[str, Path]]:
     found: list[tuple[str, Path]] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.is_file())
+            inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
             found += [(str(p.relative_to(path.parent)), p) for p in inside]
         else:
             found.append((path.name, path))
@@ -170,3 +182,18 @@ def files_of(paths: Iterable[str | os.PathLike[str]]) -> list[tuple[str, Path]]:
     if len({name for name, _ in found}) != len(found):
         found = [(str(path), path) for _, path in found]
     return found
+
+
+def left_out(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """A sentence for everything below a folder that is neither a file nor a folder: links, pipes."""
+    odd = [
+        p
+        for path in map(Path, paths)
+        if path.is_dir()
+        for p in sorted(path.rglob("*"))
+        if p.is_symlink() or not (p.is_file() or p.is_dir())
+    ]
+    return [
+        f"{p}: {'a symbolic link, not followed' if p.is_symlink() else 'not a file'}; left out"
+        for p in odd
+    ]

@@ -23,6 +23,9 @@ ALL = 9  # levels; more than there are
 @click.option("--sort", type=click.Choice(["bytes", "file"]), default="bytes", show_default=True)
 @click.option("--floors", is_flag=True, help="Decode, and show order-0 entropies beside the bytes.")
 @click.option(
+    "--squeezed", is_flag=True, help="Code files of others losslessly, and say what they would be."
+)
+@click.option(
     "--html", type=click.Path(path_type=Path), help="Write a page that needs nothing else."
 )
 @click.option("--code-report", type=click.Path(path_type=Path), help="JSON of squeeze bundle.")
@@ -46,6 +49,7 @@ def command(
     depth: int,
     sort: str,
     floors: bool,
+    squeezed: bool,
     html: Path | None,
     code_report: Path | None,
     plan: Path | None,
@@ -60,11 +64,13 @@ def command(
 ) -> None:
     """Attribute every byte of PATHS: artifacts, other files, or folders of them.
 
-    Rows sum to the files' sizes on disk. Exits with 3 when the total is over the limit.
+    Rows sum to the files' sizes on disk. Exits with 3 when the total is over the limit. Exports of
+    others (.ptz, .pt, safetensors, PGRP, self-extracting scripts) are read without running anything.
 
     \b
     Example:
       squeeze budget model.sqz train_gpt.py --limit 16000000
+      squeeze budget final_model.int8.ptz --floors --squeezed
       squeeze budget old.sqz new.sqz --by tensor
       squeeze budget model.sqz --what-if mlp.fc=3.0bit
     """
@@ -87,7 +93,7 @@ def command(
         if what_if is not None:
             _foresee(known, what_if, limit, as_json)
         else:
-            _show(result, paths, known, limit, depth, sort, floors, as_json)
+            _show(result, paths, known, limit, depth, sort, floors, squeezed, as_json)
         if html is not None:
             write_page(html, result, paths, limit, known, code_report, floors)
         if base is not None:
@@ -210,6 +216,7 @@ def _show(
     depth: int,
     sort: str,
     floors: bool,
+    squeezed: bool,
     as_json: bool,
 ) -> None:
     from squeeze.views.text import console, print_tree, verdict
@@ -217,8 +224,9 @@ def _show(
 
     known = _floors(paths) if floors else None
     root = tree(result, floors=known, plan=plan, sort=sort)
+    sizes = _squeezed(paths) if squeezed else {}
     if as_json:
-        facts = result.as_json(limit)
+        facts = result.as_json(limit) | ({"squeezed": sizes} if squeezed else {})
         if known is not None:
             facts["entropy_floor"] = root.floor
             facts["floors"] = [
@@ -229,15 +237,45 @@ def _show(
         return
     print_tree(root, limit, depth)
     console().print(verdict(result, limit))
+    for note in result.notes:
+        click.echo(note, err=True)
+    for name, size in sizes.items():
+        change = 100 * (size / max(result.files[name], 1) - 1)
+        console().print(
+            f"{name}: squeeze would make this {size:,} bytes, losslessly ({change:+.1f} %)"
+        )
+
+
+def _squeezed(paths: tuple[str, ...]) -> dict[str, int]:
+    """Bytes that files of others would have as artifacts with the same numbers, by name."""
+    from squeeze.budget import files_of
+    from squeeze.files import read_file
+    from squeeze.outside.registry import read
+    from squeeze.outside.tensors import squeezed
+
+    found = {}
+    for name, path in files_of(paths):
+        outside = read(name, read_file(path))
+        if outside is not None and outside.plain is not None:
+            found[name] = squeezed(outside.plain)
+    return found
 
 
 def _floors(paths: tuple[str, ...]) -> dict[tuple[str, str, str], float]:
+    from squeeze import container
+    from squeeze.budget import files_of
     from squeeze.files import read_file
-    from squeeze.views.floors import floors
+    from squeeze.outside.registry import read
 
     found: dict[tuple[str, str, str], float] = {}
-    for name, path in _artifacts(paths):
-        found |= floors(name, read_file(path))
+    for name, path in files_of(paths):
+        data = read_file(path)
+        if data[: len(container.MAGIC)] == container.MAGIC:
+            from squeeze.views.floors import floors
+
+            found |= floors(name, data)
+        elif (outside := read(name, data, with_floors=True)) is not None:
+            found |= outside.floors
     return found
 
 

@@ -1,0 +1,116 @@
+"""`PGRP` containers of the per-group records: streams back to back, mostly lrzip.
+
+Layout, as the public scripts since record #1855 write it: `PGRP`, uint32 n, n uint32 sizes, n streams.
+The first seven are `lrzip -z -L 9` of the int8 codes of one kind of matrix over all layers (GROUPS, in
+this order; an empty stream for a kind that is absent), then brotli of a torch.save of {"r": every other
+tensor, "m": formats, "s": shapes of each group}, then brotli of the row orders. A file with another
+number of streams is attributed stream by stream.
+
+lrzip streams are not decoded: nothing here runs another program. Their shapes come from "s", so each
+layer has the share of its number of codes; there is no floor for them.
+"""
+
+from __future__ import annotations
+
+from squeeze.budget import Row, split_bytes
+from squeeze.errors import CorruptData
+from squeeze.outside import pickles, torch_zip
+from squeeze.outside.inflate import LRZIP, inflate
+from squeeze.outside.pieces import Plain, entropies, numbers, rows
+from squeeze.roles import layer_of, role_of
+
+MAGIC = b"PGRP"
+MAX_STREAMS = 1 << 12
+GROUPS = (
+    "tok_emb.weight", "attn.c_k.weight", "attn.c_q.weight", "attn.c_v.weight", "attn.proj.weight",
+    "mlp.fc.weight", "mlp.proj.weight",
+)  # fmt: skip
+
+
+def streams(data: memoryview, what: str) -> list[memoryview]:
+    """The streams, back to back to the end of the file. Raises CorruptData."""
+    count = int.from_bytes(data[4:8], "little")
+    base = 8 + 4 * count
+    if count > MAX_STREAMS or base > len(data):
+        raise CorruptData(f"{what}: number of streams", expected=f"≤ {MAX_STREAMS}", found=count)
+    sizes = [int.from_bytes(data[8 + 4 * i : 12 + 4 * i], "little") for i in range(count)]
+    if base + sum(sizes) != len(data):
+        raise CorruptData(
+            f"{what}: sizes of streams do not add up to the file",
+            expected=len(data) - base,
+            found=sum(sizes),
+        )
+    found = []
+    for size in sizes:
+        found.append(data[base : base + size])
+        base += size
+    return found
+
+
+def read(
+    name: str, data: memoryview
+) -> tuple[list[Row], dict[tuple[str, str, str], float], list[str]]:
+    """Rows, floors in bytes, and notes. Raises CorruptData, BadCheckpoint."""
+    found = streams(data, name)
+    made = [Row(name, "container", "header", len(data) - sum(map(len, found)))]
+    floors: dict[tuple[str, str, str], float] = {}
+    if len(found) != len(GROUPS) + 2:
+        made += [
+            Row(name, "weights", f"stream {i}", len(s), codec=_coder(s))
+            for i, s in enumerate(found)
+        ]
+        return made, floors, [f"{name}: {len(found)} streams of an unknown order"]
+    rest = torch_zip.read(memoryview(inflate(found[-2], "brotli", f"{name}: remainder")), name)
+    shapes = _shapes(rest, name)
+    for group, stream in zip(GROUPS, found, strict=False):
+        made += _group(name, group, stream, shapes.get(group, []))
+    inner = entropies(rest)
+    for row in rows(name, rest, len(found[-2]), "brotli", inner):
+        made.append(row)
+    for piece, floor in zip(rest.pieces, inner, strict=True):
+        key = (name, piece.tensor, piece.kind)
+        floors[key] = floors.get(key, 0.0) + floor
+    made.append(Row(name, "weights", "row order", len(found[-1]), codec="brotli"))
+    lrzip = sum(len(stream) for stream in found[: len(GROUPS)])
+    notes = [f"{name}: {lrzip:,} bytes of lrzip split by number of codes, not decoded"]
+    return made, floors, [*notes, *rest.notes]
+
+
+def _coder(stream: memoryview) -> str:
+    return "lrzip" if bytes(stream[:4]) == LRZIP else ""
+
+
+def _shapes(rest: Plain, what: str) -> dict[str, list[tuple[int, ...]]]:
+    """Shapes of each group's matrices, from the "s" entry. Raises CorruptData for odd ones."""
+    archive, found = torch_zip.entries(rest.data, what)
+    (pickled,) = [entry for entry in found if entry.info.filename.endswith("/data.pkl")]
+    root = pickles.describe(torch_zip.content(archive, pickled, pickles.MAX_SIZE, what), what)
+    manifest = root.get("s") if isinstance(root, dict) else None
+    if not isinstance(manifest, dict):
+        raise CorruptData(f"{what}: no shapes of the groups")
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    for key, listed in manifest.items():
+        clean = str(key).removeprefix("_").removesuffix(".q")
+        shapes[clean] = [_shape(shape, what) for shape in listed or ()]
+    return shapes
+
+
+def _shape(given: object, what: str) -> tuple[int, ...]:
+    if isinstance(given, pickles.Call) and given.name == "torch Size":
+        (given,) = given.arguments
+    if isinstance(given, tuple | list) and all(type(n) is int and 0 <= n < 1 << 32 for n in given):
+        return tuple(given)
+    raise CorruptData(f"{what}: odd shape of a group", found=repr(given)[:80])
+
+
+def _group(name: str, group: str, stream: memoryview, shapes: list[tuple[int, ...]]) -> list[Row]:
+    tensors = [group] if group == GROUPS[0] else [f"blocks.{i}.{group}" for i in range(len(shapes))]
+    if not shapes:
+        return [Row(name, "weights", "codes", len(stream), role_of(group), None, group,
+                    _coder(stream))] if len(stream) else []  # fmt: skip
+    counts = [numbers(shape) for shape in shapes[: len(tensors)]]
+    return [
+        Row(name, "weights", "codes", share, role_of(tensor), layer_of(tensor), tensor,
+            _coder(stream), count, len(tensors) > 1)
+        for tensor, count, share in zip(tensors, counts, split_bytes(len(stream), counts), strict=True)
+    ]  # fmt: skip

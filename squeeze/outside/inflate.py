@@ -1,0 +1,162 @@
+"""Compressed files: zlib, gzip, bz2, xz, lzma, zstandard, brotli; with or without a byte shuffle inside.
+
+What a stream may inflate to is bounded before anything is allocated, by LIMIT and by RATIO times its
+size: weights do not compress sixty-four-fold, bombs do.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from typing import Any
+
+from squeeze.errors import CorruptData
+
+LIMIT = 1 << 30  # bytes: four for each of the weights an artifact may hold
+RATIO = 64
+FLOOR = 64 << 20  # bytes any stream may inflate to, however small it is
+STEP = 1 << 20
+MEMORY = 256 << 20  # bytes a decoder may take for its window
+MAGICS = {
+    b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b\x08": "gzip", b"BZh": "bz2",
+    b"\x5d\x00\x00": "lzma",
+}  # fmt: skip
+LRZIP = b"LRZI"
+SHUFFLE = b"BSHF"  # then the stride in one byte, then the planes one after another
+
+
+def coder_of(data: memoryview) -> str | None:
+    """Name of the coder by the first bytes; None for brotli, which has none, and for anything else."""
+    head = bytes(data[:6])
+    for magic, coder in MAGICS.items():
+        if head.startswith(magic):
+            return coder
+    if len(head) > 1 and head[0] == 0x78 and int.from_bytes(head[:2], "big") % 31 == 0:
+        return "zlib"
+    return None
+
+
+def bound(size: int) -> int:
+    """Bytes a stream of `size` may inflate to."""
+    return min(LIMIT, max(FLOOR, RATIO * size))
+
+
+def inflate(data: memoryview | bytes, coder: str, what: str) -> bytes:
+    """The plain bytes of one whole stream.
+
+    Raises CorruptData: damaged, truncated, followed by other bytes, or inflating past the bound.
+    """
+    limit = bound(len(data))
+    try:
+        if coder == "zstd":
+            return _zstd(data, limit, what)
+        if coder == "brotli":
+            return _brotli(data, limit, what)
+        return _standard(_decoder(coder), data, limit, what)
+    except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError) as error:
+        raise CorruptData(f"{what}: not a whole {coder} stream", found=str(error)[:80]) from None
+
+
+def _decoder(coder: str) -> Any:
+    if coder == "zlib":
+        return zlib.decompressobj()
+    if coder == "gzip":
+        return zlib.decompressobj(31)
+    if coder == "bz2":
+        return bz2.BZ2Decompressor()
+    return lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=MEMORY)
+
+
+def _standard(decoder: Any, data: memoryview | bytes, limit: int, what: str) -> bytes:
+    inflated = decoder.decompress(data, limit + 1)
+    if len(inflated) > limit:
+        raise _bomb(what, limit)
+    if not decoder.eof:
+        raise CorruptData(f"{what}: the stream is cut off", found=f"{len(inflated)} bytes of it")
+    if decoder.unused_data:
+        raise CorruptData(
+            f"{what}: bytes after the end of the stream", found=len(decoder.unused_data)
+        )
+    return bytes(inflated)
+
+
+def _bomb(what: str, limit: int, found: object = "more") -> CorruptData:
+    return CorruptData(f"{what} inflates too far", expected=f"≤ {limit} bytes", found=found)
+
+
+def _zstd(data: memoryview | bytes, limit: int, what: str) -> bytes:
+    import zstandard
+
+    try:
+        declared = zstandard.get_frame_parameters(bytes(data[:32])).content_size
+        unknown = (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR)
+        if declared not in unknown and declared > limit:
+            raise _bomb(what, limit, declared)
+        decoder = zstandard.ZstdDecompressor(max_window_size=MEMORY).decompressobj()
+        parts, total = [], 0
+        for at in range(0, len(data), STEP // 16):
+            parts.append(decoder.decompress(bytes(data[at : at + STEP // 16])))
+            total += len(parts[-1])
+            if total > limit:
+                raise _bomb(what, limit)
+            if decoder.eof:
+                left = len(data) - min(at + STEP // 16, len(data)) + len(decoder.unused_data)
+                if left:
+                    raise CorruptData(f"{what}: bytes after the end of the stream", found=left)
+                return b"".join(parts)
+    except zstandard.ZstdError as error:
+        raise CorruptData(f"{what}: not a whole zstd stream", found=str(error)[:80]) from None
+    raise CorruptData(f"{what}: the stream is cut off", found=f"{total} bytes of it")
+
+
+def _brotli(data: memoryview | bytes, limit: int, what: str) -> bytes:
+    import brotli
+
+    decoder = brotli.Decompressor()
+    parts, total = [], 0
+    try:
+        part = decoder.process(bytes(data), output_buffer_limit=STEP)
+        while True:
+            parts.append(part)
+            total += len(part)
+            if total > limit:
+                raise _bomb(what, limit)
+            if decoder.is_finished():
+                return b"".join(parts)
+            if decoder.can_accept_more_data():  # it has seen everything and wants more
+                raise CorruptData(f"{what}: the stream is cut off", found=f"{total} bytes of it")
+            part = decoder.process(b"", output_buffer_limit=STEP)
+    except brotli.error:
+        raise CorruptData(f"{what}: not a whole brotli stream") from None
+
+
+def unshuffled(data: bytes) -> tuple[bytes, int]:
+    """(bytes in their own order, stride): undoes a byte shuffle, marked by SHUFFLE or recognised.
+
+    Without the mark, a stride of 2 or 4 is taken when a zip archive's first bytes come out. Stride 0:
+    not shuffled.
+    """
+    if data[:4] == SHUFFLE and len(data) > 5:
+        stride = data[4]
+        return (_unshuffle(memoryview(data)[5:], stride) if stride > 1 else data[5:]), stride
+    for stride in (2, 4):
+        starts = [sum(_lengths(len(data), stride)[:plane]) for plane in range(stride)]
+        head = bytes(data[start + at] for at in range(4 // stride) for start in starts
+                     if start + at < len(data))  # fmt: skip
+        if head == b"PK\x03\x04":
+            return _unshuffle(memoryview(data), stride), stride
+    return data, 0
+
+
+def _lengths(total: int, stride: int) -> list[int]:
+    return [total // stride + (plane < total % stride) for plane in range(stride)]
+
+
+def _unshuffle(data: memoryview, stride: int) -> bytes:
+    plain = bytearray(len(data))
+    at = 0
+    for plane, length in enumerate(_lengths(len(data), stride)):
+        plain[plane::stride] = data[at : at + length]
+        at += length
+    return bytes(plain)

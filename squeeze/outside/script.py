@@ -1,0 +1,246 @@
+"""Self-extracting scripts: stub, encoding tax, compressed code. Read as a syntax tree, never run.
+
+The payload is the longest string of the script. It is decoded by the base85, base64 or Ascii85 call
+that the script names (none: the characters are the bytes, latin-1), and inflated with the constant
+arguments of its `decompress` call, so raw lzma filters and raw deflate are understood. In the archive
+form the payload stands before a zip archive whose `__main__.py` reads so many bytes of its own file.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import lzma
+import warnings
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from squeeze.budget import Row
+from squeeze.errors import CorruptData, SqueezeError
+from squeeze.outside import torch_zip
+from squeeze.outside.inflate import MEMORY, bound, coder_of, inflate
+
+MAX_SCRIPT = 16 << 20  # bytes of a script; the limit of the challenge is below it
+MIN_PAYLOAD = 64  # characters
+ENCODINGS = {
+    "b85decode": base64.b85decode, "a85decode": base64.a85decode, "b64decode": base64.b64decode,
+    "standard_b64decode": base64.b64decode, "b32decode": base64.b32decode,
+}  # fmt: skip
+MODULES = {"lzma": "lzma", "zlib": "zlib", "brotli": "brotli", "zstandard": "zstd", "bz2": "bz2",
+           "gzip": "gzip"}  # fmt: skip
+TAILS = {"b85decode": "base85 tax", "a85decode": "base85 tax", "b32decode": "base32 tax"}
+FILTERS = {"FORMAT_AUTO": 0, "FORMAT_XZ": 1, "FORMAT_ALONE": 2, "FORMAT_RAW": 3}
+
+
+@dataclass(frozen=True)
+class Script:
+    """Bytes of the stub, of what the encoding adds (tax), and of the compressed code.
+
+    source: bytes of code once decompressed.
+    """
+
+    stub: int
+    tax: int
+    tax_kind: str
+    compressed: int
+    coder: str
+    source: int
+
+
+def looks(data: memoryview) -> bool:
+    """Whether it is worth parsing: it executes something that it decompresses."""
+    if len(data) > MAX_SCRIPT:
+        return False
+    head = bytes(data)
+    return (b"exec" in head and b"decompress" in head) and not head.startswith(torch_zip.MAGIC)
+
+
+def rows(name: str, script: Script) -> list[Row]:
+    """Rows that sum to the script's size; `elements` of the payload are its bytes of source."""
+    made = [
+        Row(name, "code", "stub", script.stub),
+        Row(name, "code", "payload", script.compressed, codec=script.coder, elements=script.source),
+    ]
+    return made + ([Row(name, "code", script.tax_kind, script.tax)] if script.tax else [])
+
+
+def read(data: memoryview, what: str) -> Script | None:
+    """The parts of a self-extracting script; None when it is no such script.
+
+    Raises CorruptData when it is one and its payload does not decode.
+    """
+    raw = bytes(data)
+    if raw.rfind(b"PK\x05\x06") >= 0 and raw.find(torch_zip.MAGIC) > 0:
+        return _archive(data, what)
+    text, width = _text(raw)
+    tree = _parsed(text)
+    if tree is None:
+        return None
+    strings = [
+        node for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
+    ]  # fmt: skip
+    literal = max(strings, key=lambda node: len(node.value), default=None)  # type: ignore[arg-type]
+    if literal is None or not isinstance(literal.value, str | bytes):
+        return None
+    if len(literal.value) < MIN_PAYLOAD or 2 * len(literal.value) < len(text):
+        return None  # a script that happens to decompress something
+    encoding = _called(tree, ENCODINGS)
+    payload = _decoded(literal.value, encoding, what)
+    undo = _decompress(tree)
+    if payload is None or undo is None:
+        return None
+    segment = ast.get_source_segment(text, literal) or ""
+    written = len(segment.encode(width, "surrogateescape"))
+    coder, source = _inflated(payload, *undo, what)
+    kind = TAILS.get(encoding or "", "base64 tax" if encoding else "escapes")
+    return Script(len(raw) - written, written - len(payload), kind, len(payload), coder, source)
+
+
+def _text(raw: bytes) -> tuple[str, str]:
+    first = raw[:200].lower().replace(b"-", b"").replace(b" ", b"")
+    latin = b"coding:l1" in first or b"coding:latin" in first or b"coding:iso8859" in first
+    width = "latin-1" if latin else "utf-8"
+    return raw.decode(width, "surrogateescape"), width
+
+
+def _parsed(text: str) -> ast.Module | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # escapes that do not exist warn when parsed
+            return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _called(tree: ast.AST, names: dict[str, Any]) -> str | None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            function = node.func
+            name = (
+                function.attr
+                if isinstance(function, ast.Attribute)
+                else getattr(function, "id", "")
+            )
+            if name in names:
+                return str(name)
+    return None
+
+
+def _decoded(value: str | bytes, encoding: str | None, what: str) -> bytes | None:
+    try:
+        if encoding is not None:
+            return bytes(ENCODINGS[encoding](value))
+        return value if isinstance(value, bytes) else value.encode("latin-1")
+    except UnicodeEncodeError:
+        return None
+    except (ValueError, binascii.Error) as error:
+        raise CorruptData(f"{what}: the payload is not {encoding}", found=str(error)[:80]) from None
+
+
+def _decompress(tree: ast.AST) -> tuple[str | None, list[Any]] | None:
+    """(module, constant arguments after the data) of the outermost decompress call."""
+    aliases = {
+        alias.asname or alias.name: alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    aliases |= {
+        alias.asname or alias.name: node.module or ""
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        function = node.func
+        if isinstance(function, ast.Attribute) and function.attr == "decompress":
+            owner = function.value.id if isinstance(function.value, ast.Name) else ""
+        elif isinstance(function, ast.Name) and "decompress" in function.id:
+            owner = function.id
+        else:
+            continue
+        named = {word.arg: _constant(word.value) for word in node.keywords if word.arg}
+        given = [_constant(argument) for argument in node.args[1:]]
+        order = ("format", "memlimit", "filters")
+        given += [named.get(key) for key in order[len(given) :]] if "filters" in named else []
+        given += [named["wbits"]] if "wbits" in named else []
+        return MODULES.get(aliases.get(owner, "")), given
+    return None
+
+
+def _constant(node: ast.expr) -> Any:
+    if isinstance(node, ast.Attribute) and (
+        node.attr in FILTERS or node.attr.startswith("FILTER_")
+    ):
+        return FILTERS.get(node.attr, getattr(lzma, node.attr, None))
+    if isinstance(node, ast.List):
+        return [_constant(item) for item in node.elts]
+    if isinstance(node, ast.Dict):
+        keys = [None if key is None else _constant(key) for key in node.keys]
+        pairs = zip(keys, map(_constant, node.values), strict=True)
+        return {key: value for key, value in pairs if isinstance(key, str)}
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _inflated(payload: bytes, coder: str | None, given: list[Any], what: str) -> tuple[str, int]:
+    """(coder, bytes of source). Raises CorruptData."""
+    known = coder_of(memoryview(payload)) if coder is None else coder
+    if known is None:
+        known = "brotli"
+    limit = bound(len(payload))
+    try:
+        if known == "lzma" and given and given[0] == 3:
+            filters = [_bounded(entry) for entry in given[2]]
+            decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
+            return known, _whole(len(decoder.decompress(payload, limit + 1)), limit, what)
+        if known == "zlib" and given and isinstance(given[0], int):
+            raw = zlib.decompressobj(given[0])
+            return known, _whole(len(raw.decompress(payload, limit + 1)), limit, what)
+    except (zlib.error, lzma.LZMAError, ValueError, TypeError, IndexError, KeyError, OverflowError,
+            MemoryError) as error:  # fmt: skip
+        raise CorruptData(f"{what}: the payload does not inflate", found=str(error)[:80]) from None
+    return known, len(inflate(payload, known, f"{what}: payload"))
+
+
+def _bounded(entry: dict[str, Any]) -> dict[str, Any]:
+    if entry.get("dict_size", 0) > MEMORY:
+        raise ValueError("dictionary too large")
+    return entry
+
+
+def _whole(size: int, limit: int, what: str) -> int:
+    if size > limit:
+        raise CorruptData(f"{what}: payload inflates too far", expected=f"≤ {limit} bytes")
+    return size
+
+
+def _archive(data: memoryview, what: str) -> Script | None:
+    """Payload, then a zip archive of `__main__.py`."""
+    try:
+        archive, found = torch_zip.entries(data, what)
+        (main,) = [entry for entry in found if entry.info.filename == "__main__.py"]
+        stub = torch_zip.content(archive, main, MAX_SCRIPT, what).decode()
+    except (SqueezeError, ValueError):
+        return None
+    tree = _parsed(stub)
+    undo = None if tree is None else _decompress(tree)
+    if tree is None or undo is None:
+        return None
+    sizes = [
+        node.args[0].value for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "read" and len(node.args) == 1
+        and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, int)
+    ]  # fmt: skip
+    if not sizes or not 0 < sizes[0] <= len(data):
+        return None
+    coder, source = _inflated(bytes(data[: sizes[0]]), *undo, what)
+    return Script(len(data) - sizes[0], 0, "", sizes[0], coder, source)
