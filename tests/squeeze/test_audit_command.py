@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from squeeze.cli import cli
 from squeeze.errors import SqueezeError
 from squeeze.score import protocol
 from squeeze.score.audit.rules import RULES
+from squeeze.score.audit.submission import load_submission
 from tests.zoo.animals import HONEST, Habitat, build, make_habitat
 from tests.zoo.offenders import OFFENDERS
 
@@ -75,6 +77,33 @@ def test_bad_papers_are_one_clear_error(
     assert message in str(result.exception)
 
 
+def test_links_that_lead_nowhere_are_told_and_ship_nothing(tmp_path: Path) -> None:
+    (tmp_path / "train_gpt.py").write_text("pass")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "broken").symlink_to("nothing")
+    (tmp_path / "up").symlink_to("..")
+    (tmp_path / "fine").symlink_to("train_gpt.py")
+    found = load_submission(tmp_path)
+    assert found.links == ("broken", "loop", "up")
+    assert found.files == {"fine": 4, "train_gpt.py": 4}
+
+
+def test_a_pipe_in_the_folder_is_one_clear_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "train_gpt.py")
+    with pytest.raises(SqueezeError, match="neither a file nor a folder"):
+        load_submission(tmp_path)
+
+
+def test_too_many_files_are_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("squeeze.score.audit.submission.MAX_FILES", 3)
+    for i in range(4):
+        (tmp_path / f"{i}.py").write_text("")
+    with pytest.raises(SqueezeError, match="too large for a submission"):
+        load_submission(tmp_path)
+
+
 def test_the_example_of_the_protocol_page_passes(habitat: Habitat, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "protocol.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", page, re.S)
@@ -91,7 +120,7 @@ def test_the_example_of_the_protocol_page_passes(habitat: Habitat, tmp_path: Pat
 
 
 def test_the_rules_page_names_every_rule() -> None:
-    page = (ROOT / "docs" / "rules.md").read_text()
+    page = (ROOT / "docs" / "rules.md").read_text().split("## The rules\n")[1].split("\n## ")[0]
     assert re.findall(r"^\| `([\w-]+)` \|", page, re.M) == [rule.id for rule in RULES]
     for rule in RULES:
         (row,) = (line for line in page.splitlines() if line.startswith(f"| `{rule.id}` |"))
