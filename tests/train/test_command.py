@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +17,22 @@ from squeeze.train.checkpoint import read_metadata
 from squeeze.train.clock import Clock, OutOfTime
 from squeeze.train.config import ModelConfig
 from squeeze.train.data import write_shard
+from squeeze.train.presets import PRESETS
 from squeeze.train.recipe import Recipe
 from squeeze.train.text import encode_documents, train_tokenizer
 
 TEXT = "A starter of wild yeast doubles in six hours at room temperature, slower in winter. " * 40
-NAMES = ("num_layers", "model_dim", "num_heads", "num_kv_heads", "mlp_hidden", "seq_len")
-SETTINGS = [f"{n}={v}" for n, v in zip(NAMES, (2, 16, 2, 1, 32, 16), strict=True)]
+SMALL = {
+    "num_layers": 2,
+    "model_dim": 16,
+    "num_heads": 2,
+    "num_kv_heads": 1,
+    "mlp_hidden": 32,
+    "seq_len": 16,
+    "bigram_rows": 37,
+    "trigram_rows": 53,
+}
+SETTINGS = [f"{name}={value}" for name, value in SMALL.items()]
 SHAPE = [word for text in [*SETTINGS, "batch_tokens=64"] for word in ("--set", text)]
 
 
@@ -51,7 +61,7 @@ def test_a_trained_model_is_saved_with_its_config_and_scored(folder: Path) -> No
     assert (report["steps"], report["tokens_seen"]) == (8, 8 * 64)
     assert report["val"]["bytes"] == len(TEXT.encode())
     assert report["val"]["bpb"] > 0
-    config = ModelConfig(300, 2, 16, 2, 1, 32, seq_len=16)
+    config = replace(PRESETS["tiny"].model, vocab_size=300, **SMALL)
     assert load_model(folder / "m.safetensors").config == config
     assert report["params"] == config.num_params
 
