@@ -53,8 +53,14 @@ def looks(data: memoryview) -> bool:
     """Whether it is worth parsing: it executes something that it decompresses."""
     if len(data) > MAX_SCRIPT:
         return False
-    head = bytes(data)
-    return (b"exec" in head and b"decompress" in head) and not head.startswith(torch_zip.MAGIC)
+    raw = bytes(data)
+    if raw.startswith(torch_zip.MAGIC):
+        return False
+    return (b"exec" in raw and b"decompress" in raw) or _ends_with_program(raw)
+
+
+def _ends_with_program(raw: bytes) -> bool:
+    return b"PK\x05\x06" in raw[-80:] and b"__main__.py" in raw[-200:]
 
 
 def rows(name: str, script: Script) -> list[Row]:
@@ -72,7 +78,7 @@ def read(data: memoryview, what: str) -> Script | None:
     Raises CorruptData when it is one and its payload does not decode.
     """
     raw = bytes(data)
-    if raw.rfind(b"PK\x05\x06") >= 0 and raw.find(torch_zip.MAGIC) > 0:
+    if _ends_with_program(raw):
         return _archive(data, what)
     text, width = _text(raw)
     tree = _parsed(text)
