@@ -8,8 +8,11 @@ from pathlib import Path
 import click
 
 from squeeze.cli.options import json_option, limit_option, print_json
+from squeeze.score.modes import MODES, Mode
+from squeeze.train.fields import settings
 
 FILE = click.Path(path_type=Path)
+SERVED = [mode for mode in MODES if mode != "ttt-phased"]  # which does not score in order
 
 
 @click.command("audit")
@@ -27,7 +30,10 @@ FILE = click.Path(path_type=Path)
     metavar="N",
     help="Run on the first N targets.",
 )
-@click.option("--serve", default="", metavar="OPTIONS", help="How to serve a bare .sqz artifact.")
+@click.option("--mode", type=click.Choice(SERVED), default="window", show_default=True)
+@click.option("--length", type=click.IntRange(min=1), help="Window of a bare artifact.")
+@click.option("--stride", type=click.IntRange(min=1), help="Its windows move by this.")
+@click.option("--ttt", multiple=True, metavar="NAME=VALUE", help="An option of a ttt mode.")
 @click.option(
     "--seconds",
     type=click.FloatRange(min=1),
@@ -62,7 +68,10 @@ def command(
     data: tuple[Path, ...],
     train_data: tuple[Path, ...],
     tokens: int,
-    serve: str,
+    mode: str,
+    length: int | None,
+    stride: int | None,
+    ttt: tuple[str, ...],
     seconds: float,
     report_seconds: float,
     memory: float,
@@ -74,16 +83,15 @@ def command(
     """Check SUBMISSION by running it: a folder that speaks docs/protocol.md, or a .sqz artifact.
 
     It runs in fresh processes without network and outside files. Every rule of docs/rules.md passes,
-    fails or is not checkable, with the evidence. Exits with 1 when a rule fails.
+    fails or is not checkable, with the evidence. Exits with 1 when a rule fails. --mode and what
+    follows it say how to score a bare artifact, as in `squeeze eval`.
 
     \b
     Example:
       squeeze audit submission/ --tokenizer sp1024.model --data fineweb_val_000000.bin
-      squeeze audit model.sqz --serve "--mode sliding --stride 64" --markdown audit.md \\
+      squeeze audit model.sqz --mode ttt-lora --ttt chunk=64 --markdown audit.md \\
           --tokenizer sp1024.model --data fineweb_val_000000.bin
     """
-    import shlex
-
     from squeeze.files import write_atomic
     from squeeze.score.audit import Limits, audit, load_data
 
@@ -94,7 +102,7 @@ def command(
         validation_data=data,
         limits=Limits(seconds, report_seconds, int(memory * 2**30) or None),
         byte_limit=limit,
-        serve_options=shlex.split(serve),
+        serve_options=_serve_options(mode, length, stride, ttt),
         seed=seed,
         on_stage=None if as_json else _tell,
     )
@@ -110,6 +118,15 @@ def command(
         console.print(result.summary(), highlight=False)
     if result.failures:
         sys.exit(1)
+
+
+def _serve_options(
+    mode: str, length: int | None, stride: int | None, ttt: tuple[str, ...]
+) -> list[str]:
+    Mode(mode, length, stride, settings(ttt, "--ttt"))  # a wrong combination is the user's error
+    named = {"--mode": mode, "--length": length, "--stride": stride}
+    given = [part for name, value in named.items() if value for part in (name, str(value))]
+    return given + [f"--ttt={option}" for option in ttt]
 
 
 def _tell(stage: str) -> None:

@@ -7,7 +7,6 @@ test-time training is on, from the predictor that reads token by token. An audit
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +15,68 @@ import numpy.typing as npt
 import torch
 
 from squeeze.checkpoint import load_model
+from squeeze.errors import BadConfig
 from squeeze.score import protocol
-from squeeze.score.lora import LoraOptions
-from squeeze.score.plan import Plan, document_spans, sliding, spans
+from squeeze.score.modes import MODES, STRIDE, Mode
+from squeeze.score.plan import Plan, document_spans, spans
 from squeeze.score.predictor import CachedPredictor
-from squeeze.score.sgd import SgdOptions
-from squeeze.score.tokenizer import ByteTable, Tokenizer, Tokens
-from squeeze.score.ttt_chunk import ChunkOptions, ChunkPredictor, score_chunks
-from squeeze.score.ttt_lora import LoraPredictor, score_lora
-from squeeze.score.window import Score, batch_outputs, score_batch, score_plan
+from squeeze.score.tokenizer import Tokenizer, Tokens
+from squeeze.score.ttt_chunk import ChunkPredictor
+from squeeze.score.ttt_lora import LoraPredictor
+from squeeze.score.window import Score, batch_outputs, score_batch
 from squeeze.train.data import read_shard
+from squeeze.train.fields import settings
 from squeeze.train.model import GPT
 
 Float32 = npt.NDArray[np.float32]
 Reported = tuple[float, int, int, Float32]
-MODES = ("window", "documents", "ttt-lora", "ttt-chunk")
 
 
-class Windows:
-    """A model that does not adapt, in windows over the stream or over each document."""
+class Served:
+    """A model scored in one mode. Everything but `reset` and `feed` of the protocol's scorer."""
 
-    def __init__(self, model: GPT, length: int, stride: int, isolated: bool) -> None:
-        self.model, self.length, self.stride = model.eval(), length, stride
-        self.isolated, self.bos = isolated, model.config.bos_id
-        self.reset()
+    def __init__(self, model: GPT, mode: Mode) -> None:
+        self.model, self.mode = model.eval(), mode
+        self.bos, self.isolated = model.config.bos_id, mode.by_document
 
     def hello(self, targets: int) -> dict[str, Any]:
+        self._targets = targets
         return {
             "protocol": protocol.VERSION,
             "vocab_size": self.model.config.vocab_size,
-            "stateful": False,
             "isolated": self.isolated,
             "scores_bos": not self.isolated,
-            "window": self.length,
-            "stride": self.stride,
+            **self.shape(),
         }
+
+    def shape(self) -> dict[str, Any]:
+        """The fields of hello that tell a stateful submission from a stateless one."""
+        raise NotImplementedError
+
+    def losses(self, tokens: Tokens) -> Float32:
+        """Nats of tokens[1:], float32 [n - 1]."""
+        raise NotImplementedError
+
+    def report(self, data: str, tokenizer: str) -> Reported:
+        """Nats, bytes and targets of `squeeze eval`, and the loss of every target it counts."""
+        tokens, table = read_shard(data), Tokenizer(tokenizer).table
+        score: Score
+        score, _ = self.mode.score(self.model, tokens, table, document_spans(tokens, self.bos))
+        counted = tokens[1:] != self.bos if self.isolated else slice(None)
+        return score.nats, score.bytes, score.tokens, self.losses(tokens)[counted]
+
+
+class Windows(Served):
+    """A model that does not adapt, in windows over the stream or over each document."""
+
+    def __init__(self, model: GPT, mode: Mode) -> None:
+        super().__init__(model, mode)
+        options = mode.options(model.config.seq_len)
+        self.length, self.stride = options["length"], options.get("stride", options["length"])
+        self.reset()
+
+    def shape(self) -> dict[str, Any]:
+        return {"stateful": False, "window": self.length, "stride": self.stride}
 
     def reset(self) -> None:
         self._past = np.zeros(0, np.uint16)
@@ -65,22 +91,16 @@ class Windows:
             rows = [self.model(torch.from_numpy(part.astype(np.int64))[None])[0] for part in parts]
             return torch.cat(rows)[-len(tokens) :].log_softmax(-1).numpy()
 
-    def report(self, data: str, tokenizer: str) -> Reported:
-        """Nats and bytes of `squeeze eval`, and the loss of every target it counts."""
-        tokens, table = read_shard(data), Tokenizer(tokenizer).table
-        plan, unscored = self._plan(tokens)
-        score = score_plan(self.model, tokens, table, plan, unscored=unscored)
+    def losses(self, tokens: Tokens) -> Float32:
+        begin, outputs = np.zeros(1, np.int64), np.array([len(tokens) - 1])
+        if self.isolated:
+            begin, outputs = document_spans(tokens, self.bos)
+        plan = spans(begin, outputs, self.length, self.stride)
         losses = np.zeros(len(tokens) - 1, np.float32)
         with torch.inference_mode():
             for rows in plan.batches(batch_outputs(self.model)):
-                found, _ = score_batch(self.model, tokens, plan, rows)
-                losses[_outputs(plan, rows)] = found
-        return score.nats, score.bytes, score.tokens, losses[tokens[1:] != unscored]
-
-    def _plan(self, tokens: Tokens) -> tuple[Plan, int | None]:
-        if self.isolated:
-            return spans(*document_spans(tokens, self.bos), self.length, self.stride), self.bos
-        return sliding(len(tokens) - 1, self.length, self.stride), None
+                losses[_outputs(plan, rows)] = score_batch(self.model, tokens, plan, rows)[0]
+        return losses
 
 
 def _outputs(plan: Plan, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -88,37 +108,25 @@ def _outputs(plan: Plan, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.concatenate([np.arange(plan.first[row], plan.stop[row]) for row in rows])
 
 
-class Adapting:
-    """Test-time training, fed in order.
+class Adapting(Served):
+    """Test-time training, fed in order."""
 
-    make: a new predictor for a stream of so many targets; engine: the score of `squeeze eval`.
-    """
+    def __init__(self, model: GPT, mode: Mode) -> None:
+        super().__init__(model, mode)
+        length = model.config.seq_len if mode.length is None else mode.length
+        stride = min(STRIDE, length) if mode.stride is None else mode.stride
+        self.options = mode.adaptation(length, stride)
 
-    def __init__(
-        self,
-        model: GPT,
-        chunk: int,
-        isolated: bool,
-        make: Callable[[int], CachedPredictor],
-        engine: Callable[[Tokens, ByteTable], Score],
-    ) -> None:
-        self.model, self.chunk, self.isolated = model, chunk, isolated
-        self.bos = model.config.bos_id
-        self._make, self._engine = make, engine
-
-    def hello(self, targets: int) -> dict[str, Any]:
-        self._targets = targets
-        return {
-            "protocol": protocol.VERSION,
-            "vocab_size": self.model.config.vocab_size,
-            "stateful": True,
-            "isolated": self.isolated,
-            "scores_bos": not self.isolated,
-            "chunk": self.chunk,
-        }
+    def shape(self) -> dict[str, Any]:
+        chunk = self.options.chunk if self.mode.name == "ttt-lora" else self.options.sgd.chunk
+        return {"stateful": True, "chunk": chunk}
 
     def reset(self) -> None:
-        self._predictor = self._make(self._targets)
+        self._predictor: CachedPredictor
+        if self.mode.name == "ttt-lora":
+            self._predictor = LoraPredictor(self.model, self.options)
+        else:
+            self._predictor = ChunkPredictor(self.model, self._targets, self.options)
         self._predictor.start(1)
         self._fed = False
 
@@ -133,43 +141,21 @@ class Adapting:
         self._fed = True
         return self._predictor.next(np.array([token], np.int64))
 
-    def report(self, data: str, tokenizer: str) -> Reported:
-        """Nats and bytes of `squeeze eval`; losses token by token."""
-        tokens, table = read_shard(data), Tokenizer(tokenizer).table
-        score = self._engine(tokens, table)
+    def losses(self, tokens: Tokens) -> Float32:
         self.reset()
-        losses = -self.feed(tokens[:-1])[np.arange(len(tokens) - 1), tokens[1:]]
-        counted = tokens[1:] != self.bos if self.isolated else slice(None)
-        return score.nats, score.bytes, score.tokens, losses[counted]
+        return -self.feed(tokens[:-1])[np.arange(len(tokens) - 1), tokens[1:]]
 
 
-def scorer(
-    model: GPT, mode: str, length: int, stride: int, chunk: int, lr: float | None
-) -> Windows | Adapting:
-    """What serves a mode; lr None: the mode's own."""
-    if mode == "ttt-lora":
-        lora = LoraOptions(chunk, length, lr=LoraOptions.lr if lr is None else lr)
-        return Adapting(
-            model,
-            chunk,
-            True,
-            lambda targets: LoraPredictor(model, lora),
-            lambda tokens, table: score_lora(
-                model, tokens, table, document_spans(tokens, model.config.bos_id), lora
-            )[0],
+def scorer(model: GPT, mode: Mode) -> Windows | Adapting:
+    """What serves a mode. Raises BadConfig for one that does not score in the order of the text."""
+    if mode.name == "ttt-phased":
+        raise BadConfig(
+            "phased training scores the longest documents first",
+            expected="a mode that scores in order",
+            found=mode.name,
+            fix="Audit ttt-lora; `squeeze eval` checks the ledger of phased training.",
         )
-    if mode == "ttt-chunk":
-        options = ChunkOptions(
-            length, stride, SgdOptions(chunk=chunk, lr=SgdOptions.lr if lr is None else lr)
-        )
-        return Adapting(
-            model,
-            chunk,
-            False,
-            lambda targets: ChunkPredictor(model, targets, options),
-            lambda tokens, table: score_chunks(model, tokens, table, options)[0],
-        )
-    return Windows(model, length, stride, isolated=mode == "documents")
+    return Adapting(model, mode) if mode.name.startswith("ttt-") else Windows(model, mode)
 
 
 def main() -> None:
@@ -178,18 +164,13 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--mode", choices=MODES, default="window")
     parser.add_argument("--length", type=int, help="tokens read at once; default: the model's")
-    parser.add_argument("--stride", type=int, help="default: the length")
-    parser.add_argument("--chunk", type=int, default=256, help="targets between two updates")
-    parser.add_argument("--lr", type=float, help="of the updates")
-    parser.add_argument("--mlp-power", type=int, help="when the checkpoint does not tell")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--stride", type=int, help="windows move by this")
+    parser.add_argument("--ttt", action="append", default=[], help="name=value of a ttt mode")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    loaded = load_model(given.model, mlp_power=given.mlp_power)
-    model = GPT.from_tensors(loaded.config, loaded.tensors)
-    length = given.length or loaded.config.seq_len
-    stride = given.stride or length
-    protocol.serve(scorer(model, given.mode, length, stride, given.chunk, given.lr))
+    torch.set_num_threads(1)
+    mode = Mode(given.mode, given.length, given.stride, settings(given.ttt, "--ttt"))
+    loaded = load_model(given.model)
+    protocol.serve(scorer(GPT.from_tensors(loaded.config, loaded.tensors), mode))
 
 
 if __name__ == "__main__":

@@ -77,6 +77,14 @@ def test_bad_papers_are_one_clear_error(
     assert message in str(result.exception)
 
 
+def test_a_stride_where_none_is_possible_is_one_clear_error(
+    habitat: Habitat, tmp_path: Path
+) -> None:
+    result = run(habitat, tmp_path, "--mode", "window", "--stride", "8")
+    assert isinstance(result.exception, SqueezeError)
+    assert "no stride" in str(result.exception)
+
+
 def test_links_that_lead_nowhere_are_told_and_ship_nothing(tmp_path: Path) -> None:
     (tmp_path / "train_gpt.py").write_text("pass")
     (tmp_path / "loop").symlink_to("loop")

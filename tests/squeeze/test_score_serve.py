@@ -11,8 +11,10 @@ import torch
 from click.testing import CliRunner
 
 from squeeze.cli import cli
+from squeeze.errors import BadConfig
 from squeeze.score.audit import Limits, audit, load_data
 from squeeze.score.audit.verdict import UNKNOWN
+from squeeze.score.modes import Mode
 from squeeze.score.serve import Adapting, Windows, scorer
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.score.window import score_windows
@@ -24,11 +26,11 @@ from tests.zoo.animals import VOCAB, Habitat, make_habitat
 
 CONFIG = replace(PLAIN, vocab_size=VOCAB, num_layers=2)
 MODES = {
-    "window": ("window", 16, 16, 8, None),
-    "sliding": ("window", 16, 4, 8, None),
-    "documents": ("documents", 16, 8, 8, None),
-    "ttt-lora": ("ttt-lora", 16, 16, 8, 0.01),
-    "ttt-chunk": ("ttt-chunk", 16, 8, 32, 0.01),
+    "window": Mode("window", 16),
+    "sliding": Mode("sliding", 16, 4),
+    "documents": Mode("documents", 16, 8),
+    "ttt-lora": Mode("ttt-lora", 16, settings={"chunk": "8"}),
+    "ttt-chunk": Mode("ttt-chunk", 16, 8, {"chunk": "32"}),
 }
 
 
@@ -47,7 +49,7 @@ def model() -> GPT:
 
 
 def served(model: GPT, mode: str, targets: int = 399) -> Windows | Adapting:
-    found = scorer(model, *MODES[mode])
+    found = scorer(model, MODES[mode])
     assert found.hello(targets)["vocab_size"] == VOCAB
     found.reset()
     return found
@@ -97,6 +99,11 @@ def test_isolated_modes_forget_at_a_document_s_start(
     assert np.abs(found.feed(document) - alone).max() < 1e-5
 
 
+def test_a_mode_that_scores_out_of_order_is_refused(model: GPT) -> None:
+    with pytest.raises(BadConfig, match="longest documents first"):
+        scorer(model, Mode("ttt-phased", 16))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_an_artifact_passes_its_audit_in_every_mode(
@@ -106,9 +113,10 @@ def test_an_artifact_passes_its_audit_in_every_mode(
     save_checkpoint(checkpoint, CONFIG, model.state_dict())
     packed = CliRunner().invoke(cli, ["pack", str(checkpoint), "-o", str(artifact), "--lossless"])
     assert packed.exit_code == 0, packed.output
-    name, length, stride, chunk, lr = MODES[mode]
-    options = ["--mode", name, "--length", str(length), "--chunk", str(chunk)]
-    options += ["--stride", str(stride)] + ([] if lr is None else ["--lr", str(lr)])
+    chosen = MODES[mode]
+    options = [f"--mode={chosen.name}", f"--length={chosen.length}"]
+    options += [f"--stride={chosen.stride}"] if chosen.stride else []
+    options += [f"--ttt={name}={value}" for name, value in chosen.settings.items()]
     result = audit(
         artifact,
         load_data([habitat.data], habitat.tokenizer, 400),
