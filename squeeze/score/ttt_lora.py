@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from squeeze.calib.ranks import rank_and_world, sum_over_ranks_
+from squeeze.errors import BadConfig
 from squeeze.score.lora import LoraBank, LoraOptions
 from squeeze.score.order import OrderLedger
 from squeeze.score.plan import Int64, document_batches, spans
@@ -33,10 +34,12 @@ def score_lora(
     """Score documents (`plan.document_spans`) of tokens uint16 [n], adapting to each as it goes.
 
     Predictions of the BOS after a document count as ends. Batches go round the ranks of
-    torch.distributed; the ledger is this rank's. Raises as `score_plan`, and RuleBroken when the order
-    of scoring and learning is not legal.
+    torch.distributed; score and ledger are those of all. Raises as `score_plan`, RuleBroken when the
+    order of scoring and learning is not legal, and BadConfig for a factor that outlives documents.
     """
     options = options or LoraOptions()
+    if options.keep_a:
+        raise BadConfig("ttt-lora drops all it learnt with a document", fix="Use ttt-phased.")
     run = DocumentRun(model, tokens, documents, options)
     plan = spans(*documents, options.length, options.length)
     num_bytes, ends = count_targets(model.config, tokens, table, plan, run.bos)
@@ -46,6 +49,9 @@ def score_lora(
     total = sum(int(documents[1][rows].sum()) for rows in groups)
     for rows in groups:
         run.score(rows, LoraBank(model, options, len(rows)), on_progress, total)
+    for ticks in (run.ledger.scored_at, run.ledger.used_at):
+        sum_over_ranks_(torch.from_numpy(ticks))  # a token's ticks are all of one rank
+    run.ledger.updates = int(sum_over_ranks_(torch.tensor(run.ledger.updates)))
     run.ledger.check()
     nats, end_nats = sum_over_ranks_(torch.from_numpy(run.sums)).tolist()
     seconds = time.perf_counter() - started
