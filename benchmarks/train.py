@@ -25,7 +25,7 @@ from squeeze.train.recipe import Recipe
 from squeeze.train.trainer import Trainer
 
 CONFIG = ModelConfig(1024, 4, 192, 6, 3, 384, seq_len=256)
-ADAM_RATES = (0.002, 0.004, 0.008, 0.016)
+ADAM_RATES = (0.004, 0.008, 0.016)
 LAST = 20  # steps whose mean loss is reported
 
 
@@ -100,7 +100,7 @@ def adamw(tokens: Tokens, steps: int, recipe: Recipe, lr: float) -> dict:
 def main() -> None:
     """Measure and write benchmarks/results/DATE-train.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--data", type=Path, help="token shard; default: Python's documentation")
     options = parser.parse_args()
