@@ -65,12 +65,19 @@ class Shape:
         return ((f"blocks.{layer}.{name}", self.dim) for layer in range(self.layers))
 
 
+def _shape(data: memoryview, at: int, tied: bool | None) -> Shape:
+    """The seven numbers at a byte; tied: None when the sign of the vocabulary's size says it."""
+    dim, hidden, layers, heads, kv_heads, vocab, length = struct.unpack_from("<7i", data, at)
+    if tied is None:
+        return Shape(dim, hidden, layers, heads, kv_heads, abs(vocab), length, vocab > 0)
+    return Shape(dim, hidden, layers, heads, kv_heads, vocab, length, tied)
+
+
 def shape_of(data: memoryview) -> Shape | None:
     """Shape in a version 0 file, or None when the file cannot be one."""
     if len(data) < 28:
         return None
-    *plain, vocab, length = struct.unpack_from("<7i", data)
-    shape = Shape(*plain, abs(vocab), length, vocab > 0)
+    shape = _shape(data, 0, None)
     return (
         shape if shape.valid and 28 + 4 * sum(n for _, n in _version0(shape)) == len(data) else None
     )
@@ -113,10 +120,9 @@ def read(data: memoryview, what: str) -> Plain:
     if len(data) < HEADER:
         raise CorruptData(f"{what}: header is cut off", expected=HEADER, found=len(data))
     (version,) = struct.unpack_from("<i", data, 4)
-    *plain, vocab, length = struct.unpack_from("<7i", data, 8)
     if version not in (1, 2):
         raise UnsupportedFormat(f"{what}: unknown version", expected="1 or 2", found=version)
-    shape = Shape(*plain, vocab, length, bool(data[36]))
+    shape = _shape(data, 8, bool(data[36]))
     if not shape.valid:
         raise CorruptData(f"{what}: impossible shape", found=str(shape)[:120])
     norms, weights = list(_norms_first(shape)), list(_weights(shape))

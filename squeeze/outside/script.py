@@ -14,6 +14,7 @@ import binascii
 import lzma
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from squeeze.outside.inflate import MEMORY, bound, coder_of, inflate
 
 MAX_SCRIPT = 16 << 20  # bytes of a script; the limit of the challenge is below it
 MIN_PAYLOAD = 64  # characters
-ENCODINGS = {
+ENCODINGS: dict[str, Callable[[Any], bytes]] = {
     "b85decode": base64.b85decode, "a85decode": base64.a85decode, "b64decode": base64.b64decode,
     "standard_b64decode": base64.b64decode, "b32decode": base64.b32decode,
 }  # fmt: skip
@@ -138,7 +139,7 @@ def _called(tree: ast.AST, names: dict[str, Any]) -> str | None:
 def _decoded(value: str | bytes, encoding: str | None, what: str) -> bytes | None:
     try:
         if encoding is not None:
-            return bytes(ENCODINGS[encoding](value))
+            return ENCODINGS[encoding](value)
         return value if isinstance(value, bytes) else value.encode("latin-1")
     except UnicodeEncodeError:
         return None
