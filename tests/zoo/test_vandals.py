@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,15 @@ def habitat(tmp_path_factory: pytest.TempPathFactory) -> Habitat:
     return make_habitat(tmp_path_factory.mktemp("habitat"))
 
 
-def processes() -> int:
-    """Processes running a submission's script."""
-    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    return sum("train_gpt.py --serve" in line for line in listing.splitlines())
+def marked(animal: Animal, folder: Path) -> Animal:
+    """The same, with a command line that no other process on the machine has."""
+    return replace(animal, claims={"scorer": ["python", "train_gpt.py", str(folder)]})
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Processes that still run what was `marked`."""
+    listing = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True).stdout
+    return [line for line in listing.splitlines() if f"train_gpt.py {folder}" in line]
 
 
 @pytest.mark.parametrize("animal", VANDALS, ids=lambda animal: animal.name)
@@ -38,13 +44,22 @@ def test_a_vandal_fails_and_harms_nothing(animal: Animal, habitat: Habitat, tmp_
         pytest.skip("no namespaces here: some of these would reach other processes")
     data = load_data([habitat.data], habitat.tokenizer, 200)
     started = time.monotonic()
-    result = audit(build(animal, habitat, tmp_path / "s"), data, limits=LIMITS)
+    submission = build(marked(animal, tmp_path), habitat, tmp_path / "s")
+    result = audit(submission, data, limits=LIMITS)
     assert "runs" in result.failures
     assert max(len(verdict.evidence) for verdict in result.verdicts.values()) < 3000
     assert result.verdicts["runs"].evidence
     assert result.verdicts["score"].status == UNKNOWN
     assert time.monotonic() - started < 60
-    assert processes() == 0
+    assert not left_behind(tmp_path)
+
+
+def test_left_behind_would_be_seen(tmp_path: Path) -> None:
+    code = "import sys; sys.stdin.read()"
+    command = [sys.executable, "-c", code, "train_gpt.py", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE):
+        assert len(left_behind(tmp_path)) == 1
+    assert not left_behind(tmp_path)
 
 
 def run(tmp_path: Path, code: str, level: Isolation | None = None) -> tuple[int, str]:
@@ -156,9 +171,10 @@ def test_without_namespaces_the_auditor_survives_as_well(
     level = filtered()
     monkeypatch.setattr(sys.modules[audit.__module__ + ".gather"], "isolation", lambda: level)
     data = load_data([habitat.data], habitat.tokenizer, 200)
-    result = audit(build(animal, habitat, tmp_path / "s"), data, limits=LIMITS)
+    submission = build(marked(animal, tmp_path), habitat, tmp_path / "s")
+    result = audit(submission, data, limits=LIMITS)
     assert "runs" in result.failures
-    assert processes() == 0
+    assert not left_behind(tmp_path)
 
 
 def test_without_namespaces_the_hook_still_tells_honest_from_not(
