@@ -25,7 +25,7 @@ from squeeze.cli.options import architecture_options, json_option, print_json, s
 @click.option(
     "--length", type=click.IntRange(min=0), default=0, help="Tokens per sequence [--seq-len]."
 )
-@click.option("--temperature", type=float, default=0.8, show_default=True)
+@click.option("--temperature", type=float, default=1.2, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--fresh", is_flag=True, help="Ignore what the folder already holds.")
 @architecture_options
