@@ -33,7 +33,7 @@ def main(folder: Path, rank: int, world: int) -> None:
         mode = Mode(name, settings=SETTINGS.get(name, {}))
         done: list[int] = []
         try:
-            score, _ = mode.score(
+            score, ledger = mode.score(
                 random_model(), tokens, TABLE, document_spans(tokens, BOS), batch,
                 lambda now, total, done=done: done.append(now),
             )  # fmt: skip
@@ -43,6 +43,7 @@ def main(folder: Path, rank: int, world: int) -> None:
         facts = {
             key: getattr(score, key) for key in ("nats", "end_nats", "tokens", "bytes", "ends")
         }
+        facts["order"] = ledger.check() if ledger is not None else None
         scores[name] = facts | {"bpb": score.bpb, "work": done[-1]}
     (folder / f"{rank}-of-{world}.json").write_text(json.dumps(scores))
     if world > 1:

@@ -21,7 +21,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:  # type: ign
         subprocess.Popen([sys.executable, WORKER, folder, str(rank), str(world)])
         for rank, world in runs
     ]
-    assert [process.wait(120) for process in started] == [0, 0, 0]
+    assert [process.wait(600) for process in started] == [0, 0, 0]
     return [json.loads((folder / f"{rank}-of-{world}.json").read_text()) for rank, world in runs]
 
 
@@ -31,9 +31,8 @@ def test_two_ranks_find_the_score_of_one(scores: list[dict], mode: str) -> None:
     for rank in ranks:
         for key in ("nats", "end_nats", "bpb"):
             assert rank[key] == pytest.approx(alone[key], rel=1e-9)
-        assert [rank[key] for key in ("tokens", "bytes", "ends")] == [
-            alone[key] for key in ("tokens", "bytes", "ends")
-        ]
+        for key in ("tokens", "bytes", "ends", "order"):
+            assert rank[key] == alone[key]
 
 
 @pytest.mark.parametrize("mode", ["window", "sliding", "documents", "ttt-lora"])

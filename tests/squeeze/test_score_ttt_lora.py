@@ -178,6 +178,11 @@ def test_options_out_of_range_are_refused(fields: dict, message: str) -> None:  
         replace(OPTIONS, **fields)
 
 
+def test_a_factor_that_outlives_its_document_is_refused() -> None:
+    with pytest.raises(BadConfig, match="Use ttt-phased"):
+        lora(documents(), replace(OPTIONS, keep_a=True))
+
+
 def test_the_run_counts_each_document_end_apart() -> None:
     tokens = documents()
     run = DocumentRun(random_model(), tokens, document_spans(tokens, BOS), OPTIONS)
