@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+FUZZ_SECONDS ?= 300
 DEMO_SECONDS ?= 120
 
-.PHONY: bench-pack-speed demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
+.PHONY: fuzz bench-pack-speed demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -30,6 +31,9 @@ check: $(VENV)/.kernels  ## lint, types (on the built wheel), fast tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python tests/check_types.py
 	$(BIN)/python -m pytest -q -m "not slow"
+
+fuzz: $(VENV)/.kernels  ## damaged files into every reader; FUZZ_SECONDS for all together, JSON on stdout
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 nojit: $(VENV)/.installed  ## the codec tests with the compiled kernels run as plain Python
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -m "not slow" tests/codecs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import torch
 from squeeze import container
 from squeeze.artifact import Tensor
 from squeeze.calib.quantized import QuantizedTensor, RawTensor
-from squeeze.errors import BadCheckpoint, CorruptData, UnsupportedFormat
+from squeeze.errors import BadCheckpoint, CorruptData, SqueezeError, UnsupportedFormat
 
 MAX_INFLATED = 4 << 30  # bytes a compressed checkpoint may expand to
 FORMATS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -172,13 +173,17 @@ def _load(data: bytes, name: str) -> Any:
             raise CorruptData(
                 f"{name} inflates too far", expected=f"≤ {MAX_INFLATED} bytes", found=inflated
             )
-        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols; damage is an error below
+            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     except pickle.UnpicklingError:
         raise BadCheckpoint(
             f"{name} holds objects other than tensors; nothing in it was executed",
             expected="a plain state dict",
             fix="Save it again with torch.save(model.state_dict(), path).",
         ) from None
-    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
+    except SqueezeError:
+        raise
+    except Exception as error:  # torch's unpickler has no error of its own for damaged files
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise BadCheckpoint(f"{name}: torch cannot read it: {reason}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +108,28 @@ class Plan:
                 })
                 for t in facts.pop("tensors")
             )  # fmt: skip
-            return cls(**facts, tensors=tensors)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            plan = cls(**facts, tensors=tensors)
+            for record in (plan, *tensors):
+                _check_types(record)
+            return plan
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SqueezeError(f"{path}: not a plan of this version: {error!r}") from None
+
+
+def _check_types(record: Plan | TensorPlan) -> None:
+    """TypeError unless every field of a plan just read is what its annotation says."""
+    allowed = {
+        "str": (str,), "int": (int,), "float": (float, int), "float | None": (float, int, type(None)),
+    }  # fmt: skip
+    for field in fields(record):
+        value = getattr(record, field.name)
+        kinds = allowed.get(str(field.type))
+        if kinds is None:
+            continue
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise TypeError(f"{field.name} is {value!r}"[:80])
+        if str(field.type) == "int" and not 0 <= value < 1 << 62:
+            raise ValueError(f"{field.name} is {value}"[:80])
 
 
 def tensor_plans(

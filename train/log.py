@@ -54,13 +54,13 @@ class RunLog:
 def read_steps(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The steps of a log in order, each once; an incomplete last line is left out."""
     steps: dict[int, dict[str, Any]] = {}
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            if "step" in entry:
+            if isinstance(entry, dict) and isinstance(entry.get("step"), int):
                 steps[entry["step"]] = entry
     return [steps[number] for number in sorted(steps)]
 

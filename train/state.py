@@ -43,7 +43,12 @@ def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
         raise BadCheckpoint(
             f"{path}: not the state of a run", expected=f"metadata {RUN_KEY}", found="none"
         )
-    facts: dict[str, Any] = json.loads(text)
+    try:
+        facts: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadCheckpoint(f"{path}: not the state of a run", found=str(error)[:80]) from None
+    if not isinstance(facts, dict):
+        raise BadCheckpoint(f"{path}: not the state of a run", found=text[:80])
     if facts.get("version") != VERSION:
         raise BadCheckpoint(
             f"{path}: state of another version", expected=VERSION, found=facts.get("version")

@@ -102,6 +102,8 @@ def read_manifest(data: bytes, variant: str, train_shards: int | None) -> Wanted
         manifest = json.loads(data)
         datasets = {entry["name"]: entry for entry in manifest["datasets"]}
         tokenizers = {entry["name"]: entry for entry in manifest["tokenizers"]}
+        if not all(isinstance(name, str) for name in (*datasets, *tokenizers)):
+            raise TypeError("a name that is not text")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BadData(f"{MANIFEST}: not a manifest of data sets", found=str(error)[:80]) from None
     name = next((n for n in (variant, f"fineweb10B_{variant}") if n in datasets), None)
@@ -114,7 +116,7 @@ def read_manifest(data: bytes, variant: str, train_shards: int | None) -> Wanted
         files = [
             tokenizer[key] for key in ("model_path", "vocab_path", "path") if tokenizer.get(key)
         ]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise BadData(f"{MANIFEST}: {name} is incomplete", found=f"{error!r}"[:80]) from None
     if not 0 <= train <= MAX_SHARDS or not 0 <= validation <= MAX_SHARDS:
         raise BadData(f"{MANIFEST}: number of shards", found=f"{train} and {validation}")

@@ -221,6 +221,8 @@ def _read_report(path: Path) -> dict[str, Any]:
     hashes = report.get("sha256") if isinstance(report, dict) else None
     if not lacking and not (isinstance(hashes, dict) and {"model", *SAME_FILES} <= hashes.keys()):
         lacking = ["sha256.model"]
+    if not lacking and not isinstance(hashes["data"], dict | list):  # type: ignore[index]
+        lacking = ["list of sha256.data"]
     if lacking:
         raise BadData(
             f"{path}: not a report of a score",

@@ -61,6 +61,7 @@ class Tokenizer:
         try:
             self._pieces.LoadFromSerializedProto(data)
             self.vocab_size: int = self._pieces.vocab_size()
+            self.table = self._build_table()  # pieces that are not UTF-8 show here
         except (RuntimeError, ValueError):
             self.vocab_size = 0
         if not self.vocab_size:
@@ -69,7 +70,6 @@ class Tokenizer:
                 expected="a sentencepiece .model file",
                 found=f"{len(data)} bytes that do not parse as one",
             )
-        self.table = self._build_table()
         self._byte = np.array([self._pieces.is_byte(token) for token in range(self.vocab_size)])
 
     def decode(self, ids: list[int]) -> str:

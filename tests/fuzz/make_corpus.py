@@ -1,0 +1,199 @@
+"""Rewrite tests/fuzz/corpus: small valid files of every target, the same bytes each time."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import lzma
+import shutil
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import brotli
+import numpy as np
+import torch
+import zstandard
+from safetensors.torch import save
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from squeeze.artifact import Artifact, encode
+from squeeze.bundle.payload import payloads
+from squeeze.bundle.wrap import wrap
+from squeeze.calib.floats import to_bits
+from squeeze.calib.quantized import QuantizedTensor, RawTensor
+from squeeze.pack_plan import Plan, tensor_plans
+from squeeze.score.proof_file import Proof
+
+CORPUS = Path(__file__).parent / "corpus"
+RANDOM = np.random.default_rng(0)
+CODES = RANDOM.integers(-20, 21, (12, 8), dtype=np.int8)
+SOURCE = b"\n".join(b"print(%d)" % (7919 * i % 10007) for i in range(40))
+
+
+def torch_file(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def int8_export() -> bytes:
+    codes, scale = torch.from_numpy(CODES), torch.ones(12).half()
+    return torch_file({
+        "__quant_format__": "int8_clean_per_row_v1", "quantized": {"tok_emb.weight": codes},
+        "scales": {"tok_emb.weight": scale}, "dtypes": {"tok_emb.weight": "float32"},
+        "passthrough": {"skip_weights": torch.ones(4)}, "passthrough_orig_dtypes": {},
+    })  # fmt: skip
+
+
+def mixed_export() -> bytes:
+    codes, scale = torch.from_numpy(CODES), torch.ones(12).half()
+    return torch_file({"w": {"a.q": codes, "a.scale": scale}, "m": {"a": "gptq (int6)"}})
+
+
+def groups() -> bytes:
+    rest = torch_file({"r": {"x": torch.ones(3)}, "m": {}, "s": {"mlp.fc.weight.q": [(4, 8)]}})
+    streams = [b""] * 5 + [b"LRZI" + bytes(20), b"", brotli.compress(rest), b""]
+    sizes = [len(s) for s in streams]
+    return b"PGRP" + struct.pack("<10I", 9, *sizes) + b"".join(streams)
+
+
+def llama(version: int) -> bytes:
+    numbers = struct.pack("<7i", 4, 8, 1, 2, 1, 8, 2)
+    matrices = 2 * 16 + 2 * 8 + 3 * 32 + 32
+    if version == 0:
+        return numbers + bytes(4 * (matrices + 12 + 4))
+    head = (b"24ka" + struct.pack("<i", version) + numbers + b"\1" + struct.pack("<i", 8)).ljust(
+        256
+    )
+    return head + bytes(48 + (4 * matrices if version == 1 else matrices + matrices // 2))
+
+
+def artifact(quantizer: str = "uniform") -> bytes:
+    wide = quantizer == "trellis"
+    tensors = {
+        "tok_emb.weight": QuantizedTensor(
+            np.abs(CODES) if wide else CODES, to_bits(np.full(12, 0.1, np.float32), "fp16"), (12, 8),
+            quantizer=quantizer, states=8 if wide else 0,
+        ),
+        "skip_weights": RawTensor(to_bits(np.ones(6, np.float32), "bf16"), "bf16"),
+    }  # fmt: skip
+    return encode(Artifact({"model": {"a": 1}}, tensors))
+
+
+def plan() -> bytes:
+    data = artifact()
+    curve = ((2.0, 0.1), (3.0, 0.01))
+    tensors = tensor_plans(
+        data, {"tok_emb.weight": 1.0}, {"tok_emb.weight": 0.01}, {"tok_emb.weight": curve}
+    )
+    made = Plan(
+        "key", hashlib.sha256(data).hexdigest(), len(data), 900, 2, 0.01, 0.02, 2.3, tensors
+    )
+    path = CORPUS / "plan" / "plan.json"
+    made.save(path)
+    return path.read_bytes()
+
+
+def shard() -> bytes:
+    header = np.zeros(256, "<i4")
+    header[:3] = 20240520, 1, 9
+    return header.tobytes() + np.arange(9, dtype="<u2").tobytes()
+
+
+def tokenizer() -> bytes:
+    import sentencepiece
+
+    text = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a small text of few words, said twice", "few words of a text"] * 9),
+        model_writer=text, vocab_size=64, model_type="bpe", hard_vocab_limit=False,
+        minloglevel=2, normalization_rule_name="identity", num_threads=1,
+    )  # fmt: skip
+    return text.getvalue()
+
+
+def report() -> dict[str, object]:
+    from squeeze.score import stats
+
+    numbers = dict.fromkeys((*stats.METRICS, *stats.SAME), 1.5)
+    return {**numbers, "recipe": None, "official": None,
+            "sha256": {"model": "ab", "tokenizer": "cd", "data": ["ef"]}}  # fmt: skip
+
+
+def state() -> bytes:
+    from squeeze.train.state import RUN_KEY, VERSION
+
+    facts = json.dumps({"version": VERSION, "step": 3})
+    return save({"model.x": torch.ones(2)}, {RUN_KEY: facts})
+
+
+def files() -> dict[str, dict[str, bytes]]:
+    """Corpus by target and name."""
+    flat = lambda value: json.dumps(value).encode()  # noqa: E731
+    raw = b"".join(int8_export()[plane::2] for plane in range(2))
+    safe = save({"tok_emb.weight": torch.ones(3, 4)}, {"other": "text"})
+    stub = b'import lzma as L,base64 as b\nexec(L.decompress(b.b85decode("%s")))\n'
+    return {
+        "sqz": {"uniform": artifact(), "trellis": artifact("trellis")},
+        "ptz": {"zlib": zlib.compress(int8_export())},
+        "ptz-inside": {"torch": int8_export()},
+        "pt": {"state": torch_file({"model": {"a": torch.ones(3, 2).bfloat16()}})},
+        "safetensors": {"plain": safe},
+        "foreign": {
+            "groups": groups(), "zlib": zlib.compress(int8_export()),
+            "brotli": brotli.compress(b"BSHF\2" + raw), "zstd": zstandard.compress(mixed_export()),
+            "xz": lzma.compress(mixed_export()), "safetensors": safe,
+            "int8": save({"a.q": torch.from_numpy(CODES)}),
+        },
+        "foreign-inside": {"int8": int8_export(), "mixed": mixed_export()},
+        "llama-bin": {f"v{version}": llama(version) for version in (0, 1, 2)},
+        "script": {
+            "base85": stub % base64.b85encode(lzma.compress(SOURCE)),
+            "literal": wrap(next(payloads(SOURCE, ("lzma",))), "literal").data,
+            "archive": wrap(next(payloads(SOURCE, ("zlib",))), "archive").data,
+        },
+        "shard": {"nine": shard()},
+        "tokenizer": {"bpe": tokenizer()},
+        "plan": {"plan.json": plan()},
+        "gate": {"two": flat({"a": 5, "b": 6})},
+        "code-report": {"one": flat({"parts": [{"module": "m", "name": "n", "bytes": 3}]})},
+        "eval-report": {"one": flat(report())},
+        "proof": {"one": Proof(b"abcd", b"efgh", bytes(8), 2, 9, 1, 1, "cpu",
+                               {"mode": "ttt-lora", "length": 9}, b"xyz").to_bytes()},
+        "hello": {"rows": flat({"protocol": 1, "vocab_size": 8, "stateful": False, "window": 8,
+                                "stride": 4, "isolated": True, "scores_bos": False}),
+                  "stateful": flat({"protocol": 1, "vocab_size": 8, "stateful": True, "chunk": 9,
+                                    "isolated": True})},
+        "submission": {"one": flat({"command": ["python", "train_gpt.py"], "val_bpb": 1.2,
+                                    "name": "x", "bytes_total": 5})},
+        "run-state": {"one": state()},
+        "metadata": {"one": state(), "plain": safe},
+        "log": {"two": b'{"event": "start"}\n{"step": 1, "loss": 2.5}\n{"step": 2, "loss": 2.0}\n'},
+        "model-config": {"small": flat({"vocab_size": 8, "num_layers": 1, "model_dim": 8,
+                                        "num_heads": 2, "num_kv_heads": 1, "mlp_hidden": 8})},
+        "manifest": {"one": flat({
+            "datasets": [{"name": "fineweb10B_sp1024", "tokenizer_name": "t",
+                          "stats": {"files_train": 2, "files_val": 1}}],
+            "tokenizers": [{"name": "t", "model_path": "tokenizers/t.model"}],
+        })},
+        "sums": {"one": b"%s  datasets/x.bin\n" % (b"0a" * 32)},
+    }  # fmt: skip
+
+
+def main() -> None:
+    shutil.rmtree(CORPUS, ignore_errors=True)
+    (CORPUS / "plan").mkdir(parents=True)
+    for target, found in files().items():
+        for name, data in found.items():
+            path = CORPUS / target / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
