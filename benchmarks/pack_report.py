@@ -25,7 +25,7 @@ def summary(lines: Sequence[Line]) -> list[Line]:
             values = np.array([x[key] for x in here])
             row |= {key: values.mean(), f"{key}_sd": values.std(ddof=1) if len(here) > 1 else None}
         pairs = [(x, peer[x["seed"]]) for x in here if x["seed"] in peer]
-        if pairs:
+        if pairs and what != peer_of(size):
             shares = np.array([x["kl"] / p["kl"] for x, p in pairs])
             row |= {"kl_share": shares.mean(), "kl_share_largest": shares.max()}
             row |= {"unused_largest": max(p["bytes"] - x["bytes"] for x, p in pairs)}
