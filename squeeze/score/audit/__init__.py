@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from squeeze.score.audit.gather import Data, gather, load_data
+from squeeze.score.audit.evidence import Data, gather, load_data
 from squeeze.score.audit.report import Audit
 from squeeze.score.audit.rules import judge
 from squeeze.score.audit.sandbox import Limits

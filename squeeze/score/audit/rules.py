@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from squeeze.score.audit import rules_folder, rules_model, rules_score
-from squeeze.score.audit.gather import Evidence
+from squeeze.score.audit.evidence import Evidence
 from squeeze.score.audit.verdict import FAIL, Rule, Verdict, unknown
 
 RULES = (

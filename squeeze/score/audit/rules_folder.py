@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from squeeze.score.audit.gather import Evidence
+from squeeze.score.audit.evidence import Evidence
 from squeeze.score.audit.sandbox import visible_paths
 from squeeze.score.audit.submission import PAPER_NAMES, PAPERS, own_packages
 from squeeze.score.audit.verdict import Verdict, failed, passed, unknown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from squeeze.score.audit.gather import PATCH, Evidence
+from squeeze.score.audit.evidence import PATCH, Evidence
 from squeeze.score.audit.probe import Flip
 from squeeze.score.audit.verdict import Verdict, failed, passed, unknown
 

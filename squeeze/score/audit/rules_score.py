@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from squeeze.score.audit.client import Reported
-from squeeze.score.audit.gather import Evidence
+from squeeze.score.audit.evidence import Evidence
 from squeeze.score.audit.verdict import Verdict, failed, passed, unknown
 
 LOSS_NOISE = 0.02  # nats of one target: batches of another shape, amplified by test-time training

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from squeeze.score.audit.gather import Evidence
+from squeeze.score.audit.evidence import Evidence
 
 PASS, FAIL, UNKNOWN = "pass", "fail", "not checkable"
 
