@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from squeeze.train.attention import Attend
+from squeeze.train.attention import Attend, attention_over
 from squeeze.train.cache import Cache
 from squeeze.train.config import ModelConfig
 from squeeze.train.model import GPT
@@ -26,14 +26,20 @@ class Context(Cache):
     """
 
     def __init__(self, model: GPT, batch: int, length: int, buckets: bool | None = None) -> None:
-        self._source = model
+        self._config = model.config
         self._plain: Attend | None = None  # attention of the running fill
         super().__init__(cast(GPT, _States(model)), batch, length, buckets)
 
     def fill(self, ids: Tensor) -> None:
         """Take in ids int64 [B, t], t ≥ 1, as the first tokens."""
         self.reset_()
-        self._plain = self._source._attention(ids)
+        self._plain = attention_over(
+            ids,
+            self._config.bos_id,
+            documents=self._config.document_attention,
+            window=self._config.attention_window,
+            dtype=self._keys.dtype,
+        )
         try:
             self.step(ids)
         finally:
