@@ -103,8 +103,8 @@ def by_cpu_time(shard: Path, out: Path, seconds: float, settings: list[str]) -> 
 
     def show(step: Any) -> None:
         losses.append(step.loss)
-        if step.step % 100 == 0:
-            mean = sum(losses[-100:]) / 100
+        if step.step % 40 == 0:
+            mean = sum(losses[-40:]) / 40
             print(f"step {step.step}, {step.seconds:.0f} s, loss {mean:.3f}", file=sys.stderr)
 
     run = Run(compiled=True, on_step=show, now=time.process_time)

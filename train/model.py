@@ -9,7 +9,7 @@ logits. Every weight matrix is a `Linear` without bias, so forward hooks see the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from squeeze.train.config import ModelConfig
 from squeeze.train.embeddings import (
     SMEARS,
     Bigram,
+    Shift,
     Trigram,
     ValueEmbedding,
     predecessors,
@@ -48,17 +49,9 @@ class Past(Protocol):
         """x [B, T, ...] of the new tokens, each replaced by that of the token before it; 0 at first."""
 
 
-class NoPast:
-    """A forward that begins with its first token; attention needs nothing of it."""
-
-    def begin(self, ids: Tensor) -> Tensor:
-        return torch.arange(ids.size(1), device=ids.device)
-
-    def attend(self, level: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def shift(self, what: str, x: Tensor) -> Tensor:
-        return torch.cat((torch.zeros_like(x[:, :1]), x[:, :-1]), dim=1)
+def shift_whole(what: str, x: Tensor) -> Tensor:
+    """`Past.shift` of a forward that begins with its first token."""
+    return torch.cat((torch.zeros_like(x[:, :1]), x[:, :-1]), dim=1)
 
 
 class GPT(nn.Module):
@@ -131,12 +124,11 @@ class GPT(nn.Module):
     def hidden(self, ids: Tensor, past: Past | None = None) -> Tensor:
         """Normalised final states [B, T, D] of token ids [B, T]: what the head multiplies."""
         config = self.config
-        # all layers share one function without a past: compiled alone, they share their code, too
-        whole = self._attention(ids) if past is None else None
-        past = NoPast() if past is None else past
-        positions = past.begin(ids)
+        attends = self._attends(ids, past)
+        count, device = ids.size(1), ids.device
+        positions = torch.arange(count, device=device) if past is None else past.begin(ids)
         rotary = rotary_table(positions, config.rope_dims or config.head_dim, config.rope_base)
-        first = self._embed(ids, past).to(self._dtype())
+        first = self._embed(ids, shift_whole if past is None else past.shift).to(self._dtype())
         values = self.value_embed(ids) if config.value_layers else None
         stream: Any = first.view_as(first)  # blocks compiled alone must not see one tensor twice
         skips: list[Tensor] = []
@@ -147,7 +139,7 @@ class GPT(nn.Module):
                 stream = self._joined(stream, level - num_skips, skips.pop())
             if isinstance(block, LaneBlock) and isinstance(stream, Tensor):
                 stream = (stream, stream)
-            attend = whole or partial(past.attend, level)
+            attend = attends(level)
             stream = block(stream, Surroundings(first, rotary, attend, values, number))
             if level < num_skips:
                 skips.append(stream)
@@ -155,15 +147,19 @@ class GPT(nn.Module):
         out: Tensor = self.final_norm(x)
         return out
 
-    def _attention(self, ids: Tensor) -> Attend:
+    def _attends(self, ids: Tensor, past: Past | None) -> Callable[[int], Attend]:
+        """The attention of each effective layer."""
+        if past is not None:
+            return lambda level: partial(past.attend, level)
         config = self.config
-        return attention_over(
+        whole = attention_over(
             ids,
             config.bos_id,
             documents=config.document_attention,
             window=config.attention_window,
             dtype=self._dtype(),
         )
+        return lambda level: whole  # one function: blocks that are compiled alone share their code
 
     def _dtype(self) -> torch.dtype:
         """What the residual stream and attention are computed in: autocast's dtype, or the weights'."""
@@ -171,23 +167,23 @@ class GPT(nn.Module):
         kind = weight.device.type
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
-    def _embed(self, ids: Tensor, past: Past) -> Tensor:
+    def _embed(self, ids: Tensor, shift: Shift) -> Tensor:
         """The stream [B, T, D] that enters the blocks."""
         config, x = self.config, self.tok_emb(ids)
         hashed = config.bigram_rows or config.trigram_rows
         if not hashed and config.smear_gate == "none":
             return self.input_norm(x)
-        before = predecessors(ids, config.bos_id, past.shift)
+        before = predecessors(ids, config.bos_id, shift)
         inside = (before >= 0)[..., None].to(x.dtype)
         if config.bigram_rows:
             x = x + self.bigram(ids, before)
         if config.trigram_rows:
-            second = second_predecessors(ids, before, config.bos_id, past.shift)
+            second = second_predecessors(ids, before, config.bos_id, shift)
             x = x + self.trigram(ids, before, second)
         if config.smear_gate == "token":  # the two gates stand where their records have them
-            x = self.smear(x, inside, past.shift)
+            x = self.smear(x, inside, shift)
         x = self.input_norm(x)
-        return self.smear(x, inside, past.shift) if config.smear_gate == "channels" else x
+        return self.smear(x, inside, shift) if config.smear_gate == "channels" else x
 
     def _passes(self, depth: tuple[int, ...]) -> Iterator[tuple[int, nn.Module]]:
         """How often each block of the depth has run before, and the block."""
