@@ -124,12 +124,13 @@ def _sweep_(
 ) -> None:
     """One pass over all weights; fills `multiples` int32[C, R] and uses `working` up."""
     before, n_rows = sources(n_states), working.shape[1]
-    near = None if rows.shares is None else nearby(rows.shares)
+    shares = rows.shares
+    near = None if shares is None else nearby(shares)
     costs, came_by = np.empty((2, n_states)), np.empty((n_rows, n_states), np.uint8)
     for first, last in blocks(len(working)):
         here = slice(first, last)
         upper, errors = factor.upper[here, here], np.empty((last - first, n_rows))
-        if near is None:
+        if shares is None or near is None:
             _search_block_(
                 working[here], upper, scales, factors[here], price, classes[here], before, costs,
                 came_by, multiples[here], errors,
@@ -137,7 +138,7 @@ def _sweep_(
         else:
             search_block_(
                 working[here], upper, scales, factors[here], price, classes[here], before,
-                rows.shares, near, multiples[here], errors,
+                shares, near, multiples[here], errors,
             )  # fmt: skip
         working[last:] -= factor.upper[here, last:].T @ errors
 
