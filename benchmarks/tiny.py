@@ -120,7 +120,7 @@ def by_cpu_time(shard: Path, out: Path, seconds: float, settings: list[str]) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=270.0, help="budget after compilation")
+    parser.add_argument("--seconds", type=float, default=265.0, help="budget after compilation")
     parser.add_argument("--cpu-seconds", type=float, help="of one thread, instead of --seconds")
     parser.add_argument("--fineweb-passes", type=int, default=3, help="copies of FineWeb's text")
     parser.add_argument("--folder", type=Path, default=ROOT / "out" / "tiny")
