@@ -4,7 +4,7 @@ CPU seconds of one thread, since other programs may share the machine: the two s
 turns in one process, and each counts its fastest turn.
     window   score_windows against the model's forward over the same tokens, in the same batches
     sliding  score_plan, length 1,024 and stride 64, against one whole window at a time
-Runs about five minutes:  python benchmarks/scoring.py
+Runs about three minutes:  python benchmarks/scoring.py
 """
 
 from __future__ import annotations
@@ -68,18 +68,19 @@ def naive(model: GPT, tokens: Tokens, plan: Plan) -> float:
     return nats
 
 
-def measure(name: str, model: GPT, tokens: Tokens, count: int) -> dict[str, Any]:
+def measure(name: str, model: GPT, tokens: Tokens, count: int, windows: int) -> dict[str, Any]:
+    """Both ratios of a model, on windows·512 tokens and on that many sliding windows."""
     vocab_size, seq_len = model.config.vocab_size, model.config.seq_len
     table = ByteTable(
         np.ones(vocab_size, np.int32), np.zeros(vocab_size, bool), np.zeros(vocab_size, bool)
     )
-    span = tokens[: 8 * max(seq_len, 512) + 1]
+    span = tokens[: windows * 512 + 1]
     scored, forward = turns(
         count,
         lambda: score_windows(model, span, table, seq_len),
         lambda: bare(model, span, seq_len),
     )
-    slid = tokens[: LENGTH + 12 * STRIDE + 1]
+    slid = tokens[: LENGTH + windows * STRIDE + 1]
     plan = sliding(len(slid) - 1, LENGTH, STRIDE)
     plan = plan.select(plan.first > plan.start)  # the first window is the same in both
     ours, whole = turns(
@@ -105,7 +106,7 @@ def measure(name: str, model: GPT, tokens: Tokens, count: int) -> dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=4)
     options = parser.parse_args()
     torch.set_num_threads(1)
     tokens = read_shard(materials() / "fineweb" / SHARD, 1 << 14)
@@ -113,9 +114,9 @@ def main() -> None:
     for name, fields in CHECKPOINTS.items():
         loaded = load_model(materials() / "checkpoints" / name, **fields)
         model = GPT.from_tensors(loaded.config, loaded.tensors).requires_grad_(False)
-        rows.append(measure(name, model, tokens, options.turns))
+        rows.append(measure(name, model, tokens, options.turns, 8))
     model = GPT(find_preset(PRESET).model).requires_grad_(False)
-    rows.append(measure(PRESET, model, tokens, max(1, options.turns // 2)))
+    rows.append(measure(PRESET, model, tokens, max(1, options.turns // 2), 4))
     write("scoring", {"length": LENGTH, "stride": STRIDE, "threads": 1, "rows": rows})
 
 
