@@ -28,7 +28,8 @@ def decode_file(
 ) -> dict[str, Any]:
     """Decode a proof file and write its texts to `output`, joined by newlines.
 
-    Returns documents, tokens, text_bytes, sha256 of tokens and of text, and seconds.
+    Returns documents, tokens, text_bytes, sha256 of tokens and of text, and seconds, of
+    wallclock and of all threads.
     """
     import torch
 
@@ -38,9 +39,9 @@ def decode_file(
 
     proof = Proof.from_bytes(read_file(file))
     submission = Submission.load(model, tokenizer, torch.device(device))
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     documents = submission.decode(proof, on_progress)
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     text = submission.text(documents)
     if output is not None:
         write_atomic(output, b"\n".join(text))
@@ -50,6 +51,7 @@ def decode_file(
         "text_bytes": sum(map(len, text)),
         "sha256": hashes(documents, text, submission.bos),
         "seconds": round(seconds, 3),
+        "cpu_seconds": round(cpu_seconds, 3),
     }
 
 
