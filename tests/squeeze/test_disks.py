@@ -1,0 +1,143 @@
+"""Full disks, read-only folders, and two writers at once: one clear error, or one whole file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import save_file
+
+from squeeze.artifact import Artifact, decode, encode
+from squeeze.calib.quantized import RawTensor
+from squeeze.cli import cli
+from squeeze.errors import SqueezeError
+from squeeze.train.config import ModelConfig
+from squeeze.train.data import write_shard
+from squeeze.train.text import encode_documents, train_tokenizer
+
+CONFIG = ModelConfig(300, 2, 16, 2, 1, 16, seq_len=32)
+TEXT = "Bread rises while it is warm, and falls when it has risen for too long. "
+SIZE = 64 << 10  # bytes of the disk
+
+
+def weights(seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        name: rng.normal(0, 0.2, shape).astype(np.float32)
+        for name, shape in CONFIG.parameter_shapes().items()
+    }
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    for seed in (0, 1):
+        save_file(
+            weights(seed), folder / f"m{seed}.safetensors", {"squeeze.config": CONFIG.to_json()}
+        )
+    tensors = {name: RawTensor(w.view(np.uint32), "fp32") for name, w in weights(0).items()}
+    data = encode(Artifact({"model": json.loads(CONFIG.to_json())}, tensors))
+    (folder / "m.sqz").write_bytes(data)
+    train_tokenizer([TEXT * 30], 300, folder / "t.model")
+    write_shard(folder / "d.bin", encode_documents([TEXT], folder / "t.model"))
+    (folder / "entry.py").write_text("print('hello')\n")
+    return folder
+
+
+@pytest.fixture(params=["full", "read-only"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A small disk that takes no further byte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount command")
+    if done.returncode:
+        pytest.skip(f"a disk cannot be mounted here: {done.stderr.strip()[:80]}")
+    try:
+        if request.param == "full":
+            with pytest.raises(OSError, match="No space"), (place / "filler").open("wb", 0) as file:
+                while True:
+                    file.write(bytes(4096))
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+COMMANDS = {
+    "pack": ["pack", "{in}/m0.safetensors", "-o", "{out}/m.sqz"],
+    "unpack": ["unpack", "{in}/m.sqz", "-o", "{out}/m.safetensors"],
+    "train": [
+        "train", "--data", "{in}/d.bin", "--out", "{out}/m.safetensors", "--steps", "1", "--set",
+        "batch_tokens=64", "--set", "num_layers=1", "--set", "model_dim=16", "--set", "num_heads=2",
+        "--set", "num_kv_heads=1", "--set", "mlp_hidden=16", "--set", "seq_len=16",
+    ],
+    "prove": [
+        "prove", "{in}/m.sqz", "--tokenizer", "{in}/t.model", "--data", "{in}/d.bin", "-o",
+        "{out}/proof",
+    ],
+    "bundle": ["bundle", "{in}/entry.py", "-o", "{out}/train_gpt.py"],
+    "page": ["budget", "{in}/m.sqz", "--html", "{out}/page.html"],
+    "gate": ["budget", "{in}/m.sqz", "--base", "{out}/base.json", "--commit", "a"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_disk_that_takes_nothing_is_one_clear_error(name: str, disk: Path, inputs: Path) -> None:
+    before = sorted(path.name for path in disk.iterdir())
+    arguments = [text.replace("{in}", str(inputs)).replace("{out}", str(disk))
+                 for text in COMMANDS[name]]  # fmt: skip
+    result = CliRunner().invoke(cli, arguments)
+    assert isinstance(result.exception, SqueezeError), (result.output, result.exc_info)
+    message = str(result.exception)
+    assert "cannot be written" in message and str(disk) in message
+    assert "No space left" in message or "Read-only" in message
+    assert "\n" not in message
+    assert sorted(path.name for path in disk.iterdir()) == before
+
+
+def test_two_packs_to_one_path_leave_one_whole_file(tmp_path: Path, inputs: Path) -> None:
+    target = tmp_path / "m.sqz"
+    command = [sys.executable, "-m", "squeeze", "pack"]
+    packs = [
+        subprocess.Popen(
+            [*command, str(inputs / f"m{seed}.safetensors"), "-o", str(target), "--json"],
+            stdout=subprocess.DEVNULL,
+        )
+        for seed in (0, 1)
+    ]
+    seen = set()
+    while any(pack.poll() is None for pack in packs):
+        if target.exists():
+            seen.add(target.read_bytes())
+    assert [pack.returncode for pack in packs] == [0, 0]
+    seen.add(target.read_bytes())
+    assert len(seen) <= 2
+    for data in seen:
+        decode(data)  # whole, by its checksum and digest
+    assert [path.name for path in tmp_path.iterdir()] == ["m.sqz"]
+
+
+def test_two_writers_that_take_turns_at_every_write_do_not_mix(tmp_path: Path) -> None:
+    from squeeze.files import atomic_writer
+
+    target = tmp_path / "m"
+    with atomic_writer(target) as first, atomic_writer(target) as second:
+        for _ in range(50):
+            first.write(b"a" * 99)
+            second.write(b"b" * 99)
+            first.flush()
+            second.flush()
+            assert not target.exists()
+    assert target.read_bytes() in (b"a" * 4950, b"b" * 4950)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
