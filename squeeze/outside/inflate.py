@@ -42,7 +42,7 @@ def bound(size: int) -> int:
     return min(LIMIT, max(FLOOR, RATIO * size))
 
 
-def inflate(data: memoryview | bytes, coder: str, what: str) -> bytes:
+def inflate(data: memoryview | bytes, coder: str, what: str) -> bytes | bytearray:
     """The plain bytes of one whole stream.
 
     Raises CorruptData: damaged, truncated, followed by other bytes, or inflating past the bound.
@@ -69,7 +69,7 @@ def _decoder(coder: str) -> Any:
 
 
 def _standard(decoder: Any, data: memoryview | bytes, limit: int, what: str) -> bytes:
-    inflated = decoder.decompress(data, limit + 1)
+    inflated: bytes = decoder.decompress(data, limit + 1)
     if len(inflated) > limit:
         raise _bomb(what, limit)
     if not decoder.eof:
@@ -78,15 +78,17 @@ def _standard(decoder: Any, data: memoryview | bytes, limit: int, what: str) -> 
         raise CorruptData(
             f"{what}: bytes after the end of the stream", found=len(decoder.unused_data)
         )
-    return bytes(inflated)
+    return inflated
 
 
 def _bomb(what: str, limit: int, found: object = "more") -> CorruptData:
     return CorruptData(f"{what} inflates too far", expected=f"≤ {limit} bytes", found=found)
 
 
-def _zstd(data: memoryview | bytes, limit: int, what: str) -> bytes:
+def _zstd(data: memoryview | bytes, limit: int, what: str) -> bytearray:
     import zstandard
+
+    plain = bytearray()
 
     try:
         declared = zstandard.get_frame_parameters(bytes(data[:32])).content_size
@@ -94,44 +96,43 @@ def _zstd(data: memoryview | bytes, limit: int, what: str) -> bytes:
         if declared not in unknown and declared > limit:
             raise _bomb(what, limit, declared)
         decoder = zstandard.ZstdDecompressor(max_window_size=MEMORY).decompressobj()
-        parts, total = [], 0
         for at in range(0, len(data), STEP // 16):
-            parts.append(decoder.decompress(bytes(data[at : at + STEP // 16])))
-            total += len(parts[-1])
-            if total > limit:
+            plain += decoder.decompress(bytes(data[at : at + STEP // 16]))
+            if len(plain) > limit:
                 raise _bomb(what, limit)
             if decoder.eof:
                 left = len(data) - min(at + STEP // 16, len(data)) + len(decoder.unused_data)
                 if left:
                     raise CorruptData(f"{what}: bytes after the end of the stream", found=left)
-                return b"".join(parts)
+                return plain
     except zstandard.ZstdError as error:
         raise CorruptData(f"{what}: not a whole zstd stream", found=str(error)[:80]) from None
-    raise CorruptData(f"{what}: the stream is cut off", found=f"{total} bytes of it")
+    raise CorruptData(f"{what}: the stream is cut off", found=f"{len(plain)} bytes of it")
 
 
-def _brotli(data: memoryview | bytes, limit: int, what: str) -> bytes:
+def _brotli(data: memoryview | bytes, limit: int, what: str) -> bytearray:
     import brotli
 
     decoder = brotli.Decompressor()
-    parts, total = [], 0
+    plain = bytearray()
     try:
         part = decoder.process(bytes(data), output_buffer_limit=STEP)
         while True:
-            parts.append(part)
-            total += len(part)
-            if total > limit:
+            plain += part
+            if len(plain) > limit:
                 raise _bomb(what, limit)
             if decoder.is_finished():
-                return b"".join(parts)
-            if decoder.can_accept_more_data():  # it has seen everything and wants more
-                raise CorruptData(f"{what}: the stream is cut off", found=f"{total} bytes of it")
+                return plain
             part = decoder.process(b"", output_buffer_limit=STEP)
+            if not part and not decoder.is_finished():  # it has seen everything and wants more
+                raise CorruptData(
+                    f"{what}: the stream is cut off", found=f"{len(plain)} bytes of it"
+                )
     except brotli.error:
         raise CorruptData(f"{what}: not a whole brotli stream") from None
 
 
-def unshuffled(data: bytes) -> tuple[bytes, int]:
+def unshuffled(data: bytes | bytearray) -> tuple[bytes | bytearray, int]:
     """(bytes in their own order, stride): undoes a byte shuffle, marked by SHUFFLE or recognised.
 
     Without the mark, a stride of 2 or 4 is taken when a zip archive's first bytes come out. Stride 0:
@@ -153,10 +154,10 @@ def _lengths(total: int, stride: int) -> list[int]:
     return [total // stride + (plane < total % stride) for plane in range(stride)]
 
 
-def _unshuffle(data: memoryview, stride: int) -> bytes:
+def _unshuffle(data: memoryview, stride: int) -> bytearray:
     plain = bytearray(len(data))
     at = 0
     for plane, length in enumerate(_lengths(len(data), stride)):
         plain[plane::stride] = data[at : at + length]
         at += length
-    return bytes(plain)
+    return plain

@@ -84,7 +84,7 @@ def _known(view: memoryview, name: str) -> bool:
     )
 
 
-def _brotli(view: memoryview, name: str) -> bytes | None:
+def _brotli(view: memoryview, name: str) -> bytes | bytearray | None:
     try:
         return inflate(view, "brotli", name)
     except CorruptData as error:

@@ -345,6 +345,24 @@ def test_the_byte_shuffle_is_undone_for_any_length():
     assert inflate.unshuffled(data) == (data, 0)
 
 
+@pytest.mark.parametrize("coder", ["zlib", "gzip", "bz2", "xz", "lzma", "zstd", "brotli"])
+def test_streams_of_several_buffers_come_back_whole_and_cut_ones_do_not(coder):
+    data = np.random.default_rng(3).integers(0, 12, 3 << 20, np.uint8).tobytes()
+    packed = {
+        "zlib": lambda: zlib.compress(data, 1),
+        "gzip": lambda: gzip.compress(data, 1),
+        "bz2": lambda: bz2.compress(data, 1),
+        "xz": lambda: lzma.compress(data, preset=0),
+        "lzma": lambda: lzma.compress(data, lzma.FORMAT_ALONE, preset=0),
+        "zstd": lambda: zstandard.compress(data, 1),
+        "brotli": lambda: brotli.compress(data, quality=1),
+    }[coder]()
+    assert inflate.inflate(packed, coder, "x") == data
+    for cut in (len(packed) - 1, len(packed) // 2):
+        with pytest.raises(CorruptData, match="cut off"):
+            inflate.inflate(packed[:cut], coder, "x")
+
+
 def test_llama_shapes_are_bounded_before_they_are_multiplied():
     huge = struct.pack("<7i", *[2**31 - 1] * 7)
     assert llama_bin.shape_of(memoryview(huge + bytes(99))) is None
