@@ -34,7 +34,7 @@ def test_sliding_improves_every_trained_checkpoint(
     materials: Path, name: str, length: int, power: int
 ) -> None:
     plain, slid, whole = (
-        score(materials, name, length, power, mode, tokens=8192)
+        score(materials, name, length, power, mode, tokens=4096)
         for mode in (Mode(), Mode("sliding"), Mode("sliding", stride=length))
     )
     assert slid["bpb"] < plain["bpb"]
