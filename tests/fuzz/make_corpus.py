@@ -125,6 +125,19 @@ def report() -> dict[str, object]:
             "sha256": {"model": "ab", "tokenizer": "cd", "data": ["ef"]}}  # fmt: skip
 
 
+def answers() -> bytes:
+    from squeeze.score.protocol import HEADER, REPORT, VERSION
+
+    hello = {"protocol": VERSION, "vocab_size": 2, "stateful": False, "window": 2, "stride": 2,
+             "isolated": True, "scores_bos": False}  # fmt: skip
+    said = [
+        (b"H", json.dumps(hello).encode()),
+        (b"S", np.full(2, -0.7, "<f4").tobytes()),
+        (b"R", REPORT.pack(1.4, 5, 2) + np.full(2, 0.7, "<f4").tobytes()),
+    ]
+    return b"".join(HEADER.pack(len(payload), kind) + payload for kind, payload in said)
+
+
 def state() -> bytes:
     from squeeze.train.state import RUN_KEY, VERSION
 
@@ -169,6 +182,7 @@ def files() -> dict[str, dict[str, bytes]]:
                                 "stride": 4, "isolated": True, "scores_bos": False}),
                   "stateful": flat({"protocol": 1, "vocab_size": 8, "stateful": True, "chunk": 9,
                                     "isolated": True})},
+        "answers": {"three": answers()},
         "submission": {"one": flat({"command": ["python", "train_gpt.py"], "val_bpb": 1.2,
                                     "name": "x", "bytes_total": 5})},
         "run-state": {"one": state()},

@@ -144,21 +144,36 @@ def _hello(data: bytes) -> object:
     return Hello.parse(data)
 
 
-def _submission(name: str) -> Callable[[Path], object]:
-    def read(path: Path) -> object:
-        from squeeze.score.audit.submission import load_submission
+def _answers(data: bytes) -> object:
+    """A conversation in which the submission says these bytes: a hello, a row of scores, a report."""
+    from types import SimpleNamespace
 
-        (path.parent / "train_gpt.py").write_bytes(b"")
-        return load_submission(path.parent)
+    import numpy as np
 
-    return read
+    from squeeze.score.audit.client import Session
+
+    path = folder() / "answers"
+    path.write_bytes(data)
+    with path.open("rb") as said, open(os.devnull, "wb") as heard:
+        box = SimpleNamespace(
+            process=SimpleNamespace(stdin=heard, stdout=said, wait=lambda timeout: 0),
+            limits=SimpleNamespace(seconds=5.0, report_seconds=5.0),
+            stderr="",
+            input_path=str,
+        )
+        session = Session(box, 2)  # type: ignore[arg-type]
+        rows = session.score(np.zeros(1, np.uint16))
+        return rows, session.report("data", "tokenizer", 2)
 
 
 def _claims(data: bytes) -> object:
+    from squeeze.score.audit.submission import load_submission
+
     inside = folder() / "submission"
     inside.mkdir(exist_ok=True)
+    (inside / "train_gpt.py").write_bytes(b"")
     (inside / "submission.json").write_bytes(data)
-    return _submission("submission.json")(inside / "submission.json")
+    return load_submission(inside)
 
 
 def _state(path: Path) -> object:
@@ -217,6 +232,7 @@ TARGETS = {
         Target("eval-report", by_path(_report, "report.json"), text=True),
         Target("proof", _proof, repair=_repair_proof),
         Target("hello", _hello, text=True),
+        Target("answers", _answers),
         Target("submission", _claims, text=True),
         Target("run-state", by_path(_state, "run.state")),
         Target("metadata", by_path(_metadata, "m.safetensors")),
