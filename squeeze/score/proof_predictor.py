@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,10 +73,6 @@ def read_mode(fields: Mapping[str, Any]) -> Mode:
     for name, value in (("length", length), ("stride", stride)):
         if value is not None and not 1 <= value <= MAX_SEQ_LEN:
             raise BadConfig(f"proof: {name}", expected=f"1 to {MAX_SEQ_LEN}", found=value)
-    for name, value in settings.items():
-        with contextlib.suppress(ValueError):
-            if not 0.0 <= float(value) < math.inf:
-                raise BadConfig(f"proof: {name}", expected="≥ 0 and finite", found=value)
     if "batch" in settings:
         raise BadConfig("--ttt batch", fix="Use --batch.")
     return mode
@@ -107,16 +101,13 @@ def build_predictor(
     lora = options.lora if isinstance(options, PhasedOptions) else options
     _check_memory(config, batch, length, lora.rank if isinstance(lora, LoraOptions) else 0)
     model = GPT.from_tensors(config, tensors).to(device)
-    try:
-        if isinstance(options, LoraOptions):
-            return LoraPredictor(model, options)
-        if isinstance(options, PhasedOptions):
-            lora = dataclasses.replace(options.lora, batch=batch)
-            return PhasedPredictor(model, documents, dataclasses.replace(options, lora=lora))
-        if isinstance(options, ChunkOptions):
-            return ChunkPredictor(model, tokens + documents, options)
-    except ValueError as error:  # torch's optimizers check their own numbers
-        raise BadConfig("proof: options of the mode", found=error) from None
+    if isinstance(options, LoraOptions):
+        return LoraPredictor(model, options)
+    if isinstance(options, PhasedOptions):
+        lora = dataclasses.replace(options.lora, batch=batch)
+        return PhasedPredictor(model, documents, dataclasses.replace(options, lora=lora))
+    if isinstance(options, ChunkOptions):
+        return ChunkPredictor(model, tokens + documents, options)
     return ShrinkingPredictor(model, length, stride)
 
 

@@ -227,7 +227,7 @@ def test_a_header_that_lies_about_the_stream_fails_clearly(
         ({"length": True}, CorruptData, "mode"),
         ({"stride": 33}, BadConfig, "stride"),
         ({"length": 1 << 40}, BadConfig, "length"),
-        ({"mode": "ttt-lora", "ttt": {"rank": "1048576"}}, BadConfig, "does not fit"),
+        ({"mode": "ttt-lora", "ttt": {"rank": "1048576"}}, BadConfig, "rank"),
         ({"depth": 3}, CorruptData, "depth"),
         ({"mode": "magic"}, BadConfig, "scoring mode"),
         ({"mode": "sliding"}, BadConfig, "codes documents"),
@@ -237,9 +237,9 @@ def test_a_header_that_lies_about_the_stream_fails_clearly(
         ({"mode": "ttt-lora", "ttt": {"rank": "0"}}, BadConfig, "rank"),
         ({"mode": "ttt-lora", "ttt": {"targets": "tail"}}, BadConfig, "targets"),
         ({"mode": "ttt-lora", "ttt": {"lr": "high"}}, BadConfig, "lr"),
-        ({"mode": "ttt-lora", "ttt": {"lr": "nan"}}, BadConfig, "finite"),
-        ({"mode": "ttt-phased", "ttt": {"sgd_lr": "-1"}}, BadConfig, "≥ 0"),
-        ({"mode": "ttt-lora", "ttt": {"beta1": "1.5"}}, BadConfig, "options of the mode"),
+        ({"mode": "ttt-lora", "ttt": {"lr": "nan"}}, BadConfig, "lr"),
+        ({"mode": "ttt-phased", "ttt": {"sgd_lr": "-1"}}, BadConfig, "lr"),
+        ({"mode": "ttt-lora", "ttt": {"beta1": "1.5"}}, BadConfig, "beta1"),
         ({"mode": "ttt-lora", "ttt": {"batch": "9"}}, BadConfig, "Use --batch"),
         ({"mode": "ttt-chunk", "ttt": {"chunk": "0"}}, BadConfig, "chunk"),
     ],
@@ -249,6 +249,15 @@ def test_modes_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         submission.decode(replace(proof, mode=mode))
+
+
+def test_a_batch_that_would_fill_the_memory_is_refused(
+    submission: Submission, proof: Proof, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("squeeze.score.proof_predictor.MAX_MEMORY", 10_000)
+    for mode in ({}, {"mode": "ttt-lora", "ttt": {"rank": "64"}}):
+        with pytest.raises(BadConfig, match="does not fit"):
+            submission.decode(replace(proof, mode=mode))
 
 
 def test_a_mode_names_only_what_differs() -> None:
