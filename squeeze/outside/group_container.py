@@ -56,7 +56,7 @@ def read(
     floors: dict[tuple[str, str, str], float] = {}
     if len(found) != len(GROUPS) + 2:
         made += [
-            Row(name, "weights", f"stream {i}", len(s), codec=_coder(s))
+            Row(name, "weights", f"stream {i}", len(s), "other", codec=_coder(s))
             for i, s in enumerate(found)
         ]
         return made, floors, [f"{name}: {len(found)} streams of an unknown order"]
@@ -70,7 +70,7 @@ def read(
     for piece, floor in zip(rest.pieces, inner, strict=True):
         key = (name, piece.tensor, piece.kind)
         floors[key] = floors.get(key, 0.0) + floor
-    made.append(Row(name, "weights", "row order", len(found[-1]), codec="brotli"))
+    made.append(Row(name, "weights", "row order", len(found[-1]), "other", codec="brotli"))
     lrzip = sum(len(stream) for stream in found[: len(GROUPS)])
     notes = [f"{name}: {lrzip:,} bytes of lrzip split by number of codes, not decoded"]
     return made, floors, [*notes, *rest.notes]

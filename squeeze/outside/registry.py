@@ -40,7 +40,10 @@ def read(name: str, data: bytes, with_floors: bool = False) -> Outside | None:
         return Outside("PGRP", tuple(made), floors, tuple(notes))
     if script.looks(view):
         found = script.read(view, name)
-        return None if found is None else Outside("script", tuple(script.rows(name, found)))
+        if found is None:
+            return None
+        note = f"{name}: {found.compressed:,} bytes of {found.coder} are {found.source:,} of source"
+        return Outside("script", tuple(script.rows(name, found)), notes=(note,))
     inside, coders = _inflated(view, name)
     codec = " ".join(coders)
     plain = _plain(inside, name)

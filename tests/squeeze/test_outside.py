@@ -157,6 +157,7 @@ def test_a_self_extracting_script_is_stub_tax_and_payload(name):
     data = GOOD[name]()
     parts = {row.kind: row for row in read(name, data).rows}
     assert parts["payload"].elements == len(SOURCE)
+    assert f"are {len(SOURCE):,} of source" in read(name, data).notes[0]
     assert all(row.component == "code" for row in parts.values())
     if name == "base85.py":
         assert parts["payload"].bytes == len(lzma.compress(SOURCE))
