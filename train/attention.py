@@ -148,7 +148,12 @@ def _compiled_flex() -> Callable[..., Any]:
     return torch.compile(_flex())
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _eager(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Left alone by torch.compile; without FlashAttention nobody calls it: the compiler stays out."""
+    return torch.compiler.disable(function) if flash is not None else function
+
+
+@_eager
 def document_bounds(starts: Tensor) -> Tensor:
     """Where documents begin in the flattened batch, then its end: int32 [at least documents + 1].
 
