@@ -162,7 +162,7 @@ def _parts(path: Path) -> list[dict[str, Any]]:
             {"module": str(p["module"]), "name": str(p["name"]), "bytes": int(p["bytes"])}
             for p in json.loads(read_file(path))["parts"]
         ]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise SqueezeError(
             f"{path}: not the report of a bundle",
             expected="squeeze bundle --json",

@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from engine import CORPUS, Result, corpus, execute, inputs
+from engine import CORPUS, Result, execute, inputs, warm
 from targets import TARGETS
 
 ENGINES = ("mutations", "atheris")
@@ -103,8 +103,7 @@ def _child(name: str, engine: str, seconds: float, seed: int, out: Path) -> int:
     if engine == "atheris":
         return _atheris(name, seconds, seed, out)
     result = Result(name)
-    for data in corpus(name):  # also loads and compiles what the reader needs
-        execute(target, data, result)
+    warm(target)
     last = (out / f"{name}.last").open("wb", buffering=0)
     end = time.perf_counter() + seconds
     for data in inputs(target, seed):
@@ -135,8 +134,7 @@ def _atheris(name: str, seconds: float, seed: int, out: Path) -> int:
         except SqueezeError:
             return
 
-    for data in corpus(name):
-        once(data)
+    warm(target)
     with tempfile.TemporaryDirectory() as found:
         arguments = [
             sys.argv[0], f"-max_total_time={max(1, int(seconds))}", "-timeout=10", "-max_len=65536",

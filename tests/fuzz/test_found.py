@@ -45,6 +45,11 @@ FOUND = {
     "a plan whose size is infinite": ("plan", lambda: with_json("plan", size=1e999), "size is inf"),
     "a plan whose cost is a list": ("plan", lambda: with_json("plan", expected=[]), "expected is"),
     "a plan nested too deep": ("plan", lambda: b"[" * 100_000, "not a plan"),
+    "a code report with endless bytes": (
+        "code-report",
+        lambda: b'{"parts": [{"module": "m", "name": "n", "bytes": 1e999}]}',
+        "not the report of a bundle",
+    ),
     "a report whose data are a number": (
         "eval-report",
         lambda: with_json("eval-report", sha256={"model": "a", "tokenizer": "b", "data": 5}),
