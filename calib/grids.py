@@ -2,12 +2,13 @@
 with a straight-through estimate and a decoded integer export leave them.
 
 Such a grid is found from the values alone and stored as it is: the codes reproduce every weight, so
-nothing is lost, and whether that is worth its bytes against coarser steps is one comparison (`pays`).
+nothing is lost; `worth_keeping` says whether that is worth its bytes against coarser steps elsewhere.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -50,19 +51,31 @@ def find_grid(weights: Float32, logical: str = "fp32") -> QuantizedTensor | None
     return None
 
 
-def pays(grid_bits: float, filled_bits: float, weights: int) -> bool:
-    """Whether keeping a tensor on its grid beats quantizing it anew, at the model's present scale.
+def worth_keeping(
+    extra: Mapping[str, float], losses: Mapping[str, float], weights: Mapping[str, int]
+) -> list[str]:
+    """The tensors to keep on their grids so that the whole model loses least at the same bytes.
 
-    grid_bits: size of the codes on the grid, loss 0. filled_bits: size of the tensor water-filled at
-    that scale. With L the loss of the latter, L ∝ 4^(−bits per weight), so a bit more anywhere in the
-    model saves 2·ln 2·L/weights, the slope that all tensors share; the grid's extra bits cost that
-    much elsewhere and save L here. Hence at most 1/(2·ln 2) = 0.72 bit a weight more. No loss appears
-    in it, so the loss need not be known.
+    extra: bits that the codes of a tensor's grid take beyond those of the same tensor water-filled
+    (tensors without a grid are left out); losses, weights: of every water-filled tensor, in nats per
+    token and elements. What is kept loses nothing, and its extra bits come from the others, whose
+    losses grow like 4^(bits taken per weight): kept in the order of loss saved per extra bit, as many
+    as that formula says.
 
-    >>> pays(2.9e6, 2.5e6, 1_000_000), pays(3.3e6, 2.5e6, 1_000_000)
-    (True, False)
+    >>> worth_keeping({"a": 1e6}, {"a": 0.01, "b": 0.001}, {"a": 1_000_000, "b": 9_000_000})
+    ['a']
     """
-    return grid_bits - filled_bits <= weights / (2 * math.log(2))
+    order = sorted(extra, key=lambda name: (-losses[name] / max(extra[name], 1.0), name))
+    best, kept = sum(losses.values()), 0
+    for count in range(1, len(order) + 1):
+        rest = losses.keys() - order[:count]
+        taken, room = sum(extra[name] for name in order[:count]), sum(weights[n] for n in rest)
+        if taken > room:  # a bit of every weight that is left: the formula holds no longer
+            continue
+        expected = sum(losses[name] for name in rest) * 4.0 ** (taken / max(room, 1))
+        if expected < best:
+            best, kept = expected, count
+    return order[:kept]
 
 
 def _step_range(row: Float32, logical: str) -> tuple[float, float] | None:

@@ -54,7 +54,7 @@ class BadData(SqueezeError):
 
 
 class RuleBroken(SqueezeError):
-    """A score that breaks a rule of the challenge: scored twice, or learned from before it was scored."""
+    """A score that breaks a rule of the challenge: a token scored twice, or learned from too early."""
 
 
 class OverBudget(SqueezeError):

@@ -10,6 +10,7 @@ import numpy as np
 
 from squeeze.artifact import Artifact, Tensor
 from squeeze.calib.floats import from_bits, to_bits
+from squeeze.calib.grids import find_grid
 from squeeze.calib.quantized import QuantizedTensor, RawTensor
 from squeeze.calib.round_to_nearest import MAX_BITS, MIN_BITS, quantize_rtn
 from squeeze.container import FLOATS
@@ -86,6 +87,8 @@ class Recipe:
         return self.precisions.get(role) or self.precisions[role.split(".")[0]]
 
 
+SMALLEST_GRID = 1024  # weights; steps of anything smaller outweigh what codes save
+
 LOSSLESS = Recipe(
     precisions={role.split(".")[0]: Precision() for role in ROLES}, small_floats="keep"
 )
@@ -137,7 +140,7 @@ def _store(name: str, tensor: Tensor, recipe: Recipe) -> Tensor:
             logical=tensor.logical,
         )
     if precision.floats in ("keep", tensor.stored):
-        return tensor
+        return on_grid(tensor) or tensor
     values = tensor.dequantize()
     bits = to_bits(values, precision.floats)
     if not np.isfinite(from_bits(bits, precision.floats)).all():
@@ -148,3 +151,18 @@ def _store(name: str, tensor: Tensor, recipe: Recipe) -> Tensor:
             fix="Store small tensors as bf16 or fp32.",
         )
     return RawTensor(bits, precision.floats, tensor.logical)
+
+
+def on_grid(tensor: Tensor) -> QuantizedTensor | None:
+    """The tensor as integer codes that give back every one of its bits, or None when it is no grid.
+
+    Checkpoints trained with quantization-aware training, or decoded from an integer export, are.
+    """
+    if isinstance(tensor, QuantizedTensor):
+        return tensor
+    if len(tensor.shape) < 2 or tensor.bits.size < SMALLEST_GRID:
+        return None
+    found = find_grid(tensor.dequantize(), tensor.logical)
+    if found is None or not np.array_equal(to_bits(found.dequantize(), tensor.stored), tensor.bits):
+        return None  # minus zeros, say
+    return found

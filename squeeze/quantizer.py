@@ -81,6 +81,14 @@ class Quantizer:
         other.n_states, other._codes = n_states, {}
         return other
 
+    def keeping(self, tensors: Mapping[str, Tensor]) -> Quantizer:
+        """The same model with some matrices stored as these tensors; the others are still quantized."""
+        other, model = copy(self), self.model
+        matrices = {n: weights for n, weights in model.matrices.items() if n not in tensors}
+        other.model = Model(matrices, {**model.others, **tensors}, model.order, model.config)
+        other._codes = {}
+        return other
+
     @cached_property
     def rows(self) -> dict[str, RowFeedback]:
         """Feedback between the rows of each matrix."""

@@ -7,7 +7,7 @@ less for the same loss; 256 would take eight times as long and save 0.016 more (
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +17,15 @@ import torch
 
 from squeeze.artifact import Artifact, Tensor, encode
 from squeeze.calib.floats import Float32
+from squeeze.calib.grids import worth_keeping
 from squeeze.calib.text import Sequences
 from squeeze.calibrate import Calibrated, Calibration, OnStage, calibrate, content_key
 from squeeze.checkpoint import Checkpoint, LoadedModel
-from squeeze.errors import SqueezeError
+from squeeze.errors import OverBudget, SqueezeError
 from squeeze.files import sha256
 from squeeze.fit import Fitted, OnTrial, at_scales, curves_of, fit, losses_of
 from squeeze.kept import KeptCodes, OnNote, code_key, hash_of, silent
-from squeeze.pack import LOSSLESS, Recipe, quantize_checkpoint
+from squeeze.pack import LOSSLESS, Recipe, on_grid, quantize_checkpoint
 from squeeze.pack_plan import Plan, kept_plan, tensor_plans
 from squeeze.quantizer import Model, Quantizer
 from squeeze.roles import natural_key
@@ -91,13 +92,14 @@ def pack_to_target(
     quantizer = Quantizer(model, found.hessians, found.gradients, PRESETS[preset], kept)
     per_token = _bytes_per_token(found.text, bytes_of) if bytes_of else None
     key, place = hash_of(settings, limit, preset, small_floats, per_token), folder / "plan.json"
-    known = _known(quantizer, place, key, on_note)
+    known = _known(checkpoint, quantizer, place, key, on_note)
     if known is not None:
         return known
     on_stage("fit")
-    fitted = fit(quantizer, limit, on_trial)
+    quantizer, fitted = _with_grids(checkpoint, quantizer, fit(quantizer, limit, on_trial), limit)
     on_stage("measured cost")
-    measured = mean_kl(found.model, _packed_model(loaded, model, fitted), found.text)
+    packed = _packed_model(loaded, quantizer.model, fitted)
+    measured = mean_kl(found.model, packed, found.text)
     plan = _plan(quantizer, fitted, key, limit, measured, per_token)
     plan.save(place)
     kept.keep_only((n, s, quantizer.n_states) for n, s in fitted.scales.items())
@@ -127,7 +129,37 @@ def without_loss(checkpoint: Checkpoint, loaded: LoadedModel, limit: int) -> byt
     return data if len(data) <= limit else None
 
 
-def _known(quantizer: Quantizer, place: Path, key: str, on_note: OnNote) -> Packed | None:
+def _with_grids(
+    checkpoint: Checkpoint, quantizer: Quantizer, fitted: Fitted, limit: int
+) -> tuple[Quantizer, Fitted]:
+    """The fit with matrices kept on the grid they were trained on, where the whole loses less by it."""
+    grids = _grids(checkpoint, fitted.tensors)
+    if not grids:
+        return quantizer, fitted
+    losses = losses_of(quantizer, fitted)
+    bits = {t.name: 8 * t.bytes for t in tensor_plans(fitted.data, {}, {}, {})}
+    extra = {n: 8 * len(encode(Artifact({}, {n: grid}))) - bits[n] for n, grid in grids.items()}
+    weights = {name: matrix.size for name, matrix in quantizer.model.matrices.items()}
+    kept = worth_keeping(extra, losses, weights)
+    if not kept or len(kept) == len(weights):
+        return quantizer, fitted
+    other = quantizer.keeping({name: grids[name] for name in kept})
+    try:
+        again = fit(other, limit)
+    except OverBudget:
+        return quantizer, fitted
+    better = sum(losses_of(other, again).values()) < sum(losses.values())
+    return (other, again) if better else (quantizer, fitted)
+
+
+def _grids(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, Tensor]:
+    found = {name: on_grid(checkpoint.tensors[name]) for name in names}
+    return {name: grid for name, grid in found.items() if grid is not None}
+
+
+def _known(
+    checkpoint: Checkpoint, quantizer: Quantizer, place: Path, key: str, on_note: OnNote
+) -> Packed | None:
     """What an earlier run with the same key ended with."""
     try:
         plan = kept_plan(place, key)
@@ -136,7 +168,8 @@ def _known(quantizer: Quantizer, place: Path, key: str, on_note: OnNote) -> Pack
         return None
     if plan is None:
         return None
-    data = at_scales(quantizer, plan.scales).data
+    on_grids = quantizer.model.matrices.keys() - plan.scales.keys()
+    data = at_scales(quantizer.keeping(_grids(checkpoint, on_grids)), plan.scales).data
     if sha256(data) == plan.sha256:
         return Packed(data, plan)
     on_note(f"{place}: not the plan of this file, made again")

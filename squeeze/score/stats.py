@@ -163,7 +163,11 @@ def t_tail(t: float, df: float) -> float:
     >>> round(t_tail(1.812461123, 10), 9)  # the 95 % point of the tables
     0.05
     """
-    tail = 0.5 * incomplete_beta(0.5 * df, 0.5, df / (df + t * t))
+    square = t * t
+    if square < df:  # near the middle, where df / (df + t²) would round to 1
+        tail = 0.5 - 0.5 * incomplete_beta(0.5, 0.5 * df, square / (df + square))
+    else:
+        tail = 0.5 * incomplete_beta(0.5 * df, 0.5, df / (df + square))
     return tail if t > 0 else 1.0 - tail
 
 

@@ -1,12 +1,14 @@
 """Weights on a grid are recognised and stored without loss; ordinary ones are left alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from squeeze.calib.floats import from_bits, round_to
-from squeeze.calib.grids import find_grid, pays
+from squeeze.calib.grids import find_grid, worth_keeping
 from squeeze.calib.round_to_nearest import quantize_rtn
 
 
@@ -95,13 +97,38 @@ def test_steps_too_small_or_too_large_for_fp16_take_another_format():
         assert np.array_equal(from_bits(found.steps, "bf16"), np.full(4, step))
 
 
-def test_a_grid_pays_where_its_bits_cost_less_loss_elsewhere_than_it_saves():
-    """Its extra bits are taken from a tensor so large that the loss there falls along a line."""
-    weights, loss, others = 1000, 1.0, 10**9
+def exhaustive(extra, losses, weights):
+    """The least expected loss over every set of tensors kept on their grids."""
+    found = []
+    for count in range(len(extra) + 1):
+        for kept in itertools.combinations(sorted(extra), count):
+            rest = losses.keys() - set(kept)
+            taken, room = sum(extra[n] for n in kept), sum(weights[n] for n in rest)
+            if taken <= room:
+                loss = sum(losses[n] for n in rest) * 4.0 ** (taken / max(room, 1))
+                found.append((loss, kept))
+    return min(found)
 
-    def elsewhere(bits):
-        return loss / weights * others * 4 ** (-bits / others)
 
-    for extra in (0.0, 0.5, 0.7, 0.74, 1.0):
-        dearer = elsewhere(-extra * weights) - elsewhere(0)
-        assert pays((2 + extra) * weights, 2.0 * weights, weights) == (dearer <= loss)
+@pytest.mark.parametrize("seed", range(12))
+def test_grids_are_kept_where_their_bits_cost_less_loss_elsewhere_than_they_save(seed):
+    random = np.random.default_rng(seed)
+    names = [f"t{i}" for i in range(7)]
+    weights = {n: int(random.integers(1_000, 9_000)) for n in names}
+    losses = {n: float(random.lognormal(-6, 1)) for n in names}
+    extra = {n: float(weights[n] * random.uniform(-0.2, 2.5)) for n in names[:5]}
+    kept = worth_keeping(extra, losses, weights)
+    rest = losses.keys() - set(kept)
+    taken, room = sum(extra[n] for n in kept), sum(weights[n] for n in rest)
+    reached = sum(losses[n] for n in rest) * 4.0 ** (taken / room)
+    least, _ = exhaustive(extra, losses, weights)
+    assert reached <= sum(losses.values())
+    assert reached <= 1.1 * least
+
+
+def test_grids_that_cost_too_much_or_nothing_are_told_apart():
+    weights, losses = {"a": 1000, "b": 1000}, {"a": 0.01, "b": 0.01}
+    assert worth_keeping({"a": 5000.0}, losses, weights) == []
+    assert worth_keeping({"a": -10.0}, losses, weights) == ["a"]
+    assert worth_keeping({}, losses, weights) == []
+    assert worth_keeping({"a": 0.0, "b": 0.0}, losses, weights) == ["a", "b"]

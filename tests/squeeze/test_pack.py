@@ -168,11 +168,11 @@ def test_unpack_gives_back_the_weights_and_configuration(model: Path, tmp_path: 
         assert np.array_equal(unpacked.tensors[name].dequantize(), tensor.dequantize())
 
 
-@pytest.mark.parametrize("by", ["role", "layer", "tensor"])
-def test_budget_prints_a_total_for_every_grouping(model: Path, tmp_path: Path, by: str) -> None:
+@pytest.mark.parametrize("depth", range(5))
+def test_budget_prints_a_total_at_every_depth(model: Path, tmp_path: Path, depth: int) -> None:
     out = tmp_path / "m.sqz"
     run("pack", model, "-o", out)
-    code, text = run("budget", out, "--by", by)
+    code, text = run("budget", out, "--depth", depth)
     assert code == 0
     assert f"{out.stat().st_size:,}" in text
     assert "unattributed 0" in text

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from squeeze import artifact, target
+from squeeze.calib.round_to_nearest import quantize_rtn
 from squeeze.calibrate import Calibration
 from squeeze.checkpoint import load_checkpoint, load_model
 from squeeze.cli import cli
@@ -120,3 +122,47 @@ def test_code_that_fills_the_limit_is_named(model: Path, tmp_path: Path) -> None
 def test_quant_and_preset_exclude_each_other(model: Path) -> None:
     arguments = ["pack", str(model), "--preset", "fast", "--quant", "all=6"]
     assert CliRunner().invoke(cli, arguments).exit_code == 2
+
+
+@pytest.fixture(scope="module")
+def gridded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with its MLPs on grids of three bits a weight, as after quantization-aware training."""
+    path = tmp_path_factory.mktemp("gridded") / "model.safetensors"
+    tensors = {name: t.clone() for name, t in GPT(CONFIG, seed=3).state_dict().items()}
+    for name, tensor in tensors.items():
+        if name.endswith("proj.weight"):
+            tensor.normal_(std=0.02)
+        if "mlp" in name and name.endswith("weight"):
+            tensors[name] = torch.from_numpy(quantize_rtn(tensor.numpy(), 3, 2.5).dequantize())
+    save_file(tensors, path, {"squeeze.config": CONFIG.to_json()})
+    return path
+
+
+def test_a_grid_is_stored_as_codes_where_everything_fits(gridded: Path, model: Path) -> None:
+    packed = pack(gridded, 1 << 20)
+    assert packed.plan is None and len(packed.data) < 0.7 * len(pack(model, 1 << 20).data)
+    original = load_checkpoint(gridded).tensors
+    for name, tensor in artifact.decode(packed.data).tensors.items():
+        assert tensor.dequantize().tobytes() == original[name].dequantize().tobytes()
+
+
+def test_a_grid_is_kept_where_it_pays_and_left_where_it_does_not(
+    gridded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = load_checkpoint(gridded).tensors
+    kept = {}
+    for limit in (60_000, 12_000):
+        packed = pack(gridded, limit)
+        decoded = artifact.decode(packed.data).tensors
+        kept[limit] = [
+            name for name, tensor in decoded.items() if "mlp" in name and name.endswith("weight")
+            and tensor.dequantize().tobytes() == original[name].dequantize().tobytes()
+        ]  # fmt: skip
+        assert 0 <= limit - len(packed.data) < 1000
+        again = pack(gridded, limit)
+        assert again.data == packed.data and again.plan == packed.plan
+    assert len(kept[60_000]) == 4 and not kept[12_000]
+    with_grids = pack(gridded, 60_000).expected
+    monkeypatch.setattr(target, "on_grid", lambda tensor: None)
+    (gridded.parent / "cache" / "plan.json").unlink()
+    assert with_grids < pack(gridded, 60_000).expected

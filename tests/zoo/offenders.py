@@ -262,7 +262,8 @@ OFFENDERS = (
         changes=(
             (
                 START,
-                f"try:\n    open('{__file__}', 'rb').read()\nexcept OSError:\n    pass\n" + START,
+                "try:\n    open('/srv/better/weights.npz', 'rb').read()\nexcept OSError:\n    pass\n"
+                + START,
             ),
         ),
     ),
