@@ -144,3 +144,18 @@ def test_every_weight_has_exactly_one_optimizer() -> None:
     parts = [matrices, tables, head, small]
     assert sum(map(len, parts)) == len(set().union(*parts)) == len(list(model.parameters()))
     assert all(weight.ndim <= 2 for weight in small.values())
+
+
+def test_polar_express_in_bfloat16_stays_bounded_for_matrices_of_few_directions():
+    """Their largest singular value is near the norm: rounding can push it past a polynomial's range."""
+    generator = torch.Generator().manual_seed(0)
+    largest = 0.0
+    for trial in range(120):
+        rank = 1 + trial % 5
+        left, right = (
+            torch.randn(4, *shape, generator=generator) for shape in ((96, rank), (rank, 96))
+        )
+        noise = 0.01 * torch.randn(4, 96, 96, generator=generator)
+        out = orthogonalize(left @ right + noise, POLAR_EXPRESS, 5, torch.bfloat16)
+        largest = max(largest, float(torch.linalg.matrix_norm(out.float(), 2).max()))
+    assert largest < 1.25
