@@ -48,7 +48,7 @@ $(VENV)/.bench: $(VENV)/.kernels benchmarks/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
 	touch $@
 
-bench: bench-codec bench-codec-speed bench-range-coder bench-pack  ## every benchmark; results go to benchmarks/results/
+bench: bench-codec bench-codec-speed bench-range-coder bench-pack bench-pack-speed bench-train bench-tiny bench-scoring bench-prove bench-gpu-train  ## all; hours; results go to benchmarks/results/
 
 bench-codec: $(VENV)/.bench  ## bytes at equal error against other coders (zpaq, lrzip: Debian packages)
 	$(BIN)/python benchmarks/codec.py
