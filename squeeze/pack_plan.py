@@ -109,8 +109,9 @@ class Plan:
                 for t in facts.pop("tensors")
             )  # fmt: skip
             plan = cls(**facts, tensors=tensors)
-            for record in (plan, *tensors):
-                _check_types(record)
+            _check_types(plan)
+            for tensor in tensors:
+                _check_types(tensor)
             return plan
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SqueezeError(f"{path}: not a plan of this version: {error!r}") from None
@@ -122,13 +123,13 @@ def _check_types(record: Plan | TensorPlan) -> None:
         "str": (str,), "int": (int,), "float": (float, int), "float | None": (float, int, type(None)),
     }  # fmt: skip
     for field in fields(record):
-        value = getattr(record, field.name)
-        kinds = allowed.get(str(field.type))
+        value: Any = getattr(record, field.name)
+        kinds: Any = allowed.get(str(field.type))
         if kinds is None:
             continue
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise TypeError(f"{field.name} is {value!r}"[:80])
-        if str(field.type) == "int" and not 0 <= value < 1 << 62:
+        if str(field.type) == "int" and not 0 <= int(value) < 1 << 62:
             raise ValueError(f"{field.name} is {value}"[:80])
 
 

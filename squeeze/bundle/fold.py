@@ -76,7 +76,7 @@ class _Fold(ast.NodeTransformer):
         return self.visit(node.body if value else node.orelse)
 
     def visit_Name(self, node: ast.Name) -> Any:
-        value = getattr(node, "_constant", UNKNOWN)
+        value: Any = getattr(node, "_constant", UNKNOWN)
         if value is UNKNOWN:
             return node
         return ast.copy_location(ast.Constant(value), node)

@@ -9,7 +9,7 @@ import numpy as np
 
 from squeeze.artifact import Artifact, Tensor, decode, encode
 from squeeze.calib.floats import to_bits
-from squeeze.calib.quantized import QuantizedTensor, RawTensor
+from squeeze.calib.quantized import Codes, QuantizedTensor, RawTensor
 from squeeze.container import FLOATS
 from squeeze.errors import SqueezeError
 from squeeze.outside.pieces import INT8, Piece, Plain
@@ -80,7 +80,7 @@ def _quantized(plain: Plain, codes: Piece, step: Piece | None) -> QuantizedTenso
     dtype = np.int8 if codes.number == "int8" else np.uint8
     integers = np.frombuffer(_bytes(plain, codes), dtype)
     matrix = integers.reshape(_rows(codes), -1)
-    narrow = matrix if codes.number == "int8" else matrix.astype(np.int16)
+    narrow: Codes = matrix if codes.number == "int8" else matrix.astype(np.int16)  # type: ignore
     logical = DTYPES.get(plain.facts.get(f"dtype {codes.tensor}", ""), "fp32")
     if step is None:
         ones = to_bits(np.ones(len(matrix), np.float32), "fp16")

@@ -71,4 +71,4 @@ def modules(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for module, inner in found.items()
     ]
-    return sorted(grouped, key=lambda row: -int(row["bytes"]))  # type: ignore[call-overload]
+    return sorted(grouped, key=lambda row: -int(row["bytes"]))
