@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from squeeze.budget import split_bytes
 from squeeze.bundle.flatten import Flat, flatten
 from squeeze.bundle.minify import minify
 from squeeze.bundle.modules import BundleError, Graph
@@ -161,13 +162,11 @@ def attribute(flat: Flat, code: str, total: int) -> tuple[Part, ...]:
 
 
 def _shares(costs: dict[tuple[str, str], list[int]], total: int) -> tuple[Part, ...]:
-    weight = sum(cost for cost, _ in costs.values()) or 1
-    exact = {label: total * cost / weight for label, (cost, _) in costs.items()}
-    floor = {label: int(share) for label, share in exact.items()}
-    missing = total - sum(floor.values())
-    for label in sorted(exact, key=lambda x: floor[x] - exact[x])[:missing]:
-        floor[label] += 1
-    parts = [Part(m, n, floor[m, n], chars) for (m, n), (_, chars) in costs.items()]
+    shares = split_bytes(total, [cost for cost, _ in costs.values()])
+    parts = [
+        Part(module, name, share, chars)
+        for ((module, name), (_, chars)), share in zip(costs.items(), shares, strict=True)
+    ]
     return tuple(sorted(parts, key=lambda part: (-part.bytes, part.module, part.name)))
 
 

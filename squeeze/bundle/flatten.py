@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from squeeze.bundle.fold import Filling
 from squeeze.bundle.modules import BundleError, Graph, Module, absolute
 from squeeze.bundle.scopes import (
     FUNCTIONS,
@@ -101,20 +102,13 @@ def _resolved(new: str, old: ast.expr, ctx: ast.expr_context) -> ast.Name:
 def _aliases(graph: Graph, module: Module) -> dict[str, Origin]:
     """Module-level names bound by imports of local modules."""
     found: dict[str, Origin] = {}
-    for node in ast.walk(ast.Module(list(_top_level(module.tree)), [])):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            found |= _origins(graph, module, node)
+    for node in _top_level(module.tree):
+        found |= _origins(graph, module, node)
     return found
 
 
-class _WithoutAll(ast.NodeTransformer):
+class _WithoutAll(Filling):
     """Statements about `__all__` go: nothing in a single module reads it."""
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        if getattr(node, "body", None) == [] and not isinstance(node, ast.Module):
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
-        return node
 
     def visit_Assign(self, node: ast.Assign) -> Any:
         return None if ast.unparse(node.targets[0]) == "__all__" else node

@@ -60,7 +60,17 @@ def value_of(node: ast.expr) -> Any:
     return UNKNOWN
 
 
-class _Fold(ast.NodeTransformer):
+class Filling(ast.NodeTransformer):
+    """Drops statements; a block that must hold one, and has none left, gets `pass`."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if getattr(node, "body", None) == [] and not isinstance(node, ast.Module):
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+
+class _Fold(Filling):
     def visit_If(self, node: ast.If) -> Any:
         value = value_of(node.test)
         if value is UNKNOWN:
@@ -80,9 +90,3 @@ class _Fold(ast.NodeTransformer):
         if value is UNKNOWN:
             return node
         return ast.copy_location(ast.Constant(value), node)
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        if getattr(node, "body", None) == [] and not isinstance(node, ast.Module):
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
-        return node

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.machinery
 import importlib.util
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -62,6 +61,7 @@ class Graph:
         self.constants = dict(constants or {})
         self.modules: dict[str, Module] = {}
         self.imports: dict[str, list[Import]] = {}
+        self._known: dict[str, tuple[Path, bool] | None] = {}  # where each name was found
         self._load("__main__", entry, False)
         queue = ["__main__"]
         while queue:
@@ -130,8 +130,6 @@ class Graph:
 
     def _locate(self, name: str) -> tuple[Path, bool] | None:
         """(source file, is a package) of a local module; None for everything else."""
-        if not hasattr(self, "_known"):
-            self._known: dict[str, tuple[Path, bool] | None] = {}
         if name not in self._known:
             self._known[name] = self._search(name)
         return self._known[name]
@@ -192,8 +190,3 @@ def imports_of(tree: ast.AST) -> Iterator[tuple[ast.Import | ast.ImportFrom, boo
             yield from visit(child, lazy or isinstance(child, FUNCTIONS))
 
     yield from visit(tree, False)
-
-
-def shown(path: Path) -> str:
-    """A path relative to the working folder where that is shorter."""
-    return min(str(path), os.path.relpath(path), key=len)
