@@ -86,6 +86,15 @@ def lively(config: ModelConfig, seed: int = 1) -> GPT:
     return model.eval().requires_grad_(False)
 
 
+def begun(config: ModelConfig, seed: int) -> dict[str, Tensor]:
+    """Tensors of a model at the start of training, those that begin at zero made small noise."""
+    tensors = {name: t.clone() for name, t in GPT(config, seed=seed).state_dict().items()}
+    for name, tensor in tensors.items():
+        if name.endswith("proj.weight"):
+            tensor.normal_(std=0.02)
+    return tensors
+
+
 def ids_of(batch: int, length: int, *starts: int, seed: int = 2) -> Tensor:
     """Random tokens int64 [batch, length]; those at `starts`, and no others, begin a document."""
     generator = torch.Generator().manual_seed(seed)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from safetensors.torch import save_file
+from tiny_models import begun
 
 from squeeze import artifact
 from squeeze.calib.quantized import QuantizedTensor
@@ -20,7 +21,6 @@ from squeeze.cli.pack_cmd import RECORDS as OFFERED
 from squeeze.errors import OverBudget
 from squeeze.target import PRESETS
 from squeeze.train.config import ModelConfig
-from squeeze.train.model import GPT
 
 CONFIG = ModelConfig(128, 2, 64, 2, 1, 96, seq_len=32)
 MATRIX = "blocks.1.mlp.fc.weight"
@@ -29,11 +29,7 @@ MATRIX = "blocks.1.mlp.fc.weight"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    tensors = {name: t.clone() for name, t in GPT(CONFIG, seed=5).state_dict().items()}
-    for name, tensor in tensors.items():
-        if name.endswith("proj.weight"):  # zero at the start of training
-            tensor.normal_(std=0.02)
-    save_file(tensors, path, {"squeeze.config": CONFIG.to_json()})
+    save_file(begun(CONFIG, 5), path, {"squeeze.config": CONFIG.to_json()})
     return path
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
+from tiny_models import begun
 
 from squeeze import artifact, target
 from squeeze.calib.round_to_nearest import quantize_rtn
@@ -27,11 +28,7 @@ CALIBRATION = Calibration(tokens=256)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    tensors = {name: t.clone() for name, t in GPT(CONFIG, seed=3).state_dict().items()}
-    for name, tensor in tensors.items():
-        if name.endswith("proj.weight"):  # zero at the start of training
-            tensor.normal_(std=0.02)
-    save_file(tensors, path, {"squeeze.config": CONFIG.to_json()})
+    save_file(begun(CONFIG, 3), path, {"squeeze.config": CONFIG.to_json()})
     return path
 
 
@@ -128,10 +125,8 @@ def test_quant_and_preset_exclude_each_other(model: Path) -> None:
 def gridded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model with its MLPs on grids of three bits a weight, as after quantization-aware training."""
     path = tmp_path_factory.mktemp("gridded") / "model.safetensors"
-    tensors = {name: t.clone() for name, t in GPT(CONFIG, seed=3).state_dict().items()}
+    tensors = begun(CONFIG, 3)
     for name, tensor in tensors.items():
-        if name.endswith("proj.weight"):
-            tensor.normal_(std=0.02)
         if "mlp" in name and name.endswith("weight"):
             tensors[name] = torch.from_numpy(quantize_rtn(tensor.numpy(), 3, 2.5).dequantize())
     save_file(tensors, path, {"squeeze.config": CONFIG.to_json()})
