@@ -15,6 +15,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Its functions keep the group that exists when they are first imported as a default argument, so
+# imported later (torch.compile does) they would keep gloo's threads beyond destroy_process_group,
+# and a thread that still lets go of a tensor while Python exits aborts the process.
+import torch.distributed.nn.functional
 from torch import Tensor
 
 from squeeze.errors import BadConfig, SqueezeError

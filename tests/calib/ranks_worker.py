@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # before a group exists: see squeeze.train.distributed
 
 from squeeze.calib import collect as collect_module
 from squeeze.calib.collect import collect

@@ -49,9 +49,12 @@ def main(folder: Path) -> None:
             whole, share = torch.arange(8.0).reshape(4, 2) * (ranks.rank + 1), torch.zeros(2, 2)
             ranks.sum_shares(whole, share)()
             shares.append(share.tolist())
+    threads = [Path(f"{task}/comm").read_text() for task in Path("/proc/self/task").glob("*")]
     name = f"{ranks.rank}-of-{ranks.world}"
     save_file(result.state_dict, folder / f"{name}.safetensors")
-    (folder / f"{name}.json").write_text(json.dumps({"losses": losses, "shares": shares}))
+    (folder / f"{name}.json").write_text(
+        json.dumps({"losses": losses, "shares": shares, "threads": threads})
+    )
 
 
 if __name__ == "__main__":

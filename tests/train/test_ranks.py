@@ -56,6 +56,15 @@ def test_ranks_end_with_the_same_weights_and_one_of_them_speaks(pair: Path) -> N
     assert json.loads((pair / "1-of-2.json").read_text())["losses"] == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed in /proc")
+def test_no_thread_of_the_group_outlives_it(pair: Path) -> None:
+    # one that lets go of its last tensor while Python exits would abort the process
+    for rank in range(2):
+        threads = json.loads((pair / f"{rank}-of-2.json").read_text())["threads"]
+        assert threads
+        assert not [name for name in threads if "gloo" in name]
+
+
 def test_shares_of_a_sum_are_the_same_without_reduce_scatter(pair: Path) -> None:
     for rank in range(2):
         expected = (3 * np.arange(8.0).reshape(4, 2))[2 * rank : 2 * rank + 2].tolist()
