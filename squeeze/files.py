@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
+import re
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +17,7 @@ from typing import IO
 from squeeze.errors import SqueezeError
 
 MAX_FILE = 8 << 30  # bytes; nothing squeeze reads in one piece is larger
+UNFINISHED = ".unfinished"  # ends the names of temporary files and folders
 
 
 def read_file(path: str | os.PathLike[str], max_size: int = MAX_FILE) -> bytes:
@@ -35,20 +40,22 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path` that replaces it only when the block ends without error.
 
     A reader sees the old file or the new one, never a part; a full disk or a crash leaves the old.
-    Two writers to one path do not mix: each has its own temporary file and the last rename wins.
-    Raises SqueezeError when the folder is missing, read-only or full.
+    Two writers to one path do not mix: each has its own temporary file and the last rename wins. What
+    a killed writer left beside `path` is removed. Raises SqueezeError when the folder is missing,
+    read-only or full.
     """
     target = Path(path)
     temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(descriptor, "wb") as file:
+        _sweep(target.parent, f".{target.name}.")
+        temporary, file = _temporary(target)
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-        temporary = None
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, target)
+            temporary = None
     except OSError as error:
         raise SqueezeError(
             f"{target}: cannot be written: {error.strerror or error}",
@@ -69,6 +76,72 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
 def sha256(data: bytes | memoryview) -> str:
     """Hex SHA-256."""
     return hashlib.sha256(data).hexdigest()
+
+
+@contextlib.contextmanager
+def scratch_folder(prefix: str, parent: str | os.PathLike[str] | None = None) -> Iterator[Path]:
+    """A folder in `parent` (None: the system's place) for the length of the block.
+
+    Those that killed processes left there under this prefix are removed. Raises OSError.
+    """
+    place = Path(parent or tempfile.gettempdir())
+    _sweep(place, prefix)
+    while True:
+        folder = tempfile.mkdtemp(dir=place, prefix=prefix, suffix=UNFINISHED)
+        descriptor = _claimed(folder, os.O_RDONLY)
+        if descriptor is not None:
+            break
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _temporary(target: Path) -> tuple[str, IO[bytes]]:
+    """A new file beside target, locked as long as it is open: a sign that its writer lives."""
+    while True:
+        created, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name}.", suffix=UNFINISHED
+        )
+        os.close(created)
+        descriptor = _claimed(name, os.O_WRONLY)
+        if descriptor is not None:
+            return name, os.fdopen(descriptor, "wb")
+
+
+def _claimed(path: str, flags: int) -> int | None:
+    """Open and lock something just made; None when a sweep took it for abandoned in between."""
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        return None
+    with contextlib.suppress(OSError):  # some file systems have no locks: then nothing is swept
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _sweep(folder: Path, prefix: str) -> None:
+    """Remove temporary files and folders of this prefix whose process is gone: nobody locks them."""
+    names = re.compile(re.escape(prefix) + "[a-z0-9_]{8}" + re.escape(UNFINISHED))
+    for name in os.listdir(folder):
+        if not names.fullmatch(name):
+            continue
+        path = folder / name
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                    shutil.rmtree(path)
+                else:
+                    os.unlink(path)
+            finally:
+                os.close(descriptor)
 
 
 def _umask() -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from squeeze.data.documents import read_documents
 from squeeze.errors import BadData, SqueezeError
-from squeeze.files import read_file, write_atomic
+from squeeze.files import read_file, scratch_folder, write_atomic
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.train.text import train_tokenizer
 
@@ -35,8 +34,8 @@ def make_tokenizer(
         raise BadData("vocabulary", expected=f"1 to {MAX_VOCAB} pieces", found=vocab_size)
     used = _Used(read_documents(paths, separator, field), max_bytes, on_progress)
     try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-            trained = Path(folder) / "tokenizer.model"
+        with scratch_folder(f".{out.name}.", out.parent) as folder:
+            trained = folder / "tokenizer.model"
             train_tokenizer(used, vocab_size, trained)
             pieces = Tokenizer(trained)
             write_atomic(out, read_file(trained))

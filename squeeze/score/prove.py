@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from squeeze.errors import BadData, RuleBroken, SqueezeError
-from squeeze.files import read_file, sha256, write_atomic
+from squeeze.files import read_file, scratch_folder, sha256, write_atomic
 from squeeze.score.modes import Mode
 from squeeze.score.plan import document_starts
 from squeeze.score.proof import Submission, hashes, token_bytes
@@ -105,8 +105,7 @@ def decode_elsewhere(
     Returns its report (`squeeze.score.proof_decode`). Raises SqueezeError with the process's own
     message when it fails, RuleBroken when the text it wrote has another SHA-256 than `text_sha256`.
     """
-    with tempfile.TemporaryDirectory(prefix="squeeze-prove-") as name:
-        folder = Path(name)
+    with scratch_folder("squeeze-prove-") as folder:
         for path, copy in zip(submission.files, (MODEL, TOKENIZER), strict=True):
             write_atomic(folder / copy, read_file(path))
         write_atomic(folder / FILE, data)

@@ -6,11 +6,11 @@ docs/protocol.md is what a submission speaks, docs/rules.md what is checked and 
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from squeeze.files import scratch_folder
 from squeeze.score.audit.evidence import Data, gather, load_data
 from squeeze.score.audit.report import Audit
 from squeeze.score.audit.rules import judge
@@ -38,10 +38,10 @@ def audit(
     flipped. Raises SqueezeError when there is nothing to run; whatever a submission does is a verdict.
     """
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="squeeze-artifact-") as folder:
+    with scratch_folder("squeeze-artifact-") as folder:
         if submission.is_file():
-            shutil.copy(submission, Path(folder) / "model.sqz")
-            submission = Path(folder)
+            shutil.copy(submission, folder / "model.sqz")
+            submission = folder
         found = load_submission(submission, serve_options)
         evidence = gather(found, data, limits or Limits(), byte_limit, seed, on_stage)
     if train_data:

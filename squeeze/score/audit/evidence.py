@@ -8,7 +8,6 @@ first two answers of runs 1 and 3 have the same history.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from squeeze.errors import SqueezeError
+from squeeze.files import scratch_folder
 from squeeze.score.audit.client import (
     Float32,
     Hello,
@@ -116,8 +116,8 @@ def gather(
     evidence = Evidence(submission, data, isolation(), limits, byte_limit)
     evidence.watched = True
     runs = {"report": _run_report, "distributions": _run_probes, "patched reports": _run_patched}
-    with tempfile.TemporaryDirectory(prefix="squeeze-span-") as folder:
-        files = _input_files(Path(folder), data, seed)
+    with scratch_folder("squeeze-span-") as folder:
+        files = _input_files(folder, data, seed)
         for name, run in runs.items():
             if on_stage is not None:
                 on_stage(name)

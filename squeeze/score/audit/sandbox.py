@@ -15,7 +15,6 @@ import signal
 import site
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from squeeze.errors import SqueezeError
+from squeeze.files import scratch_folder
 
 HERE = Path(__file__).parent
 SYSTEM = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix"]
@@ -77,11 +77,11 @@ class Isolation:
 def isolation() -> Isolation:
     """The strongest box this kernel and user can have, by trying it."""
     choices = [Isolation("namespaces", user_namespace=os.getuid() != 0), Isolation("filter")]
-    with tempfile.TemporaryDirectory(prefix="squeeze-box-") as folder:
-        (Path(folder) / "nothing").mkdir()
+    with scratch_folder("squeeze-box-") as folder:
+        (folder / "nothing").mkdir()
         for choice in choices:
             probe = [sys.executable, "-c", "pass"]
-            with Box(Path(folder) / "nothing", probe, Limits(), choice) as box:
+            with Box(folder / "nothing", probe, Limits(), choice) as box:
                 if box.process.wait(timeout=30) == 0:
                     return choice
     return Isolation("limits")
@@ -153,9 +153,7 @@ class Box:
         return self._stderr.text()[-STDERR_BYTES:]
 
     def _start(self) -> None:
-        home = tempfile.mkdtemp(prefix="squeeze-audit-")
-        self._home = Path(home)
-        self._stack.callback(shutil.rmtree, home, ignore_errors=True)
+        self._home = self._stack.enter_context(scratch_folder("squeeze-audit-"))
         (self._home / "inputs" / "hook").mkdir(parents=True)
         (self._home / "root").mkdir()
         shutil.copy(HERE / "hook.py", self._home / "inputs" / "hook" / "sitecustomize.py")
