@@ -42,7 +42,9 @@ def read(name: str, data: bytes, with_floors: bool = False) -> Outside | None:
         found = script.read(view, name)
         if found is None:
             return None
-        note = f"{name}: {found.compressed:,} bytes of {found.coder} are {found.source:,} of source"
+        note = (
+            f"{name}: {found.compressed:,} bytes of {found.coder} are {len(found.code):,} of source"
+        )
         return Outside("script", tuple(script.rows(name, found)), notes=(note,))
     inside, coders = _inflated(view, name)
     codec = " ".join(coders)

@@ -12,6 +12,7 @@ import ast
 import base64
 import binascii
 import lzma
+import re
 import warnings
 import zlib
 from collections.abc import Callable
@@ -39,7 +40,7 @@ FILTERS = {"FORMAT_AUTO": 0, "FORMAT_XZ": 1, "FORMAT_ALONE": 2, "FORMAT_RAW": 3}
 class Script:
     """Bytes of the stub, of what the encoding adds (tax), and of the compressed code.
 
-    source: bytes of code once decompressed.
+    code: what the payload holds once decompressed.
     """
 
     stub: int
@@ -47,28 +48,36 @@ class Script:
     tax_kind: str
     compressed: int
     coder: str
-    source: int
+    code: bytes
 
 
 def looks(data: memoryview) -> bool:
     """Whether it is worth parsing: it executes something that it decompresses."""
     if len(data) > MAX_SCRIPT:
         return False
-    raw = bytes(data)
-    if raw.startswith(torch_zip.MAGIC):
+    if data[:4] == torch_zip.MAGIC:
         return False
-    return (b"exec" in raw and b"decompress" in raw) or _ends_with_program(raw)
+    runs = re.search(b"exec", data) and re.search(b"decompress", data)
+    return bool(runs) or _ends_with_program(data)
 
 
-def _ends_with_program(raw: bytes) -> bool:
-    return b"PK\x05\x06" in raw[-80:] and b"__main__.py" in raw[-200:]
+def _ends_with_program(data: memoryview) -> bool:
+    tail = bytes(data[-200:])
+    return b"PK\x05\x06" in tail[-80:] and b"__main__.py" in tail
 
 
 def rows(name: str, script: Script) -> list[Row]:
     """Rows that sum to the script's size; `elements` of the payload are its bytes of source."""
     made = [
         Row(name, "code", "stub", script.stub),
-        Row(name, "code", "payload", script.compressed, codec=script.coder, elements=script.source),
+        Row(
+            name,
+            "code",
+            "payload",
+            script.compressed,
+            codec=script.coder,
+            elements=len(script.code),
+        ),
     ]
     return made + ([Row(name, "code", script.tax_kind, script.tax)] if script.tax else [])
 
@@ -78,9 +87,9 @@ def read(data: memoryview, what: str) -> Script | None:
 
     Raises CorruptData when it is one and its payload does not decode.
     """
-    raw = bytes(data)
-    if _ends_with_program(raw):
+    if _ends_with_program(data):
         return _archive(data, what)
+    raw = bytes(data)
     text, width = _text(raw)
     tree = _parsed(text)
     if tree is None:
@@ -101,9 +110,9 @@ def read(data: memoryview, what: str) -> Script | None:
         return None
     segment = ast.get_source_segment(text, literal) or ""
     written = len(segment.encode(width, "surrogateescape"))
-    coder, source = _inflated(payload, *undo, what)
+    coder, code = _inflated(payload, *undo, what)
     kind = TAILS.get(encoding or "", "base64 tax" if encoding else "escapes")
-    return Script(len(raw) - written, written - len(payload), kind, len(payload), coder, source)
+    return Script(len(raw) - written, written - len(payload), kind, len(payload), coder, code)
 
 
 def _text(raw: bytes) -> tuple[str, str]:
@@ -197,8 +206,8 @@ def _constant(node: ast.expr) -> Any:
         return None
 
 
-def _inflated(payload: bytes, coder: str | None, given: list[Any], what: str) -> tuple[str, int]:
-    """(coder, bytes of source). Raises CorruptData."""
+def _inflated(payload: bytes, coder: str | None, given: list[Any], what: str) -> tuple[str, bytes]:
+    """(coder, source). Raises CorruptData."""
     known = coder_of(memoryview(payload)) if coder is None else coder
     if known is None:
         known = "brotli"
@@ -207,14 +216,14 @@ def _inflated(payload: bytes, coder: str | None, given: list[Any], what: str) ->
         if known == "lzma" and given and given[0] == 3:
             filters = [_bounded(entry) for entry in given[2]]
             decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
-            return known, _whole(len(decoder.decompress(payload, limit + 1)), limit, what)
+            return known, _whole(decoder.decompress(payload, limit + 1), limit, what)
         if known == "zlib" and given and isinstance(given[0], int):
             raw = zlib.decompressobj(given[0])
-            return known, _whole(len(raw.decompress(payload, limit + 1)), limit, what)
+            return known, _whole(raw.decompress(payload, limit + 1), limit, what)
     except (zlib.error, lzma.LZMAError, ValueError, TypeError, IndexError, KeyError, OverflowError,
             MemoryError) as error:  # fmt: skip
         raise CorruptData(f"{what}: the payload does not inflate", found=str(error)[:80]) from None
-    return known, len(inflate(payload, known, f"{what}: payload"))
+    return known, bytes(inflate(payload, known, f"{what}: payload"))
 
 
 def _bounded(entry: dict[str, Any]) -> dict[str, Any]:
@@ -223,10 +232,10 @@ def _bounded(entry: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def _whole(size: int, limit: int, what: str) -> int:
-    if size > limit:
+def _whole(code: bytes, limit: int, what: str) -> bytes:
+    if len(code) > limit:
         raise CorruptData(f"{what}: payload inflates too far", expected=f"≤ {limit} bytes")
-    return size
+    return code
 
 
 def _archive(data: memoryview, what: str) -> Script | None:
@@ -249,5 +258,5 @@ def _archive(data: memoryview, what: str) -> Script | None:
     ]  # fmt: skip
     if not sizes or not 0 < sizes[0] <= len(data):
         return None
-    coder, source = _inflated(bytes(data[: sizes[0]]), *undo, what)
-    return Script(len(data) - sizes[0], 0, "", sizes[0], coder, source)
+    coder, code = _inflated(bytes(data[: sizes[0]]), *undo, what)
+    return Script(len(data) - sizes[0], 0, "", sizes[0], coder, code)

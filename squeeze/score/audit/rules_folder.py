@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from squeeze.papers import is_paper
 from squeeze.score.audit.evidence import Evidence
 from squeeze.score.audit.sandbox import visible_paths
-from squeeze.score.audit.submission import PAPER_NAMES, PAPERS, own_packages
+from squeeze.score.audit.submission import own_packages
 from squeeze.score.audit.verdict import Verdict, failed, passed, unknown
 
 TRAIN_SECONDS = 600.0
@@ -33,13 +34,8 @@ def shipped(e: Evidence) -> dict[str, int]:
     return {
         name: size
         for name, size in e.submission.files.items()
-        if name in opened or not _is_paper(name) or not e.watched
+        if name in opened or not is_paper(name) or not e.watched
     }
-
-
-def _is_paper(name: str) -> bool:
-    path = Path(name)
-    return path.suffix in PAPERS or path.name in PAPER_NAMES or path.match("seed*.json")
 
 
 def _inside(e: Evidence, path: str) -> str | None:
@@ -54,7 +50,7 @@ def size(e: Evidence) -> Verdict:
     """Code and weights fit the limit, as the files that ship and run."""
     counted = shipped(e)
     total = sum(counted.values())
-    papers = sorted(name for name in counted if _is_paper(name))
+    papers = sorted(name for name in counted if is_paper(name))
     data = {"total": total, "limit": e.byte_limit, "files": counted}
     said = f"{total:,} bytes in {len(counted)} files, limit {e.byte_limit:,}"
     if papers and e.watched:

@@ -17,11 +17,6 @@ MAX_FILES = 10_000
 MAX_BYTES = 1 << 30  # copied into each box
 MAX_TEXT = 32 << 20  # of one JSON file or log
 
-# Beside the code and the weights a folder holds papers about them. They ship no bytes unless run time
-# opens them (`rules_folder.shipped`).
-PAPERS = {".md", ".rst", ".log", ".csv", ".png", ".svg"}
-PAPER_NAMES = {"submission.json", "LICENSE", ".gitignore"}
-
 
 @dataclass(frozen=True)
 class Submission:
