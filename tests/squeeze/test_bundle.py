@@ -291,3 +291,13 @@ def test_command_writes_the_file_and_a_readable_twin(tmp_path):
 def test_command_does_not_overwrite_its_entry(tmp_path):
     entry = write(tmp_path, main="print(1)\n")
     assert CliRunner().invoke(command, [str(entry), "-o", str(entry)]).exit_code == 2
+
+
+def test_a_package_and_its_submodules_imported_plainly_are_one_name(tmp_path):
+    entry = write(
+        tmp_path,
+        main="import xml\nimport lib\nprint(lib.kind(), xml.__name__)\n",
+        lib="import xml\nimport xml.dom.minidom\n"
+        "def kind():\n    return xml.dom.minidom.Document.__name__\n",
+    )
+    assert output_of(flat(entry)) == run(entry)[1] == "Document xml\n"
