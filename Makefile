@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 300
 DEMO_SECONDS ?= 120
 
-.PHONY: fuzz bench-pack-speed demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
+.PHONY: results bench-models bench-calibration fuzz bench-pack-speed demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -48,13 +48,24 @@ $(VENV)/.bench: $(VENV)/.kernels benchmarks/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
 	touch $@
 
-bench: bench-codec bench-codec-speed bench-range-coder bench-pack bench-pack-speed bench-train bench-tiny bench-scoring bench-prove bench-gpu-train  ## all; hours; results go to benchmarks/results/
+bench: bench-codec bench-codec-speed bench-range-coder bench-pack bench-pack-speed bench-train bench-tiny bench-scoring bench-prove bench-models bench-calibration bench-gpu-train  ## all; hours; results go to benchmarks/results/
+	$(MAKE) results
 
 bench-codec: $(VENV)/.bench  ## bytes at equal error against other coders (zpaq, lrzip: Debian packages)
 	$(BIN)/python benchmarks/codec.py
 
 bench-codec-speed: $(VENV)/.bench  ## 36M weights: search, encode, decode, memory
 	$(BIN)/python benchmarks/speed.py
+
+results: $(VENV)/.kernels  ## docs/results.md and README's tables from benchmarks/results/
+	$(BIN)/python benchmarks/front_page.py
+
+bench-models: $(VENV)/.kernels  ## bytes and scores of whole models, three calibration seeds (forty minutes)
+	$(BIN)/python benchmarks/models.py
+
+bench-calibration: $(VENV)/.kernels  ## CPU time of calibration text and Hessians
+	$(BIN)/python benchmarks/generate.py
+	$(BIN)/python benchmarks/hessians.py
 
 bench-pack-speed: $(VENV)/.kernels  ## 36M weights to a byte target: stage times, memory
 	$(BIN)/python benchmarks/pack_speed.py --preset fast
