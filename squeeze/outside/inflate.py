@@ -11,12 +11,15 @@ import lzma
 import zlib
 from typing import Any
 
+import numpy as np
+
 from squeeze.errors import CorruptData
 
 LIMIT = 1 << 30  # bytes: four for each of the weights an artifact may hold
 RATIO = 64
 FLOOR = 64 << 20  # bytes any stream may inflate to, however small it is
-STEP = 1 << 20
+STEP = 1 << 20  # bytes of output asked for at once,
+FED = 1 << 16  # and of input given
 MEMORY = 256 << 20  # bytes a decoder may take for its window
 MAGICS = {
     b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b\x08": "gzip", b"BZh": "bz2",
@@ -68,17 +71,20 @@ def _decoder(coder: str) -> Any:
     return lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=MEMORY)
 
 
-def _standard(decoder: Any, data: memoryview | bytes, limit: int, what: str) -> bytes:
-    inflated: bytes = decoder.decompress(data, limit + 1)
-    if len(inflated) > limit:
-        raise _bomb(what, limit)
-    if not decoder.eof:
-        raise CorruptData(f"{what}: the stream is cut off", found=f"{len(inflated)} bytes of it")
-    if decoder.unused_data:
-        raise CorruptData(
-            f"{what}: bytes after the end of the stream", found=len(decoder.unused_data)
-        )
-    return inflated
+def _standard(decoder: Any, data: memoryview | bytes, limit: int, what: str) -> bytearray:
+    plain = (
+        bytearray()
+    )  # grows in place: in one call the decoder's blocks would be joined to a copy
+    for at in range(0, len(data), FED):
+        plain += decoder.decompress(data[at : at + FED], limit + 1 - len(plain))
+        if len(plain) > limit:
+            raise _bomb(what, limit)
+        if decoder.eof:
+            left = len(decoder.unused_data) + max(len(data) - at - FED, 0)
+            if left:
+                raise CorruptData(f"{what}: bytes after the end of the stream", found=left)
+            return plain
+    raise CorruptData(f"{what}: the stream is cut off", found=f"{len(plain)} bytes of it")
 
 
 def _bomb(what: str, limit: int, found: object = "more") -> CorruptData:
@@ -96,12 +102,12 @@ def _zstd(data: memoryview | bytes, limit: int, what: str) -> bytearray:
         if declared not in unknown and declared > limit:
             raise _bomb(what, limit, declared)
         decoder = zstandard.ZstdDecompressor(max_window_size=MEMORY).decompressobj()
-        for at in range(0, len(data), STEP // 16):
-            plain += decoder.decompress(bytes(data[at : at + STEP // 16]))
+        for at in range(0, len(data), FED):
+            plain += decoder.decompress(data[at : at + FED])
             if len(plain) > limit:
                 raise _bomb(what, limit)
             if decoder.eof:
-                left = len(data) - min(at + STEP // 16, len(data)) + len(decoder.unused_data)
+                left = len(decoder.unused_data) + max(len(data) - at - FED, 0)
                 if left:
                     raise CorruptData(f"{what}: bytes after the end of the stream", found=left)
                 return plain
@@ -116,20 +122,23 @@ def _brotli(data: memoryview | bytes, limit: int, what: str) -> bytearray:
     decoder = brotli.Decompressor()
     plain = bytearray()
     try:
-        part = decoder.process(bytes(data), output_buffer_limit=STEP)
-        while True:
-            plain += part
-            if len(plain) > limit:
-                raise _bomb(what, limit)
+        for at in range(0, len(data), FED):
+            part = decoder.process(data[at : at + FED], output_buffer_limit=STEP)
+            while part:  # it may keep output that would have been too much at once
+                plain += part
+                if len(plain) > limit:
+                    raise _bomb(what, limit)
+                if decoder.is_finished():
+                    break
+                part = decoder.process(b"", output_buffer_limit=STEP)
             if decoder.is_finished():
+                left = max(len(data) - at - FED, 0)
+                if left:
+                    raise CorruptData(f"{what}: bytes after the end of the stream", found=left)
                 return plain
-            part = decoder.process(b"", output_buffer_limit=STEP)
-            if not part and not decoder.is_finished():  # it has seen everything and wants more
-                raise CorruptData(
-                    f"{what}: the stream is cut off", found=f"{len(plain)} bytes of it"
-                )
     except brotli.error:
         raise CorruptData(f"{what}: not a whole brotli stream") from None
+    raise CorruptData(f"{what}: the stream is cut off", found=f"{len(plain)} bytes of it")
 
 
 def unshuffled(data: bytes | bytearray) -> tuple[bytes | bytearray, int]:
@@ -156,8 +165,10 @@ def _lengths(total: int, stride: int) -> list[int]:
 
 def _unshuffle(data: memoryview, stride: int) -> bytearray:
     plain = bytearray(len(data))
+    # a bytearray's own slices would copy each plane once more
+    octets, planes = np.frombuffer(plain, np.uint8), np.frombuffer(data, np.uint8)
     at = 0
     for plane, length in enumerate(_lengths(len(data), stride)):
-        plain[plane::stride] = data[at : at + length]
+        octets[plane::stride] = planes[at : at + length]
         at += length
     return plain

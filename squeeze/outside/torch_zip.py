@@ -44,10 +44,36 @@ class Entry:
         return self.info.compress_type == zipfile.ZIP_STORED
 
 
+class _View(io.RawIOBase):
+    """Bytes as a file to read, without the copy that BytesIO makes of a memoryview."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data, self.at = data, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        at = offset + (0, self.at, len(self.data))[whence]
+        if at < 0:
+            raise ValueError(f"negative seek to {at}")
+        self.at = at
+        return at
+
+    def readinto(self, buffer: Any) -> int:
+        part = self.data[self.at : self.at + len(buffer)]
+        buffer[: len(part)] = part
+        self.at += len(part)
+        return len(part)
+
+
 def entries(data: memoryview, what: str) -> tuple[zipfile.ZipFile, list[Entry]]:
     """The archive and its entries in file order. Raises CorruptData when it is damaged."""
     try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
+        archive = zipfile.ZipFile(io.BufferedReader(_View(data)))
         infos = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
         raise CorruptData(f"{what}: damaged zip archive", found=str(error)[:80]) from None
