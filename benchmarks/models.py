@@ -2,9 +2,10 @@
 
     python benchmarks/models.py [ROW ...]      # one core; all rows take about forty minutes
 
-Checkpoints of the materials as they came, stored without loss, rounded to nearest, and packed to
-a limit with three calibration seeds. Every file is scored by a fresh process on the first 131,072 targets of the FineWeb validation tail (windows that do not overlap, float32), so a
-score here is not an official val_bpb. Writes results/DATE-models.json.
+Checkpoints of the materials as they came, stored without loss, rounded to nearest, and packed to a
+limit with three calibration seeds. A fresh process scores every file on the first 131,072 targets of
+the FineWeb validation tail (windows that do not overlap, float32): no official val_bpb. Writes
+results/DATE-models.json.
 """
 
 from __future__ import annotations
