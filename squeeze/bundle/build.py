@@ -6,13 +6,12 @@ import ast
 import subprocess
 import sys
 import tempfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from squeeze.budget import split_bytes
+from squeeze.bundle.cost import IMPORTS, Part, costs, parts, pieces
 from squeeze.bundle.flatten import Flat, flatten
 from squeeze.bundle.minify import minify
 from squeeze.bundle.modules import BundleError, Graph
@@ -20,19 +19,8 @@ from squeeze.bundle.payload import STANDARD, payloads
 from squeeze.bundle.shake import definitions, shake, visible_classes
 from squeeze.bundle.wrap import Shipped, plain, wrap
 
-IMPORTS = (ast.Import, ast.ImportFrom)
 BOTH = ("literal", "archive")
 ALONE = 60  # seconds that restoring the source may take
-
-
-@dataclass(frozen=True)
-class Part:
-    """A definition of the shipped code. bytes: its share of the file; chars: minified characters."""
-
-    module: str
-    name: str
-    bytes: int
-    chars: int
 
 
 @dataclass(frozen=True)
@@ -120,20 +108,14 @@ def _called(node: ast.expr) -> str:
 
 
 def attribute(flat: Flat, code: str, total: int) -> tuple[Part, ...]:
-    """Shares of the file: what each definition adds to a zlib stream of all that stands before it.
+    """Shares of the file by original module and name; hoisted literals are a row of their own.
 
-    Shares sum to total; hoisted literals and the stub are rows of their own.
+    Minified statements are told apart by their order, which the minifier keeps.
     """
-    lines = code.split("\n")
-    offsets = [0]
-    for line in lines:
-        offsets.append(offsets[-1] + len(line.encode()) + 1)
     encoded = code.encode()
-    shaken = [
-        (n, s) for n, s in definitions(flat.tree) if not isinstance(s, ast.Import | ast.ImportFrom)
-    ]
-    made = ast.parse(code).body
-    mains = [statement for statement in made if not isinstance(statement, IMPORTS)]
+    tree = ast.parse(code)
+    shaken = [(n, s) for n, s in definitions(flat.tree) if not isinstance(s, IMPORTS)]
+    mains = [statement for statement in tree.body if not isinstance(statement, IMPORTS)]
     extra = len(mains) - len(shaken)
     labels: dict[int, tuple[str, str]] = {}
     if extra >= 0 and all(
@@ -142,32 +124,15 @@ def attribute(flat: Flat, code: str, total: int) -> tuple[Part, ...]:
         for new, (name, old) in zip(mains[extra:], shaken, strict=True):
             module, original = flat.homes.get(name, (flat.owners.get(id(old), "__main__"), ""))
             labels[id(new)] = (module, original or "(statements)")
-    costs: dict[tuple[str, str], list[int]] = {}
-    coder = zlib.compressobj(9, zlib.DEFLATED, -15)
-    emitted, so_far, start = 0, 0, 0
-    ends = [offsets[s.lineno - 1] + s.col_offset for s in made[1:]] + [len(encoded)]
-    for statement, end in zip(made, ends, strict=True):
-        default = "(imports)" if isinstance(statement, IMPORTS) else "(literals)"
-        label = labels.get(id(statement), ("(bundle)", default))
-        piece = encoded[start:end]
-        probe = coder.copy()
-        now = emitted + len(probe.compress(piece) + probe.flush(zlib.Z_SYNC_FLUSH))
-        emitted += len(coder.compress(piece))
-        row = costs.setdefault(label, [0, 0])
-        row[0] += max(0, now - so_far)
-        so_far = now
-        row[1] += len(piece)
-        start = end
-    return _shares(costs, total)
-
-
-def _shares(costs: dict[tuple[str, str], list[int]], total: int) -> tuple[Part, ...]:
-    shares = split_bytes(total, [cost for cost, _ in costs.values()])
-    parts = [
-        Part(module, name, share, chars)
-        for ((module, name), (_, chars)), share in zip(costs.items(), shares, strict=True)
-    ]
-    return tuple(sorted(parts, key=lambda part: (-part.bytes, part.module, part.name)))
+    found = pieces(encoded, tree)
+    named = []
+    for piece, cost in zip(found, costs(encoded, found), strict=True):
+        default = "(imports)" if isinstance(piece.statement, IMPORTS) else "(literals)"
+        module, name = labels.get(id(piece.statement), ("(bundle)", default))
+        if isinstance(piece.statement, ast.ClassDef) and "." in piece.name:
+            name += "." + piece.name.partition(".")[2]
+        named.append((module, name, cost, piece.end - piece.start))
+    return parts(named, total)
 
 
 CHECK = """

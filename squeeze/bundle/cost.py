@@ -1,0 +1,134 @@
+"""What each definition of a program costs once it is compressed.
+
+A compressed stream does not say which byte is whose. The share of a definition is what it adds to a
+zlib stream of all that stands before it: the shares of a file sum to it, and repeated text is cheap.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from squeeze.budget import split_bytes
+
+IMPORTS = (ast.Import, ast.ImportFrom)
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+MAX_PIECES = 20_000  # probed one by one; of more, the share is by length
+NEWLINE = re.compile(rb"\r\n|\r|\n")  # what Python takes for the end of a line
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Source of one purpose, from byte `start` to `end`. name: of a definition, `Class.method`, or a
+    kind in brackets. statement: the top-level one it is or lies in."""
+
+    name: str
+    start: int
+    end: int
+    statement: ast.stmt
+
+
+def pieces(code: bytes, tree: ast.Module) -> list[Piece]:
+    """Definitions and statements of UTF-8 source, in order; they tile it.
+
+    What stands between two, comments say, belongs to the second; methods are pieces of their own.
+    """
+    lines = [0, *(match.end() for match in NEWLINE.finditer(code)), len(code)]
+    found: list[tuple[int, str, ast.stmt]] = []
+    before = None
+    for statement in tree.body:
+        found.append((_start(statement, before, lines), name_of(statement), statement))
+        if isinstance(statement, ast.ClassDef):
+            found += [(at, name, statement) for at, name in _methods(statement, lines)]
+        before = statement
+    ends = [at for at, _, _ in found[1:]] + [len(code)]
+    return [
+        Piece(name, at, end, statement)
+        for (at, name, statement), end in zip(found, ends, strict=True)
+    ]
+
+
+def _start(node: ast.stmt, before: ast.stmt | None, lines: Sequence[int]) -> int:
+    """Where the text of a statement begins: on the line after the one before it, or behind that one."""
+    if before is None:
+        return 0
+    ended = before.end_lineno or before.lineno
+    return lines[ended] if ended < _first_line(node) else lines[ended - 1] + node.col_offset
+
+
+def _first_line(node: ast.stmt) -> int:
+    return min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+
+
+def _methods(node: ast.ClassDef, lines: Sequence[int]) -> list[tuple[int, str]]:
+    """(start, name) of pieces of a class body; what is no method goes on under the name of the class."""
+    found = []
+    before: ast.stmt | None = None
+    for statement in node.body:
+        method = isinstance(statement, FUNCTIONS)
+        if method or isinstance(before, FUNCTIONS):  # either stands on lines of its own
+            first = _first_line(statement) - 1
+            at = lines[first if before is None else before.end_lineno or first]
+            found.append((at, f"{node.name}.{name_of(statement)}" if method else node.name))
+        before = statement
+    return found
+
+
+def name_of(statement: ast.stmt) -> str:
+    """What a row of a statement is called."""
+    if isinstance(statement, DEFINITIONS):
+        return statement.name
+    if isinstance(statement, IMPORTS):
+        return "(imports)"
+    if isinstance(statement, ast.Assign | ast.AnnAssign):
+        if isinstance(statement.value, ast.Constant):
+            return "(constants)"
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+        if isinstance(target, ast.Name):
+            return target.id
+    return "(statements)"
+
+
+def costs(code: bytes, found: Sequence[Piece]) -> list[int]:
+    """Bytes that each piece adds to a zlib stream of what stands before it."""
+    if len(found) > MAX_PIECES:
+        return [piece.end - piece.start for piece in found]
+    coder = zlib.compressobj(9, zlib.DEFLATED, -15)
+    emitted, so_far, made = 0, 0, []
+    for piece in found:
+        text = code[piece.start : piece.end]
+        probe = coder.copy()
+        now = emitted + len(probe.compress(text) + probe.flush(zlib.Z_SYNC_FLUSH))
+        emitted += len(coder.compress(text))
+        made.append(max(0, now - so_far))
+        so_far = now
+    return made
+
+
+@dataclass(frozen=True)
+class Part:
+    """A definition of the shipped code. bytes: its share of the file; chars: bytes of its source."""
+
+    module: str
+    name: str
+    bytes: int
+    chars: int
+
+
+def parts(labels: Iterable[tuple[str, str, int, int]], total: int) -> tuple[Part, ...]:
+    """Shares of `total` bytes by (module, name), largest first, from (module, name, cost, chars)."""
+    sums: dict[tuple[str, str], list[int]] = {}
+    for module, name, cost, chars in labels:
+        row = sums.setdefault((module, name), [0, 0])
+        row[0] += cost
+        row[1] += chars
+    shares = split_bytes(total, [cost for cost, _ in sums.values()]) if sums else []
+    made = [
+        Part(module, name, share, chars)
+        for ((module, name), (_, chars)), share in zip(sums.items(), shares, strict=True)
+    ]
+    return tuple(sorted(made, key=lambda part: (-part.bytes, part.module, part.name)))
