@@ -73,6 +73,29 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
         file.write(data)
 
 
+@contextlib.contextmanager
+def held(path: str | os.PathLike[str], work: str) -> Iterator[None]:
+    """Hold a file, made if it is missing, for one process; freed with the process, however it ends.
+
+    Raises SqueezeError when another process holds it (`work`: what that does) or it cannot be written.
+    """
+    try:
+        file = open(path, "ab")  # noqa: SIM115  closed below
+    except OSError as error:
+        raise SqueezeError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SqueezeError(
+                f"{path}: another {work} is at work here",
+                fix="Wait for it, or give this one another output path.",
+            ) from None
+        except OSError:
+            pass  # some file systems have no locks
+        yield
+
+
 def sha256(data: bytes | memoryview) -> str:
     """Hex SHA-256."""
     return hashlib.sha256(data).hexdigest()

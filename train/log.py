@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict
@@ -17,7 +18,8 @@ class RunLog:
     """A JSONL file: {"event": "begin", …}, a line for each step, {"event": "end", …}.
 
     append: continue an earlier file; its steps after the one a run resumes at are repeated, the later
-    line counts. Each line is complete on disk when the step is over.
+    line counts. Each line is complete on disk when the step is over; one that a killed run left
+    incomplete is ended first. Raises SqueezeError when a line cannot be written.
     """
 
     def __init__(self, path: Path, append: bool = False) -> None:
@@ -25,9 +27,12 @@ class RunLog:
 
     def __enter__(self) -> RunLog:
         try:
-            self._file: IO[str] = open(self.path, "a" if self.append else "w", encoding="utf-8")
+            # unbuffered: what a full disk refuses must not be written again when the file is closed
+            self._file: IO[bytes] = open(self.path, "ab" if self.append else "wb", buffering=0)
         except OSError as error:
             raise SqueezeError(f"{self.path}: cannot be written: {error.strerror}") from None
+        if self.append and not _ends_a_line(self.path):
+            self._line(b"\n")
         return self
 
     def __exit__(
@@ -36,19 +41,34 @@ class RunLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, SqueezeError):
-            self.write("error", message=str(error))
-        self._file.close()
+        try:
+            if isinstance(error, SqueezeError):
+                with contextlib.suppress(SqueezeError):  # the first error is the one to report
+                    self.write("error", message=str(error))
+        finally:
+            self._file.close()
 
     def write(self, event: str, **facts: Any) -> None:
         """Add a line that is no step."""
-        self._file.write(json.dumps({"event": event, **facts}) + "\n")
-        self._file.flush()
+        self._line(json.dumps({"event": event, **facts}).encode() + b"\n")
 
     def on_step(self, step: Step) -> None:
         """Add a step's line."""
-        self._file.write(json.dumps(asdict(step)) + "\n")
-        self._file.flush()
+        self._line(json.dumps(asdict(step)).encode() + b"\n")
+
+    def _line(self, line: bytes) -> None:
+        try:
+            while line:  # a disk that is nearly full takes a part
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            raise SqueezeError(f"{self.path}: cannot be written: {error.strerror}") from None
+
+
+def _ends_a_line(path: Path) -> bool:
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() in (b"", b"\n")
 
 
 def read_steps(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from squeeze.errors import SqueezeError
+from squeeze.files import atomic_writer
 from squeeze.train.log import read_steps
 
 SMOOTHING = 50  # the line is the mean of so many points of the curve
@@ -49,5 +50,8 @@ def plot_log(log: Path) -> list[Path]:
     axes.legend()
     paths = [log.with_suffix(".svg"), log.with_suffix(".png")]
     for path in paths:
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=120)
+        kind = path.suffix.removeprefix(".")
+        undated = {"Date": None} if kind == "svg" else None
+        with atomic_writer(path) as file:
+            figure.savefig(file, format=kind, metadata=undated, dpi=120)
     return paths

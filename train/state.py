@@ -32,6 +32,11 @@ def save_state(
 
 def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors on the CPU, facts) of `save_state`; raises BadCheckpoint for anything else."""
+    if not os.path.exists(path):
+        raise BadCheckpoint(
+            f"{path}: no state of a run to continue",
+            fix="The run ended, or was killed before it saved one: start it without --resume.",
+        )
     read_file(path, 0) if not os.path.isfile(path) else None  # the usual errors
     try:
         with safe_open(path, framework="pt") as file:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from squeeze.errors import BadData
+from squeeze.files import write_atomic
 
 SKIPPED_FOLDERS = {"test", "tests", "site-packages", "dist-packages", "lib2to3", "__pycache__"}
 PAD, BOS, EOS, UNKNOWN = range(4)  # control pieces, numbered as in the challenge's tokenizers
@@ -60,7 +61,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLi
     """Train a byte-fallback BPE tokenizer like the challenge's and write it to path.
 
     Text is left as it is (no normalisation, no added prefix), so decoding gives back every byte.
-    Raises BadData when the text is too little for vocab_size, or path cannot be written.
+    Raises BadData when the text is too little for vocab_size, SqueezeError when path cannot be written.
     """
     import sentencepiece
 
@@ -90,10 +91,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLi
             found=str(error).splitlines()[-1][:200],
             fix="Give more text or ask for another vocabulary size.",
         ) from None
-    try:
-        Path(path).write_bytes(model.getvalue())
-    except OSError as error:
-        raise BadData(f"{path}: cannot be written: {error.strerror}") from None
+    write_atomic(path, model.getvalue())
 
 
 def encode_documents(

@@ -42,7 +42,9 @@ FILE = click.Path(path_type=Path)
 @click.option("--plot/--no-plot", default=None,
               help="Draw the loss curve (.svg, .png); default: when matplotlib is there.")  # fmt: skip
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     data: tuple[str, ...],
     out: Path,
     config_json: str | None,
@@ -80,6 +82,7 @@ def command(
     import torch
 
     from squeeze.cli.train_view import Listeners, print_report
+    from squeeze.files import held
     from squeeze.score.evaluate import evaluate, resolve_device
     from squeeze.train.checkpoint import export_seconds, save_checkpoint
     from squeeze.train.clock import check_in_time
@@ -94,6 +97,10 @@ def command(
         torch.set_num_threads(threads)
     state = out.with_suffix(".state")
     with connected(torch.device(str(resolve_device(device)))) as ranks:
+        export = export_seconds(out, preset.model) if ranks.first else 0.0
+        views = Listeners(out, tensorboard, plot, as_json, resume)
+        if ranks.first:  # until the command ends: state, log and pictures are its own
+            ctx.with_resource(held(views.log, "training"))
         run = Run(
             seed=seed,
             ranks=ranks,
@@ -101,9 +108,8 @@ def command(
             state=state,
             save_every=save_every,
             resume=resume,
-            export_seconds=export_seconds(out, preset.model) if ranks.first else 0.0,
+            export_seconds=export,
         )
-        views = Listeners(out, tensorboard, plot, as_json, resume)
         with views.open(preset, run, paths) if ranks.first else nullcontext() as on_step:
             result = train(preset.model, shards, preset.recipe, replace(run, on_step=on_step))
         if not ranks.first:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ REPOSITORY, REVISION, ROOT = "willdepueoai/parameter-golf", "main", "datasets"
 MANIFEST, RECORD, WORK = "manifest.json", "fetched.json", ".partial"
 MAX_MANIFEST = 16 << 20  # bytes
 MAX_SHARDS = 100_000
+MAX_PATH = 200  # characters
 # tokens of the whole validation set, where the challenge's totals are known (docs/rules.md)
 VALIDATION_TOKENS = {"sp1024": 62_021_632, "sp8192": 40_540_160}
 
@@ -123,7 +124,7 @@ def read_manifest(data: bytes, variant: str, train_shards: int | None) -> Wanted
     if train_shards is not None and train_shards > train:
         raise BadData(f"{name}: training shards", expected=f"≤ {train}", found=train_shards)
     for path in [name, *files]:
-        if not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
+        if not _inside(path):
             raise BadData(f"{MANIFEST}: a path outside the folder", found=str(path)[:80])
     count = train if train_shards is None else train_shards
     return Wanted(
@@ -132,6 +133,14 @@ def read_manifest(data: bytes, variant: str, train_shards: int | None) -> Wanted
         [f"datasets/{name}/fineweb_val_{i:06d}.bin" for i in range(validation)],
         files,
     )
+
+
+def _inside(path: object) -> bool:
+    """Whether a name of the manifest is a file below the folder and none of fetch's own."""
+    if not isinstance(path, str) or not path.isprintable() or len(path) > MAX_PATH:
+        return False
+    parts = Path(path).parts
+    return bool(parts) and parts[0] not in ("/", WORK, RECORD, MANIFEST) and ".." not in parts
 
 
 class _Fetching:
@@ -146,8 +155,7 @@ class _Fetching:
         self.fetched = self.kept = 0
         self.record: dict[str, dict[str, Any]] = {}
         if (out / RECORD).is_file():
-            with contextlib.suppress(ValueError):
-                self.record = json.loads(read_file(out / RECORD, MAX_MANIFEST))
+            self.record = _read_record(read_file(out / RECORD, MAX_MANIFEST))
 
     def bring(self, path: str, always: bool = False) -> None:
         """Have the file at its place, whole and right."""
@@ -155,8 +163,9 @@ class _Fetching:
         if not always and self._is_here(path, target):
             self.kept += 1
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
         partial = self._work / path.replace("/", "__")
+        with _writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
         self._source.fetch(path, partial, self._on_file(path))
         digest = _sha256(partial)
         expected = self.sums.get(path)
@@ -174,8 +183,9 @@ class _Fetching:
             except BadData as error:
                 partial.unlink()
                 raise CorruptData(f"{path}: not a token shard: {error}") from None
-        size = partial.stat().st_size
-        os.replace(partial, target)
+        with _writing(target):
+            size = partial.stat().st_size
+            os.replace(partial, target)
         self.fetched += 1
         self.record[path] = {"sha256": digest, "bytes": size, "source": self._source.name}
         write_atomic(self._out / RECORD, json.dumps(self.record, indent=1).encode())
@@ -193,6 +203,24 @@ class _Fetching:
         size = target.stat().st_size
         self.record[path] = {"sha256": digest, "bytes": size, "source": self._source.name}
         return True
+
+
+def _read_record(data: bytes) -> dict[str, dict[str, Any]]:
+    """What earlier calls brought; nothing when the record is damaged, so that files are checked anew."""
+    with contextlib.suppress(ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        record = json.loads(data)
+        for entry in record.values():
+            entry["sha256"], entry["bytes"]
+        return dict(record)
+    return {}
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SqueezeError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _sha256(path: Path) -> str:

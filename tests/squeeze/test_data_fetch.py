@@ -238,7 +238,18 @@ def test_malformed_manifests_are_refused(manifest: bytes, message: str) -> None:
         read_manifest(manifest, "sp77", None)
 
 
-@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "a/../../b",
+        "a\0b",
+        "a" * 300,
+        "fetched.json",
+        ".partial/a",
+    ],
+)
 def test_a_manifest_cannot_point_outside_the_folder(path: str) -> None:
     hostile = json.loads(json.dumps(MANIFEST))
     hostile["tokenizers"][0]["model_path"] = path
