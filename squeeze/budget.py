@@ -26,7 +26,7 @@ class Row:
     component: weights, container, code, tokenizer or other. kind: the stream (codes, step.fp16,
     raw.fp16 …), or "file". elements: symbols in those bytes; for codes and raw values, weights.
     shared: whether the bytes are this tensor's share, by number of symbols, of a stream that holds
-    several tensors.
+    several tensors. Of code, role is the module, tensor the definition, elements its bytes of source.
     """
 
     file: str

@@ -34,7 +34,7 @@ def virtual(source: bytes, minified: bool = False) -> Virtual:
     Raises BundleError when python-minifier or brotli is missing or the source does not parse: another
     count would be compared with something else.
     """
-    code, by = (source, "as it is") if minified else _minified(source)
+    code, by = (source, "source") if minified else _minified(source)
     made = {coder: wrapped(code, coder) for coder in STUBS}
     coder = min(made, key=lambda name: (len(made[name]), name))
     return Virtual(made[coder], f"{by}, {coder}, base85")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from squeeze.budget import Ledger, ledger
 from squeeze.cli.options import json_option, limit_option, print_json
 from squeeze.errors import OverBudget
 from squeeze.views.compare import GROUPS
+
+if TYPE_CHECKING:
+    from squeeze.views.totals import Totals
 
 ALL = 9  # levels; more than there are
 
@@ -28,7 +31,8 @@ ALL = 9  # levels; more than there are
 @click.option(
     "--html", type=click.Path(path_type=Path), help="Write a page that needs nothing else."
 )
-@click.option("--code-report", type=click.Path(path_type=Path), help="JSON of squeeze bundle.")
+@click.option("--code-report", type=click.Path(path_type=Path),
+              help="JSON of squeeze bundle: original names of its code [code.csv].")  # fmt: skip
 @click.option("--plan", type=click.Path(path_type=Path), help="Plan of the pack [ARTIFACT.cache].")
 @click.option(
     "--what-if", metavar="NAME=BITS,…", help="Foresee other bits: mlp.fc=3bit,tok_emb=int7."
@@ -76,6 +80,9 @@ def command(
     """
     if (fail_growth or commit) and base is None:
         raise click.UsageError("--fail-growth and --commit need --base")
+    from squeeze.views.code import with_names
+    from squeeze.views.totals import is_submission, totals_of
+
     if diff or _two_of_a_kind(paths):
         if len(paths) != 2:
             raise click.UsageError("--diff compares exactly two paths")
@@ -87,15 +94,16 @@ def command(
 
             check_growth(before.total, after.total, fail_growth)
     else:
-        result = ledger(paths)
-        total = result.total
+        result = with_names(ledger(paths), paths, code_report)
+        counts = totals_of(result, paths) if is_submission(result) else None
+        total = result.total if counts is None else counts.shipped_bytes
         known = _plan_of(result, paths, plan)
         if what_if is not None:
             _foresee(known, what_if, limit, as_json)
         else:
-            _show(result, paths, known, limit, depth, sort, floors, squeezed, as_json)
+            _show(result, counts, paths, known, limit, depth, sort, floors, squeezed, as_json)
         if html is not None:
-            write_page(html, result, paths, limit, known, code_report, floors)
+            write_page(html, result, paths, limit, known, counts, floors)
         if base is not None:
             from squeeze.views.gate import gate
 
@@ -129,7 +137,7 @@ def write_page(
     paths: tuple[str, ...],
     limit: int,
     plan: Any = None,
-    code_report: Path | None = None,
+    totals: Totals | None = None,
     with_floors: bool = False,
 ) -> None:
     """Write the HTML report of a ledger; raises SqueezeError when it cannot be written."""
@@ -144,30 +152,10 @@ def write_page(
         floors=_floors(paths) if with_floors else None,
         plan=plan,
         histograms=[item for _, path in artifacts for item in histograms(read_file(path))],
-        code=_parts(code_report) if code_report is not None else (),
+        totals=totals,
     )
     write_atomic(target, text.encode())
     click.echo(f"page: {target}", err=True)
-
-
-def _parts(path: Path) -> list[dict[str, Any]]:
-    """The parts of a bundle, from `squeeze bundle --json`."""
-    import json
-
-    from squeeze.errors import SqueezeError
-    from squeeze.files import read_file
-
-    try:
-        return [
-            {"module": str(p["module"]), "name": str(p["name"]), "bytes": int(p["bytes"])}
-            for p in json.loads(read_file(path))["parts"]
-        ]
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise SqueezeError(
-            f"{path}: not the report of a bundle",
-            expected="squeeze bundle --json",
-            found=repr(error),
-        ) from None
 
 
 def _artifacts(paths: tuple[str, ...]) -> list[tuple[str, Path]]:
@@ -210,6 +198,7 @@ def _plan_of(result: Ledger, paths: tuple[str, ...], given: Path | None) -> Any:
 
 def _show(
     result: Ledger,
+    totals: Totals | None,
     paths: tuple[str, ...],
     plan: Any,
     limit: int,
@@ -219,7 +208,7 @@ def _show(
     squeezed: bool,
     as_json: bool,
 ) -> None:
-    from squeeze.views.text import console, print_tree, verdict
+    from squeeze.views.text import console, print_totals, print_tree, verdict
     from squeeze.views.tree import tree
 
     known = _floors(paths) if floors else None
@@ -227,6 +216,8 @@ def _show(
     sizes = _squeezed(paths) if squeezed else {}
     if as_json:
         facts = result.as_json(limit) | ({"squeezed": sizes} if squeezed else {})
+        if totals is not None:
+            facts |= {"totals": totals.as_json(limit), "unused": limit - totals.shipped_bytes}
         if known is not None:
             facts["entropy_floor"] = root.floor
             facts["floors"] = [
@@ -236,7 +227,9 @@ def _show(
         print_json(facts)
         return
     print_tree(root, limit, depth)
-    console().print(verdict(result, limit))
+    if totals is not None:
+        print_totals(totals, limit)
+    console().print(verdict(result, limit, totals))
     for note in result.notes:
         click.echo(note, err=True)
     for name, size in sizes.items():

@@ -41,11 +41,13 @@ def read(name: str, data: bytes, with_floors: bool = False) -> Outside | None:
     if script.looks(view):
         found = script.read(view, name)
         if found is None:
-            return None
+            return _source(name, data)
         note = (
             f"{name}: {found.compressed:,} bytes of {found.coder} are {len(found.code):,} of source"
         )
         return Outside("script", tuple(script.rows(name, found)), notes=(note,))
+    if Path(name).suffix == ".py":
+        return _source(name, data)
     inside, coders = _inflated(view, name)
     codec = " ".join(coders)
     plain = _plain(inside, name)
@@ -58,6 +60,11 @@ def read(name: str, data: bytes, with_floors: bool = False) -> Outside | None:
         floors[key] = floors.get(key, 0.0) + floor
     made = rows(name, plain, len(data), codec, measured)
     return Outside(f"{plain.format} {codec}".strip(), tuple(made), floors, plain.notes, plain)
+
+
+def _source(name: str, data: bytes) -> Outside | None:
+    made = script.plain_rows(name, data)
+    return None if made is None else Outside("source", tuple(made))
 
 
 def _inflated(view: memoryview, name: str) -> tuple[memoryview, list[str]]:

@@ -17,9 +17,11 @@ import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from squeeze.budget import Row
+from squeeze.bundle.cost import costs, parts, pieces
 from squeeze.errors import CorruptData, SqueezeError
 from squeeze.outside import torch_zip
 from squeeze.outside.inflate import MEMORY, bound, coder_of, inflate
@@ -67,19 +69,38 @@ def _ends_with_program(data: memoryview) -> bool:
 
 
 def rows(name: str, script: Script) -> list[Row]:
-    """Rows that sum to the script's size; `elements` of the payload are its bytes of source."""
-    made = [
-        Row(name, "code", "stub", script.stub),
-        Row(
-            name,
-            "code",
-            "payload",
-            script.compressed,
-            codec=script.coder,
-            elements=len(script.code),
-        ),
-    ]
+    """Rows that sum to the script's size: the payload by definition, `elements` are bytes of source."""
+    made = [Row(name, "code", "stub", script.stub)]
+    made += _by_definition(name, script.code, "payload", script.compressed, script.coder) or [
+        Row(name, "code", "payload", script.compressed, codec=script.coder,
+            elements=len(script.code))
+    ]  # fmt: skip
     return made + ([Row(name, "code", script.tax_kind, script.tax)] if script.tax else [])
+
+
+def plain_rows(name: str, data: bytes) -> list[Row] | None:
+    """Rows of a script that is its own source, by definition; None where it does not parse."""
+    return _by_definition(name, data, "source", len(data)) if len(data) <= MAX_SCRIPT else None
+
+
+def _by_definition(
+    name: str, raw: bytes, kind: str, size: int, coder: str = ""
+) -> list[Row] | None:
+    text = _text(raw)[0].removeprefix("\ufeff")
+    tree = _parsed(text)
+    if tree is None or not tree.body:
+        return None
+    code = text.encode()
+    found = pieces(code, tree)
+    lengths = [piece.end - piece.start for piece in found]
+    shares = lengths if kind == "source" else costs(code, found)
+    module = PurePath(name).name
+    named = [(module, p.name, share, n) for p, share, n in zip(found, shares, lengths, strict=True)]
+    return [
+        Row(name, "code", kind, part.bytes, part.module, None, part.name, coder, part.chars,
+            kind != "source")
+        for part in parts(named, size)
+    ]  # fmt: skip
 
 
 def read(data: memoryview, what: str) -> Script | None:

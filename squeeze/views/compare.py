@@ -32,9 +32,13 @@ class Change:
 GROUPS: dict[str, Callable[[Row], str]] = {
     "component": lambda row: row.component,
     "role": lambda row: f"{row.component} {row.role or row.kind}",
-    "tensor": lambda row: row.tensor or f"{row.component} {row.kind}",
-    "stream": lambda row: " ".join(filter(None, (row.component, row.tensor, row.kind))),
+    "tensor": lambda row: _named(row) or f"{row.component} {row.kind}",
+    "stream": lambda row: " ".join(filter(None, (row.component, _named(row), row.kind))),
 }
+
+
+def _named(row: Row) -> str:
+    return f"{row.role} {row.tensor}" if row.component == "code" and row.tensor else row.tensor
 
 
 def compare(before: Ledger, after: Ledger, by: str = "role") -> list[Change]:

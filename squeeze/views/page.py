@@ -8,11 +8,12 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
-from squeeze.budget import Ledger
+from squeeze.budget import Ledger, Row
 from squeeze.pack_plan import Plan
 from squeeze.roles import role_of
 from squeeze.version import __version__
 from squeeze.views.text import verdict
+from squeeze.views.totals import Totals
 from squeeze.views.tree import Floors
 
 Histogram = Mapping[str, Any]
@@ -25,9 +26,9 @@ def page(
     floors: Floors | None = None,
     plan: Plan | None = None,
     histograms: Iterable[Histogram] = (),
-    code: Iterable[Mapping[str, Any]] = (),
+    totals: Totals | None = None,
 ) -> str:
-    """The report. histograms: see `squeeze.views.histograms`; code: parts of a bundle's report."""
+    """The report. histograms: see `squeeze.views.histograms`; totals: of a submission."""
     known = floors or {}
     rows = [
         {**asdict(row), "floor": known.get((row.file, row.tensor, row.kind))}
@@ -42,13 +43,14 @@ def page(
         "title": " + ".join(ledger.files)
         if len(ledger.files) < 4
         else f"{len(ledger.files)} files",
-        "verdict": verdict(ledger, limit),
+        "verdict": verdict(ledger, limit, totals),
+        "totals": None if totals is None else totals.as_json(limit),
         "total": ledger.total,
         "limit": limit,
         "rows": rows,
         "plan": tensors,
         "histograms": list(histograms),
-        "code": modules(code),
+        "code": modules(ledger),
         "foot": f"Bytes of files on disk; rows sum to {ledger.total:,}. squeeze {__version__}.",
     }
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
@@ -58,17 +60,22 @@ def page(
     return template.replace("/*DATA*/", safe)
 
 
-def modules(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Bytes by module, largest first, with the names of each module's largest definitions."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for part in parts:
-        found.setdefault(str(part["module"]), []).append(part)
+def modules(ledger: Ledger) -> list[dict[str, Any]]:
+    """Bytes of code by module, largest first, with each module's largest definitions."""
+    found: dict[str, list[Row]] = {}
+    for row in ledger.rows:
+        if row.component == "code":
+            found.setdefault(row.role or row.kind, []).append(row)
     grouped = [
         {
             "module": module,
-            "bytes": sum(int(part["bytes"]) for part in inner),
-            "names": [f"{p['name']} {p['bytes']}" for p in inner[:8]],
+            "bytes": sum(row.bytes for row in inner),
+            "names": [
+                f"{row.tensor} {row.bytes}"
+                for row in sorted(inner, key=lambda row: -row.bytes)[:8]
+                if row.tensor
+            ],
         }
         for module, inner in found.items()
     ]
-    return sorted(grouped, key=lambda row: -int(row["bytes"]))
+    return sorted(grouped, key=lambda group: -int(group["bytes"]))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from squeeze.views.compare import Change
+    from squeeze.views.totals import Totals
     from squeeze.views.what_if import WhatIf
 
 PLAIN_WIDTH = 100  # of a log, which has no width of its own
@@ -63,12 +64,34 @@ def _lines(
     return found
 
 
-def verdict(ledger: Ledger, limit: int) -> str:
-    """One line: weights, bits per weight, unattributed bytes, and what is left of the limit."""
-    unused = limit - ledger.total
+def verdict(ledger: Ledger, limit: int, totals: Totals | None = None) -> str:
+    """One line: weights, bits per weight, unattributed bytes, and what is left of the limit.
+
+    totals: of a submission, whose papers do not count.
+    """
+    unused = limit - (ledger.total if totals is None else totals.shipped_bytes)
     room = f"{unused:,} bytes unused" if unused >= 0 else f"OVER by {-unused:,} bytes"
     density = f"{ledger.weights:,} weights at {ledger.bits_per_weight():.3f} bits"
     return f"{density}; unattributed {ledger.unattributed}; limit {limit:,}: {room}"
+
+
+def print_totals(totals: Totals, limit: int) -> None:
+    """The three counts of a submission, each with its verdict, and why they differ."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1))
+    for justify in ("left", "right", "right", "left"):
+        table.add_column(justify=justify, overflow="fold")
+    for name, total in totals.named().items():
+        size = "?" if total.bytes is None else f"{total.bytes:,}"
+        style = "bold" if name == "shipped" else "dim"
+        table.add_row(name, size, total.verdict(limit), total.counted, style=style)
+    console().print(table)
+    console().print(totals.difference)
+    if totals.papers:
+        console().print(
+            f"not counted: {sum(totals.papers.values()):,} bytes of papers, {', '.join(totals.papers)}"
+        )
 
 
 def print_changes(changes: list[Change], before: Ledger, after: Ledger) -> None:

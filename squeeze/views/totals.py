@@ -53,6 +53,11 @@ class Totals:
     papers: Mapping[str, int]
     difference: str
 
+    @property
+    def shipped_bytes(self) -> int:
+        """The binding count, which is always known."""
+        return self.shipped.bytes or 0
+
     def as_json(self, limit: int) -> dict[str, Any]:
         """A plain dictionary for `--json` and the page."""
         return {
@@ -99,8 +104,8 @@ def totals_of(result: Ledger, paths: Iterable[str | os.PathLike[str]]) -> Totals
     named = " + ".join([CODE, *(PurePath(name).name for name in model)])
     size, made = _virtual(read_file(dict(files_of(paths))[code]))
     return Totals(
-        Total(shipped, f"{len(ships)} files on disk: all but papers" if papers else "all files"),
-        Total(rule, f"code + model, as the rules word it: {named}"),
+        Total(shipped, f"{len(ships)} files on disk" + (", without papers" if papers else "")),
+        Total(rule, named),
         Total(None if size is None else size + sum(model.values()), made),
         papers,
         _difference(ships, model, code, size),
@@ -116,7 +121,7 @@ def _virtual(data: bytes) -> tuple[int | None, str]:
         made = virtual(data) if found is None else virtual(found.code, minified=True)
     except SqueezeError as error:
         return None, f"not known: {error}"
-    return len(made.data), f"no file: wrapper ({made.made}) of {CODE} + model; not for the limit"
+    return len(made.data), f"no file: {made.made} + model; not for the limit"
 
 
 def _difference(

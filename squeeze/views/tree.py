@@ -54,7 +54,7 @@ def tree(
         lambda row: row.component,
         lambda row: _role(row),
         lambda row: "" if row.layer is None else f"layer {row.layer}",
-        lambda row: row.kind if row.component == "weights" else "",
+        lambda row: row.kind if row.component == "weights" else row.tensor,
     ]
 
     def node(name: str, rows: list[Row], level: int) -> Node:
@@ -76,7 +76,9 @@ def tree(
 
 
 def _role(row: Row) -> str:
-    return row.role if row.component == "weights" else row.file if row.kind == "file" else row.kind
+    if row.component == "weights" or row.role:
+        return row.role
+    return row.file if row.kind == "file" else row.kind
 
 
 def _summed(

@@ -114,10 +114,9 @@ def _gate(path: Path) -> object:
 
 
 def _code_report(path: Path) -> object:
-    from squeeze.cli.budget_cmd import _parts
-    from squeeze.views.page import modules
+    from squeeze.views.code import parts_csv, read_parts
 
-    return modules(_parts(path))
+    return parts_csv(read_parts(path))
 
 
 def _report(path: Path) -> object:

@@ -12,15 +12,10 @@ from click.testing import CliRunner
 from squeeze.budget import Ledger, Row, ledger
 from squeeze.cli.budget_cmd import command
 from squeeze.views.histograms import histograms
-from squeeze.views.page import modules, page
+from squeeze.views.page import page
 from tests.squeeze.test_views import NAMES, artifact, plan_of
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-PARTS = [
-    {"module": "m.one", "name": "f", "bytes": 30},
-    {"module": "m.two", "name": "g", "bytes": 50},
-    {"module": "m.one", "name": "h", "bytes": 40},
-]
 
 
 @pytest.fixture
@@ -33,9 +28,7 @@ def packed(tmp_path):
 @pytest.fixture
 def report(packed, tmp_path):
     data = packed.read_bytes()
-    text = page(
-        ledger([packed]), 20_000, plan=plan_of(data), histograms=histograms(data), code=PARTS
-    )
+    text = page(ledger([packed]), 20_000, plan=plan_of(data), histograms=histograms(data))
     path = tmp_path / "report.html"
     path.write_text(text)
     return path
@@ -65,18 +58,11 @@ def test_histogram_counts_every_weight_once():
         assert item["low"] <= item["first"] and len(item["counts"]) * item["width"] <= 400
 
 
-def test_modules_sum_their_definitions():
-    assert [(m["module"], m["bytes"]) for m in modules(PARTS)] == [("m.one", 70), ("m.two", 50)]
-
-
 def test_command_writes_the_page_under_a_megabyte(packed, tmp_path):
-    parts, out = tmp_path / "bundle.json", tmp_path / "r.html"
-    parts.write_text(json.dumps({"parts": PARTS}))
-    result = CliRunner().invoke(
-        command, [str(packed), "--html", str(out), "--code-report", str(parts)]
-    )
+    out = tmp_path / "r.html"
+    result = CliRunner().invoke(command, [str(packed), "--html", str(out)])
     assert result.exit_code == 0, result.output
-    assert out.stat().st_size < 1_000_000 and data_of(out)["code"][0]["bytes"] == 70
+    assert out.stat().st_size < 1_000_000 and data_of(out)["code"] == []
 
 
 def test_a_code_report_that_is_none_is_named(packed, tmp_path):

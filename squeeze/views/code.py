@@ -1,0 +1,109 @@
+"""Names of the code in a ledger: by original module and definition, from the report of a bundle.
+
+A minified file tells its own names only. `squeeze bundle --json` knows the original ones, and
+`squeeze submit` leaves them in `code.csv` beside the file: a paper, so it ships no bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from squeeze.budget import Ledger, Row, split_bytes
+from squeeze.bundle.cost import Part
+from squeeze.errors import SqueezeError
+from squeeze.files import read_file
+
+CODE, TABLE = "train_gpt.py", "code.csv"
+COLUMNS = tuple(field.name for field in fields(Part))
+MAX_REPORT = 16 << 20  # bytes
+KINDS = ("payload", "source")  # rows that hold code, not what surrounds it
+
+
+def parts_csv(parts: Iterable[Part]) -> str:
+    """The table that `read_parts` reads: module, name, bytes, chars."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(part) for part in parts)
+    return text.getvalue()
+
+
+def read_parts(path: Path) -> tuple[Part, ...]:
+    """Parts of a bundle, from `code.csv` or the JSON of `squeeze bundle`. Raises SqueezeError."""
+    data = read_file(path, MAX_REPORT)
+    try:
+        if path.suffix == ".csv":
+            table: Iterable[dict[str, Any]] = csv.DictReader(io.StringIO(data.decode()))
+        else:
+            table = json.loads(data)["parts"]
+        found = tuple(
+            Part(str(row["module"]), str(row["name"]), int(row["bytes"]), int(row["chars"]))
+            for row in table
+        )
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error) as error:
+        raise SqueezeError(
+            f"{path}: not the report of a bundle",
+            expected=f"squeeze bundle --json, or {TABLE}",
+            found=repr(error)[:200],
+        ) from None
+    if any(part.bytes < 0 or part.chars < 0 for part in found):
+        raise SqueezeError(f"{path}: not the report of a bundle", found="sizes below zero")
+    return found
+
+
+def named(result: Ledger, parts: Sequence[Part], source: str) -> Ledger:
+    """The ledger with the code of one file split by the parts of its bundle.
+
+    Raises SqueezeError when no script has the size of these parts: they are another file's.
+    """
+    size = sum(part.bytes for part in parts)
+    code = {row.file for row in result.rows if row.component == "code" and row.kind in KINDS}
+    of_size = [name for name in code if result.files[name] == size]
+    if not of_size or not parts:
+        raise SqueezeError(
+            f"{source}: of another file",
+            expected=" or ".join(f"{result.files[name]:,} bytes ({name})" for name in sorted(code))
+            or "a script among the files",
+            found=f"{size:,}",
+            fix="Bundle again, or leave it out.",
+        )
+    file = min(of_size, key=lambda name: (PurePath(name).name != CODE, name))
+    old = [row for row in result.rows if row.file == file and row.kind in KINDS]
+    plain = old[0].kind == "source"
+    shares = split_bytes(
+        sum(row.bytes for row in old), [part.chars if plain else part.bytes for part in parts]
+    )
+    new = [
+        replace(old[0], bytes=share, role=part.module, tensor=part.name, elements=part.chars)
+        for part, share in zip(parts, shares, strict=True)
+    ]
+    kept: list[Row] = []
+    for row in result.rows:
+        if row == old[0]:
+            kept += new
+        elif row not in old:
+            kept.append(row)
+    return replace(result, rows=tuple(kept))
+
+
+def with_names(result: Ledger, paths: Iterable[str | Path], report: Path | None) -> Ledger:
+    """The ledger with original names where a report has them: the one given, or a `code.csv` found.
+
+    A table that lies there and is of another file is told in a note, and not used.
+    """
+    if report is not None:
+        return named(result, read_parts(report), str(report))
+    for table in (Path(path) / TABLE for path in paths):
+        if not table.is_file() or table.is_symlink():
+            continue
+        try:
+            result = named(result, read_parts(table), str(table))
+        except SqueezeError as error:
+            result = replace(result, notes=(*result.notes, f"{error} Names are the minified ones."))
+    return result
