@@ -68,4 +68,4 @@ def _minified(source: bytes) -> tuple[bytes, str]:
         )
     except (SyntaxError, ValueError, RecursionError, python_minifier.UnstableMinification) as error:
         raise BundleError("the script cannot be minified", found=str(error)[:200]) from None
-    return text.encode(), f"python-minifier {version('python_minifier')}"
+    return text.encode(), f"minifier {version('python_minifier')}"

@@ -121,7 +121,7 @@ def _virtual(data: bytes) -> tuple[int | None, str]:
         made = virtual(data) if found is None else virtual(found.code, minified=True)
     except SqueezeError as error:
         return None, f"not known: {error}"
-    return len(made.data), f"no file: {made.made} + model; not for the limit"
+    return len(made.data), f"no file: {made.made}; model"
 
 
 def _difference(
@@ -139,4 +139,5 @@ def _difference(
         return said
     less = ships[code] - size
     word = f"{abs(less):,} {'fewer' if less >= 0 else 'more'} than the file that runs"
-    return f"{said}; virtual counts a wrapper of {size:,} bytes for {CODE}, {word}"
+    counts = f"counts a wrapper of {size:,} bytes for {CODE}, {word}"
+    return f"{said}; virtual, never held against the limit, {counts}"

@@ -51,7 +51,7 @@ def test_the_virtual_count_replaces_a_readable_script_by_a_wrapper_that_is_no_fi
     model = (folder / "model.sqz").stat().st_size
     wrapper = virtual(SCRIPT.encode())
     assert found.virtual.bytes == model + len(wrapper.data) < found.rule.bytes
-    assert "no file" in found.virtual.counted and "python-minifier 3" in found.virtual.counted
+    assert "no file" in found.virtual.counted and "minifier 3" in found.virtual.counted
     assert f"{len(SCRIPT) - len(wrapper.data):,} fewer than the file that runs" in found.difference
 
 
