@@ -38,6 +38,7 @@ from squeeze.calib.records import RECORDS, quantize_record
 from squeeze.calibrate import Calibrated, Calibration, calibrate
 from squeeze.checkpoint import LoadedModel, load_model
 from squeeze.fit import fit, losses_of
+from squeeze.kept import KeptCodes
 from squeeze.quantizer import Model, Quantizer
 from squeeze.roles import natural_key
 from squeeze.score.tokenizer import Tokenizer
@@ -142,7 +143,9 @@ class Packer:
         quantizer = self.quantizers.get(preset)
         if quantizer is None:
             found, n_states = self.found, PRESETS[preset]
-            quantizer = Quantizer(self.model, found.hessians, found.gradients, n_states)
+            quantizer = Quantizer(
+                self.model, found.hessians, found.gradients, n_states, KeptCodes(None)
+            )
             self.quantizers[preset] = quantizer
         plain = partial(Quantizer.estimate, quantizer)
         trials: list[tuple[float, int]] = []

@@ -12,11 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from squeeze.artifact import CANDIDATES, Artifact, CodeStreams, Tensor, encode
 from squeeze.calib.allocate import COARSEST
 from squeeze.calib.curvature import Factor, factorize
 from squeeze.calib.fisher import OutputGradients
@@ -29,12 +28,25 @@ from squeeze.calib.sensitivity import Curve, curve
 from squeeze.calib.trellis_gptq import trellis_gptq
 from squeeze.calib.waterfill import STEP_FORMAT, Steps, expected_bits, expected_loss, waterfill
 from squeeze.errors import BadData
-from squeeze.kept import KeptCodes
+from squeeze.streams import Artifact, Coded, CodeStreams, Tensor
 
+QUANTIZED = 1024  # matrices of fewer weights stay floats: they cost little
 FLOATS_FROM = 11.0  # bits a weight; the loss is beyond measuring, and floats need no search
-# Word contexts save floats half a per cent of byte planes, at 20 times the time; where a limit is met
-# by dropping mantissa bits that is no gain at all.
-QUICK = {**CANDIDATES, "raw.fp32": ("range-planes",)}
+
+
+class Coder(Protocol):
+    """Codes what is quantized (see `squeeze.kept`), and may keep it."""
+
+    def find(self, name: str, scale: float, states: int) -> tuple[QuantizedTensor, Coded] | None:
+        """What was kept, with its coded codes, or None."""
+
+    def code(
+        self, name: str, scale: float, states: int, tensor: QuantizedTensor
+    ) -> tuple[QuantizedTensor, Coded]:
+        """Code the codes of a tensor."""
+
+    def file(self, artifact: Artifact, known: CodeStreams, floats: bool) -> bytes:
+        """The whole file; `known` codes are not coded again. floats: whether a matrix is not coded."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ class Model:
 class Quantizer:
     """Quantizes a model's matrices at any scale; what does not depend on it is computed once.
 
-    kept: where quantized tensors are kept, and looked for before they are made.
+    coder: makes bytes of what is quantized, and looks for what was made before.
     """
 
     def __init__(
@@ -67,9 +79,9 @@ class Quantizer:
         hessians: Hessians,
         gradients: OutputGradients,
         n_states: int,
-        kept: KeptCodes | None = None,
+        coder: Coder,
     ) -> None:
-        self.model, self.n_states, self.kept = model, n_states, kept or KeptCodes(None)
+        self.model, self.n_states, self.coder = model, n_states, coder
         self.hessians = {name: hessians.matrices[name] for name in model.matrices}
         self.gradients = {name: gradients.best(name) for name in model.matrices}
         self._codes: dict[int, tuple[QuantizedTensor, tuple[int, bytes]]] = {}
@@ -111,7 +123,7 @@ class Quantizer:
         """Matrices at their scales, on all cores; COARSEST (∞) stands for zeros."""
         # the largest first, so that no core is left with it at the end
         names = sorted(scales, key=lambda name: -self.model.matrices[name].size)
-        found = _on_all_cores(lambda n: self.kept.load(n, scales[n], self.n_states), names)
+        found = _on_all_cores(lambda n: self.coder.find(n, scales[n], self.n_states), names)
         if any(coded is None for coded in found):
             _ = self.factors, self.rows, self._heads  # once, before the threads ask for them
         missing = [name for name, coded in zip(names, found, strict=True) if coded is None]
@@ -132,7 +144,7 @@ class Quantizer:
     def _made(self, name: str, scale: float) -> RawTensor | tuple[QuantizedTensor, Any]:
         weights = self.model.matrices[name]
         if scale == COARSEST:
-            return self.kept.save(name, scale, self.n_states, _zeros(weights.shape))
+            return self.coder.code(name, scale, self.n_states, _zeros(weights.shape))
         steps = self._steps(name, scale)
         bits = expected_bits(weights, steps) / max(weights.size, 1)
         if bits <= FLOATS_FROM:
@@ -141,7 +153,7 @@ class Quantizer:
                     weights, self.factors[name], steps.rows, steps.columns,
                     rows=self.rows[name], n_states=self.n_states, step_format=STEP_FORMAT,
                 )  # fmt: skip
-                return self.kept.save(name, scale, self.n_states, found.tensor)
+                return self.coder.code(name, scale, self.n_states, found.tensor)
             except BadData:  # a weight of more steps than codes count, or one that is not finite
                 if not np.isfinite(weights).all():
                     raise
@@ -163,8 +175,7 @@ class Quantizer:
             name: self._codes[id(t)][1] for name, t in tensors.items() if id(t) in self._codes
         }
         floats = any(isinstance(tensor, RawTensor) for tensor in tensors.values())
-        candidates = QUICK if floats else CANDIDATES
-        return encode(self.model.artifact(tensors), candidates=candidates, streams_=known)
+        return self.coder.file(self.model.artifact(tensors), known, floats)
 
     def estimate(self, scale: float) -> float:
         """Roughly the bytes of all matrices at a scale."""

@@ -27,12 +27,11 @@ from squeeze.fit import Fitted, OnTrial, at_scales, curves_of, fit, losses_of
 from squeeze.kept import KeptCodes, OnNote, code_key, hash_of, silent
 from squeeze.pack import LOSSLESS, Recipe, on_grid, quantize_checkpoint
 from squeeze.pack_plan import Plan, kept_plan, tensor_plans
-from squeeze.quantizer import Model, Quantizer
+from squeeze.quantizer import QUANTIZED, Model, Quantizer
 from squeeze.roles import natural_key
 from squeeze.train.model import GPT
 
 PRESETS = {"fast": 8, "best": 32}  # trellis states
-QUANTIZED = 1024  # matrices of fewer weights stay floats: they cost little
 MEASURED = 8192  # tokens of calibration text on which the cost is measured
 BOUND = ("range-planes",)  # 20 times as fast as the word contexts,
 NEAR = 0.9  # which make its bytes at most this much fewer

@@ -45,12 +45,12 @@ class Average:
         """The average by name; the weights themselves when nothing was averaged."""
         return self.mean or {name: weight.detach() for name, weight in self.weights.items()}
 
-    def state(self) -> dict[str, Tensor]:
+    def snapshot(self) -> dict[str, Tensor]:
         """Tensors to save, under the weights' names; `updates` is saved apart."""
         return self.mean
 
     def load_state_(self, mean: dict[str, Tensor], updates: int) -> None:
-        """Continue from `state()`."""
+        """Continue from `snapshot()`."""
         if mean:  # in the order of the weights: they are averaged pairwise
             self.mean = {n: mean[n].to(w.device, copy=True) for n, w in self.weights.items()}
         self.updates = updates

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from squeeze.errors import SqueezeError
 from squeeze.train.recipe import Recipe
 
-OUTSIDE = ("compile and warm-up", "validation")  # stages that the budget does not count
+OUTSIDE = ("compile and warm-up", "packing", "validation")  # stages that the budget does not count
 
 
 class OutOfTime(SqueezeError):

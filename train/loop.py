@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from squeeze.errors import BadConfig, SqueezeError
-from squeeze.train.clock import Clock, Governor, OutOfTime
+from squeeze.train.clock import Clock, OutOfTime
 from squeeze.train.config import ModelConfig
+from squeeze.train.course import Course
 from squeeze.train.data import Tokens
 from squeeze.train.distributed import Ranks
-from squeeze.train.readback import Readback, Seen
+from squeeze.train.readback import Seen
 from squeeze.train.recipe import Recipe
 from squeeze.train.state import load_state, save_state
 from squeeze.train.stop import Stopped, StopSignals
@@ -139,13 +140,11 @@ def train(
 
 
 class _Watch:
-    """What is known from the steps that are over: losses, speed, and whether to go on."""
+    """What the caller hears of the steps that are over, and their losses."""
 
-    def __init__(self, trainer: Trainer, governor: Governor, run: Run, losses: list[float]) -> None:
-        self.trainer, self.governor, self.run, self.losses = trainer, governor, run, losses
-        self.first = trainer.done
-        self.elapsed = self.training = self.begun = 0.0  # seconds: budget, steps, steps before now
-        self.stopped = False
+    def __init__(self, course: Course, run: Run, losses: list[float]) -> None:
+        self.course, self.run, self.losses = course, run, losses
+        self.first = course.trainer.done
 
     def note(self, seen: Seen) -> None:
         """Take in a step; raises TrainingDiverged."""
@@ -158,18 +157,11 @@ class _Watch:
                 + (f"The last good state stays in {self.run.state}." if self.run.state else ""),
             )
         self.losses = [*self.losses[1 - RECENT :], seen.loss]
-        took, self.training, self.elapsed = (
-            seen.training - self.training,
-            seen.training,
-            seen.inside,
-        )
-        self.governor.took(took)
-        self.stopped |= seen.stopped
         if self.run.on_step is not None and self.run.ranks.first:
-            self.run.on_step(self._report(seen, took))
+            self.run.on_step(self._report(seen))
 
-    def _report(self, seen: Seen, took: float) -> Step:
-        trainer, governor = self.trainer, self.governor
+    def _report(self, seen: Seen) -> Step:
+        course, trainer, governor = self.course, self.course.trainer, self.course.governor
         progress = governor.progress(seen.inside, seen.step)
         tokens = (seen.step - self.first) * trainer.batch * trainer.config.seq_len
         left = governor.seconds - seen.inside
@@ -178,11 +170,11 @@ class _Watch:
         return Step(
             step=seen.step,
             loss=seen.loss,
-            tokens_per_second=tokens / max(seen.training - self.begun, 1e-9),
+            tokens_per_second=tokens / max(seen.training - course.begun, 1e-9),
             progress=progress,
             seconds=seen.inside,
             seconds_left=max(0.0, left),
-            step_seconds=took,
+            step_seconds=course.took,
             gradient_norm=seen.norm,
             rate=trainer.recipe.rate(progress),
         )
@@ -190,28 +182,19 @@ class _Watch:
 
 def _loop(trainer: Trainer, clock: Clock, run: Run, losses: list[float]) -> list[float]:
     """Step until the end; returns the last losses."""
-    readback = Readback(run.ranks)
-    governor = Governor(trainer.recipe, readback.agree(run.export_seconds), readback.lag)
-    watch = _Watch(trainer, governor, run, losses)
-    if run.compiled or run.ranks.device.type == "cuda":
-        with clock.stage("compile and warm-up"):
-            trainer.warm_up()
-    watch.training = watch.begun = readback.agree(clock.of("training"))
-    watch.elapsed = saved = readback.agree(clock.inside())
-    with StopSignals() as signals, clock.stage("training"):
-        while not (watch.stopped or governor.over(watch.elapsed, trainer.done)):
-            loss, norm = trainer.step(governor.progress(watch.elapsed, trainer.done))
-            now = clock.inside(), clock.of("training")
-            for seen in readback.push(trainer.done, loss, norm, *now, bool(signals.name)):
-                watch.note(seen)
-            if run.save_every and watch.elapsed - saved >= run.save_every:
-                for seen in readback.drain():
-                    watch.note(seen)
-                _save(trainer, clock, run, watch.losses)
-                saved = watch.elapsed
-        for seen in readback.drain():
+    course = Course(trainer, clock, run.export_seconds)
+    watch = _Watch(course, run, losses)
+    with StopSignals() as signals:
+        saved: float | None = None
+        for seen in course.steps(lambda: bool(signals.name)):
             watch.note(seen)
-        if watch.stopped:
+            saved = course.began if saved is None else saved
+            if run.save_every and course.elapsed - saved >= run.save_every:
+                for late in course.settled():
+                    watch.note(late)
+                _save(trainer, clock, run, watch.losses)
+                saved = course.elapsed
+        if course.stopped:
             _save(trainer, clock, run, watch.losses)
             raise Stopped(
                 f"stopped by {signals.name or 'another rank'} after step {trainer.done}",
@@ -225,7 +208,7 @@ def _save(trainer: Trainer, clock: Clock, run: Run, losses: list[float]) -> None
     if run.state is None:
         return
     with clock.stage("checkpoints"):
-        tensors, facts = trainer.state()
+        tensors, facts = trainer.snapshot()
         facts |= _identity(trainer.config, trainer.recipe, run)
         facts |= {"losses": losses, "clock": {row.stage: row.seconds for row in clock.ledger()}}
         if run.ranks.first:

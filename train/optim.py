@@ -201,7 +201,7 @@ class Optimizer:
 
         return finish
 
-    def state(self) -> dict[str, Tensor]:
+    def snapshot(self) -> dict[str, Tensor]:
         """Everything the next step depends on besides weights, whole on every rank, by weight name."""
         found: dict[str, Tensor] = {}
         for names, bank in zip(self.bank_names, self.banks, strict=True):
@@ -214,7 +214,7 @@ class Optimizer:
 
     @torch.no_grad()
     def load_state_(self, state: dict[str, Tensor]) -> None:
-        """Continue from `state()`, on as many ranks as there are now. KeyError when it is incomplete."""
+        """Continue from `snapshot()`, on as many ranks as there are now; KeyError if incomplete."""
         for names, bank in zip(self.bank_names, self.banks, strict=True):
             bank.average.zero_()
             start = self.ranks.rank * len(bank.average)

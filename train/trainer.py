@@ -106,11 +106,11 @@ class Trainer:
         mean = self.average.result()
         return {name: weight.float().cpu().clone() for name, weight in mean.items()}
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and facts of everything the next step depends on; every rank must call."""
         tensors = {f"model.{name}": w for name, w in self.model.state_dict().items()}
-        tensors |= {f"optimizer.{name}": t for name, t in self.optimizer.state().items()}
-        tensors |= {f"average.{name}": t for name, t in self.average.state().items()}
+        tensors |= {f"optimizer.{name}": t for name, t in self.optimizer.snapshot().items()}
+        tensors |= {f"average.{name}": t for name, t in self.average.snapshot().items()}
         for name, state in random_state(self.device).items():
             tensors[f"random.{name}"] = self.ranks.gathered(state.to(self.device))
         facts = {
@@ -122,7 +122,7 @@ class Trainer:
         return tensors, facts
 
     def load_state_(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Continue from `state()`; KeyError or RuntimeError when it is of another model."""
+        """Continue from `snapshot()`; KeyError or RuntimeError when it is of another model."""
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional  # before a group exists: see squeeze.train.distributed
 
-from squeeze.calib import collect as collect_module
+from squeeze.calib import inputs as inputs_module
 from squeeze.calib.collect import collect
 from squeeze.calib.generate import generate
 from squeeze.calib.text import Sequences
@@ -22,7 +22,7 @@ from squeeze.train.model import GPT
 
 def main(folder: Path, rank: int, world: int) -> None:
     torch.set_num_threads(1)
-    collect_module.BLOCK = 64
+    inputs_module.BLOCK = 64
     if world > 1:
         dist.init_process_group(
             "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from squeeze.calib import collect as collect_module
+from squeeze.calib import inputs as inputs_module
 from squeeze.calib.collect import collect
 from squeeze.calib.hessian import Hessians
 from squeeze.calib.text import Corpus, Sequences
@@ -66,7 +67,7 @@ def naive(model: GPT, text: Sequences) -> dict[str, np.ndarray]:
 def test_hessians_are_the_mean_outer_products_over_all_passes(
     config: ModelConfig, documents: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collect_module, "BLOCK", 64)
+    monkeypatch.setattr(inputs_module, "BLOCK", 64)
     sequences = text().cut_at(1) if documents else text()
     found, wanted = collect(model(config), sequences), naive(model(config), sequences)
     assert found.matrices.keys() == wanted.keys() and found.tokens == 260
@@ -114,7 +115,7 @@ class Stop(Exception):
 def test_a_killed_run_goes_on_and_ends_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collect_module, "BLOCK", 40)
+    monkeypatch.setattr(inputs_module, "BLOCK", 40)
     monkeypatch.setattr(collect_module, "SAVE_EVERY", -1.0)
     path, whole = tmp_path / "h.safetensors", collect(model(), text(), key="w")
 

@@ -130,7 +130,7 @@ def test_clipping_scales_all_gradients_by_their_common_norm() -> None:
     weights["gain"].grad = torch.tensor([0.0, 8.0, 0.0])
     optimizer = Optimizer(weights.items(), Recipe(grad_clip=1.0))
     assert optimizer.step(1.0, 0.0) == pytest.approx(10.0)  # √(4·9 + 64)
-    state = optimizer.state()
+    state = optimizer.snapshot()
     torch.testing.assert_close(state["muon.blocks.0.mlp.fc.weight"], torch.full((2, 2), 0.3))
     torch.testing.assert_close(state["adam.exp_avg.gain"], torch.tensor([0.0, 0.08, 0.0]))
 
