@@ -52,11 +52,11 @@ def bound_names(body: Iterable[ast.AST]) -> tuple[set[str], set[str], set[str]]:
     def visit(node: ast.AST) -> None:
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             bound.add(node.name)
-            for child in _outside(node):
+            for child in evaluated_outside(node):
                 visit(child)
             return
         if isinstance(node, ast.Lambda):
-            for child in _outside(node):
+            for child in evaluated_outside(node):
                 visit(child)
             return
         if isinstance(node, COMPREHENSIONS):
@@ -102,7 +102,7 @@ def arguments(args: ast.arguments) -> list[ast.arg]:
     return [*args.posonlyargs, *args.args, *args.kwonlyargs, *rest]
 
 
-def _outside(node: ast.AST) -> Iterator[ast.AST]:
+def evaluated_outside(node: ast.AST) -> Iterator[ast.AST]:
     """Parts of a definition that are evaluated in the scope around it."""
     if isinstance(node, ast.Lambda):
         yield from node.args.defaults
@@ -162,7 +162,7 @@ def walk_scopes(body: Iterable[ast.AST], on_use: Callable[[Use], None]) -> None:
     def visit(node: ast.AST) -> None:
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             use(node.name, node, "name", store=True)
-            for child in _outside(node):
+            for child in evaluated_outside(node):
                 visit(child)
             if isinstance(node, ast.ClassDef):
                 bound, redirected, outer = bound_names(node.body)
@@ -171,7 +171,7 @@ def walk_scopes(body: Iterable[ast.AST], on_use: Callable[[Use], None]) -> None:
                 function(node)
             return
         if isinstance(node, ast.Lambda):
-            for child in _outside(node):
+            for child in evaluated_outside(node):
                 visit(child)
             function(node)
             return
