@@ -7,7 +7,7 @@ less for the same loss; 256 would take eight times as long and save 0.016 more (
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,8 @@ def pack_to_target(
     per_token = _bytes_per_token(found.text, bytes_of) if bytes_of else None
     key, place = hash_of(settings, limit, preset, small_floats, per_token), folder / "plan.json"
     known = _known(checkpoint, quantizer, place, key, on_note)
-    if known is not None:
+    if known is not None and known.plan is not None:
+        _tidy(kept, known.plan.scales, quantizer)  # a run killed after its plan did not
         return known
     on_stage("fit")
     quantizer, fitted = _with_grids(checkpoint, quantizer, fit(quantizer, limit, on_trial), limit)
@@ -101,7 +102,7 @@ def pack_to_target(
     measured = mean_kl(found.model, packed, found.text)
     plan = _plan(quantizer, fitted, key, limit, measured, per_token)
     plan.save(place)
-    kept.keep_only((n, s, quantizer.n_states) for n, s in fitted.scales.items())
+    _tidy(kept, fitted.scales, quantizer)
     return Packed(fitted.data, plan)
 
 
@@ -173,6 +174,11 @@ def _known(
         return Packed(data, plan)
     on_note(f"{place}: not the plan of this file, made again")
     return None
+
+
+def _tidy(kept: KeptCodes, scales: Mapping[str, float], quantizer: Quantizer) -> None:
+    """Drop codes that the search tried and the file does not hold."""
+    kept.keep_only((name, scale, quantizer.n_states) for name, scale in scales.items())
 
 
 def _bytes_per_token(text: Sequences, bytes_of: BytesOf) -> float:
