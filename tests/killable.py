@@ -1,0 +1,157 @@
+"""Runs commands of squeeze in forked children that end the hard way, as `killing.Killable` asks.
+
+Requests are JSON lines on stdin, answers JSON lines on stdout. A child is killed by SIGKILL after some
+seconds, or by itself at one of its points: before and after every rename, fsync, unlink and new folder,
+after every new temporary file, and half-way through every write to one and every line of a log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import IO, Any
+
+
+class Points:
+    """Counts the points a child passes and kills it at the one that was asked for."""
+
+    def __init__(self, stop_at: int | None, trace: int) -> None:
+        self._stop_at, self._trace, self._passed = stop_at, trace, 0
+
+    def pass_(self, name: str) -> None:
+        os.write(self._trace, name.encode() + b"\n")
+        if self._passed == self._stop_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._passed += 1
+
+    def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function with a point on either side."""
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            self.pass_(f"before {name}")
+            result = function(*arguments, **options)
+            self.pass_(f"after {name}")
+            return result
+
+        return watched
+
+    def patch(self) -> None:
+        """Watch this process from here on."""
+        import tempfile
+
+        from squeeze.train import log
+
+        for name in ("replace", "fsync", "unlink", "mkdir", "rmdir"):
+            setattr(os, name, self.around(name, getattr(os, name)))
+        make, fdopen, line = tempfile.mkstemp, os.fdopen, log.RunLog._line
+
+        def mkstemp(*arguments: Any, **options: Any) -> Any:
+            made = make(*arguments, **options)
+            self.pass_("after mkstemp")
+            return made
+
+        def opened(descriptor: int, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+            file = fdopen(descriptor, mode, *arguments, **options)
+            return Halting(file, self) if mode == "wb" else file
+
+        def halting_line(run_log: Any, text: bytes) -> None:
+            line(run_log, text[: len(text) // 2])
+            self.pass_("inside a line")
+            line(run_log, text[len(text) // 2 :])
+
+        tempfile.mkstemp = mkstemp
+        os.fdopen = opened  # type: ignore[assignment]
+        log.RunLog._line = halting_line  # type: ignore[method-assign]
+
+
+class Halting:
+    """A binary file with a point half-way through every write."""
+
+    def __init__(self, file: IO[bytes], points: Points) -> None:
+        self._file, self._points = file, points
+
+    def write(self, data: bytes) -> int:
+        self._file.write(data[: len(data) // 2])
+        self._file.flush()
+        self._points.pass_("inside a write")
+        self._file.write(data[len(data) // 2 :])
+        return len(data)
+
+    def __enter__(self) -> Halting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def child(request: dict[str, Any]) -> None:
+    """The forked process: run the command; never returns."""
+    from squeeze.cli import main
+
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    os.dup2(os.open(request["printed"], flags), 1)
+    os.dup2(1, 2)
+    os.chdir(request["folder"])
+    Points(request["point"], os.open(request["trace"], flags | os.O_APPEND)).patch()
+    sys.argv = ["squeeze", *request["arguments"]]
+    code = 70
+    try:
+        main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    """Fork, kill in time, and say how it ended. code: negative for a signal, as in subprocess."""
+    started = time.perf_counter()
+    pid = os.fork()
+    if pid == 0:
+        child(request)
+    handle = os.pidfd_open(pid)
+    limit = request["seconds"]
+    if not select.select([handle], [], [], 120.0 if limit is None else limit)[0]:
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    os.close(handle)
+    return {
+        "code": os.waitstatus_to_exitcode(status),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def serve() -> None:
+    """Answer requests until stdin ends. Everything slow to import is loaded once, in the parent."""
+    # importing runs nothing of torch or numba, so that no thread of theirs is lost in a fork
+    import numba  # noqa: F401
+    import safetensors.torch  # noqa: F401
+    import torch  # noqa: F401
+
+    import squeeze.cli.pack_cmd
+    import squeeze.cli.prove_cmd
+    import squeeze.cli.train_cmd  # noqa: F401
+    from squeeze import artifact, calibrate, checkpoint, record, target, unpack  # noqa: F401
+    from squeeze.score import proof_decode, prove  # noqa: F401
+    from squeeze.train import flops, loop, plot  # noqa: F401
+
+    print(json.dumps("ready"), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(run(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    serve()
