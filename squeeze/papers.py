@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import PurePath
 
 PAPERS = {".md", ".rst", ".log", ".csv", ".png", ".svg"}
-PAPER_NAMES = {"submission.json", "LICENSE", ".gitignore"}
+PAPER_NAMES = {"submission.json", "LICENSE", ".gitignore", "SHA256SUMS"}
 
 
 def is_paper(name: str) -> bool:

@@ -21,6 +21,7 @@ COMMANDS = {
     "inspect": "Show what a checkpoint or artifact holds.",
     "budget": "Attribute every byte of an artifact or submission.",
     "bundle": "Make a script and the modules it uses one small file that runs.",
+    "submit": "Write the submission folder of a model, and run it.",
     "calibrate": "Collect calibration text and Hessians of a checkpoint.",
     "eval": "Score an artifact or checkpoint in bits per byte.",
     "stats": "Mean, spread and significance over seeds.",

@@ -102,6 +102,7 @@ class Box:
 
     folder: copied, then the working directory. inputs: name -> file copied to where `input_path`
     says. trusted: squeeze's own code, which keeps its user and may write its kernel caches.
+    environment: variables besides those every box has; `{inputs}` stands for the inputs' folder.
     """
 
     folder: Path
@@ -110,6 +111,7 @@ class Box:
     isolation: Isolation
     inputs: dict[str, Path] = field(default_factory=dict)
     trusted: Sequence[Path] = ()
+    environment: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Box:
         self._stack = contextlib.ExitStack()
@@ -214,6 +216,7 @@ class Box:
                 "TMPDIR": temporary,
                 "PYTHONPATH": self.input_path("hook"),
                 "SQUEEZE_AUDIT_FD": str(log_fd),
+                **{name: self._expand(text) for name, text in self.environment.items()},
             },
         }
 
@@ -226,7 +229,8 @@ class Box:
         return FIRST_UID + os.getpid() % 100_000
 
     def _expand(self, part: str) -> str:
-        return part.replace("{folder}", self.working_folder)
+        inputs = self.input_path("").rstrip("/")
+        return part.replace("{folder}", self.working_folder).replace("{inputs}", inputs)
 
     def _end(self) -> None:
         for stop in (self.process.kill, lambda: os.killpg(self.process.pid, signal.SIGKILL)):

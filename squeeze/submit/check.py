@@ -1,0 +1,263 @@
+"""Whether a submission folder is what its papers say: files, fields, hashes, size, and its score."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from squeeze import container
+from squeeze.errors import OverBudget
+from squeeze.files import sha256
+from squeeze.score.audit.sandbox import Limits
+from squeeze.submit.claims import check_fields, claimed_mode, config_sha256
+from squeeze.submit.imports import check_requirements, imports_of_script
+from squeeze.submit.parent import config_of_model
+from squeeze.submit.plain import BadSubmission, plain_files, read_object, read_plain
+from squeeze.submit.run import Run, run_submission
+from squeeze.views.totals import Totals, totals
+
+CODE, MODEL, PAPER, SUMS = "train_gpt.py", "model.sqz", "submission.json", "SHA256SUMS"
+REQUIREMENTS, CARD = "requirements.txt", "README.md"
+FILES = (CODE, MODEL, CARD, PAPER, REQUIREMENTS, SUMS)
+SAME = 1e-6  # bits per byte between a submission's own score and that of `squeeze eval`
+CLAIM_NOISE = 1e-3  # bits per byte between a stated score and the same text scored here
+PROSE = {"name", "author", "authors", "github_id", "blurb", "assistance", "parents"}
+LIMITS = Limits(report_seconds=600.0)
+OnStage = Callable[[str], Callable[..., None]]  # by name -> update(done, total) of that stage
+
+
+def silent(stage: str) -> Callable[..., None]:
+    """An OnStage that shows nothing."""
+    return lambda done, total: None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found. bpb: of `squeeze eval` on the first `targets` of `available` targets."""
+
+    folder: Path
+    claims: dict[str, Any]
+    totals: Totals
+    targets: int
+    available: int
+    bpb: float
+    runs: tuple[Run, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """A plain dictionary for `--json`."""
+        limit = self.claims["limit"]
+        return {
+            "folder": str(self.folder),
+            "submission": self.claims,
+            "totals": self.totals.as_json(limit),
+            "checked": {
+                "targets": self.targets,
+                "available_targets": self.available,
+                "bpb": self.bpb,
+                "runs": [asdict(run) for run in self.runs],
+            },
+        }
+
+
+def check_submission(
+    folder: Path,
+    *,
+    tokenizer: Path,
+    data: Sequence[Path],
+    tokens: int = 8192,
+    limit: int | None = None,
+    limits: Limits = LIMITS,
+    on_stage: OnStage = silent,
+) -> Checked:
+    """Check papers, then run the folder on the first `tokens` targets and compare its scores.
+
+    data: the shards that submission.json names by hash. limit: bytes; None: the stated one. limits: of
+    each run, `report_seconds` in all. Raises BadSubmission with the first thing that is wrong,
+    OverBudget by how much.
+    """
+    folder = folder.resolve() if not folder.is_symlink() else folder
+    on_stage("papers")
+    claims, counted = check_papers(folder, limit)
+    on_stage("hashes of the data")
+    check_inputs(claims, tokenizer, data)
+    targets, available, bpb, runs = _run(
+        folder, claims, tokenizer, data, tokens, limits, on_stage
+    )  # fmt: skip
+    return Checked(folder, claims, counted, targets, available, bpb, runs)
+
+
+def check_papers(folder: Path, limit: int | None = None) -> tuple[dict[str, Any], Totals]:
+    """submission.json and the three byte counts, after everything that needs no run was checked."""
+    files = plain_files(folder)
+    missing = [name for name in FILES if name not in files]
+    if missing:
+        raise BadSubmission(f"{folder}: incomplete", found=f"no {', '.join(missing)}")
+    claims = read_object(folder / PAPER)
+    check_fields(claims)
+    for where, text in _strings(claims):
+        if text.startswith(("/", "~/", "../", "\\")) or text[1:3] == ":\\" or "/../" in text:
+            raise BadSubmission(f"{PAPER}: {where} is a path of a machine", found=repr(text)[:80])
+    content = {name: read_plain(folder / name) for name in files}
+    _check_hashes(claims, content)
+    _check_model(claims, folder, content[MODEL])
+    _check_seed_files(claims, folder, files)
+    imports = imports_of_script(content[CODE], files)
+    check_requirements(content[REQUIREMENTS].decode("utf-8", "replace"), imports)
+    counted = totals(folder)
+    _check_counts(claims, counted, content)
+    check_limit(counted, claims["limit"] if limit is None else limit)
+    return claims, counted
+
+
+def check_limit(counted: Totals, limit: int) -> None:
+    """Raises OverBudget when the files that ship are larger than the limit."""
+    total = counted.shipped.bytes
+    assert total is not None  # files on disk are always counted
+    if total > limit:
+        raise OverBudget(
+            f"over the limit by {total - limit:,} bytes",
+            expected=f"≤ {limit:,} bytes",
+            found=f"{total:,}",
+            fix=f"Pack with `squeeze pack --target {limit} --code {CODE}`.",
+        )
+
+
+def check_inputs(claims: Mapping[str, Any], tokenizer: Path, data: Sequence[Path]) -> None:
+    """Raises BadSubmission when tokenizer or data are not those of the stated score."""
+    from squeeze.score.provenance import file_sha256
+
+    found = {"tokenizer": file_sha256(tokenizer), "data": [file_sha256(path) for path in data]}
+    for name, value in found.items():
+        if claims["sha256"].get(name) != value:
+            raise BadSubmission(
+                f"not the {name} of this submission",
+                expected=str(claims["sha256"].get(name))[:140],
+                found=str(value)[:140],
+            )
+
+
+def _strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in JSON that is not prose, keys too, with its place."""
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield where or "a field's name", key
+            if where or key not in PROSE:
+                yield from _strings(inner, f"{where}.{key}" if where else key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner, where)
+
+
+def _check_hashes(claims: Mapping[str, Any], content: Mapping[str, bytes]) -> None:
+    hashes = {name: sha256(data) for name, data in content.items()}
+    unhashed = {PAPER, CARD, SUMS}
+    if claims["files"].keys() != hashes.keys() - unhashed:
+        apart = sorted(claims["files"].keys() ^ (hashes.keys() - unhashed))
+        raise BadSubmission(
+            f"{PAPER}: files", expected="every file but the papers", found=", ".join(apart)[:200]
+        )
+    for name, row in claims["files"].items():
+        if (row["bytes"], row["sha256"]) != (len(content[name]), hashes[name]):
+            raise BadSubmission(
+                f"{name} is not the file {PAPER} describes",
+                expected=f"{row['bytes']} bytes, {row['sha256'][:12]}…",
+                found=f"{len(content[name])} bytes, {hashes[name][:12]}…",
+            )
+    listed = sums({name: data for name, data in content.items() if name != SUMS})
+    if content[SUMS] != listed:
+        raise BadSubmission(f"{SUMS} is not that of the files", fix="Write the folder again.")
+    for name, part in (("code", CODE), ("model", MODEL)):
+        if claims["sha256"].get(name) != hashes[part]:
+            raise BadSubmission(f"{PAPER}: sha256 of {name} is not that of {part}")
+
+
+def sums(content: Mapping[str, bytes]) -> bytes:
+    """Lines that `sha256sum -c` reads, by name."""
+    return "".join(f"{sha256(content[name])}  {name}\n" for name in sorted(content)).encode()
+
+
+def _check_model(claims: Mapping[str, Any], folder: Path, data: bytes) -> None:
+    if data[:4] != container.MAGIC:
+        raise BadSubmission(f"{MODEL}: no .sqz artifact", found=f"first bytes {data[:4].hex()}")
+    if claims["sha256"].get("config") != config_sha256(claims["config"]):
+        raise BadSubmission(f"{PAPER}: sha256 of config is not that of the configuration")
+    if claims["config"].get("model") != config_of_model(folder / MODEL, data)["model"]:
+        raise BadSubmission(f"{PAPER}: config.model is not that of {MODEL}")
+    own = [row for row in claims["seeds"] if row.get("model") == sha256(data)]
+    if not own or own[0]["val_bpb"] != claims["val_bpb"]:
+        raise BadSubmission(f"{PAPER}: val_bpb is not that of the seed whose model ships")
+
+
+def _check_seed_files(claims: Mapping[str, Any], folder: Path, files: Mapping[str, int]) -> None:
+    stated = {row["seed"]: row["val_bpb"] for row in claims["seeds"]}
+    for name in files:
+        if name.startswith("seed") and name.endswith(".json"):
+            run = read_object(folder / name)
+            seed = run.get("seed")
+            if not isinstance(seed, int) or stated.get(seed) != run.get("val_bpb"):
+                raise BadSubmission(f"{name} is not a seed of {PAPER}", found=repr(seed)[:40])
+
+
+def _check_counts(claims: Mapping[str, Any], counted: Totals, content: Mapping[str, bytes]) -> None:
+    found = {
+        "bytes_total": counted.shipped.bytes,
+        "bytes_code": len(content[CODE]),
+        "bytes_model": len(content[MODEL]),
+    }
+    for name, value in found.items():
+        if claims[name] != value:
+            raise BadSubmission(f"{PAPER}: {name}", expected=value, found=claims[name])
+
+
+def _run(
+    folder: Path,
+    claims: dict[str, Any],
+    tokenizer: Path,
+    data: Sequence[Path],
+    tokens: int,
+    limits: Limits,
+    on_stage: OnStage,
+) -> tuple[int, int, float, tuple[Run, ...]]:
+    """(targets, targets of all data, bits per byte of squeeze, runs of the submission)."""
+    from squeeze.score.evaluate import evaluate
+    from squeeze.train.data import read_shards, shard_length, write_shard
+
+    available = sum(shard_length(path) for path in data) - 1
+    targets = min(tokens, available)
+    mode = claimed_mode(claims["score"])
+    with tempfile.TemporaryDirectory(prefix="squeeze-span-") as place:
+        span = Path(place) / "span.bin"
+        write_shard(span, read_shards(list(data), targets + 1))
+        update = on_stage("squeeze eval")
+        report = evaluate(folder / MODEL, tokenizer, [span], targets, mode=mode, on_progress=update)
+        _check_stated(claims, report, targets == available)
+        runs = []
+        for way in ("evaluate", "scorer"):
+            if way in claims:
+                on_stage(f"{way} in a fresh process")
+                made = run_submission(folder, way, claims[way], span, tokenizer, targets, limits)
+                _compare(made, report["bpb"], targets)
+                runs.append(made)
+    return targets, available, report["bpb"], tuple(runs)
+
+
+def _compare(run: Run, bpb: float, targets: int) -> None:
+    if not abs(run.bpb - bpb) <= SAME:
+        raise BadSubmission(
+            f"`{' '.join(run.command)}` gives another score than squeeze eval on {targets:,} targets",
+            expected=f"{bpb:.9f} ± {SAME:g} bits per byte",
+            found=f"{run.bpb:.9f}",
+        )
+
+
+def _check_stated(claims: Mapping[str, Any], report: Mapping[str, Any], whole: bool) -> None:
+    same = claims["score"].get("tokens") == report["tokens"]
+    if whole and same and abs(report["bpb"] - claims["val_bpb"]) > CLAIM_NOISE:
+        raise BadSubmission(
+            f"{PAPER}: val_bpb", expected=f"{report['bpb']:.6f}", found=f"{claims['val_bpb']:.6f}"
+        )
