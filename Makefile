@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 300
 DEMO_SECONDS ?= 120
 
-.PHONY: results bench-models bench-calibration fuzz bench-pack-speed demo test test-slow check nojit golden sizes bench bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
+.PHONY: results bench-models bench-calibration fuzz bench-pack-speed demo test test-slow check nojit golden sizes bench bench-code bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -48,8 +48,11 @@ $(VENV)/.bench: $(VENV)/.kernels benchmarks/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
 	touch $@
 
-bench: bench-codec bench-codec-speed bench-range-coder bench-pack bench-pack-speed bench-train bench-tiny bench-scoring bench-prove bench-models bench-calibration bench-gpu-train  ## all; hours; results go to benchmarks/results/
+bench: bench-code bench-codec bench-codec-speed bench-range-coder bench-pack bench-pack-speed bench-train bench-tiny bench-scoring bench-prove bench-models bench-calibration bench-gpu-train  ## all; hours; results go to benchmarks/results/
 	$(MAKE) results
+
+bench-code: $(VENV)/.kernels  ## bytes of shipped code against the usual wrappers of the same source
+	$(BIN)/python benchmarks/code_size.py
 
 bench-codec: $(VENV)/.bench  ## bytes at equal error against other coders (zpaq, lrzip: Debian packages)
 	$(BIN)/python benchmarks/codec.py
