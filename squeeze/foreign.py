@@ -6,8 +6,7 @@ import io
 import pickle
 import warnings
 import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any
 
@@ -18,8 +17,8 @@ from squeeze import container
 from squeeze.artifact import Tensor
 from squeeze.calib.quantized import QuantizedTensor, RawTensor
 from squeeze.errors import BadCheckpoint, CorruptData, SqueezeError, UnsupportedFormat
+from squeeze.outside.inflate import bound, inflate
 
-MAX_INFLATED = 4 << 30  # bytes a compressed checkpoint may expand to
 FORMATS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 WRAPPERS = ("model", "state_dict", "model_state_dict")  # where trainers put the state dict
@@ -28,7 +27,8 @@ PREFIXES = ("_orig_mod.", "module.")  # torch.compile and DDP
 
 def read_torch(data: bytes, name: str) -> tuple[dict[str, Tensor], list[str]]:
     """Tensors of a `torch.save` zip holding a state dict, possibly wrapped; and notes."""
-    loaded = _load(data, name)
+    limit = bound(len(data))
+    loaded = _load(data, name, limit)
     notes = []
     for key in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
@@ -39,7 +39,8 @@ def read_torch(data: bytes, name: str) -> tuple[dict[str, Tensor], list[str]]:
             f"{name}: no state dict", expected="a dict of tensors", found=type(loaded).__name__
         )
     if "__quant_format__" in loaded:
-        return read_int8_per_row(loaded, name), notes
+        return read_int8_per_row(loaded, name, limit), notes
+    _bound(loaded.values(), name, limit)
     tensors: dict[str, Tensor] = {}
     for key, value in loaded.items():
         clean = str(key)
@@ -54,25 +55,18 @@ def read_torch(data: bytes, name: str) -> tuple[dict[str, Tensor], list[str]]:
 
 def read_int8_zlib(data: bytes, name: str) -> tuple[dict[str, Tensor], list[str]]:
     """Tensors of the baseline's `final_model.int8.ptz`: a zlib stream of a torch.save."""
-    decoder = zlib.decompressobj()
-    try:
-        inflated = decoder.decompress(data, MAX_INFLATED)
-    except zlib.error as error:
-        raise CorruptData(f"{name}: not a zlib stream: {error}") from None
-    if not decoder.eof or decoder.unused_data:
-        raise CorruptData(
-            f"{name}: zlib stream is truncated, too large or followed by other bytes",
-            expected=f"one stream of ≤ {MAX_INFLATED} bytes",
-            found=f"{len(inflated)} bytes before it stopped",
-        )
-    loaded = _load(inflated, name)
+    limit = bound(len(data))
+    loaded = _load(inflate(data, "zlib", name, limit), name, limit)
     if not isinstance(loaded, Mapping):
         raise BadCheckpoint(f"{name}: no dict inside", found=type(loaded).__name__)
-    return read_int8_per_row(loaded, name), []
+    return read_int8_per_row(loaded, name, limit), []
 
 
-def read_int8_per_row(loaded: Mapping[str, Any], name: str) -> dict[str, Tensor]:
-    """The `int8_clean_per_row_v1` dictionary: int8 codes × per-row (or one) scale, and passthroughs."""
+def read_int8_per_row(loaded: Mapping[str, Any], name: str, limit: int) -> dict[str, Tensor]:
+    """The `int8_clean_per_row_v1` dictionary: int8 codes × per-row (or one) scale, and passthroughs.
+
+    limit: bytes of all tensors together.
+    """
     if loaded.get("__quant_format__") != "int8_clean_per_row_v1":
         raise UnsupportedFormat(
             f"{name}: unknown quantization format",
@@ -88,6 +82,7 @@ def read_int8_per_row(loaded: Mapping[str, Any], name: str) -> dict[str, Tensor]
             raise BadCheckpoint(
                 f"{name}: entry {key}", expected="a dict", found=type(part).__name__
             )
+    _bound([value for part in parts.values() for value in part.values()], name, limit)
     tensors: dict[str, Tensor] = {}
     for key, codes in parts["quantized"].items():
         where = f"{name}: {key}"
@@ -102,9 +97,9 @@ def read_int8_per_row(loaded: Mapping[str, Any], name: str) -> dict[str, Tensor]
 
 
 def _int8(codes: Any, scale: Any, logical: str | None, where: str) -> QuantizedTensor:
-    if not (isinstance(codes, torch.Tensor) and codes.dtype == torch.int8 and codes.ndim >= 1):
+    if not (_is_dense(codes) and codes.dtype == torch.int8 and codes.ndim >= 1):
         raise BadCheckpoint(f"{where}: bad codes", expected="an int8 tensor", found=_kind(codes))
-    if not (isinstance(scale, torch.Tensor) and scale.dtype in FORMATS):
+    if not (_is_dense(scale) and scale.dtype in FORMATS):
         raise BadCheckpoint(f"{where}: bad scale", expected="a float tensor", found=_kind(scale))
     if logical is None:
         raise BadCheckpoint(f"{where}: unknown original dtype", expected=", ".join(NAMES))
@@ -113,7 +108,6 @@ def _int8(codes: Any, scale: Any, logical: str | None, where: str) -> QuantizedT
         raise BadCheckpoint(
             f"{where}: wrong number of scales", expected=f"1 or {rows}", found=scale.numel()
         )
-    _bound([codes], where)
     steps = _bits(scale.reshape(-1).expand(rows))
     matrix = codes.contiguous().numpy().reshape(rows, -1)
     return QuantizedTensor(
@@ -122,14 +116,13 @@ def _int8(codes: Any, scale: Any, logical: str | None, where: str) -> QuantizedT
 
 
 def _raw(value: Any, where: str) -> RawTensor:
-    if not (isinstance(value, torch.Tensor) and value.dtype in FORMATS):
+    if not (_is_dense(value) and value.dtype in FORMATS):
         raise BadCheckpoint(
             f"{where} is not a supported tensor",
             expected="float32, float16 or bfloat16",
             found=_kind(value),
             fix="Convert or drop it before packing.",
         )
-    _bound([value], where)
     number = FORMATS[value.dtype]
     return RawTensor(_bits(value), number, number)
 
@@ -142,12 +135,23 @@ def _bits(value: torch.Tensor) -> Any:
     return dense.view(torch.int16).numpy().view(np.uint16)
 
 
-def _bound(values: list[torch.Tensor], where: str) -> None:
-    # a tensor may claim any shape over a tiny storage with stride 0: check before making it dense
-    total = sum(prod(value.shape) for value in values)
-    if total > container.MAX_ELEMENTS:
+def _is_dense(value: Any) -> bool:
+    """Whether numpy can have a tensor: neither sparse nor without data."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+    )
+
+
+def _bound(values: Iterable[Any], name: str, limit: int) -> None:
+    # a tensor may claim any shape over a tiny storage with stride 0: check before making any dense
+    total = sum(prod(v.shape) * v.element_size() for v in values if isinstance(v, torch.Tensor))
+    if total > limit:
         raise BadCheckpoint(
-            f"{where} is too large", expected=f"≤ {container.MAX_ELEMENTS} elements", found=total
+            f"{name}: tensors are too large for such a file",
+            expected=f"≤ {limit} bytes",
+            found=total,
         )
 
 
@@ -161,17 +165,20 @@ def _check_size(tensors: Mapping[str, Tensor], name: str) -> None:
 
 def _kind(value: Any) -> str:
     if isinstance(value, torch.Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+        layout = "" if _is_dense(value) else f" {value.layout}, {value.device}"
+        number = str(value.dtype).removeprefix("torch.")
+        return f"{number} tensor of shape {tuple(value.shape)}{layout}"
     return type(value).__name__
 
 
-def _load(data: bytes, name: str) -> Any:
+def _load(data: bytes | bytearray, name: str, limit: int) -> Any:
+    """What a torch file holds; limit: bytes that its entries may inflate to."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             inflated = sum(info.file_size for info in archive.infolist())
-        if inflated > MAX_INFLATED:
+        if inflated > limit:
             raise CorruptData(
-                f"{name} inflates too far", expected=f"≤ {MAX_INFLATED} bytes", found=inflated
+                f"{name} inflates too far", expected=f"≤ {limit} bytes", found=inflated
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols; damage is an error below

@@ -80,9 +80,14 @@ def read_steps(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
                 entry = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            if isinstance(entry, dict) and _is_step(entry):
                 steps[entry["step"]] = entry
     return [steps[number] for number in sorted(steps)]
+
+
+def _is_step(entry: dict[str, Any]) -> bool:
+    step, loss = entry.get("step"), entry.get("loss")
+    return type(step) is int and abs(step) < 1 << 53 and isinstance(loss, float)
 
 
 class TensorBoard:

@@ -45,12 +45,14 @@ def bound(size: int) -> int:
     return min(LIMIT, max(FLOOR, RATIO * size))
 
 
-def inflate(data: memoryview | bytes, coder: str, what: str) -> bytes | bytearray:
-    """The plain bytes of one whole stream.
+def inflate(
+    data: memoryview | bytes, coder: str, what: str, limit: int | None = None
+) -> bytes | bytearray:
+    """The plain bytes of one whole stream. limit: in bytes; None: `bound` of its size.
 
-    Raises CorruptData: damaged, truncated, followed by other bytes, or inflating past the bound.
+    Raises CorruptData: damaged, truncated, followed by other bytes, or inflating past the limit.
     """
-    limit = bound(len(data))
+    limit = bound(len(data)) if limit is None else limit
     try:
         if coder == "zstd":
             return _zstd(data, limit, what)

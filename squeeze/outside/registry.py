@@ -8,7 +8,7 @@ from pathlib import Path
 from squeeze.budget import Row
 from squeeze.errors import CorruptData
 from squeeze.outside import group_container, llama_bin, safe_tensors, script, torch_zip
-from squeeze.outside.inflate import LRZIP, coder_of, inflate, unshuffled
+from squeeze.outside.inflate import LRZIP, bound, coder_of, inflate, unshuffled
 from squeeze.outside.pieces import Plain, entropies, rows
 
 BROTLI_ENDINGS = (".ptz", ".br", ".brotli", ".bin", ".pt", ".pth")  # brotli has no magic to go by
@@ -70,10 +70,11 @@ def _source(name: str, data: bytes) -> Outside | None:
 def _inflated(view: memoryview, name: str) -> tuple[memoryview, list[str]]:
     """The bytes once nothing is compressed or shuffled, and the names of what was undone."""
     coders: list[str] = []
+    limit = bound(len(view))  # of every layer: a stream inside another is no larger a file
     while len(coders) < LAYERS and not _known(view, name):
         coder = coder_of(view)
         if coder is not None:
-            inflated = inflate(view, coder, name)
+            inflated = inflate(view, coder, name, limit)
         elif not coders and Path(name).suffix in BROTLI_ENDINGS:
             found = _brotli(view, name)
             if found is None:
