@@ -37,7 +37,8 @@ from squeeze.calib.quantized import QuantizedTensor, RawTensor
 from squeeze.calib.records import RECORDS, quantize_record
 from squeeze.calibrate import Calibrated, Calibration, calibrate
 from squeeze.checkpoint import LoadedModel, load_model
-from squeeze.fit import fit, losses_of
+from squeeze.costs import losses_of
+from squeeze.fit import fit
 from squeeze.kept import KeptCodes
 from squeeze.quantizer import Model, Quantizer
 from squeeze.roles import natural_key
@@ -152,7 +153,7 @@ class Packer:
         quantizer.estimate = lambda scale: plain(scale) + known_bias  # type: ignore[method-assign]
         fitted = fit(quantizer, limit, lambda scale, size: trials.append((scale, size)))
         scale, size = trials[-1]
-        expected = sum(losses_of(quantizer, fitted).values())
+        expected = sum(losses_of(quantizer, fitted.tensors).values())
         more = {"trials": len(trials), "bias": size - plain(scale), "expected_nats": expected}
         return fitted.data, more
 

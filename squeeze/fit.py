@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from squeeze.artifact import Tensor
-from squeeze.calib.allocate import COARSEST, allocate, common_scale
-from squeeze.calib.quantized import QuantizedTensor
-from squeeze.calib.sensitivity import Curve
+from squeeze.calib.allocate import allocate, common_scale
 from squeeze.quantizer import Quantizer
 
 # At one scale 8 and 256 states give files that differ by a thousandth, in a tenth of the time
@@ -58,19 +56,3 @@ def at_scales(quantizer: Quantizer, scales: Mapping[str, float]) -> Fitted:
     """The model at known scales."""
     tensors = quantizer.quantize(scales)
     return Fitted(tensors, quantizer.encode(tensors), dict(scales), 0)
-
-
-def losses_of(quantizer: Quantizer, fitted: Fitted) -> dict[str, float]:
-    """Expected nats per token that each matrix's quantization adds."""
-    return {name: quantizer.loss(name, tensor) for name, tensor in fitted.tensors.items()}
-
-
-def curves_of(
-    quantizer: Quantizer, fitted: Fitted, bits: Mapping[str, float], losses: Mapping[str, float]
-) -> dict[str, Curve]:
-    """Rate and loss at other scales, of the matrices that have codes and some bits."""
-    return {
-        name: quantizer.curve(name, fitted.scales[name], bits[name], losses[name])
-        for name, tensor in fitted.tensors.items()
-        if isinstance(tensor, QuantizedTensor) and fitted.scales[name] < COARSEST
-    }

@@ -20,6 +20,7 @@ from squeeze.files import read_file, sha256, write_atomic
 
 VERSION = 1
 Curve = tuple[tuple[float, float], ...]  # (bits a weight, nats per token)
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,24 @@ class TensorPlan:
 
 
 @dataclass(frozen=True)
+class RoleCost:
+    """Cost of quantizing the tensors of one role and nothing else, in nats per token.
+
+    points: (by the quadratic model, measured as KL), of the steps that were packed and of coarser ones.
+    """
+
+    role: str
+    points: Curve
+
+
+@dataclass(frozen=True)
 class Plan:
     """A packed file and why it looks so.
 
     key: hash of everything it came from. sha256, size: of the file. limit: for the artifact, in bytes.
     trials: whole quantizations of the search. expected, measured: cost in nats per token, by the
     quadratic model and as mean KL(fp32 ‖ packed) on calibration text. bytes_per_token: of that text,
-    or None where no tokenizer was given.
+    or None where no tokenizer was given. roles: where the quadratic model is right, and where not.
     """
 
     key: str
@@ -60,6 +72,7 @@ class Plan:
     measured: float
     bytes_per_token: float | None
     tensors: tuple[TensorPlan, ...]
+    roles: tuple[RoleCost, ...] = ()
 
     @property
     def unused(self) -> int:
@@ -104,20 +117,27 @@ class Plan:
                 TensorPlan(**{
                     **t,
                     "scale": None if t["scale"] is None else float(t["scale"]),
-                    "curve": tuple((float(bits), float(loss)) for bits, loss in t["curve"]),
+                    "curve": _points(t["curve"]),
                 })
                 for t in facts.pop("tensors")
             )  # fmt: skip
-            plan = cls(**facts, tensors=tensors)
-            _check_types(plan)
-            for tensor in tensors:
-                _check_types(tensor)
+            roles = tuple(RoleCost(r["role"], _points(r["points"])) for r in facts.pop("roles", ()))
+            plan = cls(**facts, tensors=tensors, roles=roles)
+            for record in (plan, *tensors, *roles):
+                _check_types(record)
             return plan
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SqueezeError(f"{path}: not a plan of this version: {error!r}") from None
 
 
-def _check_types(record: Plan | TensorPlan) -> None:
+def _points(pairs: Any) -> Curve:
+    points = tuple((float(first), float(second)) for first, second in pairs)
+    if not all(math.isfinite(value) and value >= 0 for point in points for value in point):
+        raise ValueError("a point is below 0 or not finite")
+    return points
+
+
+def _check_types(record: Plan | TensorPlan | RoleCost) -> None:
     """TypeError unless every field of a plan just read is what its annotation says."""
     allowed = {
         "str": (str,), "int": (int,), "float": (float, int), "float | None": (float, int, type(None)),
@@ -135,11 +155,11 @@ def _check_types(record: Plan | TensorPlan) -> None:
 
 def tensor_plans(
     data: bytes,
-    scales: Mapping[str, float],
-    losses: Mapping[str, float],
-    curves: Mapping[str, Curve],
+    scales: Mapping[str, float] = _NOTHING,
+    losses: Mapping[str, float] = _NOTHING,
+    curves: Mapping[str, Curve] = _NOTHING,
 ) -> tuple[TensorPlan, ...]:
-    """A plan for each tensor of a `.sqz` file, in its order."""
+    """A plan for each tensor of a `.sqz` file, in its order, with what is known of them."""
     sizes: dict[str, int] = {}
     for row in artifact_rows("", data):
         if row.tensor:

@@ -6,9 +6,7 @@ scale means coarser steps in every tensor alike and a smaller file.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +22,6 @@ from squeeze.calib.hessian import Hessians
 from squeeze.calib.mantissa import MANTISSA, head_bits, round_mantissas
 from squeeze.calib.quantized import QuantizedTensor, RawTensor
 from squeeze.calib.row_feedback import RowFeedback, row_feedback
-from squeeze.calib.sensitivity import Curve, curve
 from squeeze.calib.trellis_gptq import trellis_gptq
 from squeeze.calib.waterfill import STEP_FORMAT, Steps, expected_bits, expected_loss, waterfill
 from squeeze.errors import BadData
@@ -104,7 +101,7 @@ class Quantizer:
     @cached_property
     def rows(self) -> dict[str, RowFeedback]:
         """Feedback between the rows of each matrix."""
-        feedback = _on_all_cores(row_feedback, self.gradients.values())
+        feedback = in_order(row_feedback, list(self.gradients.values()))
         return dict(zip(self.gradients, feedback, strict=True))
 
     @cached_property
@@ -112,7 +109,7 @@ class Quantizer:
         """The factor of each matrix's Hessian."""
         # queries, keys and values read one input: their Hessians are one array, factored once
         shared = {id(hessian): hessian for hessian in self.hessians.values()}
-        factors = dict(zip(shared, _on_all_cores(factorize, shared.values()), strict=True))
+        factors = dict(zip(shared, in_order(factorize, list(shared.values())), strict=True))
         return {name: factors[id(hessian)] for name, hessian in self.hessians.items()}
 
     @cached_property
@@ -123,12 +120,12 @@ class Quantizer:
         """Matrices at their scales, on all cores; COARSEST (∞) stands for zeros."""
         # the largest first, so that no core is left with it at the end
         names = sorted(scales, key=lambda name: -self.model.matrices[name].size)
-        found = _on_all_cores(lambda n: self.coder.find(n, scales[n], self.n_states), names)
+        found = in_order(lambda n: self.coder.find(n, scales[n], self.n_states), names)
         if any(coded is None for coded in found):
             _ = self.factors, self.rows, self._heads  # once, before the threads ask for them
         missing = [name for name, coded in zip(names, found, strict=True) if coded is None]
         made = dict(
-            zip(missing, _on_all_cores(lambda n: self._made(n, scales[n]), missing), strict=True)
+            zip(missing, in_order(lambda n: self._made(n, scales[n]), missing), strict=True)
         )
         tensors: dict[str, Tensor] = {}
         for name, coded in zip(names, found, strict=True):
@@ -192,19 +189,9 @@ class Quantizer:
         matrix = delta.reshape(len(delta), -1)
         return expected_loss(matrix, self.hessians[name], self.gradients[name])
 
-    def curve(self, name: str, scale: float, bits: float, loss: float) -> Curve:
-        """What other scales would give a matrix that has these bits a weight and this loss."""
-        weights, factor, rows = self.model.matrices[name], self.factors[name], self.rows[name]
-        return curve(weights, factor, rows.importance, scale, bits, loss)
-
 
 def _zeros(shape: tuple[int, ...]) -> QuantizedTensor:
     """A matrix of zeros: the fewest bytes that a matrix can have."""
     rows, columns = shape[0], int(np.prod(shape[1:]))
     ones = to_bits(np.ones(rows, np.float32), STEP_FORMAT)
     return QuantizedTensor(np.zeros((rows, columns), np.int8), ones, shape, step_format=STEP_FORMAT)
-
-
-def _on_all_cores(work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(work, items))

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from squeeze.artifact import Artifact, Tensor, encode
 from squeeze.calib.floats import Float32
@@ -21,9 +20,10 @@ from squeeze.calib.grids import worth_keeping
 from squeeze.calib.text import Sequences
 from squeeze.calibrate import Calibrated, Calibration, OnStage, calibrate, content_key
 from squeeze.checkpoint import Checkpoint, LoadedModel
+from squeeze.costs import coarser, curves_of, known_of, losses_of, mean_kl, role_costs
 from squeeze.errors import OverBudget, SqueezeError
 from squeeze.files import sha256
-from squeeze.fit import Fitted, OnTrial, at_scales, curves_of, fit, losses_of
+from squeeze.fit import Fitted, OnTrial, at_scales, fit
 from squeeze.kept import KeptCodes, OnNote, code_key, hash_of, silent
 from squeeze.pack import LOSSLESS, Recipe, on_grid, quantize_checkpoint
 from squeeze.pack_plan import Plan, kept_plan, tensor_plans
@@ -32,7 +32,6 @@ from squeeze.roles import natural_key
 from squeeze.train.model import GPT
 
 PRESETS = {"fast": 8, "best": 32}  # trellis states
-MEASURED = 8192  # tokens of calibration text on which the cost is measured
 BOUND = ("range-planes",)  # 20 times as fast as the word contexts,
 NEAR = 0.9  # which make its bytes at most this much fewer
 
@@ -100,7 +99,25 @@ def pack_to_target(
     on_stage("measured cost")
     packed = _packed_model(loaded, quantizer.model, fitted)
     measured = mean_kl(found.model, packed, found.text)
-    plan = _plan(quantizer, fitted, key, limit, measured, per_token)
+    on_stage("cost of other bits")
+    here, there = known_of(quantizer, fitted), coarser(quantizer, fitted)
+    plan = Plan(
+        key,
+        sha256(fitted.data),
+        len(fitted.data),
+        limit,
+        fitted.trials,
+        sum(here.losses.values()),
+        measured,
+        per_token,
+        tensor_plans(
+            fitted.data,
+            fitted.scales,
+            here.losses,
+            curves_of(quantizer, fitted.scales, here, there),
+        ),
+        role_costs(loaded, found.model, found.text, (here, there)),
+    )
     plan.save(place)
     _tidy(kept, fitted.scales, quantizer)
     return Packed(fitted.data, plan)
@@ -136,8 +153,8 @@ def _with_grids(
     grids = _grids(checkpoint, fitted.tensors)
     if not grids:
         return quantizer, fitted
-    losses = losses_of(quantizer, fitted)
-    bits = {t.name: 8 * t.bytes for t in tensor_plans(fitted.data, {}, {}, {})}
+    losses = losses_of(quantizer, fitted.tensors)
+    bits = {t.name: 8 * t.bytes for t in tensor_plans(fitted.data)}
     extra = {n: 8 * len(encode(Artifact({}, {n: grid}))) - bits[n] for n, grid in grids.items()}
     weights = {name: matrix.size for name, matrix in quantizer.model.matrices.items()}
     kept = worth_keeping(extra, losses, weights)
@@ -148,7 +165,7 @@ def _with_grids(
         again = fit(other, limit)
     except OverBudget:
         return quantizer, fitted
-    better = sum(losses_of(other, again).values()) < sum(losses.values())
+    better = sum(losses_of(other, again.tensors).values()) < sum(losses.values())
     return (other, again) if better else (quantizer, fitted)
 
 
@@ -193,30 +210,6 @@ def _forget(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _plan(
-    quantizer: Quantizer,
-    fitted: Fitted,
-    key: str,
-    limit: int,
-    measured: float,
-    bytes_per_token: float | None,
-) -> Plan:
-    losses = losses_of(quantizer, fitted)
-    tensors = tensor_plans(fitted.data, fitted.scales, losses, {})
-    curves = curves_of(quantizer, fitted, {t.name: t.bits for t in tensors}, losses)
-    return Plan(
-        key,
-        sha256(fitted.data),
-        len(fitted.data),
-        limit,
-        fitted.trials,
-        sum(losses.values()),
-        measured,
-        bytes_per_token,
-        tensor_plans(fitted.data, fitted.scales, losses, curves),
-    )
-
-
 def _model(
     checkpoint: Checkpoint, loaded: LoadedModel, found: Calibrated, small_floats: str
 ) -> Model:
@@ -235,17 +228,3 @@ def _packed_model(loaded: LoadedModel, model: Model, fitted: Fitted) -> GPT:
     stored: Artifact = model.artifact(fitted.tensors)
     weights = {name: tensor.dequantize() for name, tensor in stored.tensors.items()}
     return GPT.from_tensors(loaded.config, weights).eval()
-
-
-@torch.inference_mode()
-def mean_kl(reference: GPT, packed: GPT, text: Sequences) -> float:
-    """Mean KL(reference ‖ packed) over next-token distributions, nats per token, on MEASURED tokens."""
-    rows = max(1, min(len(text.ids), MEASURED // text.ids.shape[1]))
-    total, count = 0.0, 0
-    for ids, length in zip(text.ids[:rows], text.lengths[:rows], strict=True):
-        tokens = torch.from_numpy(ids[None, :length].astype("int64"))
-        right = torch.log_softmax(reference(tokens).double(), -1)
-        wrong = torch.log_softmax(packed(tokens).double(), -1)
-        total += float((right.exp() * (right - wrong)).sum())
-        count += int(length)
-    return total / count
