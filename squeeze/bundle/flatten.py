@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +12,7 @@ from squeeze.bundle.imports import join_imports, takes_future_annotations, witho
 from squeeze.bundle.modules import BundleError, Graph, Module
 from squeeze.bundle.names import Names, aliases_of, defined_by
 from squeeze.bundle.scopes import Use, module_uses
+from squeeze.bundle.warn import warnings_of
 
 
 @dataclass
@@ -67,7 +66,7 @@ def flatten(graph: Graph) -> Flat:
         for statement in statements:
             owners[id(statement)] = module.name
         body += statements
-        warnings += _warn(module)
+        warnings += warnings_of(module)
     if future:
         body.insert(0, ast.ImportFrom("__future__", [ast.alias("annotations")], 0))
     body = join_imports(body, owners)
@@ -108,37 +107,3 @@ def _rename(use: Use, new: str, module: Module) -> None:
         )
     keeps = bound is None and "." in name
     use.node.asname = None if keeps or name == new else new
-
-
-def _warn(module: Module) -> Iterable[str]:
-    """What a reader of the flat file should know may not work in it."""
-    told: dict[str, str] = {
-        "exec": "code in a string is not seen by the bundler",
-        "eval": "code in a string is not seen by the bundler",
-        "__import__": "an import that is computed is not bundled",
-        "import_module": "an import that is computed is not bundled",
-        "globals": "names in the bundle are not those of the source",
-        "__file__": "the bundle is another file, in another folder",
-        "getsource": "the bundle's source is minified",
-    }
-    places: dict[str, list[str]] = defaultdict(list)
-    for node in ast.walk(module.tree):
-        name = node.id if isinstance(node, ast.Name) else getattr(node, "attr", None)
-        method = name in ("exec", "eval", "globals") and isinstance(node, ast.Attribute)
-        if name in told and isinstance(node, ast.Name | ast.Attribute) and not method:
-            places[f"{name}: {told[name]}"].append(module.where(node))
-        if isinstance(node, ast.Call) and _opens_relative(node):
-            places["open: a relative data file does not travel with the code"].append(
-                module.where(node)
-            )
-    for text, where in places.items():
-        for place in where:
-            yield f"{place}: {text}"
-
-
-def _opens_relative(node: ast.Call) -> bool:
-    named = isinstance(node.func, ast.Name) and node.func.id in ("open", "Path")
-    if not (named and node.args and isinstance(node.args[0], ast.Constant)):
-        return False
-    value = node.args[0].value
-    return isinstance(value, str) and value != "" and not value.startswith(("/", "~"))
