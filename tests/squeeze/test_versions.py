@@ -1,0 +1,147 @@
+"""A bundle made by one Python does the same on later ones: small programs, and the whole submission."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from squeeze.bundle.build import bundle
+from squeeze.score.evaluate import evaluate
+from squeeze.submit import check
+from squeeze.train.data import write_shard
+from squeeze.train.text import encode_documents, train_tokenizer
+from tests.squeeze.interpreters import OTHERS, WHY, alone, has, version
+
+ENTRY = Path(check.__file__).with_name("entry.py")
+TINY: dict[str, Any] = {
+    "MODEL": {"vocab_size": 300, "num_layers": 3, "model_dim": 32, "num_heads": 2,
+              "num_kv_heads": 1, "mlp_hidden": 64, "seq_len": 32, "layer_schedule": (0, 1, 1, 2),
+              "rope_dims": 8, "xsa_layers": 3, "mlp_slope": 0.5, "norm_scale": True,
+              "skip_gates": True, "parallel": "sum", "parallel_from": 2},
+    "CALIBRATION_TOKENS": 1024,
+    "STATES": 8,
+}  # fmt: skip
+SAME = 1e-6  # bits per byte
+
+NEW_SYNTAX = """
+import sys, traceback
+from dataclasses import dataclass, field
+from enum import Enum
+@dataclass(frozen=True, slots=True)
+class Point:
+    x: int
+    tags: list = field(default_factory=list)
+class Color(Enum):
+    RED = 'red'
+def quoted(p, *, width=8):
+    return f"{p.x!r:>{width}}{'a' if p.x else 'b'}{p.tags[0]!s}{{}}{chr(10)}" f'{p.x = }'
+match Point(3, ['"', "'"]):
+    case Point(x=3) as p:
+        print(quoted(p), Color.RED, Color('red').name)
+try:
+    raise ExceptionGroup('several', [ValueError("one"), TypeError('two')])
+except* ValueError as group:
+    print(group.exceptions)
+except* TypeError as group:
+    print([str(e) for e in group.exceptions])
+print('ä€😀', b'\\x00\\xff', r'\\d', '\\N{BULLET}', 1_000, 0x10, -1 ** 2, not 1 in [2])
+""" + "\n".join(f"def f{n}(x, y={n}): return x * y + {n}" for n in range(60))  # fmt: skip
+
+
+@pytest.mark.skipif(not OTHERS, reason=WHY)
+@pytest.mark.parametrize("form", ["literal", "archive", "plain"])
+@pytest.mark.parametrize("python", OTHERS)
+def test_a_small_program_prints_the_same_on_every_version(tmp_path, python, form):
+    entry = tmp_path / "main.py"
+    entry.write_text(NEW_SYNTAX)
+    path = tmp_path / "alone" / "train_gpt.py"
+    path.parent.mkdir()
+    path.write_bytes(bundle(entry, forms=(form,)).shipped.data)
+    expected, found = alone(sys.executable, entry), alone(python, path)
+    assert expected.returncode == 0 and "one" in expected.stdout, expected.stderr
+    assert (found.stdout, found.returncode) == (expected.stdout, 0), found.stderr
+
+
+def tiny_entry(target: Path) -> Path:
+    """The entry script with a small model; everything else as it ships."""
+    tree = ast.parse(ENTRY.read_text())
+    left = dict(TINY)
+    for statement in tree.body:
+        targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+        name = getattr(targets[0], "id", None)
+        if name in left:
+            statement.value = ast.parse(repr(left.pop(name)), mode="eval").body  # type: ignore[attr-defined]
+    assert not left, f"{ENTRY.name} no longer has {sorted(left)}"
+    target.write_text(ast.unparse(tree))
+    return target
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory) -> list[str]:
+    """Options that name a tokenizer of 300 pieces, and shards of text."""
+    folder = tmp_path_factory.mktemp("inputs")
+    rng = np.random.default_rng(0)
+    letters = list("etaoinshrdlucmf")
+    words = ["".join(rng.choice(letters, rng.integers(2, 8))) for _ in range(300)]
+    texts = [" ".join(rng.choice(words, 60)) + "." for _ in range(60)]
+    tokenizer = folder / "tokenizer.model"
+    train_tokenizer(texts, 300, tokenizer)
+    for part, chosen in (("train", texts[:50]), ("val", texts[50:])):
+        write_shard(folder / f"fineweb_{part}_000000.bin", encode_documents(chosen, tokenizer))
+    return [
+        "--tokenizer", f"{folder}/tokenizer.model", "--data", f"{folder}/fineweb_train_*.bin",
+        "--val", f"{folder}/fineweb_val_000000.bin",
+    ]  # fmt: skip
+
+
+def score_of(done) -> float:
+    assert done.returncode == 0, done.stderr[-2000:]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("val_bpb: ")]
+    assert json.loads(done.stdout.splitlines()[-1])["bpb"] == pytest.approx(float(line[9:]))
+    return float(line[9:])
+
+
+@pytest.mark.slow
+def test_the_submission_trains_packs_and_scores_alike_on_every_version(tmp_path, inputs):
+    """One folder is made here; others score its model, and make their own that scores as theirs."""
+    made = bundle(tiny_entry(tmp_path / "entry.py"), ("squeeze",), rename_classes=True)
+    needed = ("torch", "numpy", "numba", "sentencepiece")
+    pythons = [sys.executable, *(python for python in OTHERS if has(python, *needed))]
+    folder = tmp_path / "entry"
+    folder.mkdir()
+    (folder / "train_gpt.py").write_bytes(made.shipped.data)
+    train = ["--steps", 4, "--limit", made_limit(made), "--seed", 7, *inputs]
+    trained = score_of(alone(sys.executable, folder / "train_gpt.py", *train))
+    expected = evaluate(folder / "model.sqz", Path(inputs[1]), [Path(inputs[5])])["bpb"]
+    assert trained == pytest.approx(expected, abs=SAME)
+    rows = []
+    for python in pythons:
+        copy = tmp_path / version(python)
+        copy.mkdir()
+        for name in ("train_gpt.py", "model.sqz"):
+            shutil.copy(folder / name, copy)
+        scored = score_of(alone(python, copy / "train_gpt.py", "--eval", *inputs))
+        assert scored == pytest.approx(expected, abs=SAME), version(python)
+        again = score_of(alone(python, copy / "train_gpt.py", *train))
+        own = evaluate(copy / "model.sqz", Path(inputs[1]), [Path(inputs[5])])["bpb"]
+        assert again == pytest.approx(own, abs=SAME), version(python)
+        same = (copy / "model.sqz").read_bytes() == (folder / "model.sqz").read_bytes()
+        rows.append(f"{version(python)}: --eval {scored:.12f}, trained there {again:.12f}, "
+                    f"its model.sqz {'the same bytes' if same else 'other bytes'}")  # fmt: skip
+        assert {path.name for path in copy.iterdir()} <= {"train_gpt.py", "model.sqz", "train.log"}
+    print(f"squeeze eval {expected:.12f}", *rows, sep="\n")
+    missing = [python for python in OTHERS if python not in pythons]
+    if not OTHERS or missing:
+        pytest.skip(f"same here; not on others: {missing or WHY}")
+
+
+def made_limit(made) -> int:
+    """Bytes of code and model together, such that there is something to fit."""
+    return len(made.shipped.data) + 24_000
