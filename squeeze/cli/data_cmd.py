@@ -37,7 +37,7 @@ def _text_options(function: Any) -> Any:
     return click.argument("text", type=FILE, nargs=-1, required=True)(function)
 
 
-@command.command("fetch")
+@command.command("fetch", short_help="Fetch the challenge's FineWeb shards and a tokenizer.")
 @click.argument("variant")
 @click.option("-o", "--out", type=FILE, default=Path("data"), show_default=True, help="Folder.")
 @click.option("--train-shards", type=click.IntRange(min=0), metavar="N", help="Only the first N.")
@@ -87,7 +87,7 @@ def fetch_command(
     )
 
 
-@command.command("tokenize")
+@command.command("tokenize", short_help="Make shards of text.")
 @_text_options
 @click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model.")
 @click.option("-o", "--out", type=FILE, required=True, help="Folder of the shards.")
@@ -131,7 +131,7 @@ def tokenize_command(
         )
 
 
-@command.command("check")
+@command.command("check", short_help="Check shards, and validation text in training.")
 @click.argument("train", type=FILE, nargs=-1)
 @click.option("--val", "validation", type=FILE, multiple=True, help="Validation shard; repeatable.")
 @click.option("--tokenizer", type=FILE, help="Its number of pieces bounds the tokens.")
@@ -169,7 +169,7 @@ def check_command(
         sys.exit(1)
 
 
-@command.command("tokenizer")
+@command.command("tokenizer", short_help="Train a tokenizer like the challenge's.")
 @_text_options
 @click.option("-o", "--out", type=FILE, required=True, help="Sentencepiece model to write.")
 @click.option(

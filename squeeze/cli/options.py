@@ -30,14 +30,18 @@ class Schedule(click.ParamType):  # type: ignore[type-arg]  # generic since Clic
 
 
 _ARCHITECTURE = [
-    click.option("--heads", "num_heads", type=int, help="Attention heads."),
-    click.option("--mlp-power", type=click.IntRange(1, 3), help="relu² is 2, relu³ is 3."),
-    click.option("--seq-len", type=click.IntRange(min=1), help="Window length in tokens."),
-    click.option("--rope-base", type=float, help="Rotary base."),
-    click.option("--softcap", "logit_softcap", type=float, help="Logit soft cap."),
+    click.option("--heads", "num_heads", type=int, metavar="N", help="Attention heads."),
+    click.option("--mlp-power", type=click.IntRange(1, 3), metavar="N", help="2: relu², 3: relu³."),
+    click.option("--seq-len", type=click.IntRange(min=1), metavar="N", help="Window in tokens."),
+    click.option("--rope-base", type=float, metavar="X", help="Rotary base."),
+    click.option("--softcap", "logit_softcap", type=float, metavar="X", help="Logit soft cap."),
     click.option("--layer-schedule", type=Schedule(), help="Order of repeated blocks."),
     click.option(
-        "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any option by name."
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Any other option of the model.",
     ),
 ]
 
@@ -80,7 +84,7 @@ limit_option = click.option(
     default=DEFAULT_LIMIT,
     show_default=True,
     metavar="BYTES",
-    help="Byte limit (decimal bytes).",
+    help="Byte limit.",
 )
 
 

@@ -44,26 +44,26 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Artifact [MODEL with .sqz].")
 @limit_option
 @click.option("--code", multiple=True, type=click.Path(), help="File or folder that ships with it.")
-@click.option("--preset", type=click.Choice([*OURS, *RECORDS]),
-              help="fast, best: fill the limit at least loss. Others: as records did.")  # fmt: skip
-@click.option(
-    "--calibration",
-    type=click.Choice(SOURCES),
-    default="self",
-    help="Calibration text: self-written, shards or chance [self].",
-)
+@click.option("--preset", type=click.Choice([*OURS, *RECORDS]), metavar="NAME",
+              help="fast, best, record-374, record-1394, record-1855, ternary or "
+              "baseline-int8-zlib.")  # fmt: skip
+@click.option("--calibration", type=click.Choice(SOURCES), default="self", metavar="TEXT",
+              help="self (written by the model), shards or random.")  # fmt: skip
 @click.option("--data", multiple=True, type=click.Path(), help="Shards, for --calibration shards.")
-@click.option("--tokens", type=click.IntRange(min=1),
-              help="Calibration tokens [131072; 32768 of a model over 16M weights].")  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the calibration text [0].")
+@click.option("--tokens", type=click.IntRange(min=1), metavar="N",
+              help="Of calibration [131072; large: 32768].")  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Of that text [0]."
+)
 @click.option("--fresh", is_flag=True, help="Start over, whatever OUT.cache holds.")
 @click.option("--tokenizer", type=click.Path(), help="Gives costs per byte, not per token.")
 @click.option("--quant", multiple=True, callback=_pairs, metavar="ROLE=SPEC",
-              help="BITS, BITS:K (clip at K σ), fp32, fp16, bf16 or keep for all, embed, attn, mlp, "
-              "attn.q, mlp.fc, … [embed=8:20, others 6:12.85].")  # fmt: skip
-@click.option("--small", type=int, default=65_536, help="Up to this many elements: floats [65536].")
+              help="BITS, BITS:K (K σ clip), fp16 … or keep; ROLE: all, attn, mlp.fc, … "
+              "[embed=8:20, others 6:12.85].")  # fmt: skip
+@click.option("--small", type=int, default=65_536, metavar="N",
+              help="Of up to N weights: floats [65536].")  # fmt: skip
 @click.option("--small-floats", type=click.Choice(["fp16", "bf16", "fp32", "keep"]),
-              default="fp16", help="Their format [fp16].")  # fmt: skip
+              default="fp16", metavar="FORMAT", help="fp16, bf16, fp32 or keep [fp16].")  # fmt: skip
 @click.option("--lossless", is_flag=True, help="Store every tensor exactly as it is.")
 @click.option("--codecs", default="", metavar="NAME,…", help="Try these on every stream; or all.")
 @architecture_options
@@ -88,13 +88,12 @@ def command(
     architecture: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Pack MODEL (safetensors, .pt or the challenge's int8 .ptz) into a .sqz artifact.
+    """Pack MODEL (safetensors, .pt or int8 .ptz) into a .sqz artifact.
 
-    With --preset fast or best: calibrate, spend bits where the loss feels them, land just under the
-    limit; OUT.cache keeps every stage, so that a killed pack goes on. With a record's preset: as that
-    entry did, whatever comes out (record-1855 without its low-rank correction, which is priced; ternary
-    with one step a row). Without: round to nearest as --quant says (a .ptz is kept without loss). Exits
-    with 3 when over the limit.
+    Preset fast or best: calibrate, spend bits where the loss feels them, land just under the limit;
+    OUT.cache keeps every stage, so that a killed pack goes on. A record's: as that entry did
+    (record-1855 without low-rank correction, ternary with one step a row). None: round to nearest as
+    --quant says (a .ptz is kept). Exits with 3 when over the limit.
 
     \b
     Example:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -82,12 +83,35 @@ def test_help_starts_within_the_budget() -> None:
     assert min(seconds) < 0.3
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+def every_command() -> list[str]:
+    """Names of all commands, those of groups as `group command`."""
+    names = []
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        names.append(name)
+        if isinstance(command, click.Group):
+            names += [f"{name} {inner}" for inner in command.list_commands(click.Context(command))]
+    return names
+
+
+@pytest.mark.parametrize("name", every_command())
 def test_every_command_has_a_help_page_with_an_example_that_fits_a_screen(name: str) -> None:
-    result = CliRunner().invoke(cli, [name, "--help"], terminal_width=100)
+    result = CliRunner().invoke(cli, [*name.split(), "--help"], terminal_width=80)
     assert result.exit_code == 0
     assert f"squeeze {name}" in result.output.split("Example:")[1]
-    assert len(result.output.splitlines()) <= 50
+    lines = result.output.splitlines()
+    assert len(lines) <= 40
+    options = lines[lines.index("Options:") :]
+    assert all(len(line) <= 80 for line in options)
+
+
+def test_the_list_of_commands_says_what_each_does_at_80_columns() -> None:
+    for arguments in (["--help"], ["data", "--help"]):
+        result = CliRunner().invoke(cli, arguments, terminal_width=80)
+        assert result.exit_code == 0
+        described = result.output.split("Commands:")[1].splitlines()[1:]
+        assert described and not any(line.endswith("...") for line in described)
 
 
 def test_usage_errors_exit_with_2() -> None:
