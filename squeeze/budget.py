@@ -14,6 +14,7 @@ from typing import Any
 from squeeze import codecs, container
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file
+from squeeze.papers import is_paper
 from squeeze.roles import layer_of, role_of
 
 MAX_FILES = 10_000
@@ -23,7 +24,7 @@ MAX_FILES = 10_000
 class Row:
     """Bytes of one purpose: a tensor's part of a stream, a container's header, or a whole file.
 
-    component: weights, container, code, tokenizer or other. kind: the stream (codes, step.fp16,
+    component: weights, container, code, tokenizer, papers or other. kind: the stream (codes, step.fp16,
     raw.fp16 …), or "file". elements: symbols in those bytes; for codes and raw values, weights.
     shared: whether the bytes are this tensor's share, by number of symbols, of a stream that holds
     several tensors. Of code, role is the module, tensor the definition, elements its bytes of source.
@@ -165,6 +166,8 @@ def split_bytes(size: int, counts: Sequence[int]) -> list[int]:
 def _file_row(name: str, data: bytes) -> Row:
     suffix = Path(name).suffix
     component = {".py": "code", ".model": "tokenizer", ".vocab": "tokenizer"}.get(suffix, "other")
+    if is_paper(name):
+        component = "papers"
     return Row(name, component, "file", len(data))
 
 

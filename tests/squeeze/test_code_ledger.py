@@ -186,6 +186,7 @@ def test_papers_do_not_count_against_the_limit(bundled):
     (folder / "README.md").write_text("x" * 1000)
     facts = told(folder, "--limit", shipped)
     assert facts["total"] == shipped + 1000 and facts["unused"] == 0
+    assert facts["components"]["papers"] == 1000
     over = CliRunner().invoke(command, [str(folder), "--limit", str(shipped - 1)])
     assert "over the limit by 1 bytes" in str(over.exception)
 
