@@ -173,6 +173,12 @@ def _kind(value: Any) -> str:
 
 def _load(data: bytes | bytearray, name: str, limit: int) -> Any:
     """What a torch file holds; limit: bytes that its entries may inflate to."""
+    if (
+        data[:4] != b"PK\x03\x04"
+    ):  # torch would take it for its old format, which zipfile cannot bound
+        raise BadCheckpoint(
+            f"{name}: not a torch zip file", found=bytes(data[:8]).hex() or "nothing"
+        )
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             inflated = sum(info.file_size for info in archive.infolist())
