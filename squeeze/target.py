@@ -84,7 +84,7 @@ def pack_to_target(
     if fresh:
         _forget(folder)
     found = calibrate(loaded, calibration, folder, fresh=fresh, on_stage=on_stage, on_note=on_note)
-    model = _model(checkpoint, loaded, found, small_floats)
+    model = model_of(checkpoint, loaded, found, small_floats)
     settings = hash_of(code_key(), content_key(loaded, calibration))
     kept = KeptCodes(folder / "codes", settings, on_note)
     quantizer = Quantizer(model, found.hessians, found.gradients, PRESETS[preset], kept)
@@ -210,9 +210,10 @@ def _forget(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _model(
+def model_of(
     checkpoint: Checkpoint, loaded: LoadedModel, found: Calibrated, small_floats: str
 ) -> Model:
+    """What is packed: matrices that calibration knows, and the rest as it will be stored."""
     matrices: dict[str, Float32] = {
         name: loaded.tensors[name]
         for name in found.hessians.matrices

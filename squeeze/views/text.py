@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from squeeze.views.what_if import WhatIf
 
 PLAIN_WIDTH = 100  # of a log, which has no width of its own
-STYLES = {"weights": "cyan", "container": "magenta", "code": "green", "tokenizer": "yellow"}
+STYLES = {"weights": "cyan", "container": "magenta", "code": "green", "tokenizer": "yellow",
+          "papers": "dim"}  # fmt: skip
 
 
 def console() -> Console:
@@ -135,6 +136,6 @@ def print_what_if(found: WhatIf, limit: int) -> None:
     before, after = found.cost
     console().print(
         f"{found.plan.size:,} → {found.size:,} bytes ({found.size - found.plan.size:+,}), "
-        f"{limit - found.size:,} under the limit; expected cost {before:.6f} → {after:.6f} "
+        f"{limit - found.size:,} under the limit; cost {before:.6f} → {after:.6f} "
         f"{found.plan.unit}"
     )

@@ -1,4 +1,9 @@
-"""What other bits would cost: bytes and score foreseen from the curves of a plan, nothing quantized."""
+"""What other bits would cost: bytes and score foreseen from the curves of a plan, nothing quantized.
+
+Tensors' losses are quadratic estimates, and add up. What a role really costs when it has such a loss was
+measured at two rates while packing (`squeeze.costs`): between them and beyond the logarithms are linear.
+The sum over roles is scaled to the cost that was measured of the whole.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +16,39 @@ from itertools import pairwise
 from typing import Any
 
 from squeeze.errors import BadConfig
-from squeeze.pack_plan import Plan, TensorPlan
+from squeeze.pack_plan import Plan, RoleCost, TensorPlan
 from squeeze.roles import role_of
 
 CLIP = 12.85  # σ of a row at the largest integer code, as record-1394 clips
-UNITS = re.compile(r"(?:int(?P<int>\d+)|(?P<bits>\d+(?:\.\d+)?)\s*(?:bits?|b)?)")
+UNITS = re.compile(
+    r"int(?P<int>\d+)|[x×](?P<times>\d+(?:\.\d+)?)|(?P<bits>\d+(?:\.\d+)?)\s*(?:bits?|b)?"
+)
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Bits a weight that are wanted, or by what those that a tensor has are multiplied."""
+
+    number: float
+    times: bool = False
+
+    def of(self, tensor: TensorPlan) -> float:
+        """Bits a weight for a tensor."""
+        return self.number * tensor.bits if self.times else self.number
 
 
 @dataclass(frozen=True)
 class Foreseen:
-    """A tensor under other bits: bits a weight, bytes, expected nats per token; before and after."""
+    """A tensor under other bits: bits a weight, bytes, expected nats per token; before and after.
+
+    scale: of the quantization that has these bits (see `squeeze.quantizer`).
+    """
 
     name: str
     bits: tuple[float, float]
     bytes: tuple[int, int]
     loss: tuple[float, float]
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -42,13 +65,10 @@ class WhatIf:
 
     @property
     def cost(self) -> tuple[float, float]:
-        """Expected loss before and after, in the plan's unit (bits per byte where it knows bytes)."""
-        before = sum(t.loss for t in self.plan.tensors)
-        return self.plan.in_bits(before), self.plan.in_bits(before + self._change)
-
-    @property
-    def _change(self) -> float:
-        return sum(t.loss[1] - t.loss[0] for t in self.tensors)
+        """Cost before and after, in the plan's unit (bits per byte where it knows bytes)."""
+        change = sum(t.loss[1] - t.loss[0] for t in self.tensors)
+        before = self.plan.measured if self.plan.roles else self.plan.expected
+        return self.plan.in_bits(before), self.plan.in_bits(max(before + change, 0.0))
 
     def as_json(self) -> dict[str, Any]:
         """A plain dictionary for `--json`."""
@@ -64,18 +84,18 @@ class WhatIf:
         }
 
 
-def parse(text: str) -> dict[str, float]:
-    """`mlp.fc=3.0bit,tok_emb=int7` as bits a weight by role, tensor or pattern. Raises BadConfig."""
-    wanted: dict[str, float] = {}
+def parse(text: str) -> dict[str, Bits]:
+    """`mlp.fc=3.0bit,tok_emb=int7,attn=x0.8` by role, tensor or pattern. Raises BadConfig."""
+    wanted: dict[str, Bits] = {}
     for part in text.split(","):
         name, equals, value = part.strip().partition("=")
         match = UNITS.fullmatch(value.strip())
         if not (name and equals and match):
             raise BadConfig("what-if", expected="such as mlp.fc=3.0bit,tok_emb=int7", found=part)
-        bits = float(match["bits"]) if match["bits"] else integer_bits(int(match["int"]))
-        if not 0 <= bits <= 32:
+        number = float(match["bits"] or match["times"] or integer_bits(int(match["int"] or 0)))
+        if not 0 <= number <= 32:
             raise BadConfig("what-if bits", expected="0…32, or int2…int16", found=value)
-        wanted[name] = bits
+        wanted[name] = Bits(number, match["times"] is not None)
     return wanted
 
 
@@ -94,9 +114,9 @@ def integer_bits(width: int) -> float:
     return -sum((1 if i == 0 else 2) * p * math.log2(p) for i, p in enumerate(shares) if p > 0)
 
 
-def foresee(plan: Plan, wanted: dict[str, float]) -> WhatIf:
+def foresee(plan: Plan, wanted: dict[str, Bits]) -> WhatIf:
     """What the file and its score would be. Raises BadConfig for a name no tensor with a curve has."""
-    found: dict[str, Foreseen] = {}
+    chosen: dict[str, tuple[TensorPlan, float]] = {}
     for name, bits in wanted.items():
         meant = [t for t in plan.tensors if _means(name, t.name)]
         if not meant:
@@ -107,9 +127,46 @@ def foresee(plan: Plan, wanted: dict[str, float]) -> WhatIf:
             raise BadConfig(
                 f"nothing is known of other bits for {name}", found=f"{len(meant)} tensors"
             )
-        for tensor in curved:
-            found[tensor.name] = _at(tensor, bits)
-    return WhatIf(plan, tuple(found.values()))
+        chosen |= {tensor.name: (tensor, bits.of(tensor)) for tensor in curved}
+    costs = _costs(plan, {n: loss_at(t.curve, bits) for n, (t, bits) in chosen.items()})
+    return WhatIf(plan, tuple(_at(tensor, bits, costs) for tensor, bits in chosen.values()))
+
+
+def _costs(plan: Plan, losses: dict[str, float]) -> dict[str, tuple[float, float]]:
+    """Cost of tensors before and after, given their quadratic losses after.
+
+    What a role's cost changes by is split over its tensors like the change of its quadratic loss.
+    """
+    before = {t.name: t.loss for t in plan.tensors}
+    measured = {cost.role: cost for cost in plan.roles}
+    together = sum(cost.points[0][1] for cost in plan.roles)
+    whole = plan.measured / together if together else 1.0
+    costs: dict[str, tuple[float, float]] = {}
+    for role in {role_of(name) for name in losses}:
+        old = sum(loss for name, loss in before.items() if role_of(name) == role)
+        moved = {n: loss - before[n] for n, loss in losses.items() if role_of(n) == role}
+        known = measured.get(role)
+        was, now = (
+            (old, old + sum(moved.values()))
+            if known is None
+            else (whole * _real(known, old), whole * _real(known, old + sum(moved.values())))
+        )
+        share = (now - was) / (sum(moved.values()) or 1.0)
+        for name, change in moved.items():
+            here = before[name] * was / (old or 1.0)
+            costs[name] = (here, here + share * change)
+    return costs
+
+
+def _real(cost: RoleCost, loss: float) -> float:
+    """What a role costs when its tensors' quadratic losses sum to `loss`."""
+    points = [(e, m) for e, m in cost.points if e > 0 and m > 0]
+    if not points or loss <= 0:
+        return max(loss, 0.0)
+    (low, cheap), (high, dear) = points[0], points[-1]
+    slope = math.log(dear / cheap) / math.log(high / low) if high > low and dear > cheap else 1.0
+    # finer than what was measured the quadratic model is right but for a factor
+    return float(cheap * (loss / low) ** (slope if loss > low else 1.0))
 
 
 def _means(name: str, tensor: str) -> bool:
@@ -121,10 +178,24 @@ def _means(name: str, tensor: str) -> bool:
     )
 
 
-def _at(tensor: TensorPlan, bits: float) -> Foreseen:
+def _at(tensor: TensorPlan, bits: float, costs: dict[str, tuple[float, float]]) -> Foreseen:
     size = tensor.bytes + round(tensor.weights * (bits - tensor.bits) / 8)
-    loss = loss_at(tensor.curve, bits)
-    return Foreseen(tensor.name, (tensor.bits, bits), (tensor.bytes, size), (tensor.loss, loss))
+    return Foreseen(
+        tensor.name, (tensor.bits, bits), (tensor.bytes, size), costs[tensor.name],
+        scale_at(tensor, bits),
+    )  # fmt: skip
+
+
+def scale_at(tensor: TensorPlan, bits: float) -> float:
+    """The scale at which a tensor with a curve has these bits a weight; the last scales beyond it."""
+    from squeeze.calib.sensitivity import OCTAVES  # loads numpy
+
+    points = list(zip((bits for bits, _ in tensor.curve), OCTAVES, strict=False))
+    octaves = points[0][1] if bits <= points[0][0] else points[-1][1]
+    for (low, coarse), (high, fine) in pairwise(points):
+        if low < bits <= high:
+            octaves = coarse + (fine - coarse) * (bits - low) / (high - low)
+    return (tensor.scale or 0.0) * 2.0**octaves
 
 
 def loss_at(curve: Iterable[tuple[float, float]], bits: float) -> float:

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,15 +14,16 @@ from squeeze.artifact import Artifact, encode
 from squeeze.budget import ledger
 from squeeze.calib.floats import to_bits
 from squeeze.calib.quantized import QuantizedTensor, RawTensor
+from squeeze.calib.sensitivity import OCTAVES
 from squeeze.cli.budget_cmd import command
 from squeeze.errors import BadConfig, OverBudget, SqueezeError
 from squeeze.files import sha256
-from squeeze.pack_plan import Plan, tensor_plans
+from squeeze.pack_plan import Plan, RoleCost, tensor_plans
 from squeeze.views.compare import compare, growth
 from squeeze.views.floors import entropy, planes
 from squeeze.views.gate import gate
 from squeeze.views.tree import price, slope_at, tree
-from squeeze.views.what_if import foresee, integer_bits, loss_at, parse
+from squeeze.views.what_if import Bits, foresee, integer_bits, loss_at, parse, scale_at
 
 NAMES = ("blocks.0.mlp.fc.weight", "blocks.1.mlp.fc.weight", "blocks.0.attn.c_q.weight")
 
@@ -42,7 +44,7 @@ def artifact(seed=0, spread=6.0, extra=False):
 
 
 def curve(bits, loss):
-    return tuple((bits + d, loss * 4.0**-d) for d in (-2.0, -1.0, 0.0, 1.0, 2.0))
+    return tuple((max(bits - octaves, 0.0), loss * 4.0**octaves) for octaves in OCTAVES)
 
 
 def plan_of(data, losses=(1e-4, 2e-4, 3e-4)):
@@ -206,11 +208,43 @@ def test_gates_of_the_command_exit_with_3(packed, tmp_path):
 def test_what_if_moves_bytes_and_loss_along_the_curve(packed):
     plan = plan_of(packed.read_bytes())
     tensor = next(t for t in plan.tensors if t.name == NAMES[0])
-    found = foresee(plan, {NAMES[0]: tensor.bits - 1})
+    found = foresee(plan, {NAMES[0]: Bits(tensor.bits - 1)})
     assert found.size == plan.size - tensor.weights // 8
     assert found.tensors[0].loss[1] == pytest.approx(4e-4)
     before, after = found.cost
     assert after - before == pytest.approx(3e-4 / math.log(2) / 2.3)
+
+
+def test_what_if_takes_shares_of_the_bits_and_names_the_scale_that_has_them(packed):
+    plan = plan_of(packed.read_bytes())
+    found = foresee(plan, parse("*=x0.8"))
+    assert [t.bits[1] / t.bits[0] for t in found.tensors] == pytest.approx([0.8] * 3)
+    assert found.size < plan.size
+    tensor = next(t for t in plan.tensors if t.name == NAMES[0])
+    octaves = dict(zip(OCTAVES, tensor.curve, strict=False))
+    for at, (bits, _) in octaves.items():
+        assert scale_at(tensor, bits) == pytest.approx(1e-3 * 2**at)
+    assert scale_at(tensor, 0.0) == pytest.approx(1e-3 * 2 ** OCTAVES[0])
+
+
+def test_what_if_costs_a_role_what_was_measured_of_it(packed):
+    plain = plan_of(packed.read_bytes())
+    roles = (
+        RoleCost("mlp.fc", ((3e-4, 6e-4), (48e-4, 192e-4))),
+        RoleCost("attn.q", ((3e-4, 3e-4),) * 2),
+    )
+    plan = replace(plain, roles=roles, measured=9e-4)
+    bits = {t.name: t.bits for t in plan.tensors}
+    wanted = {name: Bits(bits[name] - 2) for name in NAMES[:2]}  # 16 times the quadratic loss
+    before, after = foresee(plan, wanted).cost
+    assert before == pytest.approx(plan.in_bits(9e-4))
+    assert after - before == pytest.approx(plan.in_bits(186e-4))
+    before, after = foresee(plan, {NAMES[2]: Bits(bits[NAMES[2]] - 1)}).cost
+    assert after - before == pytest.approx(plan.in_bits(9e-4))  # that role is as the model has it
+    before, after = foresee(plan, {"mlp.fc": Bits(1.0, times=True)}).cost
+    assert after == pytest.approx(before)
+    less = foresee(plan, {name: Bits(bits[name] + 1) for name in NAMES[:2]}).cost
+    assert less[1] - less[0] == pytest.approx(-plan.in_bits(4.5e-4))  # finer: by the same factor
 
 
 @pytest.mark.parametrize(
@@ -218,15 +252,15 @@ def test_what_if_moves_bytes_and_loss_along_the_curve(packed):
     [("mlp.fc", 2), ("mlp", 2), ("blocks.0", 2), (NAMES[2], 1), ("blocks.*.mlp.fc.weight", 2)],
 )
 def test_what_if_takes_roles_groups_names_and_patterns(packed, name, count):
-    assert len(foresee(plan_of(packed.read_bytes()), {name: 2.0}).tensors) == count
+    assert len(foresee(plan_of(packed.read_bytes()), {name: Bits(2.0)}).tensors) == count
 
 
 def test_what_if_of_nothing_known_is_refused(packed):
     plan = plan_of(packed.read_bytes())
     with pytest.raises(BadConfig, match="names no tensor"):
-        foresee(plan, {"conv": 3.0})
+        foresee(plan, {"conv": Bits(3.0)})
     with pytest.raises(BadConfig, match="nothing is known"):
-        foresee(plan, {"blocks.0.attn_scale": 3.0})
+        foresee(plan, {"blocks.0.attn_scale": Bits(3.0)})
 
 
 @pytest.mark.parametrize(
@@ -238,7 +272,9 @@ def test_what_if_that_is_not_a_question_is_refused(text):
 
 
 def test_integers_cost_their_entropy():
-    assert parse("a=3.0bit,b=int6,c=2") == {"a": 3.0, "b": integer_bits(6), "c": 2.0}
+    assert parse("a=3.0bit,b=int6,c=2,*=x0.8") == {
+        "a": Bits(3.0), "b": Bits(integer_bits(6)), "c": Bits(2.0), "*": Bits(0.8, times=True)
+    }  # fmt: skip
     samples = np.random.default_rng(1).normal(size=1_000_000)
     for width in (3, 5, 6, 8):
         codes = np.rint(samples / (12.85 / (2 ** (width - 1) - 1))).astype(int)
@@ -255,7 +291,7 @@ def test_curves_go_on_beyond_their_ends():
 
 def test_what_if_command_reads_the_plan_beside_the_file(packed):
     result = run(packed, "--what-if", "mlp.fc=2.0bit")
-    assert result.exit_code == 0 and "expected cost" in result.stdout
+    assert result.exit_code == 0 and "cost 0." in result.stdout
     facts = json.loads(run(packed, "--what-if", "mlp.fc=2.0bit", "--json").stdout)
     assert facts["foreseen_size"] < facts["size"] and facts["delta_cost"] > 0
 
