@@ -21,6 +21,7 @@ from squeeze.roles import layer_of, role_of
 
 MAGIC = b"PGRP"
 MAX_STREAMS = 1 << 12
+MAX_LAYERS = 1 << 10
 GROUPS = (
     "tok_emb.weight", "attn.c_k.weight", "attn.c_q.weight", "attn.c_v.weight", "attn.proj.weight",
     "mlp.fc.weight", "mlp.proj.weight",
@@ -91,6 +92,10 @@ def _shapes(rest: Plain, what: str) -> dict[str, list[tuple[int, ...]]]:
     shapes: dict[str, list[tuple[int, ...]]] = {}
     for key, listed in manifest.items():
         clean = str(key).removeprefix("_").removesuffix(".q")
+        if not isinstance(listed, list | tuple | None) or len(listed or ()) > MAX_LAYERS:
+            raise CorruptData(
+                f"{what}: shapes of {clean[:80]}", expected=f"a list of ≤ {MAX_LAYERS}"
+            )
         shapes[clean] = [_shape(shape, what) for shape in listed or ()]
     return shapes
 

@@ -104,6 +104,18 @@ def endless_zlib(megabytes: int = 2048) -> bytes:
     return head + again * (megabytes - 1)
 
 
+def group_container(shapes: object) -> bytes:
+    """A container of empty groups whose remainder says that they have these shapes."""
+    import brotli
+    import torch
+
+    rest = io.BytesIO()
+    torch.save({"r": {}, "m": {}, "s": shapes}, rest)
+    streams = [b""] * 7 + [brotli.compress(rest.getvalue(), quality=1), b""]
+    sizes = struct.pack(f"<{1 + len(streams)}I", len(streams), *map(len, streams))
+    return b"PGRP" + sizes + b"".join(streams)
+
+
 def stream_in_stream() -> bytes:
     """zlib in zlib: few bytes, then 16 MiB, which would be a gigabyte if they were a file."""
     inner = zlib.compressobj(0)
@@ -202,6 +214,9 @@ KNOWN: dict[str, dict[str, Case]] = {
                                              "number of streams"),
         "oversized group": Refused(lambda: b"PGRP" + struct.pack("<2I", 1, (1 << 32) - 1), CorruptData,
                                    "do not add up"),
+        "oversized group of layers": Refused(
+            lambda: group_container({"mlp.fc.weight.q": [(4, 8)] * 300_000}), CorruptData,
+            "shapes of mlp.fc.weight"),
         "oversized safetensors": Refused(lambda: safetensors_of([1 << 38], TERABYTE), CorruptData,
                                          "runs over the end"),
     },
