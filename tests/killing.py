@@ -8,7 +8,6 @@ import random
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -105,6 +104,14 @@ class Trial:
         """How many points an undisturbed run passes."""
         return len(self.whole.points)
 
+    def seconds(self, runs: int = 3) -> float:
+        """How long an undisturbed run takes at best: others make a busy machine's runs longer."""
+        took = []
+        for _ in range(runs):
+            self._begin()
+            took.append(self._run(self._command.first).seconds)
+        return min(took)
+
     def kill(self, seconds: float | None = None, point: int | None = None) -> bool:
         """Kill a run and let the next recover; whether it was killed before it ended."""
         self._begin()
@@ -173,7 +180,8 @@ class Trial:
 def moments(trial: Trial, count: int, seed: int) -> list[float]:
     """Seconds at which to kill: one at random in each of `count` equal parts of a run."""
     rng = random.Random(seed)
-    return [(part + rng.random()) / count * trial.whole.seconds for part in range(count)]
+    seconds = trial.seconds()
+    return [(part + rng.random()) / count * seconds for part in range(count)]
 
 
 @contextmanager
@@ -184,4 +192,3 @@ def killable(folder: Path) -> Iterator[Killable]:
         yield process
     finally:
         process.close()
-        time.sleep(0)
