@@ -310,6 +310,7 @@ def test_command_writes_the_file_and_a_readable_twin(tmp_path):
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["bytes"] == out.stat().st_size == sum(p["bytes"] for p in report["parts"])
+    assert report["minifier"].startswith("python_minifier 3.")
     assert run(out) == run(entry) and run(twin) == run(entry)
 
 
