@@ -174,7 +174,7 @@ def files() -> dict[str, dict[str, bytes]]:
         "tokenizer": {"bpe": tokenizer()},
         "plan": {"plan.json": plan()},
         "gate": {"two": flat({"a": 5, "b": 6})},
-        "code-report": {"one": flat({"parts": [{"module": "m", "name": "n", "bytes": 3}]})},
+        "code-report": {"one": flat({"parts": [{"module": "m", "name": "n", "bytes": 3, "chars": 9}]})},
         "eval-report": {"one": flat(report())},
         "proof": {"one": Proof(b"abcd", b"efgh", bytes(8), 2, 9, 1, 1, "cpu",
                                {"mode": "ttt-lora", "length": 9}, b"xyz").to_bytes()},
