@@ -96,24 +96,28 @@ class Ledger:
         }
 
 
-def ledger(paths: Iterable[str | os.PathLike[str]]) -> Ledger:
+Read = Callable[[Path], bytes]
+
+
+def ledger(paths: Iterable[str | os.PathLike[str]], read: Read = read_file) -> Ledger:
     """Account for files and folders (all files below them). Raises SqueezeError for one unreadable.
 
-    Files of others are taken apart as far as their format allows (`squeeze.outside`).
+    Files of others are taken apart as far as their format allows (`squeeze.outside`). read: gives a
+    file's bytes.
     """
     paths = list(paths)
     rows: list[Row] = []
     sizes: dict[str, int] = {}
     notes = left_out(paths)
     for name, path in files_of(paths):
-        data = read_file(path)
+        data = read(path)
         sizes[name] = len(data)
         if data[:4] == container.MAGIC:
             rows += artifact_rows(name, data)
             continue
-        from squeeze.outside.registry import read  # only for a file that needs it: loads numpy
+        from squeeze.outside import registry  # only for a file that needs it: loads numpy
 
-        found = read(name, data)
+        found = registry.read(name, data)
         rows += [_file_row(name, data)] if found is None else found.rows
         notes += [] if found is None else found.notes
     return Ledger(tuple(rows), sizes, tuple(notes))

@@ -65,13 +65,21 @@ class Files:
         """The packed model."""
         return self.folder / "model.sqz"
 
+    @property
+    def report(self) -> Path:
+        """The ledger as a page."""
+        return self.folder / "report.html"
+
 
 def make_data(files: Files) -> tuple[int, int]:
     """Write tokenizer and shards; returns the number of training and held-out tokens."""
     documents = python_docs_text()
     kept = [text for i, text in enumerate(documents) if i % HELD_OUT]
     held_out = documents[::HELD_OUT]
-    files.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        files.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SqueezeError(f"{files.folder}: cannot be made: {error.strerror}") from None
     train_tokenizer(kept, CONFIG.vocab_size, files.tokenizer)
     sizes = []
     for texts, path in ((kept, files.train), (held_out, files.held_out)):
@@ -97,7 +105,7 @@ def pack_to_limit(files: Files, limit: int, on_stage: OnStage) -> float:
     Raises OverBudget when nothing fits.
     """
     source, loaded = load_checkpoint(files.checkpoint), load_model(files.checkpoint)
-    folder = files.folder / "calibration"
+    folder = files.artifact.with_name(files.artifact.name + ".cache")  # as `squeeze pack` has it
     packed = pack_to_target(source, loaded, limit, "fast", CALIBRATION, folder, on_stage=on_stage)
     artifact.decode(packed.data)  # compares the content digest
     write_atomic(files.artifact, packed.data)

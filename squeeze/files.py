@@ -35,6 +35,26 @@ def read_file(path: str | os.PathLike[str], max_size: int = MAX_FILE) -> bytes:
         raise SqueezeError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
+class Remembering:
+    """`read_file` for several views of the same files: small ones are read once.
+
+    most: bytes kept of all files together.
+    """
+
+    def __init__(self, most: int = 64 << 20) -> None:
+        self.left, self.kept = most, dict[str, bytes]()
+
+    def __call__(self, path: str | os.PathLike[str]) -> bytes:
+        key = os.path.abspath(path)
+        if key in self.kept:
+            return self.kept[key]
+        data = read_file(path)
+        if len(data) <= self.left:
+            self.kept[key] = data
+            self.left -= len(data)
+        return data
+
+
 @contextlib.contextmanager
 def atomic_writer(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path` that replaces it only when the block ends without error.
@@ -105,15 +125,22 @@ def sha256(data: bytes | memoryview) -> str:
 def scratch_folder(prefix: str, parent: str | os.PathLike[str] | None = None) -> Iterator[Path]:
     """A folder in `parent` (None: the system's place) for the length of the block.
 
-    Those that killed processes left there under this prefix are removed. Raises OSError.
+    Those that killed processes left there under this prefix are removed. Raises SqueezeError when it
+    cannot be made.
     """
-    place = Path(parent or tempfile.gettempdir())
-    _sweep(place, prefix)
-    while True:
-        folder = tempfile.mkdtemp(dir=place, prefix=prefix, suffix=UNFINISHED)
-        descriptor = _claimed(folder, os.O_RDONLY)
-        if descriptor is not None:
-            break
+    descriptor = None
+    try:
+        place = Path(parent or tempfile.gettempdir())
+        _sweep(place, prefix)
+        while descriptor is None:
+            folder = tempfile.mkdtemp(dir=place, prefix=prefix, suffix=UNFINISHED)
+            descriptor = _claimed(folder, os.O_RDONLY)
+    except OSError as error:
+        raise SqueezeError(
+            f"{parent or 'the place for temporary files'}: cannot be written: "
+            f"{error.strerror or error}",
+            fix="Free space there, or set TMPDIR to another folder.",
+        ) from None
     try:
         yield Path(folder)
     finally:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from squeeze.budget import Ledger, ledger
+from squeeze.budget import Ledger, Read, ledger
 from squeeze.cli.options import json_option, limit_option, print_json
 from squeeze.errors import OverBudget
+from squeeze.files import Remembering, read_file
 from squeeze.views.compare import GROUPS
 
 if TYPE_CHECKING:
+    from squeeze.pack_plan import Plan
     from squeeze.views.totals import Totals
+    from squeeze.views.tree import Floors
 
 ALL = 9  # levels; more than there are
 
@@ -87,23 +90,26 @@ def command(
         if len(paths) != 2:
             raise click.UsageError("--diff compares exactly two paths")
         before, after = ledger(paths[:1]), ledger(paths[1:])
-        _compare(before, after, by, as_json)
+        _compare(before, after, paths, by, as_json)
         total = after.total
         if fail_growth:
             from squeeze.views.compare import check_growth
 
             check_growth(before.total, after.total, fail_growth)
     else:
-        result = with_names(ledger(paths), paths, code_report)
+        read = Remembering()
+        result = with_names(ledger(paths, read), paths, code_report)
         counts = totals_of(result, paths) if is_submission(result) else None
         total = result.total if counts is None else counts.shipped_bytes
-        known = _plan_of(result, paths, plan)
+        known = plan_of(paths, plan, read)
+        decoded = _floors(paths, read) if floors and (html or what_if is None) else None
         if what_if is not None:
             _foresee(known, what_if, limit, as_json)
         else:
-            _show(result, counts, paths, known, limit, depth, sort, floors, squeezed, as_json)
+            again = _squeezed(paths, read) if squeezed else None
+            _show(result, counts, known, limit, depth, sort, decoded, again, as_json)
         if html is not None:
-            write_page(html, result, paths, limit, known, counts, floors)
+            write_page(html, result, paths, limit, known, counts, decoded, read)
         if base is not None:
             from squeeze.views.gate import gate
 
@@ -136,37 +142,40 @@ def write_page(
     result: Ledger,
     paths: tuple[str, ...],
     limit: int,
-    plan: Any = None,
+    plan: Plan | None = None,
     totals: Totals | None = None,
-    with_floors: bool = False,
+    floors: Floors | None = None,
+    read: Read = read_file,
 ) -> None:
-    """Write the HTML report of a ledger; raises SqueezeError when it cannot be written."""
-    from squeeze.files import read_file, write_atomic
+    """Write the HTML report of a ledger; raises SqueezeError when it cannot be written.
+
+    plan: of a pack; see `plan_of`. read: gives a file's bytes.
+    """
+    from squeeze.files import write_atomic
     from squeeze.views.histograms import histograms
     from squeeze.views.page import page
 
-    artifacts = _artifacts(paths)
     text = page(
         result,
         limit,
-        floors=_floors(paths) if with_floors else None,
+        floors=floors,
         plan=plan,
-        histograms=[item for _, path in artifacts for item in histograms(read_file(path))],
+        histograms=[item for path in _artifacts(paths) for item in histograms(read(path))],
         totals=totals,
     )
     write_atomic(target, text.encode())
     click.echo(f"page: {target}", err=True)
 
 
-def _artifacts(paths: tuple[str, ...]) -> list[tuple[str, Path]]:
+def _artifacts(paths: tuple[str, ...]) -> list[Path]:
     from squeeze import container
     from squeeze.budget import files_of
 
     found = []
-    for name, path in files_of(paths):
+    for _, path in files_of(paths):
         with path.open("rb") as file:
             if file.read(len(container.MAGIC)) == container.MAGIC:
-                found.append((name, path))
+                found.append(path)
     return found
 
 
@@ -175,10 +184,11 @@ def _two_of_a_kind(paths: tuple[str, ...]) -> bool:
     return len(kinds) == 2 and kinds[0] == kinds[1] and any(kinds[0])
 
 
-def _plan_of(result: Ledger, paths: tuple[str, ...], given: Path | None) -> Any:
+def plan_of(
+    paths: tuple[str, ...], given: Path | None = None, read: Read = read_file
+) -> Plan | None:
     """The plan of the one artifact among paths, if there is one and it is that file's."""
     from squeeze.errors import SqueezeError
-    from squeeze.files import read_file
     from squeeze.pack_plan import Plan, is_of
 
     if given is not None:
@@ -193,29 +203,30 @@ def _plan_of(result: Ledger, paths: tuple[str, ...], given: Path | None) -> Any:
         found = Plan.load(beside)
     except SqueezeError:
         return None  # of another version: a ledger does not need it
-    return found if is_of(found, read_file(artifacts[0])) else None
+    return found if is_of(found, read(artifacts[0])) else None
 
 
 def _show(
     result: Ledger,
     totals: Totals | None,
-    paths: tuple[str, ...],
     plan: Any,
     limit: int,
     depth: int,
     sort: str,
-    floors: bool,
-    squeezed: bool,
+    known: Floors | None,
+    sizes: dict[str, int] | None,
     as_json: bool,
 ) -> None:
+    """The tree, the counts and the verdict, or all of it as JSON.
+
+    known: floors, where they were asked for. sizes: of files of others as artifacts, likewise.
+    """
     from squeeze.views.text import console, print_totals, print_tree, verdict
     from squeeze.views.tree import tree
 
-    known = _floors(paths) if floors else None
     root = tree(result, floors=known, plan=plan, sort=sort)
-    sizes = _squeezed(paths) if squeezed else {}
     if as_json:
-        facts = result.as_json(limit) | ({"squeezed": sizes} if squeezed else {})
+        facts = result.as_json(limit) | ({} if sizes is None else {"squeezed": sizes})
         if totals is not None:
             facts |= {"totals": totals.as_json(limit), "unused": limit - totals.shipped_bytes}
         if known is not None:
@@ -232,56 +243,57 @@ def _show(
     console().print(verdict(result, limit, totals))
     for note in result.notes:
         click.echo(note, err=True)
-    for name, size in sizes.items():
+    for name, size in (sizes or {}).items():
         change = 100 * (size / max(result.files[name], 1) - 1)
         console().print(
             f"{name}: squeeze would make this {size:,} bytes, losslessly ({change:+.1f} %)"
         )
 
 
-def _squeezed(paths: tuple[str, ...]) -> dict[str, int]:
+def _squeezed(paths: tuple[str, ...], read: Read) -> dict[str, int]:
     """Bytes that files of others would have as artifacts with the same numbers, by name."""
     from squeeze.budget import files_of
-    from squeeze.files import read_file
-    from squeeze.outside.registry import read
+    from squeeze.outside import registry
     from squeeze.outside.tensors import squeezed
 
     found = {}
     for name, path in files_of(paths):
-        outside = read(name, read_file(path))
+        outside = registry.read(name, read(path))
         if outside is not None and outside.plain is not None:
             found[name] = squeezed(outside.plain)
     return found
 
 
-def _floors(paths: tuple[str, ...]) -> dict[tuple[str, str, str], float]:
+def _floors(paths: tuple[str, ...], read: Read) -> dict[tuple[str, str, str], float]:
     from squeeze import container
     from squeeze.budget import files_of
-    from squeeze.files import read_file
-    from squeeze.outside.registry import read
+    from squeeze.outside import registry
 
     found: dict[tuple[str, str, str], float] = {}
     for name, path in files_of(paths):
-        data = read_file(path)
+        data = read(path)
         if data[: len(container.MAGIC)] == container.MAGIC:
             from squeeze.views.floors import floors
 
             found |= floors(name, data)
-        elif (outside := read(name, data, with_floors=True)) is not None:
+        elif (outside := registry.read(name, data, with_floors=True)) is not None:
             found |= outside.floors
     return found
 
 
-def _compare(before: Ledger, after: Ledger, by: str, as_json: bool) -> None:
+def _compare(before: Ledger, after: Ledger, paths: tuple[str, ...], by: str, as_json: bool) -> None:
     from squeeze.views.compare import as_json as difference
     from squeeze.views.compare import compare
+    from squeeze.views.scores import scores_of
     from squeeze.views.text import print_changes
 
-    changes = compare(before, after, by)
+    changes, scores = compare(before, after, by), scores_of(Path(paths[0]), Path(paths[1]))
     if as_json:
-        print_json(difference(changes, before, after))
+        print_json(difference(changes, before, after) | {"score": scores.as_json()})
     else:
-        print_changes(changes, before, after)
+        print_changes(changes, before, after, scores)
+    for note in scores.notes:
+        click.echo(note, err=True)
 
 
 def _foresee(plan: Any, text: str, limit: int, as_json: bool) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from squeeze.cli.options import json_option, print_json, stage_bars
+
+if TYPE_CHECKING:
+    from squeeze.demo import Files
 
 
 @click.command("demo")
@@ -19,8 +22,11 @@ from squeeze.cli.options import json_option, print_json, stage_bars
               metavar="BYTES", help="Byte limit of the packed model.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default="demo", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--open", "open_page", is_flag=True, help="Open the report in a browser.")
 @json_option
-def command(seconds: float, limit: int, out: Path, seed: int, as_json: bool) -> None:
+def command(
+    seconds: float, limit: int, out: Path, seed: int, open_page: bool, as_json: bool
+) -> None:
     """Train a small model, pack it to a limit, account for its bytes and score it.
 
     Needs no download: the text is the documentation that ships with Python.
@@ -30,23 +36,29 @@ def command(seconds: float, limit: int, out: Path, seed: int, as_json: bool) -> 
       squeeze demo --seconds 120 --limit 250000
     """
     from squeeze import budget
-    from squeeze.cli.budget_cmd import print_ledger
+    from squeeze.cli.budget_cmd import plan_of, print_ledger, write_page
     from squeeze.cli.train_view import training_bar
-    from squeeze.demo import run
+    from squeeze.demo import Files, run
 
     def say(text: str) -> None:
         click.echo(f"· {text}", err=True)
 
     with stage_bars(quiet=as_json) as on_stage:
         figures = run(out, seconds, limit, seed, say, partial(training_bar, as_json), on_stage)
+    files = Files(out)
+    ledger = budget.ledger([files.artifact])
+    paths = (str(files.artifact),)
+    write_page(files.report, ledger, paths, limit, plan_of(paths))
     if as_json:
-        print_json(figures)
-        return
-    print_ledger(budget.ledger([out / "model.sqz"]), limit)
-    _summary(figures, out)
+        print_json(figures | {"report": str(files.report)})
+    else:
+        print_ledger(ledger, limit)
+        _summary(figures, files)
+    if open_page:
+        click.launch(str(files.report))
 
 
-def _summary(figures: dict[str, Any], out: Path) -> None:
+def _summary(figures: dict[str, Any], files: Files) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -64,4 +76,5 @@ def _summary(figures: dict[str, Any], out: Path) -> None:
     console.print()
     console.print(table)
     names = "tokenizer.model, train.bin, held_out.bin, model.safetensors, model.sqz"
-    console.print(f"files: {out}/ {names}", highlight=False)
+    console.print(f"files: {files.folder}/ {names}", highlight=False)
+    console.print(f"report: {files.report} (open it in a browser)", highlight=False)

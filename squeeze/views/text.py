@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from squeeze.views.compare import Change
+    from squeeze.views.scores import Scores
     from squeeze.views.totals import Totals
     from squeeze.views.what_if import WhatIf
 
@@ -95,8 +96,10 @@ def print_totals(totals: Totals, limit: int) -> None:
         )
 
 
-def print_changes(changes: list[Change], before: Ledger, after: Ledger) -> None:
-    """A table of changed groups, then the totals."""
+def print_changes(
+    changes: list[Change], before: Ledger, after: Ledger, scores: Scores | None = None
+) -> None:
+    """A table of changed groups, then the totals and what is known of the scores."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
@@ -116,6 +119,10 @@ def print_changes(changes: list[Change], before: Ledger, after: Ledger) -> None:
     console().print(
         f"{before.total:,} → {after.total:,} bytes ({delta:+,}); {same} groups unchanged"
     )
+    if scores is not None and (scores.before or scores.after):
+        old, new = (f"{s.bpb:.6f}" if s else "unknown" for s in (scores.before, scores.after))
+        change = "" if scores.delta is None else f" ({scores.delta:+.6f})"
+        console().print(f"{old} → {new} bits per byte{change}")
 
 
 def print_what_if(found: WhatIf, limit: int) -> None:
