@@ -67,7 +67,9 @@ class Folder:
                     done += len(block)
                     on_bytes(done, total)
         except OSError as error:
-            raise SqueezeError(f"{origin}: cannot be copied: {error.strerror or error}") from None
+            raise SqueezeError(
+                f"{origin}: cannot be copied to {partial}: {error.strerror or error}"
+            ) from None
 
 
 @dataclass(frozen=True)
