@@ -11,7 +11,6 @@ from typing import Any
 from squeeze.budget import Ledger, files_of, ledger
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file
-from squeeze.outside import script
 from squeeze.papers import is_paper
 
 CODE = "train_gpt.py"
@@ -115,6 +114,7 @@ def totals_of(result: Ledger, paths: Iterable[str | os.PathLike[str]]) -> Totals
 def _virtual(data: bytes) -> tuple[int | None, str]:
     """(bytes of the wrapper, how it is made) of a script that may extract itself."""
     from squeeze.bundle.virtual import virtual
+    from squeeze.outside import script  # loads numpy
 
     try:
         found = script.read(memoryview(data), CODE) if script.looks(memoryview(data)) else None
