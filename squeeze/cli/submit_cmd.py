@@ -24,40 +24,38 @@ SERVED = [mode for mode in MODES if mode != "ttt-phased"]
 @click.command("submit")
 @click.argument("model", type=FILE, required=False)
 @click.option("-o", "--out", type=FILE, help="Folder to write.")
-@click.option("--check", type=FILE, metavar="FOLDER", help="Only check and run this folder.")
 @click.option("--force", is_flag=True, help="Replace the submission that is there.")
-@click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model of the data.")
-@click.option("--data", type=FILE, multiple=True, required=True, help="Validation shard.")
-@click.option("--script", type=FILE, help="Ships as train_gpt.py.")
+@click.option("--check", type=FILE, help="Write nothing: check and run this folder.")
+@click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model.")
 @click.option(
-    "--scorer", metavar="COMMAND", help="Speaks docs/protocol.md  [train_gpt.py --serve]."
+    "--data", type=FILE, multiple=True, required=True, help="Validation shard; repeatable."
 )
-@click.option("--evaluate", metavar="COMMAND", help="Prints `val_bpb: X`; run too, if given.")
-@click.option("--file", "files", type=FILE, multiple=True, help="Ships as well; repeatable.")
-@click.option("--log", "logs", type=FILE, multiple=True, help="Log of a training; repeatable.")
-@click.option(
-    "--seed-run", "seed_runs", multiple=True, metavar="[SEED=]FILE", help="Report of eval."
-)
-@click.option("--train-run", "trainings", type=FILE, multiple=True, help="Report of train --json.")
-@click.option(
-    "--parent", "parents", type=FILE, multiple=True, help="Submission or model it is from."
-)
+@click.option("--train-run", "trainings", type=FILE, multiple=True,
+              help="`train --json`, or its checkpoint.")  # fmt: skip
+@click.option("--seed-run", "seed_runs", multiple=True, metavar="[SEED=]FILE",
+              help="`eval --json`, or the script's log.")  # fmt: skip
+@click.option("--log", "logs", type=FILE, multiple=True, help="Log to put in; repeatable.")
+@click.option("--parent", "parents", type=FILE, multiple=True,
+              help="Submission or model it comes from.")  # fmt: skip
 @click.option("--name", help="Of the submission.")
 @click.option("--author", "authors", multiple=True, help="Repeatable.")
-@click.option("--github-id", help="Who opens the pull request.")
-@click.option("--blurb", default="", help="A sentence or two on it.")
-@click.option("--assistance", multiple=True, help="Help that was had; repeatable.")
-@click.option("--date", help="ISO date.  [default: today]")
-@click.option("--mode", type=click.Choice(SERVED), default="window", show_default=True)
-@click.option("--length", type=click.IntRange(1, 1 << 20), help="Window.")
-@click.option("--stride", type=click.IntRange(min=1), help="Windows move by this.")
+@click.option("--github-id", metavar="ID", help="Of who submits it.")
+@click.option("--blurb", default="", metavar="TEXT", help="What it is, in a sentence or two.")
+@click.option("--assistance", multiple=True, metavar="TEXT", help="Help that was had; repeatable.")
+@click.option("--date", help="ISO date  [today].")
+@click.option("--script", type=FILE, help="Your own train_gpt.py.")
+@click.option("--file", "files", type=FILE, multiple=True, help="What ships with it; repeatable.")
+@click.option("--run", "commands", multiple=True, metavar="COMMAND",
+              help="How it scores  [python train_gpt.py --serve].")  # fmt: skip
+@click.option("--mode", type=click.Choice(SERVED), default="window", metavar="NAME",
+              help="Of scoring, as in eval  [window].")  # fmt: skip
+@click.option("--length", type=click.IntRange(1, 1 << 20), metavar="N", help="Window.")
+@click.option("--stride", type=click.IntRange(min=1), metavar="N", help="Windows move by this.")
 @click.option("--ttt", multiple=True, metavar="NAME=VALUE", help="An option of a ttt mode.")
-@click.option("--tokens", type=click.IntRange(min=64), default=8192, show_default=True,
-              metavar="N", help="Run it on the first N targets.")  # fmt: skip
-@click.option("--seconds", type=click.FloatRange(min=1), default=600.0, show_default=True,
-              help="For each run.")  # fmt: skip
-@click.option("--memory", type=click.FloatRange(min=0), default=8.0, show_default=True,
-              metavar="GIB", help="Of a run; 0: no limit, as CUDA needs.")  # fmt: skip
+@click.option("--tokens", type=click.IntRange(min=64), default=8192, metavar="N",
+              help="Run it on the first N targets  [8192].")  # fmt: skip
+@click.option("--seconds", type=click.FloatRange(min=1), default=600.0, metavar="X",
+              help="A run may take so long  [600].")  # fmt: skip
 @limit_option
 @json_option
 def command(
@@ -68,30 +66,32 @@ def command(
     data: tuple[Path, ...],
     tokens: int,
     seconds: float,
-    memory: float,
     limit: int,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Write the submission of MODEL (.sqz), and run it before it is called done.
+    """Write the submission folder of MODEL (.sqz); run it before it is done.
 
-    The folder holds code, model, README, submission.json, seeds, logs, requirements and hashes. It
-    appears only when every check passed: no links or paths, under --limit (else exit 3), and, in a fresh
-    process with nothing else in sight, the score of `squeeze eval` to 1e-6.
+    The script is our own for the model's configuration and recipe, or --script. The folder appears
+    when it is whole, within --limit (else exit 3), and scores, alone in a fresh process, what
+    `squeeze eval` does.
 
     \b
     Example:
-      squeeze submit model.sqz -o submission/ --script train_gpt.py \\
-          --tokenizer sp1024.model --data fineweb_val_000000.bin \\
-          --name "Trellis 9x512" --author "A. Name" --github-id aname
+      squeeze submit model.sqz -o submission/ --train-run train.json --name Nine \\
+          --author "A. Name" --github-id aname --tokenizer sp1024.model --data val.bin
     """
     if (check is None) == (model is None):
         raise click.UsageError("Give either MODEL to write a submission of, or --check FOLDER.")
 
+    import torch
+
     from squeeze.score.audit.sandbox import Limits
     from squeeze.submit.check import check_submission
 
-    limits = Limits(report_seconds=seconds, memory=int(memory * 2**30) or None)
+    # CUDA reserves more addresses than any limit
+    memory = None if torch.cuda.is_available() else Limits.memory
+    limits = Limits(report_seconds=seconds, memory=memory)
     with stage_bars(as_json) as on_stage:
         if check is not None:
             done = check_submission(
@@ -115,18 +115,19 @@ def _write(
     on_stage: Callable[[str], Callable[..., None]],
 ) -> Checked:
     needed = {"--out": out, "--name": options["name"], "--author": options["authors"],
-              "--github-id": options["github_id"], "--script": options["script"]}  # fmt: skip
+              "--github-id": options["github_id"]}  # fmt: skip
     missing = [name for name, value in needed.items() if not value]
     if missing:
         raise click.UsageError(f"Missing {', '.join(missing)}.")
 
-    from squeeze.submit.claims import COMMANDS, About
+    from squeeze.submit.claims import About
     from squeeze.submit.write import SCORER, Parts, write_submission
 
+    commands = [shlex.split(text) for text in options["commands"]] or [list(SCORER)]
     named = {name: options[name] for name in PARTS}
-    named |= {name: shlex.split(options[name] or "") for name in COMMANDS}
-    if not any(named[name] for name in COMMANDS):
-        named["scorer"] = SCORER
+    # one that serves speaks docs/protocol.md, another prints its score
+    named |= {"scorer" if "--serve" in words else "evaluate": words for words in commands}
+    named |= {} if any("--serve" in words for words in commands) else {"scorer": None}
     about = {"name": options["name"], "authors": options["authors"], "blurb": options["blurb"],
              "github_id": options["github_id"], "assistance": options["assistance"]}  # fmt: skip
     about |= {"date": options["date"]} if options["date"] else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ from squeeze.errors import BadConfig
 from squeeze.files import sha256
 from squeeze.score.modes import Mode
 from squeeze.submit.parent import Config
-from squeeze.submit.plain import BadSubmission, is_number, safe_name, safe_names
+from squeeze.submit.plain import BadSubmission, is_number, is_whole, safe_name, safe_names
 
 # field -> (kinds, what it must be in words)
 FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -93,11 +93,6 @@ def claimed_mode(score: Mapping[str, Any]) -> Mode:
         return Mode(name, length, stride, settings)
     except BadConfig as error:
         raise BadSubmission(f"submission.json: score: {error}") from None
-
-
-def is_whole(value: object) -> bool:
-    """An int, and no bool."""
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def config_sha256(config: Config) -> str:
@@ -185,9 +180,3 @@ def _check_files(files: Mapping[str, Any]) -> None:
                 f"submission.json: files: {name}", expected="bytes and sha256",
                 found=repr(row)[:60],
             )  # fmt: skip
-
-
-def seed_rows(rows: Sequence[tuple[int | None, float, float, str]]) -> list[dict[str, Any]]:
-    """Entries of `seeds` from seed, bits per byte, nats per token, SHA-256 of the model."""
-    names = ("seed", "val_bpb", "val_loss", "model")
-    return [dict(zip(names, row, strict=True)) for row in rows]

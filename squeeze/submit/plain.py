@@ -161,6 +161,11 @@ def is_number(value: object) -> bool:
     )  # an int may be longer than any float
 
 
+def is_whole(value: object) -> bool:
+    """An int, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def shown(value: object, length: int = 80) -> str:
     """A stranger's value on one line of a terminal or of a Markdown table."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,59 +1,70 @@
-"""Runs of several seeds: their scores, one configuration, and the clock of each training."""
+"""Runs of several seeds: their scores, one configuration, and the clock of each training.
+
+A score is a report of `squeeze eval --json`, or the log of a script that trains and scores by itself,
+whose last line is a JSON object of what it made (`train.log` of our own).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from squeeze.errors import BadData
 from squeeze.score.stats import Spread, read_seeds, spread
 from squeeze.submit.parent import plain_values
-from squeeze.submit.plain import BadSubmission, is_number, read_object
+from squeeze.submit.plain import (
+    MAX_JSON,
+    BadSubmission,
+    is_number,
+    parse_object,
+    read_object,
+    read_plain,
+)
 
-MAX_SEED = 1 << 63
+CODE, MODEL = "train_gpt.py", "model.sqz"
+TOLD = ("mode", "options", "tokens", "bytes", "official", "partial", "versions", "device_name")
+SAME = ("mode", "tokens", "bytes", "config", "recipe")  # of the logs of one configuration
+Clock = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Training:
-    """What `squeeze train --json` says of a run. clock: stage, seconds, inside (the budget)."""
+    """What `squeeze train --json` says of a run, or a checkpoint of it, which tells no seed or clock.
 
-    seed: int
+    clock: rows of stage, seconds, inside (the budget).
+    """
+
     config: dict[str, Any]
     recipe: dict[str, Any]
-    clock: list[dict[str, Any]]
+    seed: int | None = None
+    clock: Clock | None = None
 
 
 @dataclass(frozen=True)
 class SeedRun:
-    """One seed and the report of its score (`squeeze eval --json`)."""
+    """One seed and the report of its score. code: SHA-256 of the script that made it, from its log."""
 
     seed: int
     report: dict[str, Any]
-    training: Training | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    clock: Clock | None = None
+    code: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """`seed….json`: the run, without paths of the machine that made it."""
-        report, training = self.report, self.training
-        config = dict(report["config"]) | ({} if training is None else training.recipe)
-        told = (
-            "mode",
-            "options",
-            "tokens",
-            "bytes",
-            "official",
-            "partial",
-            "versions",
-            "device_name",
-        )
+        report = self.report
+        code = {} if self.code is None else {"code": self.code}
+        hashes = {**report["sha256"], "data": data_hashes(report["sha256"]["data"])}
         return {
             "seed": self.seed,
             "val_bpb": report["bpb"],
             "val_loss": report["nats_per_token"],
-            "config": plain_values(config),
-            **{name: report[name] for name in told if name in report},
-            "sha256": {**report["sha256"], "data": data_hashes(report["sha256"]["data"])},
-            **({} if training is None else {"clock": training.clock}),
+            "config": plain_values({**report["config"], **self.recipe, **code}),
+            **{name: report[name] for name in TOLD if name in report},
+            "sha256": {name: value for name, value in hashes.items() if value},
+            **({} if self.clock is None else {"clock": self.clock}),
         }
 
 
@@ -62,7 +73,7 @@ class SeedRuns:
     """Seeds of one configuration, in the order given. notes: see `squeeze.score.stats`."""
 
     runs: tuple[SeedRun, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def spread(self, metric: str = "bpb") -> Spread:
         """Mean and standard deviation over the seeds."""
@@ -88,30 +99,44 @@ def read_seed_runs(given: Sequence[str], trainings: Sequence[Path] = ()) -> Seed
     an unknown one.
     """
     named = [_named(text) for text in given]
-    found = read_seeds([path for _, path in named])
-    trained = [read_training(path) for path in trainings]
-    _no_seed_twice([training.seed for training in trained])
-    by_seed = {training.seed: training for training in trained}
-    runs = []
-    for (seed, path), report in zip(named, found.reports, strict=True):
-        stated = read_object(path).get("seed", report.get("seed"))
-        if stated is not None and seed is not None and stated != seed:
-            raise BadSubmission(f"{path}: another seed", expected=seed, found=repr(stated)[:40])
-        seed = seed if seed is not None else stated
-        if seed is None:
+    logs = [path.suffix == ".log" for _, path in named]
+    notes: tuple[str, ...] = ()
+    if any(logs):
+        if not all(logs):
             raise BadSubmission(
-                f"{path}: does not say its seed", fix=f"Give it as --seed-run SEED={path.name}."
+                "reports of two kinds", expected="all of eval, or all of the script"
             )
-        runs.append(SeedRun(check_seed(seed, str(path)), report, by_seed.pop(seed, None)))
-    _no_seed_twice([run.seed for run in runs])
-    if by_seed:
-        raise BadSubmission("a training without a score", found=f"seed {sorted(by_seed)[0]}")
-    recipes = [run.training.recipe for run in runs if run.training is not None]
+        stated = [read_log(path) for _, path in named]
+        _one_configuration(stated)
+        reports = [
+            _report(facts, str(path)) for facts, (_, path) in zip(stated, named, strict=True)
+        ]
+    else:
+        found = read_seeds([path for _, path in named])
+        stated, reports = [read_object(path) for _, path in named], list(found.reports)
+        notes = found.notes
+    trained = {training.seed: training for training in map(read_training, trainings)}
+    if len(trained) < len(trainings):
+        raise BadSubmission("two trainings of one seed")
+    runs = []
+    for (seed, path), facts, report in zip(named, stated, reports, strict=True):
+        seed = _seed(seed, facts.get("seed"), path)
+        code = facts["sha256"][CODE] if path.suffix == ".log" else None
+        clock = read_clock(facts["clock"], str(path)) if "clock" in facts else None
+        run = SeedRun(seed, report, facts.get("recipe") or {}, clock, code)
+        alone = trained.pop(None, None) if len(named) == 1 else None  # a checkpoint tells no seed
+        runs.append(_trained(run, trained.pop(seed, alone)))
+    seeds = [run.seed for run in runs]
+    twice = [seed for seed in seeds if seeds.count(seed) > 1]
+    if twice:
+        raise BadSubmission("a seed twice is one seed", found=f"seed {twice[0]}")
+    if trained:
+        raise BadSubmission("a training without a score", found=f"seed {next(iter(trained))}")
+    recipes = [run.recipe for run in runs if run.recipe]
     for run in runs:
-        if run.training is not None:
-            _same("model", plain_values(run.report["config"]), run.training.config, run.seed)
-            _same("recipe", recipes[0], run.training.recipe, run.seed)
-    return SeedRuns(tuple(runs), found.notes)
+        if run.recipe:
+            _same("recipe", recipes[0], run.recipe, run.seed)
+    return SeedRuns(tuple(runs), notes)
 
 
 def _named(text: str) -> tuple[int | None, Path]:
@@ -121,17 +146,29 @@ def _named(text: str) -> tuple[int | None, Path]:
     return None, Path(text)
 
 
+def _seed(given: int | None, stated: object, path: Path) -> int:
+    if stated is not None and given is not None and stated != given:
+        raise BadSubmission(f"{path}: another seed", expected=given, found=repr(stated)[:40])
+    seed = given if given is not None else stated
+    if seed is None:
+        raise BadSubmission(
+            f"{path}: does not say its seed", fix=f"Give it as --seed-run SEED={path.name}."
+        )
+    return check_seed(seed, str(path))
+
+
 def check_seed(seed: object, what: str) -> int:
     """The seed itself. Raises BadSubmission for anything but a whole number below 2^63."""
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < MAX_SEED:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
         raise BadSubmission(f"{what}: seed", expected="a whole number", found=repr(seed)[:40])
     return seed
 
 
-def _no_seed_twice(seeds: Sequence[int]) -> None:
-    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-    if twice:
-        raise BadSubmission("a seed twice is one seed", found=f"seed {twice[0]}")
+def _trained(run: SeedRun, training: Training | None) -> SeedRun:
+    if training is None:
+        return run
+    _same("model", plain_values(run.report["config"]), training.config, run.seed)
+    return SeedRun(run.seed, run.report, training.recipe, training.clock, run.code)
 
 
 def _same(what: str, first: dict[str, Any], other: dict[str, Any], seed: int) -> None:
@@ -144,8 +181,60 @@ def _same(what: str, first: dict[str, Any], other: dict[str, Any], seed: int) ->
         )
 
 
+def read_log(path: Path) -> dict[str, Any]:
+    """The JSON object on the last line of a script's log that is one. Raises BadSubmission."""
+    lines = read_plain(path, MAX_JSON).splitlines()
+    last = next((line for line in reversed(lines) if line.startswith(b"{")), b"")
+    facts = parse_object(last, f"{path.name}: what the run made")
+    hashes = facts.get("sha256")
+    hashes = hashes if isinstance(hashes, dict) else {}
+    scores = [facts.get(name) for name in ("bpb", "nats", "tokens", "bytes")]
+    sections = [facts.get(name, {}) for name in ("config", "recipe")]
+    if (
+        not all(map(is_number, scores))
+        or not all(isinstance(n, int) and 0 < n < 1 << 60 for n in scores[2:])
+        or not all(isinstance(hashes.get(name), str) for name in (CODE, MODEL))
+        or not all(isinstance(section, dict) for section in sections)
+        or not isinstance(facts.get("mode"), str)
+    ):
+        raise BadSubmission(
+            f"{path}: does not end with what the run made",
+            expected="bpb, nats, tokens, bytes, mode, and sha256 of train_gpt.py and model.sqz",
+        )
+    return facts
+
+
+def _report(facts: dict[str, Any], what: str) -> dict[str, Any]:
+    """A log's last line in the form of a report of `squeeze eval`."""
+    return {
+        **{name: facts[name] for name in ("bpb", "tokens", "bytes", "mode")},
+        "nats_per_token": facts["nats"] / facts["tokens"],
+        "config": facts.get("config", {}),
+        "sha256": {"model": facts["sha256"][MODEL], "tokenizer": None, "data": []},
+    }
+
+
+def _one_configuration(stated: Sequence[dict[str, Any]]) -> None:
+    """Raises BadData for logs of other scripts or other scores, or of one model twice."""
+    first = stated[0]
+    for other in stated[1:]:
+        names = [name for name in SAME if first.get(name) != other.get(name)]
+        if first["sha256"][CODE] != other["sha256"][CODE]:
+            names.append(f"sha256 of {CODE}")
+        if names:
+            raise BadData("these are not seeds of one configuration", found=f"other {names[0]}")
+    models = [facts["sha256"][MODEL] for facts in stated]
+    if len(set(models)) < len(models):
+        raise BadData("the same model twice is one seed", expected="another model in each log")
+
+
 def read_training(path: Path) -> Training:
-    """Read a report of `squeeze train --json`. Raises BadSubmission."""
+    """Read a report of `squeeze train --json`, or a checkpoint that holds its recipe.
+
+    Raises BadSubmission.
+    """
+    if path.suffix == ".safetensors":
+        return _checkpoint(path)
     report = read_object(path)
     config, recipe = report.get("config"), report.get("recipe")
     if not isinstance(config, dict) or not isinstance(recipe, dict):
@@ -153,24 +242,35 @@ def read_training(path: Path) -> Training:
             f"{path}: not a report of a training", expected="what `squeeze train --json` prints"
         )
     seed = check_seed(report.get("seed"), str(path))
-    return Training(seed, config, recipe, read_clock(report.get("clock"), str(path)))
+    return Training(config, recipe, seed, read_clock(report.get("clock"), str(path)))
 
 
-def read_clock(rows: object, what: str) -> list[dict[str, Any]]:
+def _checkpoint(path: Path) -> Training:
+    from squeeze.train.checkpoint import CONFIG_KEY, RECIPE_KEY, read_metadata
+    from squeeze.train.config import ModelConfig
+    from squeeze.train.recipe import Recipe
+
+    read_plain(path)  # no link or pipe
+    found = read_metadata(path)
+    if CONFIG_KEY not in found or RECIPE_KEY not in found:
+        raise BadSubmission(f"{path}: does not say how it was trained")
+    config, recipe = ModelConfig.from_json(found[CONFIG_KEY]), Recipe.from_json(found[RECIPE_KEY])
+    return Training(plain_values(asdict(config)), plain_values(asdict(recipe)))
+
+
+def read_clock(rows: object, what: str) -> Clock:
     """Rows of a clock ledger. Raises BadSubmission for other than stage, seconds ≥ 0, inside."""
     found = []
-    for row in rows if isinstance(rows, list) and len(rows) <= 1000 else [None]:
-        stage, seconds = (
-            (row.get("stage"), row.get("seconds")) if isinstance(row, dict) else ("", 0)
-        )
-        inside = row.get("inside") if isinstance(row, dict) else None
-        fine = isinstance(stage, str) and is_number(seconds) and isinstance(inside, bool)
-        if not fine or seconds < 0:  # type: ignore[operator]
+    for row in rows if isinstance(rows, list) and 0 < len(rows) <= 1000 else [None]:
+        fields = row if isinstance(row, dict) else {}
+        seconds = fields.get("seconds")
+        fine = isinstance(fields.get("stage"), str) and isinstance(fields.get("inside"), bool)
+        if not fine or not is_number(seconds) or seconds < 0:  # type: ignore[operator]
             raise BadSubmission(
                 f"{what}: clock", expected="a list of {stage, seconds, inside}",
                 found=repr(row)[:60],
             )  # fmt: skip
-        found.append(dict(row))  # type: ignore[arg-type]
+        found.append(dict(fields))
     return found
 
 

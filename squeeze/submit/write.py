@@ -29,28 +29,31 @@ from squeeze.submit.check import (
     silent,
     sums,
 )
-from squeeze.submit.claims import About, check_command, config_sha256, mode_claims, seed_rows
+from squeeze.submit.claims import About, check_command, config_sha256
 from squeeze.submit.folder import built_folder
 from squeeze.submit.imports import imports_of_script, requirements
 from squeeze.submit.parent import Config, config_of_model, read_parent
 from squeeze.submit.plain import BadSubmission, read_plain, safe_name, safe_names
-from squeeze.submit.seeds import SeedRuns, data_hashes, read_seed_runs, read_training
+from squeeze.submit.scores import read_scores
+from squeeze.submit.script import own_script
 from squeeze.version import __version__
 from squeeze.views.totals import totals
 
 SCORER = ("python", CODE, "--serve")
+EVALUATE = ("python", CODE, "--eval")
 
 
 @dataclass(frozen=True)
 class Parts:
     """What goes in besides the model. files: shipped under their own names; logs: papers.
 
-    seed_runs: reports of `squeeze eval --json`, as FILE or SEED=FILE, of the model that ships and of
-    other seeds; trainings: reports of `squeeze train --json`. parents: folders, submission.json or
-    models. scorer, evaluate: commands of the script; None: it has no such.
+    script: None: our own, for the model's configuration and recipe. seed_runs: reports of `squeeze eval
+    --json`, or logs of the script, as FILE or SEED=FILE, of the model that ships and of other seeds;
+    trainings: reports of `squeeze train --json`, or a checkpoint. parents: folders, submission.json or
+    models. scorer, evaluate: commands of the given script; None: it has no such.
     """
 
-    script: Path
+    script: Path | None = None
     files: Sequence[Path] = ()
     logs: Sequence[Path] = ()
     seed_runs: Sequence[str] = ()
@@ -84,10 +87,29 @@ def write_submission(
     content = _content(model, parts)
     config = config_of_model(model, content[MODEL])
     parents = [read_parent(path) for path in parts.parents]
-    claims, seed_files = _scores(
-        model, content[MODEL], parts, tokenizer, data, mode, config, on_stage
+    scores = read_scores(
+        model,
+        content[MODEL],
+        config["model"],
+        seed_runs=parts.seed_runs,
+        trainings=parts.trainings,
+        tokenizer=tokenizer,
+        data=data,
+        mode=mode,
+        on_stage=on_stage,
     )
-    content |= seed_files
+    if scores.recipe:
+        config["recipe"] = scores.recipe
+    content[CODE] = _code(parts, config, limit, mode, on_stage)
+    if scores.code not in (None, sha256(content[CODE])):
+        raise BadSubmission(
+            "the seed runs were made by another train_gpt.py than ships",
+            expected=scores.code,
+            found=sha256(content[CODE]),
+            fix="Give theirs as --script.",
+        )
+    content[REQUIREMENTS] = requirements(imports_of_script(content[CODE], content)).encode()
+    content |= scores.files
     safe_names(content)
     claims = {
         "name": about.name,
@@ -95,7 +117,7 @@ def write_submission(
         "github_id": about.github_id,
         "blurb": about.blurb,
         "date": about.date,
-        **claims,
+        **scores.claims,
         **_commands(parts),
         "config": config,
         "authors": list(about.authors),
@@ -121,13 +143,11 @@ def write_submission(
 
 def _content(model: Path, parts: Parts) -> dict[str, bytes]:
     """Files by the names they get. Raises BadSubmission for links, devices, and names that clash."""
-    content = {CODE: read_plain(parts.script), MODEL: read_plain(model)}
+    content = {MODEL: read_plain(model)}
     for path in parts.files:
         _add(content, safe_name(path.name), path)
     for path in parts.logs:  # named so that they are papers
         _add(content, safe_name(f"{path.name.removesuffix(path.suffix)}.log"), path)
-    beside = [name for name in content if name not in (CODE, MODEL)]
-    content[REQUIREMENTS] = requirements(imports_of_script(content[CODE], beside)).encode()
     return content
 
 
@@ -137,114 +157,30 @@ def _add(content: dict[str, bytes], name: str, path: Path) -> None:
     content[name] = read_plain(path)
 
 
+def _code(
+    parts: Parts, config: Config, limit: int, mode: Mode, on_stage: OnStage
+) -> bytes:  # fmt: skip
+    """The given script, or the bundle of our own for this model and recipe."""
+    if parts.script is not None:
+        return read_plain(parts.script)
+    if "recipe" not in config:
+        raise BadSubmission(
+            "the script of squeeze trains the model too, but nothing says how it was trained",
+            fix="Give --train-run (report or checkpoint of `squeeze train`), or your own --script.",
+        )
+    on_stage("bundle")
+    return own_script(config["model"], config["recipe"], limit, mode).shipped.data
+
+
 def _commands(parts: Parts) -> dict[str, list[str]]:
+    named: dict[str, Sequence[str] | None]
     named = {"scorer": parts.scorer, "evaluate": parts.evaluate}
+    if parts.script is None:
+        named = {"scorer": SCORER, "evaluate": EVALUATE}
     stated = {name: list(command) for name, command in named.items() if command}
     for name, command in stated.items():
         check_command(command, name)
     return stated
-
-
-def _scores(
-    model: Path,
-    model_data: bytes,
-    parts: Parts,
-    tokenizer: Path,
-    data: Sequence[Path],
-    mode: Mode,
-    config: Config,
-    on_stage: OnStage,
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """(fields of submission.json on scores, seeds and clock, seed….json by name).
-
-    A recipe that the trainings tell is added to `config`.
-    """
-    claims: dict[str, Any] = {}
-    rows: list[tuple[int | None, float, float, str]]
-    if parts.seed_runs:
-        on_stage("seed runs")
-        runs = read_seed_runs(parts.seed_runs, parts.trainings)
-        own = runs.of_model(sha256(model_data))
-        report, training = own.report, own.training
-        _check_report(report, mode, tokenizer, data)
-        rows = [
-            (r.seed, r.report["bpb"], r.report["nats_per_token"], r.report["sha256"]["model"])
-            for r in runs.runs
-        ]
-        files = {f"seed{run.seed}.json": _json(run.as_json()) for run in runs.runs}
-        claims |= _means(runs)
-    else:
-        from squeeze.score.evaluate import evaluate
-
-        if len(parts.trainings) > 1:
-            raise BadSubmission("trainings of several seeds", fix="Give their --seed-run too.")
-        training = read_training(parts.trainings[0]) if parts.trainings else None
-        update = on_stage("score of all data")
-        report = evaluate(model, tokenizer, list(data), mode=mode, on_progress=update)
-        seed = None if training is None else training.seed
-        rows = [(seed, report["bpb"], report["nats_per_token"], report["sha256"]["model"])]
-        files = {}
-    hashes = report["sha256"]
-    claims |= {
-        "val_bpb": report["bpb"],
-        "val_loss": report["nats_per_token"],
-        "score": {
-            **mode_claims(mode),
-            **{key: report.get(key) for key in ("tokens", "bytes", "official", "partial")},
-        },
-        "seeds": seed_rows(rows),
-        "sha256": {
-            "model": sha256(model_data),
-            "tokenizer": hashes["tokenizer"],
-            "data": data_hashes(hashes["data"]),
-            "squeeze": hashes.get("code"),
-        },
-        "versions": report.get("versions", {}),
-    }
-    if not report.get("partial") and not mode.by_document:
-        claims |= {"val_tokens": report["tokens"], "val_bytes": report["bytes"]}
-    if training is not None:
-        if training.config != config["model"]:
-            raise BadSubmission("the training is of another model than the one that ships")
-        config["recipe"] = training.recipe
-        inside = sum(row["seconds"] for row in training.clock if row["inside"])
-        claims |= {"clock": training.clock, "training_seconds": inside}
-    return claims, files
-
-
-def _means(runs: SeedRuns) -> dict[str, float]:
-    """Mean and standard deviation of both metrics, where there is more than one seed."""
-    found: dict[str, float] = {}
-    for name, metric in (("val_bpb", "bpb"), ("val_loss", "nats_per_token")):
-        spread = runs.spread(metric)
-        if spread.sd is not None:
-            found |= {f"{name}_mean": spread.mean, f"{name}_std": spread.sd}
-    return found
-
-
-def _check_report(
-    report: Mapping[str, Any], mode: Mode, tokenizer: Path, data: Sequence[Path]
-) -> None:
-    """Raises BadSubmission unless a report is of this mode, tokenizer and data."""
-    from squeeze.score.provenance import file_sha256
-
-    facts = {
-        "mode": (report["mode"], mode.name),
-        "options": (
-            json.loads(json.dumps(report["options"])),
-            json.loads(json.dumps(mode.options(int(report["config"].get("seq_len", 0))))),
-        ),
-        "tokenizer": (report["sha256"]["tokenizer"], file_sha256(tokenizer)),
-        "data": (data_hashes(report["sha256"]["data"]), [file_sha256(path) for path in data]),
-    }
-    for name, (stated, given) in facts.items():
-        if stated != given:
-            raise BadSubmission(
-                f"the seed runs are of another {name}",
-                expected=str(given)[:140],
-                found=str(stated)[:140],
-                fix="Give the --mode, --tokenizer and --data of `squeeze eval`, shards in its order.",
-            )
 
 
 def _fill(folder: Path, content: Mapping[str, bytes], claims: dict[str, Any], limit: int) -> None:

@@ -31,7 +31,7 @@ from squeeze.submit.claims import About
 from squeeze.submit.imports import check_requirements, imports_of_script, requirements
 from squeeze.submit.parent import differences, read_parent
 from squeeze.submit.plain import BadSubmission, parse_object, read_plain, safe_name, shown
-from squeeze.submit.seeds import read_seed_runs
+from squeeze.submit.seeds import read_seed_runs, read_training
 from squeeze.submit.write import Parts, write_submission
 from squeeze.train.config import ModelConfig
 from squeeze.train.data import write_shard
@@ -227,10 +227,14 @@ def test_requirements_pin_what_the_script_imports(written: Path) -> None:
     assert all(line.split("==")[1] for line in lines)
 
 
-def test_the_same_inputs_give_the_same_bytes(written: Path, inputs: Path, tmp_path: Path) -> None:
-    write(inputs, tmp_path / "again")
-    for path in written.iterdir():
-        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+def test_the_same_inputs_give_the_same_bytes(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("squeeze.score.provenance.code_sha256", lambda: "0" * 64)
+    for name in ("one", "two"):
+        write(inputs, tmp_path / name, evaluate=None)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
 
 
 def test_the_page_shows_three_totals_people_and_hashes(written: Path) -> None:
@@ -319,6 +323,63 @@ def test_a_training_of_another_model_or_recipe_is_refused(inputs: Path, tmp_path
     clock = train_report(tmp_path / "c.json", 1, clock=[{"stage": "x", "seconds": -1}])
     with refused("clock"):
         read_seed_runs([run], [clock])
+
+
+def log(inputs: Path, path: Path, code: bytes, **changes: Any) -> Path:
+    """What a script that trains and scores by itself leaves."""
+    report = evaluate(inputs / "m.sqz", inputs / "t.model", [inputs / "d.bin"])
+    facts = {name: report[name] for name in ("bpb", "nats", "tokens", "bytes", "mode")}
+    facts["clock"] = [{"stage": "training", "seconds": 9.5, "inside": True}]
+    facts["sha256"] = {"train_gpt.py": sha256(code), "model.sqz": report["sha256"]["model"]}
+    path.write_text("step:1\n" + json.dumps({**facts, **changes}) + "\n")
+    return path
+
+
+def test_logs_of_the_script_are_seeds_when_that_script_ships(inputs: Path, tmp_path: Path) -> None:
+    code = (inputs / "code.py").read_bytes()
+    hashes = {"train_gpt.py": sha256(code), "model.sqz": "1" * 64}
+    runs = [
+        str(log(inputs, tmp_path / "train1.log", code, seed=1)),
+        str(log(inputs, tmp_path / "train2.log", code, seed=2, bpb=9.0, sha256=hashes)),
+    ]
+    write(inputs, tmp_path / "s", seed_runs=runs)
+    claims = json.loads((tmp_path / "s" / "submission.json").read_text())
+    assert [(row["seed"], row["val_bpb"]) for row in claims["seeds"]] == [
+        (1, claims["val_bpb"]),
+        (2, 9.0),
+    ]
+    assert claims["training_seconds"] == 9.5
+    assert json.loads((tmp_path / "s" / "seed2.json").read_text())["config"]["code"] == sha256(code)
+    other = log(inputs, tmp_path / "o.log", b"other", seed=1)
+    with refused("made by another train_gpt.py"):
+        write(inputs, tmp_path / "o", seed_runs=[str(other)])
+    with refused("not seeds of one configuration", BadData):
+        read_seed_runs([runs[0], str(log(inputs, tmp_path / "p.log", b"p", seed=3))])
+    with refused("bits per byte"):
+        better = log(inputs, tmp_path / "b.log", code, seed=1, bpb=1.0)
+        write(inputs, tmp_path / "b", seed_runs=[str(better)])
+
+
+@pytest.mark.parametrize("text", ["", "step:1", "{}", '{"bpb": NaN}', "{" * 100_000])
+def test_a_log_that_tells_nothing_is_one_clear_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "train.log").write_text(text)
+    with refused("train.log"):
+        read_seed_runs([str(tmp_path / "train.log")])
+
+
+def test_a_checkpoint_tells_the_recipe(inputs: Path, tmp_path: Path) -> None:
+    from squeeze.train.checkpoint import save_checkpoint
+    from squeeze.train.model import GPT
+
+    recipe = Recipe(matrix_lr=0.03)
+    save_checkpoint(tmp_path / "m.safetensors", CONFIG, GPT(CONFIG).state_dict(), recipe)
+    found = read_training(tmp_path / "m.safetensors")
+    assert found.recipe["matrix_lr"] == 0.03 and found.seed is None
+    save_checkpoint(tmp_path / "n.safetensors", CONFIG, GPT(CONFIG).state_dict())
+    with refused("does not say how it was trained"):
+        read_training(tmp_path / "n.safetensors")
+    with refused("nothing says how it was trained"):
+        write(inputs, tmp_path / "s", script=None)
 
 
 # parents
@@ -696,13 +757,15 @@ def test_the_command_writes_and_checks(inputs: Path, tmp_path: Path) -> None:
     target = tmp_path / "s"
     about = ["--name", "Bread", "--author", "A. Baker", "--github-id", "abaker"]
     code = ["--script", inputs / "code.py", "--file", inputs / "protocol.py"]
-    result = run(inputs, inputs / "m.sqz", "-o", target, *about, *code)
+    runs = ["--run", "python train_gpt.py --eval", "--run", "python train_gpt.py --serve"]
+    result = run(inputs, inputs / "m.sqz", "-o", target, *about, *code, *runs)
     assert result.exit_code == 0, result.output
     assert "in a fresh process" in result.stdout and f"wrote {target}" in result.stdout
     result = run(inputs, "--check", target, "--json")
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
     assert facts["submission"]["name"] == "Bread"
+    assert [r["command"][2] for r in facts["checked"]["runs"]] == ["--eval", "--serve"]
     assert facts["checked"]["runs"][0]["bpb"] == pytest.approx(facts["checked"]["bpb"], abs=1e-6)
     result = run(inputs, "--check", target, "--limit", "1000")
     assert isinstance(result.exception, OverBudget)

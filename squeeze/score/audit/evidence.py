@@ -226,7 +226,11 @@ def _run_patched(evidence: Evidence, session: Session, seed: int) -> None:
 
 
 def load_data(paths: list[Path], tokenizer: Path, targets: int) -> Data:
-    """The first `targets` targets of the shards, and what the whole of them holds."""
+    """The first `targets` targets of the shards, and what the whole of them holds.
+
+    Of an official set, what its scores are over (`squeeze.score.official`).
+    """
+    from squeeze.score.official import official_set
     from squeeze.score.tokenizer import Tokenizer
     from squeeze.train.data import read_shards
 
@@ -235,6 +239,9 @@ def load_data(paths: list[Path], tokenizer: Path, targets: int) -> Data:
     check_vocab(tokens, pieces.vocab_size)
     if len(tokens) < 64:
         raise SqueezeError("too little to audit on", expected="≥ 64 tokens", found=len(tokens))
+    official = official_set(tokens, pieces.table)
+    if official is not None:
+        tokens = tokens[: official[1] + 1]
     total = pieces.table.count(tokens, np.ones(len(tokens) - 1, np.bool_))
     pieces.check_bytes(tokens[1 : targets + 1])
     return Data(tokens[: targets + 1], pieces.table, BOS, tokenizer, len(tokens) - 1, total)
