@@ -1,13 +1,14 @@
 """What a packed model costs, tensor by tensor and role by role, and what other bits would cost.
 
 Two quantizations are looked at: the one that is packed, and one whose steps are COARSER octaves larger.
-Between them a tensor's rate and loss follow `squeeze.calib.sensitivity`; how far the loss of a role is
-from the quadratic model is measured, because some are far (an mlp whose units revive at low rates costs
-twice the model's figure, docs/log.md).
+Between them a tensor's rate and loss follow `squeeze.calib.sensitivity`; how far the cost of a role is
+from the quadratic model is measured, because some are far: at two bits an mlp whose units revive costs
+twice the model's figure, and so does an embedding at any rate (docs/log.md).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -76,7 +77,7 @@ def curves_of(
 def role_costs(
     loaded: LoadedModel, reference: GPT, text: Sequences, versions: Sequence[Known]
 ) -> tuple[RoleCost, ...]:
-    """Expected and measured cost of each role when nothing else is quantized, as in each version."""
+    """Expected and measured cost of each role when nothing else is quantized, as in the two versions."""
     roles: dict[str, list[str]] = {}
     for name in versions[0].tensors:
         roles.setdefault(role_of(name), []).append(name)
@@ -90,8 +91,24 @@ def role_costs(
             expected = sum(version.losses[name] for name in names)
             points.append((expected, _divergence(answers, model)))
         if all(expected > 0 and measured > 0 for expected, measured in points):
-            costs.append(RoleCost(role, tuple(points)))
+            relative = [
+                sum(version.losses[name] * 4.0 ** -version.bits[name] for name in names)
+                for version in versions
+            ]
+            costs.append(RoleCost(role, *_fit(points, relative), tuple(points)))
     return tuple(costs)
+
+
+def _fit(points: Sequence[tuple[float, float]], relative: Sequence[float]) -> tuple[float, float]:
+    """Factor and growth ≥ 0 with measured = factor · expected + growth · relative, at both points."""
+    (low, cheap), (high, dear) = points
+    determinant = low * relative[1] - high * relative[0]
+    if determinant:
+        factor = (cheap * relative[1] - dear * relative[0]) / determinant
+        growth = (low * dear - high * cheap) / determinant
+        if factor > 0 and growth >= 0:
+            return factor, growth
+    return math.sqrt(cheap / low * dear / high), 0.0
 
 
 def mean_kl(reference: GPT, packed: GPT, text: Sequences, tokens: int = MEASURED) -> float:

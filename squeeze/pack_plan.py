@@ -44,13 +44,22 @@ class TensorPlan:
 
 @dataclass(frozen=True)
 class RoleCost:
-    """Cost of quantizing the tensors of one role and nothing else, in nats per token.
+    """What the tensors of a role cost beside what the quadratic model expects, in nats per token.
 
-    points: (by the quadratic model, measured as KL), of the steps that were packed and of coarser ones.
+    A tensor that the model expects to lose L at b bits a weight costs L·(factor + growth·4^−b): the
+    relative error of its weights is about 4^−b, and what is not quadratic grows with it. points: what
+    that is from: (expected, measured as KL) with nothing but this role quantized, in the steps that
+    were packed and in coarser ones.
     """
 
     role: str
+    factor: float
+    growth: float
     points: Curve
+
+    def real(self, loss: float, bits: float) -> float:
+        """Cost of a tensor with this expected loss and bits a weight."""
+        return loss * (self.factor + self.growth * 4.0**-bits)
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,9 @@ class Plan:
                 })
                 for t in facts.pop("tensors")
             )  # fmt: skip
-            roles = tuple(RoleCost(r["role"], _points(r["points"])) for r in facts.pop("roles", ()))
+            roles = tuple(
+                RoleCost(**{**r, "points": _points(r["points"])}) for r in facts.pop("roles", ())
+            )
             plan = cls(**facts, tensors=tensors, roles=roles)
             for record in (plan, *tensors, *roles):
                 _check_types(record)
@@ -149,6 +160,10 @@ def _check_types(record: Plan | TensorPlan | RoleCost) -> None:
             continue
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise TypeError(f"{field.name} is {value!r}"[:80])
+        if isinstance(value, float) and field.name != "scale" and not math.isfinite(value):
+            raise ValueError(f"{field.name} is {value}")
+        if field.name == "bits" and value < 0:
+            raise ValueError(f"bits are {value}")
         if str(field.type) == "int" and not 0 <= int(value) < 1 << 62:
             raise ValueError(f"{field.name} is {value}"[:80])
 

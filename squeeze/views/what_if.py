@@ -1,8 +1,7 @@
 """What other bits would cost: bytes and score foreseen from the curves of a plan, nothing quantized.
 
-Tensors' losses are quadratic estimates, and add up. What a role really costs when it has such a loss was
-measured at two rates while packing (`squeeze.costs`): between them and beyond the logarithms are linear.
-The sum over roles is scaled to the cost that was measured of the whole.
+Tensors' losses are quadratic estimates, and add up. What the tensors of a role really cost beside them
+was measured at two rates while packing (`squeeze.costs`); the sum is scaled to the cost measured of all.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from squeeze.errors import BadConfig
-from squeeze.pack_plan import Plan, RoleCost, TensorPlan
+from squeeze.pack_plan import Plan, TensorPlan
 from squeeze.roles import role_of
 
 CLIP = 12.85  # σ of a row at the largest integer code, as record-1394 clips
@@ -128,45 +127,30 @@ def foresee(plan: Plan, wanted: dict[str, Bits]) -> WhatIf:
                 f"nothing is known of other bits for {name}", found=f"{len(meant)} tensors"
             )
         chosen |= {tensor.name: (tensor, bits.of(tensor)) for tensor in curved}
-    costs = _costs(plan, {n: loss_at(t.curve, bits) for n, (t, bits) in chosen.items()})
-    return WhatIf(plan, tuple(_at(tensor, bits, costs) for tensor, bits in chosen.values()))
-
-
-def _costs(plan: Plan, losses: dict[str, float]) -> dict[str, tuple[float, float]]:
-    """Cost of tensors before and after, given their quadratic losses after.
-
-    What a role's cost changes by is split over its tensors like the change of its quadratic loss.
-    """
-    before = {t.name: t.loss for t in plan.tensors}
-    measured = {cost.role: cost for cost in plan.roles}
+    roles = {cost.role: cost for cost in plan.roles}
     together = sum(cost.points[0][1] for cost in plan.roles)
     whole = plan.measured / together if together else 1.0
-    costs: dict[str, tuple[float, float]] = {}
-    for role in {role_of(name) for name in losses}:
-        old = sum(loss for name, loss in before.items() if role_of(name) == role)
-        moved = {n: loss - before[n] for n, loss in losses.items() if role_of(n) == role}
-        known = measured.get(role)
-        was, now = (
-            (old, old + sum(moved.values()))
-            if known is None
-            else (whole * _real(known, old), whole * _real(known, old + sum(moved.values())))
-        )
-        share = (now - was) / (sum(moved.values()) or 1.0)
-        for name, change in moved.items():
-            here = before[name] * was / (old or 1.0)
-            costs[name] = (here, here + share * change)
-    return costs
 
+    def cost(tensor: TensorPlan, loss: float, bits: float) -> float:
+        known = roles.get(role_of(tensor.name))
+        return loss if known is None else whole * known.real(loss, bits)
 
-def _real(cost: RoleCost, loss: float) -> float:
-    """What a role costs when its tensors' quadratic losses sum to `loss`."""
-    points = [(e, m) for e, m in cost.points if e > 0 and m > 0]
-    if not points or loss <= 0:
-        return max(loss, 0.0)
-    (low, cheap), (high, dear) = points[0], points[-1]
-    slope = math.log(dear / cheap) / math.log(high / low) if high > low and dear > cheap else 1.0
-    # finer than what was measured the quadratic model is right but for a factor
-    return float(cheap * (loss / low) ** (slope if loss > low else 1.0))
+    return WhatIf(
+        plan,
+        tuple(
+            Foreseen(
+                name,
+                (tensor.bits, bits),
+                (tensor.bytes, tensor.bytes + round(tensor.weights * (bits - tensor.bits) / 8)),
+                (
+                    cost(tensor, tensor.loss, tensor.bits),
+                    cost(tensor, loss_at(tensor.curve, bits), bits),
+                ),
+                scale_at(tensor, bits),
+            )
+            for name, (tensor, bits) in chosen.items()
+        ),
+    )
 
 
 def _means(name: str, tensor: str) -> bool:
@@ -176,14 +160,6 @@ def _means(name: str, tensor: str) -> bool:
         or tensor.startswith(f"{name}.")
         or fnmatch.fnmatchcase(tensor, name)
     )
-
-
-def _at(tensor: TensorPlan, bits: float, costs: dict[str, tuple[float, float]]) -> Foreseen:
-    size = tensor.bytes + round(tensor.weights * (bits - tensor.bits) / 8)
-    return Foreseen(
-        tensor.name, (tensor.bits, bits), (tensor.bytes, size), costs[tensor.name],
-        scale_at(tensor, bits),
-    )  # fmt: skip
 
 
 def scale_at(tensor: TensorPlan, bits: float) -> float:
