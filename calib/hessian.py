@@ -69,7 +69,7 @@ def read_arrays(path: Path, key: str) -> tuple[dict[str, Float32], dict[str, Any
         with safe_open(path, "numpy") as file:
             facts = json.loads((file.metadata() or {}).get(META, "{}"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise CorruptData(f"{path}: not a file of Hessians: {error}") from None
     if not isinstance(facts, dict) or facts.get("key") != key:
         raise CorruptData(

@@ -35,7 +35,7 @@ from squeeze.calib.text import (
     window_length,
 )
 from squeeze.checkpoint import LoadedModel
-from squeeze.errors import BadConfig, CorruptData
+from squeeze.errors import BadConfig, BadData, CorruptData
 from squeeze.files import write_atomic
 
 if TYPE_CHECKING:
@@ -198,5 +198,5 @@ def _kept_text(path: Path, key: str) -> Sequences | None:
                 return None
             ids, lengths = file.get_tensor("ids"), file.get_tensor("lengths")
             return Sequences(ids.astype(np.uint16), lengths.astype(np.int32), facts["source"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, CorruptData):
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError, BadData):
         return None

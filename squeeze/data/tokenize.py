@@ -10,6 +10,8 @@ import hashlib
 import io
 import itertools
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -202,6 +204,19 @@ class _Shards:
     def _path(self, side: str, number: int) -> Path:
         return self._out / f"{side}_{number:06d}.bin"
 
+    def _take(self, state: dict[str, Any], waiting: dict[str, Tokens]) -> None:
+        """Put a state in place; KeyError, TypeError or ValueError for one that `save` never wrote."""
+        self.documents, self.finished = int(state["documents"]), bool(state["finished"])
+        self._sizes = {side: [int(size) for size in state["sizes"][side]] for side in SIDES}
+        names = self._counts["train"]
+        self._counts = {
+            side: {name: int(state["counts"][side][name]) for name in names} for side in SIDES
+        }
+        if any(tokens.ndim != 1 for tokens in waiting.values()):
+            raise ValueError("tokens that are no list")
+        self._waiting = {side: [tokens] if len(tokens) else [] for side, tokens in waiting.items()}
+        self._lengths = {side: len(tokens) for side, tokens in waiting.items()}
+
     def _resume(self) -> None:
         pending = self._out / PENDING
         if not pending.is_file():
@@ -211,19 +226,19 @@ class _Shards:
                 state = json.loads(arrays["state"].tobytes())
                 waiting = {side: arrays[side].astype(np.uint16) for side in SIDES}
             job = state["job"]
-        except (ValueError, KeyError, OSError) as error:
+            self._take(state, waiting)
+        except (
+            ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, MemoryError,
+            RecursionError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+        ) as error:  # fmt: skip
             raise CorruptData(
-                f"{pending}: damaged: {error}", fix="Delete it to start over."
+                f"{pending}: damaged: {str(error)[:200]}", fix="Delete it to start over."
             ) from None
         if json.loads(json.dumps(asdict(self._job))) != job:
             raise BadData(
                 f"{self._out}: holds the shards of another job",
                 fix="Choose another folder, or delete them to start over.",
             )
-        self.documents, self.finished = state["documents"], state["finished"]
-        self._sizes, self._counts = state["sizes"], state["counts"]
-        self._waiting = {side: [tokens] if len(tokens) else [] for side, tokens in waiting.items()}
-        self._lengths = {side: len(tokens) for side, tokens in waiting.items()}
         for side in SIDES:
             for number, size in enumerate(self._sizes[side]):
                 if shard_length(self._path(side, number)) != size:

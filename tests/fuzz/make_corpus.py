@@ -145,6 +145,38 @@ def state() -> bytes:
     return save({"model.x": torch.ones(2)}, {RUN_KEY: facts})
 
 
+def calibration() -> dict[str, dict[str, bytes]]:
+    from safetensors.numpy import save as save_arrays
+
+    from squeeze.calib.hessian import META
+
+    facts = {"key": "key", "source": "self", "tokens": 4}
+    kept = {META: json.dumps({**facts, "shared": {"x": "x", "y": "x"}})}
+    rows = {META: json.dumps(facts)}
+    text = {"text": json.dumps({"key": "key", "source": "self"})}
+    eye, ids = np.eye(2, dtype=np.float32), np.arange(6, dtype=np.uint16).reshape(2, 3)
+    return {
+        "hessians": {"two": save_arrays({"x": eye}, kept)},
+        "gradients": {"two": save_arrays({"x": eye, "y": eye[0]}, rows)},
+        "calibration-text": {
+            "two": save_arrays({"ids": ids, "lengths": np.array([3, 2], np.int32)}, text)
+        },
+    }
+
+
+def tokenizing() -> bytes:
+    job = {"inputs": [], "tokenizer": "", "share": 0.5, "shard_tokens": 100, "separator": None,
+           "field": "text"}  # fmt: skip
+    side = {"documents": 1, "text_bytes": 9}
+    state = {"job": job, "documents": 2, "finished": False, "sizes": {"train": [], "val": []},
+             "counts": {"train": side, "val": side}}  # fmt: skip
+    tokens = np.arange(5, dtype=np.uint16)
+    buffer = io.BytesIO()
+    np.savez(buffer, state=np.frombuffer(json.dumps(state).encode(), np.uint8), train=tokens,
+             val=tokens)  # fmt: skip
+    return buffer.getvalue()
+
+
 def files() -> dict[str, dict[str, bytes]]:
     """Corpus by target and name."""
     flat = lambda value: json.dumps(value).encode()  # noqa: E731
@@ -195,6 +227,10 @@ def files() -> dict[str, dict[str, bytes]]:
                           "stats": {"files_train": 2, "files_val": 1}}],
             "tokenizers": [{"name": "t", "model_path": "tokenizers/t.model"}],
         })},
+        **calibration(),
+        "tokenizing": {"one": tokenizing()},
+        "fetched": {"one": flat({"manifest.json": {"sha256": "0a" * 32, "bytes": 9,
+                                                   "source": "origin"}})},
         "sums": {"one": b"%s  datasets/x.bin\n" % (b"0a" * 32)},
     }  # fmt: skip
 

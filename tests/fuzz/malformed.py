@@ -104,6 +104,21 @@ def endless_zlib(megabytes: int = 2048) -> bytes:
     return head + again * (megabytes - 1)
 
 
+def tokens_that_declare_a_terabyte() -> bytes:
+    """The state of tokenizing, with an array whose header says 2⁴⁰ bytes."""
+    import numpy as np
+
+    source = zipfile.ZipFile(io.BytesIO(file("tokenizing")))
+    buffer, head = io.BytesIO(), io.BytesIO()
+    facts = {"descr": "<u2", "fortran_order": False, "shape": (TERABYTE // 2,)}
+    np.lib.format.write_array_header_1_0(head, facts)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in source.namelist():
+            data = head.getvalue() if name == "train.npy" else source.read(name)
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
 def group_container(shapes: object) -> bytes:
     """A container of empty groups whose remainder says that they have these shapes."""
     import brotli
@@ -351,6 +366,40 @@ KNOWN: dict[str, dict[str, Case]] = {
         "oversized": Refused(
             lambda: file("manifest").replace(b'"files_train": ', b'"files_train": 1' + b"0" * 12),
             BadData, "number of shards"),
+    },
+    **{
+        name: {
+            "truncated": Refused(half(name), CorruptData, "not a file of Hessians"),
+            "flipped": Refused(flipped(name, 10), CorruptData, "not a file of Hessians"),
+            "foreign": Refused(lambda: file("safetensors"), CorruptData, "of other weights"),
+            "oversized": Refused(lambda: TERABYTE.to_bytes(8, "little") + bytes(99), CorruptData,
+                                 "not a file of Hessians"),
+        }
+        for name in ("hessians", "gradients")
+    },
+    "calibration-text": {
+        name: Tolerated(make, None, "damaged text is none: it is written again, with a note")
+        for name, make in {
+            "truncated": half("calibration-text"),
+            "flipped": flipped("calibration-text", 10),
+            "foreign": lambda: file("safetensors"),
+            "oversized": lambda: TERABYTE.to_bytes(8, "little") + bytes(99),
+        }.items()
+    },
+    "tokenizing": {
+        "truncated": Refused(half("tokenizing"), CorruptData, "damaged"),
+        "flipped": Refused(flipped("tokenizing", 200), CorruptData, "damaged"),
+        "foreign": Refused(gif("tokenizing"), CorruptData, "damaged"),
+        "oversized": Refused(tokens_that_declare_a_terabyte, CorruptData, "damaged"),
+    },
+    "fetched": {
+        name: Tolerated(make, {}, "a damaged record is none: files are compared with checksums anew")
+        for name, make in {
+            "truncated": half("fetched"),
+            "flipped": flipped("fetched", 0),
+            "foreign": lambda: b'["manifest.json"]',
+            "oversized": lambda: b"[" * 100_000,
+        }.items()
     },
     "sums": {
         name: Tolerated(make, {}, "lines that are no sums are skipped: such a file is not checked")

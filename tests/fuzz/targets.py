@@ -205,6 +205,40 @@ def _manifest(data: bytes) -> object:
     return read_manifest(data, "sp1024", 1)
 
 
+def _hessians(path: Path) -> object:
+    from squeeze.calib.hessian import Hessians
+
+    return Hessians.load(path, "key")
+
+
+def _gradients(path: Path) -> object:
+    from squeeze.calib.fisher import OutputGradients
+
+    return OutputGradients.load(path, "key")
+
+
+def _calibration_text(path: Path) -> object:
+    from squeeze.calibrate import _kept_text
+
+    return _kept_text(path, "key")
+
+
+def _tokenizing(data: bytes) -> object:
+    """What a killed `squeeze data tokenize` goes on from."""
+    from squeeze.data.tokenize import PENDING, Job, _Shards
+
+    inside = folder() / "shards"
+    inside.mkdir(exist_ok=True)
+    (inside / PENDING).write_bytes(data)
+    return _Shards(inside, Job((), "", 0.5, 100, None, "text")).report()
+
+
+def _fetched(data: bytes) -> object:
+    from squeeze.data.fetch import _read_record
+
+    return _read_record(data)
+
+
 def _sums(data: bytes) -> object:
     from squeeze.data.sources import parse_sums
 
@@ -239,5 +273,10 @@ TARGETS = {
         Target("model-config", _model_config, text=True),
         Target("manifest", _manifest, text=True),
         Target("sums", _sums, text=True),
+        Target("hessians", by_path(_hessians, "hessians.safetensors")),
+        Target("gradients", by_path(_gradients, "gradients.safetensors")),
+        Target("calibration-text", by_path(_calibration_text, "text.safetensors")),
+        Target("tokenizing", _tokenizing),
+        Target("fetched", _fetched, text=True),
     )
 }
