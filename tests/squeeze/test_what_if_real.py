@@ -1,0 +1,123 @@
+"""What-if against the files it speaks of: packed for real at the scales that it names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+from tiny_models import begun
+
+from squeeze.artifact import decode
+from squeeze.calib.text import Sequences
+from squeeze.calibrate import Calibration, calibrate
+from squeeze.checkpoint import LoadedModel, load_checkpoint, load_model
+from squeeze.costs import mean_kl
+from squeeze.fit import at_scales
+from squeeze.kept import KeptCodes
+from squeeze.pack_plan import Plan
+from squeeze.quantizer import Quantizer
+from squeeze.target import PRESETS, model_of, pack_to_target
+from squeeze.train.config import ModelConfig
+from squeeze.train.data import read_shard
+from squeeze.train.model import GPT
+from squeeze.views.what_if import foresee, parse
+
+BYTES, COST = 0.02, 0.3  # relative errors allowed of bytes, and of the change of cost
+TINY = ModelConfig(256, 2, 64, 2, 1, 192, seq_len=32)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A packed model, and all that is needed to pack it otherwise and to judge it."""
+
+    plan: Plan
+    quantizer: Quantizer
+    loaded: LoadedModel
+    reference: GPT
+    text: Sequences
+
+    def cost(self, data: bytes) -> float:
+        """Mean KL in nats per token on the text."""
+        weights = {name: tensor.dequantize() for name, tensor in decode(data).tensors.items()}
+        packed = GPT.from_tensors(self.loaded.config, weights).eval()
+        return mean_kl(self.reference, packed, self.text)
+
+    def errors(self, text: str) -> tuple[float, float]:
+        """Relative errors of the bytes and of the change of cost that a what-if foresees."""
+        found = foresee(self.plan, parse(text))
+        before = at_scales(self.quantizer, self.plan.scales).data
+        after = at_scales(
+            self.quantizer, self.plan.scales | {t.name: t.scale for t in found.tensors}
+        ).data
+        assert len(before) == self.plan.size
+        change = self.plan.in_bits(self.cost(after) - self.cost(before))
+        foreseen = found.cost[1] - found.cost[0]
+        return found.size / len(after) - 1, foreseen / change - 1
+
+
+def case(
+    path: Path, folder: Path, limit: int, tokens: int, fields: dict[str, Any], text: Any = None
+) -> Case:
+    """Pack a checkpoint. text: judged on this; on the calibration text when None."""
+    source, loaded, settings = (
+        load_checkpoint(path),
+        load_model(path, **fields),
+        Calibration(tokens=tokens),
+    )
+    plan = pack_to_target(source, loaded, limit, "fast", settings, folder).plan
+    assert plan is not None
+    found = calibrate(loaded, settings, folder)
+    model = model_of(source, loaded, found, "fp16")
+    quantizer = Quantizer(
+        model, found.hessians, found.gradients, PRESETS["fast"], KeptCodes(folder / "again", "")
+    )
+    return Case(plan, quantizer, loaded, found.model, found.text if text is None else text)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    folder = tmp_path_factory.mktemp("tiny")
+    save_file(begun(TINY, 3), folder / "m.safetensors", {"squeeze.config": TINY.to_json()})
+    return case(folder / "m.safetensors", folder / "cache", 42_000, 4096, {})
+
+
+@pytest.mark.parametrize(
+    "text", ["mlp.fc=2.5bit", "mlp.proj=2bit,attn=x1.2", "tok_emb=x0.8", "*=x0.8", "blocks.1=3bit"]
+)
+def test_bytes_and_cost_of_a_small_model_are_foreseen(tiny: Case, text: str) -> None:
+    size, cost = tiny.errors(text)
+    assert abs(size) < BYTES and abs(cost) < COST, (size, cost)
+
+
+CHECKPOINTS = {
+    "nolanvild_0.48M_fp32.pt": (220_000, {"mlp_power": 3, "seq_len": 256}),
+    "reference_8.7M_fp32.safetensors": (3_800_000, {"seq_len": 512}),
+}
+
+
+@pytest.fixture(scope="module", params=CHECKPOINTS)
+def real(
+    request: pytest.FixtureRequest, materials: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Case:
+    """A checkpoint of the materials, judged on 8,192 tokens of validation text."""
+    limit, fields = CHECKPOINTS[request.param]
+    length = fields["seq_len"]
+    tokens = read_shard(materials / "fineweb" / "fineweb_val_000003_sp1024_tail.bin")[:8192]
+    ids = np.asarray(tokens).reshape(-1, length)
+    text = Sequences(ids, np.full(len(ids), length, np.int32), "validation")
+    folder = tmp_path_factory.mktemp("real")
+    return case(materials / "checkpoints" / request.param, folder, limit, 16_384, fields, text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "text", ["mlp.fc=2.5bit", "attn=3bit,mlp=3bit", "tok_emb=int7", "*=x0.8", "mlp.proj=2.25bit"]
+)
+def test_bytes_and_cost_of_a_real_model_are_foreseen(real: Case, text: str) -> None:
+    size, cost = real.errors(text)
+    print(f"{text}: bytes {size:+.4f}, cost {cost:+.3f}")
+    assert abs(size) < BYTES and abs(cost) < COST, (size, cost)
