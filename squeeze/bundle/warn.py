@@ -50,7 +50,7 @@ def _causes(node: ast.AST) -> Iterator[str]:
         yield from _imported(node.module or "", node.names)
     elif isinstance(node, ast.Import):
         yield from _imported("", node.names)
-    elif isinstance(node, ast.Call) and _name(node.func) in OPENING and _is_relative(node.args):
+    elif isinstance(node, ast.Call) and _opens(node.func) and _is_relative(node.args):
         yield f"{_name(node.func)}: {DATA}"
 
 
@@ -61,6 +61,13 @@ def _imported(module: str, names: Iterable[ast.alias]) -> Iterator[str]:
             yield f"{alias.name}: {FUNCTIONS[alias.name]}"
         if f"{module}.{alias.name}".strip(".").startswith(("importlib.resources", "pkgutil")):
             yield f"{alias.name}: a data file of a package does not travel with the code"
+
+
+def _opens(function: ast.expr) -> bool:
+    """Whether the first argument is a path; `path.open("w")` has none."""
+    if isinstance(function, ast.Attribute) and function.attr == "open":
+        return isinstance(function.value, ast.Name) and function.value.id in ("io", "gzip", "bz2")
+    return _name(function) in OPENING
 
 
 def _name(function: ast.expr) -> str:

@@ -188,6 +188,7 @@ def test_a_missing_entry_is_one_clear_error(tmp_path):
         ("import os; open(os.path.join('data', sys.argv[0]))", "open: a relative data file"),
         ("open('data/' + sys.argv[0])", "open: a relative data file"),
         ("from pathlib import Path; Path('words.txt')", "Path: a relative data file"),
+        ("import gzip; gzip.open('words.gz')", "open: a relative data file"),
         ("import numpy; numpy.load('table.npy')", "load: a relative data file"),
         ("print(len(globals()) > 0)", "globals: names in the bundle"),
         ("print(bool(__file__))", "__file__: the bundle is another file"),
@@ -204,6 +205,7 @@ def test_what_may_not_survive_is_warned_of_with_its_line(tmp_path, line, word):
     [
         "import re; re.compile('x')", "open('/etc/hosts')", "open(sys.argv[0])",
         "open(f'{sys.argv[0]}.bin')", "import json; json.load(sys.stdin)", "model.eval()",
+        "from pathlib import Path; Path('/log').open('w')",
     ],
 )  # fmt: skip
 def test_what_travels_is_not_warned_of(tmp_path, line):
