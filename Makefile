@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 300
 DEMO_SECONDS ?= 120
 
-.PHONY: results bench-models bench-calibration fuzz bench-pack-speed demo test test-slow check nojit golden sizes bench bench-code bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
+.PHONY: results bench-models bench-calibration bench-what-if fuzz bench-pack-speed demo test test-slow check nojit golden sizes bench bench-code bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -48,7 +48,7 @@ $(VENV)/.bench: $(VENV)/.kernels benchmarks/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
 	touch $@
 
-bench: bench-code bench-codec bench-codec-speed bench-range-coder bench-pack bench-pack-speed bench-train bench-tiny bench-scoring bench-prove bench-models bench-calibration bench-gpu-train  ## all; hours; results go to benchmarks/results/
+bench: bench-code bench-codec bench-codec-speed bench-range-coder bench-pack bench-pack-speed bench-train bench-tiny bench-scoring bench-prove bench-models bench-calibration bench-what-if bench-gpu-train  ## all; hours; results go to benchmarks/results/
 	$(MAKE) results
 
 bench-code: $(VENV)/.kernels  ## bytes of shipped code against the usual wrappers of the same source
@@ -65,6 +65,9 @@ results: $(VENV)/.kernels  ## docs/results.md and README's tables from benchmark
 
 bench-models: $(VENV)/.kernels  ## bytes and scores of whole models, three calibration seeds (forty minutes)
 	$(BIN)/python benchmarks/models.py
+
+bench-what-if: $(VENV)/.kernels  ## bytes and costs foreseen from a plan against real packs
+	$(BIN)/python benchmarks/what_if.py
 
 bench-calibration: $(VENV)/.kernels  ## CPU time of calibration text and Hessians
 	$(BIN)/python benchmarks/generate.py

@@ -141,6 +141,16 @@ def others() -> Iterator[tuple[str, str, str, int, str]]:
         1,
         codec,
     )
+    if find("code"):
+        sources = load("code")
+        saved = [row["saved"]["ours, standard library"]["lzma + base85"] for row in sources["rows"]]
+        yield (
+            f"One file of code, {len(saved)} modules of the standard library: bytes saved",
+            f"{100 * min(saved):.1f} to {100 * max(saved):.1f} %",
+            "against lzma in base85 of the same source",
+            1,
+            sources["commit"],
+        )
     speed = load("codec-speed-8")
     r = speed["rows"][0]
     yield (
@@ -159,6 +169,19 @@ def others() -> Iterator[tuple[str, str, str, int, str]]:
         1,
         pack["commit"],
     )
+    for row in load("models")["rows"]:
+        if row["row"] == "reference-best":
+            nearest, plain = (
+                next(r for r in load("models")["rows"] if r["row"] == name)["bpb_mean"]
+                for name in ("reference-nearest", "reference")
+            )
+            yield (
+                f"Score of the reference checkpoint in {row['limit']:,} bytes (`best`)",
+                f"{spread(row['bpb_mean'], row['bpb_sd'], 4)} BPB",
+                f"rounded to nearest with brotli {nearest:.4f}; fp32 {plain:.4f}",
+                row["n"],
+                load("models")["commit"],
+            )
     proof = load("prove")
     r = next(row for row in proof["rows"] if "run" in row)
     yield (

@@ -329,6 +329,54 @@ def tiny() -> str:
     )
 
 
+def code() -> str:
+    rows = load("code")["rows"]
+    ways = list(rows[0]["bytes"])
+    body = [
+        (
+            r["source"],
+            f"{r['raw']:,}",
+            f"{r['minified']:,}",
+            *(f"{r['bytes'][way]:,}" for way in ways),
+        )
+        for r in rows
+    ]
+    return (
+        "Modules of Python's standard library as one file that restores itself, bytes; every "
+        "wrapper gets the same minified source.\n\n" + table(("source", "raw", "minified", *ways), body)
+    )
+
+
+def what_if() -> str:
+    rows = load("what-if")["rows"][1:]  # the first is the pack that is asked
+    body = [
+        (f"`{r['plan']}`", f"{r['bytes']:,}", f"{r['foreseen_bytes']:,}",
+         f"{100 * r['bytes_error']:+.2f} %", f"{r['delta_kl']:+.6f}", f"{r['foreseen_delta']:+.6f}",
+         f"{100 * r['delta_error']:+.0f} %",
+         spread(r["delta_bpb"], r["delta_bpb_error"], 5, sign=True))
+        for r in rows
+    ]  # fmt: skip
+    titles = ("plan", "bytes", "foreseen", "error", "ΔKL", "foreseen", "error", "ΔBPB ± s.e.")
+    return (
+        "What `squeeze budget --what-if` foresaw, and what each of these packs then was; bits per "
+        "byte of validation text.\n\n" + table(titles, body)
+    )
+
+
+def gpu_train() -> str:
+    result = load("gpu-train")
+    rows = [
+        (r["preset"], "–" if r.get("recurrent") is None else "yes" if r["recurrent"] else "no",
+         *((r["error"], None, None, None) if "error" in r else
+           (f"{r['ms_per_step']:.1f}", f"{r['tokens_per_second']:,}", f"{100 * r['mfu']:.1f} %"
+            if r["mfu"] else None, f"{r['peak_memory_gib']:.1f}")))
+        for r in result["rows"]
+    ]  # fmt: skip
+    return f"{result['gpus']} × {result['gpu']}, CUDA {result['cuda']}, random tokens.\n\n" + table(
+        ("preset", "recurrence", "ms a step", "tokens/s", "MFU", "peak GiB"), rows
+    )
+
+
 @dataclass(frozen=True)
 class Section:
     """A question, the command that answers it, and the result whose head names machine and commit."""
@@ -359,7 +407,10 @@ SECTIONS = (
     Section("Speed of packing", "make bench-pack-speed", "pack-speed-best", pack_speed),
     Section("Calibration", "make bench-calibration", "generate", calibration),
     Section("Scoring", "make bench-scoring", "scoring", scoring),
+    Section("Foreseen and packed", "make bench-what-if", "what-if", what_if),
+    Section("One file of code", "make bench-code", "code", code),
     Section("Proof by decoding", "make bench-prove", "prove", prove),
     Section("Training against AdamW", "make bench-train", "train", train),
     Section("Five minutes on a CPU", "make bench-tiny", "tiny", tiny),
+    Section("A step on a GPU", "make bench-gpu-train", "gpu-train", gpu_train),
 )  # fmt: skip
