@@ -14,7 +14,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from result_tables import INPUTS, SECTIONS, Result, find, load, machine, spread, table
+from result_files import Result, find, load, machine, spread, table
+from result_tables import INPUTS, SECTIONS
 
 from squeeze.files import write_atomic
 
