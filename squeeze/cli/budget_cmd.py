@@ -134,6 +134,7 @@ def print_ledger(result: Ledger, limit: int, depth: int = 2) -> None:
     from squeeze.views.tree import tree
 
     print_tree(tree(result), limit, depth)
+    console().print()
     console().print(verdict(result, limit))
 
 
@@ -238,6 +239,7 @@ def _show(
         print_json(facts)
         return
     print_tree(root, limit, depth)
+    console().print()
     if totals is not None:
         print_totals(totals, limit)
     console().print(verdict(result, limit, totals))
@@ -245,8 +247,9 @@ def _show(
         click.echo(note, err=True)
     for name, size in (sizes or {}).items():
         change = 100 * (size / max(result.files[name], 1) - 1)
+        which = f"{name}: " if len(result.files) > 1 else ""
         console().print(
-            f"{name}: squeeze would make this {size:,} bytes, losslessly ({change:+.1f} %)"
+            f"{which}squeeze would make this {size:,} bytes, losslessly ({change:+.1f} %)"
         )
 
 

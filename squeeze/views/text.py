@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from squeeze.budget import Ledger
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from squeeze.views.what_if import WhatIf
 
 PLAIN_WIDTH = 100  # of a log, which has no width of its own
+MOST = 24  # rows below one: the largest are shown, a script has hundreds of definitions
 STYLES = {"weights": "cyan", "container": "magenta", "code": "green", "tokenizer": "yellow",
           "papers": "dim"}  # fmt: skip
 
@@ -61,9 +63,25 @@ def _lines(
 ) -> list[tuple[int, Node, str]]:
     found = [(level, node, component)]
     if depth > 0:
-        for child in node.children:
+        for child in folded(node.children):
             found += _lines(child, depth - 1, level + 1, component or child.name)
     return found
+
+
+def folded(children: Sequence[Node]) -> list[Node]:
+    """The MOST largest, in their order, and one node for the rest."""
+    if len(children) <= MOST + 1:
+        return list(children)
+    smallest = sorted(children, key=lambda child: child.bytes)[:-MOST]
+    rest = {id(child) for child in smallest}
+    weights, weight_bytes = sum(c.weights for c in smallest), sum(c.weight_bytes for c in smallest)
+    floors = [child.floor for child in smallest]
+    floor = None if None in floors else sum(floor for floor in floors if floor is not None)
+    more = Node(
+        f"… {len(smallest)} more", sum(child.bytes for child in smallest), weights, weight_bytes,
+        floor,
+    )  # fmt: skip
+    return [child for child in children if id(child) not in rest] + [more]
 
 
 def verdict(ledger: Ledger, limit: int, totals: Totals | None = None) -> str:
@@ -72,9 +90,9 @@ def verdict(ledger: Ledger, limit: int, totals: Totals | None = None) -> str:
     totals: of a submission, whose papers do not count.
     """
     unused = limit - (ledger.total if totals is None else totals.shipped_bytes)
-    room = f"{unused:,} bytes unused" if unused >= 0 else f"OVER by {-unused:,} bytes"
+    room = f"{unused:,} of {limit:,} unused" if unused >= 0 else f"OVER {limit:,} by {-unused:,}"
     density = f"{ledger.weights:,} weights at {ledger.bits_per_weight():.3f} bits"
-    return f"{density}; unattributed {ledger.unattributed}; limit {limit:,}: {room}"
+    return f"{density}; unattributed {ledger.unattributed}; {room}"
 
 
 def print_totals(totals: Totals, limit: int) -> None:
@@ -141,8 +159,9 @@ def print_what_if(found: WhatIf, limit: int) -> None:
         )  # fmt: skip
     console().print(table)
     before, after = found.cost
+    left = limit - found.size
+    room = f"{left:,} of {limit:,} unused" if left >= 0 else f"OVER {limit:,} by {-left:,}"
     console().print(
-        f"{found.plan.size:,} → {found.size:,} bytes ({found.size - found.plan.size:+,}), "
-        f"{limit - found.size:,} under the limit; cost {before:.6f} → {after:.6f} "
-        f"{found.plan.unit}"
+        f"{found.plan.size:,} → {found.size:,} bytes ({found.size - found.plan.size:+,}); {room}"
     )
+    console().print(f"cost {before:.6f} → {after:.6f} {found.plan.unit} ({after - before:+.6f})")

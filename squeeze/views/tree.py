@@ -100,7 +100,7 @@ def _summed(
         sum(row.bytes for row in stored),
         sum(f for f in known if f is not None) if None not in known else None,
         sum(tensor.loss for tensor in told) if told else None,
-        price(told, plan) if plan is not None else None,
+        price(told, plan) if plan is not None and weights else None,
         children,
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from squeeze.artifact import Artifact, encode
-from squeeze.budget import ledger
+from squeeze.budget import Ledger, Row, ledger
 from squeeze.calib.floats import to_bits
 from squeeze.calib.quantized import QuantizedTensor, RawTensor
 from squeeze.calib.sensitivity import OCTAVES
@@ -22,6 +23,7 @@ from squeeze.pack_plan import Plan, RoleCost, tensor_plans
 from squeeze.views.compare import compare, growth
 from squeeze.views.floors import entropy, planes
 from squeeze.views.gate import gate
+from squeeze.views.text import MOST, folded, verdict
 from squeeze.views.tree import price, slope_at, tree
 from squeeze.views.what_if import Bits, foresee, integer_bits, loss_at, parse, scale_at
 
@@ -136,8 +138,32 @@ def test_terminal_view_fits_its_width(packed, width, monkeypatch):
 
 
 def test_depth_folds_the_tree(packed):
-    assert len(run(packed, "--depth", "0").stdout.splitlines()) == 3
+    assert len(run(packed, "--depth", "0").stdout.split("\n\n")[0].splitlines()) == 2
     assert "mlp.fc" not in run(packed, "--depth", "1").stdout
+
+
+def test_a_level_of_hundreds_shows_its_largest_and_sums_the_rest(tmp_path):
+    names = [f"f{i}" for i in range(200)]
+    path = tmp_path / "train_gpt.py"
+    path.write_text("".join(f"def {n}():\n    return {'1' * i}\n" for i, n in enumerate(names)))
+    result = run(path, "--depth", "9")
+    shown = [line for line in result.stdout.splitlines() if line.lstrip().startswith("f1")]
+    assert len(shown) == MOST and re.search(r"… 176 more +[\d,]+", result.stdout)
+    root = tree(ledger([path])).children[0].children[0]
+    assert sum(node.bytes for node in folded(root.children)) == root.bytes
+
+
+def test_streams_other_than_codes_have_no_price(packed):
+    assert not re.search(r"step\.fp16 +\d+ +\S+ +\d", run(packed, "--depth", "9").stdout)
+
+
+@pytest.mark.parametrize(
+    ("weights", "total"),
+    [(8_664_624, 100), (35_938_904, 6_000_001), (35_938_904, 15_999_999), (35_938_904, 99_999_999)],
+)
+def test_the_verdict_of_a_model_fits_80_columns(weights, total):
+    rows = (Row("m.sqz", "weights", "codes", total, elements=weights),)
+    assert len(verdict(Ledger(rows, {"m.sqz": total}), 16_000_000)) <= 80
 
 
 def test_changes_sum_to_the_difference_and_are_sorted_by_bytes(tmp_path):
