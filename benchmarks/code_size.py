@@ -23,15 +23,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from machine import ROOT
 from report import earlier_rows, write_report
 
-from squeeze.bundle.build import BOTH, bundle, smallest
+from squeeze.bundle.build import BOTH, smallest
 from squeeze.bundle.minify import minify
 from squeeze.bundle.payload import CODERS, STANDARD
 from squeeze.bundle.virtual import wrapped
+from squeeze.score.modes import Mode
+from squeeze.submit import entry
+from squeeze.submit.script import own_script
 
-ENTRY = ROOT / "squeeze" / "submit" / "entry.py"
 OWN = "own submission"
 MODULES = ("_pydecimal", "argparse", "datetime", "doctest", "inspect", "pickletools", "tarfile",
            "turtle", "typing")  # fmt: skip
@@ -107,7 +108,7 @@ def restore(data: bytes, code: bytes, kind: str) -> float:
 def measure(name: str) -> dict[str, Any]:
     """One row: sizes of the source and of every file that ships it."""
     if name == OWN:
-        made = bundle(ENTRY, ("squeeze",), rename_classes=True)
+        made = own_script(entry.MODEL, entry.RECIPE, entry.LIMIT, Mode(entry.MODE))
         raw, code = made.raw_bytes, made.minified
     else:
         text = (Path(sysconfig.get_paths()["stdlib"]) / f"{name}.py").read_text()
