@@ -76,7 +76,8 @@ def generate(
     groups = -(-count // (batch * world)) * world
     batch = -(-count // groups)
     starts = range(rank * batch, count, world * batch)
-    report = _reporter(len(starts) * batch * length, on_progress)
+    total = len(starts) * batch * length
+    report = None if on_progress is None else _reporter(total, on_progress)
     cache = new_cache(batch, length)
     tokens = torch.zeros(groups * batch, length, dtype=torch.int32, device=cache.device)
     for start in starts:
@@ -105,7 +106,7 @@ def _sample(
     numbers: Tensor,
     vocab_size: int,
     temperature: float,
-    report: Callable[[int], None],
+    report: Callable[[int], None] | None,
 ) -> Tensor:
     """Tokens int64 [B, T] for numbers float64 [B, T]: the first uniform, the rest by inverse CDF."""
     batch, length = numbers.shape
@@ -114,7 +115,8 @@ def _sample(
     tokens[:, 0] = (numbers[:, 0] * vocab_size).long()
     # One flag read at the end: looking at every step would stall a GPU.
     finite = torch.ones(batch, dtype=torch.bool, device=cache.device)
-    report(batch)
+    if report is not None:
+        report(batch)
     for at in range(1, length):
         logits = cache.step(tokens[:, at - 1 : at])[:, 0]
         # float64: draws must not hang on the rounding of a sum over thousands of tokens
@@ -123,7 +125,8 @@ def _sample(
         finite &= total.isfinite()[:, 0]
         drawn = torch.searchsorted(edges, numbers[:, at : at + 1] * total, right=True)
         tokens[:, at] = drawn[:, 0].clamp_(max=vocab_size - 1)
-        report(batch)
+        if report is not None:
+            report(batch)
     if not bool(finite.all()):
         raise BadCheckpoint(
             "the model's logits are not numbers",
@@ -133,13 +136,12 @@ def _sample(
     return tokens
 
 
-def _reporter(total: int, on_progress: Progress | None) -> Callable[[int], None]:
+def _reporter(total: int, on_progress: Progress) -> Callable[[int], None]:
     started, done = time.perf_counter(), 0
 
     def report(count: int) -> None:
         nonlocal done
         done += count
-        if on_progress is not None:
-            on_progress(done, total, done / max(time.perf_counter() - started, 1e-9))
+        on_progress(done, total, done / max(time.perf_counter() - started, 1e-9))
 
     return report

@@ -16,20 +16,9 @@ from squeeze.calib.floats import Bits, Float32, from_bits, round_to
 
 Codes = npt.NDArray[np.signedinteger[Any]]
 
-# 2^(i/8) rounded to float32: column steps are eighths of an octave, so exact literals, no libm
-EIGHTHS = np.array(
-    [
-        1.0,
-        1.0905077457427979,
-        1.1892070770263672,
-        1.2968395948410034,
-        1.4142135381698608,
-        1.5422108173370361,
-        1.6817928552627563,
-        1.8340080976486206,
-    ],
-    dtype=np.float32,
-)
+# 2^(i/8) rounded to float32: column steps are eighths of an octave. Square roots and products are
+# rounded alike everywhere (IEEE 754), so no library of powers has a say.
+EIGHTHS = np.cumprod([1.0, *[np.sqrt(np.sqrt(np.sqrt(2.0)))] * 7]).astype(np.float32)
 
 
 @dataclass(frozen=True)

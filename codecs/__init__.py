@@ -39,10 +39,13 @@ _MODELS = {
     "context": (48, "squeeze.codecs.context", "Context"),
     "context-words": (49, "squeeze.codecs.context_words", "ContextWords"),
 }
-_WIRE_IDS = {name: i for i, name in enumerate(_GENERAL, start=1)} | {
-    name: wire_id for name, (wire_id, _, _) in _MODELS.items()
-}
-_NAMES = {wire_id: name for name, wire_id in _WIRE_IDS.items()}
+
+
+@cache
+def _wire_ids() -> dict[str, int]:
+    """Wire id of every name."""
+    ids = {name: i for i, name in enumerate(_GENERAL, start=1)}
+    return ids | {name: wire_id for name, (wire_id, _, _) in _MODELS.items()}
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,13 @@ class Encoded:
 
 def names() -> tuple[str, ...]:
     """Every codec name, by rising wire id."""
-    return tuple(sorted(_WIRE_IDS, key=_WIRE_IDS.__getitem__))
+    return tuple(sorted(_wire_ids(), key=_wire_ids().__getitem__))
 
 
 @cache
 def get(name: str) -> Codec:
     """The codec called `name`. Raises UnsupportedFormat for an unknown name."""
-    if name not in _WIRE_IDS:
+    if name not in _wire_ids():
         raise UnsupportedFormat("unknown codec", expected=", ".join(names()), found=name)
     if name in _MODELS:
         _, module, attribute = _MODELS[name]
@@ -70,18 +73,19 @@ def get(name: str) -> Codec:
     else:
         from squeeze.codecs.general import codecs
 
-        codec = codecs()[_WIRE_IDS[name] - 1]
-    assert (codec.name, codec.wire_id) == (name, _WIRE_IDS[name])
+        codec = codecs()[_wire_ids()[name] - 1]
+    assert (codec.name, codec.wire_id) == (name, _wire_ids()[name])
     return codec
 
 
 def name_of(wire_id: int) -> str:
     """The name of the codec a file names by number; loads nothing. Raises UnsupportedFormat."""
-    if wire_id not in _NAMES:
+    named = {number: name for name, number in _wire_ids().items()}
+    if wire_id not in named:
         raise UnsupportedFormat(
             "unknown codec number", found=wire_id, fix="A newer squeeze may have written this file."
         )
-    return _NAMES[wire_id]
+    return named[wire_id]
 
 
 def by_wire_id(wire_id: int) -> Codec:
@@ -96,7 +100,7 @@ def encode_smallest(symbols: Symbols, candidates: Iterable[str | Codec] | None =
     decode to the same array, or the candidate is dropped. On a tie the lowest wire id wins, so the
     choice is deterministic.
     """
-    chosen = {get(c) if isinstance(c, str) else c for c in candidates or _WIRE_IDS}
+    chosen = {get(c) if isinstance(c, str) else c for c in candidates or _wire_ids()}
     best: Encoded | None = None
     for codec in sorted(chosen, key=lambda codec: codec.wire_id):
         if symbols.size and not codec.accepts(symbols):

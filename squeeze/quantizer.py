@@ -25,7 +25,7 @@ from squeeze.calib.row_feedback import RowFeedback, row_feedback
 from squeeze.calib.trellis_gptq import trellis_gptq
 from squeeze.calib.waterfill import STEP_FORMAT, Steps, expected_bits, expected_loss, waterfill
 from squeeze.errors import BadData
-from squeeze.streams import Artifact, Coded, CodeStreams, Tensor
+from squeeze.streams import Artifact, Coded, CodeStreams, Tensor, in_order
 
 QUANTIZED = 1024  # matrices of fewer weights stay floats: they cost little
 FLOATS_FROM = 11.0  # bits a weight; the loss is beyond measuring, and floats need no search

@@ -188,7 +188,7 @@ def _rebuild(parsed: Container, symbols: Sequence[Symbols]) -> dict[str, Tensor]
 
 
 def in_order(
-    work: Callable[[Any], Any], items: Sequence[Any], on_done: OnStream | None
+    work: Callable[[Any], Any], items: Sequence[Any], on_done: OnStream | None = None
 ) -> list[Any]:
     """Run `work` over items on all cores; results in item order."""
     results = []

@@ -148,6 +148,8 @@ class Block(nn.Module):
     own for each later pass (`repeats`).
     """
 
+    lanes = False  # whether it reads and writes two
+
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         factor = 1.0 / math.sqrt(layer + 1) if config.norm_scale else 1.0
@@ -210,6 +212,7 @@ class LaneBlock(Block):
     (row 1) add to each lane. The MLP's lane is not mixed with the first stream.
     """
 
+    lanes = True
     keep_init = 1.1  # of #1855
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
@@ -245,10 +248,13 @@ class TurnBlock(LaneBlock):
         return lanes
 
 
-PARALLEL_BLOCKS = {"sum": SumBlock, "lanes": LaneBlock, "lanes-in-turn": TurnBlock}
-
-
 def build_block(config: ModelConfig, layer: int) -> Block:
     """The block of a layer, of the kind that the configuration asks for there."""
-    parallel = config.parallel != "none" and layer >= config.parallel_from
-    return (PARALLEL_BLOCKS[config.parallel] if parallel else Block)(config, layer)
+    if layer >= config.parallel_from:
+        if config.parallel == "sum":
+            return SumBlock(config, layer)
+        if config.parallel == "lanes":
+            return LaneBlock(config, layer)
+        if config.parallel == "lanes-in-turn":
+            return TurnBlock(config, layer)
+    return Block(config, layer)

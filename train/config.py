@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from squeeze.errors import BadConfig
+from squeeze.train.consistent import check_model
 from squeeze.train.fields import (
-    check,
-    check_integer,
+    VALIDATING,
     choice,
     number,
     read_object,
@@ -95,74 +95,8 @@ class ModelConfig:
     trigram_dim: int = number(1, MAX_WIDTH, 128)
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            check(field, getattr(self, field.name))
-        if self.model_dim % (2 * self.num_heads):
-            raise BadConfig(
-                "model_dim must split into heads of even width",
-                expected=f"a multiple of 2*num_heads = {2 * self.num_heads}",
-                found=self.model_dim,
-            )
-        if self.num_heads % self.num_kv_heads:
-            raise BadConfig(
-                "query heads must share key/value heads evenly",
-                expected=f"num_kv_heads that divides num_heads = {self.num_heads}",
-                found=self.num_kv_heads,
-            )
-        if self.rope_dims % 2 or self.rope_dims > self.head_dim:
-            raise BadConfig(
-                "rope_dims",
-                expected=f"an even number up to the head width {self.head_dim}",
-                found=self.rope_dims,
-            )
-        self._check_input()
-        self._check_layers()
-        self._check_lanes()
-
-    def _check_input(self) -> None:
-        windowed = self.attention_gate != "none" or self.smear_gate == "token"
-        if windowed and self.gate_window > self.model_dim:
-            raise BadConfig(
-                "gate_window", expected=f"≤ model_dim = {self.model_dim}", found=self.gate_window
-            )
-        if self.skip_gates and not self.skips:
-            raise BadConfig("skip_gates", expected="skips to gate", found="no skips")
-        for name in ("bigram_rows", "trigram_rows"):
-            if getattr(self, name) == 1:
-                raise BadConfig(name, expected="0 or at least 2", found=1)
-
-    def _check_layers(self) -> None:
-        last = self.num_layers - 1
-        for name in ("layer_schedule", "value_layers", "untied_mlps"):
-            for block in getattr(self, name):
-                check_integer(f"{name} entry", block, 0, last)
-        for name in ("value_layers", "untied_mlps"):
-            if list(getattr(self, name)) != sorted(set(getattr(self, name))):
-                raise BadConfig(name, expected="rising numbers", found=getattr(self, name))
-        unused = set(range(self.num_layers)) - set(self.layer_schedule)
-        if self.layer_schedule and unused:
-            raise BadConfig(
-                "layer_schedule", expected="every block at least once", found=f"unused {unused}"
-            )
-        once = [block for block in self.untied_mlps if self.passes(block) < 2]
-        if once:
-            raise BadConfig(
-                "untied_mlps", expected="blocks that layer_schedule repeats", found=f"{once}"
-            )
-
-    def _check_lanes(self) -> None:
-        if self.parallel != "none":
-            check_integer("parallel_from", self.parallel_from, 0, self.num_layers - 1)
-        if not self.has_lanes:
-            return
-        for depth in (self.depth, tuple(range(self.num_layers))):
-            split = [block >= self.parallel_from for block in depth]
-            if split != sorted(split) or split.index(True) < len(depth) // 2:
-                raise BadConfig(
-                    "lanes must begin in the second half of the layers and stay",
-                    expected="parallel_from above every block of the first half",
-                    found=f"parallel_from {self.parallel_from} with layers {depth}",
-                )
+        if VALIDATING:
+            check_model(self)
 
     @property
     def head_dim(self) -> int:
@@ -208,10 +142,11 @@ class ModelConfig:
         >>> ModelConfig(1024, 3, 128, 4, 2, 256, mlp_power=3).to_json()[-33:]
         '"num_layers":3,"vocab_size":1024}'
         """
+        values = vars(self)
         fields = {
-            field.name: getattr(self, field.name)
+            field.name: values[field.name]
             for field in dataclasses.fields(self)
-            if field.default is dataclasses.MISSING or getattr(self, field.name) != field.default
+            if field.default is dataclasses.MISSING or values[field.name] != field.default
         }
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from squeeze.errors import BadConfig
 
 T = TypeVar("T")
+VALIDATING = True  # configurations check themselves when they are made
 MOST = 1 << 10  # entries of a list
 
 

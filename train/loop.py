@@ -113,7 +113,7 @@ def train(
     clock = Clock(run.now, facts.get("clock"))
     trainer = Trainer(config, shards, recipe, run.seed, run.ranks, run.compiled)
     if facts:
-        trainer.load_state_(tensors, facts)
+        trainer.resume_(tensors, facts)
         tensors.clear()
     try:
         losses = _loop(trainer, clock, run, list(facts.get("losses", [])))
@@ -208,7 +208,7 @@ def _save(trainer: Trainer, clock: Clock, run: Run, losses: list[float]) -> None
     if run.state is None:
         return
     with clock.stage("checkpoints"):
-        tensors, facts = trainer.snapshot()
+        tensors, facts = trainer.saved()
         facts |= _identity(trainer.config, trainer.recipe, run)
         facts |= {"losses": losses, "clock": {row.stage: row.seconds for row in clock.ledger()}}
         if run.ranks.first:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from squeeze.errors import BadCheckpoint
 from squeeze.train.attention import Attend, attention_over
-from squeeze.train.block import LaneBlock, Surroundings, build_block
+from squeeze.train.block import Surroundings, build_block
 from squeeze.train.config import ModelConfig
 from squeeze.train.embeddings import (
     SMEARS,
@@ -32,6 +32,7 @@ from squeeze.train.embeddings import (
     predecessors,
     second_predecessors,
 )
+from squeeze.train.fields import VALIDATING
 from squeeze.train.layers import Linear, RMSNorm, Table, rotary_table, vector
 from squeeze.train.start import init_weights_
 
@@ -94,20 +95,11 @@ class GPT(nn.Module):
 
         Raises BadCheckpoint naming the tensor that is missing, unexpected or of another shape.
         """
-        shapes = config.parameter_shapes()
-        if shapes.keys() != tensors.keys():
-            missing, extra = shapes.keys() - tensors.keys(), tensors.keys() - shapes.keys()
-            raise BadCheckpoint(
-                "tensors do not match the configuration",
-                expected=f"{len(shapes)} tensors",
-                found=f"missing {sorted(missing)[:5]}, unexpected {sorted(extra)[:5]}",
-            )
-        for name, shape in shapes.items():
-            if tensors[name].shape != shape:
-                raise BadCheckpoint(name, expected=shape, found=tensors[name].shape)
+        if VALIDATING:
+            _check(config, tensors)
         with torch.device("meta"):
             model = cls(config)
-        state = {name: torch.tensor(tensors[name], dtype=torch.float32) for name in shapes}
+        state = {name: torch.tensor(w, dtype=torch.float32) for name, w in tensors.items()}
         model.load_state_dict(state, assign=True)
         return model
 
@@ -134,16 +126,17 @@ class GPT(nn.Module):
         skips: list[Tensor] = []
         depth = config.depth if self.recurrent else tuple(range(config.num_layers))
         num_skips = len(depth) // 2 if config.skips else 0
+        lanes = config.parallel == "lanes" or config.parallel == "lanes-in-turn"
         for level, (number, block) in enumerate(self._passes(depth)):
             if 0 <= level - num_skips < num_skips:
                 stream = self._joined(stream, level - num_skips, skips.pop())
-            if isinstance(block, LaneBlock) and isinstance(stream, Tensor):
+            if lanes and block.lanes and isinstance(stream, Tensor):
                 stream = (stream, stream)
             attend = attends(level)
             stream = block(stream, Surroundings(first, rotary, attend, values, number))
             if level < num_skips:
                 skips.append(stream)
-        x = stream if isinstance(stream, Tensor) else 0.5 * (stream[0] + stream[1])
+        x = 0.5 * (stream[0] + stream[1]) if lanes else stream
         out: Tensor = self.final_norm(x)
         return out
 
@@ -195,8 +188,8 @@ class GPT(nn.Module):
 
         Of two lanes the first takes it (#1529), or both when they are read in turn (#1204).
         """
-        if isinstance(stream, tuple):
-            both = self.config.parallel == "lanes-in-turn"
+        both = self.config.parallel == "lanes-in-turn"
+        if (both or self.config.parallel == "lanes") and isinstance(stream, tuple):
             second = self._joined(stream[1], at, skip) if both else stream[1]
             return self._joined(stream[0], at, skip), second
         skip = self.skip_weights[at].to(skip.dtype) * skip
@@ -231,3 +224,18 @@ class GPT(nn.Module):
     def head_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy in nats per token of final states [B, T, D]; targets int64 [B, T]."""
         return F.cross_entropy(self.head(hidden).flatten(0, 1), targets.flatten())
+
+
+def _check(config: ModelConfig, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """Raise BadCheckpoint unless these are the tensors of a configuration."""
+    shapes = config.parameter_shapes()
+    if shapes.keys() != tensors.keys():
+        missing, extra = shapes.keys() - tensors.keys(), tensors.keys() - shapes.keys()
+        raise BadCheckpoint(
+            "tensors do not match the configuration",
+            expected=f"{len(shapes)} tensors",
+            found=f"missing {sorted(missing)[:5]}, unexpected {sorted(extra)[:5]}",
+        )
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape:
+            raise BadCheckpoint(name, expected=shape, found=tensors[name].shape)

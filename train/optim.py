@@ -24,7 +24,7 @@ Coefficients = tuple[tuple[float, float, float], ...]
 NEWTON_SCHULZ: Coefficients = ((3.4445, -4.7750, 2.0315),)
 # optimal polynomials for singular values in [1e-3, 1], in the order they are applied; the last is
 # repeated (Amsel et al., "The Polar Express", arXiv 2505.16932, list 1)
-POLAR_EXPRESS: Coefficients = (
+_POLAR: Coefficients = (
     (8.28721201814563, -23.595886519098837, 17.300387312530933),
     (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
     (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
@@ -36,7 +36,9 @@ POLAR_EXPRESS: Coefficients = (
 # divides the input of every step: a singular value that rounding pushes 3 % past the range of a
 # polynomial comes out of the next three times as large, and of the one after out of all bounds
 POLAR_MARGIN = 1.02
-COEFFICIENTS = {"newton-schulz": NEWTON_SCHULZ, "polar-express": POLAR_EXPRESS}
+POLAR_EXPRESS: Coefficients = tuple(
+    (a / POLAR_MARGIN, b / POLAR_MARGIN**3, c / POLAR_MARGIN**5) for a, b, c in _POLAR
+)
 
 
 def orthogonalize(
@@ -56,11 +58,9 @@ def orthogonalize(
     wide = x.size(-1) >= x.size(-2)
     if not wide:
         x = x.mT
-    margin = POLAR_MARGIN if coefficients is POLAR_EXPRESS else 1.0
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for step in range(steps):
         a, b, c = coefficients[min(step, len(coefficients) - 1)]
-        a, b, c = a / margin, b / margin**3, c / margin**5
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x if wide else x.mT).to(matrices.dtype)
@@ -101,7 +101,8 @@ class Bank:
         ahead = self.share.lerp(self.average, momentum)
         if recipe.row_normalize:
             ahead.div_(ahead.norm(dim=-1, keepdim=True).add_(1e-7))
-        coefficients = COEFFICIENTS[recipe.orthogonalizer]
+        polar = recipe.orthogonalizer == "polar-express"
+        coefficients = POLAR_EXPRESS if polar else NEWTON_SCHULZ
         share = orthogonalize(ahead, coefficients, recipe.orthogonalizer_steps, dtype)
         if self.ranks.world == 1:
             return share, lambda: None

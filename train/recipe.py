@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from squeeze.errors import BadConfig
-from squeeze.train.fields import check, choice, kind_of, number, read_object, refuse_unknown
+from squeeze.train.fields import (
+    VALIDATING,
+    check,
+    choice,
+    kind_of,
+    number,
+    read_object,
+    refuse_unknown,
+)
 
 HUGE = 1e30  # bound of what has no natural one
 
@@ -100,17 +108,8 @@ class Recipe:
     )  # nats of loss for one bit per weight of ideal code length
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            check(field, value)
-            if kind_of(field) is float:  # 600 and 600.0 are one recipe
-                object.__setattr__(self, field.name, float(value))
-        if self.reserve_seconds and self.reserve_seconds >= self.budget_seconds:
-            raise BadConfig(
-                "reserve_seconds leaves nothing to train in",
-                expected=f"below budget_seconds = {self.budget_seconds:g}",
-                found=f"{self.reserve_seconds:g}",
-            )
+        if VALIDATING:
+            _check_(self)
 
     def rate(self, progress: float) -> float:
         """Factor on every learning rate when `progress` (0…1) of the run is done."""
@@ -148,3 +147,18 @@ class Recipe:
         """Build from plain values. Raises BadConfig naming fields that do not exist."""
         refuse_unknown("recipe", fields, [field.name for field in dataclasses.fields(cls)])
         return cls(**fields)
+
+
+def _check_(recipe: Recipe) -> None:
+    """Check every field and store numbers as the type of their field."""
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        check(field, value)
+        if kind_of(field) is float:  # 600 and 600.0 are one recipe
+            object.__setattr__(recipe, field.name, float(value))
+    if recipe.reserve_seconds and recipe.reserve_seconds >= recipe.budget_seconds:
+        raise BadConfig(
+            "reserve_seconds leaves nothing to train in",
+            expected=f"below budget_seconds = {recipe.budget_seconds:g}",
+            found=f"{recipe.reserve_seconds:g}",
+        )

@@ -106,7 +106,7 @@ class Trainer:
         mean = self.average.result()
         return {name: weight.float().cpu().clone() for name, weight in mean.items()}
 
-    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def saved(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and facts of everything the next step depends on; every rank must call."""
         tensors = {f"model.{name}": w for name, w in self.model.state_dict().items()}
         tensors |= {f"optimizer.{name}": t for name, t in self.optimizer.snapshot().items()}
@@ -121,8 +121,8 @@ class Trainer:
         }
         return tensors, facts
 
-    def load_state_(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Continue from `snapshot()`; KeyError or RuntimeError when it is of another model."""
+    def resume_(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Continue from `saved()`; KeyError or RuntimeError when it is of another model."""
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")

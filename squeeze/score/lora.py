@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from squeeze.errors import BadConfig
 from squeeze.score.window import cross_entropy
+from squeeze.train.fields import VALIDATING
 from squeeze.train.model import GPT
 
 MODULES = ("c_q", "c_k", "c_v", "attn", "mlp")  # what can be added to, besides the head
@@ -60,17 +61,8 @@ class LoraOptions:
     seed: int = 0  # of the first factor
 
     def __post_init__(self) -> None:
-        for name, low, high in RANGES:
-            check_range(name, getattr(self, name), low, high)
-        if self.chunk > self.length:
-            raise BadConfig(
-                "test-time chunk", expected=f"≤ the length, {self.length}", found=self.chunk
-            )
-        unknown = sorted(set(self.targets) - {"head", *MODULES})
-        if unknown or not self.targets:
-            raise BadConfig(
-                "test-time targets", expected=f"of head, {', '.join(MODULES)}", found=unknown
-            )
+        if VALIDATING:
+            _check(self)
 
     def window_start(self, output: int) -> int:
         """First token of the window that predicts after token `output` of a document.
@@ -79,6 +71,20 @@ class LoraOptions:
         the document goes on.
         """
         return max(0, (output // self.chunk + 1) * self.chunk - self.length)
+
+
+def _check(options: LoraOptions) -> None:
+    for name, low, high in RANGES:
+        check_range(name, getattr(options, name), low, high)
+    if options.chunk > options.length:
+        raise BadConfig(
+            "test-time chunk", expected=f"≤ the length, {options.length}", found=options.chunk
+        )
+    unknown = sorted(set(options.targets) - {"head", *MODULES})
+    if unknown or not options.targets:
+        raise BadConfig(
+            "test-time targets", expected=f"of head, {', '.join(MODULES)}", found=unknown
+        )
 
 
 class LoraBank:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
@@ -28,7 +26,7 @@ class Context(Cache):
     def __init__(self, model: GPT, batch: int, length: int, buckets: bool | None = None) -> None:
         self._config = model.config
         self._plain: Attend | None = None  # attention of the running fill
-        super().__init__(cast(GPT, _States(model)), batch, length, buckets)
+        super().__init__(_States(model), batch, length, buckets)  # type: ignore[arg-type]
 
     def fill(self, ids: Tensor) -> None:
         """Take in ids int64 [B, t], t ≥ 1, as the first tokens."""

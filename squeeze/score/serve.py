@@ -1,4 +1,4 @@
-"""Speak docs/protocol.md for a checkpoint or .sqz artifact: `python -m squeeze.score.serve model.sqz`."""
+"""Speak docs/protocol.md for a checkpoint or .sqz file: `python -m squeeze.score.serve model.sqz`."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ import torch
 from squeeze.score import protocol
 from squeeze.score.plan import Plan, document_spans, spans
 from squeeze.score.predictor import CachedPredictor
-from squeeze.score.tokenizer import ByteTable, Tokenizer, Tokens
+from squeeze.score.tokenizer import ByteTable, Tokens, read_table
 from squeeze.score.window import Score, batch_outputs, score_batch
-from squeeze.train.data import read_shard
+from squeeze.train.data import map_shard
 from squeeze.train.model import GPT
 
 Float32 = npt.NDArray[np.float32]
@@ -29,11 +29,14 @@ Scoring = Callable[[Tokens, ByteTable], Score]
 class Served:
     """A model that is scored by `score`. Everything but `reset` and `feed` of the protocol's scorer.
 
-    isolated: whether documents are scored apart.
+    isolated: whether documents are scored apart. shape: the fields of hello that tell a stateful
+    submission from a stateless one.
     """
 
-    def __init__(self, model: GPT, score: Scoring, isolated: bool) -> None:
-        self.model, self.score, self.isolated = model.eval(), score, isolated
+    losses: Callable[[Tokens], Float32]  # nats of tokens[1:], float32 [n - 1]
+
+    def __init__(self, model: GPT, score: Scoring, isolated: bool, shape: dict[str, Any]) -> None:
+        self.model, self.score, self.isolated, self.shape = model.eval(), score, isolated, shape
         self.bos = model.config.bos_id
 
     def hello(self, targets: int) -> dict[str, Any]:
@@ -43,20 +46,12 @@ class Served:
             "vocab_size": self.model.config.vocab_size,
             "isolated": self.isolated,
             "scores_bos": not self.isolated,
-            **self.shape(),
+            **self.shape,
         }
-
-    def shape(self) -> dict[str, Any]:
-        """The fields of hello that tell a stateful submission from a stateless one."""
-        raise NotImplementedError
-
-    def losses(self, tokens: Tokens) -> Float32:
-        """Nats of tokens[1:], float32 [n - 1]."""
-        raise NotImplementedError
 
     def report(self, data: str, tokenizer: str) -> Reported:
         """Nats, bytes and targets of the score, and the loss of every target it counts."""
-        tokens, table = read_shard(data), Tokenizer(tokenizer).table
+        tokens, table = map_shard(data), read_table(tokenizer)
         score = self.score(tokens, table)
         counted = tokens[1:] != self.bos if self.isolated else slice(None)
         return score.nats, score.bytes, score.tokens, self.losses(tokens)[counted]
@@ -68,12 +63,10 @@ class Windows(Served):
     def __init__(
         self, model: GPT, score: Scoring, length: int, stride: int, isolated: bool = False
     ) -> None:
-        super().__init__(model, score, isolated)
+        shape = {"stateful": False, "window": length, "stride": stride}
+        super().__init__(model, score, isolated, shape)
         self.length, self.stride = length, stride
         self.reset()
-
-    def shape(self) -> dict[str, Any]:
-        return {"stateful": False, "window": self.length, "stride": self.stride}
 
     def reset(self) -> None:
         self._past = np.zeros(0, np.uint16)
@@ -114,11 +107,8 @@ class Adapting(Served):
         predictor: Callable[[int], CachedPredictor],
         isolated: bool = False,
     ) -> None:
-        super().__init__(model, score, isolated)
-        self.chunk, self.predictor = chunk, predictor
-
-    def shape(self) -> dict[str, Any]:
-        return {"stateful": True, "chunk": self.chunk}
+        super().__init__(model, score, isolated, {"stateful": True, "chunk": chunk})
+        self.predictor = predictor
 
     def reset(self) -> None:
         self._predictor = self.predictor(self._targets)

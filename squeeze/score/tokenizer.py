@@ -49,6 +49,33 @@ class ByteTable:
         return total
 
 
+def byte_table(pieces: Any) -> ByteTable:
+    """The table of a sentencepiece processor."""
+    size = pieces.vocab_size()
+    base = np.zeros(size, np.int32)
+    space = np.zeros(size, np.bool_)
+    boundary = np.zeros(size, np.bool_)
+    for token in range(size):
+        if pieces.is_control(token) or pieces.is_unknown(token) or pieces.is_unused(token):
+            boundary[token] = True
+        elif pieces.is_byte(token):
+            base[token] = 1
+        else:
+            piece = pieces.id_to_piece(token)
+            space[token] = piece.startswith(SPACE)
+            # A ▁ further in is one space of text. The official script would count its three
+            # UTF-8 bytes, but none of the challenge's tokenizers has such a piece.
+            base[token] = len(piece.removeprefix(SPACE).replace(SPACE, " ").encode())
+    return ByteTable(base, space, boundary)
+
+
+def read_table(path: str) -> ByteTable:
+    """The table of a sentencepiece model that is known to be good."""
+    import sentencepiece
+
+    return byte_table(sentencepiece.SentencePieceProcessor(model_file=path))
+
+
 class Tokenizer:
     """A sentencepiece model with its byte table. Raises BadData when the file is not one."""
 
@@ -61,7 +88,7 @@ class Tokenizer:
         try:
             self._pieces.LoadFromSerializedProto(data)
             self.vocab_size: int = self._pieces.vocab_size()
-            self.table = self._build_table()  # pieces that are not UTF-8 show here
+            self.table = byte_table(self._pieces)  # pieces that are not UTF-8 show here
         except (RuntimeError, ValueError):
             self.vocab_size = 0
         if not self.vocab_size:
@@ -76,24 +103,6 @@ class Tokenizer:
         """Text of token ids; control tokens vanish."""
         text: str = self._pieces.decode(ids)
         return text
-
-    def _build_table(self) -> ByteTable:
-        pieces, size = self._pieces, self.vocab_size
-        base = np.zeros(size, np.int32)
-        space = np.zeros(size, np.bool_)
-        boundary = np.zeros(size, np.bool_)
-        for token in range(size):
-            if pieces.is_control(token) or pieces.is_unknown(token) or pieces.is_unused(token):
-                boundary[token] = True
-            elif pieces.is_byte(token):
-                base[token] = 1
-            else:
-                piece = pieces.id_to_piece(token)
-                space[token] = piece.startswith(SPACE)
-                # A ▁ further in is one space of text. The official script would count its three
-                # UTF-8 bytes, but none of the challenge's tokenizers has such a piece.
-                base[token] = len(piece.removeprefix(SPACE).replace(SPACE, " ").encode())
-        return ByteTable(base, space, boundary)
 
     def check_bytes(self, tokens: Tokens) -> int:
         """Compare the table with the UTF-8 length of the decoded text of tokens [n].

@@ -7,23 +7,26 @@
     python train_gpt.py --serve         answer an auditor (docs/protocol.md)
 
 Environment: DATA_PATH (folder of fineweb_train_*.bin and fineweb_val_*.bin), TOKENIZER_PATH, SEED.
-Options, each followed by its value: data, val, tokenizer (instead of those); seed, seconds, steps;
-limit (bytes of code and model together); mode (window, sliding, ttt-lora), stride; tokens (score so many
-targets only). Under torchrun all processes share the work. All that is printed also goes to train.log.
+Options, each followed by its value: train, val (patterns of shards), tokenizer, seed (instead of
+those); seconds, steps; limit (bytes of code and model together); mode (window, sliding, ttt-lora),
+stride; tokens (score only so many targets). Under torchrun all processes share the work. What a
+training run prints is also in train.log.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from glob import glob
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import numpy as np
 import torch
 
 from squeeze.calib.fisher import collect_gradients
@@ -31,7 +34,6 @@ from squeeze.calib.floats import Float32, to_bits
 from squeeze.calib.generate import generate
 from squeeze.calib.inputs import InputSums
 from squeeze.calib.quantized import QuantizedTensor, RawTensor
-from squeeze.calib.ranks import all_ranks
 from squeeze.calib.text import Sequences, window_length
 from squeeze.codecs.base import Codec
 from squeeze.codecs.context import Context
@@ -44,7 +46,7 @@ from squeeze.score.lora import LoraOptions
 from squeeze.score.official import official_set
 from squeeze.score.plan import document_spans, sliding
 from squeeze.score.served import Adapting, Windows
-from squeeze.score.tokenizer import ByteTable, Tokenizer, Tokens
+from squeeze.score.tokenizer import ByteTable, Tokens, read_table
 from squeeze.score.ttt_lora import LoraPredictor, score_lora
 from squeeze.score.window import Score, score_plan
 from squeeze.streams import Artifact, Coded, CodeStreams, Symbols, read, write
@@ -52,7 +54,7 @@ from squeeze.train.cache import Cache
 from squeeze.train.clock import Clock
 from squeeze.train.config import ModelConfig
 from squeeze.train.course import Course
-from squeeze.train.data import map_shard, read_shards
+from squeeze.train.data import map_shard
 from squeeze.train.distributed import Ranks, connected
 from squeeze.train.model import GPT
 from squeeze.train.recipe import Recipe
@@ -106,6 +108,7 @@ MODE = "window"  # how to score
 
 STRIDE = 64  # of sliding windows
 REPORT_EVERY = 10.0  # seconds between two lines about training
+Say = Callable[[str], None]
 
 
 class Coding:
@@ -138,164 +141,155 @@ class Coding:
         return self.words if wire_id == self.words.wire_id else Context()
 
 
-class Submission:
-    """One run of the script: files, options and what is written about it."""
+def shards(given: dict[str, str], part: str) -> list[Tokens]:
+    """The training or validation set, uint16 [n] each, on disk."""
+    pattern = os.environ.get("DATA_PATH", "data") + f"/fineweb_{part}_*.bin"
+    found = sorted(glob(given.get(part, pattern)))
+    if not found:
+        raise SystemExit(f"no shards {pattern}: set DATA_PATH or --{part}")
+    return [map_shard(path) for path in found]
 
-    def __init__(self, script: Path, given: dict[str, str]) -> None:
-        self.script, self.given = script, given
-        self.path = script.with_name("model.sqz")
-        self.log = script.with_name("train.log")
-        self.config = ModelConfig(**MODEL)
-        self.seed = int(given.get("seed") or os.environ.get("SEED", "0"))
 
-    def shards(self, part: str) -> list[str]:
-        """Files of the training or validation set."""
-        folder = os.environ.get("DATA_PATH", "data")
-        option = {"train": "data"}.get(part, part)
-        found = sorted(glob(self.given.get(option, f"{folder}/fineweb_{part}_*.bin")))
-        if not found:
-            raise SystemExit(f"no shards in {folder}: set DATA_PATH or --{option}")
-        return found
+def train(
+    config: ModelConfig, given: dict[str, str], seed: int, ranks: Ranks, clock: Clock, say: Say
+) -> dict[str, Float32]:
+    """Weights of a new model, float32 by name."""
+    fields = dict(RECIPE)
+    if "steps" in given:
+        fields |= {"steps": int(given["steps"]), "budget_seconds": 0.0, "reserve_seconds": 0.0}
+    if "seconds" in given:
+        fields["budget_seconds"] = float(given["seconds"])
+    compiled = ranks.device.type == "cuda"
+    data = shards(given, "train")
+    trainer = Trainer(config, data, Recipe(**fields), seed, ranks, compiled)
+    said = 0.0
+    for seen in Course(trainer, clock).steps():
+        if seen.step == 1 or seen.training > said + REPORT_EVERY:
+            said = seen.training
+            say(f"step:{seen.step} train_loss:{seen.loss:.4f} train_time:{1000 * said:.0f}ms")
+    say(f"steps:{trainer.done} train_time:{1000 * clock.of('training'):.0f}ms")
+    with clock.stage("averaging"):
+        return {name: weight.numpy() for name, weight in trainer.weights().items()}
 
-    def say(self, line: str) -> None:
-        """Print a line, and keep it."""
-        print(line, flush=True)
-        with self.log.open("a") as file:
-            file.write(line + "\n")
 
-    def train(self, ranks: Ranks, clock: Clock) -> dict[str, Float32]:
-        """Weights of a new model, float32 by name."""
-        limits: dict[str, Any] = {}
-        if "steps" in self.given:
-            limits = {"steps": int(self.given["steps"]), "budget_seconds": 0, "reserve_seconds": 0}
-        if "seconds" in self.given:
-            limits["budget_seconds"] = float(self.given["seconds"])
-        recipe = Recipe(**RECIPE | limits)
-        shards = [map_shard(path) for path in self.shards("train")]
-        compiled = ranks.device.type == "cuda"
-        trainer = Trainer(self.config, shards, recipe, self.seed, ranks, compiled)
-        said = -REPORT_EVERY
-        for seen in Course(trainer, clock).steps():
-            if ranks.first and seen.training >= said + REPORT_EVERY:
-                said = seen.training
-                self.say(
-                    f"step:{seen.step} train_loss:{seen.loss:.4f} train_time:{1e3 * said:.0f}ms"
-                )
-        if ranks.first:
-            self.say(f"steps:{trainer.done} train_time:{1e3 * clock.of('training'):.0f}ms")
-        with clock.stage("averaging"):
-            return {name: weight.numpy() for name, weight in trainer.weights().items()}
+def pack(
+    config: ModelConfig, weights: dict[str, Float32], seed: int, limit: int, ranks: Ranks
+) -> bytes:
+    """The file of at most `limit` bytes, on the first rank; calibrated on text the model writes."""
+    model = GPT.from_tensors(config, weights).to(ranks.device).eval()
+    length = window_length(config.seq_len)
+    count = -(-CALIBRATION_TOKENS // length)
+    ids = generate(partial(Cache, model), config.vocab_size, count, length, seed=seed)
+    text = Sequences.whole(ids, "self-generated")
+    sums = InputSums(model, text)
+    for _ in sums:
+        pass
+    hessians, gradients = sums.hessians(), collect_gradients(model, text)
+    if not ranks.first:
+        return b""
+    matrices = {n: w for n, w in weights.items() if n in hessians.matrices and w.size >= QUANTIZED}
+    others = {
+        name: RawTensor(to_bits(values, "fp16"), "fp16")
+        for name, values in weights.items()
+        if name not in matrices
+    }
+    whole = Model(matrices, others, tuple(weights), {"model": MODEL})
+    return fit(Quantizer(whole, hessians, gradients, STATES, Coding()), limit).data
 
-    def pack(self, weights: dict[str, Float32], ranks: Ranks) -> None:
-        """Write model.sqz: calibrated on text that the model writes, within the limit."""
-        model = GPT.from_tensors(self.config, weights).to(ranks.device).eval()
-        length = window_length(self.config.seq_len)
-        count = -(-CALIBRATION_TOKENS // length)
-        ids = generate(partial(Cache, model), self.config.vocab_size, count, length, seed=self.seed)
-        text = Sequences.whole(ids, "self-generated")
-        sums = InputSums(model, text)
-        for _ in sums:
-            pass
-        hessians, gradients = sums.hessians(), collect_gradients(model, text)
-        if not ranks.first:
-            return
-        matrices = {
-            name: weights[name] for name in hessians.matrices if weights[name].size >= QUANTIZED
-        }
-        others = {
-            name: RawTensor(to_bits(values, "fp16"), "fp16")
-            for name, values in weights.items()
-            if name not in matrices
-        }
-        whole = Model(matrices, others, tuple(weights), {"model": MODEL})
-        limit = int(self.given.get("limit", LIMIT)) - self.script.stat().st_size
-        fitted = fit(Quantizer(whole, hessians, gradients, STATES, Coding()), limit)
-        self.path.write_bytes(fitted.data)
 
-    def model(self, device: torch.device) -> GPT:
-        """The model that model.sqz holds."""
-        tensors = read(self.path.read_bytes(), Coding().codec).tensors
-        weights = {name: tensor.dequantize() for name, tensor in tensors.items()}
-        return GPT.from_tensors(self.config, weights).to(device).eval()
+def scored(model: GPT, given: dict[str, str]) -> Windows | Adapting:
+    """How a model is scored, and what answers an auditor about it."""
+    length = model.config.seq_len
+    if given.get("mode", MODE) == "ttt-lora":
+        options = LoraOptions(chunk=min(256, length), length=length)
 
-    def serving(self, model: GPT) -> Windows | Adapting:
-        """How the model is scored, and what answers an auditor about it."""
-        mode, length = self.given.get("mode", MODE), self.config.seq_len
-        options = LoraOptions(chunk=min(256, length), length=min(length, length))
-        stride = length if mode == "window" else int(self.given.get("stride", min(STRIDE, length)))
+        def adapt(tokens: Tokens, table: ByteTable) -> Score:
+            documents = document_spans(tokens, model.config.bos_id)
+            return score_lora(model, tokens, table, documents, options)[0]
 
-        def score(tokens: Tokens, table: ByteTable) -> Score:
-            if mode == "ttt-lora":
-                documents = document_spans(tokens, self.config.bos_id)
-                return score_lora(model, tokens, table, documents, options)[0]
-            return score_plan(model, tokens, table, sliding(len(tokens) - 1, length, stride))
+        predictor = partial(LoraPredictor, model, options)
+        return Adapting(model, adapt, options.chunk, lambda targets: predictor(), True)
+    stride = length
+    if given.get("mode", MODE) == "sliding":
+        stride = int(given.get("stride", min(STRIDE, length)))
 
-        if mode == "ttt-lora":
-            new = partial(LoraPredictor, model, options)
-            return Adapting(model, score, options.chunk, lambda targets: new(), isolated=True)
-        return Windows(model, score, length, stride)
+    def score(tokens: Tokens, table: ByteTable) -> Score:
+        return score_plan(model, tokens, table, sliding(len(tokens) - 1, length, stride))
 
-    def evaluate(self, ranks: Ranks) -> dict[str, Any]:
-        """The score of model.sqz on the validation set."""
-        path = self.given.get("tokenizer") or os.environ.get("TOKENIZER_PATH", "tokenizer.model")
-        table = Tokenizer(path).table
-        most = self.given.get("tokens")
-        tokens = read_shards(self.shards("val"), int(most) + 1 if most else None)
-        official = None if most else official_set(tokens, table)
-        if official:
-            tokens = tokens[: official[1] + 1]
-        score = self.serving(self.model(ranks.device)).score(tokens, table)
-        return {"bpb": score.bpb, "nats": score.nats, "tokens": score.tokens, "bytes": score.bytes}
+    return Windows(model, score, length, stride)
 
-    def report(self, clock: Clock, scored: dict[str, Any]) -> None:
-        """Say everything that a ledger needs."""
-        files = {path.name: path.read_bytes() for path in (self.script, self.path)}
-        sizes = {name: len(data) for name, data in files.items()}
-        facts = {
-            "mode": self.given.get("mode", MODE),
-            "seed": self.seed,
-            **scored,
-            "files": sizes,
-            "bytes_total": sum(sizes.values()),
-            "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-            "clock": [
-                {"stage": row.stage, "seconds": round(row.seconds, 3), "inside": row.inside}
-                for row in clock.ledger()
-            ],
-        }
-        self.say(f"val_bpb: {scored['bpb']:.12f}")
-        self.say(json.dumps(facts))
+
+def evaluate(model: GPT, given: dict[str, str]) -> Score:
+    """The score on the validation set, or on its first `tokens` targets."""
+    place = given.get("tokenizer") or os.environ.get("TOKENIZER_PATH", "tokenizer.model")
+    table, tokens = read_table(place), np.concatenate(shards(given, "val"))
+    official = official_set(tokens, table)
+    count = int(given.get("tokens", official[1] if official else len(tokens) - 1))
+    return scored(model, given).score(tokens[: count + 1], table)
 
 
 def main() -> None:
     """Read the command line and run."""
-    given: dict[str, str] = {}
-    name = ""
-    for text in sys.argv[1:]:
-        if text.startswith("--"):
-            name, text = text[2:], ""
-        given[name] = text
-    submission = Submission(Path(__file__), given)
+    words = sys.argv[1:]
+    given = {word[2:]: value for word, value in zip(words, [*words[1:], ""], strict=True)}
+    script = Path(__file__)
+    path = script.with_name("model.sqz")
+    config = ModelConfig(**MODEL)
+    seed = int(given.get("seed") or os.environ.get("SEED", "0"))
+
+    def packed() -> GPT:
+        tensors = read(path.read_bytes(), Coding().codec).tensors
+        weights = {name: tensor.dequantize() for name, tensor in tensors.items()}
+        return GPT.from_tensors(config, weights).eval()
+
     if "serve" in given:
         torch.set_num_threads(1)
-        protocol.serve(submission.serving(submission.model(torch.device("cpu"))))
-        return
+        return protocol.serve(scored(packed(), given))
+    outputs: list[TextIO] = []
+
+    def say(line: str) -> None:
+        for output in outputs:
+            print(line, file=output, flush=True)
+
     clock = Clock()
     with connected(torch.device("cuda" if torch.cuda.is_available() else "cpu")) as ranks:
+        if ranks.first:
+            outputs = [sys.stdout]
         if "eval" not in given:
             if ranks.first:
-                submission.log.unlink(missing_ok=True)
-                submission.path.unlink(missing_ok=True)
-            weights = submission.train(ranks, clock)
+                outputs.append(script.with_name("train.log").open("w"))
+                path.unlink(missing_ok=True)
+            weights = train(config, given, seed, ranks, clock, say)
             with clock.stage("packing"):
-                submission.pack(weights, ranks)
-                while not submission.path.exists():  # the first rank packs
+                limit = int(given.get("limit", LIMIT)) - script.stat().st_size
+                data = pack(config, weights, seed, limit, ranks)
+                if ranks.first:
+                    path.with_suffix(".part").write_bytes(data)
+                    path.with_suffix(".part").replace(path)
+                while (
+                    not path.exists()
+                ):  # the first rank packs, which no collective should wait for
                     time.sleep(1.0)
-            all_ranks(True)
         with clock.stage("validation"):
-            scored = submission.evaluate(ranks)
-        if ranks.first:
-            submission.report(clock, scored)
+            score = evaluate(packed().to(ranks.device), given)
+        sizes, hashes = {}, {}
+        for file in (script, path):
+            data = file.read_bytes()
+            sizes[file.name], hashes[file.name] = len(data), sha256(data).hexdigest()
+        facts = {
+            "bpb": score.bpb,
+            "nats": score.nats,
+            "tokens": score.tokens,
+            "bytes": score.bytes,
+            "mode": given.get("mode", MODE),
+            "seed": seed,
+            "files": sizes,
+            "bytes_total": sum(sizes.values()),
+            "sha256": hashes,
+            "clock": [vars(row) for row in clock.ledger()],
+        }
+        say(f"val_bpb: {score.bpb:.12f}")
+        say(json.dumps(facts))
 
 
 if __name__ == "__main__":

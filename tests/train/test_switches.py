@@ -81,14 +81,14 @@ def test_repeats_begin_with_what_their_blocks_have_learned_also_after_a_resume()
     for _ in range(3):
         trainer.step(0.4)
     assert not torch.equal(block.repeats[0].mlp.proj.weight, block.mlp.proj.weight)
-    resumed.load_state_(*trainer.snapshot())
+    resumed.resume_(*trainer.saved())
     for run in (trainer, resumed):
         run.switch(0.5)
         block = run.model.blocks[1]
         assert torch.equal(block.repeats[0].mlp.proj.weight, block.mlp.proj.weight)
         assert torch.equal(block.repeats[0].attn_scale, block.attn_scale)
     trainer.step(0.5)
-    resumed.load_state_(*trainer.snapshot())
+    resumed.resume_(*trainer.saved())
     for run in (trainer, resumed):  # once only: from here on they learn apart
         before = [weight.clone() for weight in run.model.parameters()]
         run.switch(0.6)
