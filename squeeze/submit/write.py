@@ -37,6 +37,7 @@ from squeeze.submit.plain import BadSubmission, read_plain, safe_name, safe_name
 from squeeze.submit.scores import read_scores
 from squeeze.submit.script import own_script
 from squeeze.version import __version__
+from squeeze.views.code import TABLE, parts_csv, with_names
 from squeeze.views.totals import totals
 
 SCORER = ("python", CODE, "--serve")
@@ -100,7 +101,7 @@ def write_submission(
     )
     if scores.recipe:
         config["recipe"] = scores.recipe
-    content[CODE] = _code(parts, config, limit, mode, on_stage)
+    content |= _code(parts, config, limit, mode, on_stage)
     if scores.code not in (None, sha256(content[CODE])):
         raise BadSubmission(
             "the seed runs were made by another train_gpt.py than ships",
@@ -159,17 +160,18 @@ def _add(content: dict[str, bytes], name: str, path: Path) -> None:
 
 def _code(
     parts: Parts, config: Config, limit: int, mode: Mode, on_stage: OnStage
-) -> bytes:  # fmt: skip
-    """The given script, or the bundle of our own for this model and recipe."""
+) -> dict[str, bytes]:
+    """The given script, or the bundle of our own for this model and recipe with what its parts cost."""
     if parts.script is not None:
-        return read_plain(parts.script)
+        return {CODE: read_plain(parts.script)}
     if "recipe" not in config:
         raise BadSubmission(
             "the script of squeeze trains the model too, but nothing says how it was trained",
             fix="Give --train-run (report or checkpoint of `squeeze train`), or your own --script.",
         )
     on_stage("bundle")
-    return own_script(config["model"], config["recipe"], limit, mode).shipped.data
+    made = own_script(config["model"], config["recipe"], limit, mode)
+    return {CODE: made.shipped.data, TABLE: parts_csv(made.parts).encode()}
 
 
 def _commands(parts: Parts) -> dict[str, list[str]]:
@@ -201,7 +203,8 @@ def _fill(folder: Path, content: Mapping[str, bytes], claims: dict[str, Any], li
         },
     }
     claims["sha256"]["code"] = sha256(content[CODE])
-    page = card(claims, ledger([folder / CODE, folder / MODEL]), counted).encode()
+    rows = with_names(ledger([folder / CODE, folder / MODEL]), [folder], None)
+    page = card(claims, rows, counted).encode()
     papers = {PAPER: _json(claims), CARD: page}
     for name, data in {**papers, SUMS: sums({**content, **papers})}.items():
         (folder / name).write_bytes(data)
