@@ -64,7 +64,7 @@ def packing() -> str:
         ours = rows[size, "best"]
         body.append(
             (
-                what,
+                what.replace("record-", "#"),
                 peer["n"],
                 f"{peer['bytes']:,.0f}",
                 f"{peer['bits_per_weight']:.2f}",

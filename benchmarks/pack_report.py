@@ -103,20 +103,28 @@ def _spread(row: Line, key: str, form: str) -> str:
 
 
 def _draw(lines: Sequence[Line], path: Path) -> None:
-    """KL and BPB against bytes, a point a measurement."""
+    """KL and BPB against bytes: a point a measurement, a line through the means of the seeds."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    means = summary(lines)
     for what in sorted({x["what"] for x in lines}):
-        mine = sorted((x for x in lines if x["what"] == what), key=lambda x: x["bytes"])
-        megabytes = [x["bytes"] / 1e6 for x in mine]
-        left.plot(megabytes, [x["kl"] for x in mine], ".", label=what)
-        right.plot(megabytes, [x["gap"] for x in mine], ".", label=what)
+        mine = [x for x in lines if x["what"] == what]
+        line = sorted((x for x in means if x["what"] == what), key=lambda x: x["bytes"])
+        name = "squeeze, best" if what == "best" else what
+        for axes, key in ((left, "kl"), (right, "gap")):
+            dots = axes.plot([x["bytes"] / 1e6 for x in mine], [x[key] for x in mine], "o", ms=3.5)
+            colour = dots[0].get_color()
+            through = [x["bytes"] / 1e6 for x in line], [x[key] for x in line]
+            axes.plot(*through, color=colour, linewidth=1, alpha=0.6)
+            dots[0].set_label(name)
     right.axhline(0.0, color="gray", linewidth=0.8)
     left.set(yscale="log", ylabel="KL(fp32 ‖ packed), bits per byte", xlabel="file, megabytes")
-    right.set(ylabel="BPB above fp32", xlabel="file, megabytes")
+    right.set(ylabel="score above fp32, bits per byte", xlabel="file, megabytes")
+    for axes in (left, right):
+        axes.grid(alpha=0.25)
     left.legend()
     figure.savefig(path, dpi=120)
