@@ -16,7 +16,8 @@ from squeeze.bundle.flatten import Flat, flatten
 from squeeze.bundle.minify import minify
 from squeeze.bundle.modules import BundleError, Graph
 from squeeze.bundle.payload import STANDARD, payloads
-from squeeze.bundle.shake import definitions, shake, visible_classes
+from squeeze.bundle.shake import definitions, visible_classes
+from squeeze.bundle.specialise import Liberties, specialise
 from squeeze.bundle.wrap import Shipped, plain, wrap
 
 BOTH = ("literal", "archive")
@@ -47,18 +48,19 @@ def bundle(
     forms: tuple[str, ...] = BOTH,
     minified: bool = True,
     rename_classes: bool = False,
+    liberties: Liberties = Liberties(),  # noqa: B008  frozen
 ) -> Bundle:
     """Flatten, shake, minify, compress and wrap; of all coders and forms the smallest file wins.
 
     packages: top-level packages to take in besides modules that lie beside the entry. keep: names that
     stay. constants: module-level flags and their values. rename_classes: also those whose names show
-    in a `repr` or are read. The file is run as far as its own source and
-    compared before it is returned. Raises BundleError, which names what cannot be bundled.
+    in a `repr` or are read. liberties: what the program can do without. The file is run as far as its
+    own source and compared before it is returned. Raises BundleError, naming what cannot be bundled.
     """
     graph = Graph(entry, packages, constants)
     flat = flatten(graph)
     keep = tuple(keep)
-    shake(flat.tree, keep)
+    specialise(flat, keep, liberties)
     flat.check()
     _without_caches(flat.tree)
     readable = ast.unparse(flat.tree) + "\n"

@@ -65,6 +65,7 @@ def flatten(graph: Graph) -> Flat:
         statements = [s for node in module.tree.body for s in without_local(node, graph, module)]
         for statement in statements:
             owners[id(statement)] = module.name
+            statement._path = str(module.path)  # type: ignore[attr-defined]
         body += statements
         warnings += warnings_of(module)
     if future:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -31,12 +32,14 @@ EFFECTS = frozenset(("seed", "manual_seed", "seterr", "basicConfig", "register")
 PLAIN_BASES = frozenset(("object", "Protocol", "Generic", "ABC", "NamedTuple"))
 
 
-def shake(tree: ast.Module, keep: Iterable[str] = ()) -> ast.Module:
+def shake(tree: ast.Module, keep: Iterable[str] = (), strip: bool = True) -> ast.Module:
     """The tree (changed in place) with only what can be reached from effects and from `keep`.
 
-    keep: names of definitions or methods that stay whatever reads them.
+    keep: names of definitions or methods that stay whatever reads them. strip: whether docstrings and
+    annotations go.
     """
-    _strip(tree)
+    if strip:
+        _strip(tree)
     while True:
         before = _size(tree)
         _shake_once(tree, set(keep))
@@ -79,34 +82,58 @@ def _shake_once(tree: ast.Module, keep: set[str]) -> None:
 
 
 def _shake_methods(tree: ast.Module, classes: dict[str, ast.ClassDef], keep: set[str]) -> None:
-    """Methods and class-level names that nothing reads, of classes all of whose bases are known."""
-    read = set(keep)
+    """Methods and class-level names that nothing reads, of classes all of whose bases are known.
+
+    What methods read counts only once they are read themselves.
+    """
     prefixes = computed_attributes(tree)
     if "" in prefixes:
         return
-    for node in ast.walk(tree):
+    waiting: dict[int, ast.stmt] = {}
+    for node in classes.values():
+        if _known_bases(node, classes):
+            for child in node.body:
+                dunder = isinstance(child, FUNCTIONS) and child.name.startswith("__")
+                if isinstance(child, FUNCTIONS) and not (dunder and child.name.endswith("__")):
+                    waiting[id(child)] = child
+    read = set(keep)
+    _read_names(tree, waiting, read)
+    for node in classes.values():  # a class body reads its own names plainly
+        for child in node.body:
+            if id(child) not in waiting:
+                read |= {n.id for n in ast.walk(child) if isinstance(n, ast.Name)}
+    while True:
+        found = [
+            child for child in waiting.values()
+            if child.name in read or child.name.startswith(tuple(prefixes))  # type: ignore[attr-defined]
+        ]  # fmt: skip
+        if not found:
+            break
+        for child in found:
+            del waiting[id(child)]
+            _read_names(child, waiting, read)
+            read |= {
+                n.id for w in child.decorator_list for n in ast.walk(w) if isinstance(n, ast.Name)
+            }  # type: ignore[attr-defined]
+    for node in classes.values():
+        node.body = [c for c in node.body if id(c) not in waiting] or [ast.Pass()]
+
+
+def _read_names(tree: ast.AST, without: dict[int, ast.stmt], read: set[str]) -> None:
+    """Add the names of attributes that code may read; methods in `without` are passed over."""
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        stack += [child for child in ast.iter_child_nodes(node) if id(child) not in without]
         if isinstance(node, ast.Attribute):
             read.add(node.attr)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            read.update(
-                part for part in node.value.replace(".", " ").split() if part.isidentifier()
-            )
+            if re.fullmatch(r"[\w.]+", node.value) or "{" in node.value:  # no text for people
+                read.update(re.findall(r"\w+", node.value))
         elif isinstance(node, ast.keyword) and node.arg:
             read.add(node.arg)
         elif isinstance(node, ast.MatchClass):
             read.update(node.kwd_attrs)
-    for node in classes.values():
-        if not _known_bases(node, classes):
-            continue
-        inner = {
-            n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
-        }
-        node.body = [
-            child for child in node.body
-            if not isinstance(child, FUNCTIONS) or child.name in read | inner
-            or child.name.startswith(tuple(prefixes))
-            or (child.name.startswith("__") and child.name.endswith("__"))
-        ] or [ast.Pass()]  # fmt: skip
 
 
 def computed_attributes(tree: ast.Module) -> set[str]:

@@ -22,7 +22,7 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     found: dict[str, object] = {}
     for text in values:
         name, equals, value = text.partition("=")
-        if not name.isidentifier() or not equals:
+        if not all(part.isidentifier() for part in name.split(".", 1)) or not equals:
             raise click.BadParameter(f"{text}: expected NAME=VALUE such as DEBUG=False")
         try:
             found[name] = ast.literal_eval(value)
@@ -37,15 +37,21 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 @click.option("--package", "packages", multiple=True, help="Installed package to take in.")
 @click.option("--keep", multiple=True, metavar="NAME", help="Keep and do not rename; repeatable.")
 @click.option("--define", "constants", multiple=True, callback=_constants, metavar="FLAG=VALUE",
-              help="Value of a module-level flag; branches it rules out go.")  # fmt: skip
+              help="Value of a flag or of CLASS.FIELD; branches it rules out go.")  # fmt: skip
 @click.option("--coder", "coders", default="zlib,lzma", show_default=True, metavar="NAME,…",
-              help="Tried: zlib, lzma (part of Python), brotli, zstd (packages).")  # fmt: skip
+              help="Tried: zlib, lzma (part of Python), brotli, zstd, mixed (needs numba).")  # fmt: skip
 @click.option("--form", type=click.Choice(FORMS), default="auto", help="Of the file [smallest].")
 @click.option(
     "--readable", type=click.Path(path_type=Path), help="Also write the flat source here."
 )
 @click.option("--no-minify", is_flag=True, help="Compress the flat source as it is.")
 @click.option("--rename-classes", is_flag=True, help="Also rename classes whose names may show.")
+@click.option("--terse-errors", is_flag=True, help="Drop the texts of exceptions.")
+@click.option(
+    "--no-checks", is_flag=True, help="Drop what only raises: for inputs known to be good."
+)
+@click.option("--specialise", "specialised", is_flag=True,
+              help="Drop statements without effects, and parameters that never vary.")  # fmt: skip
 @json_option
 def command(
     entry: Path,
@@ -58,6 +64,9 @@ def command(
     readable: Path | None,
     no_minify: bool,
     rename_classes: bool,
+    terse_errors: bool,
+    no_checks: bool,
+    specialised: bool,
     as_json: bool,
 ) -> None:
     """Make ENTRY and the local modules it uses one file, as small as it goes, that runs.
@@ -70,6 +79,7 @@ def command(
       squeeze bundle train.py --package mylib -o train_gpt.py --readable train_gpt.flat.py
     """
     from squeeze.bundle.build import BOTH, bundle
+    from squeeze.bundle.specialise import Liberties
     from squeeze.files import write_atomic
 
     target = out or entry.with_suffix(".bundle.py")
@@ -79,11 +89,17 @@ def command(
         entry,
         packages,
         keep=keep,
-        constants=constants,
+        constants={name: value for name, value in constants.items() if "." not in name},
         coders=tuple(coders.split(",")),
         forms=BOTH if form == "auto" else (form,),
         minified=not no_minify,
         rename_classes=rename_classes,
+        liberties=Liberties(
+            terse_errors,
+            not no_checks,
+            specialised,
+            {name: value for name, value in constants.items() if "." in name},
+        ),
     )
     write_atomic(target, made.shipped.data)
     if readable is not None:
@@ -98,7 +114,10 @@ def command(
 
 
 def report(made: Bundle, target: Path) -> dict[str, Any]:
-    """What was made, as plain values; `parts` sum to `bytes`."""
+    """What was made, as plain values; `parts` sum to `bytes`. Another minifier gives another count."""
+    from importlib.metadata import version
+
+    minified = made.minified != made.readable
     return {
         "file": str(target),
         "bytes": len(made.shipped.data),
@@ -106,6 +125,7 @@ def report(made: Bundle, target: Path) -> dict[str, Any]:
         "coder": made.shipped.coder,
         "requires": made.shipped.requires,
         "python": made.python,
+        "minifier": f"python_minifier {version('python_minifier')}" if minified else None,
         "source_bytes": made.raw_bytes,
         "flat_bytes": len(made.readable.encode()),
         "minified_bytes": len(made.minified.encode()),

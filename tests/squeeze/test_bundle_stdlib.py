@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from squeeze.bundle.build import bundle
-from tests.squeeze.interpreters import OTHERS
 from squeeze.bundle.specialise import Liberties
+from tests.squeeze.interpreters import OTHERS
 
 USES = (Path(__file__).parent / "stdlib_uses.txt").read_text().split("\n### ")[1:]
 CHECKS = dict(use.split("\n", 1) for use in USES)

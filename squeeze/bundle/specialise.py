@@ -1,0 +1,78 @@
+"""The program that one entry is: what its options, errors and constants can never do is taken out."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from squeeze.bundle.checks import without_checks, without_texts
+from squeeze.bundle.fields import fix_field
+from squeeze.bundle.flatten import Flat
+from squeeze.bundle.fold import fold_constants
+from squeeze.bundle.modules import BundleError
+from squeeze.bundle.shake import shake
+from squeeze.bundle.simplify import shorten_classes, without_idle_statements
+
+ROUNDS = 20  # each makes the program smaller; more than ten were never needed
+
+
+@dataclass(frozen=True)
+class Liberties:
+    """What the entrant lets go of.
+
+    terse_errors: texts of exceptions. checks: `if …: raise`, asserts, handlers that raise (False drops
+    them). specialise: parameters that are always the same, statements without effects. fields:
+    attributes that are constants.
+    """
+
+    terse_errors: bool = False
+    checks: bool = True
+    specialise: bool = False
+    fields: dict[str, object] = field(default_factory=dict)  # "Class.field": value
+
+
+def specialise(flat: Flat, keep: Iterable[str], liberties: Liberties) -> ast.Module:
+    """The shaken program (changed in place) without what it can do without."""
+    keep, tree = tuple(keep), flat.tree
+    _fix(flat, keep, dict(liberties.fields))
+    shake(tree, keep)
+    if liberties == Liberties():
+        return tree
+    before = ""
+    for _ in range(ROUNDS):
+        if not liberties.checks:
+            without_checks(tree)
+        if liberties.terse_errors:
+            without_texts(tree)
+        if liberties.specialise:
+            without_idle_statements(tree)
+        fold_constants(tree)
+        shake(tree, keep)
+        after = ast.dump(tree)
+        if after == before:
+            break
+        before = after
+    if liberties.specialise:
+        shorten_classes(tree)
+        shake(tree, keep)
+    return tree
+
+
+def _fix(flat: Flat, keep: tuple[str, ...], fields: dict[str, object]) -> None:
+    """Put constants for fields while annotations are there; those first that all reads agree on.
+
+    What they rule out may hold the only read of another field that cannot be told.
+    """
+    while fields:
+        shake(flat.tree, keep, strip=False)
+        left: dict[str, object] = {}
+        for name, value in fields.items():
+            try:
+                fix_field(flat.tree, name, value, flat.homes)
+            except BundleError as error:
+                left[name], reason = value, error
+        if len(left) == len(fields):
+            raise reason
+        fields = left
+        fold_constants(flat.tree)
