@@ -40,9 +40,7 @@ def page(
         for t in plan.tensors
     ]  # fmt: skip
     data = {
-        "title": " + ".join(ledger.files)
-        if len(ledger.files) < 4
-        else f"{len(ledger.files)} files",
+        "title": title(list(ledger.files)),
         "verdict": verdict(ledger, limit, totals),
         "totals": None if totals is None else totals.as_json(limit),
         "total": ledger.total,
@@ -58,6 +56,19 @@ def page(
     safe = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     template = files("squeeze.views").joinpath("report.html").read_text(encoding="utf-8")
     return template.replace("/*DATA*/", safe)
+
+
+def title(names: list[str]) -> str:
+    """What a page of these files is called.
+
+    >>> title(["model.sqz", "train_gpt.py"]), title(["run/a", "run/b", "run/c", "run/d"])
+    ('model.sqz + train_gpt.py', 'run: 4 files')
+    """
+    if len(names) < 4:
+        return " + ".join(names)
+    folders = {name.partition("/")[0] for name in names if "/" in name}
+    inside = len(folders) == 1 and all("/" in name for name in names)
+    return f"{folders.pop()}: {len(names)} files" if inside else f"{len(names)} files"
 
 
 def modules(ledger: Ledger) -> list[dict[str, Any]]:

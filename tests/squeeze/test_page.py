@@ -90,6 +90,10 @@ def test_a_browser_draws_it_and_answers_the_keyboard(report, tmp_path, theme):
       const all = query => document.querySelectorAll(query);
       for (const query of ['.cell', '#heat rect', '#histogram rect', '#rate circle'])
         out.push(all(query).length);
+      out.push(document.documentElement.scrollWidth - innerWidth);
+      const sizes = [...all('#rows tbody tr')].map(
+        row => Number(row.cells[3].textContent.replace(/,/g, '')));
+      out.push(sizes.every((size, i) => !i || sizes[i - 1] >= size) ? 1 : 0);
       const cell = [...all('.cell')].find(c => c.textContent.startsWith('mlp'));
       cell.click(); out.push(all('#crumbs button').length);
       dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape'}));
@@ -100,11 +104,14 @@ def test_a_browser_draws_it_and_answers_the_keyboard(report, tmp_path, theme):
       document.title = 'RESULT ' + out.join(' '); });</script></html>"""
     themed = report.read_text().replace("<html", f'<html data-theme="{theme}"', 1)
     report.write_text(themed.replace("</html>", script))
-    done = browse(report, "--dump-dom")
+    done = browse(report, "--dump-dom", "--window-size=500,900")
     assert "Uncaught" not in done.stderr, done.stderr
-    cells, heat, bars, dots, opened, closed, rows = map(
-        int, re.search(r"<title>RESULT ([\d ]+)</title>", done.stdout)[1].split()
+    cells, heat, bars, dots, beyond, sorted_rows, opened, closed, rows = map(
+        int, re.search(r"<title>RESULT ([-\d ]+)</title>", done.stdout)[1].split()
     )
+    assert (
+        beyond <= 0 and sorted_rows
+    )  # nothing sticks out of a narrow window; the largest come first
     assert cells > 4 and heat == 3 and bars > 10 and dots == 3
     assert (opened, closed, rows) == (2, 1, 1)
     shot = tmp_path / "shot.png"
