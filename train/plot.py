@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from pathlib import Path
 
 import numpy as np
 
 from squeeze.errors import SqueezeError
-from squeeze.files import atomic_writer
+from squeeze.files import write_atomic
 from squeeze.train.log import read_steps
 
 SMOOTHING = 50  # the line is the mean of so many points of the curve
@@ -52,6 +53,7 @@ def plot_log(log: Path) -> list[Path]:
     for path in paths:
         kind = path.suffix.removeprefix(".")
         undated = {"Date": None} if kind == "svg" else None
-        with atomic_writer(path) as file:
-            figure.savefig(file, format=kind, metadata=undated, dpi=120)
+        picture = io.BytesIO()
+        figure.savefig(picture, format=kind, metadata=undated, dpi=120)
+        write_atomic(path, picture.getvalue())
     return paths
