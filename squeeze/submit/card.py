@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from squeeze.budget import Ledger
-from squeeze.submit.plain import shown
+from squeeze.submit.plain import is_number, shown
 from squeeze.views.totals import Totals
 from squeeze.views.tree import Node, tree
 
@@ -111,12 +110,11 @@ def _parents(claims: Claims) -> Iterator[str]:
         by = f" by {shown(parent['author'])}" if "author" in parent else ""
         yield f"## Changed since {name}{by}"
         yield ""
-        if "val_bpb" in parent and isinstance(parent["val_bpb"], int | float):
+        if is_number(parent.get("val_bpb")) and abs(parent["val_bpb"]) < 1e6:
             change = claims["val_bpb"] - parent["val_bpb"]
-            if math.isfinite(change) and abs(change) < 1e6:
-                yield f"val_bpb {parent['val_bpb']:.6f} → {claims['val_bpb']:.6f} ({change:+.6f})."
-                yield ""
-        changed = parent["changed"]
+            yield f"val_bpb {parent['val_bpb']:.6f} → {claims['val_bpb']:.6f} ({change:+.6f})."
+            yield ""
+        changed = parent.get("changed")
         if changed is None:
             yield "Its papers do not tell its configuration."
             yield ""
@@ -164,6 +162,7 @@ def _hashes(claims: Claims) -> Iterator[str]:
     rows = [
         [name, "<br>".join(value) if isinstance(value, list) else value]
         for name, value in claims["sha256"].items()
+        if value
     ]
     yield from _table(["of", ""], rows)
     yield f"Written by squeeze {claims['squeeze']}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from squeeze import container
 from squeeze.errors import OverBudget
-from squeeze.files import sha256
+from squeeze.files import scratch_folder, sha256
 from squeeze.score.audit.sandbox import Limits
 from squeeze.submit.claims import check_fields, claimed_mode, config_sha256
 from squeeze.submit.imports import check_requirements, imports_of_script
@@ -230,8 +229,8 @@ def _run(
     available = sum(shard_length(path) for path in data) - 1
     targets = min(tokens, available)
     mode = claimed_mode(claims["score"])
-    with tempfile.TemporaryDirectory(prefix="squeeze-span-") as place:
-        span = Path(place) / "span.bin"
+    with scratch_folder("squeeze-span-") as place:
+        span = place / "span.bin"
         write_shard(span, read_shards(list(data), targets + 1))
         update = on_stage("squeeze eval")
         report = evaluate(folder / MODEL, tokenizer, [span], targets, mode=mode, on_progress=update)

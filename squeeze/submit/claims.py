@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +13,8 @@ from squeeze.errors import BadConfig
 from squeeze.files import sha256
 from squeeze.score.modes import Mode
 from squeeze.submit.parent import Config
-from squeeze.submit.plain import BadSubmission, is_number, is_whole, safe_name, safe_names
+from squeeze.submit.plain import BadSubmission, is_number, is_whole, safe_name, safe_names, shown
+from squeeze.submit.seeds import read_clock
 
 # field -> (kinds, what it must be in words)
 FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -41,6 +43,7 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 COMMANDS = ("scorer", "evaluate")  # at least one of them
 MAX_TEXT = 4_000
+HEX = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -125,13 +128,61 @@ def check_fields(claims: Mapping[str, Any]) -> None:
             raise BadSubmission(f"submission.json: {name}", expected=FIELDS[name][1])
     if not claims["authors"]:
         raise BadSubmission("submission.json: authors is empty")
-    if not all(isinstance(parent, dict) for parent in claims["parents"]):
-        raise BadSubmission("submission.json: parents", expected=FIELDS["parents"][1])
     check_date(claims["date"])
     claimed_mode(claims["score"])
     _check_seeds(claims["seeds"])
+    _check_numbers(claims)
+    _check_hashes(claims["sha256"])
+    for parent in claims["parents"]:
+        _check_parent(parent)
     _check_commands(claims)
     _check_files(claims["files"])
+
+
+def _check_numbers(claims: Mapping[str, Any]) -> None:
+    """Numbers that are not always there, all of them or none."""
+    means = [f"{name}_{kind}" for name in ("val_bpb", "val_loss") for kind in ("mean", "std")]
+    groups = [means, ["training_seconds", "clock"], ["val_tokens", "val_bytes"]]
+    for names in groups:
+        stated = [name for name in names if name in claims]
+        numbers = [name for name in names if name != "clock"]
+        if stated and (stated != names or not all(is_score(claims[name]) for name in numbers)):
+            raise BadSubmission(f"submission.json: {stated[0]}", expected=f"numbers {names}")
+    if "clock" in claims:
+        read_clock(claims["clock"], "submission.json")
+    for name in ("tokens", "bytes"):
+        value = claims["score"].get(name)
+        if not is_whole(value) or not 0 < value < 1 << 60:
+            raise BadSubmission(
+                f"submission.json: score: {name}", expected="a number", found=repr(value)[:60]
+            )
+
+
+def is_score(value: object) -> bool:
+    """A number that may be printed with decimals."""
+    return is_number(value) and abs(value) < 1e15  # type: ignore[arg-type]
+
+
+def _check_hashes(hashes: Mapping[str, Any]) -> None:
+    for name in dict.fromkeys(["model", "code", "config", "tokenizer", "data", *hashes]):
+        value = hashes.get(name)
+        values = value if isinstance(value, list) else [value]
+        unknown = name == "squeeze" and value is None  # a report may not tell it
+        if not unknown and not all(isinstance(v, str) and HEX.fullmatch(v) for v in values):
+            raise BadSubmission(
+                f"submission.json: sha256: {shown(name)}", expected="hashes", found=repr(value)[:60]
+            )
+
+
+def _check_parent(parent: object) -> None:
+    fields = parent if isinstance(parent, dict) else {}
+    changed = fields.get("changed")
+    rows = list(changed.values()) if isinstance(changed, dict) else []
+    fine = changed is None or isinstance(changed, dict)
+    if not isinstance(fields.get("source"), str) or not fine:
+        raise BadSubmission("submission.json: parents", expected="source and changed")
+    if not all(isinstance(row, list) and len(row) == 2 for row in rows):
+        raise BadSubmission("submission.json: parents", expected="changed: name, [before, after]")
 
 
 def _check_seeds(rows: list[Any]) -> None:
@@ -139,7 +190,9 @@ def _check_seeds(rows: list[Any]) -> None:
     for row in rows:
         seed = row.get("seed") if isinstance(row, dict) else None
         scores = [row.get(k) for k in ("val_bpb", "val_loss")] if isinstance(row, dict) else [None]
-        if not all(map(is_number, scores)) or not (seed is None or is_whole(seed)):
+        model = row.get("model") if isinstance(row, dict) else None
+        fine = all(map(is_score, scores)) and (is_whole(seed) or (seed is None and "seed" in row))
+        if not fine or not (isinstance(model, str) and HEX.fullmatch(model)):
             raise BadSubmission(
                 "submission.json: seeds", expected=FIELDS["seeds"][1], found=repr(row)[:60]
             )
@@ -175,7 +228,7 @@ def _check_files(files: Mapping[str, Any]) -> None:
     safe_names(files)
     for name, row in files.items():
         size, digest = (row.get("bytes"), row.get("sha256")) if isinstance(row, dict) else ("", "")
-        if not is_whole(size) or not isinstance(digest, str) or len(digest) != 64:
+        if not is_whole(size) or not (isinstance(digest, str) and HEX.fullmatch(digest)):
             raise BadSubmission(
                 f"submission.json: files: {name}", expected="bytes and sha256",
                 found=repr(row)[:60],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squeeze.bundle.modules import BundleError
+from squeeze.files import scratch_folder
 from squeeze.score.modes import Mode
 from squeeze.submit.plain import BadSubmission
 
@@ -33,8 +33,8 @@ def own_script(
     from squeeze.bundle.specialise import Liberties
 
     smallest = {"liberties": Liberties(terse_errors=True, checks=False, specialise=True)}
-    with tempfile.TemporaryDirectory(prefix="squeeze-entry-") as place:
-        path = Path(place) / "train_gpt.py"
+    with scratch_folder("squeeze-entry-") as place:
+        path = place / "train_gpt.py"
         path.write_text(specialised(config, recipe, limit, mode))
         return bundle(path, ["squeeze"], **{**smallest, **options})
 

@@ -177,6 +177,45 @@ def tokenizing() -> bytes:
     return buffer.getvalue()
 
 
+def submissions() -> dict[str, dict[str, bytes]]:
+    flat = lambda value: json.dumps(value).encode()  # noqa: E731
+    clock = [{"stage": "training", "seconds": 2.5, "inside": True}]
+    model = {"vocab_size": 9, "num_layers": 1, "model_dim": 8, "num_heads": 2, "num_kv_heads": 1,
+             "mlp_hidden": 8}  # fmt: skip
+    parent = {"source": "x", "name": "y", "author": "z", "val_bpb": 1.3, "changed": {"a.b": [1, 2]}}
+    claims = {
+        "name": "a", "author": "b", "github_id": "c", "blurb": "d", "date": "2026-03-18",
+        "val_bpb": 1.25, "val_loss": 2.5, "val_bpb_mean": 1.5, "val_bpb_std": 0.1,
+        "val_loss_mean": 1.0, "val_loss_std": 0.1, "bytes_total": 3, "bytes_code": 1,
+        "bytes_model": 2, "limit": 16_000_000, "totals": {"shipped": 3, "rule": 3, "virtual": 3},
+        "score": {"mode": "sliding", "length": 8, "stride": 4, "ttt": {}, "tokens": 9, "bytes": 20,
+                  "official": None, "partial": True},
+        "seeds": [{"seed": 1, "val_bpb": 1.25, "val_loss": 2.5, "model": "0a" * 32}],
+        "config": {"model": model, "recipe": {"warmup": 0.1}}, "clock": clock,
+        "training_seconds": 2.5, "scorer": ["python", "train_gpt.py", "--serve"],
+        "files": {"x.py": {"bytes": 1, "sha256": "0a" * 32}},
+        "sha256": {**dict.fromkeys(("model", "code", "config", "tokenizer"), "0a" * 32),
+                   "data": ["0b" * 32], "squeeze": None}, "authors": ["b"],
+        "assistance": ["none"], "parents": [parent], "squeeze": "1", "versions": {"torch": "2"},
+    }  # fmt: skip
+    log = {"bpb": 1.25, "nats": 20.0, "tokens": 8, "bytes": 23, "mode": "window", "seed": 1,
+           "sha256": {"train_gpt.py": "0a" * 32, "model.sqz": "0b" * 32}, "clock": clock,
+           "config": model, "recipe": {"warmup": 0.1}}  # fmt: skip
+    training = {"seed": 1, "config": model, "recipe": {"warmup": 0.1}, "clock": clock}
+    guarded = b"import torch\ntry:\n    import numba.core as n\nexcept ImportError:\n    n = None\n"
+    long = guarded + b"\n".join(b"print(%d)" % (7919 * i % 10007) for i in range(400))
+    return {
+        "parent": {"one": flat(claims)},
+        "papers": {"one": flat(claims)},
+        "run-log": {"one": b"step:1\n" + flat(log)},
+        "training": {"one": flat(training)},
+        "imports": {
+            "plain": guarded,
+            "packed": wrap(next(payloads(long, ("lzma",))), "literal").data,
+        },
+    }
+
+
 def files() -> dict[str, dict[str, bytes]]:
     """Corpus by target and name."""
     flat = lambda value: json.dumps(value).encode()  # noqa: E731
@@ -231,6 +270,7 @@ def files() -> dict[str, dict[str, bytes]]:
         "tokenizing": {"one": tokenizing()},
         "fetched": {"one": flat({"manifest.json": {"sha256": "0a" * 32, "bytes": 9,
                                                    "source": "origin"}})},
+        **submissions(),
         "sums": {"one": b"%s  datasets/x.bin\n" % (b"0a" * 32)},
     }  # fmt: skip
 

@@ -175,6 +175,47 @@ def _claims(data: bytes) -> object:
     return load_submission(inside)
 
 
+def _parent(data: bytes) -> object:
+    from squeeze.submit.parent import read_parent
+
+    inside = folder() / "parent"
+    inside.mkdir(exist_ok=True)
+    (inside / "submission.json").write_bytes(data)
+    return read_parent(inside).as_json({"model": {"num_layers": 2}})
+
+
+def _papers(data: bytes) -> object:
+    """submission.json as what is checked of it alone, and the page that would be written of it."""
+    from squeeze.budget import Ledger
+    from squeeze.submit.card import card
+    from squeeze.submit.claims import check_fields
+    from squeeze.submit.plain import parse_object
+    from squeeze.views.totals import Total, Totals
+
+    claims = parse_object(data, "submission.json")
+    check_fields(claims)
+    none = Total(0, "")
+    return card(claims, Ledger((), {}), Totals(none, none, none, {}, ""))
+
+
+def _run_log(path: Path) -> object:
+    from squeeze.submit.seeds import read_seed_runs
+
+    return [run.as_json() for run in read_seed_runs([f"1={path}"]).runs]
+
+
+def _training(path: Path) -> object:
+    from squeeze.submit.seeds import read_training
+
+    return read_training(path)
+
+
+def _requirements(data: bytes) -> object:
+    from squeeze.submit.imports import imports_of_script
+
+    return imports_of_script(data)
+
+
 def _state(path: Path) -> object:
     from squeeze.train.state import load_state
 
@@ -267,6 +308,11 @@ TARGETS = {
         Target("hello", _hello, text=True),
         Target("answers", _answers),
         Target("submission", _claims, text=True),
+        Target("parent", _parent, text=True),
+        Target("papers", _papers, text=True),
+        Target("run-log", by_path(_run_log, "train.log"), text=True),
+        Target("training", by_path(_training, "train.json"), text=True),
+        Target("imports", _requirements, text=True),
         Target("run-state", by_path(_state, "run.state")),
         Target("metadata", by_path(_metadata, "m.safetensors")),
         Target("log", by_path(_log, "log.jsonl"), text=True),

@@ -91,7 +91,11 @@ def packed(config: ModelConfig = CONFIG) -> bytes:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("inputs")
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def make_inputs(place: Path) -> Path:
+    """A model, a script that scores it, and what they need."""
     (place / "m.sqz").write_bytes(packed())
     (place / "code.py").write_text(SCRIPT)
     shutil.copy(protocol.__file__, place / "protocol.py")
@@ -517,6 +521,7 @@ CLAIMS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a date that is none": (lambda c: c.update(date="yesterday"), "date"),
     "fewer bytes": (lambda c: c.update(bytes_total=5), "bytes_total"),
     "a seed twice": (lambda c: c.update(seeds=2 * c["seeds"]), "a seed twice"),
+    "a seed without its number": (lambda c: c["seeds"][0].pop("seed"), "seeds"),
     "no seeds": (lambda c: c.update(seeds=[]), "no seed"),
     "a path in files": (
         lambda c: c["files"].update({"../x": {"bytes": 1, "sha256": "0" * 64}}), "must not be in",
