@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from collections import Counter
 
 import brotli
 import numpy as np
@@ -22,6 +23,7 @@ import zstandard
 from click.testing import CliRunner
 from safetensors.torch import save
 
+from squeeze import container
 from squeeze.artifact import Artifact, encode
 from squeeze.budget import ledger
 from squeeze.bundle.payload import payloads
@@ -29,6 +31,7 @@ from squeeze.bundle.wrap import plain as plain_bundle
 from squeeze.bundle.wrap import wrap
 from squeeze.calib.floats import to_bits
 from squeeze.calib.quantized import RawTensor
+from squeeze.cli import cli
 from squeeze.cli.budget_cmd import command
 from squeeze.errors import BadCheckpoint, CorruptData, SqueezeError, UnsupportedFormat
 from squeeze.outside import group_container, inflate, llama_bin, pickles
@@ -421,3 +424,41 @@ def test_attribution_is_total_for_real_artifacts_and_for_ours(materials, tmp_pat
         assert result.unattributed == 0 and result.total == path.stat().st_size, path
         if path.parent == folder:
             assert result.weights > 100_000 and len(result.rows) > 20, path
+
+
+OURS = {
+    "lossless": ["--lossless"],
+    "int6": ["--quant", "all=6:12.85"],
+    "int3, embedding in bf16": ["--quant", "all=3", "--quant", "embed=bf16"],
+    "every matrix in integers": ["--quant", "all=5", "--small", "0", "--small-floats", "fp32"],
+    "as the baseline": ["--preset", "baseline-int8-zlib"],
+}
+
+
+@pytest.mark.parametrize("name", ["nolanvild_0.48M_fp32.pt", "nolanvild_0.48M.int8.ptz"])
+def test_rows_of_our_artifacts_are_their_streams_to_the_byte(materials, name, tmp_path):
+    made = {}
+    for number, (kind, options) in enumerate(OURS.items()):
+        if name.endswith(".ptz") and kind != "lossless":
+            continue
+        path = tmp_path / f"{number}.sqz"
+        arguments = [materials / "checkpoints" / name, "-o", path, *options, "--json"]
+        arguments += ["--seq-len", 256, "--mlp-power", 3]
+        done = CliRunner().invoke(cli, ["pack", *map(str, arguments)])
+        assert done.exit_code == 0, (kind, done.output)
+        made[kind] = path
+    for kind, path in made.items():
+        data = path.read_bytes()
+        parsed, rows = container.parse(data), ledger([path]).rows
+        assert sum(row.bytes for row in rows) == len(data), kind
+        assert all(row.bytes >= 0 for row in rows) and ledger([path]).unattributed == 0
+        streams, held = Counter(), Counter()
+        for stream in parsed.streams:
+            streams[stream.kind] += stream.size
+        for row in rows:
+            held[row.kind] += row.bytes if row.component == "weights" else 0
+        assert +held == +streams, kind
+        assert {row.tensor for row in rows if row.tensor} == {t.name for t in parsed.tensors}
+    together = ledger(sorted(made.values()))
+    assert together.unattributed == 0
+    assert together.total == sum(path.stat().st_size for path in made.values())
