@@ -8,6 +8,7 @@ after every new temporary file, and half-way through every write to one and ever
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -136,8 +137,17 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 def serve() -> None:
     """Answer requests until stdin ends. Everything slow to import is loaded once, in the parent."""
-    # importing runs nothing of torch or numba, so that no thread of theirs is lost in a fork
-    import numba  # noqa: F401
+    # nothing of torch runs here, and nothing of numba in threads: a fork would lose them
+    for module in (
+        "matplotlib.backends.backend_svg",
+        "matplotlib.backends.backend_agg",
+        "torch._dynamo",  # which optimizers import
+        "torch.distributed",
+        "scipy.linalg",
+    ):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+    import numpy as np
     import safetensors.torch  # noqa: F401
     import torch  # noqa: F401
 
@@ -145,9 +155,12 @@ def serve() -> None:
     import squeeze.cli.prove_cmd
     import squeeze.cli.train_cmd  # noqa: F401
     from squeeze import artifact, calibrate, checkpoint, record, target, unpack  # noqa: F401
+    from squeeze.calib.quantized import RawTensor
     from squeeze.score import proof_decode, prove  # noqa: F401
     from squeeze.train import flops, loop, plot  # noqa: F401
 
+    tensors = {"a": RawTensor(np.arange(4096, dtype=np.uint32).reshape(64, 64), "fp32")}
+    artifact.decode(artifact.encode(artifact.Artifact({"model": {}}, tensors)))  # loads kernels
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)

@@ -67,11 +67,10 @@ def command(name: str, inputs: Path, process: Killable) -> Command:
             {"m.sqz": OLD},
         )
     if name == "train":
-        settings = ["batch_tokens=64 num_layers=1 model_dim=16 num_heads=2 num_kv_heads=1 "
-                    "mlp_hidden=16 seq_len=16 vocab_size=300"]  # fmt: skip
         arguments = (
-            "train", "--data", data, "--out", "m.safetensors", "--steps", "5", "--threads", "1",
-            "--save-every", "0.000001", *(x for s in settings[0].split() for x in ("--set", s)),
+            "train", "--data", data, "--out", "m.safetensors", "--config", CONFIG.to_json(),
+            "--set", "batch_tokens=64", "--steps", "5", "--threads", "1", "--no-plot", "--save-every",
+            "0.000001",
         )  # fmt: skip
         return Command(
             arguments,
