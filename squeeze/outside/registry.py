@@ -42,9 +42,10 @@ def read(name: str, data: bytes, with_floors: bool = False) -> Outside | None:
         found = script.read(view, name)
         if found is None:
             return _source(name, data)
-        note = (
-            f"{name}: {found.compressed:,} bytes of {found.coder} are {len(found.code):,} of source"
-        )
+        held = f"not read: {found.unread}"
+        if found.code is not None:
+            held = f"are {len(found.code):,} of source"
+        note = f"{name}: {found.compressed:,} bytes of {found.coder} {held}"
         return Outside("script", tuple(script.rows(name, found)), notes=(note,))
     if Path(name).suffix == ".py":
         return _source(name, data)

@@ -4,6 +4,7 @@ The payload is the longest string of the script. It is decoded by the base85, ba
 that the script names (none: the characters are the bytes, latin-1), and inflated with the constant
 arguments of its `decompress` call, so raw lzma filters and raw deflate are understood. In the archive
 form the payload stands before a zip archive whose `__main__.py` reads so many bytes of its own file.
+Payloads that are context-mixed bring their decoder: see `squeeze.outside.mixed_script`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from typing import Any
 
 from squeeze.budget import Row
 from squeeze.bundle.cost import costs, parts, pieces
-from squeeze.errors import CorruptData, SqueezeError
-from squeeze.outside import torch_zip
+from squeeze.errors import CorruptData, SqueezeError, UnsupportedFormat
+from squeeze.outside import mixed_script, torch_zip
 from squeeze.outside.inflate import MEMORY, bound, coder_of, inflate
 
 MAX_SCRIPT = 16 << 20  # bytes of a script; the limit of the challenge is below it
@@ -35,6 +36,9 @@ ENCODINGS: dict[str, Callable[[Any], bytes]] = {
 MODULES = {"lzma": "lzma", "zlib": "zlib", "brotli": "brotli", "zstandard": "zstd", "bz2": "bz2",
            "gzip": "gzip"}  # fmt: skip
 TAILS = {"b85decode": "base85 tax", "a85decode": "base85 tax", "b32decode": "base32 tax"}
+Undo = tuple[
+    str | None, list[Any]
+]  # module, and constant arguments after the data, of a decompress call
 FILTERS = {"FORMAT_AUTO": 0, "FORMAT_XZ": 1, "FORMAT_ALONE": 2, "FORMAT_RAW": 3}
 
 
@@ -42,7 +46,8 @@ FILTERS = {"FORMAT_AUTO": 0, "FORMAT_XZ": 1, "FORMAT_ALONE": 2, "FORMAT_RAW": 3}
 class Script:
     """Bytes of the stub, of what the encoding adds (tax), and of the compressed code.
 
-    code: what the payload holds once decompressed.
+    code: what the payload holds once decompressed; None where that could not be read, for the reason
+    `unread`.
     """
 
     stub: int
@@ -50,7 +55,8 @@ class Script:
     tax_kind: str
     compressed: int
     coder: str
-    code: bytes
+    code: bytes | None
+    unread: str = ""
 
 
 def looks(data: memoryview) -> bool:
@@ -71,10 +77,10 @@ def _ends_with_program(data: memoryview) -> bool:
 def rows(name: str, script: Script) -> list[Row]:
     """Rows that sum to the script's size: the payload by definition, `elements` are bytes of source."""
     made = [Row(name, "code", "stub", script.stub)]
-    made += _by_definition(name, script.code, "payload", script.compressed, script.coder) or [
-        Row(name, "code", "payload", script.compressed, codec=script.coder,
-            elements=len(script.code))
-    ]  # fmt: skip
+    code = script.code or b""
+    made += _by_definition(name, code, "payload", script.compressed, script.coder) or [
+        Row(name, "code", "payload", script.compressed, codec=script.coder, elements=len(code))
+    ]
     return made + ([Row(name, "code", script.tax_kind, script.tax)] if script.tax else [])
 
 
@@ -131,9 +137,24 @@ def read(data: memoryview, what: str) -> Script | None:
         return None
     segment = ast.get_source_segment(text, literal) or ""
     written = len(segment.encode(width, "surrogateescape"))
-    coder, code = _inflated(payload, *undo, what)
     kind = TAILS.get(encoding or "", "base64 tax" if encoding else "escapes")
-    return Script(len(raw) - written, written - len(payload), kind, len(payload), coder, code)
+    return _script(len(raw) - written, written - len(payload), kind, payload, tree, undo, what)
+
+
+def _script(
+    stub: int, tax: int, kind: str, payload: bytes, tree: ast.Module, undo: Undo, what: str
+) -> Script:
+    mixed = mixed_script.find(tree)
+    if mixed is None:
+        coder, code = _inflated(payload, *undo, what)
+        return Script(stub, tax, kind, len(payload), coder, code)
+    size = max(len(payload) - mixed.start, 0)
+    stub += len(payload) - size  # the decoder
+    try:
+        code = mixed_script.code(payload, mixed, what)
+    except UnsupportedFormat as error:
+        return Script(stub, tax, kind, size, "mixed", None, str(error))
+    return Script(stub, tax, kind, size, "mixed", code)
 
 
 def _text(raw: bytes) -> tuple[str, str]:
@@ -177,7 +198,7 @@ def _decoded(value: str | bytes, encoding: str | None, what: str) -> bytes | Non
         raise CorruptData(f"{what}: the payload is not {encoding}", found=str(error)[:80]) from None
 
 
-def _decompress(tree: ast.AST) -> tuple[str | None, list[Any]] | None:
+def _decompress(tree: ast.AST) -> Undo | None:
     """(module, constant arguments after the data) of the outermost decompress call."""
     aliases = {
         alias.asname or alias.name: alias.name
@@ -279,5 +300,4 @@ def _archive(data: memoryview, what: str) -> Script | None:
     ]  # fmt: skip
     if not sizes or not 0 < sizes[0] <= len(data):
         return None
-    coder, code = _inflated(bytes(data[: sizes[0]]), *undo, what)
-    return Script(len(data) - sizes[0], 0, "", sizes[0], coder, code)
+    return _script(len(data) - sizes[0], 0, "", bytes(data[: sizes[0]]), tree, undo, what)

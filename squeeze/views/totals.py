@@ -118,7 +118,9 @@ def _virtual(data: bytes) -> tuple[int | None, str]:
 
     try:
         found = script.read(memoryview(data), CODE) if script.looks(memoryview(data)) else None
-        made = virtual(data) if found is None else virtual(found.code, minified=True)
+        if found is not None and found.code is None:
+            return None, f"not known: {found.unread}"
+        made = virtual(data) if found is None else virtual(found.code or b"", minified=True)
     except SqueezeError as error:
         return None, f"not known: {error}"
     return len(made.data), f"no file: {made.made}; model"
