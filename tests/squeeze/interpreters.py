@@ -27,10 +27,13 @@ def version(python: str) -> str:
     ]
 
 
-def alone(python: str, script: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run a script where nothing of this environment is to be had: no squeeze, no settings."""
+def alone(
+    python: str, script: Path, *arguments: object, **settings: object
+) -> subprocess.CompletedProcess[str]:
+    """Run a script in its folder, with these environment variables and none of ours."""
     clean = {"PATH": "/usr/bin:/bin", "HOME": str(script.parent), "OMP_WAIT_POLICY": "PASSIVE",
              "OMP_NUM_THREADS": "1", "LANG": "C.UTF-8"}  # fmt: skip
+    clean |= {name: str(value) for name, value in settings.items()}
     return subprocess.run(
         [python, script, *map(str, arguments)], cwd=script.parent, env=clean,
         capture_output=True, text=True, check=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import shutil
 import sys
@@ -14,20 +13,20 @@ import pytest
 
 from squeeze.bundle.build import bundle
 from squeeze.score.evaluate import evaluate
-from squeeze.submit import check
+from squeeze.score.modes import Mode
+from squeeze.submit.script import own_script
 from squeeze.train.data import write_shard
 from squeeze.train.text import encode_documents, train_tokenizer
 from tests.squeeze.interpreters import OTHERS, WHY, alone, has, version
 
-ENTRY = Path(check.__file__).with_name("entry.py")
-TINY: dict[str, Any] = {
-    "MODEL": {"vocab_size": 300, "num_layers": 3, "model_dim": 32, "num_heads": 2,
-              "num_kv_heads": 1, "mlp_hidden": 64, "seq_len": 32, "layer_schedule": (0, 1, 1, 2),
-              "rope_dims": 8, "xsa_layers": 3, "mlp_slope": 0.5, "norm_scale": True,
-              "skip_gates": True, "parallel": "sum", "parallel_from": 2},
-    "CALIBRATION_TOKENS": 1024,
-    "STATES": 8,
+CONFIG: dict[str, Any] = {
+    "vocab_size": 300, "num_layers": 3, "model_dim": 32, "num_heads": 2, "num_kv_heads": 1,
+    "mlp_hidden": 64, "seq_len": 32, "layer_schedule": (0, 1, 1, 2), "rope_dims": 8,
+    "xsa_layers": 3, "mlp_slope": 0.5, "norm_scale": True, "skip_gates": True, "parallel": "sum",
+    "parallel_from": 2,
 }  # fmt: skip
+RECIPE: dict[str, Any] = {"batch_tokens": 1024, "steps": 4, "average": "ema"}
+ROOM = 24_000  # bytes for the model
 SAME = 1e-6  # bits per byte
 
 NEW_SYNTAX = """
@@ -69,23 +68,9 @@ def test_a_small_program_prints_the_same_on_every_version(tmp_path, python, form
     assert (found.stdout, found.returncode) == (expected.stdout, 0), found.stderr
 
 
-def tiny_entry(target: Path) -> Path:
-    """The entry script with a small model; everything else as it ships."""
-    tree = ast.parse(ENTRY.read_text())
-    left = dict(TINY)
-    for statement in tree.body:
-        targets = getattr(statement, "targets", [getattr(statement, "target", None)])
-        name = getattr(targets[0], "id", None)
-        if name in left:
-            statement.value = ast.parse(repr(left.pop(name)), mode="eval").body  # type: ignore[attr-defined]
-    assert not left, f"{ENTRY.name} no longer has {sorted(left)}"
-    target.write_text(ast.unparse(tree))
-    return target
-
-
 @pytest.fixture(scope="session")
-def inputs(tmp_path_factory) -> list[str]:
-    """Options that name a tokenizer of 300 pieces, and shards of text."""
+def inputs(tmp_path_factory) -> dict[str, Path]:
+    """Settings that name a tokenizer of 300 pieces, and a folder of shards."""
     folder = tmp_path_factory.mktemp("inputs")
     rng = np.random.default_rng(0)
     letters = list("etaoinshrdlucmf")
@@ -95,10 +80,7 @@ def inputs(tmp_path_factory) -> list[str]:
     train_tokenizer(texts, 300, tokenizer)
     for part, chosen in (("train", texts[:50]), ("val", texts[50:])):
         write_shard(folder / f"fineweb_{part}_000000.bin", encode_documents(chosen, tokenizer))
-    return [
-        "--tokenizer", f"{folder}/tokenizer.model", "--data", f"{folder}/fineweb_train_*.bin",
-        "--val", f"{folder}/fineweb_val_000000.bin",
-    ]  # fmt: skip
+    return {"TOKENIZER_PATH": tokenizer, "DATA_PATH": folder}
 
 
 def score_of(done) -> float:
@@ -110,38 +92,35 @@ def score_of(done) -> float:
 
 @pytest.mark.slow
 def test_the_submission_trains_packs_and_scores_alike_on_every_version(tmp_path, inputs):
-    """One folder is made here; others score its model, and make their own that scores as theirs."""
-    made = bundle(tiny_entry(tmp_path / "entry.py"), ("squeeze",), rename_classes=True)
-    needed = ("torch", "numpy", "numba", "sentencepiece")
-    pythons = [sys.executable, *(python for python in OTHERS if has(python, *needed))]
+    """One model is made here, others score it; and each makes its own, which squeeze scores the same."""
+    made = own_script(CONFIG, RECIPE, 16_000_000, Mode())
+    shard = inputs["DATA_PATH"] / "fineweb_val_000000.bin"
+    limit = len(made.shipped.data) + ROOM
+
+    def scored(model: Path) -> float:
+        return evaluate(model, inputs["TOKENIZER_PATH"], [shard])["bpb"]
+
     folder = tmp_path / "entry"
     folder.mkdir()
     (folder / "train_gpt.py").write_bytes(made.shipped.data)
-    train = ["--steps", 4, "--limit", made_limit(made), "--seed", 7, *inputs]
-    trained = score_of(alone(sys.executable, folder / "train_gpt.py", *train))
-    expected = evaluate(folder / "model.sqz", Path(inputs[1]), [Path(inputs[5])])["bpb"]
+    trained = score_of(alone(sys.executable, folder / "train_gpt.py", "--limit", limit, **inputs))
+    expected = scored(folder / "model.sqz")
     assert trained == pytest.approx(expected, abs=SAME)
+    needed = ("torch", "numpy", "numba", "sentencepiece")
     rows = []
-    for python in pythons:
+    for python in (sys.executable, *(python for python in OTHERS if has(python, *needed))):
         copy = tmp_path / version(python)
         copy.mkdir()
         for name in ("train_gpt.py", "model.sqz"):
             shutil.copy(folder / name, copy)
-        scored = score_of(alone(python, copy / "train_gpt.py", "--eval", *inputs))
-        assert scored == pytest.approx(expected, abs=SAME), version(python)
-        again = score_of(alone(python, copy / "train_gpt.py", *train))
-        own = evaluate(copy / "model.sqz", Path(inputs[1]), [Path(inputs[5])])["bpb"]
-        assert again == pytest.approx(own, abs=SAME), version(python)
+        there = score_of(alone(python, copy / "train_gpt.py", "--eval", **inputs))
+        assert there == pytest.approx(expected, abs=SAME), version(python)
+        again = score_of(alone(python, copy / "train_gpt.py", "--limit", limit, **inputs))
+        assert again == pytest.approx(scored(copy / "model.sqz"), abs=SAME), version(python)
         same = (copy / "model.sqz").read_bytes() == (folder / "model.sqz").read_bytes()
-        rows.append(f"{version(python)}: --eval {scored:.12f}, trained there {again:.12f}, "
-                    f"its model.sqz {'the same bytes' if same else 'other bytes'}")  # fmt: skip
+        rows.append(f"{version(python)}: --eval {there:.12f}, trained there {again:.12f}, "
+                    f"its model {'the same bytes' if same else 'other bytes'}")  # fmt: skip
         assert {path.name for path in copy.iterdir()} <= {"train_gpt.py", "model.sqz", "train.log"}
-    print(f"squeeze eval {expected:.12f}", *rows, sep="\n")
-    missing = [python for python in OTHERS if python not in pythons]
-    if not OTHERS or missing:
-        pytest.skip(f"same here; not on others: {missing or WHY}")
-
-
-def made_limit(made) -> int:
-    """Bytes of code and model together, such that there is something to fit."""
-    return len(made.shipped.data) + 24_000
+    print(f"{len(made.shipped.data):,} bytes; squeeze eval {expected:.12f}", *rows, sep="\n")
+    if len(rows) <= len(OTHERS) or not OTHERS:
+        pytest.skip(f"the same here; others lack {', '.join(needed)}" if OTHERS else WHY)
