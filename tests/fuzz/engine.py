@@ -52,7 +52,14 @@ def corpus(name: str) -> list[bytes]:
 
 
 def warm(target: Target) -> None:
-    """Load and compile what the reader needs, outside any bound: importing torch takes seconds."""
+    """Load and compile what the reader needs, outside any bound: importing torch takes seconds.
+
+    A mutation can turn one format into another, so what any reader of checkpoints needs is loaded, too.
+    """
+    import torch  # noqa: F401
+
+    import squeeze.codecs  # noqa: F401
+
     for data in corpus(target.name):
         target.read(target.repair(data))
 
