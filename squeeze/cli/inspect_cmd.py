@@ -38,14 +38,15 @@ def command(models: tuple[str, ...], architecture: dict[str, Any], as_json: bool
     from squeeze.calib.quantized import RawTensor
     from squeeze.checkpoint import load_checkpoint
     from squeeze.infer import complete_config
-    from squeeze.roles import role_of
+    from squeeze.roles import natural_key, role_of
 
     source = load_checkpoint(model)
     shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
     config, notes = complete_config(shapes, source.config, **architecture)
     recipe = _recipe(model)
     rows = []
-    for name, tensor in source.tensors.items():
+    for name in sorted(source.tensors, key=natural_key):  # files of safetensors have any order
+        tensor = source.tensors[name]
         values = tensor.dequantize()
         codes = None if isinstance(tensor, RawTensor) else tensor.codes
         rows.append(
