@@ -94,6 +94,8 @@ def score_of(done) -> float:
 def test_the_submission_trains_packs_and_scores_alike_on_every_version(tmp_path, inputs):
     """One model is made here, others score it; and each makes its own, which squeeze scores the same."""
     made = own_script(CONFIG, RECIPE, 16_000_000, Mode())
+    unknown = sum(part.bytes for part in made.parts if part.module == "(bundle)")
+    assert unknown < 0.05 * len(made.shipped.data), "code that the ledger cannot name"
     shard = inputs["DATA_PATH"] / "fineweb_val_000000.bin"
     limit = len(made.shipped.data) + ROOM
 
