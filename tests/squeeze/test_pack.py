@@ -184,7 +184,7 @@ def test_inspect_shows_configuration_and_tensors(model: Path) -> None:
     report = json.loads(text)
     assert code == 0
     assert report["parameters"] == CONFIG.num_params
-    names = [row["name"] for row in report["tensors"]]
+    names = [row["tensor"] for row in report["tensors"]]
     assert names == sorted(
         CONFIG.parameter_shapes(), key=natural_key
     )  # in whatever order the file has
