@@ -7,7 +7,6 @@ Every file is written whole or not at all, and checked when read.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,7 @@ from typing import Any
 from squeeze import artifact, container, streams
 from squeeze.calib.quantized import QuantizedTensor
 from squeeze.errors import SqueezeError
-from squeeze.files import read_file, write_atomic
+from squeeze.files import held, read_file, write_atomic
 
 Coded = tuple[QuantizedTensor, streams.Coded]
 OnNote = Callable[[str], None]
@@ -67,17 +66,9 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
     except OSError as error:
         raise SqueezeError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    with lock as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SqueezeError(
-                f"{folder}: another pack is at work here",
-                fix="Wait for it, or give this one another output path.",
-            ) from None
+    with held(folder / "lock", "pack"):
         yield
 
 

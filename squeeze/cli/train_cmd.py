@@ -131,6 +131,7 @@ def command(
         "seed": seed,
         "device": str(ranks.device),
         "ranks": ranks.world,
+        "threads": torch.get_num_threads(),
         "config": asdict(preset.model),
         "recipe": asdict(preset.recipe),
     }
