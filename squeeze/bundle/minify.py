@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import itertools
 import zlib
 from typing import Any
 
 from squeeze.bundle.modules import BundleError
+from squeeze.bundle.naming import rename_locals
 
 # Tried in every combination; what remains at its default either never helped or changes meaning
 # (removing asserts and `__debug__` branches is the caller's decision).
@@ -33,16 +35,17 @@ def minify(source: str, keep: tuple[str, ...] = ()) -> str:
             "python-minifier is not installed", fix="pip install python_minifier"
         ) from None
 
-    def once(settings: dict[str, Any]) -> str:
-        preserved = list(keep)
+    def once(text: str, settings: dict[str, Any]) -> str:
         return python_minifier.minify(
-            source, remove_literal_statements=not _reads_docs(source),
-            preserve_globals=preserved, preserve_locals=preserved, **settings,
+            text, remove_literal_statements=not _reads_docs(source), rename_locals=False,
+            # a builtin by its own name is as short once compressed, and needs no assignment
+            preserve_globals=[*keep, *dir(builtins)], **settings,
         )  # fmt: skip
 
     try:
+        named = ast.unparse(rename_locals(ast.parse(source), keep))
         tried = [
-            once(dict(zip(CHOICES, values, strict=True)))
+            once(named, dict(zip(CHOICES, values, strict=True)))
             for values in itertools.product(*CHOICES.values())
         ]
     except (SyntaxError, python_minifier.UnstableMinification, RecursionError) as error:

@@ -13,19 +13,23 @@ from dataclasses import dataclass
 
 from squeeze.bundle.modules import BundleError
 
-CODERS = ("zlib", "lzma", "brotli", "zstd")
+CODERS = ("zlib", "lzma", "brotli", "zstd", "mixed")
 STANDARD = ("zlib", "lzma")  # part of Python
 
 
 @dataclass(frozen=True)
 class Payload:
-    """data: the compressed source. imports, expression: Python that restores it from `{}`, as bytes."""
+    """data: the compressed source. imports, expression: Python that restores it from `{}`, as bytes.
+
+    before: statements that stand before the expression; then `{}` is there, and not in it.
+    """
 
     coder: str
     data: bytes
     imports: str
     expression: str
     requires: str = ""
+    before: str = ""
 
 
 def payloads(source: bytes, coders: tuple[str, ...] = STANDARD) -> Iterator[Payload]:
@@ -90,3 +94,20 @@ def _zstd(source: bytes) -> Iterator[Payload]:
     )
     data = zstandard.ZstdCompressor(compression_params=parameters).compress(source)
     yield Payload("zstd", data, "zstandard", "zstandard.decompress({})", "zstandard")
+
+
+def _mixed(source: bytes) -> Iterator[Payload]:
+    """The decoder travels along, deflated, before what it decodes."""
+    try:
+        from squeeze.bundle import mixed
+    except ImportError:
+        raise BundleError("numba is not installed", fix="pip install numba") from None
+    decoder = mixed.decoder().encode()
+    shortest = min((p for p in _zlib(decoder)), key=lambda payload: len(payload.data)).data
+    code = mixed.encode(source)[mixed.HEADER :]
+    # exec with globals(): the name it defines is used below
+    before = "b={};s=zlib.decompress(b,-15);exec(s,globals())"
+    expression = (
+        f"bytes({mixed.NAME}(b[{len(shortest)}:],s,{len(source)})[{len(decoder)}:-{mixed.SPARE}])"
+    )
+    yield Payload("mixed", shortest + code, "zlib", expression, "numba", before)

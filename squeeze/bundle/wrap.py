@@ -56,11 +56,12 @@ def plain(source: str) -> Shipped:
 
 
 def _stub(payload: Payload, argument: str) -> str:
+    before = payload.before.replace("{}", argument) + "\n" if payload.before else ""
     source = payload.expression.replace("{}", argument)
     # s: the source; n: the name of its code
     return (
         f"import {payload.imports},linecache as l\n"
-        f's={source}.decode();n="{NAME}"\n'
+        f'{before}s={source}.decode();n="{NAME}"\n'
         "l.cache[__file__]=l.cache[n]=len(s),None,s.splitlines(1),n\n"
         "exec(compile(s,n,'exec'))"
     )
