@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from squeeze import codecs, container
 from squeeze.bundle.modules import BundleError
 from squeeze.files import scratch_folder
 from squeeze.score.modes import Mode
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from squeeze.bundle.build import Bundle
 
 ENTRY = Path(__file__).with_name("entry.py")
+CODECS = {"context", "context-words"}
 MODES = ("window", "sliding", "ttt-lora")  # that the entry scores in
 
 
@@ -37,6 +39,19 @@ def own_script(
         path = place / "train_gpt.py"
         path.write_text(specialised(config, recipe, limit, mode))
         return bundle(path, ["squeeze"], **{**smallest, **options})
+
+
+def check_codecs(data: bytes) -> None:
+    """Raises BadSubmission unless the entry decodes a model's streams: it ships the context coders."""
+    used = {codecs.name_of(stream.codec_id) for stream in container.parse(data).streams}
+    if not used <= CODECS:
+        wanted = ",".join(sorted(CODECS))
+        raise BadSubmission(
+            "the script of squeeze does not decode this model",
+            expected=f"streams in {wanted}",
+            found=", ".join(sorted(used - CODECS)),
+            fix=f"`squeeze pack MODEL --lossless --codecs {wanted}` codes it again, losslessly.",
+        )
 
 
 def specialised(

@@ -35,7 +35,7 @@ from squeeze.submit.imports import imports_of_script, requirements
 from squeeze.submit.parent import Config, config_of_model, read_parent
 from squeeze.submit.plain import BadSubmission, read_plain, safe_name, safe_names
 from squeeze.submit.scores import read_scores
-from squeeze.submit.script import own_script
+from squeeze.submit.script import check_codecs, own_script
 from squeeze.version import __version__
 from squeeze.views.code import TABLE, parts_csv, with_names
 from squeeze.views.totals import totals
@@ -101,7 +101,7 @@ def write_submission(
     )
     if scores.recipe:
         config["recipe"] = scores.recipe
-    content |= _code(parts, config, limit, mode, on_stage)
+    content |= _code(parts, content[MODEL], config, limit, mode, on_stage)
     if scores.code not in (None, sha256(content[CODE])):
         raise BadSubmission(
             "the seed runs were made by another train_gpt.py than ships",
@@ -159,7 +159,7 @@ def _add(content: dict[str, bytes], name: str, path: Path) -> None:
 
 
 def _code(
-    parts: Parts, config: Config, limit: int, mode: Mode, on_stage: OnStage
+    parts: Parts, model: bytes, config: Config, limit: int, mode: Mode, on_stage: OnStage
 ) -> dict[str, bytes]:
     """The given script, or the bundle of our own for this model and recipe with what its parts cost."""
     if parts.script is not None:
@@ -169,6 +169,7 @@ def _code(
             "the script of squeeze trains the model too, but nothing says how it was trained",
             fix="Give --train-run (report or checkpoint of `squeeze train`), or your own --script.",
         )
+    check_codecs(model)
     on_stage("bundle")
     made = own_script(config["model"], config["recipe"], limit, mode)
     return {CODE: made.shipped.data, TABLE: parts_csv(made.parts).encode()}
