@@ -77,4 +77,4 @@ def _summary(figures: dict[str, Any], files: Files) -> None:
     console.print(table)
     names = "tokenizer.model, train.bin, held_out.bin, model.safetensors, model.sqz"
     console.print(f"files: {files.folder}/ {names}", highlight=False)
-    console.print(f"report: {files.report} (open it in a browser)", highlight=False)
+    click.echo(f"report: {files.report}")  # in one piece, however long the path is
