@@ -3,17 +3,23 @@
 import ast
 import json
 import re
+import sys
 
 import pytest
 from click.testing import CliRunner
 
 from squeeze.budget import ledger
+from squeeze.bundle import mixed as mixed_coder
 from squeeze.bundle.build import bundle, smallest
 from squeeze.bundle.cost import costs, pieces
+from squeeze.bundle.payload import payloads
+from squeeze.bundle.wrap import wrap
 from squeeze.cli.budget_cmd import command
-from squeeze.errors import SqueezeError
+from squeeze.errors import CorruptData, SqueezeError
+from squeeze.outside import mixed_script
 from squeeze.views.code import named, parts_csv, read_parts
 from squeeze.views.page import modules
+from squeeze.views.totals import totals
 from tests.squeeze.test_bundle import NAMES, write
 from tests.squeeze.test_totals import SCRIPT
 from tests.squeeze.test_views import artifact
@@ -108,6 +114,60 @@ def test_our_own_files_are_unpacked_and_split_without_running_them(tmp_path, for
     assert {row.codec for row in inside} == {coder} and all(row.shared for row in inside)
     assert sum(row.elements for row in inside) == len(SCRIPT)
     assert next(row.kind for row in result.rows if row not in inside) == "stub"
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """A script of each form whose payload is context-mixed."""
+    payload = next(payloads(SCRIPT.encode(), ("mixed",)))
+    return {form: wrap(payload, form).data for form in ("literal", "archive")}
+
+
+@pytest.mark.parametrize("form", ["literal", "archive"])
+def test_context_mixed_files_are_unpacked_without_running_them(tmp_path, mixed, form):
+    path = tmp_path / "train_gpt.py"
+    path.write_bytes(mixed[form])
+    result = ledger([path])
+    inside = [row for row in result.rows if row.kind == "payload"]
+    assert result.unattributed == 0 and sum(row.elements for row in inside) == len(SCRIPT)
+    assert {row.codec for row in inside} == {"mixed"} and len(inside) > 40
+    assert sum(row.bytes for row in inside) < 800  # the decoder that travels along is stub
+
+
+def test_a_decoder_of_another_version_is_not_run_and_not_guessed(tmp_path, mixed, monkeypatch):
+    (tmp_path / "train_gpt.py").write_bytes(mixed["archive"])
+    (tmp_path / "model.sqz").write_bytes(artifact())
+    mixed_script._decoded.cache_clear()
+    monkeypatch.setattr(mixed_coder, "decoder", lambda: "another")
+    result = ledger([tmp_path])
+    assert result.unattributed == 0 and "decoder in it is of another version" in result.notes[0]
+    assert totals(tmp_path).virtual.bytes is None
+
+
+def test_without_numba_the_count_is_unknown_and_the_coder_an_error(tmp_path, mixed, monkeypatch):
+    (tmp_path / "train_gpt.py").write_bytes(mixed["archive"])
+    (tmp_path / "model.sqz").write_bytes(artifact())
+    mixed_script._decoded.cache_clear()
+    monkeypatch.delattr("squeeze.bundle.mixed")
+    monkeypatch.setitem(sys.modules, "squeeze.bundle.mixed", None)
+    assert "numba is not installed" in totals(tmp_path).virtual.counted
+    with pytest.raises(SqueezeError, match="numba is not installed"):
+        list(payloads(b"x", ("mixed",)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"(b[", b"(b[9"), (b"zlib.decompress(b,-15)", b"zlib.decompress(b,-9)"),
+     (b",s,", b",s,999"), (b",s,", b",s,-1*")],
+)  # fmt: skip
+def test_a_mixed_file_that_lies_is_an_error_or_one_row(tmp_path, mixed, old, new):
+    path = tmp_path / "train_gpt.py"
+    assert old in mixed["literal"]
+    path.write_bytes(mixed["literal"].replace(old, new))
+    try:
+        assert ledger([path]).unattributed == 0
+    except CorruptData as error:
+        assert "train_gpt.py" in str(error)
 
 
 @pytest.fixture
