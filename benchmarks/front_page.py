@@ -13,6 +13,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 from result_files import Result, find, load, machine, spread, table
 from result_tables import INPUTS, SECTIONS
@@ -183,6 +184,18 @@ def others() -> Iterator[tuple[str, str, str, int, str]]:
                 row["n"],
                 load("models")["commit"],
             )
+    if find("what-if"):
+        foreseen = load("what-if")
+        rows = foreseen["rows"][1:]  # the first is the pack that is asked
+        middle = median(abs(row["delta_error"]) for row in rows)
+        size, cost = (max(abs(row[key]) for row in rows) for key in ("bytes_error", "delta_error"))
+        yield (
+            "What-if against real packs, largest error: bytes / change of KL",
+            f"{100 * size:.2f} % / {100 * cost:.0f} %",
+            f"half of the changes of KL within {100 * middle:.0f} %",
+            len(rows),
+            foreseen["commit"],
+        )
     proof = load("prove")
     r = next(row for row in proof["rows"] if "run" in row)
     yield (
