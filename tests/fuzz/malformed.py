@@ -30,6 +30,7 @@ from squeeze.errors import (
     UnsupportedFormat,
 )
 from squeeze.score.audit.client import SubmissionFailed
+from squeeze.submit.plain import BadSubmission
 
 CLASSES = ("truncated", "flipped", "foreign", "oversized")
 TERABYTE = 1 << 40
@@ -325,6 +326,40 @@ KNOWN: dict[str, dict[str, Case]] = {
         "flipped": Refused(flipped("submission", 0), SqueezeError, "expected a JSON object"),
         "foreign": Refused(with_json("submission", scorer=5), SqueezeError, "scorer"),
         "oversized": Refused(lambda: b" " * (33 << 20), SqueezeError, "too large"),
+    },
+    "parent": {
+        "truncated": Refused(half("parent"), BadSubmission, "expected a JSON object"),
+        "flipped": Refused(flipped("parent", 0), BadSubmission, "expected a JSON object"),
+        "foreign": Refused(lambda: b"[]", BadSubmission, "expected a JSON object"),
+        "oversized": Refused(lambda: b"[" * 100_000, BadSubmission, "expected a JSON object"),
+    },
+    "papers": {
+        "truncated": Refused(half("papers"), BadSubmission, "expected a JSON object"),
+        "flipped": Refused(flipped("papers", 0), BadSubmission, "expected a JSON object"),
+        "foreign": Refused(lambda: b'{"seconds": 3}', BadSubmission, "no such field"),
+        "oversized": Refused(with_json("papers", bytes_total=1 << 80), BadSubmission, "bytes_total"),
+    },
+    "run-log": {
+        "truncated": Refused(half("run-log"), BadSubmission, "expected a JSON object"),
+        "flipped": Refused(changed("run-log", b'"bpb": 1.25', b'"bpb": "x" '), BadSubmission,
+                           "does not end with what the run made"),
+        "foreign": Refused(lambda: b'{"seconds": 3}', BadSubmission,
+                           "does not end with what the run made"),
+        "oversized": Refused(lambda: b" " * (33 << 20), BadSubmission, "too large"),
+    },
+    "training": {
+        "truncated": Refused(half("training"), BadSubmission, "expected a JSON object"),
+        "flipped": Refused(flipped("training", 0), BadSubmission, "expected a JSON object"),
+        "foreign": Refused(lambda: b'{"seconds": 3}', BadSubmission, "not a report of a training"),
+        "oversized": Refused(lambda: b" " * (33 << 20), BadSubmission, "too large"),
+    },
+    "imports": {
+        "truncated": Refused(half("imports", "packed"), BadSubmission, "neither Python nor a script"),
+        "flipped": Refused(flipped("imports", 0, "plain"), BadSubmission,
+                           "neither Python nor a script"),
+        "foreign": Refused(gif("imports", "plain"), BadSubmission, "neither Python nor a script"),
+        "oversized": Refused(lambda: script_with(lzma.compress(bytes(65 << 20), preset=0)), CorruptData,
+                             "inflates too far"),
     },
     "run-state": {
         "truncated": Refused(half("run-state"), BadCheckpoint, "not the state of a run"),
