@@ -19,6 +19,7 @@ from squeeze.files import read_file, sha256
 SUBMISSION, REPORT = "submission.json", ".eval.json"
 MAX_SIZE = 1 << 24  # bytes of a report
 MODEL = "model.sqz"  # of a submission
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,7 @@ def _found(path: Path, notes: list[str]) -> Score | None:
             continue
         try:
             score = _read(place, model)
-        except (
-            SqueezeError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as error:
+        except (SqueezeError, *MALFORMED) as error:
             notes.append(f"{place}: not a score: {str(error)[:80]}")
             continue
         if score is not None:

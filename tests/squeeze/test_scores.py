@@ -78,7 +78,7 @@ def test_a_score_of_another_file_is_not_believed(pair):
 @pytest.mark.parametrize(
     "text",
     ["", "[]", '{"bpb": "2"}', '{"bpb": NaN}', '{"bpb": 2.5}', '{"bpb": true, "sha256": {"model": ""}}',
-     '{"bpb": 2.5, "sha256": []}', "[" * 100_000],
+     '{"bpb": 2.5, "sha256": []}', "[" * 100_000, '{"bpb": 1' + "0" * 400 + "}"],
 )  # fmt: skip
 def test_a_report_that_is_none_is_named_and_left_out(pair, text):
     pair[1].with_suffix(".eval.json").write_text(text)
