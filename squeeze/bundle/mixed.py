@@ -200,7 +200,7 @@ def predict(
     return text
 
 
-fast: Any = njit(predict)
+fast: Any = njit(cache=True)(predict)
 
 
 def encode(data: bytes, model: Any = fast) -> bytes:
