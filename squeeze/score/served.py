@@ -37,13 +37,13 @@ class Served:
 
     def __init__(self, model: GPT, score: Scoring, isolated: bool, shape: dict[str, Any]) -> None:
         self.model, self.score, self.isolated, self.shape = model.eval(), score, isolated, shape
-        self.bos = model.config.bos_id
+        self.bos, self.vocab = model.config.bos_id, model.config.vocab_size
 
     def hello(self, targets: int) -> dict[str, Any]:
         self._targets = targets
         return {
             "protocol": protocol.VERSION,
-            "vocab_size": self.model.config.vocab_size,
+            "vocab_size": self.vocab,
             "isolated": self.isolated,
             "scores_bos": not self.isolated,
             **self.shape,

@@ -51,7 +51,7 @@ class ByteTable:
 
 def byte_table(pieces: Any) -> ByteTable:
     """The table of a sentencepiece processor."""
-    size = pieces.vocab_size()
+    size = len(pieces)
     base = np.zeros(size, np.int32)
     space = np.zeros(size, np.bool_)
     boundary = np.zeros(size, np.bool_)
