@@ -10,6 +10,7 @@ from typing import Any
 
 from squeeze.budget import ledger
 from squeeze.files import sha256
+from squeeze.papers import is_paper
 from squeeze.score.audit.sandbox import Limits
 from squeeze.score.modes import Mode
 from squeeze.submit.card import card
@@ -204,7 +205,8 @@ def _fill(folder: Path, content: Mapping[str, bytes], claims: dict[str, Any], li
         },
     }
     claims["sha256"]["code"] = sha256(content[CODE])
-    rows = with_names(ledger([folder / CODE, folder / MODEL]), [folder], None)
+    ships = [folder / name for name in sorted(content) if not is_paper(name)]
+    rows = with_names(ledger(ships), [folder], None)
     page = card(claims, rows, counted).encode()
     papers = {PAPER: _json(claims), CARD: page}
     for name, data in {**papers, SUMS: sums({**content, **papers})}.items():

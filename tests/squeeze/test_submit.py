@@ -216,6 +216,7 @@ def test_the_stated_bytes_are_those_on_disk(written: Path) -> None:
     assert claims["bytes_total"] == sum((written / name).stat().st_size for name in ships)
     assert claims["totals"]["rule"] == sum((written / name).stat().st_size for name in ships[:2])
     assert ledger([written]).unattributed == 0
+    assert f"| total | {claims['bytes_total']:,} |" in (written / "README.md").read_text()
 
 
 def test_the_audit_finds_nothing_in_it(written: Path, inputs: Path) -> None:

@@ -68,7 +68,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = {
         name: QuantizedTensor(
             np.clip(np.round(values / 0.05), -127, 127).astype(np.int8),
-            np.full(1, 0x2A66, np.uint16), values.shape, "uniform", "fp16", "fp32",
+            np.full(len(values), 0x2A66, np.uint16), values.shape, "uniform", "fp16", "fp32",
         )
         if values.ndim == 2
         else RawTensor(values.astype(np.float16).view(np.uint16), "fp16", "fp32")
