@@ -190,7 +190,8 @@ class _Sums:
         output.register_hook(add)
 
     def _on_final(self, _: nn.Module, __: Any, output: Tensor) -> None:
-        self.energy += output.detach().float()[self.real].square().sum()
+        # rows first: torch shares a sum over everything out among its threads, and rounds accordingly
+        self.energy += output.detach().float()[self.real].square().sum(-1).sum()
 
     def add_block_(
         self, text: Sequences, rows: npt.NDArray[np.int64], generator: torch.Generator
