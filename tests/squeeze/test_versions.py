@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from squeeze.bundle.build import bundle
+from squeeze.bundle.payload import payloads
+from squeeze.bundle.wrap import wrap
 from squeeze.score.evaluate import evaluate
 from squeeze.score.modes import Mode
 from squeeze.submit.script import own_script
@@ -64,6 +66,20 @@ def test_a_small_program_prints_the_same_on_every_version(tmp_path, python, form
     path.parent.mkdir()
     path.write_bytes(bundle(entry, forms=(form,)).shipped.data)
     expected, found = alone(sys.executable, entry), alone(python, path)
+    assert expected.returncode == 0 and "one" in expected.stdout, expected.stderr
+    assert (found.stdout, found.returncode) == (expected.stdout, 0), found.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not OTHERS, reason=WHY)
+@pytest.mark.parametrize("python", OTHERS)
+def test_context_mixed_code_is_the_same_on_every_version(tmp_path, python):
+    if not has(python, "numba"):
+        pytest.skip(f"{python} has no numba")
+    path = tmp_path / "train_gpt.py"
+    payload = next(payloads(NEW_SYNTAX.encode(), ("mixed",)))
+    path.write_bytes(wrap(payload, "literal").data)
+    expected, found = alone(sys.executable, path), alone(python, path)
     assert expected.returncode == 0 and "one" in expected.stdout, expected.stderr
     assert (found.stdout, found.returncode) == (expected.stdout, 0), found.stderr
 
