@@ -40,6 +40,7 @@ def without_texts(tree: ast.Module) -> None:
         node.name for node in classes.values()
         if any(isinstance(c, FUNCTIONS) and c.name in ("__init__", "__new__") for c in node.body)
     }  # fmt: skip
+    examined = _examined(tree)
     for node in ast.walk(tree):
         named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         if named and handlers.family(node.func.id) & mute:  # type: ignore[attr-defined]
@@ -48,7 +49,7 @@ def without_texts(tree: ast.Module) -> None:
             called = node.exc.func
             family = handlers.family(called.id if isinstance(called, ast.Name) else "")
             plain = "Exception" in family and not family & makers and not _takes_more(family)
-            if plain and not _reads_error(tree, family):
+            if plain and not family & examined:
                 node.exc = called
 
 
@@ -74,16 +75,14 @@ def _takes_more(family: set[str]) -> bool:
     return bool(family & {"UnicodeError", "ExceptionGroup", "BaseExceptionGroup", "?"})
 
 
-def _reads_error(tree: ast.Module, family: set[str]) -> bool:
-    """Whether a handler of such an exception looks at its arguments."""
+def _examined(tree: ast.Module) -> set[str]:
+    """Exceptions whose arguments a handler looks at."""
+    found: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ExceptHandler) and node.name and node.type is not None:
-            names = {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)}
-            if names & family and any(
-                isinstance(n, ast.Attribute) and n.attr == "args" for n in ast.walk(node)
-            ):
-                return True
-    return False
+        named = isinstance(node, ast.ExceptHandler) and node.name and node.type is not None
+        if named and any(isinstance(n, ast.Attribute) and n.attr == "args" for n in ast.walk(node)):
+            found |= {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)}  # type: ignore[attr-defined]
+    return found
 
 
 def without_checks(tree: ast.Module) -> None:

@@ -8,6 +8,7 @@ attribute of the name. The field itself stays in a dataclass, for whoever writes
 from __future__ import annotations
 
 import ast
+from dataclasses import dataclass
 from typing import Any
 
 from squeeze.bundle.fold import UNKNOWN, literal_node, value_of
@@ -21,29 +22,53 @@ COMMON = frozenset(
 )
 
 
-def fix_field(
-    tree: ast.Module, dotted: str, value: object, homes: dict[str, tuple[str, str]]
-) -> None:
-    """Put a constant, in place, where the attribute "Class.field" is read.
+@dataclass(frozen=True)
+class _Field:
+    """An attribute that is a constant. others: classes that have one of the same name."""
+
+    said: str
+    owner: str
+    name: str
+    value: object
+    others: frozenset[str]
+
+    @property
+    def ambiguous(self) -> bool:
+        return bool(self.others) or self.name in COMMON
+
+
+def fix_fields(
+    tree: ast.Module, fields: dict[str, object], homes: dict[str, tuple[str, str]]
+) -> dict[str, BundleError]:
+    """Put constants, in place, where attributes named "Class.field" are read.
 
     homes: module and name of each name of the flat program, so that classes go by their own names. A
-    call that makes an instance may give the field only that value. Raises BundleError, naming the
-    line and changing nothing, for an attribute that does not exist, is assigned outside the constructor,
-    or cannot be told from another one of its name.
+    call that makes an instance may give the field only that value. Returns errors, naming the line, for
+    attributes that do not exist, are assigned outside the constructor, or cannot be told from others
+    of their name; those are left as they are.
     """
     types = Types(tree, homes)
-    said, _, name = dotted.rpartition(".")
-    binders = {
-        kind for kind, node in types.classes.items()
-        if name in _attributes(node) and not is_protocol(node)
-    }  # fmt: skip
-    owners = [kind for kind in binders if homes.get(kind, ("", kind))[1] == said]
-    if len(owners) != 1:
-        count = f"{len(owners)} such classes" if owners else "no such class and attribute"
-        raise BundleError(f"--define {dotted}: the program has {count}")
-    _Fix(types, owners[0], name, value, binders, dry=True).visit(tree)
-    _Fix(types, owners[0], name, value, binders, dry=False).visit(tree)
+    attributes = {
+        kind: _attributes(node) for kind, node in types.classes.items() if not is_protocol(node)
+    }
+    refused: dict[str, BundleError] = {}
+    wanted: dict[str, list[_Field]] = {}
+    for said, value in fields.items():
+        home, _, name = said.rpartition(".")
+        binders = {kind for kind, names in attributes.items() if name in names}
+        owners = {kind for kind in binders if homes.get(kind, ("", kind))[1] == home}
+        if len(owners) != 1:
+            count = f"{len(owners)} such classes" if owners else "no such class and attribute"
+            refused[said] = BundleError(f"--define {said}: the program has {count}")
+            continue
+        (owner,) = owners
+        wanted.setdefault(name, []).append(
+            _Field(said, owner, name, value, frozenset(binders - owners))
+        )
+    _Fix(types, wanted, refused, dry=True).visit(tree)
+    _Fix(types, wanted, refused, dry=False).visit(tree)
     ast.fix_missing_locations(tree)
+    return refused
 
 
 def _attributes(node: ast.ClassDef) -> set[str]:
@@ -67,27 +92,28 @@ def _attributes(node: ast.ClassDef) -> set[str]:
 
 
 class _Fix(ast.NodeTransformer):
+    """Replaces reads; dry: only finds out what cannot be."""
+
     def __init__(
-        self, types: Types, owner: str, name: str, value: object, binders: set[str], dry: bool
+        self,
+        types: Types,
+        wanted: dict[str, list[_Field]],
+        refused: dict[str, BundleError],
+        dry: bool,
     ) -> None:
-        self.dry = dry  # only look whether it can be done
-        self.types, self.owner, self.name, self.value = types, owner, name, value
-        others = binders - {owner}
-        self.ambiguous = bool(others) or name in COMMON
-        self.others = ", ".join(sorted(others)) or "builtin values"
+        self.types, self.wanted, self.refused, self.dry = types, wanted, refused, dry
         self.place = ""
         self.scopes: list[Scope] = [{}]
         self.classes: list[str | None] = [None]
-        self.making = False  # in the constructor of the class
+        self.making: str | None = None  # the class in whose constructor this is
 
     def visit(self, node: ast.AST) -> Any:
         self.place = getattr(node, "_path", self.place)
         return super().visit(node)
 
-    def _error(self, node: ast.AST, text: str) -> BundleError:
-        return BundleError(
-            f"{self.place}:{getattr(node, 'lineno', 0)}: {self.owner}.{self.name} {text}"
-        )
+    def _refuse(self, field: _Field, node: ast.AST, text: str) -> None:
+        where = f"{self.place}:{getattr(node, 'lineno', 0)}"
+        self.refused.setdefault(field.said, BundleError(f"{where}: {field.said} {text}"))
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         self.classes.append(node.name)
@@ -97,7 +123,7 @@ class _Fix(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: Any) -> Any:
         owner, making = self.classes[-1], self.making
-        self.making = owner == self.owner and node.name == "__init__"
+        self.making = owner if node.name == "__init__" else None
         self.scopes.append(self.types.scope(node, owner, self.scopes[-1]))
         self.classes.append(None)
         self.generic_visit(node)
@@ -111,48 +137,63 @@ class _Fix(ast.NodeTransformer):
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_Assign(self, node: ast.Assign) -> Any:
-        if self.making:
-            pairs = [(node.targets[0], node.value)]
-            if isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
-                pairs = list(zip(node.targets[0].elts, node.value.elts, strict=True))
-            kept = [(t, v) for t, v in pairs if not self._is_mine(t)]
-            if len(kept) < len(pairs) and len(node.targets) == 1 and self.dry:
-                return node
-            if len(kept) < len(pairs) and len(node.targets) == 1:
-                return [self.visit(ast.copy_location(ast.Assign([t], v), node)) for t, v in kept]
-        return self.generic_visit(node)
+        if self.making is None or len(node.targets) > 1:
+            return self.generic_visit(node)
+        target, value = node.targets[0], node.value
+        pairs = [(target, value)]
+        if (
+            isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+            and len(target.elts) == len(value.elts)
+        ):  # fmt: skip
+            pairs = list(zip(target.elts, value.elts, strict=True))
+        kept = [(t, v) for t, v in pairs if not self._sets_constant(t)]
+        if self.dry or len(kept) == len(pairs):
+            for t, _ in kept:
+                self.visit(t)
+            node.value = self.visit(value)
+            return node
+        return [ast.copy_location(ast.Assign([t], self.visit(v)), node) for t, v in kept]
 
-    def _is_mine(self, node: ast.expr) -> bool:
+    def _sets_constant(self, node: ast.expr) -> bool:
+        """Whether a constructor gives a constant field its value here."""
         return (
-            isinstance(node, ast.Attribute) and node.attr == self.name
-            and ast.unparse(node.value) == "self"
+            isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self"
+            and any(f.owner == self.making and f.said not in self.refused
+                    for f in self.wanted.get(node.attr, ()))
         )  # fmt: skip
 
     def visit_Attribute(self, node: ast.Attribute) -> Any:
         self.generic_visit(node)
-        if node.attr != self.name:
+        fields = [f for f in self.wanted.get(node.attr, ()) if f.said not in self.refused]
+        if not fields:
             return node
         kind = self.types.of(node.value, self.scopes[-1])
-        if kind in self.types.classes and is_protocol(self.types.classes[kind]):
-            kind = None
         if kind == OUTSIDE:
             return node
+        if kind in self.types.classes and is_protocol(self.types.classes[kind]):
+            kind = None
         family = self.types.bases(kind)
-        if kind is not None and self.owner not in family:
-            return node
-        if kind is None and self.ambiguous:
-            raise self._error(
-                node, f"may be what is read here, or that of {self.others}: annotate what it is of"
-            )
-        if not isinstance(node.ctx, ast.Load):
-            raise self._error(node, "is assigned here: it is no constant")
-        return node if self.dry else ast.copy_location(literal_node(self.value), node)
+        for field in fields:
+            if kind is not None and field.owner not in family:
+                continue
+            if kind is None and field.ambiguous:
+                others = ", ".join(sorted(field.others)) or "builtin values"
+                self._refuse(
+                    field,
+                    node,
+                    f"may be what is read here, or that of {others}: annotate what it is of",
+                )
+            elif not isinstance(node.ctx, ast.Load):
+                self._refuse(field, node, "is assigned here: it is no constant")
+            elif not self.dry:
+                return ast.copy_location(literal_node(field.value), node)
+        return node
 
     def visit_Call(self, node: ast.Call) -> Any:
         self.generic_visit(node)
-        if isinstance(node.func, ast.Name) and node.func.id == self.owner:
-            for argument in node.keywords:
-                given = value_of(argument.value) if argument.arg == self.name else UNKNOWN
-                if given is not UNKNOWN and given != self.value:
-                    raise self._error(node, f"is {given!r} here and not {self.value!r}")
+        for argument in node.keywords if isinstance(node.func, ast.Name) else ():
+            for field in self.wanted.get(argument.arg or "", ()):
+                given = value_of(argument.value)
+                if field.owner == node.func.id and given is not UNKNOWN and given != field.value:  # type: ignore[attr-defined]
+                    self._refuse(field, node, f"is {given!r} here and not {field.value!r}")
         return node

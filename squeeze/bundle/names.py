@@ -115,7 +115,7 @@ class Names:
         self.modules = {module.name: module for module in modules}
         external = self._external()
         counts = Counter(name for names in defined.values() for name in names)
-        local = {name for module in modules for name in _nested_names(module.tree)}
+        local = {name for module in modules for name in nested_names(module.tree)}
         respelled = self._respelled()
         # builtins, and names of star imports from modules outside
         free = {
@@ -224,7 +224,7 @@ def _meaning(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> tuple[str, 
     return ("import", alias.name if alias.asname else alias.name.partition(".")[0])
 
 
-def _nested_names(tree: ast.Module) -> set[str]:
+def nested_names(tree: ast.Module) -> set[str]:
     """Names bound in any function, class or comprehension: a global of that name would be hidden."""
     found: set[str] = set()
     for node in ast.walk(tree):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -56,6 +56,7 @@ def _shake_once(tree: ast.Module, keep: set[str]) -> None:
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     binders: dict[str, list[ast.stmt]] = defaultdict(list)
     reached: dict[int, ast.stmt] = {}
+    reads: dict[int, set[str]] = {}
     queue: list[ast.stmt] = []
     pure = _Purity(imported, classes)
     for statement in tree.body:
@@ -69,14 +70,17 @@ def _shake_once(tree: ast.Module, keep: set[str]) -> None:
         if id(statement) in reached:
             continue
         reached[id(statement)] = statement
-        for name in _reads(statement):
+        reads[id(statement)] = _reads(statement)
+        for name in reads[id(statement)]:
             queue += binders.get(name, [])
     tree.body = [statement for statement in tree.body if id(statement) in reached]
+    readers = Counter(name for statement in tree.body for name in reads[id(statement)])
     for statement in tree.body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
-            used = set().union(*(_reads(s) for s in tree.body if s is not statement)) | keep
+            own = reads[id(statement)]  # what an import binds is among it
             if statement.names and getattr(statement, "module", "") != "__future__":
-                kept = [a for a in statement.names if _import_name(a) in used]
+                names = {a: _import_name(a) for a in statement.names}
+                kept = [a for a, n in names.items() if n in keep or readers[n] > (n in own)]
                 statement.names = kept or statement.names
     _shake_methods(tree, classes, keep)
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from squeeze.bundle.checks import without_checks, without_texts
-from squeeze.bundle.fields import fix_field
+from squeeze.bundle.entries import settle_entries
+from squeeze.bundle.fields import fix_fields
 from squeeze.bundle.flatten import Flat
 from squeeze.bundle.fold import fold_constants
 from squeeze.bundle.modules import BundleError
@@ -23,19 +24,20 @@ class Liberties:
 
     terse_errors: texts of exceptions. checks: `if …: raise`, asserts, handlers that raise (False drops
     them). specialise: parameters that are always the same, statements without effects. fields:
-    attributes that are constants.
+    attributes that are constants; wishes: those of them that may stay where nobody can tell them apart.
     """
 
     terse_errors: bool = False
     checks: bool = True
     specialise: bool = False
     fields: dict[str, object] = field(default_factory=dict)  # "Class.field": value
+    wishes: dict[str, object] = field(default_factory=dict)
 
 
 def specialise(flat: Flat, keep: Iterable[str], liberties: Liberties) -> ast.Module:
     """The shaken program (changed in place) without what it can do without."""
     keep, tree = tuple(keep), flat.tree
-    _fix(flat, keep, dict(liberties.fields))
+    _fix(flat, keep, liberties)
     shake(tree, keep)
     if liberties == Liberties():
         return tree
@@ -43,9 +45,10 @@ def specialise(flat: Flat, keep: Iterable[str], liberties: Liberties) -> ast.Mod
     for _ in range(ROUNDS):
         if not liberties.checks:
             without_checks(tree)
-        if liberties.terse_errors:
+        if liberties.terse_errors and not before:
             without_texts(tree)
         if liberties.specialise:
+            settle_entries(tree)
             without_idle_statements(tree)
         fold_constants(tree)
         shake(tree, keep)
@@ -59,20 +62,20 @@ def specialise(flat: Flat, keep: Iterable[str], liberties: Liberties) -> ast.Mod
     return tree
 
 
-def _fix(flat: Flat, keep: tuple[str, ...], fields: dict[str, object]) -> None:
+def _fix(flat: Flat, keep: tuple[str, ...], liberties: Liberties) -> None:
     """Put constants for fields while annotations are there; those first that all reads agree on.
 
     What they rule out may hold the only read of another field that cannot be told.
     """
-    while fields:
+    left = {**liberties.wishes, **liberties.fields}
+    refused: dict[str, BundleError] = {}
+    while left:
         shake(flat.tree, keep, strip=False)
-        left: dict[str, object] = {}
-        for name, value in fields.items():
-            try:
-                fix_field(flat.tree, name, value, flat.homes)
-            except BundleError as error:
-                left[name], reason = value, error
-        if len(left) == len(fields):
-            raise reason
-        fields = left
+        refused = fix_fields(flat.tree, left, flat.homes)
         fold_constants(flat.tree)
+        if len(refused) == len(left):
+            break
+        left = {name: left[name] for name in refused}
+    for name, error in refused.items():
+        if name in liberties.fields:
+            raise error

@@ -122,7 +122,7 @@ def test_handlers_that_only_say_it_otherwise_go(tmp_path):
     assert "try" not in same(tmp_path, source, CHECKS)
 
 
-RECORD = '''
+RECORD = """
 from __future__ import annotations
 from dataclasses import dataclass, fields
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Model:
             return gated(1)
         return self.config.area() + len(self.other.gate)
 print(Model(Config(5)).run(), [f.name for f in fields(Config)])
-'''
+"""
 
 
 def test_a_fixed_field_decides_branches_and_drops_what_only_they_used(tmp_path):
@@ -160,8 +160,16 @@ def test_a_fixed_field_decides_branches_and_drops_what_only_they_used(tmp_path):
     [
         ("", {"Config.nothing": 1}, "no such class and attribute"),
         ("", {"Missing.gate": 1}, "no such class and attribute"),
-        ("def f(x): return x.gate\nprint(f(Other()))", {"Config.gate": "none"}, "may be what is read"),
-        ("def f(c: Config): c.gate = 'a'\nf(Config())", {"Config.gate": "none"}, "is assigned here"),
+        (
+            "def f(x): return x.gate\nprint(f(Other()))",
+            {"Config.gate": "none"},
+            "may be what is read",
+        ),
+        (
+            "def f(c: Config): c.gate = 'a'\nf(Config())",
+            {"Config.gate": "none"},
+            "is assigned here",
+        ),
         ("print(Config(gate='a').area())", {"Config.gate": "none"}, "is 'a' here"),
     ],
 )
@@ -184,8 +192,8 @@ def test_an_attribute_set_in_the_constructor_can_be_fixed(tmp_path):
 def test_statements_that_nothing_would_miss_go(tmp_path):
     source = (
         "def check(n):\n    if n > 3:\n        pass\n"
-        "def f(n):\n    check(n)\n    unused = n * 2\n    if n:\n        pass\n    else:\n        print('zero')\n"
-        "    return n\nprint(f(0), f(2))\n"
+        "def f(n):\n    check(n)\n    unused = n * 2\n    if n:\n        pass\n"
+        "    else:\n        print('zero')\n    return n\nprint(f(0), f(2))\n"
     )
     short = same(tmp_path, source, SHORT)
     assert "check" not in short and "unused" not in short and "if not n" in short
@@ -209,6 +217,27 @@ def test_annotations_of_fields_shrink_unless_something_reads_them(tmp_path):
     short = same(tmp_path, source, SHORT)
     assert "n: 0 = 1" in short and short.count("frozen") == 1
     assert "n: int" in same(tmp_path, source + "print([f.type for f in fields(A)])\n", SHORT)
+
+
+def test_entries_of_tables_and_classes_that_nobody_makes_go(tmp_path):
+    source = (
+        "class A:\n    def f(self): return 1\n"
+        "class B(A):\n    def f(self): return 'gone'\n"
+        "KINDS = {'a': A, 'b': B}\n"
+        "def g(x):\n    if isinstance(x, B):\n        return 'b'\n    return x.f()\n"
+        "print(g(KINDS['a']()))\n"
+    )
+    assert "class B" not in same(tmp_path, source, SHORT)
+    kept = source + "import sys\nprint(len(KINDS), g(KINDS['b']()))\n"
+    assert "class B" in same(tmp_path, kept, SHORT)
+
+
+def test_a_table_that_changes_is_looked_up(tmp_path):
+    source = (
+        "def one(): return 1\ndef two(): return 2\nTABLE = {'a': one}\n"
+        "def change(): TABLE['a'] = two\nchange()\nprint(TABLE['a']())\n"
+    )
+    assert "TABLE['a']()" in same(tmp_path, source, SHORT)
 
 
 def test_the_command_takes_all_of_it(tmp_path):
