@@ -9,8 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
+from squeeze.calib.collect import collect
+from squeeze.calib.fisher import collect_gradients
+from squeeze.calib.text import RandomTokens
+from squeeze.costs import mean_kl
 from squeeze.train.config import ModelConfig
 from squeeze.train.data import write_shard
 from squeeze.train.model import GPT
@@ -97,6 +102,24 @@ def test_files_are_the_same_on_one_thread_and_two_and_with_any_hash_seed(
     second = files(inputs, tmp_path / "second", commands, threads=2, seed=7)
     assert isinstance(first, dict) and len(first) >= len(commands)
     assert first == second
+
+
+def test_gradients_and_measured_cost_are_the_same_on_one_thread_and_two() -> None:
+    config = ModelConfig(1024, 1, 64, 2, 1, 64, seq_len=64)  # wide: torch splits sums over 32,768
+    model, other = (GPT(config, seed=seed).eval() for seed in (1, 2))
+    text = RandomTokens(config.vocab_size, 0).draw(2048, 64)
+    found = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            gradients, hessians = collect_gradients(model, text), collect(model, text)
+            found.append([mean_kl(model, other, text)])
+            found[-1] += [gradients.best(name).tobytes() for name in gradients.rows]
+            found[-1] += [matrix.tobytes() for matrix in hessians.matrices.values()]
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]
 
 
 def test_the_runner_sees_a_file_that_differs(inputs: Path, tmp_path: Path) -> None:
