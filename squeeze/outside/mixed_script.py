@@ -37,8 +37,11 @@ def find(tree: ast.AST) -> Mixed | None:
         taken, size = call.args[0], call.args[2]
         lower = taken.slice if isinstance(taken, ast.Subscript) else None
         start = lower.lower if isinstance(lower, ast.Slice) else None
-        numbers = [n.value for n in (start, size) if isinstance(n, ast.Constant)]
-        if len(numbers) == 2 and all(isinstance(n, int) and n > 0 for n in numbers):
+        numbers = [
+            node.value for node in (start, size)
+            if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value > 0
+        ]  # fmt: skip
+        if len(numbers) == 2:
             return Mixed(numbers[0], numbers[1])
     return None
 
