@@ -152,9 +152,9 @@ class _Drop(Filling):
 
     def _only_raises(self, block: list[ast.stmt]) -> bool:
         """Whether a block only raises a check's exception; names may be bound before."""
-        if not block or not isinstance(block[-1], ast.Raise):
+        *before, last = block or [ast.Pass()]
+        if not isinstance(last, ast.Raise):
             return False
-        *before, last = block
         assigned = all(
             isinstance(s, ast.Assign)
             and all(isinstance(t, ast.Name) for t in s.targets)

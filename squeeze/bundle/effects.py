@@ -58,9 +58,9 @@ class Effects:
                 self.functions[node.name] = node
             elif isinstance(node, ast.ClassDef):
                 self.classes[node.name] = node
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef):
-                for child in node.body:
+        for part in ast.walk(tree):
+            if isinstance(part, ast.ClassDef):
+                for child in part.body:
                     if isinstance(child, FUNCTIONS):
                         self.methods.setdefault(child.name, []).append(child)
         # a method may be hidden by an attribute of the instance that somebody assigns

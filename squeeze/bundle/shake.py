@@ -79,8 +79,8 @@ def _shake_once(tree: ast.Module, keep: set[str]) -> None:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             own = reads[id(statement)]  # what an import binds is among it
             if statement.names and getattr(statement, "module", "") != "__future__":
-                names = {a: _import_name(a) for a in statement.names}
-                kept = [a for a, n in names.items() if n in keep or readers[n] > (n in own)]
+                bound = [(alias, _import_name(alias)) for alias in statement.names]
+                kept = [a for a, n in bound if n in keep or readers[n] > (n in own)]
                 statement.names = kept or statement.names
     _shake_methods(tree, classes, keep)
 
@@ -116,9 +116,8 @@ def _shake_methods(tree: ast.Module, classes: dict[str, ast.ClassDef], keep: set
         for child in found:
             del waiting[id(child)]
             _read_names(child, waiting, read)
-            read |= {
-                n.id for w in child.decorator_list for n in ast.walk(w) if isinstance(n, ast.Name)
-            }  # type: ignore[attr-defined]
+            for wrapper in child.decorator_list:  # type: ignore[attr-defined]
+                read |= {n.id for n in ast.walk(wrapper) if isinstance(n, ast.Name)}
     for node in classes.values():
         node.body = [c for c in node.body if id(c) not in waiting] or [ast.Pass()]
 
