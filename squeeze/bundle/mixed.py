@@ -1,8 +1,8 @@
 """A context-mixing coder for the text of one program, whose decoder ships with it.
 
-Thirteen contexts (the last one to six bytes, words, the shape of the last tokens, the bracket that is
-open, the beginning of the line) and two matches with earlier text each predict the next bit; three
-mixers weigh them, a fourth weighs the mixers, and a table corrects the result by what came of it
+Fifteen contexts (the last one to six bytes, words, the shape of the last tokens, the bracket that is
+open, the beginning of the line, what followed earlier text that ends alike) each predict the next bit;
+three mixers weigh them, a fourth weighs the mixers, and a table corrects the result by what came of it
 before. The scheme is that of the PAQ family (Mahoney, "Adaptive weighing of context models for
 lossless data compression", 2005); what is left out was not worth its bytes in the decoder.
 
@@ -42,12 +42,12 @@ def predict(
     mult = 789269575
 
     def squash(x: float) -> float:  # 1 / (1 + exp(-x)), by exp(x) ~ (1 + x/1024)^1024
-        x = 1 - x / 1024
+        x = 1 - max(-15.9, min(15.9, x)) / 1024
         for _ in range(10):
             x *= x
         return 1 / (1 + x)
 
-    # stretch(p) = ln(p / (1 - p)): the logarithm as a sum of 1/i
+    # stretch(p) = ln(p / (1 - p)); the logarithm as a sum of 1/i
     low, harmonic = 0.0, [0.0]
     for i in range(1, 4096):
         low += 1 / i
@@ -55,38 +55,26 @@ def predict(
     stretch = [harmonic[i] - harmonic[4095 - i] for i in range(4096)]
     total = len(known) + size
     text = [0] * (total + 9)
-    # of every context and the bits of the byte so far: chance, and count << 8 | last bits after a 1
+    # of a context and the bits of the byte so far: chance of a 1, and count << 8 | last bits after a 1
     chance, state = [0.5] * 2**24, [1] * 2**24
-    learned, trials = [0.5] * (13 << 16), [0.0] * (13 << 16)  # chances of every state by context
-    hashes, slots, inputs = [0] * 13, [0] * 13, [0.3] * 44
-    weights, final = [0.07] * (768 * 44), [0.35] * 768
+    # what came of every such state, by context
+    learned, trials = [0.5] * (15 << 16), [1.5] * (15 << 16)
+    hashes, slots, inputs = [0] * 15, [0] * 15, [0.3] * 46
+    weights, final = [0.07] * (768 * 46), [0.35] * 768
     chosen, sums, parts = [0] * 3, [0.0] * 3, [0.0] * 3
     corrected = [squash(i - 16) for i in range(33)] * 65536
-    # two matches: place, length, and how often matches of a length come true
-    seen, place, length, bet = [0] * 2**21, [0] * 2, [0] * 2, [0] * 2
-    true, bets = [0.5] * 64, [0.0] * 64
-    opened = [0] * (total + 9)  # hashes of what stands before the brackets that are open
-    word = before = shape = depth = start = at = first = value = 0
-    last = 2**32 - 1
-    for _ in range(4):
-        value = value << 8 | (code[at] if at < len(code) else 0)
-        at += 1
+    # where hashes were seen last; matches: where in the text, and their length
+    seen, place, length = [0] * 2**21, [0] * 2, [0] * 2
+    # hashes of what stands before the brackets that are open
+    opened = [0] * (total + 9)
+    word = before = shape = depth = start = at = first = last = value = 0
     for i in range(total):
+        byte = text[i - 1]
         h = 0
         for k in range(6):
             h = (h + text[i - 1 - k] + 1) * mult % 2**32
             hashes[k] = h
-        byte = text[i - 1]
-        hashes[6] = word
-        hashes[7] = word + before
-        hashes[8] = shape % 2**32
-        hashes[9] = shape % 4294967291
-        hashes[10] = word + opened[depth] + byte * 77
-        hashes[11] = word + shape % 65536 * mult + start
-        hashes[12] = byte + start * mult
-        for k in range(6, 13):
-            hashes[k] = (hashes[k] % 2**32 + k) * mult % 2**32
-        for m in range(2):
+        for m in range(2):  # two matches with earlier text, of four bytes and of six
             if length[m] and text[place[m]] == byte:
                 length[m] = min(length[m] + 1, 15)
                 place[m] += 1
@@ -97,40 +85,42 @@ def predict(
                 place[m] = seen[k]
                 length[m] = 1
             seen[k] = i
+        k = 6
+        for h in (
+            word,
+            word + before,
+            shape % 2**32,
+            shape % 4294967291,
+            word + opened[depth] + byte * 77,
+            word + shape % 65536 * mult + start,
+            byte + start * mult,
+            (text[place[0]] + 1) * length[0],
+            (text[place[1]] + 1) * length[1],
+        ):
+            hashes[k] = (h % 2**32 + k) * mult % 2**32
+            k += 1
         c = 1
         for b in range(8):
-            for k in range(13):
+            for k in range(15):
                 s = (hashes[k] + c * 2654435761) % 2**32 * mult % 2**32 >> 8
                 slots[k] = s
                 n = state[s]
                 inputs[k] = stretch[int(chance[s] * 4096)]
-                inputs[13 + k] = (chance[s] - 0.5) * (n >> 8) * 0.3
-                inputs[26 + k] = stretch[int(learned[k << 16 | n] * 4096)]
-            for m in range(2):
-                k = text[place[m]]
-                if length[m] and (k | 256) >> 8 - b == c:
-                    k = length[m] * 4 + m * 2 + (k >> 7 - b & 1)
-                    bet[m] = k
-                    inputs[39 + m] = stretch[int(true[k] * 4096)]
-                    inputs[41 + m] = true[k] * 4 - 2
-                else:
-                    length[m] = 0
-                    inputs[39 + m] = inputs[41 + m] = 0.0
+                inputs[15 + k] = (chance[s] - 0.5) * (n >> 8) * 0.2
+                inputs[30 + k] = stretch[int(learned[k << 16 | n] * 4096)]
             chosen[0] = length[0]
             chosen[1] = 256 + c
             chosen[2] = 512 + byte
             x = 0.0
             for m in range(3):
                 u = 0.0
-                for k in range(44):
-                    u += inputs[k] * weights[chosen[m] * 44 + k]
-                u = max(-15.9, min(15.9, u))
+                for k in range(46):
+                    u += inputs[k] * weights[chosen[m] * 46 + k]
                 sums[m] = u
                 parts[m] = squash(u)
                 x += final[c * 3 + m] * u
-            x = max(-15.9, min(15.9, x))
             p = squash(x)
-            u = x + 16
+            u = max(0, min(31.9, x + 16))
             o = int(u)
             u -= o
             o += (byte << 8 | c) * 33
@@ -140,6 +130,11 @@ def predict(
                 y = known[i] >> 7 - b & 1
                 chances[i * 8 + b] = f if y else 65536 - f
             else:
+                while first >> 24 == last >> 24:
+                    first = first << 8 & 2**32 - 1
+                    last = last << 8 & 2**32 - 1 | 255
+                    value = value << 8 & 2**32 - 1 | (code[at] if at < len(code) else 0)
+                    at += 1
                 f = first + (last - first >> 16) * f
                 if value > f:
                     y = 0
@@ -147,38 +142,28 @@ def predict(
                 else:
                     y = 1
                     last = f
-                while first >> 24 == last >> 24:
-                    first = first << 8 & 2**32 - 1
-                    last = last << 8 & 2**32 - 1 | 255
-                    value = value << 8 & 2**32 - 1 | (code[at] if at < len(code) else 0)
-                    at += 1
             corrected[o] += (y - corrected[o]) * (1 - u) * 0.03
             corrected[o + 1] += (y - corrected[o + 1]) * u * 0.03
             for m in range(3):
                 final[c * 3 + m] += (y - p) * sums[m] * 0.002
-                u = (y - parts[m]) * (0.008 if m else 0.004)
-                for k in range(44):
-                    weights[chosen[m] * 44 + k] += u * inputs[k]
-            for k in range(13):
+                u = (y - parts[m]) * 0.006
+                for k in range(46):
+                    weights[chosen[m] * 46 + k] += u * inputs[k]
+            for k in range(15):
                 s = slots[k]
                 n = state[s]
                 o = k << 16 | n
-                learned[o] += (y - learned[o]) / (trials[o] + 1.5)
+                learned[o] += (y - learned[o]) / trials[o]
                 trials[o] = min(trials[o] + 1, 255)
                 chance[s] += (y - chance[s]) / ((n >> 8) + 1.4)
                 h = n % 256 * 2 + y
                 if h > 255:
                     h = h % 128 + 128
-                state[s] = min((n >> 8) + 1, 60) << 8 | h
-            for m in range(2):
-                if length[m]:
-                    k = bet[m]
-                    true[k] += (y - true[k]) / (bets[k] + 1.5)
-                    bets[k] = min(bets[k] + 1, 200)
+                state[s] = min((n >> 8) + 1, 30) << 8 | h
             c += c + y
         c -= 256
         text[i] = c
-        if 96 < c < 123 or 64 < c < 91 or 47 < c < 58 or c == 95:
+        if 96 < c | 32 < 123 or 47 < c < 58 or c == 95:
             if word < 1:
                 shape = shape % 2**32 * 256 + 1
             word = (word + c) * mult % 2**32
@@ -187,10 +172,10 @@ def predict(
             if word:
                 before = word
             before = (before + c) * mult % 2**32
-            if c == 40 or c == 91 or c == 123:
+            if c in (40, 91, 123):
                 depth += 1
                 opened[depth] = (word + c) * mult % 2**32
-            if depth and (c == 41 or c == 93 or c == 125):
+            if depth and c in (41, 93, 125):
                 depth -= 1
             if c == 10:
                 depth = start = 0
