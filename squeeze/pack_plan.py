@@ -134,7 +134,8 @@ class Plan:
                 RoleCost(**{**r, "points": _points(r["points"])}) for r in facts.pop("roles", ())
             )
             plan = cls(**facts, tensors=tensors, roles=roles)
-            for record in (plan, *tensors, *roles):
+            records: tuple[Plan | TensorPlan | RoleCost, ...] = (plan, *tensors, *roles)
+            for record in records:
                 _check_types(record)
             return plan
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -139,8 +139,8 @@ def print_changes(
     )
     if scores is not None and (scores.before or scores.after):
         old, new = (f"{s.bpb:.6f}" if s else "unknown" for s in (scores.before, scores.after))
-        change = "" if scores.delta is None else f" ({scores.delta:+.6f})"
-        console().print(f"{old} → {new} bits per byte{change}")
+        more = "" if scores.delta is None else f" ({scores.delta:+.6f})"
+        console().print(f"{old} → {new} bits per byte{more}")
 
 
 def print_what_if(found: WhatIf, limit: int) -> None:

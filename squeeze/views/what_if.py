@@ -127,12 +127,12 @@ def foresee(plan: Plan, wanted: dict[str, Bits]) -> WhatIf:
                 f"nothing is known of other bits for {name}", found=f"{len(meant)} tensors"
             )
         chosen |= {tensor.name: (tensor, bits.of(tensor)) for tensor in curved}
-    roles = {cost.role: cost for cost in plan.roles}
+    measured = {cost.role: cost for cost in plan.roles}
     together = sum(cost.points[0][1] for cost in plan.roles)
     whole = plan.measured / together if together else 1.0
 
     def cost(tensor: TensorPlan, loss: float, bits: float) -> float:
-        known = roles.get(role_of(tensor.name))
+        known = measured.get(role_of(tensor.name))
         return loss if known is None else whole * known.real(loss, bits)
 
     return WhatIf(
