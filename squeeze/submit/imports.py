@@ -18,7 +18,11 @@ from squeeze.outside.script import MAX_SCRIPT, looks, read
 from squeeze.submit.plain import BadSubmission
 
 GUARDS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
-CODERS = {"brotli": {"brotli"}, "zstd": {"zstandard"}}  # not in the standard library
+CODERS = {
+    "brotli": {"brotli"},
+    "zstd": {"zstandard"},
+    "mixed": {"numba", "numpy"},
+}  # not in the standard library
 LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.!_-]+)")
 
 
@@ -40,6 +44,8 @@ def imports_of_script(data: bytes, beside: Collection[str] = ()) -> Imports:
     needed: set[str] = set()
     optional: set[str] = set()
     script = read(memoryview(data), "train_gpt.py") if looks(memoryview(data)) else None
+    if script is not None and script.code is None:
+        raise BadSubmission("train_gpt.py: its payload cannot be read", found=script.unread)
     tree = _parsed(data if script is None else script.code)
     if script is not None:
         needed |= CODERS.get(script.coder, set())

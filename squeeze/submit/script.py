@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from squeeze.bundle.build import Bundle
 
 ENTRY = Path(__file__).with_name("entry.py")
+OPTIONS = {"steps", "budget_seconds", "reserve_seconds"}  # --steps and --seconds
 CODECS = {"context", "context-words"}
 MODES = ("window", "sliding", "ttt-lora")  # that the entry scores in
 
@@ -28,17 +30,40 @@ def own_script(
     """The bundle of an entry that trains, packs and scores one model.
 
     config, recipe: fields of ModelConfig and Recipe, or only some of them. options: those of
-    `squeeze.bundle.build.bundle`, by default what makes the smallest file. Raises BadSubmission for a
-    mode that the entry does not know.
+    `squeeze.bundle.build.bundle`, by default what makes the smallest file: every field a constant where
+    all reads of them can be told, else none. Raises BadSubmission for a mode that the entry does not
+    know.
     """
     from squeeze.bundle.build import bundle
     from squeeze.bundle.specialise import Liberties
 
-    smallest = {"liberties": Liberties(terse_errors=True, checks=False, specialise=True)}
+    terse = Liberties(terse_errors=True, checks=False, specialise=True)
+    fixed = replace(terse, fields=_fields(config, recipe))
     with scratch_folder("squeeze-entry-") as place:
         path = place / "train_gpt.py"
         path.write_text(specialised(config, recipe, limit, mode))
-        return bundle(path, ["squeeze"], **{**smallest, **options})
+        if "liberties" in options:
+            return bundle(path, ["squeeze"], **options)
+        given = {"coders": ("lzma", "mixed"), **options}
+        given["constants"] = {"VALIDATING": False, **given.get("constants", {})}
+        try:
+            return bundle(path, ["squeeze"], liberties=fixed, **given)
+        except BundleError:
+            return bundle(path, ["squeeze"], liberties=terse, **given)
+
+
+def _fields(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, object]:
+    """Settings that no option of the entry changes, as `squeeze bundle --define` takes them."""
+    from squeeze.train.config import ModelConfig
+    from squeeze.train.recipe import Recipe
+
+    made = ModelConfig.from_fields(dict(config)), Recipe.from_fields(dict(recipe))
+    return {
+        f"{type(settings).__name__}.{field.name}": getattr(settings, field.name)
+        for settings in made
+        for field in dataclasses.fields(settings)
+        if field.name not in OPTIONS
+    }
 
 
 def check_codecs(data: bytes) -> None:

@@ -520,6 +520,7 @@ CLAIMS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a score that is no seed's": (lambda c: c.update(val_bpb=1.0), "val_bpb is not that of"),
     "a score true": (lambda c: c.update(val_bpb=True), "val_bpb"),
     "a date that is none": (lambda c: c.update(date="yesterday"), "date"),
+    "a limit of nothing": (lambda c: c.update(limit=0), "limit"),
     "fewer bytes": (lambda c: c.update(bytes_total=5), "bytes_total"),
     "a seed twice": (lambda c: c.update(seeds=2 * c["seeds"]), "a seed twice"),
     "a seed without its number": (lambda c: c["seeds"][0].pop("seed"), "seeds"),
