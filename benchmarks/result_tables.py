@@ -297,8 +297,8 @@ def code() -> str:
         for r in rows
     ]
     return (
-        "Modules of Python's standard library as one file that restores itself, bytes; every "
-        "wrapper gets the same minified source.\n\n"
+        "Our own submission and modules of Python's standard library as one file that restores "
+        "itself, bytes; every wrapper gets the same minified source.\n\n"
         + table(("source", "raw", "minified", *ways), body)
     )
 
