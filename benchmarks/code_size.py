@@ -36,7 +36,7 @@ from squeeze.submit.script import own_script
 OWN = "own submission"
 MODULES = ("_pydecimal", "argparse", "datetime", "doctest", "inspect", "pickletools", "tarfile",
            "turtle", "typing")  # fmt: skip
-SECONDS = 120  # that restoring the source may take
+SECONDS = 600  # that restoring the source may take
 RIVALS = ("lzma + base85", "brotli + base85", "xz + base85", "zlib + base64", "zipapp -c")
 OURS = ("ours, standard library", "ours, any coder")
 BAR = 0.18  # saved against lzma + base85
