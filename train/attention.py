@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from squeeze.train.config import ModelConfig
+
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 flash: Any = None
@@ -85,6 +87,25 @@ def short_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (shares @ v).reshape(batch, heads, length, width)
 
 
+def attention_for(config: ModelConfig, ids: Tensor, dtype: torch.dtype) -> Attend:
+    """`attention_over` ids int64 [B, T] as a model asks for it."""
+    if config.document_attention or config.attention_window:
+        return attention_over(
+            ids,
+            config.bos_id,
+            documents=config.document_attention,
+            window=config.attention_window,
+            dtype=dtype,
+        )
+    return _attention_to_all(ids, dtype)
+
+
+def _attention_to_all(ids: Tensor, dtype: torch.dtype) -> Attend:
+    if flash is not None and ids.is_cuda and dtype in HALVES:
+        return functools.partial(_flash_rows, window=0, dtype=dtype)
+    return causal_attention
+
+
 def attention_over(
     ids: Tensor, bos_id: int, *, documents: bool, window: int, dtype: torch.dtype
 ) -> Attend:
@@ -94,9 +115,7 @@ def attention_over(
     """
     flashes = flash is not None and ids.is_cuda and dtype in HALVES
     if not documents and (not window or window >= ids.size(1)):
-        return (
-            functools.partial(_flash_rows, window=0, dtype=dtype) if flashes else causal_attention
-        )
+        return _attention_to_all(ids, dtype)
     starts = document_starts(ids, bos_id) if documents else None
     if flashes and starts is None:
         return functools.partial(_flash_rows, window=window, dtype=dtype)

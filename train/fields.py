@@ -18,11 +18,15 @@ MOST = 1 << 10  # entries of a list
 
 def number(low: float, high: float, default: Any = dataclasses.MISSING) -> Any:
     """A field for an integer (integer default, or none) or a float, in low…high."""
+    if not VALIDATING:
+        return default
     return dataclasses.field(default=default, metadata={"low": low, "high": high})
 
 
 def choice(default: str, options: tuple[str, ...]) -> Any:
     """A field for one of a few words."""
+    if not VALIDATING:
+        return default
     return dataclasses.field(default=default, metadata={"options": options})
 
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from squeeze.errors import BadCheckpoint
-from squeeze.train.attention import Attend, attention_over
+from squeeze.train.attention import Attend, attention_for
 from squeeze.train.block import Surroundings, build_block
 from squeeze.train.config import ModelConfig
 from squeeze.train.embeddings import (
@@ -144,14 +144,7 @@ class GPT(nn.Module):
         """The attention of each effective layer."""
         if past is not None:
             return lambda level: partial(past.attend, level)
-        config = self.config
-        whole = attention_over(
-            ids,
-            config.bos_id,
-            documents=config.document_attention,
-            window=config.attention_window,
-            dtype=self._dtype(),
-        )
+        whole = attention_for(self.config, ids, self._dtype())
         return lambda level: whole  # one function: blocks that are compiled alone share their code
 
     def _dtype(self) -> torch.dtype:

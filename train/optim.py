@@ -101,8 +101,9 @@ class Bank:
         ahead = self.share.lerp(self.average, momentum)
         if recipe.row_normalize:
             ahead.div_(ahead.norm(dim=-1, keepdim=True).add_(1e-7))
-        polar = recipe.orthogonalizer == "polar-express"
-        coefficients = POLAR_EXPRESS if polar else NEWTON_SCHULZ
+        coefficients = NEWTON_SCHULZ
+        if recipe.orthogonalizer == "polar-express":
+            coefficients = POLAR_EXPRESS
         share = orthogonalize(ahead, coefficients, recipe.orthogonalizer_steps, dtype)
         if self.ranks.world == 1:
             return share, lambda: None

@@ -46,8 +46,9 @@ class Trainer:
         named = list(self.model.named_parameters())
         self.optimizer = Optimizer(named, recipe, ranks)
         self.average = Average(named, recipe)
-        matrices, tables, head, _ = split_parameters(named)
-        self.qat = QuantizationAware(matrices, tables | head, recipe)
+        if recipe.qat_start != 1.0:
+            matrices, tables, head, _ = split_parameters(named)
+            self.qat = QuantizationAware(matrices, tables | head, recipe)
         self.done = 0  # steps
         self.repeating = False  # whether repeated blocks repeated in the last step
 
@@ -66,7 +67,8 @@ class Trainer:
         """
         self.switch(progress)
         loss = self._gradients(*self.loader.next())
-        self.qat.add_rate_gradient_()
+        if self.recipe.qat_start != 1.0:
+            self.qat.add_rate_gradient_()
         rate, momentum = self.recipe.rate(progress), self.recipe.momentum_at(self.done)
         norm = self.optimizer.step(rate, momentum)
         self.done += 1
@@ -79,7 +81,8 @@ class Trainer:
         if self.model.recurrent and not self.repeating and self.done:
             self.model.start_repeats_()
         self.repeating = self.model.recurrent
-        self.qat.on = self.recipe.quantized_at(progress)
+        if self.recipe.qat_start != 1.0:
+            self.qat.on = self.recipe.quantized_at(progress)
 
     def _gradients(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Fill the gradients of the mean loss over ids, in parts that fit in memory; returns it."""
@@ -87,7 +90,7 @@ class Trainer:
         if not self.recipe.micro_tokens:
             rows = len(ids)
         total = torch.zeros((), device=self.device)
-        with self.qat.rounded():
+        with self.qat.rounded() if self.recipe.qat_start != 1.0 else nullcontext():
             for part, goal in zip(ids.split(rows), targets.split(rows), strict=True):
                 with self._precision():
                     loss = self.loss(part, goal)

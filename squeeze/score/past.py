@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from squeeze.train.attention import Attend, attention_over
+from squeeze.train.attention import Attend, attention_for
 from squeeze.train.cache import Cache
 from squeeze.train.config import ModelConfig
 from squeeze.train.model import GPT
@@ -31,13 +31,7 @@ class Context(Cache):
     def fill(self, ids: Tensor) -> None:
         """Take in ids int64 [B, t], t ≥ 1, as the first tokens."""
         self.reset_()
-        self._plain = attention_over(
-            ids,
-            self._config.bos_id,
-            documents=self._config.document_attention,
-            window=self._config.attention_window,
-            dtype=self._keys.dtype,
-        )
+        self._plain = attention_for(self._config, ids, self._keys.dtype)
         try:
             self.step(ids)
         finally:
