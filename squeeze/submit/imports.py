@@ -44,9 +44,11 @@ def imports_of_script(data: bytes, beside: Collection[str] = ()) -> Imports:
     needed: set[str] = set()
     optional: set[str] = set()
     script = read(memoryview(data), "train_gpt.py") if looks(memoryview(data)) else None
-    if script is not None and script.code is None:
-        raise BadSubmission("train_gpt.py: its payload cannot be read", found=script.unread)
-    tree = _parsed(data if script is None else script.code)
+    source = data if script is None else script.code
+    if source is None:
+        unread = "" if script is None else script.unread
+        raise BadSubmission("train_gpt.py: its payload cannot be read", found=unread)
+    tree = _parsed(source)
     if script is not None:
         needed |= CODERS.get(script.coder, set())
     elif any(map(_runs_text, tree.body)):
