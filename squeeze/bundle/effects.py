@@ -68,9 +68,7 @@ class Effects:
             n.attr for n in ast.walk(tree)
             if isinstance(n, ast.Attribute) and not isinstance(n.ctx, ast.Load)
         }  # fmt: skip
-        self.any_assigned = any(
-            isinstance(n, ast.Name) and n.id == "setattr" for n in ast.walk(tree)
-        )
+        self.any_assigned = any(map(_defines_by_name, ast.walk(tree)))
         self._known: dict[int, bool] = {}
 
     def harmless(self, node: ast.AST, hidden: frozenset[str] = frozenset()) -> bool:
@@ -191,6 +189,13 @@ def import_origins(tree: ast.Module) -> dict[str, str]:
             for alias in node.names:
                 found[alias.asname or alias.name] = f"{node.module}.{alias.name}"
     return found
+
+
+def _defines_by_name(node: ast.AST) -> bool:
+    """`setattr`, or `type(name, bases, methods)`: methods may come from anywhere."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "type":
+        return len(node.args) == 3
+    return "setattr" in (getattr(node, "id", ""), getattr(node, "attr", ""))
 
 
 def _is_plain(dotted: str) -> bool:

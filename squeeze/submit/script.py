@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,15 +29,16 @@ def own_script(
     """The bundle of an entry that trains, packs and scores one model.
 
     config, recipe: fields of ModelConfig and Recipe, or only some of them. options: those of
-    `squeeze.bundle.build.bundle`, by default what makes the smallest file: every field a constant where
-    all reads of them can be told, else none. Raises BadSubmission for a mode that the entry does not
+    `squeeze.bundle.build.bundle`, by default what makes the smallest file: every field a constant whose
+    reads can be told from others. Raises BadSubmission for a mode that the entry does not
     know.
     """
     from squeeze.bundle.build import bundle
     from squeeze.bundle.specialise import Liberties
 
-    terse = Liberties(terse_errors=True, checks=False, specialise=True)
-    fixed = replace(terse, fields=_fields(config, recipe))
+    fixed = Liberties(
+        terse_errors=True, checks=False, specialise=True, wishes=_fields(config, recipe)
+    )
     with scratch_folder("squeeze-entry-") as place:
         path = place / "train_gpt.py"
         path.write_text(specialised(config, recipe, limit, mode))
@@ -46,10 +46,7 @@ def own_script(
             return bundle(path, ["squeeze"], **options)
         given = {"coders": ("lzma", "mixed"), **options}
         given["constants"] = {"VALIDATING": False, **given.get("constants", {})}
-        try:
-            return bundle(path, ["squeeze"], liberties=fixed, **given)
-        except BundleError:
-            return bundle(path, ["squeeze"], liberties=terse, **given)
+        return bundle(path, ["squeeze"], liberties=fixed, **given)
 
 
 def _fields(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, object]:
