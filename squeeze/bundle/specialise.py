@@ -23,8 +23,9 @@ class Liberties:
     """What the entrant lets go of.
 
     terse_errors: texts of exceptions. checks: `if …: raise`, asserts, handlers that raise (False drops
-    them). specialise: parameters that are always the same, statements without effects. fields:
-    attributes that are constants; wishes: those of them that may stay where nobody can tell them apart.
+    them). specialise: statements without effects, entries of tables that nobody asks for, bases and
+    annotations that only describe. fields: attributes that are constants; wishes: more of them, which
+    stay where nobody can tell them apart.
     """
 
     terse_errors: bool = False

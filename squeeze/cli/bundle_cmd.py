@@ -51,7 +51,7 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     "--no-checks", is_flag=True, help="Drop what only raises: for inputs known to be good."
 )
 @click.option("--specialise", "specialised", is_flag=True,
-              help="Drop statements without effects, and parameters that never vary.")  # fmt: skip
+              help="Drop statements without effects and names nobody reads.")  # fmt: skip
 @json_option
 def command(
     entry: Path,

@@ -45,6 +45,7 @@ FILE = click.Path(path_type=Path)
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     data: tuple[str, ...],
     out: Path,
     config_json: str | None,

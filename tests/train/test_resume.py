@@ -168,7 +168,7 @@ def test_the_state_of_another_run_is_refused(
 
 def test_a_state_that_is_missing_cut_or_foreign_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    with pytest.raises(SqueezeError, match="no state of a run.*without --resume"):
+    with pytest.raises(SqueezeError, match=r"no state of a run.*without --resume"):
         run(path, resume=True)
     run(path, save_every=1e-9)
     data = path.read_bytes()
