@@ -55,15 +55,15 @@ class InputSums:
         self.blocks, self.done = _blocks(text)[rank::world], 0
         self.counts = [int(text.lengths[rows].sum()) for rows in self.blocks]
 
-    def __iter__(self) -> Iterator[int]:
-        """Add the blocks that are missing, one at a time; yields how many are in."""
-        while self.done < len(self.blocks):
-            _add_block_(self.totals, self.model, self.text, self.blocks[self.done])
-            self.done += 1
-            yield self.done
+    def add_next_(self) -> None:
+        """Add the next block."""
+        _add_block_(self.totals, self.model, self.text, self.blocks[self.done])
+        self.done += 1
 
     def hessians(self) -> Hessians:
-        """The means over all ranks' blocks, once all are in; uses the totals up."""
+        """The means over all ranks' blocks; adds those that are missing and uses the totals up."""
+        while self.done < len(self.blocks):
+            self.add_next_()
         tokens = self.text.tokens
         means = {n: _finish(sum_over_ranks_(total), tokens) for n, total in self.totals.items()}
         matrices = {n: means[owner] for n, owner in self.owners.items()}

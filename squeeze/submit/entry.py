@@ -181,10 +181,7 @@ def pack(
     count = -(-CALIBRATION_TOKENS // length)
     ids = generate(partial(Cache, model), config.vocab_size, count, length, seed=seed)
     text = Sequences.whole(ids, "self-generated")
-    sums = InputSums(model, text)
-    for _ in sums:
-        pass
-    hessians, gradients = sums.hessians(), collect_gradients(model, text)
+    hessians, gradients = InputSums(model, text).hessians(), collect_gradients(model, text)
     if not ranks.first:
         return b""
     matrices = {n: w for n, w in weights.items() if n in hessians.matrices and w.size >= QUANTIZED}

@@ -134,3 +134,19 @@ def test_the_score_of_a_mode_is_that_of_squeeze_eval_and_nothing_is_written(
     assert facts["mode"] == mode.name
     assert score == pytest.approx(score_of(script, data, mode), abs=1e-9)
     assert {p.name: p.stat().st_mtime_ns for p in script.parent.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_the_smallest_script_writes_the_same_model(
+    script: Path, data: Path, trained: tuple[float, dict[str, Any]], tmp_path: Path
+) -> None:
+    small = tmp_path / "train_gpt.py"
+    made = own_script(
+        vars(CONFIG), vars(RECIPE), 16_000_000, Mode(), forms=("plain",), constants=SMALL
+    )
+    small.write_bytes(made.shipped.data)
+    limit = str(small.stat().st_size + ROOM)
+    score, _ = run(small, data, "--steps", "6", "--limit", limit, "--tokens", str(TARGETS))
+    assert score == trained[0]
+    written = small.with_name("model.sqz").read_bytes()
+    assert written == script.with_name("model.sqz").read_bytes()
