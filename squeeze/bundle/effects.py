@@ -33,6 +33,16 @@ METHODS = frozenset((  # that have no effects whatever outside object they are o
     "ravel", "removeprefix", "reshape", "rpartition", "size", "split", "startswith", "strip", "sum",
     "tolist", "upper", "values",
 ))  # fmt: skip
+# What they go through could be an iterator, whose next value is another one after that.
+CONSUMERS = frozenset((
+    "all", "any", "bytes", "dict", "frozenset", "list", "max", "min", "set", "sorted", "sum", "tuple",
+))  # fmt: skip
+LAZY = frozenset(("enumerate", "reversed", "zip"))
+VIEWS = frozenset(("items", "keys", "partition", "rpartition", "split", "tolist", "values"))
+CONTAINERS = (
+    ast.Constant, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.JoinedStr, ast.ListComp, ast.SetComp,
+    ast.DictComp, ast.GeneratorExp,
+)  # fmt: skip
 EXPRESSIONS = (
     ast.Constant, ast.Name, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.IfExp, ast.Compare, ast.Tuple,
     ast.List, ast.Set, ast.Dict, ast.JoinedStr, ast.FormattedValue, ast.Starred, ast.Slice, ast.Lambda,
@@ -82,9 +92,26 @@ class Effects:
                     self._pure(m) for m in self.methods.get(part.attr, ()) if _is_property(m)
                 ):
                     return False
+            elif isinstance(part, ast.comprehension):
+                if not self.container(part.iter):
+                    return False
             elif not isinstance(part, (*EXPRESSIONS, *PASSED_OVER)):
                 return False
         return True
+
+    def container(self, node: ast.expr) -> bool:
+        """Whether going through a value's items surely runs nothing and uses nothing up."""
+        if isinstance(node, CONTAINERS):
+            return True
+        if not isinstance(node, ast.Call):
+            return False
+        called = node.func
+        if isinstance(called, ast.Attribute):
+            return called.attr in VIEWS and called.attr not in self.methods
+        name = called.id if isinstance(called, ast.Name) else ""
+        if name in LAZY:
+            return all(map(self.container, node.args))
+        return name == "range" or (name in CONSUMERS and name not in self.functions)
 
     def _call(self, node: ast.Call, hidden: frozenset[str]) -> bool:
         called = node.func
@@ -99,6 +126,8 @@ class Effects:
             origin = self.origins.get(name)
             if origin is not None:
                 return _is_plain(origin)
+            if name in CONSUMERS and len(node.args) == 1 and not self.container(node.args[0]):
+                return False
             return name in BUILTINS and not any(k.arg == "key" for k in node.keywords)
         if not isinstance(called, ast.Attribute):
             return False
@@ -171,8 +200,8 @@ class Effects:
         if isinstance(node, ast.For):
             rest = [*node.body, *node.orelse]
             return (
-                _only_names(node.target) and self.harmless(node.iter, hidden)
-                and all(self._statement(s, hidden) for s in rest)
+                _only_names(node.target) and self.container(node.iter)
+                and self.harmless(node.iter, hidden) and all(self._statement(s, hidden) for s in rest)
             )  # fmt: skip
         return False
 

@@ -87,9 +87,11 @@ class _Idle(Filling):
     def visit_For(self, node: ast.For) -> Any:
         self.generic_visit(node)
         empty = _is_empty(node.body) and not node.orelse and isinstance(node.target, ast.Name)
-        if empty and self.local and node.target.id in self.local[-1] and self._harmless(node.iter):  # type: ignore[attr-defined]
-            return None
-        return node
+        if not (empty and self.local and node.target.id in self.local[-1]):  # type: ignore[attr-defined]
+            return node
+        # an object that is gone through may do its work meanwhile
+        idle = self.effects.container(node.iter) and self._harmless(node.iter)
+        return None if idle else node
 
 
 def _is_empty(block: list[ast.stmt]) -> bool:

@@ -248,3 +248,39 @@ def test_the_command_takes_all_of_it(tmp_path):
     assert done.exit_code == 0, done.output
     assert run(out.read_text())[1] == run(RECORD)[1]
     assert out.stat().st_size < len(bundle(entry).shipped.data)
+
+
+LOOPS = """
+class Sums:
+    def __init__(self):
+        self.done = 0
+    def __iter__(self):
+        for i in range(3):
+            self.done += i
+            yield i
+def numbers(seen):
+    for i in range(4):
+        seen.append(i)
+        yield i
+def through(items):
+    return [i for i in items]
+def main():
+    sums, seen = Sums(), []
+    for _ in sums:
+        pass
+    list(numbers(seen))
+    rest = numbers(seen)
+    [i for i in rest]
+    through(numbers(seen))
+    for _ in range(5):
+        pass
+    [i for i in range(6)]
+    print(sums.done, seen)
+main()
+"""
+
+
+def test_going_through_an_object_is_no_idle_statement(tmp_path):
+    short = same(tmp_path, LOOPS, SHORT)
+    assert "in sums" in short and "through(numbers" in short
+    assert "range(5)" not in short and "range(6)" not in short
