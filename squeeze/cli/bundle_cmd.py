@@ -32,7 +32,9 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 
 
 @click.command("bundle")
-@click.argument("entry", type=click.Path(path_type=Path))
+@click.argument("entry", type=click.Path(path_type=Path), required=False)
+@click.option("--preset", help="No ENTRY: our own script, which trains and packs this preset.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change the preset.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="File [ENTRY.bundle.py].")
 @click.option("--package", "packages", multiple=True, help="Installed package to take in.")
 @click.option("--keep", multiple=True, metavar="NAME", help="Keep and do not rename; repeatable.")
@@ -54,7 +56,9 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
               help="Drop statements without effects and names nobody reads.")  # fmt: skip
 @json_option
 def command(
-    entry: Path,
+    entry: Path | None,
+    preset: str | None,
+    settings: tuple[str, ...],
     out: Path | None,
     packages: tuple[str, ...],
     keep: tuple[str, ...],
@@ -77,33 +81,40 @@ def command(
     \b
     Example:
       squeeze bundle train.py --package mylib -o train_gpt.py --readable train_gpt.flat.py
+      squeeze bundle --preset record-1493 -o train_gpt.py
     """
     from squeeze.bundle.build import BOTH, bundle
     from squeeze.bundle.specialise import Liberties
     from squeeze.files import write_atomic
 
-    target = out or entry.with_suffix(".bundle.py")
-    if target.resolve() == entry.resolve():
-        raise click.UsageError("--out is the entry script itself")
-    made = bundle(
-        entry,
-        packages,
-        keep=keep,
-        constants={name: value for name, value in constants.items() if "." not in name},
-        coders=tuple(coders.split(",")),
-        forms=BOTH if form == "auto" else (form,),
-        minified=not no_minify,
-        rename_classes=rename_classes,
-        liberties=Liberties(
-            terse_errors,
-            not no_checks,
-            specialised,
-            {name: value for name, value in constants.items() if "." in name},
-        ),
-    )
+    if (entry is None) == (preset is None) or (settings and preset is None):
+        raise click.UsageError("give ENTRY, or --preset with any --set")
+    if preset is not None:
+        source, target = "submit/entry.py", out or Path("train_gpt.py")
+        made = _own(preset, settings)
+    elif entry is not None:
+        source, target = entry.name, out or entry.with_suffix(".bundle.py")
+        if target.resolve() == entry.resolve():
+            raise click.UsageError("--out is the entry script itself")
+        made = bundle(
+            entry,
+            packages,
+            keep=keep,
+            constants={name: value for name, value in constants.items() if "." not in name},
+            coders=tuple(coders.split(",")),
+            forms=BOTH if form == "auto" else (form,),
+            minified=not no_minify,
+            rename_classes=rename_classes,
+            liberties=Liberties(
+                terse_errors,
+                not no_checks,
+                specialised,
+                {name: value for name, value in constants.items() if "." in name},
+            ),
+        )
     write_atomic(target, made.shipped.data)
     if readable is not None:
-        head = f"# Generated from {entry.name} by squeeze bundle: read it, do not edit it.\n"
+        head = f"# Generated from {source} by squeeze bundle: read it, do not edit it.\n"
         write_atomic(readable, (head + made.readable).encode())
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -111,6 +122,16 @@ def command(
         print_json(report(made, target))
     else:
         _print(made, target)
+
+
+def _own(preset: str, settings: tuple[str, ...]) -> Bundle:
+    """Our own script for a preset, as `squeeze submit` would ship it."""
+    from squeeze.score.modes import Mode
+    from squeeze.submit.script import own_script
+    from squeeze.train.presets import find_preset
+
+    chosen = find_preset(preset).with_settings(settings)
+    return own_script(asdict(chosen.model), asdict(chosen.recipe), 16_000_000, Mode())
 
 
 def report(made: Bundle, target: Path) -> dict[str, Any]:

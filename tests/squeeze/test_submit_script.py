@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from squeeze.artifact import Artifact, encode
 from squeeze.bundle.specialise import Liberties
 from squeeze.calib.quantized import QuantizedTensor, RawTensor
+from squeeze.cli.bundle_cmd import command as bundle_command
 from squeeze.score.audit import Limits, audit, load_data
 from squeeze.score.modes import Mode
 from squeeze.submit import write as writing
@@ -97,6 +99,7 @@ def test_the_submission_of_our_own_script_runs_alone_and_passes_the_audit(
     assert [run.command[2] for run in done.runs] == ["--eval", "--serve"]
     assert all(abs(run.bpb - done.bpb) <= 1e-6 for run in done.runs)
     assert done.claims["config"]["recipe"]["matrix_lr"] == 0.03
+    assert "class Trainer" in (tmp_path / "s" / "code.md").read_text()
     needs = (tmp_path / "s" / "requirements.txt").read_text()
     names = {line.split("==")[0] for line in needs.splitlines()}
     assert names >= {"numba", "numpy", "sentencepiece", "torch"}
@@ -106,3 +109,30 @@ def test_the_submission_of_our_own_script_runs_alone_and_passes_the_audit(
         limits=Limits(seconds=300.0),
     )
     assert found.failures == []
+
+
+@pytest.mark.slow
+def test_the_complete_script_of_record_1493_ships_in_30_000_bytes(tmp_path: Path) -> None:
+    out, twin = tmp_path / "train_gpt.py", tmp_path / "flat.py"
+    words = ["--preset", "record-1493", "-o", str(out), "--readable", str(twin), "--json"]
+    done = CliRunner().invoke(bundle_command, words)
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    assert facts["bytes"] == out.stat().st_size <= 30_000
+    assert sum(part["bytes"] for part in facts["parts"]) == facts["bytes"]
+    source = twin.read_text()
+    for part in (
+        "class Trainer",
+        "def trellis_gptq",
+        "def score_lora",
+        "def sliding",
+        "class Container",
+    ):
+        assert part in source
+    assert "SmearGate" not in source  # which this preset does not have
+
+
+@pytest.mark.parametrize("words", [[], ["x.py", "--preset", "tiny"], ["x.py", "--set", "a=1"]])
+def test_a_bundle_is_of_an_entry_or_of_a_preset(words: list[str]) -> None:
+    done = CliRunner().invoke(bundle_command, words)
+    assert done.exit_code == 2 and "give ENTRY, or --preset" in done.output
