@@ -12,12 +12,12 @@ layer has the share of its number of codes; there is no floor for them.
 
 from __future__ import annotations
 
-from squeeze.budget import Row, split_bytes
 from squeeze.errors import CorruptData
 from squeeze.outside import pickles, torch_zip
 from squeeze.outside.inflate import LRZIP, inflate
 from squeeze.outside.pieces import Plain, entropies, numbers, rows
 from squeeze.roles import layer_of, role_of
+from squeeze.rows import Row, split_bytes
 
 MAGIC = b"PGRP"
 MAX_STREAMS = 1 << 12

@@ -13,9 +13,9 @@ from math import prod
 
 import numpy as np
 
-from squeeze.budget import Row, split_bytes
 from squeeze.errors import CorruptData
 from squeeze.roles import layer_of, role_of
+from squeeze.rows import Row, split_bytes
 
 CHUNK = 1 << 20  # bytes counted at once: bincount widens its input eightfold
 MAX_PIECES = 1 << 17

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from squeeze.budget import Row
 from squeeze.errors import CorruptData
 from squeeze.outside import group_container, llama_bin, safe_tensors, script, torch_zip
 from squeeze.outside.inflate import LRZIP, bound, coder_of, inflate, unshuffled
 from squeeze.outside.pieces import Plain, entropies, rows
+from squeeze.rows import Row
 
 BROTLI_ENDINGS = (".ptz", ".br", ".brotli", ".bin", ".pt", ".pth")  # brotli has no magic to go by
 LAYERS = 2  # compressed streams inside each other

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from squeeze.budget import Row
 from squeeze.bundle.cost import costs, parts, pieces
 from squeeze.errors import CorruptData, SqueezeError, UnsupportedFormat
 from squeeze.outside import mixed_script, torch_zip
 from squeeze.outside.inflate import MEMORY, bound, coder_of, inflate
+from squeeze.rows import Row
 
 MAX_SCRIPT = 16 << 20  # bytes of a script; the limit of the challenge is below it
 MIN_PAYLOAD = 64  # characters

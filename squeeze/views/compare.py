@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from squeeze.budget import Ledger, Row
+from squeeze.budget import Ledger
 from squeeze.errors import OverBudget, SqueezeError
+from squeeze.rows import Row
 
 
 @dataclass(frozen=True)

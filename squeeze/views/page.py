@@ -8,9 +8,10 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
-from squeeze.budget import Ledger, Row
+from squeeze.budget import Ledger
 from squeeze.pack_plan import Plan
 from squeeze.roles import role_of
+from squeeze.rows import Row
 from squeeze.version import __version__
 from squeeze.views.text import verdict
 from squeeze.views.totals import Totals

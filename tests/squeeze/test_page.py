@@ -9,8 +9,9 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from squeeze.budget import Ledger, Row, ledger
+from squeeze.budget import Ledger, ledger
 from squeeze.cli.budget_cmd import command
+from squeeze.rows import Row
 from squeeze.views.histograms import histograms
 from squeeze.views.page import page
 from tests.squeeze.test_views import NAMES, artifact, plan_of

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from squeeze.artifact import Artifact, encode
-from squeeze.budget import Ledger, Row, ledger
+from squeeze.budget import Ledger, ledger
 from squeeze.calib.floats import to_bits
 from squeeze.calib.quantized import QuantizedTensor, RawTensor
 from squeeze.calib.sensitivity import OCTAVES
@@ -20,6 +20,7 @@ from squeeze.cli.budget_cmd import command
 from squeeze.errors import BadConfig, OverBudget, SqueezeError
 from squeeze.files import sha256
 from squeeze.pack_plan import Plan, RoleCost, tensor_plans
+from squeeze.rows import Row
 from squeeze.views.compare import compare, growth
 from squeeze.views.floors import entropy, planes
 from squeeze.views.gate import gate
