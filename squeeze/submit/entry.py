@@ -228,7 +228,7 @@ def evaluate(model: GPT, given: dict[str, str]) -> Score:
 def main() -> None:
     """Read the command line and run."""
     words = sys.argv[1:]
-    given = {word[2:]: value for word, value in zip(words, [*words[1:], ""], strict=True)}
+    given = {word[2:]: value for word, value in zip(words, [*words, ""][1:], strict=True)}
     script = Path(__file__)
     path = script.with_name("model.sqz")
     config = ModelConfig(**MODEL)

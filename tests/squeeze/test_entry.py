@@ -116,6 +116,18 @@ def test_only_the_model_and_the_log_are_written(
     assert script.with_name("train.log").read_text().splitlines()[-1] == json.dumps(trained[1])
 
 
+def test_it_needs_no_arguments_and_says_what_to_set(script: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "train_gpt.py"
+    alone.write_bytes(script.read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-I", "-W", "ignore", "-c", ALONE, alone],
+        cwd=tmp_path, env={"PATH": os.environ["PATH"], "NUMBA_DISABLE_JIT": "1"},
+        capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no shards" in done.stderr and "DATA_PATH" in done.stderr
+
+
 def test_every_second_is_in_the_ledger(trained: tuple[float, dict[str, Any]]) -> None:
     inside = {row["stage"]: row["inside"] for row in trained[1]["clock"]}
     assert inside["training"] and inside["setup"] and inside["averaging"]
