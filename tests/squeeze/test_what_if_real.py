@@ -106,7 +106,7 @@ CHECKPOINTS: dict[str, tuple[int, str, dict[str, Any]]] = {
 def real(
     request: pytest.FixtureRequest, materials: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Case:
-    """A checkpoint of the materials, judged on 32,768 tokens of validation text, as many as calibrate it."""
+    """A checkpoint of the materials, judged on as many tokens of validation text as calibrate it."""
     limit, kind, fields = CHECKPOINTS[request.param]
     shards = materials / "fineweb"
     data = (str(shards / "fineweb_train_000000_sp1024_1M.bin"),) if kind == "shards" else ()
