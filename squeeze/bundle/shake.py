@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from squeeze.bundle.effects import import_origins
 from squeeze.bundle.scopes import FUNCTIONS, arguments, bound_names, walk_scopes
 
 # Calls that only make a value: nobody misses them when the value is not used.
@@ -52,7 +53,7 @@ def _size(tree: ast.Module) -> int:
 
 
 def _shake_once(tree: ast.Module, keep: set[str]) -> None:
-    imported = _imported(tree)
+    imported = import_origins(tree)
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     binders: dict[str, list[ast.stmt]] = defaultdict(list)
     reached: dict[int, ast.stmt] = {}
@@ -182,20 +183,6 @@ def _is_exception(name: str) -> bool:
 
 def _import_name(alias: ast.alias) -> str:
     return alias.asname or alias.name.partition(".")[0]
-
-
-def _imported(tree: ast.Module) -> dict[str, str]:
-    """Dotted origin of every name bound by a top-level import."""
-    found: dict[str, str] = {}
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            found |= {
-                _import_name(a): a.name if a.asname else a.name.partition(".")[0]
-                for a in node.names
-            }
-        elif isinstance(node, ast.ImportFrom):
-            found |= {_import_name(a): f"{node.module}.{a.name}" for a in node.names}
-    return found
 
 
 def _bound_by(statement: ast.stmt) -> set[str]:

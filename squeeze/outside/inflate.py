@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,11 +75,22 @@ def _decoder(coder: str) -> Any:
 
 
 def _standard(decoder: Any, data: memoryview | bytes, limit: int, what: str) -> bytearray:
+    return _whole(decoder, decoder.decompress, data, limit, what)
+
+
+def _whole(
+    decoder: Any,
+    step: Callable[[memoryview | bytes, int], bytes],
+    data: memoryview | bytes,
+    limit: int,
+    what: str,
+) -> bytearray:
+    """One stream to its end, a piece at a time. step: what a piece gives, and how much it may."""
     plain = (
         bytearray()
     )  # grows in place: in one call the decoder's blocks would be joined to a copy
     for at in range(0, len(data), FED):
-        plain += decoder.decompress(data[at : at + FED], limit + 1 - len(plain))
+        plain += step(data[at : at + FED], limit + 1 - len(plain))
         if len(plain) > limit:
             raise _bomb(what, limit)
         if decoder.eof:
@@ -96,26 +108,16 @@ def _bomb(what: str, limit: int, found: object = "more") -> CorruptData:
 def _zstd(data: memoryview | bytes, limit: int, what: str) -> bytearray:
     import zstandard
 
-    plain = bytearray()
-
     try:
         declared = zstandard.get_frame_parameters(bytes(data[:32])).content_size
         unknown = (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR)
         if declared not in unknown and declared > limit:
             raise _bomb(what, limit, declared)
         decoder = zstandard.ZstdDecompressor(max_window_size=MEMORY).decompressobj()
-        for at in range(0, len(data), FED):
-            plain += decoder.decompress(data[at : at + FED])
-            if len(plain) > limit:
-                raise _bomb(what, limit)
-            if decoder.eof:
-                left = len(decoder.unused_data) + max(len(data) - at - FED, 0)
-                if left:
-                    raise CorruptData(f"{what}: bytes after the end of the stream", found=left)
-                return plain
+        # zstandard takes no bound on what a piece gives
+        return _whole(decoder, lambda piece, _: decoder.decompress(piece), data, limit, what)
     except zstandard.ZstdError as error:
         raise CorruptData(f"{what}: not a whole zstd stream", found=str(error)[:80]) from None
-    raise CorruptData(f"{what}: the stream is cut off", found=f"{len(plain)} bytes of it")
 
 
 def _brotli(data: memoryview | bytes, limit: int, what: str) -> bytearray:
