@@ -14,8 +14,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 # numba keys a kernel's cache on its own file, not on those it inlines: any change drops them all
-$(VENV)/.kernels: $(VENV)/.installed $(wildcard codecs/*.py calib/*.py)
-	rm -f codecs/__pycache__/*.nb? calib/__pycache__/*.nb?
+$(VENV)/.kernels: $(VENV)/.installed $(wildcard codecs/*.py codecs/*/*.py calib/*.py calib/*/*.py)
+	find codecs calib -name '*.nb[ic]' -delete
 	touch $@
 
 demo: $(VENV)/.kernels  ## train, pack, account and score a small model on the CPU
@@ -100,4 +100,5 @@ bench-tiny: $(VENV)/.kernels  ## the tiny preset: five minutes of training on a 
 	$(BIN)/python benchmarks/tiny.py
 
 clean:
-	rm -rf build dist *.egg-info demo out codecs/__pycache__ calib/__pycache__
+	rm -rf build dist *.egg-info demo out
+	find codecs calib -name __pycache__ -exec rm -rf {} +

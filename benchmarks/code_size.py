@@ -26,9 +26,9 @@ from typing import Any
 from report import earlier_rows, write_report
 
 from squeeze.bundle.build import BOTH, smallest
-from squeeze.bundle.minify import minify
-from squeeze.bundle.payload import CODERS, STANDARD
-from squeeze.bundle.virtual import wrapped
+from squeeze.bundle.emit.minify import minify
+from squeeze.bundle.emit.payload import CODERS, STANDARD
+from squeeze.bundle.emit.virtual import wrapped
 from squeeze.score.modes import Mode
 from squeeze.submit import entry
 from squeeze.submit.script import own_script

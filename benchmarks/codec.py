@@ -39,7 +39,7 @@ from report import earlier_rows, write_report
 from rivals import Coder, Missing
 
 from squeeze import codecs
-from squeeze.codecs.context import Context
+from squeeze.codecs.context.codec import Context
 
 Codes = npt.NDArray[np.int8]
 STATES = (8, 256)

@@ -19,10 +19,10 @@ import torch
 from inputs import materials
 from machine import write
 
-from squeeze.calib.generate import generate
-from squeeze.checkpoint import load_model
-from squeeze.train.cache import Cache
-from squeeze.train.model import GPT
+from squeeze.calib.text.generate import generate
+from squeeze.checkpoint.read import load_model
+from squeeze.train.model.cache import Cache
+from squeeze.train.model.gpt import GPT
 
 RECORD_BATCH = 8
 LENGTHS = (1, 64, 256, 512, 1024, 1536, 2047)  # tokens read by a timed step

@@ -31,11 +31,11 @@ if importlib.util.find_spec("squeeze") is None:  # a bare machine: run from the 
 
     squeeze.__path__.append(str(ROOT))
 
-from squeeze.train.data import Tokens
+from squeeze.train.data.shards import Tokens
 from squeeze.train.distributed import Ranks, connected
-from squeeze.train.flops import flops_per_token, peak_flops
 from squeeze.train.presets import PRESETS, Preset
-from squeeze.train.trainer import Trainer
+from squeeze.train.run.flops import flops_per_token, peak_flops
+from squeeze.train.run.trainer import Trainer
 
 WARM_UP = 10  # steps before the clock
 DOCUMENT = 600  # mean tokens of a document

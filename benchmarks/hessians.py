@@ -14,11 +14,11 @@ import torch
 from inputs import materials
 from machine import write
 
-from squeeze.calib.collect import collect
-from squeeze.calib.text import TOKENS, Corpus, window_length
-from squeeze.checkpoint import load_model
-from squeeze.train.data import read_shard
-from squeeze.train.model import GPT
+from squeeze.calib.statistics.collect import collect
+from squeeze.calib.text.sources import TOKENS, Corpus, window_length
+from squeeze.checkpoint.read import load_model
+from squeeze.train.data.shards import read_shard
+from squeeze.train.model.gpt import GPT
 
 
 def main() -> None:

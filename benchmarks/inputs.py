@@ -51,8 +51,8 @@ def reference() -> list[Matrix]:
 
 def samtruss() -> list[Codes]:
     """The int8 code matrices of a checkpoint exported by the challenge's baseline script."""
-    from squeeze.calib.quantized import QuantizedTensor
-    from squeeze.checkpoint import load_checkpoint
+    from squeeze.checkpoint.read import load_checkpoint
+    from squeeze.tensors.quantized import QuantizedTensor
 
     path = materials() / "checkpoints" / "samtruss_7.6M_65176d11.int8.ptz"
     tensors = load_checkpoint(path).tensors.values()

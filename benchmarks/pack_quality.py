@@ -30,22 +30,22 @@ from inputs import materials
 from machine import facts, write
 from pack_report import report, summary
 
-from squeeze.artifact import Artifact, Tensor, decode, encode
-from squeeze.calib.floats import to_bits
-from squeeze.calib.low_rank import low_rank
-from squeeze.calib.quantized import QuantizedTensor, RawTensor
-from squeeze.calib.records import RECORDS, quantize_record
-from squeeze.calibrate import Calibrated, Calibration, calibrate
-from squeeze.checkpoint import LoadedModel, load_model
-from squeeze.costs import losses_of
-from squeeze.fit import fit
-from squeeze.kept import KeptCodes
-from squeeze.quantizer import Model, Quantizer
+from squeeze.artifact.file import Artifact, Tensor, decode, encode
+from squeeze.calib.quantizers.low_rank import low_rank
+from squeeze.checkpoint.read import LoadedModel, load_model
+from squeeze.packing.calibrate import Calibrated, Calibration, calibrate
+from squeeze.packing.costs import losses_of
+from squeeze.packing.fit import fit
+from squeeze.packing.kept import KeptCodes
+from squeeze.packing.quantizer import Model, Quantizer
+from squeeze.packing.records import RECORDS, quantize_record
+from squeeze.packing.target import PRESETS, QUANTIZED
 from squeeze.roles import natural_key
 from squeeze.score.tokenizer import Tokenizer
-from squeeze.target import PRESETS, QUANTIZED
-from squeeze.train.data import read_shard
-from squeeze.train.model import GPT
+from squeeze.tensors.floats import to_bits
+from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+from squeeze.train.data.shards import read_shard
+from squeeze.train.model.gpt import GPT
 
 COARSER = {"4.5": 0.46, "3.5": 1.0, "2.5": 1.95}  # of record-1394's steps, by bits per weight
 TRAINING, VALIDATION = "fineweb_train_000000_sp1024_1M.bin", "fineweb_val_000003_sp1024_tail.bin"

@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from machine import write
 
-from squeeze.calibrate import Calibration, default_tokens
-from squeeze.checkpoint import load_checkpoint, load_model
-from squeeze.target import PRESETS, pack_to_target
+from squeeze.checkpoint.read import load_checkpoint, load_model
+from squeeze.packing.calibrate import Calibration, default_tokens
+from squeeze.packing.target import PRESETS, pack_to_target
 from squeeze.train.checkpoint import save_checkpoint
-from squeeze.train.config import ModelConfig
-from squeeze.train.model import GPT
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
 
 CONFIG = ModelConfig(8192, 11, 512, 8, 4, 2048, seq_len=2048)
 LIMIT = 15_900_000  # bytes: what record entries leave beside their code

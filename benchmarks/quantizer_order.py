@@ -18,13 +18,13 @@ from inputs import ROOT, materials
 from machine import facts, write
 from pack_quality import TRAINING, Judge, Packer
 
-from squeeze.artifact import Tensor, encode
-from squeeze.calib.curvature import factorize
-from squeeze.calib.gptq import gptq
-from squeeze.calib.gptq_lite import lite_steps
-from squeeze.calib.round_to_nearest import row_steps
-from squeeze.calibrate import Calibration, calibrate
-from squeeze.checkpoint import load_model
+from squeeze.artifact.file import Tensor, encode
+from squeeze.calib.quantizers.gptq import gptq
+from squeeze.calib.quantizers.gptq_lite import lite_steps
+from squeeze.calib.quantizers.round_to_nearest import row_steps
+from squeeze.calib.statistics.curvature import factorize
+from squeeze.checkpoint.read import load_model
+from squeeze.packing.calibrate import Calibration, calibrate
 
 DAMPING = 0.01  # as record entries do
 QUANTIZERS = ("nearest", "GPTQ-lite", "GPTQ")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from inputs import Codes, Matrix
 
-from squeeze.codecs.trellis import dequantize_trellis, quantize_trellis
+from squeeze.codecs.trellis.quantize import dequantize_trellis, quantize_trellis
 
 Floats = npt.NDArray[np.float64]
 

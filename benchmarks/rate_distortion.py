@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from squeeze import codecs
-from squeeze.codecs.context import Context
-from squeeze.codecs.trellis import dequantize_trellis, quantize_trellis
+from squeeze.codecs.context.codec import Context
+from squeeze.codecs.trellis.quantize import dequantize_trellis, quantize_trellis
 
 SCALAR_STEPS = (0.28, 0.36, 0.46, 0.6, 0.78, 1.0, 1.25, 1.55, 1.9, 2.3)
 TRELLIS_STEPS = (0.14, 0.18, 0.23, 0.3, 0.39, 0.5, 0.64, 0.82, 1.0, 1.15)

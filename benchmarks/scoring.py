@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from inputs import materials
 from machine import write
 
-from squeeze.checkpoint import load_model
+from squeeze.checkpoint.read import load_model
 from squeeze.score.plan import Plan, sliding
 from squeeze.score.tokenizer import ByteTable, Tokens
 from squeeze.score.window import batch_outputs, score_plan, score_windows
-from squeeze.train.data import read_shard
-from squeeze.train.model import GPT
+from squeeze.train.data.shards import read_shard
+from squeeze.train.model.gpt import GPT
 from squeeze.train.presets import find_preset
 
 CHECKPOINTS = {

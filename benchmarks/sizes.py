@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from squeeze import codecs
-from squeeze.codecs.context import Context
-from squeeze.codecs.trellis import dequantize_trellis, quantize_trellis
-from squeeze.codecs.trellis_tables import PARITY_CHECKS
+from squeeze.codecs.context.codec import Context
+from squeeze.codecs.trellis.quantize import dequantize_trellis, quantize_trellis
+from squeeze.codecs.trellis.tables import PARITY_CHECKS
 
 CSV = Path(__file__).with_name("sizes.csv")
 Sizes = dict[tuple[str, str], tuple[int, str]]

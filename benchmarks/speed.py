@@ -22,8 +22,8 @@ import rivals
 from quantizers import INT6_K
 from report import write_report
 
-from squeeze.codecs.context import Context
-from squeeze.codecs.trellis import dequantize_trellis, quantize_trellis
+from squeeze.codecs.context.codec import Context
+from squeeze.codecs.trellis.quantize import dequantize_trellis, quantize_trellis
 
 SIDE = 1000
 STEP = 0.235

@@ -27,8 +27,8 @@ import numpy as np
 from inputs import ROOT, materials
 from machine import write
 
-from squeeze.train.data import Tokens, read_shard, write_shard
-from squeeze.train.text import BOS, encode_documents
+from squeeze.train.data.shards import Tokens, read_shard, write_shard
+from squeeze.train.data.text import BOS, encode_documents
 
 FINEWEB = materials() / "fineweb" / "fineweb_train_000000_sp1024_1M.bin"
 VALIDATION = materials() / "fineweb" / "fineweb_val_000003_sp1024_tail.bin"
@@ -93,9 +93,9 @@ def by_cpu_time(shard: Path, out: Path, seconds: float, settings: list[str]) -> 
     import torch
 
     from squeeze.train.checkpoint import save_checkpoint
-    from squeeze.train.data import map_shard
-    from squeeze.train.loop import Run, train
+    from squeeze.train.data.shards import map_shard
     from squeeze.train.presets import find_preset
+    from squeeze.train.run.loop import Run, train
 
     torch.set_num_threads(1)
     preset = find_preset("tiny").with_settings(settings)

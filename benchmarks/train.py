@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from machine import write
 
-from squeeze.train.config import ModelConfig
-from squeeze.train.data import Tokens, read_shard
-from squeeze.train.model import GPT
-from squeeze.train.recipe import Recipe
-from squeeze.train.trainer import Trainer
+from squeeze.train.data.shards import Tokens, read_shard
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
+from squeeze.train.optim.recipe import Recipe
+from squeeze.train.run.trainer import Trainer
 
 CONFIG = ModelConfig(1024, 4, 192, 6, 3, 384, seq_len=256)
 ADAM_RATES = (0.004, 0.008, 0.016)
@@ -31,7 +31,7 @@ LAST = 20  # steps whose mean loss is reported
 
 def python_docs(folder: Path) -> Tokens:
     """Tokens of Python's documentation under a tokenizer trained on it."""
-    from squeeze.train.text import encode_documents, python_docs_text, train_tokenizer
+    from squeeze.train.data.text import encode_documents, python_docs_text, train_tokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
     texts, tokenizer = python_docs_text(), folder / "tokenizer.model"

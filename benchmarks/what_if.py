@@ -25,18 +25,18 @@ import torch.nn.functional as F
 from inputs import materials
 from report import write_report
 
-from squeeze.artifact import decode
-from squeeze.calibrate import Calibration, calibrate, content_key
-from squeeze.checkpoint import load_checkpoint, load_model
-from squeeze.fit import at_scales
-from squeeze.kept import KeptCodes, code_key, hash_of
-from squeeze.pack_plan import Plan
-from squeeze.quantizer import Quantizer
+from squeeze.artifact.file import decode
+from squeeze.checkpoint.read import load_checkpoint, load_model
+from squeeze.packing.calibrate import Calibration, calibrate, content_key
+from squeeze.packing.fit import at_scales
+from squeeze.packing.kept import KeptCodes, code_key, hash_of
+from squeeze.packing.plan import Plan
+from squeeze.packing.quantizer import Quantizer
+from squeeze.packing.target import PRESETS, model_of, pack_to_target
 from squeeze.score.tokenizer import Tokenizer
-from squeeze.target import PRESETS, model_of, pack_to_target
-from squeeze.train.config import ModelConfig
-from squeeze.train.data import read_shard
-from squeeze.train.model import GPT
+from squeeze.train.data.shards import read_shard
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
 from squeeze.views.what_if import WhatIf, foresee, parse
 
 PLANS = (

@@ -36,8 +36,8 @@ _MODELS = {
     "range-gaussian": (32, "squeeze.codecs.gaussian", "RangeGaussian"),
     "range-histogram": (33, "squeeze.codecs.histogram", "RangeHistogram"),
     "range-planes": (34, "squeeze.codecs.histogram", "RangePlanes"),
-    "context": (48, "squeeze.codecs.context", "Context"),
-    "context-words": (49, "squeeze.codecs.context_words", "ContextWords"),
+    "context": (48, "squeeze.codecs.context.codec", "Context"),
+    "context-words": (49, "squeeze.codecs.context.words", "ContextWords"),
 }
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.codecs import normal_table, rangecoder, varint
+from squeeze.codecs import normal_table
 from squeeze.codecs.base import Codec, Symbols, to_dtype
+from squeeze.codecs.coder import rangecoder, varint
 from squeeze.errors import CorruptData
 
 FRACTION_BITS = 8  # of mean and standard deviation in the payload

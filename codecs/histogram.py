@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from squeeze.codecs import rangecoder, varint
 from squeeze.codecs.base import Codec, Symbols, to_dtype
+from squeeze.codecs.coder import rangecoder, varint
 from squeeze.errors import CorruptData
 
 MAX_ALPHABET = 1 << 16

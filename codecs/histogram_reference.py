@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from squeeze.codecs.coder.reference import Decoder, Encoder
 from squeeze.codecs.histogram import BLOCK, FIRST_BLOCK, INCREMENT, LIMIT, table_bits
-from squeeze.codecs.rangecoder_reference import Decoder, Encoder
 
 
 class Histogram:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from squeeze.codecs.rangecoder import (
+from squeeze.codecs.coder.rangecoder import (
     State,
     Words,
     check_end,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from squeeze.codecs.rangecoder_reference import Decoder, Encoder
+from squeeze.codecs.coder.reference import Decoder, Encoder
 
 TERMS = 9
 LN_2 = 0.6931471805599453

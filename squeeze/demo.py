@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squeeze import artifact
-from squeeze.calibrate import Calibration, OnStage
-from squeeze.checkpoint import load_checkpoint, load_model
+from squeeze.artifact import file as artifact
+from squeeze.checkpoint.read import load_checkpoint, load_model
 from squeeze.errors import SqueezeError
 from squeeze.files import write_atomic
-from squeeze.target import pack_to_target
+from squeeze.packing.calibrate import Calibration, OnStage
+from squeeze.packing.target import pack_to_target
 from squeeze.train.checkpoint import save_checkpoint
-from squeeze.train.config import ModelConfig
-from squeeze.train.data import write_shard
-from squeeze.train.loop import OnStep, Run, TrainResult, train
-from squeeze.train.recipe import Recipe
-from squeeze.train.text import encode_documents, python_docs_text, train_tokenizer
+from squeeze.train.data.shards import write_shard
+from squeeze.train.data.text import encode_documents, python_docs_text, train_tokenizer
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.optim.recipe import Recipe
+from squeeze.train.run.loop import OnStep, Run, TrainResult, train
 
 # 0.6M weights: what two CPU cores can teach something in two minutes (docs/log.md)
 CONFIG = ModelConfig(1024, 4, 128, 4, 2, 256, seq_len=128)
@@ -91,7 +91,7 @@ def make_data(files: Files) -> tuple[int, int]:
 
 def train_model(files: Files, seconds: float, seed: int, on_step: OnStep) -> TrainResult:
     """Train for `seconds` of wallclock and save the checkpoint."""
-    from squeeze.train.data import read_shard
+    from squeeze.train.data.shards import read_shard
 
     recipe = Recipe(budget_seconds=seconds)
     result = train(CONFIG, [read_shard(files.train)], recipe, Run(seed=seed, on_step=on_step))

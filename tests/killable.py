@@ -46,7 +46,7 @@ class Points:
         """Watch this process from here on."""
         import tempfile
 
-        from squeeze.train import log
+        from squeeze.train.run import log
 
         for name in ("replace", "fsync", "unlink", "mkdir", "rmdir"):
             setattr(os, name, self.around(name, getattr(os, name)))
@@ -154,10 +154,13 @@ def serve() -> None:
     import squeeze.cli.pack_cmd
     import squeeze.cli.prove_cmd
     import squeeze.cli.train_cmd  # noqa: F401
-    from squeeze import artifact, calibrate, checkpoint, record, target, unpack  # noqa: F401
-    from squeeze.calib.quantized import RawTensor
-    from squeeze.score import proof_decode, prove  # noqa: F401
-    from squeeze.train import flops, loop, plot  # noqa: F401
+    from squeeze.artifact import file as artifact
+    from squeeze.artifact import unpack  # noqa: F401
+    from squeeze.checkpoint import read as checkpoint  # noqa: F401
+    from squeeze.packing import calibrate, record, target  # noqa: F401
+    from squeeze.score.proof import decode, prove  # noqa: F401
+    from squeeze.tensors.quantized import RawTensor
+    from squeeze.train.run import flops, loop, plot  # noqa: F401
 
     tensors = {"a": RawTensor(np.arange(4096, dtype=np.uint32).reshape(64, 64), "fp32")}
     artifact.decode(artifact.encode(artifact.Artifact({"model": {}}, tensors)))  # loads kernels

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from squeeze import container
-from squeeze.artifact import Artifact, encode
-from squeeze.calib.floats import to_bits
-from squeeze.calib.quantized import QuantizedTensor, RawTensor
-from squeeze.calib.round_to_nearest import quantize_rtn
-from squeeze.codecs import varint
+from squeeze.artifact import container
+from squeeze.artifact.file import Artifact, encode
+from squeeze.calib.quantizers.round_to_nearest import quantize_rtn
+from squeeze.codecs.coder import varint
+from squeeze.tensors.floats import to_bits
+from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 
 HERE = Path(__file__).parent
 

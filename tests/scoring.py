@@ -8,8 +8,8 @@ import torch
 from squeeze.score.plan import Int64, document_batches
 from squeeze.score.predictor import ENDED, Predictor
 from squeeze.score.tokenizer import ByteTable
-from squeeze.train.config import ModelConfig
-from squeeze.train.model import GPT
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
 
 BOS = 1
 CONFIG = ModelConfig(50, 3, 16, 2, 1, 16, seq_len=16)

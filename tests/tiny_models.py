@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from squeeze.train.config import ModelConfig
-from squeeze.train.model import GPT
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
 from squeeze.train.presets import PRESETS
 
 VOCAB, BOS = 61, 1

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from squeeze.errors import BadCheckpoint
 from squeeze.files import atomic_writer
-from squeeze.train.config import ModelConfig
-from squeeze.train.recipe import Recipe
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.optim.recipe import Recipe
 
 CONFIG_KEY = "squeeze.config"
 RECIPE_KEY = "squeeze.recipe"

@@ -113,7 +113,7 @@ def refuse_unknown(what: str, found: Iterable[str], known: Iterable[str]) -> Non
 def changes(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
     """Fields of two configurations of one kind that differ: name → (before, after).
 
-    >>> from squeeze.train.config import ModelConfig
+    >>> from squeeze.train.model.config import ModelConfig
     >>> changes(ModelConfig(8, 1, 8, 2, 1, 8), ModelConfig(8, 1, 8, 2, 1, 16))
     {'mlp_hidden': (8, 16)}
     """

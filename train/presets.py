@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from squeeze.train.config import ModelConfig
 from squeeze.train.fields import changes, parsed, refuse_unknown, settings
-from squeeze.train.recipe import Recipe
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.optim.recipe import Recipe
 
 Config = TypeVar("Config", ModelConfig, Recipe)
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from squeeze.bundle.cost import IMPORTS, Part, costs, parts, pieces
-from squeeze.bundle.flatten import Flat, flatten
-from squeeze.bundle.minify import minify
-from squeeze.bundle.modules import BundleError, Graph
-from squeeze.bundle.payload import STANDARD, payloads
-from squeeze.bundle.shake import definitions, visible_classes
+from squeeze.bundle.emit.minify import minify
+from squeeze.bundle.emit.payload import STANDARD, payloads
+from squeeze.bundle.emit.wrap import Shipped, plain, wrap
+from squeeze.bundle.load.flatten import Flat, flatten
+from squeeze.bundle.load.modules import BundleError, Graph
+from squeeze.bundle.passes.shake import definitions, visible_classes
 from squeeze.bundle.specialise import Liberties, specialise
-from squeeze.bundle.wrap import Shipped, plain, wrap
 
 BOTH = ("literal", "archive")
 ALONE = 60  # seconds that restoring the source may take

@@ -6,14 +6,14 @@ import ast
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from squeeze.bundle.checks import without_checks, without_texts
-from squeeze.bundle.entries import settle_entries
-from squeeze.bundle.fields import fix_fields
-from squeeze.bundle.flatten import Flat
-from squeeze.bundle.fold import fold_constants
-from squeeze.bundle.modules import BundleError
-from squeeze.bundle.shake import shake
-from squeeze.bundle.simplify import shorten_classes, without_idle_statements
+from squeeze.bundle.load.flatten import Flat
+from squeeze.bundle.load.fold import fold_constants
+from squeeze.bundle.load.modules import BundleError
+from squeeze.bundle.passes.checks import without_checks, without_texts
+from squeeze.bundle.passes.entries import settle_entries
+from squeeze.bundle.passes.fields import fix_fields
+from squeeze.bundle.passes.shake import shake
+from squeeze.bundle.passes.simplify import shorten_classes, without_idle_statements
 
 ROUNDS = 20  # each makes the program smaller; more than ten were never needed
 

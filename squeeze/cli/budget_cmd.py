@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from squeeze.budget import Ledger, Read, ledger
 from squeeze.cli.options import json_option, limit_option, print_json
 from squeeze.errors import OverBudget
 from squeeze.files import Remembering, read_file
+from squeeze.ledger.ledger import Ledger, Read, ledger
 from squeeze.views.compare import GROUPS
 
 if TYPE_CHECKING:
-    from squeeze.pack_plan import Plan
+    from squeeze.packing.plan import Plan
     from squeeze.views.totals import Totals
     from squeeze.views.tree import Floors
 
@@ -169,8 +169,8 @@ def write_page(
 
 
 def _artifacts(paths: tuple[str, ...]) -> list[Path]:
-    from squeeze import container
-    from squeeze.budget import files_of
+    from squeeze.artifact import container
+    from squeeze.ledger.ledger import files_of
 
     found = []
     for _, path in files_of(paths):
@@ -190,7 +190,7 @@ def plan_of(
 ) -> Plan | None:
     """The plan of the one artifact among paths, if there is one and it is that file's."""
     from squeeze.errors import SqueezeError
-    from squeeze.pack_plan import Plan, is_of
+    from squeeze.packing.plan import Plan, is_of
 
     if given is not None:
         return Plan.load(given)
@@ -255,7 +255,7 @@ def _show(
 
 def _squeezed(paths: tuple[str, ...], read: Read) -> dict[str, int]:
     """Bytes that files of others would have as artifacts with the same numbers, by name."""
-    from squeeze.budget import files_of
+    from squeeze.ledger.ledger import files_of
     from squeeze.outside import registry
     from squeeze.outside.tensors import squeezed
 
@@ -268,8 +268,8 @@ def _squeezed(paths: tuple[str, ...], read: Read) -> dict[str, int]:
 
 
 def _floors(paths: tuple[str, ...], read: Read) -> dict[tuple[str, str, str], float]:
-    from squeeze import container
-    from squeeze.budget import files_of
+    from squeeze.artifact import container
+    from squeeze.ledger.ledger import files_of
     from squeeze.outside import registry
 
     found: dict[tuple[str, str, str], float] = {}

@@ -54,9 +54,9 @@ def command(
       squeeze calibrate model.safetensors -o model.sqz.cache --tokens 131072
     """
     from squeeze.calib.ranks import process_group
-    from squeeze.calibrate import Calibration, calibrate, default_tokens
-    from squeeze.checkpoint import load_model
-    from squeeze.kept import locked
+    from squeeze.checkpoint.read import load_model
+    from squeeze.packing.calibrate import Calibration, calibrate, default_tokens
+    from squeeze.packing.kept import locked
 
     loaded = load_model(model, **architecture)
     tokens = tokens or default_tokens(loaded.config.num_params)

@@ -35,10 +35,10 @@ def command(
     Example:
       squeeze demo --seconds 120 --limit 250000
     """
-    from squeeze import budget
     from squeeze.cli.budget_cmd import plan_of, print_ledger, write_page
     from squeeze.cli.train_view import training_bar
     from squeeze.demo import Files, run
+    from squeeze.ledger import ledger as budget
 
     def say(text: str) -> None:
         click.echo(f"· {text}", err=True)

@@ -11,7 +11,7 @@ import click
 from squeeze.cli.options import architecture_options, json_option, print_json
 
 if TYPE_CHECKING:
-    from squeeze.train.recipe import Recipe
+    from squeeze.train.optim.recipe import Recipe
 
 
 @click.command("inspect")
@@ -35,10 +35,10 @@ def command(models: tuple[str, ...], architecture: dict[str, Any], as_json: bool
         return
     model = models[0]
 
-    from squeeze.calib.quantized import RawTensor
-    from squeeze.checkpoint import load_checkpoint
-    from squeeze.infer import complete_config
+    from squeeze.checkpoint.infer import complete_config
+    from squeeze.checkpoint.read import load_checkpoint
     from squeeze.roles import natural_key, role_of
+    from squeeze.tensors.quantized import RawTensor
 
     source = load_checkpoint(model)
     shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
@@ -88,14 +88,14 @@ def command(models: tuple[str, ...], architecture: dict[str, Any], as_json: bool
 def _recipe(model: str) -> Recipe | None:
     """How a model was trained, where its file says so."""
     from squeeze.train.checkpoint import RECIPE_KEY, read_metadata
-    from squeeze.train.recipe import Recipe
+    from squeeze.train.optim.recipe import Recipe
 
     text = read_metadata(model).get(RECIPE_KEY)
     return None if text is None else Recipe.from_json(text)
 
 
 def _compare(first: str, second: str, architecture: dict[str, Any], as_json: bool) -> None:
-    from squeeze.checkpoint import load_model
+    from squeeze.checkpoint.read import load_model
     from squeeze.train.fields import changes
 
     configs = [load_model(path, **architecture).config for path in (first, second)]

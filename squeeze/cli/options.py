@@ -58,12 +58,12 @@ ARCHITECTURE_FIELDS = (
 def architecture_options(command: F) -> F:
     """Flags for what a checkpoint without a stored configuration cannot tell.
 
-    They arrive as one keyword argument, `architecture`: fields for `squeeze.checkpoint.load_model`.
+    They arrive as one keyword argument, `architecture`: fields for `squeeze.checkpoint.read.load_model`.
     """
 
     def gathered(*args: Any, **kwargs: Any) -> Any:
-        from squeeze.train.config import ModelConfig
         from squeeze.train.fields import parsed, settings
+        from squeeze.train.model.config import ModelConfig
 
         fields = {name: kwargs.pop(name) for name in ARCHITECTURE_FIELDS}
         fields |= parsed(ModelConfig, settings(kwargs.pop("settings")))
@@ -121,7 +121,7 @@ def progress(description: str, quiet: bool = False) -> Iterator[Callable[[int, i
 
 @contextmanager
 def stage_bars(quiet: bool = False) -> Iterator[Callable[[str], Callable[..., None]]]:
-    """A bar for each stage of a long job, by name; what `squeeze.calibrate` calls `on_stage`.
+    """A bar for each stage of a long job, by name; what `squeeze.packing.calibrate` calls `on_stage`.
 
     on_stage(name) gives update(done, total, rate); the rate may be left out.
     """

@@ -21,13 +21,13 @@ from squeeze.cli.options import (
 from squeeze.cli.plan_view import print_packed, summary_of
 
 if TYPE_CHECKING:
-    from squeeze.calibrate import Calibration
-    from squeeze.checkpoint import Checkpoint, LoadedModel
-    from squeeze.record import Recorded
-    from squeeze.target import Packed
+    from squeeze.checkpoint.read import Checkpoint, LoadedModel
+    from squeeze.packing.calibrate import Calibration
+    from squeeze.packing.record import Recorded
+    from squeeze.packing.target import Packed
 
 SOURCES = ["self", "shards", "random"]
-OURS = ("fast", "best")  # keys of squeeze.target.PRESETS, which imports torch
+OURS = ("fast", "best")  # keys of squeeze.packing.target.PRESETS, which imports torch
 RECORDS = ("baseline-int8-zlib", "record-374", "record-1394", "record-1855", "ternary")
 
 
@@ -99,10 +99,10 @@ def command(
     Example:
       squeeze pack model.safetensors -o model.sqz --preset best --code train_gpt.py
     """
-    from squeeze import budget
-    from squeeze.checkpoint import load_checkpoint
+    from squeeze.checkpoint.read import load_checkpoint
     from squeeze.cli.budget_cmd import check_limit, print_ledger
     from squeeze.errors import OverBudget
+    from squeeze.ledger import ledger as budget
 
     if bool(lossless) + bool(preset) + bool(quant) > 1:
         raise click.UsageError("--quant, --lossless and --preset exclude one another")
@@ -118,8 +118,8 @@ def command(
     }  # fmt: skip
     packed: Packed | Recorded | None = None
     if preset:
-        from squeeze.calibrate import Calibration, default_tokens
-        from squeeze.checkpoint import load_model
+        from squeeze.checkpoint.read import load_model
+        from squeeze.packing.calibrate import Calibration, default_tokens
 
         loaded = load_model(model, **architecture)
         settings = Calibration(
@@ -168,11 +168,11 @@ def _round(
     quiet: bool,
 ) -> list[str]:
     """Round to nearest (or keep everything) and write; returns the notes on reading."""
-    from squeeze import artifact
     from squeeze import codecs as registry
-    from squeeze.calib.quantized import QuantizedTensor
-    from squeeze.infer import complete_config
-    from squeeze.pack import LOSSLESS, Recipe, parse_precisions, quantize_checkpoint
+    from squeeze.artifact import file as artifact
+    from squeeze.checkpoint.infer import complete_config
+    from squeeze.packing.recipe import LOSSLESS, Recipe, parse_precisions, quantize_checkpoint
+    from squeeze.tensors.quantized import QuantizedTensor
 
     quantized = any(isinstance(tensor, QuantizedTensor) for tensor in source.tensors.values())
     exact = lossless or (quantized and not quant)
@@ -205,12 +205,12 @@ def _to_target(
     notes: list[str],
 ) -> Packed | None:
     """Calibrate, fit, check by decoding, write. None on ranks other than the first."""
-    from squeeze import artifact
+    from squeeze.artifact import file as artifact
     from squeeze.calib.ranks import process_group
     from squeeze.files import write_atomic
-    from squeeze.kept import locked
+    from squeeze.packing.kept import locked
+    from squeeze.packing.target import help_calibrate, pack_to_target
     from squeeze.score.tokenizer import Tokenizer
-    from squeeze.target import help_calibrate, pack_to_target
 
     folder = _cache_of(target)
     table = Tokenizer(tokenizer).table if tokenizer else None
@@ -258,10 +258,10 @@ def _as_record(
     notes: list[str],
 ) -> Recorded:
     """Quantize and code as a record entry did, check by decoding, write."""
-    from squeeze import artifact
+    from squeeze.artifact import file as artifact
     from squeeze.files import write_atomic
-    from squeeze.kept import locked
-    from squeeze.record import pack_record
+    from squeeze.packing.kept import locked
+    from squeeze.packing.record import pack_record
 
     folder = _cache_of(target)
     with locked(folder), stage_bars(quiet) as on_stage:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from squeeze.pack_plan import Plan
-    from squeeze.record import Recorded
-    from squeeze.target import Packed
+    from squeeze.packing.plan import Plan
+    from squeeze.packing.record import Recorded
+    from squeeze.packing.target import Packed
 
 
 def summary_of(packed: Packed | Recorded) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _decode(
     quiet: bool,
 ) -> dict[str, Any]:
     from squeeze.score.evaluate import resolve_device
-    from squeeze.score.proof_decode import decode_file
+    from squeeze.score.proof.decode import decode_file
 
     with progress("decoding", quiet) as update:
         where = str(resolve_device(device))
@@ -114,10 +114,10 @@ def _prove(
     import torch
 
     from squeeze.score.evaluate import resolve_device
-    from squeeze.score.proof import Submission
-    from squeeze.score.proof_predictor import BATCHES, mode_fields, read_mode
-    from squeeze.score.prove import prove, select_documents
-    from squeeze.train.data import read_shards
+    from squeeze.score.proof.coding import Submission
+    from squeeze.score.proof.predictor import BATCHES, mode_fields, read_mode
+    from squeeze.score.proof.prove import prove, select_documents
+    from squeeze.train.data.shards import read_shards
 
     submission = Submission.load(model, tokenizer, resolve_device(device))
     tokens = read_shards(list(data))

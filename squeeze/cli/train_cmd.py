@@ -86,10 +86,10 @@ def command(
     from squeeze.files import held
     from squeeze.score.evaluate import evaluate, resolve_device
     from squeeze.train.checkpoint import export_seconds, save_checkpoint
-    from squeeze.train.clock import check_in_time
-    from squeeze.train.data import map_shard, shard_length
+    from squeeze.train.data.shards import map_shard, shard_length
     from squeeze.train.distributed import connected
-    from squeeze.train.loop import Run, train
+    from squeeze.train.run.clock import check_in_time
+    from squeeze.train.run.loop import Run, train
 
     if val is not None:
         shard_length(val)  # a bad file should not be found only after the training
@@ -153,7 +153,7 @@ def choose(
     tokenizer: Path | None,
 ) -> Preset:
     """The preset with everything the options change in it; raises BadConfig or BadData."""
-    from squeeze.train.config import ModelConfig
+    from squeeze.train.model.config import ModelConfig
     from squeeze.train.presets import find_preset
 
     chosen = find_preset(preset)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from squeeze.train.loop import OnStep, Run, Step
     from squeeze.train.presets import Preset
+    from squeeze.train.run.loop import OnStep, Run, Step
 
 LOG_EVERY = 10.0  # seconds between lines when stderr is not a terminal
 REDRAW = 0.1  # seconds between updates of the bar
@@ -30,7 +30,7 @@ class Listeners:
     def __init__(
         self, out: Path, tensorboard: Path | None, plot: bool | None, quiet: bool, resume: bool
     ) -> None:
-        from squeeze.train.plot import has_matplotlib, need_matplotlib
+        from squeeze.train.run.plot import has_matplotlib, need_matplotlib
 
         self.log, self.tensorboard, self.quiet, self.resume = (
             out.with_suffix(".jsonl"),
@@ -45,8 +45,8 @@ class Listeners:
     @contextmanager
     def open(self, preset: Preset, run: Run, data: list[Path]) -> Iterator[OnStep]:
         """Inside, the yielded call tells all listeners of a step."""
-        from squeeze.train.flops import Utilization
-        from squeeze.train.log import RunLog, TensorBoard
+        from squeeze.train.run.flops import Utilization
+        from squeeze.train.run.log import RunLog, TensorBoard
 
         with ExitStack() as stack:
             log = stack.enter_context(RunLog(self.log, append=self.resume))
@@ -73,13 +73,13 @@ class Listeners:
 
     def finish(self, report: dict[str, Any]) -> list[str]:
         """Log the report and draw the curve; returns the files written beside the checkpoint."""
-        from squeeze.train.log import RunLog
+        from squeeze.train.run.log import RunLog
 
         with RunLog(self.log, append=True) as log:
             log.write("end", **{name: report[name] for name in ("steps", "final_loss", "clock")})
         files = [self.log]
         if self.plot:
-            from squeeze.train.plot import plot_log
+            from squeeze.train.run.plot import plot_log
 
             files += plot_log(self.log)
         return [str(path) for path in files]

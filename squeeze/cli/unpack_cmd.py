@@ -22,11 +22,11 @@ def command(artifact: str, out: str | None, as_json: bool) -> None:
     """
     import json
 
-    from squeeze import artifact as artifacts
-    from squeeze.container import MAGIC
+    from squeeze.artifact import file as artifacts
+    from squeeze.artifact.container import MAGIC
+    from squeeze.artifact.unpack import to_safetensors
     from squeeze.errors import UnsupportedFormat
     from squeeze.files import read_file, write_atomic
-    from squeeze.unpack import to_safetensors
 
     data = read_file(artifact)
     if data[:4] != MAGIC:

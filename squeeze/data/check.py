@@ -11,7 +11,7 @@ import numpy as np
 
 from squeeze.errors import BadData
 from squeeze.score.overlap import find_overlap
-from squeeze.train.data import Tokens, map_shard, read_shards
+from squeeze.train.data.shards import Tokens, map_shard, read_shards
 
 BLOCK = 1 << 22  # tokens looked at together
 MANY = 0.5  # documents that are empty, or tokens of one kind: more is no text

@@ -14,7 +14,7 @@ from typing import Any
 from squeeze.data.sources import Hub, Source, open_source
 from squeeze.errors import BadData, CorruptData, SqueezeError
 from squeeze.files import read_file, write_atomic
-from squeeze.train.data import shard_length
+from squeeze.train.data.shards import shard_length
 
 REPOSITORY, REVISION, ROOT = "willdepueoai/parameter-golf", "main", "datasets"
 MANIFEST, RECORD, WORK = "manifest.json", "fetched.json", ".partial"

@@ -22,7 +22,7 @@ import numpy as np
 from squeeze.data.documents import read_documents
 from squeeze.errors import BadConfig, BadData, CorruptData, SqueezeError
 from squeeze.files import read_file, sha256, write_atomic
-from squeeze.train.data import Tokens, shard_length, write_shard
+from squeeze.train.data.shards import Tokens, shard_length, write_shard
 
 STATE = "tokenized.json"
 PENDING = "pending.npz"

@@ -11,7 +11,7 @@ from squeeze.data.documents import read_documents
 from squeeze.errors import BadData, SqueezeError
 from squeeze.files import read_file, scratch_folder, write_atomic
 from squeeze.score.tokenizer import Tokenizer
-from squeeze.train.text import train_tokenizer
+from squeeze.train.data.text import train_tokenizer
 
 MAX_VOCAB = 1 << 16  # shards hold uint16 tokens
 

@@ -61,7 +61,7 @@ def code(payload: bytes, found: Mixed, what: str) -> bytes:
 @lru_cache(maxsize=4)
 def _decoded(payload: bytes, decoder: bytes, size: int) -> bytes:
     try:
-        from squeeze.bundle import mixed
+        from squeeze.bundle.emit import mixed
     except ImportError:
         raise UnsupportedFormat("numba is not installed", fix="pip install numba") from None
     if decoder != mixed.decoder().encode():

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from squeeze.artifact import Artifact, Tensor, decode, encode
-from squeeze.calib.floats import to_bits
-from squeeze.calib.quantized import Codes, QuantizedTensor, RawTensor
-from squeeze.container import FLOATS
+from squeeze.artifact.container import FLOATS
+from squeeze.artifact.file import Artifact, Tensor, decode, encode
 from squeeze.errors import SqueezeError
 from squeeze.outside.pieces import INT8, Piece, Plain
+from squeeze.tensors.floats import to_bits
+from squeeze.tensors.quantized import Codes, QuantizedTensor, RawTensor
 
 DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 WORDS = {"fp32": "<u4", "fp16": "<u2", "bf16": "<u2"}

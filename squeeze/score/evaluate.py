@@ -41,13 +41,13 @@ def evaluate(
     every file opened and of squeeze's code; versions; device; seconds by phase.
     """
     from squeeze.calib.ranks import rank_and_world
-    from squeeze.checkpoint import load_model
+    from squeeze.checkpoint.read import load_model
     from squeeze.score.official import official_set
     from squeeze.score.plan import document_spans, sample_documents
     from squeeze.score.provenance import code_sha256, device_facts, file_sha256, versions
     from squeeze.score.tokenizer import Tokenizer
-    from squeeze.train.data import read_shards, shard_length
-    from squeeze.train.model import GPT
+    from squeeze.train.data.shards import read_shards, shard_length
+    from squeeze.train.model.gpt import GPT
 
     mode = Mode() if mode is None else mode
     if documents is not None and not mode.by_document:

@@ -11,11 +11,11 @@ from squeeze.errors import BadConfig
 from squeeze.train.fields import refuse_unknown
 
 if TYPE_CHECKING:
-    from squeeze.score.order import OrderLedger
+    from squeeze.score.adapt.order import OrderLedger
     from squeeze.score.plan import Int64
     from squeeze.score.tokenizer import ByteTable, Tokens
     from squeeze.score.window import Score
-    from squeeze.train.model import GPT
+    from squeeze.train.model.gpt import GPT
 
 MODES = ("window", "sliding", "documents", "ttt-lora", "ttt-chunk", "ttt-phased")
 BY_DOCUMENT = ("documents", "ttt-lora", "ttt-phased")
@@ -94,30 +94,30 @@ class Mode:
             raise BadConfig(f"{self.name} scoring", found="--batch", fix="Use --ttt batch=N.")
         options = self.adaptation(length, stride)
         if self.name == "ttt-chunk":
-            from squeeze.score.ttt_chunk import score_chunks
+            from squeeze.score.adapt.by_chunk import score_chunks
 
             return score_chunks(model, tokens, table, options, on_progress)
         if self.name == "ttt-lora":
-            from squeeze.score.ttt_lora import score_lora
+            from squeeze.score.adapt.by_document import score_lora
 
             return score_lora(model, tokens, table, documents, options, on_progress)
-        from squeeze.score.ttt_phased import score_phased
+        from squeeze.score.adapt.phased import score_phased
 
         return score_phased(model, tokens, table, documents, options, on_progress)
 
     def adaptation(self, length: int, stride: int) -> Any:
         """The LoraOptions, ChunkOptions or PhasedOptions of a test-time training mode."""
-        from squeeze.score.lora import LoraOptions
-        from squeeze.score.sgd import SgdOptions
+        from squeeze.score.adapt.lora import LoraOptions
+        from squeeze.score.adapt.sgd import SgdOptions
 
         if self.name == "ttt-lora":
             chunk = min(LoraOptions().chunk, length)
             return changed(LoraOptions(chunk=chunk, length=length), self.settings)
         if self.name == "ttt-chunk":
-            from squeeze.score.ttt_chunk import ChunkOptions
+            from squeeze.score.adapt.by_chunk import ChunkOptions
 
             return ChunkOptions(length, stride, changed(SgdOptions(), self.settings))
-        from squeeze.score.ttt_phased import LORA, PhasedOptions
+        from squeeze.score.adapt.phased import LORA, PhasedOptions
 
         own = {"documents", "phases"}
         sgd = {k.removeprefix("sgd_"): v for k, v in self.settings.items() if k.startswith("sgd_")}

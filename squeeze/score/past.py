@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from squeeze.train.attention import Attend, attention_for
-from squeeze.train.cache import Cache
-from squeeze.train.config import ModelConfig
-from squeeze.train.model import GPT
+from squeeze.train.model.attention import Attend, attention_for
+from squeeze.train.model.cache import Cache
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
 
 
 class _Filled(Exception):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from squeeze.errors import BadConfig, BadData
 from squeeze.score.past import Context
-from squeeze.train.model import GPT
+from squeeze.train.model.gpt import GPT
 
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]

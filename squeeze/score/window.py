@@ -21,8 +21,8 @@ from squeeze.errors import BadCheckpoint, BadData
 from squeeze.score.past import Context
 from squeeze.score.plan import Int64, Plan, sliding
 from squeeze.score.tokenizer import ByteTable, Tokens, check_vocab
-from squeeze.train.config import ModelConfig
-from squeeze.train.model import GPT
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
 
 Progress = Callable[[int, int], None]
 

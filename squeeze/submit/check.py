@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from squeeze import container
+from squeeze.artifact import container
 from squeeze.errors import OverBudget
 from squeeze.files import scratch_folder, sha256
 from squeeze.score.audit.sandbox import Limits
@@ -224,7 +224,7 @@ def _run(
 ) -> tuple[int, int, float, tuple[Run, ...]]:
     """(targets, targets of all data, bits per byte of squeeze, runs of the submission)."""
     from squeeze.score.evaluate import evaluate
-    from squeeze.train.data import read_shards, shard_length, write_shard
+    from squeeze.train.data.shards import read_shards, shard_length, write_shard
 
     available = sum(shard_length(path) for path in data) - 1
     targets = min(tokens, available)

@@ -29,36 +29,36 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 
-from squeeze.calib.fisher import collect_gradients
-from squeeze.calib.floats import Float32, to_bits
-from squeeze.calib.generate import generate
-from squeeze.calib.inputs import InputSums
-from squeeze.calib.quantized import QuantizedTensor, RawTensor
-from squeeze.calib.text import Sequences, window_length
+from squeeze.artifact.container import StreamRecord, TensorRecord
+from squeeze.artifact.streams import Artifact, Coded, CodeStreams, Symbols, read, write
+from squeeze.calib.statistics.fisher import collect_gradients
+from squeeze.calib.statistics.inputs import InputSums
+from squeeze.calib.text.generate import generate
+from squeeze.calib.text.sources import Sequences, window_length
 from squeeze.codecs.base import Codec
-from squeeze.codecs.context import Context
-from squeeze.codecs.context_words import ContextWords
-from squeeze.container import StreamRecord, TensorRecord
-from squeeze.fit import fit
-from squeeze.quantizer import QUANTIZED, Model, Quantizer
-from squeeze.score import protocol
-from squeeze.score.lora import LoraOptions
+from squeeze.codecs.context.codec import Context
+from squeeze.codecs.context.words import ContextWords
+from squeeze.packing.fit import fit
+from squeeze.packing.quantizer import QUANTIZED, Model, Quantizer
+from squeeze.score.adapt.by_document import LoraPredictor, score_lora
+from squeeze.score.adapt.lora import LoraOptions
 from squeeze.score.official import official_set
 from squeeze.score.plan import document_spans, sliding
-from squeeze.score.served import Adapting, Windows
+from squeeze.score.serving import protocol
+from squeeze.score.serving.served import Adapting, Windows
 from squeeze.score.tokenizer import ByteTable, Tokens, read_table
-from squeeze.score.ttt_lora import LoraPredictor, score_lora
 from squeeze.score.window import Score, score_plan
-from squeeze.streams import Artifact, Coded, CodeStreams, Symbols, read, write
-from squeeze.train.cache import Cache
-from squeeze.train.clock import Clock
-from squeeze.train.config import ModelConfig
-from squeeze.train.course import Course
-from squeeze.train.data import map_shard
+from squeeze.tensors.floats import Float32, to_bits
+from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+from squeeze.train.data.shards import map_shard
 from squeeze.train.distributed import Ranks, connected
-from squeeze.train.model import GPT
-from squeeze.train.recipe import Recipe
-from squeeze.train.trainer import Trainer
+from squeeze.train.model.cache import Cache
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
+from squeeze.train.optim.recipe import Recipe
+from squeeze.train.run.clock import Clock
+from squeeze.train.run.course import Course
+from squeeze.train.run.trainer import Trainer
 
 # What a submission is made with; `squeeze submit` puts its own here. Fields of `ModelConfig` and
 # `Recipe` that are not at their defaults.
@@ -122,13 +122,13 @@ class Coding:
     def code(
         self, name: str, scale: float, states: int, tensor: QuantizedTensor
     ) -> tuple[QuantizedTensor, Coded]:
-        """See `squeeze.quantizer.Coder`."""
+        """See `squeeze.packing.quantizer.Coder`."""
         coded: CodeStreams = {}
         self.file(Artifact({}, {name: tensor}), coded, False)
         return tensor, coded[name]
 
     def file(self, artifact: Artifact, known: CodeStreams, floats: bool) -> bytes:
-        """See `squeeze.quantizer.Coder`."""
+        """See `squeeze.packing.quantizer.Coder`."""
         return write(artifact, self._stream, known)
 
     def _stream(self, stream: StreamRecord, record: TensorRecord, symbols: Symbols) -> Coded:

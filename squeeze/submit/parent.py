@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from squeeze import container
+from squeeze.artifact import container
 from squeeze.errors import SqueezeError
 from squeeze.files import sha256
 from squeeze.submit.plain import BadSubmission, parse_object, plain_files, read_plain, shown
@@ -92,7 +92,7 @@ def stated_config(claims: Mapping[str, Any]) -> Config | None:
 
 def _completed(model: dict[str, Any]) -> dict[str, Any]:
     """With the defaults of what was left out; as it stands when it is not a model of ours."""
-    from squeeze.train.config import ModelConfig
+    from squeeze.train.model.config import ModelConfig
 
     try:
         return plain_values(asdict(ModelConfig.from_fields(model)))
@@ -105,9 +105,9 @@ def config_of_model(path: Path, data: bytes) -> Config:
     if data[:4] == container.MAGIC:  # the header tells; weights need not be decoded
         model = container.parse(data).config.get("model")
         return {"model": _completed(model if isinstance(model, dict) else {})}
-    from squeeze.checkpoint import load_model
+    from squeeze.checkpoint.read import load_model
     from squeeze.train.checkpoint import RECIPE_KEY, read_metadata
-    from squeeze.train.recipe import Recipe
+    from squeeze.train.optim.recipe import Recipe
 
     config = {"model": plain_values(asdict(load_model(path).config))}
     text = read_metadata(path).get(RECIPE_KEY)

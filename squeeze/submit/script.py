@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squeeze import codecs, container
-from squeeze.bundle.modules import BundleError
+from squeeze import codecs
+from squeeze.artifact import container
+from squeeze.bundle.load.modules import BundleError
 from squeeze.files import scratch_folder
 from squeeze.score.modes import Mode
 from squeeze.submit.plain import BadSubmission
@@ -50,8 +51,8 @@ def own_script(
 
 def _fields(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, object]:
     """Settings that no option of the entry changes, as `squeeze bundle --define` takes them."""
-    from squeeze.train.config import ModelConfig
-    from squeeze.train.recipe import Recipe
+    from squeeze.train.model.config import ModelConfig
+    from squeeze.train.optim.recipe import Recipe
 
     made = ModelConfig.from_fields(dict(config)), Recipe.from_fields(dict(recipe))
     return {
@@ -79,8 +80,8 @@ def specialised(
     config: Mapping[str, Any], recipe: Mapping[str, Any], limit: int, mode: Mode
 ) -> str:
     """The source of `entry.py` with its constants replaced."""
-    from squeeze.train.config import ModelConfig
-    from squeeze.train.recipe import Recipe
+    from squeeze.train.model.config import ModelConfig
+    from squeeze.train.optim.recipe import Recipe
 
     if mode.name not in MODES or mode.length is not None or mode.settings:
         raise BadSubmission(

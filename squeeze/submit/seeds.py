@@ -247,8 +247,8 @@ def read_training(path: Path) -> Training:
 
 def _checkpoint(path: Path) -> Training:
     from squeeze.train.checkpoint import CONFIG_KEY, RECIPE_KEY, read_metadata
-    from squeeze.train.config import ModelConfig
-    from squeeze.train.recipe import Recipe
+    from squeeze.train.model.config import ModelConfig
+    from squeeze.train.optim.recipe import Recipe
 
     read_plain(path)  # no link or pipe
     found = read_metadata(path)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from squeeze.budget import ledger
 from squeeze.files import sha256
-from squeeze.papers import is_paper
+from squeeze.ledger.ledger import ledger
+from squeeze.ledger.papers import is_paper
 from squeeze.score.audit.sandbox import Limits
 from squeeze.score.modes import Mode
 from squeeze.submit.card import card

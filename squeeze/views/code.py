@@ -14,10 +14,10 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from squeeze.budget import Ledger
 from squeeze.bundle.cost import Part
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file
+from squeeze.ledger.ledger import Ledger
 from squeeze.rows import Row, split_bytes
 
 CODE, TABLE = "train_gpt.py", "code.csv"

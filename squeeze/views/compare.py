@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from squeeze.budget import Ledger
 from squeeze.errors import OverBudget, SqueezeError
+from squeeze.ledger.ledger import Ledger
 from squeeze.rows import Row
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.artifact import decode
-from squeeze.calib.quantized import QuantizedTensor
+from squeeze.artifact.file import decode
+from squeeze.tensors.quantized import QuantizedTensor
 
 Words = npt.NDArray[np.unsignedinteger[Any]]
 

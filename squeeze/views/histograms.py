@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from squeeze import codecs, container
-from squeeze.container import Container, StreamRecord
+from squeeze import codecs
+from squeeze.artifact import container
+from squeeze.artifact.container import Container, StreamRecord
 from squeeze.roles import role_of
 
 MAX_WEIGHTS = 6_000_000  # decoded in all: about a second
@@ -42,7 +43,7 @@ def histograms(data: bytes) -> list[dict[str, Any]]:
 
 
 def _decoded(stream: StreamRecord, parsed: Container, view: memoryview | bytes) -> Any:
-    from squeeze.artifact import layout
+    from squeeze.artifact.file import layout
 
     shape, dtype = layout(stream, parsed.tensors)
     return codecs.by_wire_id(stream.codec_id).decode(bytes(view), shape, dtype)
@@ -50,7 +51,7 @@ def _decoded(stream: StreamRecord, parsed: Container, view: memoryview | bytes) 
 
 def _steps(parsed: Container, views: list[Any]) -> dict[str, float]:
     """Median row step of every tensor."""
-    from squeeze.calib.floats import from_bits
+    from squeeze.tensors.floats import from_bits
 
     found: dict[str, float] = {}
     for stream, view in zip(parsed.streams, views, strict=True):

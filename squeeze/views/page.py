@@ -8,8 +8,8 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
-from squeeze.budget import Ledger
-from squeeze.pack_plan import Plan
+from squeeze.ledger.ledger import Ledger
+from squeeze.packing.plan import Plan
 from squeeze.roles import role_of
 from squeeze.rows import Row
 from squeeze.version import __version__

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from squeeze.budget import Ledger
+from squeeze.ledger.ledger import Ledger
 from squeeze.views.tree import Node
 
 if TYPE_CHECKING:

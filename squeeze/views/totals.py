@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from squeeze.budget import Ledger, files_of, ledger
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file
-from squeeze.papers import is_paper
+from squeeze.ledger.ledger import Ledger, files_of, ledger
+from squeeze.ledger.papers import is_paper
 
 CODE = "train_gpt.py"
 MODELS = {".sqz", ".ptz", ".pt", ".pth", ".safetensors", ".bin", ".xz", ".lzma", ".br", ".zst"}
@@ -113,7 +113,7 @@ def totals_of(result: Ledger, paths: Iterable[str | os.PathLike[str]]) -> Totals
 
 def _virtual(data: bytes) -> tuple[int | None, str]:
     """(bytes of the wrapper, how it is made) of a script that may extract itself."""
-    from squeeze.bundle.virtual import virtual
+    from squeeze.bundle.emit.virtual import virtual
     from squeeze.outside import script  # loads numpy
 
     try:

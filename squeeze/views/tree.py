@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from squeeze.budget import Ledger
-from squeeze.pack_plan import Plan, TensorPlan
+from squeeze.ledger.ledger import Ledger
+from squeeze.packing.plan import Plan, TensorPlan
 from squeeze.rows import Row
 
 SORTS = ("bytes", "file")

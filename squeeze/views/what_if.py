@@ -1,7 +1,8 @@
 """What other bits would cost: bytes and score foreseen from the curves of a plan, nothing quantized.
 
 Tensors' losses are quadratic estimates, and add up. What the tensors of a role really cost beside them
-was measured at two rates while packing (`squeeze.costs`); the sum is scaled to the cost measured of all.
+was measured at two rates while packing (`squeeze.packing.costs`); the sum is scaled to the cost
+measured of all.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from squeeze.errors import BadConfig
-from squeeze.pack_plan import Plan, TensorPlan
+from squeeze.packing.plan import Plan, TensorPlan
 from squeeze.roles import role_of
 
 CLIP = 12.85  # σ of a row at the largest integer code, as record-1394 clips
@@ -40,7 +41,7 @@ class Bits:
 class Foreseen:
     """A tensor under other bits: bits a weight, bytes, expected nats per token; before and after.
 
-    scale: of the quantization that has these bits (see `squeeze.quantizer`).
+    scale: of the quantization that has these bits (see `squeeze.packing.quantizer`).
     """
 
     name: str
@@ -164,7 +165,7 @@ def _means(name: str, tensor: str) -> bool:
 
 def scale_at(tensor: TensorPlan, bits: float) -> float:
     """The scale at which a tensor with a curve has these bits a weight; the last scales beyond it."""
-    from squeeze.calib.sensitivity import OCTAVES  # loads numpy
+    from squeeze.calib.allocation.sensitivity import OCTAVES  # loads numpy
 
     points = list(zip((bits for bits, _ in tensor.curve), OCTAVES, strict=False))
     octaves = points[0][1] if bits <= points[0][0] else points[-1][1]

@@ -21,13 +21,13 @@ from safetensors.torch import save
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from squeeze.artifact import Artifact, encode
-from squeeze.bundle.payload import payloads
-from squeeze.bundle.wrap import wrap
-from squeeze.calib.floats import to_bits
-from squeeze.calib.quantized import QuantizedTensor, RawTensor
-from squeeze.pack_plan import Plan, tensor_plans
-from squeeze.score.proof_file import Proof
+from squeeze.artifact.file import Artifact, encode
+from squeeze.bundle.emit.payload import payloads
+from squeeze.bundle.emit.wrap import wrap
+from squeeze.packing.plan import Plan, tensor_plans
+from squeeze.score.proof.file import Proof
+from squeeze.tensors.floats import to_bits
+from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 
 CORPUS = Path(__file__).parent / "corpus"
 RANDOM = np.random.default_rng(0)
@@ -126,7 +126,7 @@ def report() -> dict[str, object]:
 
 
 def answers() -> bytes:
-    from squeeze.score.protocol import HEADER, REPORT, VERSION
+    from squeeze.score.serving.protocol import HEADER, REPORT, VERSION
 
     hello = {"protocol": VERSION, "vocab_size": 2, "stateful": False, "window": 2, "stride": 2,
              "isolated": True, "scores_bos": False}  # fmt: skip
@@ -139,7 +139,7 @@ def answers() -> bytes:
 
 
 def state() -> bytes:
-    from squeeze.train.state import RUN_KEY, VERSION
+    from squeeze.train.run.state import RUN_KEY, VERSION
 
     facts = json.dumps({"version": VERSION, "step": 3})
     return save({"model.x": torch.ones(2)}, {RUN_KEY: facts})
@@ -148,7 +148,7 @@ def state() -> bytes:
 def calibration() -> dict[str, dict[str, bytes]]:
     from safetensors.numpy import save as save_arrays
 
-    from squeeze.calib.hessian import META
+    from squeeze.calib.statistics.hessian import META
 
     facts = {"key": "key", "source": "self", "tokens": 4}
     kept = {META: json.dumps({**facts, "shared": {"x": "x", "y": "x"}})}

@@ -166,7 +166,7 @@ def script_with(payload: bytes) -> bytes:
 
 
 def proof_with(tokens: int) -> bytes:
-    from squeeze.score.proof_file import Proof
+    from squeeze.score.proof.file import Proof
 
     return replace(Proof.from_bytes(file("proof")), tokens=tokens).to_bytes()
 

@@ -122,9 +122,9 @@ def _atheris(name: str, seconds: float, seed: int, out: Path) -> int:
 
     target = TARGETS[name]
     with atheris.instrument_imports(include=["squeeze"]):
-        import squeeze.checkpoint
+        import squeeze.checkpoint.read
         import squeeze.outside.registry
-        import squeeze.score.proof_file  # noqa: F401
+        import squeeze.score.proof.file  # noqa: F401
 
     from squeeze.errors import SqueezeError
 

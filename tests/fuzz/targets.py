@@ -50,8 +50,8 @@ def by_path(read: Callable[[Path], object], name: str) -> Read:
 
 
 def _sqz(data: bytes) -> object:
-    from squeeze.artifact import decode
-    from squeeze.budget import artifact_rows
+    from squeeze.artifact.file import decode
+    from squeeze.ledger.ledger import artifact_rows
 
     artifact_rows("m.sqz", data)
     return decode(data)
@@ -66,7 +66,7 @@ def _repair_sqz(data: bytes) -> bytes:
 
 
 def _checkpoint(path: Path) -> object:
-    from squeeze.checkpoint import load_checkpoint
+    from squeeze.checkpoint.read import load_checkpoint
 
     return load_checkpoint(path)
 
@@ -88,7 +88,7 @@ def _zlib_inside(data: bytes) -> bytes:
 
 
 def _shard(path: Path) -> object:
-    from squeeze.train.data import map_shard, read_shard
+    from squeeze.train.data.shards import map_shard, read_shard
 
     return read_shard(path, 64), map_shard(path)
 
@@ -100,7 +100,7 @@ def _tokenizer(path: Path) -> object:
 
 
 def _plan(path: Path) -> object:
-    from squeeze.pack_plan import Plan
+    from squeeze.packing.plan import Plan
     from squeeze.views.what_if import foresee
 
     plan = Plan.load(path)
@@ -127,8 +127,8 @@ def _report(path: Path) -> object:
 
 
 def _proof(data: bytes) -> object:
-    from squeeze.score.proof_file import Proof
-    from squeeze.score.proof_predictor import read_mode
+    from squeeze.score.proof.file import Proof
+    from squeeze.score.proof.predictor import read_mode
 
     return read_mode(Proof.from_bytes(data).mode)
 
@@ -186,7 +186,7 @@ def _parent(data: bytes) -> object:
 
 def _papers(data: bytes) -> object:
     """submission.json as what is checked of it alone, and the page that would be written of it."""
-    from squeeze.budget import Ledger
+    from squeeze.ledger.ledger import Ledger
     from squeeze.submit.card import card
     from squeeze.submit.claims import check_fields
     from squeeze.submit.plain import parse_object
@@ -217,7 +217,7 @@ def _requirements(data: bytes) -> object:
 
 
 def _state(path: Path) -> object:
-    from squeeze.train.state import load_state
+    from squeeze.train.run.state import load_state
 
     return load_state(path)
 
@@ -229,13 +229,13 @@ def _metadata(path: Path) -> object:
 
 
 def _log(path: Path) -> object:
-    from squeeze.train.log import read_steps
+    from squeeze.train.run.log import read_steps
 
     return read_steps(path)
 
 
 def _model_config(data: bytes) -> object:
-    from squeeze.train.config import ModelConfig
+    from squeeze.train.model.config import ModelConfig
 
     return ModelConfig.from_json(data.decode("utf-8", "replace"))
 
@@ -247,19 +247,19 @@ def _manifest(data: bytes) -> object:
 
 
 def _hessians(path: Path) -> object:
-    from squeeze.calib.hessian import Hessians
+    from squeeze.calib.statistics.hessian import Hessians
 
     return Hessians.load(path, "key")
 
 
 def _gradients(path: Path) -> object:
-    from squeeze.calib.fisher import OutputGradients
+    from squeeze.calib.statistics.fisher import OutputGradients
 
     return OutputGradients.load(path, "key")
 
 
 def _calibration_text(path: Path) -> object:
-    from squeeze.calibrate import _kept_text
+    from squeeze.packing.calibrate import _kept_text
 
     return _kept_text(path, "key")
 

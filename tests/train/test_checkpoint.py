@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from squeeze.checkpoint import load_model
+from squeeze.checkpoint.read import load_model
 from squeeze.errors import BadCheckpoint, SqueezeError
 from squeeze.train.checkpoint import save_checkpoint
-from squeeze.train.config import ModelConfig
-from squeeze.train.model import GPT
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
 
 CONFIG = ModelConfig(40, 2, 16, 2, 1, 24, mlp_power=3, seq_len=77)
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from squeeze.checkpoint import load_model
+from squeeze.checkpoint.read import load_model
 from squeeze.cli import cli
 from squeeze.errors import BadData, SqueezeError
 from squeeze.train.checkpoint import read_metadata
-from squeeze.train.clock import Clock, OutOfTime
-from squeeze.train.config import ModelConfig
-from squeeze.train.data import write_shard
+from squeeze.train.data.shards import write_shard
+from squeeze.train.data.text import encode_documents, train_tokenizer
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.optim.recipe import Recipe
 from squeeze.train.presets import PRESETS
-from squeeze.train.recipe import Recipe
-from squeeze.train.text import encode_documents, train_tokenizer
+from squeeze.train.run.clock import Clock, OutOfTime
 
 TEXT = "A starter of wild yeast doubles in six hours at room temperature, slower in winter. " * 40
 SMALL = {
@@ -159,7 +159,7 @@ def test_what_is_missing_for_an_extra_is_said_before_training(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     result = run(folder, *call, "--tensorboard", str(folder / "tb"))
     assert "pip install tensorboard" in str(result.exception)
-    monkeypatch.setattr("squeeze.train.plot.has_matplotlib", lambda: False)
+    monkeypatch.setattr("squeeze.train.run.plot.has_matplotlib", lambda: False)
     assert "squeeze-lm[plot]" in str(run(folder, *call, "--plot").exception)
 
 

@@ -10,7 +10,7 @@ import torch
 from tiny_models import NARROW, VOCAB
 
 from squeeze.train.presets import PRESETS
-from squeeze.train.trainer import Trainer
+from squeeze.train.run.trainer import Trainer
 
 MOMENTS = (0.0, 0.1, 0.2, 0.5, 0.7, 0.95)  # fractions of the run at which a step is taken
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from squeeze.errors import BadConfig
-from squeeze.train.config import ModelConfig
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.optim.recipe import Recipe
 from squeeze.train.presets import PRESETS, find_preset
-from squeeze.train.recipe import Recipe
 
 
 @pytest.mark.parametrize(

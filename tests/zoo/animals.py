@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.score import protocol
 from squeeze.score.overlap import find_overlap
+from squeeze.score.serving import protocol
 from squeeze.score.tokenizer import Tokenizer
-from squeeze.train.data import write_shard
-from squeeze.train.text import encode_documents, train_tokenizer
+from squeeze.train.data.shards import write_shard
+from squeeze.train.data.text import encode_documents, train_tokenizer
 
 HERE = Path(__file__).parent
 VOCAB = 384

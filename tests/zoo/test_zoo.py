@@ -11,7 +11,7 @@ import pytest
 from squeeze.score.audit import Audit, Limits, audit, load_data
 from squeeze.score.audit.sandbox import isolation
 from squeeze.score.audit.verdict import PASS, UNKNOWN
-from squeeze.train.data import write_shard
+from squeeze.train.data.shards import write_shard
 from tests.zoo.animals import HONEST, Animal, Habitat, build, make_habitat
 from tests.zoo.offenders import LIMIT, OFFENDERS
 

@@ -46,7 +46,7 @@ def audit(
         evidence = gather(found, data, limits or Limits(), byte_limit, seed, on_stage)
     if train_data:
         from squeeze.score.overlap import find_overlap
-        from squeeze.train.data import read_shard, read_shards
+        from squeeze.train.data.shards import read_shard, read_shards
 
         if on_stage is not None:
             on_stage("training shards")

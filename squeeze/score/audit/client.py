@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from squeeze.errors import SqueezeError
 from squeeze.score.audit.sandbox import Box
-from squeeze.score.protocol import HEADER, REPORT, VERSION
+from squeeze.score.serving.protocol import HEADER, REPORT, VERSION
 
 Tokens = npt.NDArray[np.uint16]
 Float32 = npt.NDArray[np.float32]

@@ -39,8 +39,8 @@ from squeeze.score.audit.sandbox import Box, Isolation, Limits, isolation
 from squeeze.score.audit.submission import Submission
 from squeeze.score.overlap import Overlap
 from squeeze.score.tokenizer import ByteTable, check_vocab
-from squeeze.train.data import write_shard
-from squeeze.train.text import BOS
+from squeeze.train.data.shards import write_shard
+from squeeze.train.data.text import BOS
 
 PATCH = 4  # tokens changed in a patched report
 LONG = 512  # tokens of a flip across updates, at least
@@ -232,7 +232,7 @@ def load_data(paths: list[Path], tokenizer: Path, targets: int) -> Data:
     """
     from squeeze.score.official import official_set
     from squeeze.score.tokenizer import Tokenizer
-    from squeeze.train.data import read_shards
+    from squeeze.train.data.shards import read_shards
 
     pieces = Tokenizer(tokenizer)
     tokens = read_shards(paths)

@@ -38,8 +38,9 @@ class Submission:
 def load_submission(folder: Path, serve_options: Sequence[str] = ()) -> Submission:
     """Read a folder with `train_gpt.py`, a stated command, or a bare `model.sqz`.
 
-    serve_options: how squeeze is to serve a bare artifact (`python -m squeeze.score.serve --help`).
-    Raises SqueezeError when there is nothing to run, or more files or bytes than a submission has.
+    serve_options: how squeeze is to serve a bare artifact (`python -m squeeze.score.serving.serve
+    --help`). Raises SqueezeError when there is nothing to run, or more files or bytes than a
+    submission has.
     """
     folder = folder.resolve()
     if not folder.is_dir():
@@ -101,7 +102,7 @@ def _command(
         return (sys.executable, "train_gpt.py", "--serve"), ()
     if "model.sqz" in files:
         # -P: modules come from squeeze's installation, never from the folder
-        serve = (sys.executable, "-P", "-m", "squeeze.score.serve", "{folder}/model.sqz")
+        serve = (sys.executable, "-P", "-m", "squeeze.score.serving.serve", "{folder}/model.sqz")
         return (*serve, *serve_options), own_packages()
     raise SqueezeError(
         f"{folder}: nothing to run",

@@ -1,0 +1,1 @@
+"""Quantizers of one matrix: rounding, GPTQ, trellis GPTQ, floats of fewer bits."""

@@ -1,0 +1,56 @@
+"""GPTQ-lite: per row, the clip percentile that rounds with the least squared error (#374, #414)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from squeeze.calib.quantizers.round_to_nearest import MAX_BITS, MIN_BITS
+from squeeze.errors import BadConfig
+from squeeze.tensors.floats import Float32, from_bits, to_bits
+from squeeze.tensors.quantized import QuantizedTensor
+
+PERCENTILES = (0.999, 0.9995, 0.9999, 0.99999, 1.0)
+
+
+def lite_steps(matrix: Float32, bits: int, step_format: str = "fp16") -> Float32:
+    """float32[R]: of the steps that clip at each percentile of |row|, the one of least error.
+
+    The percentiles are those of PERCENTILES, interpolated as numpy does. Each candidate is rounded
+    to `step_format` before it is tried. Ties go to the smaller clip; a row of zeros gets step 1.
+    """
+    q_max = (1 << (bits - 1)) - 1
+    magnitudes = np.abs(matrix)
+    best = np.ones(len(matrix), np.float32)
+    least = np.full(len(matrix), np.inf)
+    for clip in np.quantile(magnitudes, PERCENTILES, axis=1):
+        clip[clip == 0] = q_max
+        wanted = np.maximum(clip / q_max, np.float64(2.0**-24)).astype(np.float32)
+        steps = from_bits(to_bits(wanted, step_format), step_format)
+        error = matrix - np.clip(np.rint(matrix / steps[:, None]), -q_max, q_max) * steps[:, None]
+        squared = np.einsum("rc,rc->r", error, error, dtype=np.float64)
+        better = squared < least
+        best[better], least[better] = steps[better], squared[better]
+    return best
+
+
+def quantize_lite(
+    weights: Float32, bits: int, *, step_format: str = "fp16", logical: str = "fp32"
+) -> QuantizedTensor:
+    """Quantize a tensor to `bits`-bit codes, nearest for the step that ships.
+
+    weights: float32, at least 1-D; rows are its first dimension. Raises BadConfig for bits outside
+    2…16.
+    """
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise BadConfig("bad number of bits", expected=f"{MIN_BITS}…{MAX_BITS}", found=bits)
+    matrix = weights.reshape(weights.shape[0], -1)
+    q_max = (1 << (bits - 1)) - 1
+    steps = lite_steps(matrix, bits, step_format)
+    codes = np.clip(np.rint(matrix / steps[:, None]), -q_max, q_max)
+    return QuantizedTensor(
+        codes=codes.astype(np.int8 if bits <= 8 else np.int16),
+        steps=to_bits(steps, step_format),
+        shape=weights.shape,
+        step_format=step_format,
+        logical=logical,
+    )

@@ -1,0 +1,84 @@
+"""Low-rank correction of a quantized matrix (LQER, arXiv 2402.02446; record #1855 corrects three).
+
+W ≈ Q + A·B with A [R, r] and B [r, C], chosen so that what is left costs the least expected loss:
+the best approximation of G^½·(W − Q)·H^½. `pays` says whether its bytes buy more than finer steps do.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from squeeze.calib.allocation.waterfill import expected_loss
+from squeeze.calib.statistics.curvature import Float64
+from squeeze.errors import BadConfig, BadData
+from squeeze.tensors.floats import Float32, round_to
+
+DAMPING = 1e-4  # of the mean diagonal: keeps the square roots invertible
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """left: float32[R, r], right: float32[r, C], both exactly representable in `number`.
+
+    before, after: expected loss in nats per token without and with the correction. bytes: stored
+    plainly, two a number.
+    """
+
+    left: Float32
+    right: Float32
+    before: float
+    after: float
+    bytes: int
+    number: str = "bf16"
+
+    def pays(self, weights: int) -> bool:
+        """Whether finer steps for the same bytes would leave more loss: a bit per weight quarters it.
+
+        weights: number of weights of the tensor.
+        """
+        return self.after < self.before * 4.0 ** (-8 * self.bytes / weights)
+
+
+def low_rank(
+    delta: Float32, hessian: Float32, gradients: Float32, rank: int, number: str = "bf16"
+) -> LowRank:
+    """The best correction of rank `rank` for an error delta = W − Q, float32 [R, C].
+
+    hessian: float32 [C, C] of the inputs; gradients: G float32 [R, R] or its diagonal [R].
+    Raises BadConfig for a rank below 1 or above the smaller side, BadData for values not finite.
+    """
+    if not 1 <= rank <= min(delta.shape, default=0):
+        raise BadConfig("rank", expected=f"1…{min(delta.shape, default=0)}", found=rank)
+    if not all(np.isfinite(array).all() for array in (delta, hessian, gradients)):
+        raise BadData("low-rank correction: error or curvature is not finite")
+    full = np.diag(gradients) if gradients.ndim == 1 else gradients
+    rows, rows_back = _roots(full)
+    columns, columns_back = _roots(hessian)
+    u, s, vt = np.linalg.svd(rows @ delta.astype(np.float64) @ columns, full_matrices=False)
+    share = np.sqrt(s[:rank])
+    left = round_to((rows_back @ (u[:, :rank] * share)).astype(np.float32), number)
+    right = round_to(((share[:, None] * vt[:rank]) @ columns_back).astype(np.float32), number)
+    before = expected_loss(delta, hessian, gradients)
+    after = expected_loss(delta - left @ right, hessian, gradients)
+    return LowRank(left, right, before, after, 2 * (left.size + right.size), number)
+
+
+def _roots(matrix: Float32) -> tuple[Float64, Float64]:
+    """(M^½, M^−½) of a damped positive semidefinite matrix, symmetric; identities for zeros."""
+    wide = matrix.astype(np.float64)
+    mean = float(wide.diagonal().mean()) or 1.0
+    values, vectors = np.linalg.eigh(wide)
+    roots = np.sqrt(np.maximum(values, 0.0) + DAMPING * mean)
+    return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
+
+
+def equal_bits(before: float, after: float) -> float:
+    """Bits per weight of finer steps that lower the loss as much: ½·log2(before/after).
+
+    >>> equal_bits(4.0, 1.0)
+    1.0
+    """
+    return 0.5 * math.log2(before / after) if before > 0 and after > 0 else 0.0

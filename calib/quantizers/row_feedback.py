@@ -1,0 +1,44 @@
+"""Feedback between the rows of a matrix: later rows make up for the errors of earlier ones.
+
+Curvature is H ⊗ G (K-FAC): G [R, R], the mean outer product of the gradients at the outputs, couples
+rows as H couples columns. Its inverse factor feeds errors down the rows just as GPTQ feeds them
+across the columns (two-sided LDL rounding: YAQA, arXiv 2505.22988).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from squeeze.calib.statistics.curvature import Float64, factorize
+from squeeze.tensors.floats import Float32
+
+DAMPING = 0.1  # of G's mean diagonal; G comes from few tokens
+
+
+@dataclass(frozen=True)
+class RowFeedback:
+    """importance: float32[R], what a squared error in a row costs once later rows have made up.
+
+    shares: float64[R, R], zero on and below the diagonal: what an error of row r adds to row s behind
+    it; None where rows do not make up for each other.
+    """
+
+    importance: Float32
+    shares: Float64 | None = None
+
+
+def row_feedback(gradients: Float32, damping: float = DAMPING) -> RowFeedback:
+    """Feedback for the G of a matrix, float32[R, R], or none for its diagonal, float32[R].
+
+    Raises BadData for NaN, infinities, a shape that is not square or no outer products' mean.
+    """
+    if gradients.ndim == 1:
+        return RowFeedback(gradients)
+    factor = factorize(gradients, damping, act_order=False)
+    # G restricted to the rows from r on is the inverse of UᵀU of the same rows
+    diagonal = factor.upper.diagonal()
+    importance = (diagonal**-2.0).astype(np.float32)
+    importance[factor.dead] = 0.0
+    return RowFeedback(importance, np.triu(-factor.upper / diagonal[:, None], 1))

@@ -1,0 +1,115 @@
+"""What a weight error costs: the factor of an inverse Hessian that GPTQ feeds errors forward with.
+
+Notation: a matrix W [R, C] multiplies inputs x [C] with second moments H = E[x xᵀ] [C, C]. Errors
+ΔW = W − Q cost tr(ΔW H ΔWᵀ). Columns are quantized one after another and the later ones make up for
+the errors of the earlier; what is left of a unit error in column j is then 1/U_jj², where
+H⁻¹ = UᵀU with U upper triangular (GPTQ, arXiv 2210.17323, section 3.3; WaterSIC, arXiv 2603.04956).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from squeeze.errors import BadConfig, BadData
+from squeeze.tensors.floats import Float32
+
+Float64 = npt.NDArray[np.float64]
+
+# Of the mean diagonal. Record entries and the GPTQ paper add 0.01; errors of the layers before are
+# noise on the inputs, which the Hessian of the exact model does not have (docs/log.md).
+DAMPING = 0.03
+MAX_DAMPING = 10.0
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Columns in the order in which they are quantized, and the factor of their inverse Hessian.
+
+    order: int64[C], a permutation of the columns. upper: float64[C, C], U with H⁻¹ = UᵀU for the
+    damped H[order][:, order]. dead: bool[C] in tensor order, columns whose input is always zero.
+    """
+
+    order: npt.NDArray[np.int64]
+    upper: Float64
+    dead: npt.NDArray[np.bool_]
+
+    @property
+    def weights(self) -> Float64:
+        """float64[C] in tensor order: the cost of a unit error in each column, 1/U_jj²."""
+        costs = np.empty(len(self.order))
+        costs[self.order] = np.diag(self.upper) ** -2.0
+        return costs
+
+
+def factorize(hessian: Float32, damping: float = DAMPING, act_order: bool = True) -> Factor:
+    """Factor a Hessian, float32 or float64 [C, C].
+
+    damping: this share of the mean diagonal is added to the diagonal. act_order: columns by falling
+    diagonal instead of as they come. A Hessian of zeros counts as the identity, a dead column as one
+    of mean energy that nothing else depends on. When rounding has made the damped matrix indefinite
+    the damping grows tenfold until it is not.
+
+    Raises BadData for NaN, infinities, a shape that is not square, a negative diagonal, or a matrix
+    that is not positive semidefinite; BadConfig for damping below or equal to zero.
+    """
+    if not (np.isfinite(damping) and 0 < damping <= MAX_DAMPING):
+        raise BadConfig("damping", expected=f"above 0, at most {MAX_DAMPING}", found=damping)
+    matrix = np.array(hessian, np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise BadData("Hessian", expected="a square matrix", found=matrix.shape)
+    if not np.isfinite(matrix).all():
+        raise BadData(
+            "Hessian is not finite",
+            found="NaN or infinity",
+            fix="The calibration activations overflowed; check the checkpoint.",
+        )
+    diagonal = matrix.diagonal().copy()
+    if diagonal.min(initial=0.0) < 0:
+        raise BadData("Hessian has a negative diagonal", found=f"{diagonal.min():g}")
+    dead = diagonal == 0
+    mean = float(diagonal.mean()) if len(diagonal) else 0.0
+    if mean == 0.0:
+        return Factor(np.arange(len(dead)), np.eye(len(dead)), np.zeros_like(dead))
+    matrix[dead, :] = 0.0
+    matrix[:, dead] = 0.0
+    matrix[dead, dead] = mean
+    order = np.arange(len(diagonal))
+    if act_order:
+        order = np.argsort(-diagonal, kind="stable")
+    matrix = matrix[np.ix_(order, order)]
+    while True:
+        try:
+            upper = _upper_of_inverse(matrix + damping * mean * np.eye(len(order)))
+            return Factor(order.astype(np.int64), upper, dead)
+        except np.linalg.LinAlgError:
+            damping *= 10
+            if damping > MAX_DAMPING:
+                raise BadData(
+                    "Hessian is not positive semidefinite",
+                    fix="Sum x·xᵀ over inputs; nothing else is a Hessian here.",
+                ) from None
+
+
+def _upper_of_inverse(matrix: Float64) -> Float64:
+    """U upper triangular with matrix⁻¹ = UᵀU."""
+    # matrix = R Rᵀ with R upper, from the Cholesky factor of the matrix read backwards; U = R⁻¹
+    backwards = np.linalg.cholesky(matrix[::-1, ::-1])
+    return np.triu(np.linalg.inv(backwards[::-1, ::-1]))
+
+
+def proxy_loss(delta: Float32, hessian: Float32) -> float:
+    """tr(ΔW H ΔWᵀ): the squared output error per input, summed over the outputs.
+
+    delta: float32 [R, C]; hessian: [C, C], undamped.
+    """
+    return float(row_losses(delta, hessian).sum())
+
+
+def row_losses(delta: Float32, hessian: Float32) -> Float64:
+    """float64[R]: each row's share of `proxy_loss`."""
+    products = delta @ hessian.astype(np.float32)
+    losses: Float64 = np.einsum("rc,rc->r", products, delta, dtype=np.float64)
+    return losses

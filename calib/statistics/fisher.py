@@ -1,0 +1,238 @@
+"""How much the loss feels each output of each matrix: mean squared gradients of the model's own loss.
+
+The second derivative of KL(model ‖ changed model) is the Fisher information: the mean outer product
+of the gradients of log p(y), y drawn from the model itself (J. Martens, arXiv 1412.1193). Kronecker
+factored (K-FAC, arXiv 1503.05671) it is H ⊗ G for a matrix, G = E[g gᵀ] with g the derivatives of
+log p by the outputs. A few thousand tokens suffice; see docs/log.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from squeeze.calib.ranks import rank_and_world, sum_over_ranks_
+from squeeze.calib.statistics.hessian import Float32, read_arrays, write_arrays
+from squeeze.calib.text.generate import Progress
+from squeeze.calib.text.sources import Sequences
+from squeeze.errors import BadCheckpoint, CorruptData
+
+TOKENS = 16_384
+WIDEST = 1024  # outputs up to which all of G is kept: beyond, rows are hardly correlated
+BLOCK = 2048  # tokens of one backward: about half a megabyte of activations each at 36M weights
+EMBEDDING, HEAD = "tok_emb", "lm_head"
+
+
+class Config(Protocol):
+    """What is read of the model's configuration."""
+
+    @property
+    def logit_softcap(self) -> float: ...
+    @property
+    def tie_embeddings(self) -> bool: ...
+
+
+class Model(Protocol):
+    """What collection needs of `squeeze.train.model.gpt.GPT`."""
+
+    config: Any
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Capped logits [B, T, V] for ids int64 [B, T]."""
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+@dataclass(frozen=True)
+class OutputGradients:
+    """Second moments of the gradients at the outputs, by tensor name, per token, in nats².
+
+    rows[name]: float32 [out], the mean squares. products[name]: float32 [out, out], the mean outer
+    products, of which they are the diagonal; only for layers of at most WIDEST outputs. A layer that
+    runs several times adds all its passes. A tied embedding has its head's gradients plus those of
+    its lookups, in the unit in which the head's Hessian weighs them; other tables (an untied embedding,
+    hashed pairs, value embeddings) have those of their lookups per element, to be used with the
+    identity as Hessian.
+    """
+
+    rows: dict[str, Float32] = field(repr=False)
+    products: dict[str, Float32] = field(repr=False)
+    tokens: int
+    source: str = ""
+
+    def best(self, name: str) -> Float32:
+        """The outer products where they are kept, the squares elsewhere."""
+        return self.products.get(name, self.rows[name])
+
+    def save(self, path: Path, key: str = "") -> None:
+        """Write a safetensors file atomically."""
+        arrays = {name: self.best(name) for name in self.rows}
+        write_arrays(path, arrays, key, {"tokens": self.tokens, "source": self.source})
+
+    @classmethod
+    def load(cls, path: Path, key: str = "") -> OutputGradients:
+        """Read what `save` wrote; raises CorruptData when damaged or written under another key."""
+        arrays, facts = read_arrays(path, key)
+        products = {name: array for name, array in arrays.items() if array.ndim == 2}
+        rows = {n: products[n].diagonal().copy() if n in products else a for n, a in arrays.items()}
+        try:
+            return cls(rows, products, int(facts["tokens"]), str(facts["source"]))
+        except (KeyError, TypeError, ValueError):
+            raise CorruptData(f"{path}: not a file of output gradients") from None
+
+
+def collect_gradients(
+    model: Model,
+    text: Sequences,
+    *,
+    tokens: int = TOKENS,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+) -> OutputGradients:
+    """Run the first sequences of the text, about `tokens` tokens, forward and backward.
+
+    Targets are drawn from the model with `seed`. Ranks take sequences in turn and add up. The
+    weights' own gradients are never formed. on_progress(done, total, 0) counts this rank's tokens.
+
+    Raises BadCheckpoint naming the tensor whose gradient is NaN or infinite.
+    """
+    rank, world = rank_and_world()
+    wanted = max(1, int(np.searchsorted(np.cumsum(text.lengths), tokens)) + 1)
+    chosen = np.arange(min(wanted, len(text.lengths)))
+    counted = int(text.lengths[chosen].sum())
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    device = next(iter(model.parameters())).device
+    sums = _Sums(model, device)
+    done, mine = 0, _blocks(text, chosen)[rank::world]
+    total = sum(int(text.lengths[rows].sum()) for rows in mine)
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        with contextlib.ExitStack() as hooks, torch.enable_grad():
+            sums.attach(hooks)
+            for rows in mine:
+                generator = torch.Generator(device).manual_seed(seed * 1_000_003 + int(rows[0]))
+                sums.add_block_(text, rows, generator)
+                done += int(text.lengths[rows].sum())
+                if on_progress is not None:
+                    on_progress(done, total, 0.0)
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+    means = sums.means(counted)
+    products = {name: mean for name, mean in means.items() if mean.ndim == 2}
+    squares = {n: m.diagonal().copy() if m.ndim == 2 else m for n, m in means.items()}
+    return OutputGradients(squares, products, counted, text.source)
+
+
+def _blocks(text: Sequences, chosen: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    at_once = max(1, BLOCK // text.ids.shape[1])
+    return [chosen[i : i + at_once] for i in range(0, len(chosen), at_once)]
+
+
+class _Sums:
+    """Running sums of squares or outer products of gradients, and the hooks that feed them."""
+
+    def __init__(self, model: Model, device: torch.device) -> None:
+        self.model, self.device = model, device
+        modules = dict(model.named_modules())
+        self.linears = {n: m for n, m in modules.items() if isinstance(m, nn.Linear) and n != HEAD}
+        self.tables = {n: m for n, m in modules.items() if isinstance(m, nn.Embedding)}
+        self.outputs = {
+            n: torch.zeros((m.out_features,) * (1 + (m.out_features <= WIDEST)), device=device)
+            for n, m in self.linears.items()
+        }
+        self.lookups = {
+            n: torch.zeros(m.num_embeddings, device=device) for n, m in self.tables.items()
+        }
+        self.head = torch.zeros_like(self.lookups[EMBEDDING])
+        self.energy = torch.zeros((), device=device)  # Σ |head input|²
+
+    def attach(self, hooks: contextlib.ExitStack) -> None:
+        for name, layer in self.linears.items():
+            hooks.callback(layer.register_forward_hook(partial(self._on_output, name)).remove)
+        for name, table in self.tables.items():
+            hooks.callback(table.register_forward_hook(partial(self._on_lookup, name)).remove)
+        norm = dict(self.model.named_modules())["final_norm"]
+        hooks.callback(norm.register_forward_hook(self._on_final).remove)
+
+    def _on_output(self, name: str, _: nn.Module, __: Any, output: Tensor) -> None:
+        def add(gradient: Tensor) -> None:
+            flat, total = gradient.float().flatten(0, -2), self.outputs[name]
+            if total.ndim == 2:
+                total.addmm_(flat.T, flat)
+            else:
+                total.add_(flat.square().sum(0))
+
+        output.register_hook(add)
+
+    def _on_lookup(
+        self, name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
+    ) -> None:
+        output.requires_grad_(True)  # the weights do not ask for gradients: the graph starts here
+
+        def add(gradient: Tensor) -> None:
+            self.lookups[name].index_add_(
+                0, inputs[0].flatten(), gradient.float().square().sum(-1).flatten()
+            )
+
+        output.register_hook(add)
+
+    def _on_final(self, _: nn.Module, __: Any, output: Tensor) -> None:
+        # rows first: torch shares a sum over everything out among its threads, and rounds accordingly
+        self.energy += output.detach().float()[self.real].square().sum(-1).sum()
+
+    def add_block_(
+        self, text: Sequences, rows: npt.NDArray[np.int64], generator: torch.Generator
+    ) -> None:
+        longest = int(text.lengths[rows].max())
+        ids = torch.from_numpy(text.ids[rows, :longest].astype(np.int64)).to(self.device)
+        self.real = torch.from_numpy(np.arange(longest) < text.lengths[rows, None]).to(self.device)
+        logits = self.model(ids)[self.real]
+        fixed = logits.detach()
+        shares = torch.softmax(fixed, -1)
+        cap = self.model.config.logit_softcap or float("inf")
+        slope = 1.0 - (fixed / cap).square()
+        # E[(δ_yv − p_v)²] over y, exactly: no draw needed for the head's own output
+        self.head += (shares * (1 - shares) * slope.square()).sum(0)
+        if not bool(self.head.isfinite().all()):
+            raise _not_finite("logits")
+        targets = torch.multinomial(shares, 1, generator=generator)[:, 0]
+        F.cross_entropy(logits, targets, reduction="sum").backward()
+
+    def means(self, tokens: int) -> dict[str, Float32]:
+        """Over all ranks, per token; raises BadCheckpoint for a gradient that is not finite."""
+        reduced = {f"{n}.weight": sum_over_ranks_(t) / tokens for n, t in self.outputs.items()}
+        head, energy = sum_over_ranks_(self.head) / tokens, sum_over_ranks_(self.energy) / tokens
+        lookups = {n: sum_over_ranks_(total) / tokens for n, total in self.lookups.items()}
+        for name, table in self.tables.items():
+            reduced[f"{name}.weight"] = lookups[name] / table.embedding_dim
+        if self.model.config.tie_embeddings:
+            felt = lookups[EMBEDDING] / energy.clamp_min(1e-30)
+            reduced[f"{EMBEDDING}.weight"] = head + felt
+        else:
+            reduced[f"{HEAD}.weight"] = head
+        for name, values in reduced.items():
+            if not bool(values.isfinite().all()):
+                raise _not_finite(name)
+        return {name: values.cpu().numpy() for name, values in reduced.items()}
+
+
+def _not_finite(name: str) -> BadCheckpoint:
+    return BadCheckpoint(
+        f"the gradient of {name} is not a number",
+        expected="finite gradients",
+        found="NaN or infinity",
+        fix="Train on from an earlier checkpoint, or calibrate on other text.",
+    )

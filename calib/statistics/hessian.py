@@ -1,0 +1,81 @@
+"""Second moments of the inputs of every weight matrix: what GPTQ and bit allocation weigh errors with.
+
+H = Σ x xᵀ / tokens over all inputs x a matrix sees. A block that runs several times adds all its
+passes and is still divided by the tokens, so tr(ΔW H ΔWᵀ) is the squared output error per token and
+can be compared between tensors. (GPTQ's own convention has a factor 2, which cancels there.)
+`squeeze.calib.statistics.collect` makes them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from squeeze.errors import CorruptData
+from squeeze.files import write_atomic
+
+Float32 = npt.NDArray[np.float32]
+
+META = "squeeze.hessians"
+
+
+@dataclass(frozen=True)
+class Hessians:
+    """Input second moments by tensor name: `matrices[name]` float32 [in, in], symmetric.
+
+    Divided by `tokens`, the number of calibration tokens. Tensors that read the same input share one
+    array. A tied embedding appears under its own name, with the head's input. source: of the text.
+    """
+
+    matrices: dict[str, Float32] = field(repr=False)
+    tokens: int
+    source: str = ""
+
+    def save(self, path: Path, key: str = "") -> None:
+        """Write a safetensors file atomically; shared matrices once."""
+        owners: dict[int, str] = {}
+        shared = {n: owners.setdefault(id(m), n) for n, m in self.matrices.items()}
+        facts = {"tokens": self.tokens, "source": self.source, "shared": shared}
+        write_arrays(path, {name: self.matrices[name] for name in owners.values()}, key, facts)
+
+    @classmethod
+    def load(cls, path: Path, key: str = "") -> Hessians:
+        """Read what `save` wrote; raises CorruptData when damaged or written under another key."""
+        arrays, facts = read_arrays(path, key)
+        try:
+            matrices = {name: arrays[owner] for name, owner in facts["shared"].items()}
+            return cls(matrices, int(facts["tokens"]), str(facts["source"]))
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise CorruptData(f"{path}: not a file of Hessians") from None
+
+
+def write_arrays(path: Path, arrays: dict[str, Float32], key: str, facts: dict[str, Any]) -> None:
+    """Write named matrices, the key they belong to and some JSON facts, atomically (safetensors)."""
+    text = json.dumps({"key": key, **facts}, sort_keys=True)
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_atomic(path, save(arrays, metadata={META: text}))
+
+
+def read_arrays(path: Path, key: str) -> tuple[dict[str, Float32], dict[str, Any]]:
+    """Inverse of `write_arrays`; raises CorruptData when damaged or of another key."""
+    try:
+        with safe_open(path, "numpy") as file:
+            facts = json.loads((file.metadata() or {}).get(META, "{}"))
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+        raise CorruptData(f"{path}: not a file of Hessians: {error}") from None
+    if not isinstance(facts, dict) or facts.get("key") != key:
+        raise CorruptData(
+            f"{path}: Hessians of other weights or other text",
+            expected=repr(key),
+            found=repr(facts)[:200],
+            fix="Collect them again.",
+        )
+    return arrays, facts

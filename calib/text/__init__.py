@@ -1,0 +1,1 @@
+"""Calibration tokens: written by the model, read from a corpus, or drawn at random."""

@@ -1,0 +1,1 @@
+"""Adaptive context models of weight indices and of words, over the range coder."""

@@ -1,0 +1,1 @@
+"""Trellis quantization: tables of the code, search, rates, and the plain reference."""

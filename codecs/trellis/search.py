@@ -1,0 +1,76 @@
+"""The trellis search of columns that are ready to be searched: scaled, priced, in the right layout."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from squeeze.codecs.trellis.kernels import search
+from squeeze.codecs.trellis.tables import sources
+from squeeze.errors import BadConfig
+
+Floats = npt.NDArray[np.float64]
+
+LARGEST_TRACEBACK = 1 << 30  # bytes, rows × states
+
+
+class ColumnSearch:
+    """Searches one column at a time, for callers that feed errors forward between columns.
+
+    >>> search_column = ColumnSearch(n_rows=4, n_states=8)
+    >>> bits = np.array([[1.0, 2.0, 3.0, 4.0] + [9.0] * 12])
+    >>> search_column(np.array([0.1, 2.2, -0.4, 6.9]), 0.1 * bits).tolist()
+    [0, 2, 0, 7]
+    """
+
+    def __init__(self, n_rows: int, n_states: int) -> None:
+        """Raises BadConfig for an unknown trellis, or a column too long for its traceback."""
+        self._sources = sources(n_states)
+        if n_rows * n_states > LARGEST_TRACEBACK:
+            raise BadConfig(
+                f"trellis: column too long for {n_states} states",
+                expected=f"at most {LARGEST_TRACEBACK // n_states} rows",
+                found=n_rows,
+                fix="Fold the column into several.",
+            )
+        self._costs = np.empty((2, n_states))
+        self._came_by = np.empty((n_rows, n_states), np.uint8)
+        self._ones = np.ones((1, n_rows))
+        self._zeros = np.zeros((1, n_rows), np.uint8)
+        self.n_rows = n_rows
+
+    def __call__(
+        self,
+        column: Floats,
+        price: Floats,
+        importance: Floats | None = None,
+        classes: npt.NDArray[np.uint8] | None = None,
+    ) -> npt.NDArray[np.int32]:
+        """The multiples n, int32[R], that minimise Σ importance·(column − n)² + price[class, |n|].
+
+        column: float64[R], weights divided by their steps. price: float64[G, M], λ·bits, C-order;
+        |column| stays below M - 5. importance: float64[R], default 1. classes: uint8[R], default 0.
+        Trusts its caller: nothing is checked, and nothing allocated but the result.
+        """
+        multiples = np.empty((1, self.n_rows), np.int32)
+        self.block_(
+            column.reshape(1, -1),
+            self._ones if importance is None else importance.reshape(1, -1),
+            price,
+            self._zeros if classes is None else classes.reshape(1, -1),
+            multiples,
+        )
+        return multiples[0]
+
+    def block_(
+        self,
+        xs: Floats,
+        importances: Floats,
+        price: Floats,
+        classes: npt.NDArray[np.uint8],
+        multiples: npt.NDArray[np.int32],
+    ) -> None:
+        """Search the rows of `xs`, float64[B, R], into `multiples`, int32[B, R]; C-order all."""
+        workspace = (self._costs, self._came_by)
+        states = np.zeros(len(xs), np.int64)
+        search(xs, importances, price, classes, self._sources, *workspace, multiples, states)

@@ -1,0 +1,1 @@
+"""Facts about a program: effects, types, handlers, parameters that keywords may reach."""

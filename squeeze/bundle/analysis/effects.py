@@ -1,0 +1,246 @@
+"""Which expressions and functions of a flat program do nothing but give a value.
+
+A value may fail to be computed: that is no effect here, and callers decide whether failing matters.
+Operators, attributes and subscripts are taken to be what they are for numbers, arrays and containers;
+where the program's own classes define them (properties, `__getitem__`, …), those are looked into.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from squeeze.bundle.load.scopes import FUNCTIONS, bound_names
+
+BUILTINS = frozenset((
+    "abs", "all", "any", "bool", "bytes", "complex", "dict", "divmod", "enumerate", "float", "frozenset",
+    "hasattr", "int", "isinstance", "issubclass", "len", "list", "max", "min", "pow", "range", "repr",
+    "reversed", "round", "set", "slice", "sorted", "str", "sum", "tuple", "type", "zip",
+))  # fmt: skip
+MODULES = frozenset(("math", "operator", "posixpath"))
+FUNCTIONS_OF = {  # of modules that also have functions with effects
+    "numpy": frozenset((
+        "all", "any", "arange", "argmax", "array_equal", "diff", "dtype", "iinfo", "finfo", "isfinite",
+        "max", "min", "prod", "sort", "unique", "isnan",
+    )),
+    "torch": frozenset(("isfinite", "isnan", "is_tensor", "is_grad_enabled", "finfo", "iinfo")),
+    "os": frozenset(("path",)),
+    "dataclasses": frozenset(("fields", "asdict", "is_dataclass")),
+}  # fmt: skip
+METHODS = frozenset((  # that have no effects whatever outside object they are of
+    "all", "any", "astype", "bit_length", "count", "dim", "encode", "endswith", "exists", "find",
+    "flatten", "get", "hex", "index", "is_dir", "is_file", "isascii", "isdigit", "isfinite",
+    "isidentifier", "item", "items", "join", "keys", "lower", "max", "min", "numel", "partition",
+    "ravel", "removeprefix", "reshape", "rpartition", "size", "split", "startswith", "strip", "sum",
+    "tolist", "upper", "values",
+))  # fmt: skip
+# What they go through could be an iterator, whose next value is another one after that.
+CONSUMERS = frozenset((
+    "all", "any", "bytes", "dict", "frozenset", "list", "max", "min", "set", "sorted", "sum", "tuple",
+))  # fmt: skip
+LAZY = frozenset(("enumerate", "reversed", "zip"))
+VIEWS = frozenset(("items", "keys", "partition", "rpartition", "split", "tolist", "values"))
+CONTAINERS = (
+    ast.Constant, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.JoinedStr, ast.ListComp, ast.SetComp,
+    ast.DictComp, ast.GeneratorExp,
+)  # fmt: skip
+EXPRESSIONS = (
+    ast.Constant, ast.Name, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.IfExp, ast.Compare, ast.Tuple,
+    ast.List, ast.Set, ast.Dict, ast.JoinedStr, ast.FormattedValue, ast.Starred, ast.Slice, ast.Lambda,
+    ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Attribute, ast.Subscript,
+)  # fmt: skip
+PASSED_OVER = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.comprehension,
+               ast.keyword, ast.arguments, ast.arg)  # fmt: skip
+WRAPPERS = frozenset(
+    ("staticmethod", "classmethod", "property", "cached_property", "cache", "lru_cache")
+)
+
+
+class Effects:
+    """What can be told about a flat program before anything runs."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.origins = import_origins(tree)
+        self.functions: dict[str, ast.FunctionDef] = {}
+        self.classes: dict[str, ast.ClassDef] = {}
+        self.methods: dict[str, list[ast.FunctionDef | ast.AsyncFunctionDef]] = {}
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef):
+                self.functions[node.name] = node
+            elif isinstance(node, ast.ClassDef):
+                self.classes[node.name] = node
+        for part in ast.walk(tree):
+            if isinstance(part, ast.ClassDef):
+                for child in part.body:
+                    if isinstance(child, FUNCTIONS):
+                        self.methods.setdefault(child.name, []).append(child)
+        # a method may be hidden by an attribute of the instance that somebody assigns
+        self.assigned = {
+            n.attr for n in ast.walk(tree)
+            if isinstance(n, ast.Attribute) and not isinstance(n.ctx, ast.Load)
+        }  # fmt: skip
+        self.any_assigned = any(map(_defines_by_name, ast.walk(tree)))
+        self._known: dict[int, bool] = {}
+
+    def harmless(self, node: ast.AST, hidden: frozenset[str] = frozenset()) -> bool:
+        """Whether an expression only gives a value. hidden: names that local ones stand before."""
+        for part in ast.walk(node):
+            if isinstance(part, ast.Call):
+                if not self._call(part, hidden):
+                    return False
+            elif isinstance(part, ast.Attribute):
+                if not all(
+                    self._pure(m) for m in self.methods.get(part.attr, ()) if _is_property(m)
+                ):
+                    return False
+            elif isinstance(part, ast.comprehension):
+                if not self.container(part.iter):
+                    return False
+            elif not isinstance(part, (*EXPRESSIONS, *PASSED_OVER)):
+                return False
+        return True
+
+    def container(self, node: ast.expr) -> bool:
+        """Whether going through a value's items surely runs nothing and uses nothing up."""
+        if isinstance(node, CONTAINERS):
+            return True
+        if not isinstance(node, ast.Call):
+            return False
+        called = node.func
+        if isinstance(called, ast.Attribute):
+            return called.attr in VIEWS and called.attr not in self.methods
+        name = called.id if isinstance(called, ast.Name) else ""
+        if name in LAZY:
+            return all(map(self.container, node.args))
+        return name == "range" or (name in CONSUMERS and name not in self.functions)
+
+    def _call(self, node: ast.Call, hidden: frozenset[str]) -> bool:
+        called = node.func
+        if isinstance(called, ast.Name):
+            name = called.id
+            if name in hidden:
+                return False
+            if name in self.functions:
+                return self._pure(self.functions[name])
+            if name in self.classes:
+                return self._makes_only(self.classes[name])
+            origin = self.origins.get(name)
+            if origin is not None:
+                return _is_plain(origin)
+            if name in CONSUMERS and len(node.args) == 1 and not self.container(node.args[0]):
+                return False
+            return name in BUILTINS and not any(k.arg == "key" for k in node.keywords)
+        if not isinstance(called, ast.Attribute):
+            return False
+        dotted = self.dotted(called)
+        if dotted is not None:
+            return _is_plain(dotted)
+        own = self.methods.get(called.attr, [])
+        if own and (self.any_assigned or called.attr in self.assigned):
+            return False
+        if isinstance(called.value, ast.Name) and called.value.id == "self" and own:
+            return all(self._pure(method) for method in own)
+        return called.attr in METHODS and all(self._pure(method) for method in own)
+
+    def dotted(self, node: ast.expr) -> str | None:
+        """`module.name` of an attribute of an imported module."""
+        parts: list[str] = []
+        while isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name) or node.id not in self.origins:
+            return None
+        return ".".join([self.origins[node.id], *reversed(parts)])
+
+    def _makes_only(self, node: ast.ClassDef) -> bool:
+        """Whether making an instance has no effects."""
+        for base in node.bases:
+            name = base.id if isinstance(base, ast.Name) else ""
+            if name in self.classes and self.classes[name] is not node:
+                if not self._makes_only(self.classes[name]):
+                    return False
+            elif name not in ("object", "Exception", "ValueError"):
+                return False
+        makers = ("__init__", "__new__", "__post_init__")
+        own = [m for m in node.body if isinstance(m, FUNCTIONS) and m.name in makers]
+        return not own and not node.keywords
+
+    def _pure(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+        """Whether calling a function has no effects."""
+        if id(node) not in self._known:
+            self._known[id(node)] = True  # a circle of pure functions is pure
+            self._known[id(node)] = self._body_is_pure(node)
+        return self._known[id(node)]
+
+    def _body_is_pure(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+        if isinstance(node, ast.AsyncFunctionDef):
+            return False
+        for wrapper in node.decorator_list:
+            name = wrapper.id if isinstance(wrapper, ast.Name) else getattr(wrapper, "attr", "")
+            if name not in WRAPPERS:
+                return False
+        bound, redirected, outer = bound_names(node.body)
+        if redirected or outer:
+            return False
+        parameters = {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)}
+        hidden = frozenset(bound | parameters)
+        return all(self._statement(child, hidden) for child in node.body)
+
+    def _statement(self, node: ast.stmt, hidden: frozenset[str]) -> bool:
+        if isinstance(node, ast.Pass | ast.Continue | ast.Break):
+            return True
+        if isinstance(node, ast.Return | ast.Expr):
+            return node.value is None or self.harmless(node.value, hidden)
+        if isinstance(node, ast.Assign):
+            return all(map(_only_names, node.targets)) and self.harmless(node.value, hidden)
+        if isinstance(node, ast.If):
+            rest = [*node.body, *node.orelse]
+            return self.harmless(node.test, hidden) and all(
+                self._statement(s, hidden) for s in rest
+            )
+        if isinstance(node, ast.For):
+            rest = [*node.body, *node.orelse]
+            return (
+                _only_names(node.target) and self.container(node.iter)
+                and self.harmless(node.iter, hidden) and all(self._statement(s, hidden) for s in rest)
+            )  # fmt: skip
+        return False
+
+
+def import_origins(tree: ast.Module) -> dict[str, str]:
+    """Dotted origin of every name bound by a top-level import."""
+    found: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                name = alias.asname or alias.name.partition(".")[0]
+                found[name] = alias.name if alias.asname else name
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                found[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    return found
+
+
+def _defines_by_name(node: ast.AST) -> bool:
+    """`setattr`, or `type(name, bases, methods)`: methods may come from anywhere."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "type":
+        return len(node.args) == 3
+    return "setattr" in (getattr(node, "id", ""), getattr(node, "attr", ""))
+
+
+def _is_plain(dotted: str) -> bool:
+    module, _, rest = dotted.partition(".")
+    return module in MODULES or rest.partition(".")[0] in FUNCTIONS_OF.get(module, ())
+
+
+def _only_names(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) or (
+        isinstance(node, ast.Tuple) and all(map(_only_names, node.elts))
+    )
+
+
+def _is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(
+        (d.id if isinstance(d, ast.Name) else getattr(d, "attr", ""))
+        in ("property", "cached_property")
+        for d in node.decorator_list
+    )

@@ -1,0 +1,1 @@
+"""Printing a program: minified, named, compressed, wrapped."""

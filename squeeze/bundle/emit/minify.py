@@ -1,0 +1,59 @@
+"""Minification by python-minifier, with settings chosen by measuring the compressed result."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import itertools
+import zlib
+from typing import Any
+
+from squeeze.bundle.emit.naming import rename_locals
+from squeeze.bundle.load.modules import BundleError
+
+# Tried in every combination; what remains at its default either never helped or changes meaning
+# (removing asserts and `__debug__` branches is the caller's decision).
+CHOICES: dict[str, tuple[bool, ...]] = {
+    "hoist_literals": (False, True),
+    "rename_globals": (True,),
+    "prefer_single_line": (False, True),
+    "combine_imports": (True,),
+}
+
+
+def minify(source: str, keep: tuple[str, ...] = ()) -> str:
+    """The shortest-compressing minification of a module; names in `keep` stay as they are.
+
+    Local and global names, annotations nobody evaluates, literal statements and redundant syntax go.
+    The result parses, and python-minifier has compared its syntax tree with the one it meant to print.
+    Raises BundleError when python-minifier is missing or refuses: never another count.
+    """
+    try:
+        import python_minifier
+    except ImportError:
+        raise BundleError(
+            "python-minifier is not installed", fix="pip install python_minifier"
+        ) from None
+
+    def once(text: str, settings: dict[str, Any]) -> str:
+        return python_minifier.minify(
+            text, remove_literal_statements=not _reads_docs(source), rename_locals=False,
+            # a builtin by its own name is as short once compressed, and needs no assignment
+            preserve_globals=[*keep, *dir(builtins)], **settings,
+        )  # fmt: skip
+
+    try:
+        named = ast.unparse(rename_locals(ast.parse(source), keep))
+        tried = [
+            once(named, dict(zip(CHOICES, values, strict=True)))
+            for values in itertools.product(*CHOICES.values())
+        ]
+    except (SyntaxError, python_minifier.UnstableMinification, RecursionError) as error:
+        raise BundleError("the code cannot be minified", found=str(error)[:200]) from None
+    best = min(tried, key=lambda text: (len(zlib.compress(text.encode(), 9)), text))
+    ast.parse(best)
+    return best
+
+
+def _reads_docs(source: str) -> bool:
+    return "__doc__" in source

@@ -1,0 +1,143 @@
+"""`module.name`, and names that functions import, become names of the flat program."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from squeeze.bundle.load.imports import without_local
+from squeeze.bundle.load.modules import BundleError, Graph, Module
+from squeeze.bundle.load.names import Names, Origin, origins, top_level
+from squeeze.bundle.load.scopes import arguments, bound_names, module_uses
+
+
+def resolved(new: str, old: ast.expr, ctx: ast.expr_context) -> ast.Name:
+    """A name of the flat program: already what it shall be."""
+    node = ast.copy_location(ast.Name(new, ctx), old)
+    node._flat = True  # type: ignore[attr-defined]
+    return node
+
+
+class Attributes(ast.NodeTransformer):
+    """`module.name` becomes the flat name, for every alias of a local module."""
+
+    def __init__(self, module: Module, graph: Graph, names: Names) -> None:
+        self.module, self.graph, self.names = module, graph, names
+        self.refused: dict[str, BundleError] = {}
+        self.global_ids = {id(u.node) for u in module_uses(module.tree)}
+        self.functions: list[dict[str, Origin]] = []
+
+    def _function(self, node: Any) -> Any:
+        found: dict[str, Origin] = {}
+        for child in _own_imports(node):
+            found |= origins(self.graph, self.module, child)
+        self.functions.append(found)
+        self.generic_visit(node)
+        self.functions.pop()
+        return node
+
+    visit_FunctionDef = visit_AsyncFunctionDef = _function
+
+    def _module(self, node: ast.expr) -> str | None:
+        """The local module an expression stands for."""
+        if isinstance(node, ast.Name):
+            for found in reversed(self.functions):
+                if node.id in found:
+                    origin = found[node.id]
+                    if origin.attribute is None:
+                        return origin.module
+                    return self.names.module_of(origin.module, origin.attribute)
+            if id(node) in self.global_ids:
+                return self.names.module_of(self.module.name, node.id)
+        elif isinstance(node, ast.Attribute):
+            base = self._module(node.value)
+            if base is not None:
+                inner = f"{base}.{node.attr}"
+                if node.attr not in self.graph.modules[base].bound:
+                    return inner if self.graph.is_local(inner) else None
+                return self.names.module_of(base, node.attr)
+        return None
+
+    def visit_Attribute(self, node: ast.Attribute) -> Any:
+        base = self._module(node.value)
+        if base is None:
+            return self.generic_visit(node)
+        if self._module(node) is not None:
+            return self._as_value(node, ast.unparse(node))
+        if not isinstance(node.ctx, ast.Load):
+            raise BundleError(
+                f"{self.module.where(node)}: assigns to {base}.{node.attr}",
+                fix="Give that module a function that sets it.",
+            )
+        if node.attr not in self.graph.modules[base].bound:
+            raise BundleError(f"{self.module.where(node)}: {base} has no {node.attr}")
+        new = self.names.resolve(base, node.attr)
+        return resolved(new, node, node.ctx)
+
+    def visit_Name(self, node: ast.Name) -> Any:
+        if isinstance(node.ctx, ast.Load) and self._module(node) is not None:
+            return self._as_value(node, node.id)
+        return node
+
+    def _as_value(self, node: ast.expr, name: str) -> ast.Name:
+        error = BundleError(
+            f"{self.module.where(node)}: the module {name} is used as a value",
+            fix="Import the names that are needed from it.",
+        )
+        marker = f"_module_{name.replace('.', '_')}_{len(self.refused)}_{self.module.where(node)}"
+        self.refused[marker] = error
+        return resolved(marker, node, ast.Load())
+
+
+class Locals(ast.NodeTransformer):
+    """Names that functions import from local modules are read under their flat names."""
+
+    def __init__(self, module: Module, graph: Graph, names: Names) -> None:
+        self.module, self.graph, self.names = module, graph, names
+
+    def _function(self, node: Any) -> Any:
+        for child in _own_imports(node):
+            for name, origin in origins(self.graph, self.module, child).items():
+                if origin.attribute is not None:
+                    _Rename(name, self.names.resolve(origin.module, origin.attribute)).body_of(node)
+        self.generic_visit(node)
+        node.body = [s for part in node.body for s in without_local(part, self.graph, self.module)]
+        node.body = node.body or [ast.Pass()]
+        return node
+
+    visit_FunctionDef = visit_AsyncFunctionDef = _function
+
+
+class _Rename(ast.NodeTransformer):
+    """One name of a function, and of the functions in it that do not bind it themselves."""
+
+    def __init__(self, old: str, new: str) -> None:
+        self.old, self.new = old, new
+
+    def body_of(self, node: Any) -> None:
+        node.body = [self.visit(child) for child in node.body]
+
+    def visit_Name(self, node: ast.Name) -> Any:
+        if node.id != self.old or hasattr(node, "_flat"):
+            return node
+        return resolved(self.new, node, node.ctx)
+
+    def _function(self, node: Any) -> Any:
+        body = node.body if isinstance(node.body, list) else [node.body]
+        bound, _, outer = bound_names(body)
+        hidden = self.old in (bound - outer) | {arg.arg for arg in arguments(node.args)}
+        if not hidden:
+            return self.generic_visit(node)
+        for name in ("decorator_list", "args"):
+            if hasattr(node, name):
+                value = getattr(node, name)
+                for child in value if isinstance(value, list) else [value]:
+                    self.visit(child)
+        return node
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = _function
+
+
+def _own_imports(node: Any) -> list[ast.Import | ast.ImportFrom]:
+    """Import statements of a function's own scope."""
+    return list(top_level(ast.Module(node.body, [])))

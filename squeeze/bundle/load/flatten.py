@@ -1,0 +1,110 @@
+"""One module out of many: local imports resolved, names made unique, everything in running order."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from typing import Any
+
+from squeeze.bundle.load.attributes import Attributes, Locals
+from squeeze.bundle.load.fold import Filling
+from squeeze.bundle.load.imports import join_imports, takes_future_annotations, without_local
+from squeeze.bundle.load.modules import BundleError, Graph, Module
+from squeeze.bundle.load.names import Names, aliases_of, defined_by
+from squeeze.bundle.load.scopes import Use, module_uses
+from squeeze.bundle.load.warn import warnings_of
+
+
+@dataclass
+class Flat:
+    """The flat program. owners: module of each top-level statement; homes: (module, name) of each name.
+
+    warnings: `file:line: what may not survive`. refused: names that stand for what cannot be bundled,
+    and the error to raise if one of them is reached.
+    """
+
+    tree: ast.Module
+    owners: dict[int, str]
+    homes: dict[str, tuple[str, str]]
+    warnings: list[str] = field(default_factory=list)
+    refused: dict[str, BundleError] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise BundleError if the tree still holds anything that was refused."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Name) and node.id in self.refused:
+                raise self.refused[node.id]
+
+
+def flatten(graph: Graph) -> Flat:
+    """Join the modules of a graph into one that runs them in order, once each.
+
+    Top-level code of modules that are imported inside functions runs at the start, too. Raises
+    BundleError, naming the line, where that cannot give the same program: star imports of computed
+    names, assignments to another module's names. Modules used as values are `refused`.
+    """
+    modules = graph.ordered()
+    aliases = {module.name: aliases_of(graph, module) for module in modules}
+    defined = {module.name: defined_by(module, aliases[module.name]) for module in modules}
+    names = Names(graph, modules, aliases, defined)
+    body: list[ast.stmt] = []
+    owners: dict[int, str] = {}
+    warnings: list[str] = []
+    refused: dict[str, BundleError] = {}
+    future = False
+    for module in modules:
+        future |= takes_future_annotations(module)
+        attributes = Attributes(module, graph, names)
+        attributes.visit(module.tree)
+        refused |= attributes.refused
+        Locals(module, graph, names).visit(module.tree)
+        _WithoutAll().visit(module.tree)
+        uses = [use for use in module_uses(module.tree) if not hasattr(use.node, "_flat")]
+        for use in uses:
+            _rename(use, names.resolve(module.name, use.name), module)
+        statements = [s for node in module.tree.body for s in without_local(node, graph, module)]
+        for statement in statements:
+            owners[id(statement)] = module.name
+            statement._path = str(module.path)  # type: ignore[attr-defined]
+        body += statements
+        warnings += warnings_of(module)
+    if future:
+        body.insert(0, ast.ImportFrom("__future__", [ast.alias("annotations")], 0))
+    body = join_imports(body, owners)
+    tree = ast.fix_missing_locations(ast.Module(body, []))
+    homes = {new: key for key, new in names.chosen.items()}
+    return Flat(tree, owners, homes, warnings, refused)
+
+
+class _WithoutAll(Filling):
+    """Statements about `__all__` go: nothing in a single module reads it."""
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        return None if ast.unparse(node.targets[0]) == "__all__" else node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> Any:
+        return None if ast.unparse(node.target) == "__all__" else node
+
+    def visit_Expr(self, node: ast.Expr) -> Any:
+        return None if ast.unparse(node).startswith("__all__.") else node
+
+
+def _rename(use: Use, new: str, module: Module) -> None:
+    if use.either:
+        if new != use.name:
+            raise BundleError(
+                f"{module.where(use.node)}: a class body reads {use.name}, which it also binds, and "
+                "another module binds that name, too"
+            )
+        return
+    if not isinstance(use.node, ast.alias):
+        use.rename(new)
+        return
+    name, bound = use.node.name, use.node.asname
+    if bound is None and "." in name and name.partition(".")[0] != new:
+        raise BundleError(
+            f"{module.path}: import {name} and another module's {use.name} cannot both keep their name",
+            fix=f"Write import {name} as something else.",
+        )
+    keeps = bound is None and "." in name
+    use.node.asname = None if keeps or name == new else new

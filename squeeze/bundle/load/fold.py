@@ -1,0 +1,203 @@
+"""Branches that constants decide are cut before anything else looks at the code."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from squeeze.bundle.load.scopes import module_uses
+
+UNKNOWN = object()
+COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: lambda left, right: left in right,
+    ast.NotIn: lambda left, right: left not in right,
+}
+PLAIN = (bool, int, float, str, bytes, tuple, type(None))
+ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
+
+
+def fold(tree: ast.Module, constants: dict[str, object], module: str) -> ast.Module:
+    """The tree with `if`, `while` and conditional expressions on known flags decided.
+
+    constants: module-level names and what they are; wherever such a name is read, the value stands
+    instead. Where `__name__` is compared, it is the module's: what only a script does goes.
+    """
+    for use in module_uses(tree):
+        if use.name in constants and isinstance(use.node, ast.Name) and not use.stores:
+            use.node._constant = constants[use.name]  # type: ignore[attr-defined]
+        elif use.name == "__name__" and isinstance(use.node, ast.Name):
+            use.node._module = module  # type: ignore[attr-defined]
+    return fold_constants(tree)
+
+
+def fold_constants(tree: ast.Module) -> ast.Module:
+    """The tree with everything decided that literals decide, and nothing after the end of a block."""
+    return ast.fix_missing_locations(_Fold().visit(tree))
+
+
+def literal_node(value: object) -> ast.expr:
+    """The expression that stands for a plain value."""
+    return ast.parse(repr(value), mode="eval").body
+
+
+def value_of(node: ast.expr) -> Any:
+    """The constant an expression is known to be, or UNKNOWN."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if hasattr(node, "_constant"):
+        return node._constant
+    if isinstance(node, ast.Attribute) and node.attr == "TYPE_CHECKING":
+        return False
+    if isinstance(node, ast.Tuple):
+        values = tuple(value_of(part) for part in node.elts)
+        return UNKNOWN if any(value is UNKNOWN for value in values) else values
+    if isinstance(node, ast.UnaryOp):
+        return _unary(node)
+    if isinstance(node, ast.BoolOp):
+        return _decided(node)
+    if isinstance(node, ast.Compare) and len(node.ops) == 1:
+        return _compared(node)
+    return UNKNOWN
+
+
+def _unary(node: ast.UnaryOp) -> Any:
+    inner = value_of(node.operand)
+    if inner is UNKNOWN:
+        return UNKNOWN
+    if isinstance(node.op, ast.Not):
+        return not inner
+    return -inner if isinstance(node.op, ast.USub) and type(inner) in (int, float) else UNKNOWN
+
+
+def _decided(node: ast.BoolOp) -> Any:
+    """Only a leading run of known values decides: the rest may have effects."""
+    values = [value_of(part) for part in node.values]
+    for value in values:
+        if value is UNKNOWN:
+            return UNKNOWN
+        if bool(value) is isinstance(node.op, ast.Or):
+            return value
+    return values[-1]
+
+
+def _compared(node: ast.Compare) -> Any:
+    left, right = (
+        getattr(side, "_module", None) or value_of(side)
+        for side in (node.left, node.comparators[0])
+    )
+    if not (isinstance(left, PLAIN) and isinstance(right, PLAIN)):
+        return UNKNOWN
+    kind = type(node.ops[0])
+    if kind in (ast.Is, ast.IsNot):  # of other values it is the interpreter's affair
+        if left is None or right is None or isinstance(left, bool) or isinstance(right, bool):
+            return (left is right) is (kind is ast.Is)
+        return UNKNOWN
+    try:
+        return COMPARISONS[kind](left, right)
+    except TypeError:  # the program will say so
+        return UNKNOWN
+
+
+class Filling(ast.NodeTransformer):
+    """Drops statements; a block that must hold one, and has none left, gets `pass`."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if getattr(node, "body", None) == [] and not isinstance(node, ast.Module):
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+
+class _Fold(Filling):
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        for name in ("body", "orelse", "finalbody"):
+            block = getattr(node, name, None)
+            if isinstance(block, list):
+                setattr(node, name, _up_to_the_end(block))
+        return node
+
+    def visit_If(self, node: ast.If) -> Any:
+        node.test = self.test(node.test)
+        value = value_of(node.test)
+        if value is UNKNOWN:
+            return self.generic_visit(node)
+        kept = ast.Module(node.body if value else node.orelse, [])
+        self.generic_visit(kept)
+        return kept.body
+
+    def visit_IfExp(self, node: ast.IfExp) -> Any:
+        node.test = self.test(node.test)
+        value = value_of(node.test)
+        if value is UNKNOWN:
+            return self.generic_visit(node)
+        return self.visit(node.body if value else node.orelse)
+
+    def visit_While(self, node: ast.While) -> Any:
+        node.test = self.test(node.test)
+        if value_of(node.test) in (False, 0, None) and not node.orelse:
+            return None
+        return self.generic_visit(node)
+
+    def test(self, node: ast.expr) -> ast.expr:
+        """A condition, of which only the truth matters."""
+        node = self.visit(node)
+        value = value_of(node)
+        if value is not UNKNOWN and not isinstance(node, ast.Constant):
+            return ast.copy_location(ast.Constant(bool(value)), node)
+        return node
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> Any:
+        """Known values that do not decide go, and so does what follows one that does."""
+        deciding = isinstance(node.op, ast.Or)
+        kept: list[ast.expr] = []
+        parts = [self.visit(part) for part in node.values]
+        for at, part in enumerate(parts):
+            value = value_of(part)
+            if value is UNKNOWN or at == len(parts) - 1:
+                kept.append(part)
+            elif bool(value) is deciding:
+                kept.append(part)
+                break
+        if len(kept) == 1:
+            return kept[0]
+        node.values = kept
+        return node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
+        self.generic_visit(node)
+        return self._literal(node) if isinstance(node.op, ast.Not) else node
+
+    def visit_Compare(self, node: ast.Compare) -> Any:
+        self.generic_visit(node)
+        return self._literal(node)
+
+    @staticmethod
+    def _literal(node: ast.expr) -> ast.expr:
+        value = value_of(node)
+        return node if value is UNKNOWN else ast.copy_location(ast.Constant(value), node)
+
+    def visit_Name(self, node: ast.Name) -> Any:
+        value: Any = getattr(node, "_constant", UNKNOWN)
+        if value is UNKNOWN:
+            return node
+        return ast.copy_location(literal_node(value), node)
+
+
+def _up_to_the_end(block: list[Any]) -> list[Any]:
+    """Statements after a return, raise, continue or break go, unless a `yield` among them matters."""
+    for at, statement in enumerate(block[:-1]):
+        if isinstance(statement, ENDS):
+            rest = block[at + 1 :]
+            if any(isinstance(n, ast.Yield | ast.YieldFrom) for s in rest for n in ast.walk(s)):
+                return block
+            return block[: at + 1]
+    return block

@@ -1,0 +1,192 @@
+"""The local modules that an entry script really uses, found without running any of them."""
+
+from __future__ import annotations
+
+import ast
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from squeeze.bundle.load.scopes import FUNCTIONS, bound_names
+from squeeze.errors import SqueezeError
+
+
+class BundleError(SqueezeError):
+    """The sources cannot be made into one file that does the same."""
+
+
+@dataclass
+class Module:
+    """One source file. tree: parsed, branches that never run in a bundle taken out.
+
+    bound: names of its top level, as they were read.
+    """
+
+    name: str
+    path: Path
+    source: str
+    is_package: bool = False
+    tree: ast.Module = field(default_factory=lambda: ast.Module([], []))
+    bound: frozenset[str] = frozenset()
+
+    def where(self, node: ast.AST) -> str:
+        """file:line of a node, for messages."""
+        return f"{self.path}:{getattr(node, 'lineno', 0)}"
+
+
+@dataclass(frozen=True)
+class Import:
+    """A local module named by an import statement. lazy: inside a function."""
+
+    module: str
+    lazy: bool
+
+
+class Graph:
+    """Modules by name, in the order in which a bundle runs them: what is imported comes first.
+
+    entry: the script, named `__main__`. packages: top-level names that are bundled wherever they are
+    installed; modules beside the script are bundled too. constants: values of module-level flags,
+    which decide branches (see `fold`). Raises BundleError for a file that is missing or not Python.
+    """
+
+    def __init__(
+        self, entry: Path, packages: Iterable[str] = (), constants: dict[str, object] | None = None
+    ) -> None:
+        self.packages = tuple(packages)
+        self.folder = entry.resolve().parent
+        self.constants = dict(constants or {})
+        self.modules: dict[str, Module] = {}
+        self.imports: dict[str, list[Import]] = {}
+        self._known: dict[str, tuple[Path, bool] | None] = {}  # where each name was found
+        self._load("__main__", entry, False)
+        queue = ["__main__"]
+        while queue:
+            for found in self.imports[queue.pop(0)]:
+                if found.module not in self.modules:
+                    path, is_package = self._locate(found.module) or (Path(), False)
+                    self._load(found.module, path, is_package)
+                    queue.append(found.module)
+
+    def ordered(self) -> list[Module]:
+        """Modules, each after those it imports at its top level; the entry last."""
+        done: dict[str, Module] = {}
+        running: set[str] = set()
+
+        def visit(name: str) -> None:
+            if name in done or name in running:
+                return  # a circle: the one that was begun first goes on, as at run time
+            running.add(name)
+            for found in self.imports[name]:
+                if not found.lazy:
+                    visit(found.module)
+            done[name] = self.modules[name]
+
+        for name in [*(n for n in self.modules if n != "__main__"), "__main__"]:
+            visit(name)
+        done["__main__"] = done.pop("__main__")
+        return list(done.values())
+
+    def is_local(self, name: str) -> bool:
+        """Whether a dotted name is a module that goes into the bundle."""
+        return self._locate(name) is not None
+
+    def _load(self, name: str, path: Path, is_package: bool) -> None:
+        from squeeze.bundle.load.fold import fold
+
+        try:
+            source = path.read_text(encoding="utf-8")
+            tree = ast.parse(source, str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path}: cannot be read", found=str(error)) from None
+        except (SyntaxError, ValueError, RecursionError) as error:
+            raise BundleError(f"{path}: not Python", found=str(error)[:200]) from None
+        module = Module(name, path, source, is_package, tree)
+        module.tree = fold(tree, {"TYPE_CHECKING": False, **self.constants}, name)
+        bound, redirected, _ = bound_names(module.tree.body)
+        module.bound = frozenset(bound | redirected)
+        self.modules[name] = module
+        self.imports[name] = list(dict.fromkeys(self._local_imports(module)))
+
+    def _local_imports(self, module: Module) -> Iterator[Import]:
+        for node, lazy in imports_of(module.tree):
+            for name in self.targets(module, node):
+                parts = name.split(".")
+                for depth in range(1, len(parts) + 1):  # importing a.b runs a first
+                    parent = ".".join(parts[:depth])
+                    if self.is_local(parent) and parent != module.name:
+                        yield Import(parent, lazy)
+
+    def targets(self, module: Module, node: ast.Import | ast.ImportFrom) -> list[str]:
+        """Dotted names of all local modules an import statement loads."""
+        if isinstance(node, ast.Import):
+            return [alias.name for alias in node.names if self.is_local(alias.name)]
+        base = absolute(module, node)
+        submodules = [f"{base}.{alias.name}" if base else alias.name for alias in node.names]
+        return [name for name in [base, *submodules] if name and self.is_local(name)]
+
+    def _locate(self, name: str) -> tuple[Path, bool] | None:
+        """(source file, is a package) of a local module; None for everything else."""
+        if name not in self._known:
+            self._known[name] = self._search(name)
+        return self._known[name]
+
+    def _search(self, name: str) -> tuple[Path, bool] | None:
+        parts = name.split(".")
+        if not all(part.isidentifier() for part in parts):
+            return None
+        beside = self.folder.joinpath(*parts)
+        for path, is_package in (
+            (beside / "__init__.py", True),
+            (beside.with_suffix(".py"), False),
+        ):
+            if path.is_file():
+                return path, is_package
+        if parts[0] not in self.packages:
+            return None
+        spec = _find_spec(name)
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            return None
+        return Path(spec.origin), spec.submodule_search_locations is not None
+
+
+def _find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
+    """The spec of a module without importing its parents, which would run them."""
+    path: list[str] | None = None
+    parts, spec = name.split("."), None
+    for depth in range(1, len(parts) + 1):
+        full = ".".join(parts[:depth])
+        for finder in sys.meta_path:
+            spec = finder.find_spec(full, path)
+            if spec is not None:
+                break
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or [])
+    return spec
+
+
+def absolute(module: Module, node: ast.ImportFrom) -> str:
+    """The dotted name after `from`, relative ones resolved. Raises BundleError beyond the top."""
+    if not node.level:
+        return node.module or ""
+    parts = module.name.split(".") if module.name != "__main__" else []
+    keep = len(parts) - node.level + (1 if module.is_package else 0)
+    if keep < 0 or (keep == 0 and not node.module and module.name == "__main__"):
+        raise BundleError(f"{module.where(node)}: relative import beyond the top-level package")
+    return ".".join([*parts[:keep], *([node.module] if node.module else [])])
+
+
+def imports_of(tree: ast.AST) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """Every import statement, and whether it stands inside a function."""
+
+    def visit(node: ast.AST, lazy: bool) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import | ast.ImportFrom):
+                yield child, lazy
+            yield from visit(child, lazy or isinstance(child, FUNCTIONS))
+
+    yield from visit(tree, False)

@@ -1,0 +1,239 @@
+"""What every module-level name stands for, and the name it has in the flat program."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import keyword
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from squeeze.bundle.load.modules import BundleError, Graph, Module, absolute
+from squeeze.bundle.load.scopes import FUNCTIONS, alias_name, arguments, bound_names, module_uses
+
+BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "__builtins__"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an imported name stands for: a local module (attribute None) or a name in one."""
+
+    module: str
+    attribute: str | None = None
+
+
+def aliases_of(graph: Graph, module: Module) -> dict[str, Origin]:
+    """Module-level names bound by imports of local modules."""
+    found: dict[str, Origin] = {}
+    for node in top_level(module.tree):
+        found |= origins(graph, module, node)
+    return found
+
+
+def top_level(node: ast.AST) -> Iterator[Any]:
+    """Statements that run in the module's own scope, those in blocks included."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif not isinstance(child, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
+            yield from top_level(child)
+
+
+def origins(graph: Graph, module: Module, node: ast.Import | ast.ImportFrom) -> dict[str, Origin]:
+    """What the local names bound by one import statement stand for; external ones are left out."""
+    found: dict[str, Origin] = {}
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            if graph.is_local(alias.name):
+                name = alias.name if alias.asname else alias.name.partition(".")[0]
+                found[alias_name(node, alias)] = Origin(name)
+        return found
+    base = absolute(module, node)
+    for alias in node.names:
+        inner = f"{base}.{alias.name}" if base else alias.name
+        if alias.name == "*":
+            if graph.is_local(base):
+                found |= {name: Origin(base, name) for name in _public(graph, graph.modules[base])}
+        elif base and graph.is_local(base) and alias.name in graph.modules[base].bound:
+            found[alias_name(node, alias)] = Origin(base, alias.name)
+        elif graph.is_local(inner):
+            found[alias_name(node, alias)] = Origin(inner)
+        elif base and graph.is_local(base):
+            raise BundleError(
+                f"{module.where(node)}: {base} has no {alias.name}",
+                fix="Define it at the module's top level, or add it to --keep as a module.",
+            )
+    return found
+
+
+def _public(graph: Graph, module: Module) -> list[str]:
+    """Names that `from module import *` binds."""
+    for node in module.tree.body:
+        if isinstance(node, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets
+        ):
+            try:
+                return list(ast.literal_eval(node.value))
+            except (ValueError, TypeError):
+                raise BundleError(f"{module.where(node)}: __all__ is computed") from None
+    return sorted(name for name in module.bound if not name.startswith("_") and name != "*")
+
+
+def defined_by(module: Module, aliases: dict[str, Origin]) -> set[str]:
+    """Names the module binds itself (also by `global` in functions), imports of others included."""
+    stored = {use.name for use in module_uses(module.tree) if use.stores or use.index is not None}
+    imported = {
+        alias_name(node, alias)
+        for node in top_level(module.tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    both = {
+        use.name: use for use in module_uses(module.tree)
+        if use.stores and use.name in aliases and not isinstance(use.node, ast.alias)
+    }  # fmt: skip
+    for name, use in both.items():
+        raise BundleError(
+            f"{module.where(use.node)}: {name} is imported from a local module and bound again"
+        )
+    return (stored | imported) - aliases.keys() - {"*"}
+
+
+class Names:
+    """The name each module-level name has in the flat program."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        modules: list[Module],
+        aliases: dict[str, dict[str, Origin]],
+        defined: dict[str, set[str]],
+    ) -> None:
+        self.graph, self.aliases, self.defined = graph, aliases, defined
+        self.modules = {module.name: module for module in modules}
+        external = self._external()
+        counts = Counter(name for names in defined.values() for name in names)
+        local = {name for module in modules for name in nested_names(module.tree)}
+        respelled = self._respelled()
+        # builtins, and names of star imports from modules outside
+        free = {
+            use.name for m in modules for use in module_uses(m.tree)
+            if use.name not in defined[m.name] and use.name not in aliases[m.name]
+        }  # fmt: skip
+        taken: set[str] = set(keyword.kwlist) | BUILTINS | free
+        self.chosen: dict[tuple[str, str], str] = {}
+        shared: dict[tuple[str, ...], str] = {}
+        meanings = Counter((what, name) for (_, name), what in external.items())
+        for module in modules:
+            for name in sorted(defined[module.name]):
+                key = (module.name, name)
+                what = external.get(key)
+                if what is not None and what in shared:
+                    self.chosen[key] = shared[what]
+                    continue
+                # where a name is spelled otherwise, a local one of its new spelling could hide it
+                hidden = name in local and (
+                    key in respelled or any(w == what and n != name for w, n in meanings)
+                )
+                alone = counts[name] == (meanings[what, name] if what is not None else 1)
+                if (alone and name not in taken and not hidden) or (
+                    name.startswith("__") and name.endswith("__") and counts[name] == 1
+                ):
+                    new = name
+                else:
+                    new = self._new(module.name, name, taken | local)
+                taken.add(new)
+                self.chosen[key] = new
+                if what is not None:
+                    shared[what] = new
+
+    def _respelled(self) -> set[tuple[str, str]]:
+        """Names that some module reads under another spelling: `as`, or an attribute of the module."""
+        found: set[tuple[str, str]] = set()
+        for module in self.modules.values():
+            every = [
+                origin_of
+                for node in ast.walk(module.tree)
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                for origin_of in origins(self.graph, module, node).items()
+            ]
+            for spelled, origin in every:
+                if origin.attribute is None:
+                    whole = self.modules.get(origin.module)
+                    names = self.defined[origin.module] if whole is not None else set()
+                    found |= {(origin.module, name) for name in names}
+                elif spelled != origin.attribute:
+                    found.add((origin.module, origin.attribute))
+        return found
+
+    def _external(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """What names that only plain top-level imports bind mean: equal meanings share a name."""
+        found: dict[tuple[str, str], tuple[str, ...]] = {}
+        for module in self.modules.values():
+            stores = Counter(
+                u.name for u in module_uses(module.tree) if u.stores or u.index is not None
+            )
+            meanings: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+            for node in module.tree.body:
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    for alias in node.names:
+                        meanings[alias_name(node, alias)].append(_meaning(node, alias))
+            for name in meanings.keys() & self.defined[module.name]:
+                if stores[name] == len(meanings[name]) and len(set(meanings[name])) == 1:
+                    found[module.name, name] = meanings[name][0]
+        return found
+
+    @staticmethod
+    def _new(module: str, name: str, taken: set[str]) -> str:
+        stem = f"{module.rpartition('.')[2].strip('_')}_{name.strip('_')}"
+        new, number = stem, 2
+        while new in taken:
+            new, number = f"{stem}{number}", number + 1
+        return new
+
+    def resolve(self, module: str, name: str) -> str:
+        """The flat name of a module's name, re-exports followed; a builtin stays what it is."""
+        seen = set()
+        while name not in self.defined[module]:
+            origin = self.aliases[module].get(name)
+            if origin is None or origin.attribute is None or (module, name) in seen:
+                return name
+            seen.add((module, name))
+            module, name = origin.module, origin.attribute
+        return self.chosen[module, name]
+
+    def module_of(self, module: str, name: str) -> str | None:
+        """The local module a name of another stands for, if that is what it is."""
+        seen = set()
+        while name not in self.defined[module] and (module, name) not in seen:
+            seen.add((module, name))
+            origin = self.aliases[module].get(name)
+            if origin is None:
+                return None
+            if origin.attribute is None:
+                return origin.module
+            module, name = origin.module, origin.attribute
+        return None
+
+
+def _meaning(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> tuple[str, ...]:
+    if isinstance(node, ast.ImportFrom):
+        return ("from", node.module or "", alias.name)
+    return ("import", alias.name if alias.asname else alias.name.partition(".")[0])
+
+
+def nested_names(tree: ast.Module) -> set[str]:
+    """Names bound in any function, class or comprehension: a global of that name would be hidden."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (*FUNCTIONS, ast.Lambda)):
+            body = node.body if isinstance(node.body, list) else [node.body]
+            bound, redirected, _ = bound_names(body)
+            found |= {arg.arg for arg in arguments(node.args)} | bound - redirected
+        elif isinstance(node, ast.ClassDef):
+            found |= bound_names(node.body)[0]
+        elif isinstance(node, ast.comprehension):
+            found |= {n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)}
+    return found

@@ -1,0 +1,87 @@
+"""What a reader of the flat file should know may not work in it: each with its file and line."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+
+from squeeze.bundle.load.modules import Module
+
+STRING = "code in a string is not seen by the bundler"
+COMPUTED = "an import that is computed is not bundled"
+BY_PATH = "code that is found by its path does not travel with the file"
+MINIFIED = "the bundle's source is minified"
+DATA = "a relative data file does not travel with the code"
+BUILTINS = {
+    "exec": STRING,
+    "eval": STRING,
+    "compile": STRING,
+    "__import__": COMPUTED,
+    "globals": "names in the bundle are not those of the source",
+    "__file__": "the bundle is another file, in another folder",
+}
+FUNCTIONS = {
+    "import_module": COMPUTED,
+    "spec_from_file_location": BY_PATH,
+    "run_path": BY_PATH,
+    "run_module": BY_PATH,
+    "getsource": MINIFIED,
+    "getsourcelines": MINIFIED,
+}
+OPENING = {"open", "Path", "fromfile", "genfromtxt", "load", "loadtxt", "memmap", "read_csv"}
+JOINING = {"join", "Path", "joinpath"}
+
+
+def warnings_of(module: Module) -> list[str]:
+    """`file:line: name: why`, by cause, in the order of the file."""
+    places: dict[str, list[str]] = {}
+    for node in ast.walk(module.tree):
+        for cause in _causes(node):
+            places.setdefault(cause, []).append(module.where(node))
+    return [f"{place}: {cause}" for cause, found in places.items() for place in found]
+
+
+def _causes(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Name) and node.id in BUILTINS | FUNCTIONS:
+        yield f"{node.id}: {(BUILTINS | FUNCTIONS)[node.id]}"
+    elif isinstance(node, ast.Attribute) and node.attr in FUNCTIONS | {"__file__": ""}:
+        yield f"{node.attr}: {(BUILTINS | FUNCTIONS)[node.attr]}"
+    elif isinstance(node, ast.ImportFrom):
+        yield from _imported(node.module or "", node.names)
+    elif isinstance(node, ast.Import):
+        yield from _imported("", node.names)
+    elif isinstance(node, ast.Call) and _opens(node.func) and _is_relative(node.args):
+        yield f"{_name(node.func)}: {DATA}"
+
+
+def _imported(module: str, names: Iterable[ast.alias]) -> Iterator[str]:
+    """Functions under another name, and what reads data files of packages."""
+    for alias in names:
+        if alias.asname not in (None, alias.name) and alias.name in FUNCTIONS:
+            yield f"{alias.name}: {FUNCTIONS[alias.name]}"
+        if f"{module}.{alias.name}".strip(".").startswith(("importlib.resources", "pkgutil")):
+            yield f"{alias.name}: a data file of a package does not travel with the code"
+
+
+def _opens(function: ast.expr) -> bool:
+    """Whether the first argument is a path; `path.open("w")` has none."""
+    if isinstance(function, ast.Attribute) and function.attr == "open":
+        return isinstance(function.value, ast.Name) and function.value.id in ("io", "gzip", "bz2")
+    return _name(function) in OPENING
+
+
+def _name(function: ast.expr) -> str:
+    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+
+
+def _is_relative(arguments: list[ast.expr]) -> bool:
+    """Whether the first argument is a path, or begins as one, that is not absolute."""
+    first = arguments[0] if arguments else None
+    if isinstance(first, ast.JoinedStr) and first.values:
+        first = first.values[0]
+    if isinstance(first, ast.Call) and _name(first.func) in JOINING:
+        return _is_relative(first.args)
+    if isinstance(first, ast.BinOp):
+        return _is_relative([first.left])
+    value = first.value if isinstance(first, ast.Constant) else None
+    return isinstance(value, str) and value != "" and not value.startswith(("/", "~"))

@@ -1,0 +1,1 @@
+"""Passes that shorten a flat program and leave what it does."""

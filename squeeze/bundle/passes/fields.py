@@ -1,0 +1,199 @@
+"""Attributes that are one constant in the whole program: `--define ModelConfig.skips=True`.
+
+Every read of the attribute becomes the value, so that branches on it can be decided. Which reads are of
+that class is told by annotations (see `types`); where they do not tell, no other class may have an
+attribute of the name. The field itself stays in a dataclass, for whoever writes it to a file.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Any
+
+from squeeze.bundle.analysis.types import OUTSIDE, Scope, Types, is_protocol
+from squeeze.bundle.load.fold import UNKNOWN, literal_node, value_of
+from squeeze.bundle.load.modules import BundleError
+from squeeze.bundle.load.scopes import FUNCTIONS
+
+# Attributes of values that every program has: without annotations nobody can tell them apart.
+COMMON = frozenset(
+    name for kind in (str, bytes, int, float, list, dict, set, tuple, object) for name in dir(kind)
+)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """An attribute that is a constant. others: classes that have one of the same name."""
+
+    said: str
+    owner: str
+    name: str
+    value: object
+    others: frozenset[str]
+
+    @property
+    def ambiguous(self) -> bool:
+        return bool(self.others) or self.name in COMMON
+
+
+def fix_fields(
+    tree: ast.Module, fields: dict[str, object], homes: dict[str, tuple[str, str]]
+) -> dict[str, BundleError]:
+    """Put constants, in place, where attributes named "Class.field" are read.
+
+    homes: module and name of each name of the flat program, so that classes go by their own names. A
+    call that makes an instance may give the field only that value. Returns errors, naming the line, for
+    attributes that do not exist, are assigned outside the constructor, or cannot be told from others
+    of their name; those are left as they are.
+    """
+    types = Types(tree, homes)
+    attributes = {
+        kind: _attributes(node) for kind, node in types.classes.items() if not is_protocol(node)
+    }
+    refused: dict[str, BundleError] = {}
+    wanted: dict[str, list[_Field]] = {}
+    for said, value in fields.items():
+        home, _, name = said.rpartition(".")
+        binders = {kind for kind, names in attributes.items() if name in names}
+        owners = {kind for kind in binders if homes.get(kind, ("", kind))[1] == home}
+        if len(owners) != 1:
+            count = f"{len(owners)} such classes" if owners else "no such class and attribute"
+            refused[said] = BundleError(f"--define {said}: the program has {count}")
+            continue
+        (owner,) = owners
+        wanted.setdefault(name, []).append(
+            _Field(said, owner, name, value, frozenset(binders - owners))
+        )
+    _Fix(types, wanted, refused, dry=True).visit(tree)
+    _Fix(types, wanted, refused, dry=False).visit(tree)
+    ast.fix_missing_locations(tree)
+    return refused
+
+
+def _attributes(node: ast.ClassDef) -> set[str]:
+    """What a class binds in its body, and on `self` in its methods."""
+    found: set[str] = set()
+    for child in node.body:
+        if isinstance(child, FUNCTIONS):
+            found.add(child.name)
+            found |= {
+                n.attr for n in ast.walk(child)
+                if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)
+                and ast.unparse(n.value) == "self"
+            }  # fmt: skip
+        else:
+            found |= {
+                n.id
+                for n in ast.walk(child)
+                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            }
+    return found
+
+
+class _Fix(ast.NodeTransformer):
+    """Replaces reads; dry: only finds out what cannot be."""
+
+    def __init__(
+        self,
+        types: Types,
+        wanted: dict[str, list[_Field]],
+        refused: dict[str, BundleError],
+        dry: bool,
+    ) -> None:
+        self.types, self.wanted, self.refused, self.dry = types, wanted, refused, dry
+        self.place = ""
+        self.scopes: list[Scope] = [{}]
+        self.classes: list[str | None] = [None]
+        self.making: str | None = None  # the class in whose constructor this is
+
+    def visit(self, node: ast.AST) -> Any:
+        self.place = getattr(node, "_path", self.place)
+        return super().visit(node)
+
+    def _refuse(self, field: _Field, node: ast.AST, text: str) -> None:
+        where = f"{self.place}:{getattr(node, 'lineno', 0)}"
+        self.refused.setdefault(field.said, BundleError(f"{where}: {field.said} {text}"))
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
+        self.classes.append(node.name)
+        self.generic_visit(node)
+        self.classes.pop()
+        return node
+
+    def visit_FunctionDef(self, node: Any) -> Any:
+        owner, making = self.classes[-1], self.making
+        self.making = owner if node.name == "__init__" else None
+        self.scopes.append(self.types.scope(node, owner, self.scopes[-1]))
+        self.classes.append(None)
+        self.generic_visit(node)
+        self.classes.pop()
+        self.scopes.pop()
+        self.making = making
+        if not node.body:
+            node.body = [ast.Pass()]
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        if self.making is None or len(node.targets) > 1:
+            return self.generic_visit(node)
+        target, value = node.targets[0], node.value
+        pairs = [(target, value)]
+        if (
+            isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+            and len(target.elts) == len(value.elts)
+        ):  # fmt: skip
+            pairs = list(zip(target.elts, value.elts, strict=True))
+        kept = [(t, v) for t, v in pairs if not self._sets_constant(t)]
+        if self.dry or len(kept) == len(pairs):
+            for t, _ in kept:
+                self.visit(t)
+            node.value = self.visit(value)
+            return node
+        return [ast.copy_location(ast.Assign([t], self.visit(v)), node) for t, v in kept]
+
+    def _sets_constant(self, node: ast.expr) -> bool:
+        """Whether a constructor gives a constant field its value here."""
+        return (
+            isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self"
+            and any(f.owner == self.making and f.said not in self.refused
+                    for f in self.wanted.get(node.attr, ()))
+        )  # fmt: skip
+
+    def visit_Attribute(self, node: ast.Attribute) -> Any:
+        self.generic_visit(node)
+        fields = [f for f in self.wanted.get(node.attr, ()) if f.said not in self.refused]
+        if not fields:
+            return node
+        kind = self.types.of(node.value, self.scopes[-1])
+        if kind == OUTSIDE:
+            return node
+        if kind in self.types.classes and is_protocol(self.types.classes[kind]):
+            kind = None
+        family = self.types.bases(kind)
+        for field in fields:
+            if kind is not None and field.owner not in family:
+                continue
+            if kind is None and field.ambiguous:
+                others = ", ".join(sorted(field.others)) or "builtin values"
+                self._refuse(
+                    field,
+                    node,
+                    f"may be what is read here, or that of {others}: annotate what it is of",
+                )
+            elif not isinstance(node.ctx, ast.Load):
+                self._refuse(field, node, "is assigned here: it is no constant")
+            elif not self.dry:
+                return ast.copy_location(literal_node(field.value), node)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        self.generic_visit(node)
+        for argument in node.keywords if isinstance(node.func, ast.Name) else ():
+            for field in self.wanted.get(argument.arg or "", ()):
+                given = value_of(argument.value)
+                if field.owner == node.func.id and given is not UNKNOWN and given != field.value:  # type: ignore[attr-defined]
+                    self._refuse(field, node, f"is {given!r} here and not {field.value!r}")
+        return node

@@ -1,0 +1,229 @@
+"""Statements that nothing would miss, and shorter ways to say the same."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from typing import Any
+
+from squeeze.bundle.analysis.effects import Effects
+from squeeze.bundle.load.fold import Filling, literal_node
+from squeeze.bundle.load.scopes import FUNCTIONS, arguments, bound_names
+
+HINTS = frozenset(("__annotations__", "get_type_hints", "signature", "__dataclass_fields__"))
+
+
+def without_idle_statements(tree: ast.Module) -> None:
+    """Drop, in place, statements without effects, and assignments to names that nothing reads.
+
+    An expression that could only have failed counts as without effects.
+    """
+    _Idle(tree).visit(tree)
+    _drop_idle_methods(tree)
+
+
+class _Idle(Filling):
+    def __init__(self, tree: ast.Module) -> None:
+        self.effects = Effects(tree)
+        self.local: list[frozenset[str]] = []  # names of functions that are never read
+        self.hidden: list[frozenset[str]] = []
+
+    def _harmless(self, node: ast.expr) -> bool:
+        hidden = frozenset[str]().union(*self.hidden)
+        return self.effects.harmless(node, hidden)
+
+    def visit_FunctionDef(self, node: Any) -> Any:
+        bound, redirected, outer = bound_names(node.body)
+        own = bound - redirected - outer
+        read = {
+            n.id
+            for n in ast.walk(node)
+            if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store)
+        }
+        # `a += b` reads a, and may change what another name means, too
+        changed = [n.target for n in ast.walk(node) if isinstance(n, ast.AugAssign)]
+        read |= {target.id for target in changed if isinstance(target, ast.Name)}
+        # nonlocal names of functions inside are read or written there
+        read |= {n for part in ast.walk(node) if isinstance(part, ast.Nonlocal) for n in part.names}
+        compiled = any("jit" in ast.unparse(wrapper) for wrapper in node.decorator_list)
+        parameters = {arg.arg for arg in arguments(node.args)}
+        self.local.append(frozenset() if compiled else frozenset(own - read))
+        self.hidden.append(frozenset(own | parameters))
+        self.generic_visit(node)
+        self.local.pop()
+        self.hidden.pop()
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
+        self.local.append(frozenset())
+        self.generic_visit(node)
+        self.local.pop()
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> Any:
+        if not self.local or isinstance(node.value, ast.Constant):
+            return node  # docstrings are the shaker's affair
+        return None if self._harmless(node.value) else node
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        if self.local and all(
+            isinstance(target, ast.Name) and target.id in self.local[-1] for target in node.targets
+        ):
+            return None if self._harmless(node.value) else ast.Expr(node.value)
+        return node
+
+    def visit_If(self, node: ast.If) -> Any:
+        self.generic_visit(node)
+        if _is_empty(node.orelse):
+            node.orelse = []
+        if _is_empty(node.body):
+            if not node.orelse:
+                return None if self.local and self._harmless(node.test) else ast.Expr(node.test)
+            node.test, node.body, node.orelse = _negated(node.test), node.orelse, []
+        return node
+
+    def visit_For(self, node: ast.For) -> Any:
+        self.generic_visit(node)
+        empty = _is_empty(node.body) and not node.orelse and isinstance(node.target, ast.Name)
+        if not (empty and self.local and node.target.id in self.local[-1]):  # type: ignore[attr-defined]
+            return node
+        # an object that is gone through may do its work meanwhile
+        idle = self.effects.container(node.iter) and self._harmless(node.iter)
+        return None if idle else node
+
+
+def _is_empty(block: list[ast.stmt]) -> bool:
+    return all(isinstance(statement, ast.Pass) for statement in block)
+
+
+def _negated(test: ast.expr) -> ast.expr:
+    opposite = {
+        ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+        ast.In: ast.NotIn, ast.NotIn: ast.In,
+    }  # fmt: skip
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        return test.operand
+    if isinstance(test, ast.Compare) and len(test.ops) == 1 and type(test.ops[0]) in opposite:
+        return ast.Compare(test.left, [opposite[type(test.ops[0])]()], test.comparators)
+    return ast.UnaryOp(ast.Not(), test)
+
+
+def _drop_idle_methods(tree: ast.Module) -> None:
+    """`__post_init__` that does nothing, in classes without one above."""
+    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            bases = {base.id if isinstance(base, ast.Name) else "?" for base in node.bases}
+            if not bases & (names | {"?"}):
+                node.body = [child for child in node.body if not _is_idle(child)] or [ast.Pass()]
+
+
+def _is_idle(node: ast.stmt) -> bool:
+    named = isinstance(node, FUNCTIONS) and node.name == "__post_init__"
+    return named and _is_empty(node.body)  # type: ignore[attr-defined]
+
+
+def shorten_classes(tree: ast.Module) -> None:
+    """Shorter classes, in place, that do the same once nothing reads their hints.
+
+    Annotations of fields become 0 and `abc` goes; `@dataclass(frozen=True)` gets a name when it is
+    written often.
+    """
+    if not _reads_hints(tree):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                _shorten_fields(node)
+        _without_abstract(tree)
+    _name_decorators(tree)
+
+
+def _reads_hints(tree: ast.Module) -> bool:
+    """Whether the program looks at annotations, or at the type of a dataclass's field."""
+    for node in ast.walk(tree):
+        name = getattr(node, "attr", getattr(node, "id", None))
+        if name in HINTS:
+            return True
+    loops = [
+        (node.target, node.iter) for node in ast.walk(tree)
+        if isinstance(node, ast.For | ast.comprehension)
+    ]  # fmt: skip
+    fields = {
+        n.id
+        for target, source in loops
+        if "fields" in {getattr(n, "attr", getattr(n, "id", "")) for n in ast.walk(source)}
+        for n in ast.walk(target)
+        if isinstance(n, ast.Name)
+    } | {"field"}
+    return any(
+        isinstance(node, ast.Attribute) and node.attr == "type"
+        and isinstance(node.value, ast.Name) and node.value.id in fields
+        for node in ast.walk(tree)
+    )  # fmt: skip
+
+
+def _shorten_fields(node: ast.ClassDef) -> None:
+    is_record = bool(node.decorator_list or node.bases)
+    kept: list[ast.stmt] = []
+    for child in node.body:
+        if isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name):
+            text = ast.unparse(child.annotation)
+            if "ClassVar" in text or "InitVar" in text or "KW_ONLY" in text:
+                kept.append(child)
+                continue
+            if not is_record:  # nothing makes a field of it
+                if child.value is not None:
+                    kept.append(ast.Assign([child.target], child.value))
+                continue
+            child.annotation = literal_node(0)
+        kept.append(child)
+    node.body = kept or [ast.Pass()]
+
+
+def _without_abstract(tree: ast.Module) -> None:
+    """Abstract methods that say nothing, and the bases that only forbid to make an instance, go."""
+    inherited = Counter(
+        base.id for n in ast.walk(tree) if isinstance(n, ast.ClassDef) for base in n.bases
+        if isinstance(base, ast.Name)
+    )  # fmt: skip
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        plain = [b for b in node.bases if not (isinstance(b, ast.Name) and b.id == "ABC")]
+        if len(plain) == len(node.bases) or node.keywords:
+            continue
+        node.bases = plain
+        kept = []
+        for child in node.body:
+            if isinstance(child, FUNCTIONS):
+                marks = [
+                    w for w in child.decorator_list if ast.unparse(w).endswith("abstractmethod")
+                ]
+                if marks and _is_empty(child.body) and inherited[node.name]:
+                    continue
+                child.decorator_list = [w for w in child.decorator_list if w not in marks]
+            kept.append(child)
+        node.body = kept or [ast.Pass()]
+
+
+def _name_decorators(tree: ast.Module) -> None:
+    """A decorator with arguments that many classes share is made once."""
+    calls: dict[str, list[Any]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            for wrapper in node.decorator_list:
+                if isinstance(wrapper, ast.Call) and ast.unparse(wrapper.func) == "dataclass":
+                    calls.setdefault(ast.unparse(wrapper), []).append(node)
+    taken = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    for number, (text, nodes) in enumerate(sorted(calls.items())):
+        name = f"record_{number}"
+        if len(nodes) < 2 or name in taken:
+            continue
+        made = ast.parse(f"{name} = {text}").body[0]
+        tree.body.insert(min(tree.body.index(node) for node in nodes), made)
+        for node in nodes:
+            node.decorator_list = [
+                ast.Name(name, ast.Load()) if ast.unparse(w) == text else w
+                for w in node.decorator_list
+            ]

@@ -1,0 +1,1 @@
+"""Weights and configuration from any checkpoint file, without executing it."""

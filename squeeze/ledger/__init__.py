@@ -1,0 +1,1 @@
+"""Every byte of files and folders, attributed to rows."""

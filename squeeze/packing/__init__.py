@@ -1,0 +1,1 @@
+"""A checkpoint and a byte limit → an artifact."""

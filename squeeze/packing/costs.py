@@ -1,0 +1,141 @@
+"""What a packed model costs, tensor by tensor and role by role, and what other bits would cost.
+
+Two quantizations are looked at: the one that is packed, and one whose steps are COARSER octaves larger.
+Between them a tensor's rate and loss follow `squeeze.calib.allocation.sensitivity`; how far the
+cost of a role is from the quadratic model is measured, because some are far: at two bits an mlp
+whose units revive costs twice the model's figure, and so does an embedding at any rate
+(docs/log.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from squeeze.artifact.file import Tensor
+from squeeze.calib.allocation.allocate import COARSEST
+from squeeze.calib.allocation.sensitivity import Curve, curve
+from squeeze.calib.text.sources import Sequences
+from squeeze.checkpoint.read import LoadedModel
+from squeeze.packing.fit import SCOUT_STATES, Fitted, at_scales
+from squeeze.packing.plan import RoleCost, tensor_plans
+from squeeze.packing.quantizer import Quantizer
+from squeeze.roles import role_of
+from squeeze.tensors.quantized import QuantizedTensor
+from squeeze.train.model.gpt import GPT
+
+COARSER = 2.0  # octaves of the scale, about as many bits a weight
+MEASURED = 8192  # tokens of calibration text on which the cost of all is measured,
+MEASURED_ROLES = 2048  # and that of each role: it varies by about its mean from token to token
+
+
+@dataclass(frozen=True)
+class Known:
+    """A quantization: its tensors, bits a weight of each and expected loss of each, nats per token."""
+
+    tensors: Mapping[str, Tensor]
+    bits: Mapping[str, float]
+    losses: Mapping[str, float]
+
+
+def losses_of(quantizer: Quantizer, tensors: Mapping[str, Tensor]) -> dict[str, float]:
+    """Expected nats per token that each matrix's quantization adds."""
+    return {name: quantizer.loss(name, tensor) for name, tensor in tensors.items()}
+
+
+def known_of(quantizer: Quantizer, fitted: Fitted) -> Known:
+    """What is known of a file."""
+    bits = {t.name: t.bits for t in tensor_plans(fitted.data)}
+    return Known(fitted.tensors, bits, losses_of(quantizer, fitted.tensors))
+
+
+def coarser(quantizer: Quantizer, fitted: Fitted) -> Known:
+    """What is known of the same model in steps COARSER octaves larger, by the fastest trellis."""
+    scout = quantizer.with_states(min(SCOUT_STATES, quantizer.n_states))
+    return known_of(scout, at_scales(scout, {n: s * 2**COARSER for n, s in fitted.scales.items()}))
+
+
+def curves_of(
+    quantizer: Quantizer, scales: Mapping[str, float], here: Known, there: Known
+) -> dict[str, Curve]:
+    """Rate and loss at other scales, through both points, of the matrices that have codes and bits."""
+    curves = {}
+    for name, tensor in here.tensors.items():
+        if isinstance(tensor, QuantizedTensor) and scales[name] < COARSEST:
+            known = {
+                octaves: (point.bits[name], point.losses[name])
+                for octaves, point in ((0.0, here), (COARSER, there))
+            }
+            weights, importance = quantizer.model.matrices[name], quantizer.rows[name].importance
+            factor = quantizer.factors[name]
+            curves[name] = curve(weights, factor, importance, scales[name], known)
+    return curves
+
+
+def role_costs(
+    loaded: LoadedModel, reference: GPT, text: Sequences, versions: Sequence[Known]
+) -> tuple[RoleCost, ...]:
+    """Expected and measured cost of each role when nothing else is quantized, as in the two versions."""
+    roles: dict[str, list[str]] = {}
+    for name in versions[0].tensors:
+        roles.setdefault(role_of(name), []).append(name)
+    answers = list(_answers(reference, text, MEASURED_ROLES))
+    costs = []
+    for role, names in roles.items():
+        points = []
+        for version in versions:
+            stored = {name: version.tensors[name].dequantize() for name in names}
+            model = GPT.from_tensors(loaded.config, {**loaded.tensors, **stored}).eval()
+            expected = sum(version.losses[name] for name in names)
+            points.append((expected, _divergence(answers, model)))
+        if all(expected > 0 and measured > 0 for expected, measured in points):
+            relative = [
+                sum(version.losses[name] * 4.0 ** -version.bits[name] for name in names)
+                for version in versions
+            ]
+            costs.append(RoleCost(role, *_fit(points, relative), tuple(points)))
+    return tuple(costs)
+
+
+def _fit(points: Sequence[tuple[float, float]], relative: Sequence[float]) -> tuple[float, float]:
+    """Factor and growth ≥ 0 with measured = factor · expected + growth · relative, at both points."""
+    (low, cheap), (high, dear) = points
+    determinant = low * relative[1] - high * relative[0]
+    if determinant:
+        factor = (cheap * relative[1] - dear * relative[0]) / determinant
+        growth = (low * dear - high * cheap) / determinant
+        if factor > 0 and growth >= 0:
+            return factor, growth
+    return math.sqrt(cheap / low * dear / high), 0.0
+
+
+def mean_kl(reference: GPT, packed: GPT, text: Sequences, tokens: int = MEASURED) -> float:
+    """Mean KL(reference ‖ packed) over next-token distributions, nats per token, on `tokens` tokens."""
+    return _divergence(_answers(reference, text, tokens), packed)
+
+
+Answer = tuple[
+    torch.Tensor, torch.Tensor
+]  # ids int64 [1, T]; logarithms of shares float64 [1, T, V]
+
+
+@torch.inference_mode()
+def _answers(model: GPT, text: Sequences, tokens: int) -> Iterator[Answer]:
+    rows = max(1, min(len(text.ids), tokens // text.ids.shape[1]))
+    for ids, length in zip(text.ids[:rows], text.lengths[:rows], strict=True):
+        inputs = torch.from_numpy(ids[None, :length].astype("int64"))
+        yield inputs, torch.log_softmax(model(inputs).double(), -1)
+
+
+@torch.inference_mode()
+def _divergence(answers: Sequence[Answer] | Iterator[Answer], model: GPT) -> float:
+    total, count = 0.0, 0
+    for inputs, right in answers:
+        wrong = torch.log_softmax(model(inputs).double(), -1)
+        # rows first: torch shares a sum over everything out among its threads, and rounds accordingly
+        total += float((right.exp() * (right - wrong)).sum(-1).sum())
+        count += inputs.shape[1]
+    return total / count

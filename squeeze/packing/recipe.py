@@ -1,0 +1,168 @@
+"""Checkpoint → artifact: which precision each tensor gets, and the file that results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from squeeze.artifact.container import FLOATS
+from squeeze.artifact.file import Artifact, Tensor
+from squeeze.calib.quantizers.grids import find_grid
+from squeeze.calib.quantizers.round_to_nearest import MAX_BITS, MIN_BITS, quantize_rtn
+from squeeze.errors import BadConfig
+from squeeze.roles import ROLES, natural_key, role_of
+from squeeze.tensors.floats import from_bits, to_bits
+from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+from squeeze.train.model.config import ModelConfig
+
+FLOAT_FORMATS = (*FLOATS, "keep")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a role's matrices are stored: `bits`-bit codes clipped at k·σ, or floats when bits is 0.
+
+    k: clip in standard deviations of a row; None clips at the row's largest magnitude.
+    floats: the float format when bits is 0; "keep" stores what the checkpoint has.
+    """
+
+    bits: int = 0
+    k: float | None = None
+    floats: str = "keep"
+
+    @classmethod
+    def parse(cls, text: str) -> Precision:
+        """Read `BITS:K`, `BITS` (clip at the maximum) or a float format.
+
+        >>> Precision.parse("6:12.85")
+        Precision(bits=6, k=12.85, floats='keep')
+        """
+        if text in FLOAT_FORMATS:
+            return cls(floats=text)
+        bits, _, k = text.partition(":")
+        try:
+            precision = cls(int(bits), float(k) if k else None)
+        except ValueError:
+            precision = cls()
+        if not MIN_BITS <= precision.bits <= MAX_BITS:
+            raise BadConfig(
+                "bad precision",
+                expected=f"BITS or BITS:K, {MIN_BITS}…{MAX_BITS} bits; or {', '.join(FLOAT_FORMATS)}",
+                found=text,
+            )
+        return precision
+
+
+# int6 matrices at 12.85 σ and int8 embeddings at 20 σ: record #1394/#1493
+RECORD_1394 = {
+    "embed": Precision(8, 20.0),
+    "attn": Precision(6, 12.85),
+    "mlp": Precision(6, 12.85),
+    "other": Precision(6, 12.85),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Precisions by role, and what happens to small tensors.
+
+    precisions: keys are roles or their first part ("attn" covers "attn.q"); the longest key wins.
+    Tensors of one dimension or at most `small` elements are stored as `small_floats` (the challenge's
+    int8 export draws the line at 65,536).
+    """
+
+    precisions: Mapping[str, Precision] = field(default_factory=lambda: RECORD_1394)
+    small: int = 65_536
+    small_floats: str = "fp16"
+    step_format: str = "fp16"
+
+    def precision_for(self, name: str, shape: tuple[int, ...]) -> Precision:
+        """How the tensor of this name and shape is stored."""
+        if len(shape) < 2 or int(np.prod(shape)) <= self.small:
+            return Precision(floats=self.small_floats)
+        role = role_of(name)
+        return self.precisions.get(role) or self.precisions[role.split(".")[0]]
+
+
+SMALLEST_GRID = 1024  # weights; steps of anything smaller outweigh what codes save
+
+LOSSLESS = Recipe(
+    precisions={role.split(".")[0]: Precision() for role in ROLES}, small_floats="keep"
+)
+
+
+def parse_precisions(rules: Mapping[str, str]) -> dict[str, Precision]:
+    """Recipe precisions from `ROLE=SPEC` pairs over the defaults; "all" stands for every role.
+
+    Raises BadConfig for an unknown role.
+    """
+    groups = sorted({role.split(".")[0] for role in ROLES})
+    precisions = dict(RECORD_1394)
+    for role, text in rules.items():
+        if role == "all":
+            precisions = dict.fromkeys(groups, Precision.parse(text))
+        elif role in ROLES or role in groups:
+            precisions[role] = Precision.parse(text)
+        else:
+            raise BadConfig(
+                "unknown role", expected=", ".join(["all", *groups, *ROLES]), found=role
+            )
+    return precisions
+
+
+def quantize_checkpoint(
+    tensors: Mapping[str, Tensor], config: ModelConfig, recipe: Recipe
+) -> Artifact:
+    """Quantize each float tensor as the recipe says; integer codes of a foreign export stay as they are.
+
+    The artifact's tensors are in natural name order, so equal checkpoints give equal bytes whatever
+    order their file had. Raises BadConfig when a value does not fit its float format.
+    """
+    packed = {
+        name: _store(name, tensors[name], recipe) for name in sorted(tensors, key=natural_key)
+    }
+    return Artifact({"model": json.loads(config.to_json())}, packed)
+
+
+def _store(name: str, tensor: Tensor, recipe: Recipe) -> Tensor:
+    if isinstance(tensor, QuantizedTensor):
+        return tensor
+    precision = recipe.precision_for(name, tensor.shape)
+    if precision.bits:
+        return quantize_rtn(
+            tensor.dequantize(),
+            precision.bits,
+            precision.k,
+            step_format=recipe.step_format,
+            logical=tensor.logical,
+        )
+    if precision.floats in ("keep", tensor.stored):
+        return on_grid(tensor) or tensor
+    values = tensor.dequantize()
+    bits = to_bits(values, precision.floats)
+    if not np.isfinite(from_bits(bits, precision.floats)).all():
+        raise BadConfig(
+            f"tensor {name} does not fit {precision.floats}",
+            expected="magnitudes below 65,520 for fp16",
+            found=f"{float(np.abs(values).max()):g}",
+            fix="Store small tensors as bf16 or fp32.",
+        )
+    return RawTensor(bits, precision.floats, tensor.logical)
+
+
+def on_grid(tensor: Tensor) -> QuantizedTensor | None:
+    """The tensor as integer codes that give back every one of its bits, or None when it is no grid.
+
+    Checkpoints trained with quantization-aware training, or decoded from an integer export, are.
+    """
+    if isinstance(tensor, QuantizedTensor):
+        return tensor
+    if len(tensor.shape) < 2 or tensor.bits.size < SMALLEST_GRID:
+        return None
+    found = find_grid(tensor.dequantize(), tensor.logical)
+    if found is None or not np.array_equal(to_bits(found.dequantize(), tensor.stored), tensor.bits):
+        return None  # minus zeros, say
+    return found

@@ -1,0 +1,1 @@
+"""Test-time training: by document, by chunk, and in phases."""

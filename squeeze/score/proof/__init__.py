@@ -1,0 +1,1 @@
+"""Proof by decoding: text through a packed model and back."""

@@ -1,0 +1,167 @@
+"""Text to a proof file and back, with nothing but a submission: its model and its tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from squeeze.checkpoint.read import LoadedModel, load_model
+from squeeze.errors import BadConfig, BadData, CorruptData, UnsupportedFormat
+from squeeze.files import sha256
+from squeeze.score.modes import Mode
+from squeeze.score.predictor import Predictor
+from squeeze.score.proof.file import DIGEST_BYTES, ID_BYTES, MAX_BATCH, MAX_THREADS, Proof
+from squeeze.score.proof.predictor import build_predictor, mode_fields, read_mode
+from squeeze.score.proof.stream import Coded, OnProgress, decode_documents, encode_documents
+from squeeze.score.tokenizer import Tokenizer
+from squeeze.train.data.shards import Tokens
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A loaded model and its tokenizer, to predict on `device`; `files` are their paths."""
+
+    model: LoadedModel
+    tokenizer: Tokenizer
+    device: torch.device
+    files: tuple[Path, Path]
+
+    @classmethod
+    def load(cls, model: Path, tokenizer: Path, device: torch.device) -> Submission:
+        """Raises BadData when the two have different vocabularies."""
+        loaded, pieces = load_model(model), Tokenizer(tokenizer)
+        if pieces.vocab_size != loaded.config.vocab_size:
+            raise BadData(
+                "tokenizer and model have different vocabularies",
+                expected=f"a tokenizer of the model's {loaded.config.vocab_size} pieces",
+                found=f"{pieces.vocab_size} pieces",
+                fix="Give the tokenizer the model was trained with.",
+            )
+        return cls(loaded, pieces, device, (model, tokenizer))
+
+    @property
+    def bos(self) -> int:
+        """The token that starts a document."""
+        return self.model.config.bos_id
+
+    def predictor(self, mode: Mode, documents: int, tokens: int, batch: int) -> Predictor:
+        """What `mode` (docs/prove.md §3) describes, before the first document."""
+        loaded = self.model
+        return build_predictor(
+            loaded.config, loaded.tensors, mode, documents, tokens, batch, self.device
+        )
+
+    def digest(self, documents: Sequence[Tokens]) -> bytes:
+        """Of all tokens and of what they are coded with (docs/prove.md §2)."""
+        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        digest.update(bytes.fromhex(self.model.sha256))
+        digest.update(bytes.fromhex(self.tokenizer.sha256))
+        digest.update(token_bytes(documents, self.bos))
+        return digest.digest()
+
+    def text(self, documents: Sequence[Tokens]) -> list[bytes]:
+        """The UTF-8 text of each document."""
+        return [self.tokenizer.decode(tokens.tolist()).encode() for tokens in documents]
+
+    def encode(
+        self,
+        documents: Sequence[Tokens],
+        mode: Mode,
+        batch: int,
+        threads: int,
+        on_progress: OnProgress | None = None,
+    ) -> tuple[Proof, Coded]:
+        """Code documents, each uint16 [n] without its BOS. Sets torch's threads."""
+        if not documents:
+            raise BadData("nothing to code", expected="a document")
+        batch = min(batch, len(documents))
+        for name, value, most in (("batch", batch, MAX_BATCH), ("threads", threads, MAX_THREADS)):
+            if not 1 <= value <= most:
+                raise BadConfig(name, expected=f"1..{most}", found=value)
+        torch.set_num_threads(threads)
+        tokens = sum(map(len, documents))
+        predictor = self.predictor(mode, len(documents), tokens, batch)
+        coded = encode_documents(predictor, documents, self.bos, batch, on_progress)
+        proof = Proof(
+            artifact=bytes.fromhex(self.model.sha256)[:ID_BYTES],
+            tokenizer=bytes.fromhex(self.tokenizer.sha256)[:ID_BYTES],
+            digest=self.digest(documents),
+            documents=len(documents),
+            tokens=tokens,
+            batch=batch,
+            threads=threads,
+            machine=machine(self.device),
+            mode=mode_fields(mode),
+            payload=coded.payload,
+        )
+        return proof, coded
+
+    def decode(self, proof: Proof, on_progress: OnProgress | None = None) -> list[Tokens]:
+        """The documents of a proof. Sets torch's threads.
+
+        Raises BadData for another artifact or tokenizer, UnsupportedFormat on another kind of machine,
+        CorruptData when what comes out is not what went in.
+        """
+        self._check_made_with(proof)
+        torch.set_num_threads(proof.threads)
+        documents = decode_documents(
+            self.predictor(read_mode(proof.mode), proof.documents, proof.tokens, proof.batch),
+            proof.payload,
+            proof.documents,
+            proof.tokens,
+            self.bos,
+            proof.batch,
+            on_progress,
+        )
+        if self.digest(documents) != proof.digest:
+            raise CorruptData(
+                "proof: the decoded text is not the text that was coded",
+                expected=f"digest {proof.digest.hex()}",
+                found=self.digest(documents).hex(),
+                fix="This machine computes other bits than the one that encoded; decode there.",
+            )
+        return documents
+
+    def _check_made_with(self, proof: Proof) -> None:
+        for name, expected, found in (
+            ("artifact", proof.artifact, self.model.sha256),
+            ("tokenizer", proof.tokenizer, self.tokenizer.sha256),
+        ):
+            if expected.hex() != found[: 2 * ID_BYTES]:
+                raise BadData(
+                    f"proof: made with another {name}",
+                    expected=f"SHA-256 {expected.hex()}…",
+                    found=f"{found[: 2 * ID_BYTES]}…",
+                    fix=f"Give the {name} that encoded it.",
+                )
+        if proof.machine != machine(self.device):
+            raise UnsupportedFormat(
+                "proof: made on another kind of machine, whose logits may differ in the last bit",
+                expected=proof.machine,
+                found=machine(self.device),
+                fix="Decode with that release of torch on such a device, or encode again here.",
+            )
+
+
+def machine(device: torch.device) -> str:
+    """What decides the last bits of logits, threads apart: release of torch, kind of processor."""
+    release = str(torch.__version__).split("+")[0]
+    if device.type == "cuda":
+        return f"{release} {torch.cuda.get_device_name(device)}"
+    return f"{release} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def token_bytes(documents: Sequence[Tokens], bos: int) -> bytes:
+    """All tokens as little-endian uint16, a BOS before each document."""
+    start = np.array([bos], "<u2").tobytes()
+    return b"".join(start + tokens.astype("<u2").tobytes() for tokens in documents)
+
+
+def hashes(documents: Sequence[Tokens], text: Sequence[bytes], bos: int) -> dict[str, str]:
+    """SHA-256 of all tokens, and of the texts joined by newlines."""
+    return {"tokens": sha256(token_bytes(documents, bos)), "text": sha256(b"\n".join(text))}

@@ -1,0 +1,184 @@
+"""Proof by decoding: text coded by a packed model, decoded by a process that has only the submission.
+
+The file's bits over the text's bytes are a score that needs no trust: what is in neither the artifact,
+the tokenizer nor the file cannot come out. See docs/prove.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from squeeze.errors import BadData, RuleBroken, SqueezeError
+from squeeze.files import read_file, scratch_folder, sha256, write_atomic
+from squeeze.score.modes import Mode
+from squeeze.score.plan import document_starts
+from squeeze.score.proof.coding import Submission, hashes, token_bytes
+from squeeze.score.proof.stream import OnProgress
+from squeeze.score.tokenizer import ByteTable, check_vocab
+from squeeze.score.window import score_windows
+from squeeze.train.data.shards import Tokens
+from squeeze.train.model.gpt import GPT
+
+OnStage = Callable[[str], OnProgress]
+MODEL, TOKENIZER, FILE, TEXT = "model.sqz", "tokenizer.model", "text.sqp", "text.txt"
+
+
+def prove(
+    submission: Submission,
+    documents: Sequence[Tokens],
+    mode: Mode,
+    batch: int,
+    threads: int,
+    output: Path | None,
+    on_stage: OnStage,
+) -> dict[str, Any]:
+    """Encode documents, decode them in another process, compare; returns the report as plain values.
+
+    The file is kept at `output` if that is given. Raises RuleBroken when anything differs.
+    """
+    if mode.name in ("ttt-lora", "ttt-phased"):  # a batch waits for its longest: let them be alike
+        documents = sorted(documents, key=len, reverse=True)
+    text = submission.text(documents)
+    text_bytes = sum(map(len, text))
+    if not text_bytes:
+        raise BadData("the chosen documents stand for no text", found=f"{len(documents)} documents")
+    started, cpu_started = time.perf_counter(), time.process_time()
+    proof, coded = submission.encode(documents, mode, batch, threads, on_stage("encoding"))
+    encode_seconds = time.perf_counter() - started
+    cpu_seconds = time.process_time() - cpu_started
+    data = proof.to_bytes()
+    if output is not None:
+        write_atomic(output, data)
+    expected = hashes(documents, text, submission.bos)
+    decoded = decode_elsewhere(submission, data, expected["text"], on_stage("decoding"))
+    if decoded["sha256"] != expected:
+        raise RuleBroken("the decoded tokens differ", expected=expected, found=decoded["sha256"])
+    code_bits = (coded.nats + coded.end_nats) / math.log(2.0)
+    return {
+        "model": str(submission.files[0]),
+        "documents": len(documents),
+        "tokens": proof.tokens,
+        "text_bytes": text_bytes,
+        "file_bytes": len(data),
+        "header_bytes": len(data) - len(proof.payload),
+        "code_bytes": code_bits / 8,
+        "overhead": len(data) / (code_bits / 8) - 1,
+        "file_bpb": 8 * len(data) / text_bytes,
+        "bpb_with_ends": code_bits / text_bytes,
+        "bpb": coded.nats / math.log(2.0) / text_bytes,
+        "window_bpb": window_bpb(submission, documents),
+        "identical": True,
+        "mode": {"name": mode.name, **proof.mode},
+        "batch": proof.batch,
+        "threads": proof.threads,
+        "machine": proof.machine,
+        "seconds": {"encode": round(encode_seconds, 3), "decode": decoded["seconds"]},
+        "cpu_seconds": {"encode": round(cpu_seconds, 3), "decode": decoded["cpu_seconds"]},
+        "tokens_per_second": {
+            "encode": round(coded.symbols / encode_seconds, 1),
+            "decode": round(coded.symbols / max(decoded["seconds"], 1e-9), 1),
+        },
+        "sha256": {
+            "artifact": submission.model.sha256,
+            "tokenizer": submission.tokenizer.sha256,
+            "file": sha256(data),
+            **expected,
+        },
+    }
+
+
+def decode_elsewhere(
+    submission: Submission, data: bytes, text_sha256: str, on_progress: OnProgress
+) -> dict[str, Any]:
+    """Decode in a process whose folder holds copies of the submission and the file, and no more.
+
+    Returns its report (`squeeze.score.proof.decode`). Raises SqueezeError with the process's own
+    message when it fails, RuleBroken when the text it wrote has another SHA-256 than `text_sha256`.
+    """
+    with scratch_folder("squeeze-prove-") as folder:
+        for path, copy in zip(submission.files, (MODEL, TOKENIZER), strict=True):
+            write_atomic(folder / copy, read_file(path))
+        write_atomic(folder / FILE, data)
+        # -I: neither the environment nor the folder adds anything to Python's path
+        command = [sys.executable, "-I", "-m", "squeeze.score.proof.decode"]
+        command += [MODEL, TOKENIZER, FILE, TEXT, str(submission.device)]
+        report = _run(command, folder, on_progress)
+        found = sha256((folder / TEXT).read_bytes())
+        if found != text_sha256:
+            raise RuleBroken("the decoded text is not the text", expected=text_sha256, found=found)
+    return report
+
+
+def _run(command: list[str], folder: Path, on_progress: OnProgress) -> dict[str, Any]:
+    """The last JSON line a process prints; earlier ones are progress. It never outlives the call."""
+    last: dict[str, Any] = {}
+    with (
+        tempfile.TemporaryFile() as complaints,
+        subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=complaints) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                try:
+                    last = json.loads(line)
+                except ValueError:
+                    continue  # some library's greeting
+                if "total" in last:
+                    on_progress(last["done"], last["total"])
+        except BaseException:
+            process.kill()
+            raise
+        code = process.wait()
+        if code or "sha256" not in last:
+            complaints.seek(0)
+            tail = complaints.read()[-500:].decode(errors="replace").strip()
+            reason = last.get("error") or tail or f"exit code {code}"
+            raise SqueezeError(f"decoding in another process failed: {reason}")
+    return last
+
+
+def select_documents(
+    tokens: Tokens,
+    bos: int,
+    table: ByteTable,
+    documents: int | None = None,
+    text_bytes: int | None = None,
+    seed: int | None = None,
+) -> tuple[list[Tokens], int]:
+    """Documents of a token stream, without BOS, in its order; and the tokens before the first BOS.
+
+    All of them, or the first `documents`, or as many as it takes to hold `text_bytes`; with a seed,
+    drawn at random. Raises BadData when there is no BOS, or a token outside the table.
+    """
+    check_vocab(tokens, len(table.base))
+    starts = document_starts(tokens, bos)
+    starts = starts[tokens[starts] == bos]
+    if not len(starts):
+        raise BadData("the data holds no whole document", expected=f"a BOS (token {bos})")
+    ends = np.append(starts[1:], len(tokens))
+    order = np.arange(len(starts))
+    if seed is not None:
+        order = np.random.default_rng(seed).permutation(order)
+    if text_bytes is not None:
+        sizes = [int(table.of_targets(tokens[starts[i] : ends[i]]).sum()) for i in order]
+        order = order[: 1 + int(np.searchsorted(np.cumsum(sizes), text_bytes))]
+    chosen = np.sort(order[:documents])
+    return [tokens[starts[i] + 1 : ends[i]] for i in chosen], int(starts[0])
+
+
+def window_bpb(submission: Submission, documents: Sequence[Tokens]) -> float:
+    """Plain score of the same documents, one after another in non-overlapping windows."""
+    stream = np.frombuffer(token_bytes(documents, submission.bos), "<u2").astype(np.uint16)
+    config = submission.model.config
+    gpt = GPT.from_tensors(config, submission.model.tensors).to(submission.device)
+    return score_windows(gpt, stream, submission.tokenizer.table, config.seq_len).bpb

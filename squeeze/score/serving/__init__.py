@@ -1,0 +1,1 @@
+"""The scoring protocol's side of a submission."""

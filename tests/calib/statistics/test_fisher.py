@@ -1,0 +1,136 @@
+"""Output gradients: exact where they can be checked, and the loss they predict is the loss measured."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from squeeze.calib.allocation.waterfill import expected_loss
+from squeeze.calib.statistics.collect import collect
+from squeeze.calib.statistics.fisher import OutputGradients, collect_gradients
+from squeeze.calib.text.sources import Sequences
+from squeeze.errors import BadCheckpoint, CorruptData
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
+
+CONFIG = ModelConfig(50, 2, 32, 4, 2, 64, seq_len=32)
+
+
+def random_model(config=CONFIG, seed=0):
+    """A model whose every matrix matters."""
+    model = GPT(config, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2 and weight.size(0) > 2:
+                weight.normal_(std=weight.size(1) ** -0.5, generator=generator)
+        model.tok_emb.weight.mul_(2.0)
+    return model.eval()
+
+
+def random_text(count, length, vocab=50, seed=0):
+    ids = np.random.default_rng(seed).integers(0, vocab, (count, length)).astype(np.uint16)
+    return Sequences.whole(ids, "random")
+
+
+@pytest.mark.parametrize("name", ["blocks.0.attn.c_q.weight", "blocks.1.attn.c_v.weight",
+                                  "blocks.0.mlp.fc.weight", "blocks.1.mlp.proj.weight",
+                                  "tok_emb.weight"])  # fmt: skip
+def test_expected_loss_predicts_the_measured_divergence(name):
+    model, text = random_model(), random_text(128, 32)
+    hessians = collect(model, text)
+    gradients = collect_gradients(model, text, tokens=4096)
+    ids = torch.from_numpy(text.ids.astype(np.int64))
+    weight = dict(model.named_parameters())[name]
+    delta = (
+        0.02
+        * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+        * weight.detach().std()
+    )
+    with torch.no_grad():
+        before = torch.log_softmax(model(ids), -1)
+        weight.add_(delta)
+        after = torch.log_softmax(model(ids), -1)
+    measured = float((before.exp() * (before - after)).sum(-1).double().mean())
+    expected = expected_loss(delta.numpy(), hessians.matrices[name], gradients.rows[name])
+    assert expected == pytest.approx(measured, rel=0.3)
+
+
+def test_gradients_are_those_of_autograd():
+    model, text = random_model(), random_text(3, 16)
+    result = collect_gradients(model, text, seed=5)
+    layer = model.blocks[0].mlp.fc
+    ids = torch.from_numpy(text.ids.astype(np.int64))
+    kept = {}
+    handle = layer.register_forward_hook(lambda m, i, o: kept.update(o=o) or o.retain_grad())
+    logits = model(ids).flatten(0, 1)
+    handle.remove()
+    generator = torch.Generator().manual_seed(5 * 1_000_003)
+    targets = torch.multinomial(torch.softmax(logits.detach(), -1), 1, generator=generator)[:, 0]
+    F.cross_entropy(logits, targets, reduction="sum").backward()
+    gradients = kept["o"].grad.flatten(0, 1)
+    products = (gradients.T @ gradients / 48).numpy()
+    name = "blocks.0.mlp.fc.weight"
+    assert np.allclose(result.products[name], products, rtol=1e-4, atol=1e-5 * products.max())
+    assert (result.rows[name] == result.products[name].diagonal()).all()
+
+
+def test_wide_layers_keep_squares_only(monkeypatch):
+    model, text = random_model(), random_text(3, 16)
+    everything = collect_gradients(model, text)
+    monkeypatch.setattr("squeeze.calib.statistics.fisher.WIDEST", 32)
+    narrow = collect_gradients(model, text)
+    name = "blocks.0.mlp.fc.weight"
+    assert name in everything.products and name not in narrow.products
+    assert np.allclose(narrow.best(name), everything.rows[name], rtol=1e-5)
+    assert narrow.best("blocks.0.attn.proj.weight").shape == (32, 32)
+
+
+def test_weights_get_no_gradients_and_stay_trainable():
+    model = random_model()
+    collect_gradients(model, random_text(2, 8))
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_padding_counts_for_nothing():
+    model, text = random_model(), random_text(4, 16)
+    padded_ids = np.concatenate([text.ids, np.full((4, 5), 7, np.uint16)], 1)
+    padded = Sequences(padded_ids, text.lengths, "random")
+    plain, other = collect_gradients(model, text), collect_gradients(model, padded)
+    assert plain.tokens == other.tokens == 64
+    for name, rows in plain.rows.items():
+        assert np.allclose(rows, other.rows[name], rtol=1e-4, atol=1e-9), name
+
+
+def test_only_as_many_sequences_as_asked_for_are_read():
+    model, text = random_model(), random_text(10, 16)
+    assert collect_gradients(model, text, tokens=40).tokens == 48
+    assert collect_gradients(model, text, tokens=10_000).tokens == 160
+
+
+def test_every_matrix_has_rows():
+    for tied in (True, False):
+        config = ModelConfig(50, 2, 32, 4, 2, 64, seq_len=32, tie_embeddings=tied)
+        rows = collect_gradients(random_model(config), random_text(2, 8)).rows
+        shapes = {n: s for n, s in config.parameter_shapes().items() if n.endswith(".weight")}
+        assert {n: r.shape[0] for n, r in rows.items()} == {n: s[0] for n, s in shapes.items()}
+        assert all((r >= 0).all() and r.any() for r in rows.values())
+
+
+def test_saved_and_read_back(tmp_path):
+    result = collect_gradients(random_model(), random_text(2, 8))
+    result.save(tmp_path / "g", "key")
+    again = OutputGradients.load(tmp_path / "g", "key")
+    assert again.tokens == result.tokens and again.source == "random"
+    assert all((again.rows[n] == r).all() for n, r in result.rows.items())
+    assert all((again.products[n] == p).all() for n, p in result.products.items())
+    with pytest.raises(CorruptData):
+        OutputGradients.load(tmp_path / "g", "other key")
+
+
+def test_nan_is_refused_by_name():
+    model = random_model()
+    with torch.no_grad():
+        model.blocks[1].mlp.fc.weight[0, 0] = float("nan")
+    with pytest.raises(BadCheckpoint, match="not a number"):
+        collect_gradients(model, random_text(2, 8))

@@ -1,0 +1,130 @@
+"""The command line as a whole: start-up, help pages, import direction."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from squeeze.cli import COMMANDS, cli
+
+ROOT = Path(__file__).parents[3]
+FOLDERS = {"codecs": "squeeze.codecs", "calib": "squeeze.calib", "train": "squeeze.train"}
+LEAVES = {"squeeze.errors", "squeeze.files", "squeeze.version"}  # anyone may import these
+ALLOWED = {
+    "squeeze.codecs": {"squeeze.codecs"},
+    "squeeze.calib": {"squeeze.calib", "squeeze.codecs"},
+    "squeeze.train": {"squeeze.train"},
+}
+
+
+def imports_of(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_imports_point_downwards(folder: str) -> None:
+    for path in sorted((ROOT / folder).glob("*.py")):
+        for name in imports_of(path):
+            if name.split(".")[0] != "squeeze" or name in LEAVES:
+                continue
+            package = ".".join(name.split(".")[:2])
+            assert package in ALLOWED[FOLDERS[folder]], f"{path.name} imports {name}"
+            assert name != "squeeze", f"{path.name} imports the product's face"
+
+
+def test_codecs_never_import_torch() -> None:
+    for path in (ROOT / "codecs").glob("*.py"):
+        assert not any(name.split(".")[0] == "torch" for name in imports_of(path)), path.name
+
+
+def modules_after(*arguments: str) -> tuple[set[str], int]:
+    """Top-level modules loaded by a command in a fresh process, and its exit code."""
+    program = (
+        "import sys\n"
+        "from squeeze.cli import main\n"
+        f"sys.argv = ['squeeze', *{list(arguments)!r}]\n"
+        "code = 0\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    code = stop.code or 0\n"
+        "print('\\n' + ' '.join({name.split('.')[0] for name in sys.modules}))\n"
+        "sys.exit(code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    return set(done.stdout.splitlines()[-1].split()), done.returncode
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("budget", "GOLDEN"), ("budget", "--help")])
+def test_light_commands_import_neither_torch_nor_numba(arguments: tuple[str, ...]) -> None:
+    golden = str(ROOT / "tests" / "golden" / "v1-default.sqz")
+    loaded, code = modules_after(*(golden if a == "GOLDEN" else a for a in arguments))
+    assert code == 0
+    assert not loaded & {"torch", "numba"}
+
+
+def test_help_starts_within_the_budget() -> None:
+    # the target is 0.3 s on an idle core; the bound here leaves room for a loaded CI machine
+    seconds = []
+    for _ in range(5):
+        clock = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "squeeze", "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - clock)
+    assert min(seconds) < 0.3
+
+
+def every_command() -> list[str]:
+    """Names of all commands, those of groups as `group command`."""
+    names = []
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        names.append(name)
+        if isinstance(command, click.Group):
+            names += [f"{name} {inner}" for inner in command.list_commands(click.Context(command))]
+    return names
+
+
+@pytest.mark.parametrize("name", every_command())
+def test_every_command_has_a_help_page_with_an_example_that_fits_a_screen(name: str) -> None:
+    result = CliRunner().invoke(cli, [*name.split(), "--help"], terminal_width=80)
+    assert result.exit_code == 0
+    assert f"squeeze {name}" in result.output.split("Example:")[1]
+    lines = result.output.splitlines()
+    assert len(lines) <= 40
+    options = lines[lines.index("Options:") :]
+    assert all(len(line) <= 80 for line in options)
+
+
+def test_the_list_of_commands_says_what_each_does_at_80_columns() -> None:
+    for arguments in (["--help"], ["data", "--help"]):
+        result = CliRunner().invoke(cli, arguments, terminal_width=80)
+        assert result.exit_code == 0
+        described = result.output.split("Commands:")[1].splitlines()[1:]
+        assert described and not any(line.endswith("...") for line in described)
+
+
+def test_usage_errors_exit_with_2() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "squeeze", "nothing"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+
+
+def test_errors_are_one_line_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "m.sqz").write_bytes(b"junk")
+    command = [sys.executable, "-m", "squeeze", "inspect", str(tmp_path / "m.sqz")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("squeeze: m.sqz: not a checkpoint")
+    assert len(done.stderr.splitlines()) == 1

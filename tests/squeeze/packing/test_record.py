@@ -1,0 +1,82 @@
+"""Records' presets of `squeeze pack`: their quantizer, their coder, one command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from safetensors.torch import save_file
+from tiny_models import begun
+
+from squeeze.artifact import file as artifact
+from squeeze.cli import cli
+from squeeze.cli.pack_cmd import OURS
+from squeeze.cli.pack_cmd import RECORDS as OFFERED
+from squeeze.errors import OverBudget
+from squeeze.packing.records import RECORDS
+from squeeze.packing.target import PRESETS
+from squeeze.tensors.quantized import QuantizedTensor
+from squeeze.train.model.config import ModelConfig
+
+CONFIG = ModelConfig(128, 2, 64, 2, 1, 96, seq_len=32)
+MATRIX = "blocks.1.mlp.fc.weight"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_file(begun(CONFIG, 5), path, {"squeeze.config": CONFIG.to_json()})
+    return path
+
+
+def pack(model: Path, preset: str, *more: str) -> dict[str, Any]:
+    arguments = ["pack", str(model), "--preset", preset, "--small", "1024", "--tokens", "128"]
+    result = CliRunner().invoke(cli, [*arguments, *more, "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    report: dict[str, Any] = json.loads(result.stdout)
+    return report
+
+
+def test_the_command_offers_every_preset() -> None:
+    assert set(OFFERED) == set(RECORDS)
+    assert set(OURS) == set(PRESETS)
+
+
+@pytest.mark.parametrize("preset", sorted(RECORDS))
+def test_a_record_is_coded_by_its_own_coder_alone(model: Path, tmp_path: Path, preset: str) -> None:
+    out = tmp_path / "model.sqz"
+    report = pack(model, preset, "-o", str(out))
+    coders = {row["codec"] for row in report["ledger"]["rows"]} - {""}
+    assert coders <= set(RECORDS[preset].coders)
+    packed = artifact.load(out).tensors[MATRIX]
+    assert isinstance(packed, QuantizedTensor)
+    largest = (1 << (RECORDS[preset].bits["mlp"] - 1)) - 1
+    assert largest // 8 < np.abs(packed.codes).max() <= largest
+    assert (out.with_name("model.sqz.cache") / "text.safetensors").exists() == RECORDS[
+        preset
+    ].hessian
+
+
+def test_what_is_missing_of_record_1855_is_priced(model: Path, tmp_path: Path) -> None:
+    left_out = pack(model, "record-1855", "-o", str(tmp_path / "m.sqz"))["record"]
+    left_out = left_out["low_rank_left_out"]
+    assert len(left_out["tensors"]) == 3
+    assert left_out["bytes"] > 0 and left_out["nats_per_token_saved"] > 0
+
+
+def test_fewer_bits_are_fewer_bytes(model: Path, tmp_path: Path) -> None:
+    sizes = [
+        pack(model, preset, "-o", str(tmp_path / f"{preset}.sqz"))["ledger"]["total"]
+        for preset in ("baseline-int8-zlib", "record-374", "ternary")
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_a_record_over_the_limit_exits_with_3(model: Path, tmp_path: Path) -> None:
+    arguments = ["pack", str(model), "-o", str(tmp_path / "m.sqz"), "--preset", "ternary"]
+    result = CliRunner().invoke(cli, [*arguments, "--limit", "1000"])
+    assert isinstance(result.exception, OverBudget) and result.exception.exit_code == 3

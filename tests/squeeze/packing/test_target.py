@@ -1,0 +1,164 @@
+"""Packing to a byte target: just under it, the same bytes twice, and honest when it cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import save_file
+from tiny_models import begun
+
+from squeeze.artifact import file as artifact
+from squeeze.calib.quantizers.round_to_nearest import quantize_rtn
+from squeeze.checkpoint.read import load_checkpoint, load_model
+from squeeze.cli import cli
+from squeeze.errors import OverBudget
+from squeeze.packing import target
+from squeeze.packing.calibrate import Calibration
+from squeeze.packing.target import Packed, pack_to_target
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
+
+CONFIG = ModelConfig(256, 2, 64, 2, 1, 192, seq_len=32)
+CALIBRATION = Calibration(tokens=256)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_file(begun(CONFIG, 3), path, {"squeeze.config": CONFIG.to_json()})
+    return path
+
+
+def pack(model: Path, limit: int, preset: str = "fast") -> Packed:
+    checkpoint, loaded = load_checkpoint(model), load_model(model)
+    return pack_to_target(checkpoint, loaded, limit, preset, CALIBRATION, model.parent / "cache")
+
+
+@pytest.mark.parametrize("limit", [18_000, 30_000, 45_000, 70_000])
+def test_lands_less_than_a_thousand_bytes_under_the_limit(model: Path, limit: int) -> None:
+    packed = pack(model, limit)
+    assert 0 <= limit - len(packed.data) < 1000
+    artifact.decode(packed.data)
+
+
+def test_the_same_bytes_twice(model: Path) -> None:
+    assert pack(model, 30_000).data == pack(model, 30_000).data
+
+
+def test_more_bytes_cost_less(model: Path) -> None:
+    costs = [pack(model, limit) for limit in (20_000, 30_000, 45_000)]
+    assert costs[0].expected > costs[1].expected > costs[2].expected > 0
+    assert costs[0].measured > costs[1].measured > costs[2].measured > 0
+
+
+def test_more_states_cost_less_at_the_same_bytes(model: Path) -> None:
+    assert pack(model, 30_000, "best").expected < pack(model, 30_000, "fast").expected
+
+
+def test_a_limit_that_holds_everything_is_met_without_loss(model: Path) -> None:
+    packed = pack(model, 1 << 20)
+    assert packed.plan is None
+    original = load_checkpoint(model).tensors
+    for name, tensor in artifact.decode(packed.data).tensors.items():
+        assert tensor.dequantize().tobytes() == original[name].dequantize().tobytes()
+
+
+def test_a_limit_below_the_smallest_possible_size_says_that_size(model: Path) -> None:
+    with pytest.raises(OverBudget, match=r"at least [\d,]+ bytes"):
+        pack(model, 300)
+
+
+def test_a_model_against_itself_has_no_divergence() -> None:
+    loaded = GPT(CONFIG, seed=1)
+    from squeeze.calib.text.sources import RandomTokens
+
+    text = RandomTokens(CONFIG.vocab_size).draw(64, 32)
+    assert target.mean_kl(loaded, loaded, text) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_command_counts_code_and_reports_the_cost(model: Path, tmp_path: Path) -> None:
+    code = tmp_path / "train_gpt.py"
+    code.write_bytes(b"#" * 4_000)
+    arguments = ["pack", str(model), "-o", str(tmp_path / "m.sqz"), "--preset", "fast", "--json"]
+    arguments += ["--tokens", "256", "--limit", "40000", "--code", str(code)]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert 0 <= report["ledger"]["unused"] < 1000
+    assert report["fit"]["measured"] > 0
+
+
+def test_tables_that_are_only_looked_up_are_quantized_too(tmp_path: Path) -> None:
+    config = ModelConfig(
+        256, 2, 64, 2, 1, 192, seq_len=32, tie_embeddings=False, bigram_rows=128, bigram_dim=32
+    )
+    model = tmp_path / "model.safetensors"
+    save_file(
+        {name: t.clone() for name, t in GPT(config, seed=3).state_dict().items()},
+        model,
+        {"squeeze.config": config.to_json()},
+    )
+    packed = pack(model, 40_000)
+    assert 0 <= 40_000 - len(packed.data) < 1000
+    assert packed.plan is not None
+    assert {"tok_emb.weight", "lm_head.weight", "bigram.table.weight"} <= packed.plan.scales.keys()
+
+
+def test_code_that_fills_the_limit_is_named(model: Path, tmp_path: Path) -> None:
+    code = tmp_path / "train_gpt.py"
+    code.write_bytes(b"#" * 4_000)
+    arguments = ["pack", str(model), "--preset", "fast", "--limit", "4000", "--code", str(code)]
+    result = CliRunner().invoke(cli, arguments)
+    assert isinstance(result.exception, OverBudget)
+    assert "the code alone" in str(result.exception)
+
+
+def test_quant_and_preset_exclude_each_other(model: Path) -> None:
+    arguments = ["pack", str(model), "--preset", "fast", "--quant", "all=6"]
+    assert CliRunner().invoke(cli, arguments).exit_code == 2
+
+
+@pytest.fixture(scope="module")
+def gridded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with its MLPs on grids of three bits a weight, as after quantization-aware training."""
+    path = tmp_path_factory.mktemp("gridded") / "model.safetensors"
+    tensors = begun(CONFIG, 3)
+    for name, tensor in tensors.items():
+        if "mlp" in name and name.endswith("weight"):
+            tensors[name] = torch.from_numpy(quantize_rtn(tensor.numpy(), 3, 2.5).dequantize())
+    save_file(tensors, path, {"squeeze.config": CONFIG.to_json()})
+    return path
+
+
+def test_a_grid_is_stored_as_codes_where_everything_fits(gridded: Path, model: Path) -> None:
+    packed = pack(gridded, 1 << 20)
+    assert packed.plan is None and len(packed.data) < 0.7 * len(pack(model, 1 << 20).data)
+    original = load_checkpoint(gridded).tensors
+    for name, tensor in artifact.decode(packed.data).tensors.items():
+        assert tensor.dequantize().tobytes() == original[name].dequantize().tobytes()
+
+
+def test_a_grid_is_kept_where_it_pays_and_left_where_it_does_not(
+    gridded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = load_checkpoint(gridded).tensors
+    kept = {}
+    for limit in (60_000, 12_000):
+        packed = pack(gridded, limit)
+        decoded = artifact.decode(packed.data).tensors
+        kept[limit] = [
+            name for name, tensor in decoded.items() if "mlp" in name and name.endswith("weight")
+            and tensor.dequantize().tobytes() == original[name].dequantize().tobytes()
+        ]  # fmt: skip
+        assert 0 <= limit - len(packed.data) < 1000
+        again = pack(gridded, limit)
+        assert again.data == packed.data and again.plan == packed.plan
+    assert len(kept[60_000]) == 4 and not kept[12_000]
+    with_grids = pack(gridded, 60_000).expected
+    monkeypatch.setattr(target, "on_grid", lambda tensor: None)
+    (gridded.parent / "cache" / "plan.json").unlink()
+    assert with_grids < pack(gridded, 60_000).expected

@@ -1,0 +1,55 @@
+"""One rank of test_score_ranks: the score of every mode that several processes can share, as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional  # before a group exists: see squeeze.train.distributed
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from scoring import BOS, TABLE, random_model, repetitive_documents
+
+from squeeze.errors import BadConfig
+from squeeze.score.modes import MODES, Mode
+from squeeze.score.plan import document_spans
+
+SETTINGS = {"ttt-lora": {"chunk": "4", "batch": "3"}, "ttt-chunk": {"chunk": "32"}}
+
+
+def main(folder: Path, rank: int, world: int) -> None:
+    torch.set_num_threads(1)
+    if world > 1:
+        dist.init_process_group(
+            "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
+        )
+    tokens = repetitive_documents((23, 4, 1, 40, 9, 30, 5, 12, 17))
+    scores = {}
+    for name in MODES:
+        batch = None if name.startswith("ttt-") else 2
+        mode = Mode(name, settings=SETTINGS.get(name, {}))
+        done: list[int] = []
+        try:
+            score, ledger = mode.score(
+                random_model(), tokens, TABLE, document_spans(tokens, BOS), batch,
+                lambda now, total, done=done: done.append(now),
+            )  # fmt: skip
+        except BadConfig as error:
+            scores[name] = {"error": str(error)}
+            continue
+        facts = {
+            key: getattr(score, key) for key in ("nats", "end_nats", "tokens", "bytes", "ends")
+        }
+        facts["order"] = ledger.check() if ledger is not None else None
+        scores[name] = facts | {"bpb": score.bpb, "work": done[-1]}
+    (folder / f"{rank}-of-{world}.json").write_text(json.dumps(scores))
+    if world > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

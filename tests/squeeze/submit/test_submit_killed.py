@@ -1,0 +1,169 @@
+"""`squeeze submit` on disks that are full or read-only, and killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from killing import UNFINISHED, Killable, killable
+
+from squeeze.submit.check import sums
+from tests.squeeze.submit.test_submit import make_inputs
+
+MOMENTS = 50
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def arguments(inputs: Path, target: Path) -> list[str]:
+    return [
+        "submit", f"{inputs}/m.sqz", "-o", str(target), "--force", "--date", "2026-03-18",
+        "--script", f"{inputs}/code.py", "--file", f"{inputs}/protocol.py", "--tokenizer",
+        f"{inputs}/t.model", "--data", f"{inputs}/d.bin", "--name", "new", "--author", "A",
+        "--github-id", "a", "--tokens", "64",
+    ]  # fmt: skip
+
+
+OLD = {"submission.json": b"{}", "old.py": b"pass"}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def begin(place: Path) -> Path:
+    target = place / "s"
+    if target.exists():
+        for path in target.iterdir():
+            path.unlink()
+    target.mkdir(parents=True, exist_ok=True)
+    for name, data in OLD.items():
+        (target / name).write_bytes(data)
+    return target
+
+
+def is_new(folder: Path, names: set[str]) -> bool:
+    """Whether these files are there, each as SHA256SUMS has it."""
+    found = content(folder)
+    listed = found.pop("SHA256SUMS", b"")
+    return {*found, "SHA256SUMS"} == names and sums(found) == listed
+
+
+def kill_and_recover(
+    process: Killable,
+    inputs: Path,
+    place: Path,
+    names: set[str],
+    seconds: float,
+) -> bool:
+    target = begin(place)
+    ended = process.run(place, arguments(inputs, target), seconds=seconds)
+    assert ended.code in (0, -9), ended.printed
+    assert content(target) == OLD or is_new(target, names), "neither the old folder nor the new"
+    recovered = process.run(place, arguments(inputs, target))
+    assert recovered.code == 0, recovered.printed
+    assert is_new(target, names)
+    assert [path.name for path in place.iterdir()] == ["s"]
+    assert not list(process.temporary.rglob(f"*{UNFINISHED}"))
+    return ended.code == -9
+
+
+@pytest.mark.parametrize("moments", [3, pytest.param(MOMENTS, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_leaves_the_old_folder_or_the_new_one(
+    moments: int,
+    inputs: Path,
+    tmp_path: Path,
+) -> None:
+    place, rng = tmp_path / "work", random.Random(moments)
+    with killable(tmp_path / "server") as process:
+        target = begin(place)
+        took = []
+        for _ in range(2):
+            whole = process.run(place, arguments(inputs, target))
+            assert whole.code == 0, whole.printed
+            took.append(whole.seconds)
+        names = set(content(target))
+        assert names > {"train_gpt.py", "SHA256SUMS"}
+        killed = [
+            kill_and_recover(
+                process, inputs, place, names, (part + rng.random()) / moments * min(took)
+            )
+            for part in range(moments)
+        ]
+        assert sum(killed) >= moments // 2
+
+
+SLEEPER = """
+import sys
+from pathlib import Path
+from squeeze.score.audit.sandbox import Box, Limits, isolation
+with Box(Path(sys.argv[1]), [sys.executable, "-c", "import time; time.sleep(60)"], Limits(),
+         isolation()) as box:
+    print(box.process.pid, flush=True)
+    box.process.wait()
+"""
+
+
+def test_a_killed_check_takes_what_it_runs_along(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    runner = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, str(tmp_path / "s")], stdout=subprocess.PIPE
+    )
+    assert runner.stdout is not None
+    box = int(runner.stdout.readline())
+    runner.kill()
+    runner.wait()
+    runner.stdout.close()
+    deadline = time.monotonic() + 20
+    while alive(box) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(box)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("kind", ["full", "read-only"])
+def test_a_disk_that_takes_nothing_is_one_clear_error(
+    kind: str,
+    inputs: Path,
+    tmp_path: Path,
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=65536", "tmpfs", str(disk)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount command")
+    if done.returncode:
+        pytest.skip(f"a disk cannot be mounted here: {done.stderr.strip()[:80]}")
+    try:
+        target = begin(disk)
+        if kind == "full":
+            with pytest.raises(OSError, match="No space"), (disk / "x").open("wb", 0) as file:
+                while True:
+                    file.write(bytes(4096))
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        command = [sys.executable, "-m", "squeeze", *arguments(inputs, target)]
+        ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
+        assert ended.returncode == 1
+        (line,) = ended.stderr.strip().splitlines()
+        assert "cannot be written" in line and str(disk) in line
+        assert content(target) == OLD
+        assert {path.name for path in disk.iterdir()} <= {"s", "x"}
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -1,0 +1,153 @@
+"""Killed at any moment, a command leaves the old file or the new one, and the next run recovers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from killing import Command, Killable, Trial, killable, moments
+from safetensors.torch import save_file
+
+from squeeze.train.data.shards import write_shard
+from squeeze.train.data.text import encode_documents, train_tokenizer
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
+
+CONFIG = ModelConfig(300, 1, 64, 2, 1, 64, seq_len=32)
+TEXT = "Bread rises while it is warm, and falls when it has risen for too long. "
+OLD = b"what was there before"
+MOMENTS = 50
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    tensors = {name: t.clone() for name, t in GPT(CONFIG, seed=5).state_dict().items()}
+    for name, tensor in tensors.items():
+        if name.endswith("proj.weight"):
+            tensor.normal_(std=0.02)
+    save_file(tensors, folder / "m.safetensors", {"squeeze.config": CONFIG.to_json()})
+    train_tokenizer([TEXT * 30], 300, folder / "t.model")
+    write_shard(folder / "d.bin", encode_documents([TEXT] * 3, folder / "t.model"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killable]:
+    with killable(tmp_path_factory.mktemp("killable") / "server") as running:
+        yield running
+
+
+def resumed(*arguments: str) -> object:
+    """Arguments of a training's next run: --resume where a state was saved."""
+    return lambda folder: (*arguments, "--resume") if (folder / "m.state").exists() else arguments
+
+
+def command(name: str, inputs: Path, process: Killable) -> Command:
+    model, data, pieces = (str(inputs / file) for file in ("m.safetensors", "d.bin", "t.model"))
+    if name == "pack":
+        return Command(("pack", model, "-o", "m.sqz"), ("m.sqz",), {"m.sqz": OLD})
+    if name == "pack to a target":
+        return Command(
+            (
+                "pack",
+                model,
+                "-o",
+                "m.sqz",
+                "--preset",
+                "fast",
+                "--tokens",
+                "128",
+                "--limit",
+                "17000",
+            ),
+            ("m.sqz",),
+            {"m.sqz": OLD},
+        )
+    if name == "train":
+        arguments = (
+            "train", "--data", data, "--out", "m.safetensors", "--config", CONFIG.to_json(),
+            "--set", "batch_tokens=64", "--steps", "5", "--threads", "1", "--no-plot", "--save-every",
+            "0.000001",
+        )  # fmt: skip
+        return Command(
+            arguments,
+            ("m.safetensors",),
+            {"m.safetensors": OLD, "m.jsonl": b'{"event": "begin"}\n'},
+            varying=("m.jsonl",),
+            again=resumed(*arguments),
+        )
+    if name == "unpack":
+        return Command(("unpack", artifact(inputs, process), "-o", "m.safetensors"),
+                       ("m.safetensors",), {"m.safetensors": OLD})  # fmt: skip
+    proving = ("prove", artifact(inputs, process), "--tokenizer", pieces, "--threads", "1")
+    if name == "prove":
+        return Command((*proving, "--data", data, "-o", "text.sqp"), ("text.sqp",),
+                       {"text.sqp": OLD})  # fmt: skip
+    assert name == "prove --decode"
+    proof = inputs / "text.sqp"
+    if not proof.exists():
+        ended = process.run(inputs, (*proving, "--data", data, "-o", "text.sqp"))
+        assert ended.code == 0, ended.printed
+    return Command((*proving, "--decode", str(proof), "-o", "text.txt"), ("text.txt",),
+                   {"text.txt": OLD})  # fmt: skip
+
+
+def artifact(inputs: Path, process: Killable) -> str:
+    path = inputs / "m.sqz"
+    if not path.exists():
+        ended = process.run(inputs, ("pack", "m.safetensors", "-o", "m.sqz"))
+        assert ended.code == 0, ended.printed
+    return str(path)
+
+
+FEW = {"pack": 4, "pack to a target": 2, "train": 2, "unpack": 2, "prove": 1, "prove --decode": 1}
+NAMES = list(FEW)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_at_some_points_the_next_run_recovers(
+    name: str, inputs: Path, process: Killable, tmp_path: Path
+) -> None:
+    trial = Trial(command(name, inputs, process), process, tmp_path / "work")
+    assert trial.points >= 4, trial.whole.points
+    for point in random.Random(name).sample(range(trial.points), FEW[name]):
+        assert trial.kill(point=point)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_at_every_point_the_next_run_recovers(
+    name: str, inputs: Path, process: Killable, tmp_path: Path
+) -> None:
+    trial = Trial(command(name, inputs, process), process, tmp_path / "work")
+    for point in range(trial.points):
+        assert trial.kill(point=point), trial.whole.points[point]
+    assert not trial.kill(point=trial.points)
+    print(f"{name}: {trial.points} points")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_at_fifty_moments_the_next_run_recovers(
+    name: str, inputs: Path, process: Killable, tmp_path: Path
+) -> None:
+    trial = Trial(command(name, inputs, process), process, tmp_path / "work")
+    times = moments(trial, MOMENTS, seed=6)
+    killed = sum(trial.kill(seconds) for seconds in times)
+    assert killed >= MOMENTS // 2, "most of the moments were after the end"
+    print(
+        f"{name}: {killed} of {MOMENTS} killed before their end, at {times[0]:.2f} … {times[-1]:.2f} s"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_ten_times_in_a_row_nothing_heaps_up(
+    name: str, inputs: Path, process: Killable, tmp_path: Path
+) -> None:
+    trial = Trial(command(name, inputs, process), process, tmp_path / "work")
+    rng = random.Random(name)
+    trial.kill_in_a_row(rng.randrange(trial.points) for _ in range(10))

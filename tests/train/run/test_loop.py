@@ -1,0 +1,179 @@
+"""Training: it learns, keeps to its limits, repeats itself, and stops when it diverges."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from squeeze.errors import BadConfig, BadData
+from squeeze.train.distributed import Ranks
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.optim.recipe import Recipe
+from squeeze.train.run.clock import Clock, OutOfTime, check_in_time
+from squeeze.train.run.loop import Run, Step, TrainingDiverged, TrainResult, train
+from squeeze.train.run.readback import Readback
+
+CONFIG = ModelConfig(32, 2, 32, 2, 1, 32, seq_len=16)
+
+
+def run(
+    on_step: Any = None, seed: int = 0, clock: Any = time.perf_counter, **recipe: Any
+) -> TrainResult:
+    """Train CONFIG on `tokens()` with batches of 128."""
+    settings = Recipe(**{"batch_tokens": 128, **recipe})
+    return train(CONFIG, [tokens()], settings, Run(seed=seed, on_step=on_step, now=clock))
+
+
+def tokens() -> np.ndarray:
+    """A cycle of length 29 with a tenth of it noise: mostly predictable from one token."""
+    random = np.random.default_rng(0)
+    cycle = (np.arange(4000) * 7 % 29).astype(np.uint16)
+    return np.where(random.random(4000) < 0.1, random.integers(0, 29, 4000), cycle).astype(
+        np.uint16
+    )
+
+
+def ticking(seconds: float) -> Callable[[], float]:
+    """A clock that advances by `seconds` at each reading."""
+    return (tick * seconds for tick in itertools.count()).__next__
+
+
+def test_the_loss_falls_far_below_guessing() -> None:
+    losses: list[float] = []
+    result = run(lambda step: losses.append(step.loss), steps=60)
+    assert losses[0] == pytest.approx(math.log(32), abs=0.05)
+    assert result.final_loss < 1.6
+    assert result.final_loss == pytest.approx(np.mean(losses[-20:]))
+    assert (result.steps, result.tokens_seen) == (60, 60 * 128)
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    torch.manual_seed(0)
+    first = run(steps=4, seed=3).state_dict
+    torch.manual_seed(1)
+    again = run(steps=4, seed=3).state_dict
+    other = run(steps=4, seed=4).state_dict
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["tok_emb.weight"], other["tok_emb.weight"])
+
+
+def test_the_result_is_a_whole_checkpoint_in_fp32() -> None:
+    state = run(steps=1).state_dict
+    assert {name: tuple(w.shape) for name, w in state.items()} == CONFIG.parameter_shapes()
+    assert {w.dtype for w in state.values()} == {torch.float32}
+
+
+def test_a_batch_in_parts_learns_the_same() -> None:
+    whole = run(steps=5).state_dict
+    parts = run(steps=5, micro_tokens=48).state_dict
+    for name, weight in whole.items():
+        torch.testing.assert_close(parts[name], weight, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("cap", [1.0, 2.0])
+def test_the_wallclock_cap_holds(cap: float) -> None:
+    slowest = 0.0
+
+    def watch(step: Step) -> None:
+        nonlocal slowest
+        slowest = max(slowest, step.step_seconds)
+
+    begun = time.perf_counter()
+    result = run(watch, budget_seconds=cap)
+    assert result.steps > 0
+    assert time.perf_counter() - begun <= cap + slowest + 0.05
+    assert result.seconds <= cap + slowest
+
+
+def test_no_step_is_begun_that_would_end_late() -> None:
+    # each reading of the clock takes 1 s; a step is some readings, all of the same length
+    seen: list[Step] = []
+    result = run(seen.append, budget_seconds=60.0, clock=ticking(1.0))
+    took = seen[-1].step_seconds
+    assert {step.step_seconds for step in seen[1:]} == {took}
+    last = seen[-1].seconds
+    assert last <= 60.0 < last + 2 * took
+    assert result.seconds <= 60.0 + 5  # readings after the last step
+
+
+def test_the_reserve_is_left_over() -> None:
+    seen: list[Step] = []
+    run(seen.append, budget_seconds=60.0, reserve_seconds=25.0, clock=ticking(1.0))
+    took = seen[-1].step_seconds
+    assert seen[-1].seconds <= 35.0 < seen[-1].seconds + 2 * took
+
+
+def test_the_nearer_limit_ends_the_run() -> None:
+    assert run(budget_seconds=100.0, steps=2).steps == 2
+    assert run(budget_seconds=25.0, steps=99, clock=ticking(1.0)).steps < 13
+
+
+def test_nothing_is_exported_after_the_budget() -> None:
+    clock = Clock(ticking(1.0))
+    check_in_time(clock, Recipe(budget_seconds=100.0))
+    with pytest.raises(OutOfTime, match=r"nothing was exported; expected ≤ 1 s, found \d"):
+        check_in_time(clock, Recipe(budget_seconds=1.0))
+
+
+def test_progress_tells_speed_and_time_left() -> None:
+    seen: list[Step] = []
+    run(seen.append, steps=4, clock=ticking(1.0))
+    assert [step.step for step in seen] == [1, 2, 3, 4]
+    assert [step.progress for step in seen] == [0.25, 0.5, 0.75, 1.0]
+    assert seen[0].tokens_per_second == pytest.approx(128 / seen[0].step_seconds)
+    assert seen[1].seconds_left == pytest.approx(seen[1].seconds)
+    assert seen[3].seconds_left == 0.0
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_loss_that_is_no_number_stops_the_run() -> None:
+    with pytest.raises(TrainingDiverged, match="diverged at step"):
+        run(steps=50, small_lr=1e30, warmup=0.0)
+
+
+def test_a_run_without_a_limit_is_refused() -> None:
+    with pytest.raises(BadConfig, match="needs a limit"):
+        run()
+
+
+def test_a_budget_without_room_for_a_step_is_refused() -> None:
+    with pytest.raises(OutOfTime, match="not one step fits the budget"):
+        run(budget_seconds=1.0, clock=ticking(1.0))
+
+
+def test_tokens_outside_the_vocabulary_are_refused() -> None:
+    with pytest.raises(BadData, match=r"found token 32 at position \d+ of shard 0"):
+        train(CONFIG, [np.array([1, 2, 3, 4, 5, 32] * 9, np.uint16)], Recipe(steps=1))
+
+
+def test_numbers_that_come_back_a_step_later_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    at_once: list[Step] = []
+    expected = run(at_once.append, steps=9)
+    made = Readback.__init__
+
+    def lagging(self: Readback, ranks: Ranks) -> None:
+        made(self, ranks)
+        self.lag = 1  # as on a GPU
+
+    monkeypatch.setattr(Readback, "__init__", lagging)
+    later: list[Step] = []
+    settings = Recipe(batch_tokens=128, steps=9)
+    options = Run(on_step=later.append, state=tmp_path / "s", save_every=1e-9)
+    result = train(CONFIG, [tokens()], settings, options)
+    assert [step.loss for step in later] == [step.loss for step in at_once]
+    assert [step.step for step in later] == list(range(1, 10))
+    assert result.final_loss == expected.final_loss
+    state = expected.state_dict
+    assert all(torch.equal(result.state_dict[name], state[name]) for name in state)
+    with pytest.raises(TrainingDiverged):
+        run(steps=50, small_lr=1e30, warmup=0.0)

@@ -1,0 +1,184 @@
+"""A run that was cut off: what is on disk continues bit for bit, and nothing else is believed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from squeeze.errors import BadCheckpoint, BadConfig, SqueezeError
+from squeeze.train.data.shards import write_shard
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.optim.recipe import Recipe
+from squeeze.train.run.loop import OutOfMemory, Run, Step, TrainingDiverged, TrainResult, train
+from squeeze.train.run.state import load_state
+from squeeze.train.run.stop import Stopped
+from squeeze.train.run.trainer import Trainer
+
+CONFIG = ModelConfig(32, 2, 32, 2, 1, 32, seq_len=16, layer_schedule=(0, 1, 0, 1))
+EVERYTHING = Recipe(
+    batch_tokens=128,
+    steps=24,
+    average="ema",
+    average_start=0.25,
+    recurrence_start=0.5,
+    qat_start=0.75,
+    qat_rate=0.1,
+    momentum_start=0.5,
+    momentum_warmup=20,
+)
+
+
+class Crash(BaseException):
+    """Ends a run as a power cut would: nothing is saved on the way out."""
+
+
+def tokens() -> np.ndarray:
+    random = np.random.default_rng(0)
+    cycle = (np.arange(3000) * 7 % 29).astype(np.uint16)
+    return np.where(random.random(3000) < 0.1, random.integers(0, 29, 3000), cycle).astype("u2")
+
+
+def run(path: Path, recipe: Recipe = EVERYTHING, **options: Any) -> TrainResult:
+    return train(CONFIG, [tokens()], recipe, Run(state=path, **options))
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
+
+
+@pytest.mark.parametrize("average", ["none", "ema", "swa"])
+@pytest.mark.parametrize("crash_at", [3, 17, 23])
+def test_a_crashed_run_resumes_bit_for_bit(tmp_path: Path, average: str, crash_at: int) -> None:
+    recipe = Recipe(**{**EVERYTHING.__dict__, "average": average, "swa_every": 2})
+    whole = run(tmp_path / "whole", recipe)
+
+    def crash(step: Step) -> None:
+        if step.step == crash_at:
+            raise Crash
+
+    with pytest.raises(Crash):
+        run(tmp_path / "s", recipe, on_step=crash, save_every=1e-9)
+    assert load_state(tmp_path / "s")[1]["step"] == crash_at - 1
+    resumed = run(tmp_path / "s", recipe, resume=True)
+    assert same(whole.state_dict, resumed.state_dict)
+    assert (whole.steps, whole.final_loss) == (resumed.steps, resumed.final_loss)
+
+
+def test_a_killed_process_resumes_bit_for_bit(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.bin", tokens())
+    command = [sys.executable, "-m", "squeeze", "train", "--data", str(tmp_path / "a.bin")]
+    command += ["--config", CONFIG.to_json(), "--set", "batch_tokens=128", "--steps", "150"]
+    command += ["--threads", "1", "--no-plot", "--out", str(tmp_path / "m.safetensors")]
+    process = subprocess.Popen([*command, "--save-every", "0.01"], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "m.state").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 0 < load_state(tmp_path / "m.state")[1]["step"] < 150
+    assert not (tmp_path / "m.safetensors").exists()
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert resumed.returncode == 0, resumed.stderr
+    whole = tmp_path / "whole.safetensors"
+    subprocess.run([*command, "--out", str(whole)], capture_output=True, check=True)
+    assert same(load_file(whole), load_file(tmp_path / "m.safetensors"))
+    assert not (tmp_path / "m.state").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_state_and_ends_the_run(tmp_path: Path, number: signal.Signals) -> None:
+    def interrupt(step: Step) -> None:
+        if step.step == 9:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped, match=f"stopped by {number.name} after step 10.*--resume"):
+        run(tmp_path / "s", on_step=interrupt)
+    assert signal.getsignal(number) is before
+    assert load_state(tmp_path / "s")[1]["step"] == 10
+    resumed = run(tmp_path / "s", resume=True)
+    assert same(run(tmp_path / "whole").state_dict, resumed.state_dict)
+
+
+def test_a_resumed_run_has_used_its_time(tmp_path: Path) -> None:
+    def interrupt(step: Step) -> None:
+        if step.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    recipe = Recipe(batch_tokens=128, budget_seconds=100)
+    ticks = iter(range(10_000))
+    with pytest.raises(Stopped):
+        run(tmp_path / "s", recipe, on_step=interrupt, now=lambda: float(next(ticks)))
+    spent = sum(load_state(tmp_path / "s")[1]["clock"].values())
+    seen: list[Step] = []
+    ticks = iter(range(10_000))
+    run(tmp_path / "s", recipe, resume=True, on_step=seen.append, now=lambda: float(next(ticks)))
+    assert seen[0].seconds > spent
+    assert 95 <= seen[-1].seconds <= 100
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_diverged_run_keeps_its_last_good_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer.step
+
+    def poisoned(trainer: Trainer, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
+        if trainer.done == 7:
+            trainer.model.tok_emb.weight.data[3] = float("nan")
+        return step(trainer, progress)
+
+    monkeypatch.setattr(Trainer, "step", poisoned)
+    with pytest.raises(TrainingDiverged, match=r"step 8.*The last good state stays in"):
+        run(tmp_path / "s", save_every=1e-9)
+    tensors, facts = load_state(tmp_path / "s")
+    assert facts["step"] == 7
+    assert all(torch.isfinite(tensor.float()).all() for tensor in tensors.values())
+
+
+def test_out_of_memory_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(trainer: Trainer, progress: float) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Trainer, "step", full)
+    with pytest.raises(OutOfMemory, match=r"found 128 tokens at once.*Set micro_tokens to 64"):
+        run(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("change", "name"), [({"recipe": Recipe(steps=25)}, "recipe"), ({"seed": 1}, "seed")]
+)
+def test_the_state_of_another_run_is_refused(
+    tmp_path: Path, change: dict[str, Any], name: str
+) -> None:
+    run(tmp_path / "s", save_every=1e-9)
+    with pytest.raises(BadConfig, match=f"a run with another {name}"):
+        run(tmp_path / "s", resume=True, **change)
+
+
+def test_a_state_that_is_missing_cut_or_foreign_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with pytest.raises(SqueezeError, match=r"no state of a run.*without --resume"):
+        run(path, resume=True)
+    run(path, save_every=1e-9)
+    data = path.read_bytes()
+    for bad in (b"", data[:-1], data[: len(data) // 2], b"PK" + data[2:], b"\xff" * 99):
+        path.write_bytes(bad)
+        with pytest.raises(BadCheckpoint, match="not the state of a run"):
+            run(path, resume=True)
+    from squeeze.train.checkpoint import save_checkpoint
+    from squeeze.train.model.gpt import GPT
+
+    save_checkpoint(path, CONFIG, GPT(CONFIG).state_dict())
+    with pytest.raises(BadCheckpoint, match=r"expected metadata squeeze\.run"):
+        run(path, resume=True)

@@ -1,0 +1,1 @@
+"""Token shards, the order of windows, and text that needs no download."""

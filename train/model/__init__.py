@@ -1,0 +1,1 @@
+"""The project's own GPT: configuration, layers, forward pass, incremental cache."""

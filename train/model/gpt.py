@@ -1,0 +1,234 @@
+"""The decoder: one forward for training, scoring and calibration.
+
+With every option off it is the challenge's naive baseline (openai/parameter-golf `train_gpt.py`), whose
+tensor names it keeps: a pre-norm GPT with norms that carry no weights, rotary grouped-query attention, a
+power-of-relu MLP, skip connections from the first half of the layers to the second, and soft-capped
+logits. Every weight matrix is a `Linear` without bias, so forward hooks see the inputs of each;
+`final_norm` is the input of the (tied) head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from squeeze.errors import BadCheckpoint
+from squeeze.train.fields import VALIDATING
+from squeeze.train.model.attention import Attend, attention_for
+from squeeze.train.model.block import Surroundings, build_block
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.embeddings import (
+    SMEARS,
+    Bigram,
+    Shift,
+    Trigram,
+    ValueEmbedding,
+    predecessors,
+    second_predecessors,
+)
+from squeeze.train.model.layers import Linear, RMSNorm, Table, rotary_table, vector
+from squeeze.train.model.start import init_weights_
+
+
+class Past(Protocol):
+    """What an incremental forward remembers of earlier tokens (see `squeeze.train.model.cache`)."""
+
+    def begin(self, ids: Tensor) -> Tensor:
+        """Take in the next tokens int64 [B, T]; their positions int64 [T]."""
+
+    def attend(self, level: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of the new tokens over old and new; level counts effective layers."""
+
+    def shift(self, what: str, x: Tensor) -> Tensor:
+        """x [B, T, ...] of the new tokens, each replaced by that of the token before it; 0 at first."""
+
+
+def shift_whole(what: str, x: Tensor) -> Tensor:
+    """`Past.shift` of a forward that begins with its first token."""
+    return torch.cat((torch.zeros_like(x[:, :1]), x[:, :-1]), dim=1)
+
+
+class GPT(nn.Module):
+    """The whole model. `GPT(config)` is initialised from `seed`; `from_tensors` loads weights.
+
+    recurrent: whether the blocks that `layer_schedule` repeats do repeat. It may be switched at any
+    time (#1204 and #1493 train without at first, `start_repeats_`).
+    """
+
+    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.recurrent = True
+        self.tok_emb = Table(config.vocab_size, config.model_dim)
+        self.input_norm = RMSNorm()
+        self.blocks = nn.ModuleList(build_block(config, n) for n in range(config.num_layers))
+        self.final_norm = RMSNorm()
+        if config.num_skips:
+            self.skip_weights = vector(config.num_skips, config.model_dim)
+        if config.skip_gates:
+            self.skip_gates = vector(config.num_skips, config.model_dim)
+        if config.bigram_rows:
+            self.bigram = Bigram(config)
+        if config.trigram_rows:
+            self.trigram = Trigram(config)
+        if config.smear_gate != "none":
+            self.smear = SMEARS[config.smear_gate](config)
+        if config.value_layers:
+            self.value_embed = ValueEmbedding(config)
+        if not config.tie_embeddings:
+            self.lm_head = Linear(config.model_dim, config.vocab_size)
+        if not self.tok_emb.weight.is_meta:
+            init_weights_(self, seed)
+
+    @classmethod
+    def from_tensors(
+        cls, config: ModelConfig, tensors: Mapping[str, npt.NDArray[np.float32]]
+    ) -> GPT:
+        """A model holding a copy of the given weights, in float32.
+
+        Raises BadCheckpoint naming the tensor that is missing, unexpected or of another shape.
+        """
+        if VALIDATING:
+            _check(config, tensors)
+        with torch.device("meta"):
+            model = cls(config)
+        state = {name: torch.tensor(w, dtype=torch.float32) for name, w in tensors.items()}
+        model.load_state_dict(state, assign=True)
+        return model
+
+    @torch.no_grad()
+    def start_repeats_(self) -> None:
+        """Let later passes begin with what their block has learned (#1204, when repetition starts)."""
+        block: Any
+        for block in self.blocks:
+            own = dict(block.named_parameters()) | {"q_gain": block.attn.q_gain}
+            for repeat in block.repeats:
+                for name, weight in repeat.named_parameters():
+                    weight.copy_(own[name])
+
+    def hidden(self, ids: Tensor, past: Past | None = None) -> Tensor:
+        """Normalised final states [B, T, D] of token ids [B, T]: what the head multiplies."""
+        config = self.config
+        attends = self._attends(ids, past)
+        count, device = ids.size(1), ids.device
+        positions = torch.arange(count, device=device) if past is None else past.begin(ids)
+        rotary = rotary_table(positions, config.rope_dims or config.head_dim, config.rope_base)
+        first = self._embed(ids, shift_whole if past is None else past.shift).to(self._dtype())
+        values = self.value_embed(ids) if config.value_layers else None
+        stream: Any = first.view_as(first)  # blocks compiled alone must not see one tensor twice
+        skips: list[Tensor] = []
+        depth = config.depth if self.recurrent else tuple(range(config.num_layers))
+        num_skips = len(depth) // 2 if config.skips else 0
+        lanes = config.parallel == "lanes" or config.parallel == "lanes-in-turn"
+        for level, (number, block) in enumerate(self._passes(depth)):
+            if 0 <= level - num_skips < num_skips:
+                stream = self._joined(stream, level - num_skips, skips.pop())
+            if lanes and block.lanes and isinstance(stream, Tensor):
+                stream = (stream, stream)
+            attend = attends(level)
+            stream = block(stream, Surroundings(first, rotary, attend, values, number))
+            if level < num_skips:
+                skips.append(stream)
+        x = 0.5 * (stream[0] + stream[1]) if lanes else stream
+        out: Tensor = self.final_norm(x)
+        return out
+
+    def _attends(self, ids: Tensor, past: Past | None) -> Callable[[int], Attend]:
+        """The attention of each effective layer."""
+        if past is not None:
+            return lambda level: partial(past.attend, level)
+        whole = attention_for(self.config, ids, self._dtype())
+        return lambda level: whole  # one function: blocks that are compiled alone share their code
+
+    def _dtype(self) -> torch.dtype:
+        """What the residual stream and attention are computed in: autocast's dtype, or the weights'."""
+        weight = self.tok_emb.weight
+        kind = weight.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+
+    def _embed(self, ids: Tensor, shift: Shift) -> Tensor:
+        """The stream [B, T, D] that enters the blocks."""
+        config, x = self.config, self.tok_emb(ids)
+        hashed = config.bigram_rows or config.trigram_rows
+        if not hashed and config.smear_gate == "none":
+            return self.input_norm(x)
+        before = predecessors(ids, config.bos_id, shift)
+        inside = (before >= 0)[..., None].to(x.dtype)
+        if config.bigram_rows:
+            x = x + self.bigram(ids, before)
+        if config.trigram_rows:
+            second = second_predecessors(ids, before, config.bos_id, shift)
+            x = x + self.trigram(ids, before, second)
+        if config.smear_gate == "token":  # the two gates stand where their records have them
+            x = self.smear(x, inside, shift)
+        x = self.input_norm(x)
+        return self.smear(x, inside, shift) if config.smear_gate == "channels" else x
+
+    def _passes(self, depth: tuple[int, ...]) -> Iterator[tuple[int, nn.Module]]:
+        """How often each block of the depth has run before, and the block."""
+        for level, block in enumerate(depth):
+            yield depth[:level].count(block), self.blocks[block]
+
+    def _joined(self, stream: Any, at: int, skip: Tensor) -> Any:
+        """The stream with a skip connection added, or mixed in by a gate (#1179, #1493).
+
+        Of two lanes the first takes it (#1529), or both when they are read in turn (#1204).
+        """
+        both = self.config.parallel == "lanes-in-turn"
+        if (both or self.config.parallel == "lanes") and isinstance(stream, tuple):
+            second = self._joined(stream[1], at, skip) if both else stream[1]
+            return self._joined(stream[0], at, skip), second
+        skip = self.skip_weights[at].to(skip.dtype) * skip
+        if not self.config.skip_gates:
+            return stream + skip
+        return torch.lerp(skip, stream, torch.sigmoid(self.skip_gates[at]).to(skip.dtype))
+
+    def head(self, hidden: Tensor, extra: Tensor | None = None) -> Tensor:
+        """Logits float32 [B, T, V] of final states [B, T, D] (`hidden`), soft-capped.
+
+        cap·tanh(logits / cap): Gemma 2, arXiv 2408.00118, section 2; the challenge's baseline.
+        extra: what an adapter adds to the logits before the cap [B, T, V].
+        """
+        weight = self.tok_emb.weight if self.config.tie_embeddings else self.lm_head.weight
+        logits = F.linear(hidden, weight).float()
+        if extra is not None:
+            logits = logits + extra
+        cap = self.config.logit_softcap
+        return cap * torch.tanh(logits.div_(cap)) if cap else logits
+
+    def forward(self, ids: Tensor, past: Past | None = None) -> Tensor:
+        """Logits float32 [B, T, V] for the token after each of ids int64 [B, T].
+
+        With a past, ids go on from the tokens it holds, and it takes them in.
+        """
+        return self.head(self.hidden(ids, past))
+
+    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy in nats per token; ids and targets int64 [B, T]."""
+        return self.head_loss(self.hidden(ids), targets)
+
+    def head_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy in nats per token of final states [B, T, D]; targets int64 [B, T]."""
+        return F.cross_entropy(self.head(hidden).flatten(0, 1), targets.flatten())
+
+
+def _check(config: ModelConfig, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """Raise BadCheckpoint unless these are the tensors of a configuration."""
+    shapes = config.parameter_shapes()
+    if shapes.keys() != tensors.keys():
+        missing, extra = shapes.keys() - tensors.keys(), tensors.keys() - shapes.keys()
+        raise BadCheckpoint(
+            "tensors do not match the configuration",
+            expected=f"{len(shapes)} tensors",
+            found=f"missing {sorted(missing)[:5]}, unexpected {sorted(extra)[:5]}",
+        )
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape:
+            raise BadCheckpoint(name, expected=shape, found=tensors[name].shape)

@@ -1,0 +1,1 @@
+"""Optimizers, averages of weights, quantization-aware training, and the recipe that sets them."""

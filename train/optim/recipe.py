@@ -1,0 +1,165 @@
+"""How to train: every hyperparameter of a run in one frozen, validated record. No torch here.
+
+What shapes the model is in `ModelConfig` (its `seq_len` is also the training window); what only says
+where and how to run (device, folders, compilation, seed) is an argument of
+`squeeze.train.run.loop.train`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from squeeze.errors import BadConfig
+from squeeze.train.fields import (
+    VALIDATING,
+    check,
+    choice,
+    kind_of,
+    number,
+    read_object,
+    refuse_unknown,
+)
+
+HUGE = 1e30  # bound of what has no natural one
+
+ORTHOGONALIZERS = ("newton-schulz", "polar-express")
+AVERAGES = ("none", "ema", "swa")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All hyperparameters of a training run; raises BadConfig for a value out of range.
+
+    "Fraction" means of the run: of `budget_seconds − reserve_seconds`, or of `steps`, whichever limit
+    is nearer at that moment. Rates are those of the plateau between warm-up and warm-down.
+
+    The defaults were chosen for about a million weights and two minutes on two CPU cores (docs/log.md).
+
+    >>> Recipe(grad_clip=-1)
+    Traceback (most recent call last):
+    squeeze.errors.BadConfig: grad_clip; expected a finite number in 0..1e+30, found -1
+    """
+
+    # limits: at least one must be above zero when the run begins
+    budget_seconds: float = number(
+        0, HUGE, 0.0
+    )  # wallclock of everything up to the export; 0: no limit
+    reserve_seconds: float = number(
+        0, HUGE, 0.0
+    )  # of the budget, kept for averaging, packing and export
+    steps: int = number(0, HUGE, 0)  # 0: no limit
+
+    # batches
+    batch_tokens: int = number(1, HUGE, 1024)  # a step, all ranks together
+    micro_tokens: int = number(
+        0, HUGE, 0
+    )  # a forward of one rank, at most; 0: its whole share at once
+    precision: str = choice(
+        "auto", PRECISIONS
+    )  # of the forward; auto: bf16 on a GPU, fp32 on a CPU
+
+    # Muon: the blocks' matrices
+    matrix_lr: float = number(0, HUGE, 0.04)
+    matrix_decay: float = number(0, HUGE, 0.0)  # decoupled, times the rate
+    momentum: float = number(0, 1, 0.95)
+    momentum_start: float = number(0, 1, 0.0)  # momentum of the first step; 0: as `momentum`
+    momentum_warmup: int = number(0, HUGE, 0)  # steps from momentum_start to momentum
+    orthogonalizer: str = choice("newton-schulz", ORTHOGONALIZERS)
+    orthogonalizer_steps: int = number(1, 10, 5)
+    row_normalize: bool = False  # rows to equal length before orthogonalizing (#1394)
+
+    # AdamW: all the rest
+    table_lr: float = number(0, HUGE, 0.05)  # embeddings
+    head_lr: float = number(0, HUGE, 0.0)  # untied head; 0: as table_lr
+    small_lr: float = number(0, HUGE, 0.005)  # gains, scales, mixes, gates
+    table_decay: float = number(0, HUGE, 0.0)  # of embeddings and head
+    small_decay: float = number(0, HUGE, 0.0)
+    beta1: float = number(0, 1, 0.9)
+    beta2: float = number(0, 1, 0.95)
+    epsilon: float = number(0, 1, 1e-8)
+
+    # schedule
+    warmup: float = number(0, 1, 0.02)  # fraction over which the rates rise
+    warmdown: float = number(0, 1, 0.6)  # last fraction, over which they fall
+    final_rate: float = number(0, 1, 0.0)  # what they fall to, as a factor
+    grad_clip: float = number(0, HUGE, 1.0)  # largest norm of all gradients together; 0: none
+    recurrence_start: float = number(0, 1, 0.0)  # fraction from which repeated layers repeat
+    recurrence_step: int = number(
+        0, HUGE, 0
+    )  # step from which they do; the later of the two counts
+
+    # averaging of weights: what is exported
+    average: str = choice("none", AVERAGES)
+    average_start: float = number(0, 1, 0.0)  # fraction from which weights are averaged
+    ema_decay: float = number(0, 1, 0.997)  # a step
+    swa_every: int = number(1, HUGE, 50)  # steps between the weights that are averaged
+
+    # quantization-aware training: straight-through rounding to the grid of `squeeze pack --quant`
+    qat_start: float = number(0, 1, 1.0)  # fraction from which it is on; 1: never
+    qat_bits: int = number(2, 16, 6)  # blocks' matrices
+    qat_k: float = number(0, 1000, 12.85)  # clip in standard deviations of a row; 0: its maximum
+    qat_table_bits: int = number(2, 16, 8)  # embeddings and head
+    qat_table_k: float = number(0, 1000, 20.0)
+    qat_rate: float = number(
+        0, HUGE, 0.0
+    )  # nats of loss for one bit per weight of ideal code length
+
+    def __post_init__(self) -> None:
+        if VALIDATING:
+            _check_(self)
+
+    def rate(self, progress: float) -> float:
+        """Factor on every learning rate when `progress` (0…1) of the run is done."""
+        rise = (progress + 1e-3) / self.warmup if self.warmup else 1.0
+        fall = (1.0 - progress) / self.warmdown if self.warmdown else 1.0
+        fall = self.final_rate + (1.0 - self.final_rate) * min(1.0, max(0.0, fall))
+        return max(0.0, min(1.0, rise, fall))
+
+    def momentum_at(self, step: int) -> float:
+        """Muon's momentum in step 0, 1, …: linear from momentum_start over momentum_warmup steps."""
+        if not self.momentum_start or step >= self.momentum_warmup:
+            return self.momentum
+        done = step / self.momentum_warmup
+        return self.momentum_start + (self.momentum - self.momentum_start) * done
+
+    def recurrent_at(self, progress: float, step: int) -> bool:
+        """Whether repeated layers repeat in step 0, 1, … that begins with `progress` done."""
+        return progress >= self.recurrence_start and step >= self.recurrence_step
+
+    def quantized_at(self, progress: float) -> bool:
+        """Whether the forward sees weights rounded to the packer's grid."""
+        return self.qat_start < 1.0 and progress >= self.qat_start
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces, every field, so that a run's record stays true."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Recipe:
+        """Inverse of `to_json`; fields left out take their default. Raises BadConfig."""
+        return cls.from_fields(read_object("recipe", text))
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Recipe:
+        """Build from plain values. Raises BadConfig naming fields that do not exist."""
+        refuse_unknown("recipe", fields, [field.name for field in dataclasses.fields(cls)])
+        return cls(**fields)
+
+
+def _check_(recipe: Recipe) -> None:
+    """Check every field and store numbers as the type of their field."""
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        check(field, value)
+        if kind_of(field) is float:  # 600 and 600.0 are one recipe
+            object.__setattr__(recipe, field.name, float(value))
+    if recipe.reserve_seconds and recipe.reserve_seconds >= recipe.budget_seconds:
+        raise BadConfig(
+            "reserve_seconds leaves nothing to train in",
+            expected=f"below budget_seconds = {recipe.budget_seconds:g}",
+            found=f"{recipe.reserve_seconds:g}",
+        )

@@ -1,0 +1,1 @@
+"""A training run: steps, clock, state on disk, log and plots."""

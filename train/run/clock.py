@@ -1,0 +1,124 @@
+"""The wallclock of a run: a ledger of where every second went, and the governor that ends it in time.
+
+What the budget counts follows the challenge's training script: its timer stands still while kernels
+are compiled and warmed up (on batches whose gradients are dropped) and during validation. All other
+seconds since the run began count, and so does the time kept in reserve for packing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from squeeze.errors import SqueezeError
+from squeeze.train.optim.recipe import Recipe
+
+OUTSIDE = ("compile and warm-up", "packing", "validation")  # stages that the budget does not count
+
+
+class OutOfTime(SqueezeError):
+    """The budget is too small: not one step fits, or it was over before the model was written."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Seconds of one stage, and whether they count towards the budget."""
+
+    stage: str
+    seconds: float
+    inside: bool
+
+
+class Clock:
+    """Every second since it was made belongs to one stage; "setup" outside of any `stage(...)`.
+
+    now: seconds from any fixed moment. spent: stages' seconds of an earlier part of the same run.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float] = time.perf_counter,
+        spent: dict[str, float] | None = None,
+    ) -> None:
+        self.now = now
+        self.seconds = dict(spent or {})
+        self._stages = ["setup"]
+        self._since = now()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Inside, time goes to `name`; the stage around it pauses."""
+        self._charge()
+        self._stages.append(name)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._stages.pop()
+
+    def of(self, stage: str) -> float:
+        """Seconds of one stage until now."""
+        self._charge()
+        return self.seconds.get(stage, 0.0)
+
+    def inside(self) -> float:
+        """Seconds that count towards the budget until now."""
+        self._charge()
+        return sum(s for stage, s in self.seconds.items() if stage not in OUTSIDE)
+
+    def ledger(self, recipe: Recipe | None = None) -> list[Row]:
+        """All stages in the order they first began; with a recipe, the reserve that it keeps, too."""
+        self._charge()
+        rows = [Row(stage, s, stage not in OUTSIDE) for stage, s in self.seconds.items()]
+        if recipe is not None and recipe.reserve_seconds:
+            rows.append(Row("reserve", recipe.reserve_seconds, True))
+        return rows
+
+    def _charge(self) -> None:
+        now = self.now()
+        stage = self._stages[-1]
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
+        self._since = now
+
+
+class Governor:
+    """Decides from times that all ranks agree on whether another step fits.
+
+    export: seconds to allow for writing the result; lag: steps that may be under way unseen.
+    """
+
+    def __init__(self, recipe: Recipe, export: float = 0.0, lag: int = 0) -> None:
+        self.steps = recipe.steps
+        self.seconds = recipe.budget_seconds - recipe.reserve_seconds - export
+        self.timed = recipe.budget_seconds > 0
+        self.lag = lag
+        self.slowest = 0.0  # of recent steps: what the next may take
+
+    def took(self, seconds: float) -> None:
+        """Note the duration of a step."""
+        self.slowest = max(seconds, 0.9 * self.slowest)
+
+    def progress(self, elapsed: float, done: int) -> float:
+        """Fraction 0…1 of the run that is over, by the limit that will end it first."""
+        by_time = elapsed / max(self.seconds, 1e-9) if self.timed else 0.0
+        by_steps = done / self.steps if self.steps else 0.0
+        return min(1.0, max(by_time, by_steps))
+
+    def over(self, elapsed: float, done: int) -> bool:
+        """Whether the next step would end too late."""
+        late = self.timed and elapsed + (1 + self.lag) * self.slowest > self.seconds
+        return late or self.progress(elapsed, done) >= 1.0
+
+
+def check_in_time(clock: Clock, recipe: Recipe) -> None:
+    """Raise OutOfTime when the budget is over: what is not written by now must not be."""
+    elapsed = clock.inside()
+    if recipe.budget_seconds and elapsed > recipe.budget_seconds:
+        raise OutOfTime(
+            "the time budget was over before the model was written: nothing was exported",
+            expected=f"≤ {recipe.budget_seconds:g} s",
+            found=f"{elapsed:.2f} s",
+            fix="Raise reserve_seconds.",
+        )

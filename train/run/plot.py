@@ -1,0 +1,59 @@
+"""The loss curve of a run's log. matplotlib is an extra (`squeeze-lm[plot]`), imported when drawing."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from pathlib import Path
+
+import numpy as np
+
+from squeeze.errors import SqueezeError
+from squeeze.files import write_atomic
+from squeeze.train.run.log import read_steps
+
+SMOOTHING = 50  # the line is the mean of so many points of the curve
+
+
+def has_matplotlib() -> bool:
+    """Whether curves can be drawn."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def need_matplotlib() -> None:
+    """Raise SqueezeError when curves cannot be drawn."""
+    if not has_matplotlib():
+        raise SqueezeError("a loss curve needs matplotlib", fix="pip install 'squeeze-lm[plot]'")
+
+
+def plot_log(log: Path) -> list[Path]:
+    """Draw loss over steps from a run's log beside it; returns the .svg and .png, none without steps."""
+    need_matplotlib()
+    entries = read_steps(log)
+    if not entries:
+        return []
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["svg.hashsalt"] = "squeeze"  # equal runs, equal files
+    steps = np.array([entry["step"] for entry in entries])
+    losses = np.array([entry["loss"] for entry in entries])
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(steps, losses, color="#b8c4d6", linewidth=0.8, label="step")
+    width = max(1, len(losses) // SMOOTHING)
+    means = np.convolve(losses, np.ones(width) / width, "valid")
+    axes.plot(steps[width - 1 :], means, color="#1f4e8c", label=f"mean of {width}")
+    low, high = np.quantile(losses, [0.0, 0.98])
+    axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3)
+    axes.set(xlabel="step", ylabel="loss (nats per token)", title=log.stem)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    paths = [log.with_suffix(".svg"), log.with_suffix(".png")]
+    for path in paths:
+        kind = path.suffix.removeprefix(".")
+        undated = {"Date": None} if kind == "svg" else None
+        picture = io.BytesIO()
+        figure.savefig(picture, format=kind, metadata=undated, dpi=120)
+        write_atomic(path, picture.getvalue())
+    return paths

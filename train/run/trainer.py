@@ -1,0 +1,152 @@
+"""One step of training, and everything a step depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from squeeze.train.data.loader import Loader
+from squeeze.train.data.shards import Tokens
+from squeeze.train.distributed import Ranks
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
+from squeeze.train.optim.averaging import Average
+from squeeze.train.optim.optimizer import Optimizer, split_parameters
+from squeeze.train.optim.qat import QuantizationAware
+from squeeze.train.optim.recipe import Recipe
+from squeeze.train.run.randomness import random_state, set_random_state
+
+
+class Trainer:
+    """A model with its optimizer, data, averages and switches, for one rank of many.
+
+    shards: tokens uint16 [n] each, arrays or memory maps. compiled: run the model through
+    torch.compile. Raises BadConfig or BadData when batch, shards and ranks do not fit together.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        shards: Sequence[Tokens],
+        recipe: Recipe,
+        seed: int = 0,
+        ranks: Ranks = Ranks(),  # noqa: B008  frozen
+        compiled: bool = False,
+    ) -> None:
+        self.config, self.recipe, self.ranks, self.device = config, recipe, ranks, ranks.device
+        self.batch = max(1, recipe.batch_tokens // config.seq_len)
+        self.loader = Loader(shards, config.seq_len, self.batch, config.vocab_size, seed, ranks)
+        self.model = GPT(config, seed).to(self.device)
+        self.compiled = compiled
+        self.loss = _compiled(self.model) if compiled else self.model.loss
+        named = list(self.model.named_parameters())
+        self.optimizer = Optimizer(named, recipe, ranks)
+        self.average = Average(named, recipe)
+        if recipe.qat_start != 1.0:
+            matrices, tables, head, _ = split_parameters(named)
+            self.qat = QuantizationAware(matrices, tables | head, recipe)
+        self.done = 0  # steps
+        self.repeating = False  # whether repeated blocks repeated in the last step
+
+    def warm_up(self) -> None:
+        """Compile and run whatever the run will need, on its first batch; no weight changes."""
+        for recurrent in sorted({self.recipe.recurrent_at(0.0, 0), True}):
+            self.model.recurrent = recurrent
+            self._gradients(*self.loader.peek())
+        self.model.zero_grad()
+
+    def step(self, progress: float) -> tuple[Tensor, Tensor]:
+        """Train one batch with `progress` (0…1) of the run done.
+
+        Returns the loss of this rank's share in nats per token, before the update, and the norm of
+        all gradients before clipping; both float32 [] on the device, not waited for.
+        """
+        self.switch(progress)
+        loss = self._gradients(*self.loader.next())
+        if self.recipe.qat_start != 1.0:
+            self.qat.add_rate_gradient_()
+        rate, momentum = self.recipe.rate(progress), self.recipe.momentum_at(self.done)
+        norm = self.optimizer.step(rate, momentum)
+        self.done += 1
+        self.average.update(progress, self.done)
+        return loss, norm
+
+    def switch(self, progress: float) -> None:
+        """Throw the switches of the recipe for the next step."""
+        self.model.recurrent = self.recipe.recurrent_at(progress, self.done)
+        if self.model.recurrent and not self.repeating and self.done:
+            self.model.start_repeats_()
+        self.repeating = self.model.recurrent
+        if self.recipe.qat_start != 1.0:
+            self.qat.on = self.recipe.quantized_at(progress)
+
+    def _gradients(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Fill the gradients of the mean loss over ids, in parts that fit in memory; returns it."""
+        rows = max(1, self.recipe.micro_tokens // self.config.seq_len)
+        if not self.recipe.micro_tokens:
+            rows = len(ids)
+        total = torch.zeros((), device=self.device)
+        with self.qat.rounded() if self.recipe.qat_start != 1.0 else nullcontext():
+            for part, goal in zip(ids.split(rows), targets.split(rows), strict=True):
+                with self._precision():
+                    loss = self.loss(part, goal)
+                weight = len(part) / len(ids)
+                (loss if weight == 1.0 else loss * weight).backward()
+                total += loss.detach() * weight
+        return total
+
+    def _precision(self) -> Any:
+        if self.optimizer.dtype == torch.bfloat16:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def weights(self) -> dict[str, Tensor]:
+        """What is exported: averaged where the recipe says so, float32 on the CPU, copied."""
+        mean = self.average.result()
+        return {name: weight.float().cpu().clone() for name, weight in mean.items()}
+
+    def saved(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and facts of everything the next step depends on; every rank must call."""
+        tensors = {f"model.{name}": w for name, w in self.model.state_dict().items()}
+        tensors |= {f"optimizer.{name}": t for name, t in self.optimizer.snapshot().items()}
+        tensors |= {f"average.{name}": t for name, t in self.average.snapshot().items()}
+        for name, state in random_state(self.device).items():
+            tensors[f"random.{name}"] = self.ranks.gathered(state.to(self.device))
+        facts = {
+            "step": self.done,
+            "position": self.loader.position,
+            "average_updates": self.average.updates,
+            "repeating": self.repeating,
+        }
+        return tensors, facts
+
+    def resume_(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Continue from `saved()`; KeyError or RuntimeError when it is of another model."""
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = tensor
+        self.model.load_state_dict(parts["model"])
+        self.optimizer.load_state_(parts["optimizer"])
+        self.average.load_state_(parts.get("average", {}), facts["average_updates"])
+        set_random_state(parts["random"], self.ranks.rank, self.device)
+        self.done, self.loader.position = facts["step"], facts["position"]
+        self.repeating = facts["repeating"]
+
+
+def _compiled(model: GPT) -> Callable[[Tensor, Tensor], Tensor]:
+    """The model's loss through torch.compile: whole on a GPU, block by block on a CPU.
+
+    All blocks of one kind share their compiled code: one graph of everything costs a short CPU run
+    several times the compilation and gains little (docs/log.md).
+    """
+    if model.tok_emb.weight.is_cuda:
+        return torch.compile(model.loss, dynamic=False)
+    for block in model.blocks:
+        block.compile(dynamic=False)
+    head_loss = torch.compile(model.head_loss, dynamic=False)
+    return lambda ids, targets: head_loss(model.hidden(ids), targets)
