@@ -40,10 +40,10 @@ from squeeze.packing.kept import KeptCodes
 from squeeze.packing.quantizer import Model, Quantizer
 from squeeze.packing.records import RECORDS, quantize_record
 from squeeze.packing.target import PRESETS, QUANTIZED
-from squeeze.roles import natural_key
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.tensors.floats import to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+from squeeze.tensors.roles import natural_key
 from squeeze.train.data.shards import read_shard
 from squeeze.train.model.gpt import GPT
 

@@ -3,6 +3,6 @@
 Importing this package imports neither torch nor numba; the commands load what they need.
 """
 
-from squeeze.version import __version__
-
 __all__ = ["__version__"]
+
+__version__ = "0.1.0"

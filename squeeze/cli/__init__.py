@@ -8,8 +8,8 @@ import sys
 
 import click
 
+from squeeze import __version__
 from squeeze.errors import SqueezeError
-from squeeze.version import __version__
 
 # name -> one-line help, so that `squeeze --help` imports no command module (start-up < 0.3 s)
 COMMANDS = {

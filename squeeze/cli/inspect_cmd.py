@@ -37,8 +37,8 @@ def command(models: tuple[str, ...], architecture: dict[str, Any], as_json: bool
 
     from squeeze.checkpoint.infer import complete_config
     from squeeze.checkpoint.read import load_checkpoint
-    from squeeze.roles import natural_key, role_of
     from squeeze.tensors.quantized import RawTensor
+    from squeeze.tensors.roles import natural_key, role_of
 
     source = load_checkpoint(model)
     shapes = {name: tensor.shape for name, tensor in source.tensors.items()}

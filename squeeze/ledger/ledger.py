@@ -16,8 +16,8 @@ from squeeze.artifact import container
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file
 from squeeze.ledger.papers import is_paper
-from squeeze.roles import layer_of, role_of
 from squeeze.rows import Row, split_bytes
+from squeeze.tensors.roles import layer_of, role_of
 
 MAX_FILES = 10_000
 

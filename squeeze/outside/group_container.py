@@ -16,8 +16,8 @@ from squeeze.errors import CorruptData
 from squeeze.outside import pickles, torch_zip
 from squeeze.outside.inflate import LRZIP, inflate
 from squeeze.outside.pieces import Plain, entropies, numbers, rows
-from squeeze.roles import layer_of, role_of
 from squeeze.rows import Row, split_bytes
+from squeeze.tensors.roles import layer_of, role_of
 
 MAGIC = b"PGRP"
 MAX_STREAMS = 1 << 12

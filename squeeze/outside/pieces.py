@@ -14,8 +14,8 @@ from math import prod
 import numpy as np
 
 from squeeze.errors import CorruptData
-from squeeze.roles import layer_of, role_of
 from squeeze.rows import Row, split_bytes
+from squeeze.tensors.roles import layer_of, role_of
 
 CHUNK = 1 << 20  # bytes counted at once: bincount widens its input eightfold
 MAX_PIECES = 1 << 17

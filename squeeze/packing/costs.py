@@ -23,8 +23,8 @@ from squeeze.checkpoint.read import LoadedModel
 from squeeze.packing.fit import SCOUT_STATES, Fitted, at_scales
 from squeeze.packing.plan import RoleCost, tensor_plans
 from squeeze.packing.quantizer import Quantizer
-from squeeze.roles import role_of
 from squeeze.tensors.quantized import QuantizedTensor
+from squeeze.tensors.roles import role_of
 from squeeze.train.model.gpt import GPT
 
 COARSER = 2.0  # octaves of the scale, about as many bits a weight

@@ -13,9 +13,9 @@ from squeeze.artifact.file import Artifact, Tensor
 from squeeze.calib.quantizers.grids import find_grid
 from squeeze.calib.quantizers.round_to_nearest import MAX_BITS, MIN_BITS, quantize_rtn
 from squeeze.errors import BadConfig
-from squeeze.roles import ROLES, natural_key, role_of
 from squeeze.tensors.floats import from_bits, to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+from squeeze.tensors.roles import ROLES, natural_key, role_of
 from squeeze.train.model.config import ModelConfig
 
 FLOAT_FORMATS = (*FLOATS, "keep")

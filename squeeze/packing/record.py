@@ -23,8 +23,8 @@ from squeeze.packing.calibrate import Calibration, OnStage, calibrate
 from squeeze.packing.kept import OnNote, silent
 from squeeze.packing.recipe import Recipe, quantize_checkpoint
 from squeeze.packing.records import RECORDS, quantize_record
-from squeeze.roles import natural_key
 from squeeze.tensors.floats import Float32
+from squeeze.tensors.roles import natural_key
 
 CORRECTED, RANK = 3, 4  # tensors of #1855 with a low-rank correction, and its rank
 WIDEST = 2048  # rows of a matrix that is priced: an embedding's square root would take minutes

@@ -27,8 +27,8 @@ from squeeze.packing.kept import KeptCodes, OnNote, code_key, hash_of, silent
 from squeeze.packing.plan import Plan, kept_plan, tensor_plans
 from squeeze.packing.quantizer import QUANTIZED, Model, Quantizer
 from squeeze.packing.recipe import LOSSLESS, Recipe, on_grid, quantize_checkpoint
-from squeeze.roles import natural_key
 from squeeze.tensors.floats import Float32
+from squeeze.tensors.roles import natural_key
 from squeeze.train.model.gpt import GPT
 
 PRESETS = {"fast": 8, "best": 32}  # trellis states

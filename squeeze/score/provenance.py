@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from squeeze.version import __version__
+from squeeze import __version__
 
 PACKAGES = ("squeeze", "squeeze.codecs", "squeeze.calib", "squeeze.train")
 DISTRIBUTIONS = ("torch", "numpy", "numba", "sentencepiece", "safetensors")

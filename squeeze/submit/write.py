@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from squeeze import __version__
 from squeeze.files import sha256
 from squeeze.ledger.ledger import ledger
 from squeeze.ledger.papers import is_paper
@@ -37,7 +38,6 @@ from squeeze.submit.parent import Config, config_of_model, read_parent
 from squeeze.submit.plain import BadSubmission, read_plain, safe_name, safe_names
 from squeeze.submit.scores import read_scores
 from squeeze.submit.script import check_codecs, own_script
-from squeeze.version import __version__
 from squeeze.views.code import TABLE, parts_csv, with_names
 from squeeze.views.totals import totals
 

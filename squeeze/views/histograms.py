@@ -13,7 +13,7 @@ import numpy as np
 from squeeze import codecs
 from squeeze.artifact import container
 from squeeze.artifact.container import Container, StreamRecord
-from squeeze.roles import role_of
+from squeeze.tensors.roles import role_of
 
 MAX_WEIGHTS = 6_000_000  # decoded in all: about a second
 MAX_BARS = 160

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
+from squeeze import __version__
 from squeeze.ledger.ledger import Ledger
 from squeeze.packing.plan import Plan
-from squeeze.roles import role_of
 from squeeze.rows import Row
-from squeeze.version import __version__
+from squeeze.tensors.roles import role_of
 from squeeze.views.text import verdict
 from squeeze.views.totals import Totals
 from squeeze.views.tree import Floors

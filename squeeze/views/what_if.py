@@ -17,7 +17,7 @@ from typing import Any
 
 from squeeze.errors import BadConfig
 from squeeze.packing.plan import Plan, TensorPlan
-from squeeze.roles import role_of
+from squeeze.tensors.roles import role_of
 
 CLIP = 12.85  # σ of a row at the largest integer code, as record-1394 clips
 UNITS = re.compile(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from squeeze import __version__
 from squeeze.score.audit.evidence import Evidence
 from squeeze.score.audit.rules import RULES
 from squeeze.score.audit.verdict import FAIL, PASS, UNKNOWN, Verdict
-from squeeze.version import __version__
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -16,7 +16,7 @@ from squeeze.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parents[3]
 FOLDERS = {"codecs": "squeeze.codecs", "calib": "squeeze.calib", "train": "squeeze.train"}
-LEAVES = {"squeeze.errors", "squeeze.files", "squeeze.version"}  # anyone may import these
+LEAVES = {"squeeze.errors", "squeeze.files", "squeeze.reporter"}  # anyone may import these
 ALLOWED = {
     "squeeze.codecs": {"squeeze.codecs"},
     "squeeze.calib": {"squeeze.calib", "squeeze.codecs"},

@@ -26,7 +26,7 @@ from squeeze.packing.recipe import (
     parse_precisions,
     quantize_checkpoint,
 )
-from squeeze.roles import natural_key
+from squeeze.tensors.roles import natural_key
 from squeeze.train.model.config import ModelConfig
 
 CONFIG = ModelConfig(64, 2, 32, 2, 1, 64, mlp_power=3, seq_len=32)

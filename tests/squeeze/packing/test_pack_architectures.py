@@ -21,7 +21,7 @@ from squeeze.checkpoint.read import load_checkpoint, load_model
 from squeeze.ledger.ledger import artifact_rows
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.target import pack_to_target
-from squeeze.roles import ROLES, role_of
+from squeeze.tensors.roles import ROLES, role_of
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 
