@@ -39,7 +39,7 @@ nojit: $(VENV)/.installed  ## the codec tests with the compiled kernels run as p
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -m "not slow" tests/codecs
 
 golden: $(VENV)/.kernels  ## rewrite the golden files; only with a format version bump
-	$(BIN)/python tests/make_golden.py
+	$(BIN)/python -m tests.make_golden
 
 sizes: $(VENV)/.kernels  ## rewrite benchmarks/sizes.csv after a change of sizes that was meant
 	$(BIN)/python benchmarks/sizes.py --write

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, and why
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))  # for modules that tests of several folders share
+# for modules that tests of several folders share; never tests/ itself, which holds a `squeeze`
+sys.path.insert(0, str(ROOT))
 
 settings.register_profile(
     "ci", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -37,7 +37,8 @@ class Killable:
         self.temporary.mkdir()
         one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "killable.py")],
+            [sys.executable, "-m", "tests.killable"],
+            cwd=Path(__file__).parents[1],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

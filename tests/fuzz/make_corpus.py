@@ -9,7 +9,6 @@ import json
 import lzma
 import shutil
 import struct
-import sys
 import zlib
 from pathlib import Path
 
@@ -18,8 +17,6 @@ import numpy as np
 import torch
 import zstandard
 from safetensors.torch import save
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from squeeze.artifact.file import Artifact, encode
 from squeeze.bundle.emit.payload import payloads

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_models import NARROW, VOCAB
 
 from squeeze.train.presets import PRESETS
 from squeeze.train.run.trainer import Trainer
+from tests.tiny_models import NARROW, VOCAB
 
 MOMENTS = (0.0, 0.1, 0.2, 0.5, 0.7, 0.95)  # fractions of the run at which a step is taken
 

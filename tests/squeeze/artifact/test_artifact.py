@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,9 @@ from squeeze.codecs.coder import varint
 from squeeze.errors import BadConfig, CorruptData, SqueezeError
 from squeeze.tensors.floats import from_bits, round_to, to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+from tests import make_golden
 
 TESTS = Path(__file__).parents[2]
-sys.path.insert(0, str(TESTS))
-import make_golden  # noqa: E402
 
 ERRORS = json.loads((TESTS / "golden-errors" / "errors.json").read_text())
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_models import EVERYTHING, NARROW, OPTIONS, ids_of, lively
 
 from squeeze.artifact import file as artifact
 from squeeze.calib.allocation.waterfill import expected_loss
@@ -24,6 +23,7 @@ from squeeze.packing.target import pack_to_target
 from squeeze.tensors.roles import ROLES, role_of
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.tiny_models import EVERYTHING, NARROW, OPTIONS, ids_of, lively
 
 CALIBRATION = Calibration(tokens=128)
 MIXED = replace(

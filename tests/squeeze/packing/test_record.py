@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from safetensors.torch import save_file
-from tiny_models import begun
 
 from squeeze.artifact import file as artifact
 from squeeze.cli import cli
@@ -21,6 +20,7 @@ from squeeze.packing.records import RECORDS
 from squeeze.packing.target import PRESETS
 from squeeze.tensors.quantized import QuantizedTensor
 from squeeze.train.model.config import ModelConfig
+from tests.tiny_models import begun
 
 CONFIG = ModelConfig(128, 2, 64, 2, 1, 96, seq_len=32)
 MATRIX = "blocks.1.mlp.fc.weight"

@@ -9,7 +9,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
-from tiny_models import begun
 
 from squeeze.artifact import file as artifact
 from squeeze.calib.quantizers.round_to_nearest import quantize_rtn
@@ -21,6 +20,7 @@ from squeeze.packing.calibrate import Calibration
 from squeeze.packing.target import Packed, pack_to_target
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.tiny_models import begun
 
 CONFIG = ModelConfig(256, 2, 64, 2, 1, 192, seq_len=32)
 CALIBRATION = Calibration(tokens=256)

@@ -10,13 +10,12 @@ import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional  # before a group exists: see squeeze.train.distributed
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from scoring import BOS, TABLE, random_model, repetitive_documents
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from squeeze.errors import BadConfig
 from squeeze.score.modes import MODES, Mode
 from squeeze.score.plan import document_spans
+from tests.scoring import BOS, TABLE, random_model, repetitive_documents
 
 SETTINGS = {"ttt-lora": {"chunk": "4", "batch": "3"}, "ttt-chunk": {"chunk": "32"}}
 

@@ -7,8 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scoring import BOS, nats_when_fed, repetitive_documents
-from tiny_models import EVERYTHING, NARROW, VOCAB, lively
 
 from squeeze.score.adapt.by_chunk import ChunkOptions, score_chunks
 from squeeze.score.adapt.by_document import LoraPredictor, score_lora
@@ -19,6 +17,8 @@ from squeeze.score.predictor import CachedPredictor
 from squeeze.score.tokenizer import ByteTable
 from squeeze.score.window import score_plan
 from squeeze.train.model.config import ModelConfig
+from tests.scoring import BOS, nats_when_fed, repetitive_documents
+from tests.tiny_models import EVERYTHING, NARROW, VOCAB, lively
 
 TABLE = ByteTable(np.ones(VOCAB, np.int32), np.zeros(VOCAB, np.bool_), np.arange(VOCAB) == BOS)
 TOKENS = repetitive_documents((19, 5, 33))

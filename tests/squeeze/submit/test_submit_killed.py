@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from killing import UNFINISHED, Killable, killable
 
 from squeeze.submit.check import sums
+from tests.killing import UNFINISHED, Killable, killable
 from tests.squeeze.submit.test_submit import make_inputs
 
 MOMENTS = 50

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.torch import save_file
-from tiny_models import begun
 
 from squeeze.artifact.file import decode
 from squeeze.calib.text.sources import Sequences
@@ -25,6 +24,7 @@ from squeeze.train.data.shards import read_shard
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 from squeeze.views.what_if import foresee, parse
+from tests.tiny_models import begun
 
 BYTES, COST = 0.02, 0.3  # relative errors allowed of bytes, and of the change of cost
 # Of a smaller change the relative error says little: an embedding of 7 bits changes the reference's cost

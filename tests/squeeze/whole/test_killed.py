@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from killing import Command, Killable, Trial, killable, moments
 from safetensors.torch import save_file
 
 from squeeze.train.data.shards import write_shard
 from squeeze.train.data.text import encode_documents, train_tokenizer
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.killing import Command, Killable, Trial, killable, moments
 
 CONFIG = ModelConfig(300, 1, 64, 2, 1, 64, seq_len=32)
 TEXT = "Bread rises while it is warm, and falls when it has risen for too long. "

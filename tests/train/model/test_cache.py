@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import EVERYTHING, NARROW, ids_of, lively
 
 from squeeze.errors import BadData
 from squeeze.train.model import cache as cache_module
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.tiny_models import EVERYTHING, NARROW, ids_of, lively
 
 PLAIN = ModelConfig(61, 3, 32, 4, 2, 48, seq_len=16)
 LOOPED = ModelConfig(61, 3, 32, 4, 1, 48, seq_len=16, layer_schedule=(0, 1, 2, 1, 2, 2))

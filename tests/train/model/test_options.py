@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_models import EVERYTHING, NARROW, PLAIN, VOCAB, ids_of, lively, narrow
 from torch import Tensor
 
 from squeeze.errors import BadConfig
@@ -17,6 +16,7 @@ from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 from squeeze.train.model.layers import rotary_table, rotate
 from squeeze.train.presets import PRESETS
+from tests.tiny_models import EVERYTHING, NARROW, PLAIN, VOCAB, ids_of, lively, narrow
 
 every = pytest.mark.parametrize("name", EVERYTHING)
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scoring import BOS, CONFIG, TABLE, nats_when_fed, random_model, repetitive_documents
 
 from squeeze.errors import BadConfig, RuleBroken
 from squeeze.score.adapt.by_document import DocumentRun, LoraPredictor, score_lora
@@ -18,6 +17,7 @@ from squeeze.score.plan import document_spans, spans
 from squeeze.score.window import Score, score_plan
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.scoring import BOS, CONFIG, TABLE, nats_when_fed, random_model, repetitive_documents
 
 LOOPED = replace(CONFIG, layer_schedule=(0, 1, 2, 1, 2), smear_gate="channels", xsa_layers=2)
 OPTIONS = LoraOptions(chunk=4, length=16, rank=2, lr=0.05, batch=3)

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scoring import BOS, TABLE, nats_when_fed, random_model, repetitive_documents
 
 from squeeze.errors import BadConfig, RuleBroken
 from squeeze.score.adapt.by_chunk import ChunkOptions, ChunkPredictor, score_chunks
@@ -18,6 +17,7 @@ from squeeze.score.adapt.phased import PhasedOptions, PhasedPredictor, score_pha
 from squeeze.score.adapt.sgd import Sgd, SgdOptions
 from squeeze.score.plan import document_spans, sliding
 from squeeze.score.window import score_plan
+from tests.scoring import BOS, TABLE, nats_when_fed, random_model, repetitive_documents
 
 CHUNKED = ChunkOptions(length=16, stride=5, sgd=SgdOptions(chunk=32, lr=0.02))
 PHASED = PhasedOptions(
