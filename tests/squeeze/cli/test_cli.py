@@ -1,8 +1,7 @@
-"""The command line as a whole: start-up, help pages, import direction."""
+"""The command line as a whole: start-up, help pages, errors."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 import time
@@ -15,39 +14,6 @@ from click.testing import CliRunner
 from squeeze.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parents[3]
-FOLDERS = {"codecs": "squeeze.codecs", "calib": "squeeze.calib", "train": "squeeze.train"}
-LEAVES = {"squeeze.errors", "squeeze.files", "squeeze.reporter"}  # anyone may import these
-ALLOWED = {
-    "squeeze.codecs": {"squeeze.codecs"},
-    "squeeze.calib": {"squeeze.calib", "squeeze.codecs"},
-    "squeeze.train": {"squeeze.train"},
-}
-
-
-def imports_of(path: Path) -> list[str]:
-    names = []
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names.append(node.module or "")
-    return names
-
-
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_imports_point_downwards(folder: str) -> None:
-    for path in sorted((ROOT / folder).glob("*.py")):
-        for name in imports_of(path):
-            if name.split(".")[0] != "squeeze" or name in LEAVES:
-                continue
-            package = ".".join(name.split(".")[:2])
-            assert package in ALLOWED[FOLDERS[folder]], f"{path.name} imports {name}"
-            assert name != "squeeze", f"{path.name} imports the product's face"
-
-
-def test_codecs_never_import_torch() -> None:
-    for path in (ROOT / "codecs").glob("*.py"):
-        assert not any(name.split(".")[0] == "torch" for name in imports_of(path)), path.name
 
 
 def modules_after(*arguments: str) -> tuple[set[str], int]:
