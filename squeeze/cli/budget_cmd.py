@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from squeeze.cli.options import json_option, limit_option, print_json
-from squeeze.errors import OverBudget
 from squeeze.files import Remembering, read_file
-from squeeze.ledger.ledger import Ledger, Read, ledger
+from squeeze.ledger.attribute import attribute_paths
+from squeeze.ledger.files import Read
+from squeeze.ledger.gate import check_growth, check_limit, gate
+from squeeze.ledger.table import Ledger
 from squeeze.views.compare import GROUPS
 
 if TYPE_CHECKING:
@@ -83,25 +85,24 @@ def command(
     """
     if (fail_growth or commit) and base is None:
         raise click.UsageError("--fail-growth and --commit need --base")
+    from squeeze.packing.plan import Plan, plan_of
     from squeeze.views.code import with_names
     from squeeze.views.totals import is_submission, totals_of
 
     if diff or _two_of_a_kind(paths):
         if len(paths) != 2:
             raise click.UsageError("--diff compares exactly two paths")
-        before, after = ledger(paths[:1]), ledger(paths[1:])
+        before, after = attribute_paths(paths[:1]), attribute_paths(paths[1:])
         _compare(before, after, paths, by, as_json)
         total = after.total
         if fail_growth:
-            from squeeze.views.compare import check_growth
-
             check_growth(before.total, after.total, fail_growth)
     else:
         read = Remembering()
-        result = with_names(ledger(paths, read), paths, code_report)
+        result = with_names(attribute_paths(paths, read), paths, code_report)
         counts = totals_of(result, paths) if is_submission(result) else None
         total = result.total if counts is None else counts.shipped_bytes
-        known = plan_of(paths, plan, read)
+        known = plan_of(paths, read) if plan is None else Plan.load(plan)
         decoded = _floors(paths, read) if floors and (html or what_if is None) else None
         if what_if is not None:
             _foresee(known, what_if, limit, as_json)
@@ -111,31 +112,8 @@ def command(
         if html is not None:
             write_page(html, result, paths, limit, known, counts, decoded, read)
         if base is not None:
-            from squeeze.views.gate import gate
-
             gate(base, total, fail_growth, commit)
     check_limit(total, limit if fail_over is None else fail_over)
-
-
-def check_limit(total: int, limit: int) -> None:
-    """Raise OverBudget (exit code 3) when total > limit, with by how much."""
-    if total > limit:
-        raise OverBudget(
-            f"over the limit by {total - limit:,} bytes",
-            expected=f"≤ {limit:,} bytes",
-            found=f"{total:,}",
-            fix="Use fewer bits (--quant), or smaller code.",
-        )
-
-
-def print_ledger(result: Ledger, limit: int, depth: int = 2) -> None:
-    """The tree and the verdict, as other commands show what they wrote."""
-    from squeeze.views.text import console, print_tree, verdict
-    from squeeze.views.tree import tree
-
-    print_tree(tree(result), limit, depth)
-    console().print()
-    console().print(verdict(result, limit))
 
 
 def write_page(
@@ -150,7 +128,7 @@ def write_page(
 ) -> None:
     """Write the HTML report of a ledger; raises SqueezeError when it cannot be written.
 
-    plan: of a pack; see `plan_of`. read: gives a file's bytes.
+    plan: of a pack; see `squeeze.packing.plan.plan_of`. read: gives a file's bytes.
     """
     from squeeze.files import write_atomic
     from squeeze.views.histograms import histograms
@@ -170,7 +148,7 @@ def write_page(
 
 def _artifacts(paths: tuple[str, ...]) -> list[Path]:
     from squeeze.artifact import container
-    from squeeze.ledger.ledger import files_of
+    from squeeze.ledger.files import files_of
 
     found = []
     for _, path in files_of(paths):
@@ -183,28 +161,6 @@ def _artifacts(paths: tuple[str, ...]) -> list[Path]:
 def _two_of_a_kind(paths: tuple[str, ...]) -> bool:
     kinds = [(Path(path).is_dir(), Path(path).suffix == ".sqz") for path in paths]
     return len(kinds) == 2 and kinds[0] == kinds[1] and any(kinds[0])
-
-
-def plan_of(
-    paths: tuple[str, ...], given: Path | None = None, read: Read = read_file
-) -> Plan | None:
-    """The plan of the one artifact among paths, if there is one and it is that file's."""
-    from squeeze.errors import SqueezeError
-    from squeeze.packing.plan import Plan, is_of
-
-    if given is not None:
-        return Plan.load(given)
-    artifacts = [Path(path) for path in paths if Path(path).suffix == ".sqz"]
-    if len(artifacts) != 1:
-        return None
-    beside = artifacts[0].with_name(artifacts[0].name + ".cache") / "plan.json"
-    if not beside.is_file():
-        return None
-    try:
-        found = Plan.load(beside)
-    except SqueezeError:
-        return None  # of another version: a ledger does not need it
-    return found if is_of(found, read(artifacts[0])) else None
 
 
 def _show(
@@ -255,7 +211,7 @@ def _show(
 
 def _squeezed(paths: tuple[str, ...], read: Read) -> dict[str, int]:
     """Bytes that files of others would have as artifacts with the same numbers, by name."""
-    from squeeze.ledger.ledger import files_of
+    from squeeze.ledger.files import files_of
     from squeeze.outside import registry
     from squeeze.outside.tensors import squeezed
 
@@ -269,7 +225,7 @@ def _squeezed(paths: tuple[str, ...], read: Read) -> dict[str, int]:
 
 def _floors(paths: tuple[str, ...], read: Read) -> dict[tuple[str, str, str], float]:
     from squeeze.artifact import container
-    from squeeze.ledger.ledger import files_of
+    from squeeze.ledger.files import files_of
     from squeeze.outside import registry
 
     found: dict[tuple[str, str, str], float] = {}

@@ -35,10 +35,12 @@ def command(
     Example:
       squeeze demo --seconds 120 --limit 250000
     """
-    from squeeze.cli.budget_cmd import plan_of, print_ledger, write_page
+    from squeeze.cli.budget_cmd import write_page
     from squeeze.cli.train_view import training_bar
     from squeeze.demo import Files, run
-    from squeeze.ledger import ledger as budget
+    from squeeze.ledger.attribute import attribute_paths
+    from squeeze.packing.plan import plan_of
+    from squeeze.views.text import print_ledger
 
     def say(text: str) -> None:
         click.echo(f"· {text}", err=True)
@@ -46,7 +48,7 @@ def command(
     with stage_bars(quiet=as_json) as on_stage:
         figures = run(out, seconds, limit, seed, say, partial(training_bar, as_json), on_stage)
     files = Files(out)
-    ledger = budget.ledger([files.artifact])
+    ledger = attribute_paths([files.artifact])
     paths = (str(files.artifact),)
     write_page(files.report, ledger, paths, limit, plan_of(paths))
     if as_json:

@@ -100,9 +100,10 @@ def command(
       squeeze pack model.safetensors -o model.sqz --preset best --code train_gpt.py
     """
     from squeeze.checkpoint.read import load_checkpoint
-    from squeeze.cli.budget_cmd import check_limit, print_ledger
     from squeeze.errors import OverBudget
-    from squeeze.ledger import ledger as budget
+    from squeeze.ledger.attribute import attribute_paths
+    from squeeze.ledger.gate import check_limit
+    from squeeze.views.text import print_ledger
 
     if bool(lossless) + bool(preset) + bool(quant) > 1:
         raise click.UsageError("--quant, --lossless and --preset exclude one another")
@@ -125,7 +126,7 @@ def command(
         settings = Calibration(
             calibration, tokens or default_tokens(loaded.config.num_params), seed=seed, data=data
         )
-        room = limit - (budget.ledger(code).total if code else 0)
+        room = limit - (attribute_paths(code).total if code else 0)
         if preset in OURS and room <= 0:
             raise OverBudget("the code alone fills the limit", expected=f"< {limit:,} bytes",
                              found=f"{limit - room:,} bytes")  # fmt: skip
@@ -143,7 +144,7 @@ def command(
             source, target, quant, small, small_floats, lossless, codecs, architecture, as_json
         )
     summary |= {"notes": notes, "seconds": round(time.perf_counter() - clock, 3)}
-    result = budget.ledger([target, *code])
+    result = attribute_paths([target, *code])
     if as_json:
         print_json(summary | {"ledger": result.as_json(limit)})
     else:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 from squeeze.artifact.container import parse
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file, sha256, write_atomic
-from squeeze.ledger.ledger import artifact_rows
+from squeeze.ledger.attribute import artifact_rows
+from squeeze.ledger.files import Read
 
 VERSION = 1
 Curve = tuple[tuple[float, float], ...]  # (bits a weight, nats per token)
@@ -201,6 +203,25 @@ def kept_plan(path: Path, key: str) -> Plan | None:
         return None
     plan = Plan.load(path)
     return plan if plan.key == key else None
+
+
+def plan_of(paths: Iterable[str | os.PathLike[str]], read: Read = read_file) -> Plan | None:
+    """Return the plan kept beside the one artifact among paths; None when there is no such plan.
+
+    A plan of another version or of other bytes is none. read: gives a file's bytes.
+    """
+    artifacts = [path for path in map(Path, paths) if path.suffix == ".sqz"]
+    if len(artifacts) != 1:
+        return None
+    (artifact,) = artifacts
+    beside = artifact.with_name(artifact.name + ".cache") / "plan.json"
+    if not beside.is_file():
+        return None
+    try:
+        plan = Plan.load(beside)
+    except SqueezeError:
+        return None
+    return plan if is_of(plan, read(artifact)) else None
 
 
 def is_of(plan: Plan, data: bytes) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from squeeze.ledger.ledger import Ledger
+from squeeze.ledger.table import Ledger
 from squeeze.submit.plain import is_number, shown
 from squeeze.views.totals import Totals
 from squeeze.views.tree import Node, tree

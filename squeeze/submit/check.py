@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from squeeze.artifact import container
-from squeeze.errors import OverBudget
 from squeeze.files import scratch_folder, sha256
+from squeeze.ledger.gate import check_limit
 from squeeze.score.audit.sandbox import Limits
 from squeeze.submit.claims import check_fields, claimed_mode, config_sha256
 from squeeze.submit.imports import check_requirements, imports_of_script
@@ -107,21 +107,14 @@ def check_papers(folder: Path, limit: int | None = None) -> tuple[dict[str, Any]
     check_requirements(content[REQUIREMENTS].decode("utf-8", "replace"), imports)
     counted = totals(folder)
     _check_counts(claims, counted, content)
-    check_limit(counted, claims["limit"] if limit is None else limit)
+    check_shipped(counted, claims["limit"] if limit is None else limit)
     return claims, counted
 
 
-def check_limit(counted: Totals, limit: int) -> None:
-    """Raises OverBudget when the files that ship are larger than the limit."""
-    total = counted.shipped.bytes
-    assert total is not None  # files on disk are always counted
-    if total > limit:
-        raise OverBudget(
-            f"over the limit by {total - limit:,} bytes",
-            expected=f"≤ {limit:,} bytes",
-            found=f"{total:,}",
-            fix=f"Pack with `squeeze pack --target {limit} --code {CODE}`.",
-        )
+def check_shipped(counted: Totals, limit: int) -> None:
+    """Raise OverBudget when the files that ship are larger than `limit` bytes."""
+    fix = f"Pack with `squeeze pack --limit {limit} --code {CODE}`."
+    check_limit(counted.shipped_bytes, limit, fix)
 
 
 def check_inputs(claims: Mapping[str, Any], tokenizer: Path, data: Sequence[Path]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from squeeze import __version__
 from squeeze.files import sha256
-from squeeze.ledger.ledger import ledger
+from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.papers import is_paper
 from squeeze.score.audit.sandbox import Limits
 from squeeze.score.modes import Mode
@@ -26,7 +26,7 @@ from squeeze.submit.check import (
     SUMS,
     Checked,
     OnStage,
-    check_limit,
+    check_shipped,
     check_submission,
     silent,
     sums,
@@ -203,7 +203,7 @@ def _fill(folder: Path, content: Mapping[str, bytes], claims: dict[str, Any], li
     for name, data in content.items():
         (folder / name).write_bytes(data)
     counted = totals(folder)
-    check_limit(counted, limit)
+    check_shipped(counted, limit)
     claims |= {
         "bytes_total": counted.shipped.bytes,
         "bytes_code": len(content[CODE]),
@@ -217,7 +217,7 @@ def _fill(folder: Path, content: Mapping[str, bytes], claims: dict[str, Any], li
     }
     claims["sha256"]["code"] = sha256(content[CODE])
     ships = [folder / name for name in sorted(content) if not is_paper(name)]
-    rows = with_names(ledger(ships), [folder], None)
+    rows = with_names(attribute_paths(ships), [folder], None)
     page = card(claims, rows, counted).encode()
     papers = {PAPER: _json(claims), CARD: page}
     for name, data in {**papers, SUMS: sums({**content, **papers})}.items():

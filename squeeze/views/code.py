@@ -17,7 +17,7 @@ from typing import Any
 from squeeze.bundle.cost import Part
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file
-from squeeze.ledger.ledger import Ledger
+from squeeze.ledger.table import Ledger
 from squeeze.rows import Row, split_bytes
 
 CODE, TABLE = "train_gpt.py", "code.csv"

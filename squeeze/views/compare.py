@@ -1,4 +1,4 @@
-"""Two ledgers: what was added, removed, grew and shrank; and a gate on growth."""
+"""Two ledgers side by side: groups of rows that were added, removed, grew and shrank."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from squeeze.errors import OverBudget, SqueezeError
-from squeeze.ledger.ledger import Ledger
+from squeeze.ledger.table import Ledger
 from squeeze.rows import Row
 
 
@@ -51,28 +50,6 @@ def compare(before: Ledger, after: Ledger, by: str = "role") -> list[Change]:
             sizes.setdefault(key(row), [0, 0])[side] += row.bytes
     changes = [Change(name, old, new) for name, (old, new) in sizes.items()]
     return sorted(changes, key=lambda change: (-abs(change.delta), change.name))
-
-
-def check_growth(before: int, after: int, allowed: str) -> None:
-    """Raise OverBudget when `after` exceeds `before` by more than allowed: `1%` or a number of bytes."""
-    room = growth(before, allowed)
-    if after > before + room:
-        raise OverBudget(
-            f"grew by {after - before:,} bytes",
-            expected=f"≤ {room:,} bytes more than {before:,} ({allowed})",
-            found=f"{after:,}",
-        )
-
-
-def growth(before: int, allowed: str) -> int:
-    """Bytes that `1%` or `4096` of growth allow. Raises SqueezeError for anything else."""
-    try:
-        value = float(allowed.removesuffix("%"))
-        if value < 0 or value != value or value > 1e12:
-            raise ValueError
-    except ValueError:
-        raise SqueezeError("growth", expected="such as 1% or 4096", found=allowed) from None
-    return int(before * value / 100) if allowed.endswith("%") else int(value)
 
 
 def as_json(changes: list[Change], before: Ledger, after: Ledger) -> dict[str, Any]:

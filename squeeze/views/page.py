@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from squeeze import __version__
-from squeeze.ledger.ledger import Ledger
+from squeeze.ledger.table import Ledger
 from squeeze.packing.plan import Plan
 from squeeze.rows import Row
 from squeeze.tensors.roles import role_of

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from squeeze.ledger.ledger import Ledger
-from squeeze.views.tree import Node
+from squeeze.ledger.table import Ledger
+from squeeze.views.tree import Node, tree
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,6 +56,13 @@ def print_tree(root: Node, limit: int, depth: int) -> None:
         name = Text("  " * level + node.name, style=STYLES.get(component, ""))
         table.add_row(name, *(figures[index] for figures in shown.values()), end_section=level == 0)
     console().print(table)
+
+
+def print_ledger(ledger: Ledger, limit: int, depth: int = 2) -> None:
+    """Print the tree and the verdict, as commands show what they wrote."""
+    print_tree(tree(ledger), limit, depth)
+    console().print()
+    console().print(verdict(ledger, limit))
 
 
 def _lines(

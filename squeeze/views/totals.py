@@ -10,8 +10,10 @@ from typing import Any
 
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file
-from squeeze.ledger.ledger import Ledger, files_of, ledger
+from squeeze.ledger.attribute import attribute_paths
+from squeeze.ledger.files import files_of
 from squeeze.ledger.papers import is_paper
+from squeeze.ledger.table import Ledger
 
 CODE = "train_gpt.py"
 MODELS = {".sqz", ".ptz", ".pt", ".pth", ".safetensors", ".bin", ".xz", ".lzma", ".br", ".zst"}
@@ -77,7 +79,7 @@ def totals(paths: Paths) -> Totals:
     not exactly one train_gpt.py with files beside it.
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    return totals_of(ledger(given), given)
+    return totals_of(attribute_paths(given), given)
 
 
 def is_submission(result: Ledger) -> bool:

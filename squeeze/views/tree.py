@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from squeeze.ledger.ledger import Ledger
+from squeeze.ledger.table import Ledger
 from squeeze.packing.plan import Plan, TensorPlan
 from squeeze.rows import Row
 

@@ -51,7 +51,7 @@ def by_path(read: Callable[[Path], object], name: str) -> Read:
 
 def _sqz(data: bytes) -> object:
     from squeeze.artifact.file import decode
-    from squeeze.ledger.ledger import artifact_rows
+    from squeeze.ledger.attribute import artifact_rows
 
     artifact_rows("m.sqz", data)
     return decode(data)
@@ -108,7 +108,7 @@ def _plan(path: Path) -> object:
 
 
 def _gate(path: Path) -> object:
-    from squeeze.views.gate import gate
+    from squeeze.ledger.gate import gate
 
     return gate(path, 5, "1%", "key")
 
@@ -186,7 +186,7 @@ def _parent(data: bytes) -> object:
 
 def _papers(data: bytes) -> object:
     """submission.json as what is checked of it alone, and the page that would be written of it."""
-    from squeeze.ledger.ledger import Ledger
+    from squeeze.ledger.table import Ledger
     from squeeze.submit.card import card
     from squeeze.submit.claims import check_fields
     from squeeze.submit.plain import parse_object

@@ -15,7 +15,7 @@ from squeeze.bundle.emit.payload import payloads
 from squeeze.bundle.emit.wrap import wrap
 from squeeze.cli.budget_cmd import command
 from squeeze.errors import CorruptData, SqueezeError
-from squeeze.ledger.ledger import ledger
+from squeeze.ledger.attribute import attribute_paths
 from squeeze.outside import mixed_script
 from squeeze.views.code import named, parts_csv, read_parts
 from squeeze.views.page import modules
@@ -80,7 +80,7 @@ def test_repeated_code_costs_less_than_new_code():
 def test_a_readable_script_is_split_by_definition_to_the_byte(tmp_path):
     path = tmp_path / "train_gpt.py"
     path.write_bytes(ODD)
-    rows = ledger([path]).rows
+    rows = attribute_paths([path]).rows
     assert sum(row.bytes for row in rows) == len(ODD)
     sizes = {row.tensor: row.bytes for row in rows}
     assert sizes["Thing.one"] == len('    @property\n    def one(self): return "äö"\n'.encode())
@@ -99,7 +99,7 @@ def test_a_readable_script_is_split_by_definition_to_the_byte(tmp_path):
 def test_any_script_is_accounted_for(tmp_path, source):
     path = tmp_path / "train_gpt.py"
     path.write_bytes(source)
-    result = ledger([path])
+    result = attribute_paths([path])
     assert result.unattributed == 0 and result.rows[0].component == "code"
 
 
@@ -108,7 +108,7 @@ def test_any_script_is_accounted_for(tmp_path, source):
 def test_our_own_files_are_unpacked_and_split_without_running_them(tmp_path, form, coder):
     path = tmp_path / "train_gpt.py"
     path.write_bytes(smallest(SCRIPT, (coder,), (form,)).data)
-    result = ledger([path])
+    result = attribute_paths([path])
     inside = [row for row in result.rows if row.kind == "payload"]
     assert result.unattributed == 0 and {"area_7", "area_39"} <= {row.tensor for row in inside}
     assert {row.codec for row in inside} == {coder} and all(row.shared for row in inside)
@@ -127,7 +127,7 @@ def mixed():
 def test_context_mixed_files_are_unpacked_without_running_them(tmp_path, mixed, form):
     path = tmp_path / "train_gpt.py"
     path.write_bytes(mixed[form])
-    result = ledger([path])
+    result = attribute_paths([path])
     inside = [row for row in result.rows if row.kind == "payload"]
     assert result.unattributed == 0 and sum(row.elements for row in inside) == len(SCRIPT)
     assert {row.codec for row in inside} == {"mixed"} and len(inside) > 40
@@ -139,7 +139,7 @@ def test_a_decoder_of_another_version_is_not_run_and_not_guessed(tmp_path, mixed
     (tmp_path / "model.sqz").write_bytes(artifact())
     mixed_script._decoded.cache_clear()
     monkeypatch.setattr(mixed_coder, "decoder", lambda: "another")
-    result = ledger([tmp_path])
+    result = attribute_paths([tmp_path])
     assert result.unattributed == 0 and "decoder in it is of another version" in result.notes[0]
     assert totals(tmp_path).virtual.bytes is None
 
@@ -165,7 +165,7 @@ def test_a_mixed_file_that_lies_is_an_error_or_one_row(tmp_path, mixed, old, new
     assert old in mixed["literal"]
     path.write_bytes(mixed["literal"].replace(old, new))
     try:
-        assert ledger([path]).unattributed == 0
+        assert attribute_paths([path]).unattributed == 0
     except CorruptData as error:
         assert "train_gpt.py" in str(error)
 
@@ -225,7 +225,7 @@ def test_a_table_of_another_file_is_told_and_not_used(bundled):
 def test_a_report_of_another_file_is_an_error(bundled):
     folder, made = bundled
     with pytest.raises(SqueezeError, match="of another file"):
-        named(ledger([folder]), made.parts[1:], "report")
+        named(attribute_paths([folder]), made.parts[1:], "report")
 
 
 @pytest.mark.parametrize(
@@ -273,6 +273,6 @@ def test_the_page_has_the_counts_and_the_modules(bundled, tmp_path):
 
 def test_modules_sum_their_definitions(bundled):
     folder, made = bundled
-    result = named(ledger([folder]), made.parts, "report")
+    result = named(attribute_paths([folder]), made.parts, "report")
     largest = modules(result)[0]
     assert largest["module"] == "one" and re.fullmatch(r"g\d+ \d+", largest["names"][-1])

@@ -14,13 +14,13 @@ import brotli
 import pytest
 import torch
 
-from squeeze.ledger.ledger import ledger
+from squeeze.ledger.attribute import attribute_paths
 from squeeze.outside.group_container import GROUPS
 
 NOISE = random.Random(3)
 PRINT = (
-    "import sys; from squeeze.ledger.ledger import ledger; "
-    "print(*ledger(sys.argv[1:]).rows, sep='\\n')"
+    "import sys; from squeeze.ledger.attribute import attribute_paths; "
+    "print(*attribute_paths(sys.argv[1:]).rows, sep='\\n')"
 )
 
 
@@ -63,7 +63,7 @@ def rows(container: Path, search_path: str) -> str:
 
 
 def test_every_byte_of_a_group_container_has_a_row(container: Path) -> None:
-    found = ledger([container])
+    found = attribute_paths([container])
     assert found.unattributed == 0 and sum(row.bytes for row in found.rows) == found.total
     assert {row.layer for row in found.rows if row.codec == "lrzip"} == {None, 0, 1}
     assert len([row for row in found.rows if row.codec == "lrzip"]) == 13
@@ -91,5 +91,5 @@ def test_a_group_of_no_numbers_still_has_its_bytes(tmp_path: Path) -> None:
     sizes = struct.pack("<10I", 9, *map(len, streams))
     path = tmp_path / "m.ptz"
     path.write_bytes(b"PGRP" + sizes + b"".join(streams))
-    found = ledger([path])
+    found = attribute_paths([path])
     assert found.unattributed == 0 and sum(row.bytes for row in found.rows) == path.stat().st_size

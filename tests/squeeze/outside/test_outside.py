@@ -31,7 +31,7 @@ from squeeze.bundle.emit.wrap import wrap
 from squeeze.cli import cli
 from squeeze.cli.budget_cmd import command
 from squeeze.errors import BadCheckpoint, CorruptData, SqueezeError, UnsupportedFormat
-from squeeze.ledger.ledger import ledger
+from squeeze.ledger.attribute import attribute_paths
 from squeeze.outside import group_container, inflate, llama_bin, pickles
 from squeeze.outside.registry import read
 from squeeze.tensors.floats import to_bits
@@ -138,7 +138,7 @@ SCRIPTS = [name for name in GOOD if name.endswith(".py")]
 def test_rows_of_a_foreign_file_sum_to_it_and_hold_more_than_one_purpose(name, tmp_path):
     path = tmp_path / name
     path.write_bytes(GOOD[name]())
-    result = ledger([path])
+    result = attribute_paths([path])
     assert result.unattributed == 0 and result.total == path.stat().st_size
     assert len(result.rows) > 1 and all(row.bytes >= 0 for row in result.rows)
 
@@ -175,7 +175,7 @@ def test_a_self_extracting_script_is_stub_tax_and_payload(name):
 def test_an_ordinary_script_is_its_own_source(tmp_path):
     (tmp_path / "train.py").write_text('"""' + "x" * 99 + '"""\nexec(zlib.decompress(data))\n' * 9)
     (tmp_path / "plain.py").write_bytes(plain_bundle("print(1)").data)
-    assert {row.kind for row in ledger([tmp_path]).rows} == {"source"}
+    assert {row.kind for row in attribute_paths([tmp_path]).rows} == {"source"}
 
 
 def test_nothing_in_a_script_or_a_pickle_runs(tmp_path):
@@ -192,7 +192,9 @@ def test_nothing_in_a_script_or_a_pickle_runs(tmp_path):
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("a/data.pkl", pickle.dumps({"x": Evil()}, protocol=2))
     (tmp_path / "evil.pt").write_bytes(buffer.getvalue())
-    code = "from squeeze.ledger.ledger import ledger; print(*ledger(['.']).notes)"
+    code = (
+        "from squeeze.ledger.attribute import attribute_paths; print(*attribute_paths(['.']).notes)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
@@ -213,7 +215,7 @@ def test_tied_and_viewed_storages_are_counted_once(tmp_path):
     bank = torch.randn(4, 8)
     path = tmp_path / "tied.pt"
     path.write_bytes(torch_file({"a": bank, "b": bank, "c": bank[:2], "d": bank[2:]}))
-    result = ledger([path])
+    result = attribute_paths([path])
     assert result.unattributed == 0
     stored = sum(row.bytes for row in result.rows if row.component == "weights")
     assert stored == 4 * 8 * 4
@@ -314,7 +316,7 @@ def test_each_malformed_class_has_its_own_error(case, tmp_path):
     name, make, error, words = MALFORMED[case]
     (tmp_path / name).write_bytes(make())
     with pytest.raises(error, match=words):
-        ledger([tmp_path / name])
+        attribute_paths([tmp_path / name])
 
 
 def test_a_pickle_of_too_many_opcodes_and_one_that_holds_itself_end():
@@ -328,7 +330,7 @@ def test_a_pickle_of_too_many_opcodes_and_one_that_holds_itself_end():
 
 def test_any_bytes_may_be_called_ptz_and_are_then_one_row(tmp_path):
     (tmp_path / "noise.ptz").write_bytes(np.random.default_rng(1).bytes(999))
-    assert [row.kind for row in ledger([tmp_path]).rows] == ["file"]
+    assert [row.kind for row in attribute_paths([tmp_path]).rows] == ["file"]
 
 
 def test_links_in_a_folder_are_reported_and_not_followed(tmp_path):
@@ -338,7 +340,7 @@ def test_links_in_a_folder_are_reported_and_not_followed(tmp_path):
     (inside / "own").write_bytes(bytes(7))
     (inside / "leak").symlink_to(tmp_path / "secret")
     (inside / "up").symlink_to(tmp_path)
-    result = ledger([inside])
+    result = attribute_paths([inside])
     assert result.total == 7
     assert sum("symbolic link, not followed" in note for note in result.notes) == 2
 
@@ -400,7 +402,8 @@ def test_reading_files_of_others_loads_neither_torch_nor_numba(tmp_path):
     for name, make in GOOD.items():
         (tmp_path / name).write_bytes(make())
     code = (
-        "import sys; from squeeze.ledger.ledger import ledger; ledger(sys.argv[1:]);"
+        "import sys; from squeeze.ledger.attribute import attribute_paths;"
+        "attribute_paths(sys.argv[1:]);"
         "print([m for m in ('torch', 'numba') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -420,7 +423,7 @@ def test_attribution_is_total_for_real_artifacts_and_for_ours(materials, tmp_pat
     paths += sorted((materials / "tokenizers").iterdir())[:1]
     assert len(paths) >= 10
     for path in paths:
-        result = ledger([path])
+        result = attribute_paths([path])
         assert result.unattributed == 0 and result.total == path.stat().st_size, path
         if path.parent == folder:
             assert result.weights > 100_000 and len(result.rows) > 20, path
@@ -449,9 +452,9 @@ def test_rows_of_our_artifacts_are_their_streams_to_the_byte(materials, name, tm
         made[kind] = path
     for kind, path in made.items():
         data = path.read_bytes()
-        parsed, rows = container.parse(data), ledger([path]).rows
+        parsed, rows = container.parse(data), attribute_paths([path]).rows
         assert sum(row.bytes for row in rows) == len(data), kind
-        assert all(row.bytes >= 0 for row in rows) and ledger([path]).unattributed == 0
+        assert all(row.bytes >= 0 for row in rows) and attribute_paths([path]).unattributed == 0
         streams, held = Counter(), Counter()
         for stream in parsed.streams:
             streams[stream.kind] += stream.size
@@ -459,6 +462,6 @@ def test_rows_of_our_artifacts_are_their_streams_to_the_byte(materials, name, tm
             held[row.kind] += row.bytes if row.component == "weights" else 0
         assert +held == +streams, kind
         assert {row.tensor for row in rows if row.tensor} == {t.name for t in parsed.tensors}
-    together = ledger(sorted(made.values()))
+    together = attribute_paths(sorted(made.values()))
     assert together.unattributed == 0
     assert together.total == sum(path.stat().st_size for path in made.values())

@@ -18,7 +18,7 @@ from squeeze.checkpoint.read import load_checkpoint
 from squeeze.cli import cli
 from squeeze.cli.eval_cmd import evaluate
 from squeeze.errors import BadConfig, SqueezeError
-from squeeze.ledger import ledger as budget
+from squeeze.ledger.attribute import attribute_paths
 from squeeze.packing.recipe import (
     LOSSLESS,
     Precision,
@@ -26,6 +26,7 @@ from squeeze.packing.recipe import (
     parse_precisions,
     quantize_checkpoint,
 )
+from squeeze.rows import split_bytes
 from squeeze.tensors.roles import natural_key
 from squeeze.train.model.config import ModelConfig
 
@@ -103,7 +104,7 @@ def test_values_that_overflow_fp16_are_refused_by_name(tmp_path: Path) -> None:
 
 @given(st.integers(0, 10**7), st.lists(st.integers(0, 10**6), min_size=1, max_size=20))
 def test_shared_bytes_are_split_exactly(size: int, counts: list[int]) -> None:
-    shares = budget.split_bytes(size, counts)
+    shares = split_bytes(size, counts)
     assert sum(shares) == size
     total = sum(counts)
     if total:
@@ -118,7 +119,7 @@ def test_every_byte_has_one_row(model: Path, tmp_path: Path) -> None:
     (folder / "train_gpt.py").write_text("print('hi')\n")
     (folder / "deep").mkdir()
     (folder / "deep" / "sp.model").write_bytes(b"x" * 77)
-    result = budget.ledger([folder])
+    result = attribute_paths([folder])
     on_disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert result.total == on_disk == sum(row.bytes for row in result.rows)
     assert result.unattributed == 0
@@ -249,7 +250,7 @@ def test_samtruss_repacked_losslessly_keeps_its_codes_and_saves_10_percent(
     assert out.stat().st_size <= 0.90 * 2_943_945
     original, decoded = load_checkpoint(source).tensors, artifact.load(out).tensors
     codes, coded = b"", 0
-    rows = [row for row in budget.ledger([out]).rows if row.kind == "codes"]
+    rows = [row for row in attribute_paths([out]).rows if row.kind == "codes"]
     for name, tensor in original.items():
         other = decoded[name]
         assert np.array_equal(other.dequantize(), tensor.dequantize())

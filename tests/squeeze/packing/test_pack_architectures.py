@@ -17,7 +17,7 @@ from squeeze.calib.statistics.fisher import collect_gradients
 from squeeze.calib.text.sources import RandomTokens
 from squeeze.checkpoint.infer import complete_config
 from squeeze.checkpoint.read import load_checkpoint, load_model
-from squeeze.ledger.ledger import artifact_rows
+from squeeze.ledger.attribute import artifact_rows
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.target import pack_to_target
 from squeeze.tensors.roles import ROLES, role_of

@@ -20,7 +20,7 @@ from squeeze.artifact.file import Artifact, encode
 from squeeze.cli import cli
 from squeeze.errors import BadData, OverBudget, SqueezeError
 from squeeze.files import sha256
-from squeeze.ledger.ledger import ledger
+from squeeze.ledger.attribute import attribute_paths
 from squeeze.score.audit import Limits, audit, load_data
 from squeeze.score.evaluate import evaluate
 from squeeze.score.serving import protocol
@@ -215,7 +215,7 @@ def test_the_stated_bytes_are_those_on_disk(written: Path) -> None:
     ships = ["train_gpt.py", "model.sqz", "protocol.py", "requirements.txt"]
     assert claims["bytes_total"] == sum((written / name).stat().st_size for name in ships)
     assert claims["totals"]["rule"] == sum((written / name).stat().st_size for name in ships[:2])
-    assert ledger([written]).unattributed == 0
+    assert attribute_paths([written]).unattributed == 0
     assert f"| total | {claims['bytes_total']:,} |" in (written / "README.md").read_text()
 
 
@@ -568,6 +568,7 @@ def test_over_the_limit_says_by_how_much_and_leaves_nothing(inputs: Path, tmp_pa
     with pytest.raises(OverBudget, match=r"over the limit by [\d,]+ bytes") as error:
         write(inputs, tmp_path / "s", limit=1000)
     assert error.value.exit_code == 3
+    assert "squeeze pack --limit 1000" in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from squeeze.cli.budget_cmd import command
-from squeeze.ledger.ledger import Ledger, ledger
+from squeeze.ledger.attribute import attribute_paths
+from squeeze.ledger.table import Ledger
 from squeeze.rows import Row
 from squeeze.views.histograms import histograms
 from squeeze.views.page import page
@@ -29,7 +30,7 @@ def packed(tmp_path):
 @pytest.fixture
 def report(packed, tmp_path):
     data = packed.read_bytes()
-    text = page(ledger([packed]), 20_000, plan=plan_of(data), histograms=histograms(data))
+    text = page(attribute_paths([packed]), 20_000, plan=plan_of(data), histograms=histograms(data))
     path = tmp_path / "report.html"
     path.write_text(text)
     return path

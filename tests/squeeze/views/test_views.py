@@ -14,16 +14,16 @@ from click.testing import CliRunner
 from squeeze.artifact.file import Artifact, encode
 from squeeze.calib.allocation.sensitivity import OCTAVES
 from squeeze.cli.budget_cmd import command
-from squeeze.errors import BadConfig, OverBudget, SqueezeError
+from squeeze.errors import BadConfig
 from squeeze.files import sha256
-from squeeze.ledger.ledger import Ledger, ledger
+from squeeze.ledger.attribute import attribute_paths
+from squeeze.ledger.table import Ledger
 from squeeze.packing.plan import Plan, RoleCost, tensor_plans
 from squeeze.rows import Row
 from squeeze.tensors.floats import to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
-from squeeze.views.compare import compare, growth
+from squeeze.views.compare import compare
 from squeeze.views.floors import entropy, planes
-from squeeze.views.gate import gate
 from squeeze.views.text import MOST, folded, verdict
 from squeeze.views.tree import price, slope_at, tree
 from squeeze.views.what_if import Bits, foresee, integer_bits, loss_at, parse, scale_at
@@ -78,7 +78,7 @@ def run(*arguments):
 
 @pytest.mark.parametrize("sort", ["bytes", "file"])
 def test_every_level_of_the_tree_sums_to_the_file(packed, sort):
-    root = tree(ledger([packed]), sort=sort)
+    root = tree(attribute_paths([packed]), sort=sort)
     assert root.bytes == packed.stat().st_size == sum(leaf.bytes for leaf in leaves(root))
 
     def check(node):
@@ -92,9 +92,9 @@ def test_every_level_of_the_tree_sums_to_the_file(packed, sort):
 
 
 def test_largest_comes_first_unless_the_file_order_is_asked_for(packed):
-    sizes = [child.bytes for child in tree(ledger([packed])).children]
+    sizes = [child.bytes for child in tree(attribute_paths([packed])).children]
     assert sizes == sorted(sizes, reverse=True)
-    assert tree(ledger([packed]), sort="file").children[0].name == "container"
+    assert tree(attribute_paths([packed]), sort="file").children[0].name == "container"
 
 
 def test_floor_is_the_entropy_of_the_symbols(packed):
@@ -150,7 +150,7 @@ def test_a_level_of_hundreds_shows_its_largest_and_sums_the_rest(tmp_path):
     result = run(path, "--depth", "9")
     shown = [line for line in result.stdout.splitlines() if line.lstrip().startswith("f1")]
     assert len(shown) == MOST and re.search(r"… 176 more +[\d,]+", result.stdout)
-    root = tree(ledger([path])).children[0].children[0]
+    root = tree(attribute_paths([path])).children[0].children[0]
     assert sum(node.bytes for node in folded(root.children)) == root.bytes
 
 
@@ -171,7 +171,7 @@ def test_changes_sum_to_the_difference_and_are_sorted_by_bytes(tmp_path):
     old, new = tmp_path / "a.sqz", tmp_path / "b.sqz"
     old.write_bytes(artifact())
     new.write_bytes(artifact(spread=12.0, extra=True))
-    before, after = ledger([old]), ledger([new])
+    before, after = attribute_paths([old]), attribute_paths([new])
     for by in ("component", "role", "tensor", "stream"):
         changes = compare(before, after, by)
         assert sum(c.delta for c in changes) == after.total - before.total
@@ -189,38 +189,6 @@ def test_an_artifact_and_its_code_are_added_and_not_compared(packed, tmp_path):
     code = tmp_path / "train_gpt.py"
     code.write_text("print(1)\n")
     assert json.loads(run(packed, code, "--json").stdout)["total"] == packed.stat().st_size + 9
-
-
-@pytest.mark.parametrize(("text", "room"), [("1%", 10), ("0", 0), ("2.5%", 25), ("4096", 4096)])
-def test_growth_is_a_share_or_bytes(text, room):
-    assert growth(1000, text) == room
-
-
-@pytest.mark.parametrize("text", ["", "%", "-1%", "nan", "1e99", "a lot"])
-def test_growth_that_is_neither_is_refused(text):
-    with pytest.raises(SqueezeError, match="growth"):
-        growth(1000, text)
-
-
-def test_gate_remembers_totals_by_commit_and_fails_on_growth(tmp_path):
-    base = tmp_path / "sizes.json"
-    gate(base, 1000, None, "one")
-    gate(base, 1009, "1%", "two")
-    with pytest.raises(OverBudget, match="grew by 91 bytes"):
-        gate(base, 1100, "1%", "three")
-    assert json.loads(base.read_text()) == {"one": 1000, "two": 1009}
-    gate(base, 1005, "1%", "two")  # a commit measured again is compared with the one before it
-    assert json.loads(base.read_text())["two"] == 1005
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[1]", '{"a": "b"}', '{"a": -1}', "[" * 100_000, '{"a": 1.5}']
-)
-def test_a_damaged_base_file_is_named(tmp_path, text):
-    base = tmp_path / "sizes.json"
-    base.write_text(text)
-    with pytest.raises(SqueezeError, match="not totals by commit"):
-        gate(base, 1, "1%", None)
 
 
 def test_gates_of_the_command_exit_with_3(packed, tmp_path):

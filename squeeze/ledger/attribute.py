@@ -1,0 +1,79 @@
+"""Attribution: every byte of the files that ship goes to exactly one row.
+
+Reads headers only, so it imports neither torch nor numba and takes milliseconds on a 16 MB artifact.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from squeeze import codecs
+from squeeze.artifact import container
+from squeeze.files import read_file
+from squeeze.ledger.files import Paths, Read, files_of, left_out
+from squeeze.ledger.papers import is_paper
+from squeeze.ledger.table import Ledger
+from squeeze.rows import Row, split_bytes
+from squeeze.tensors.roles import layer_of, role_of
+
+COMPONENTS = {".py": "code", ".model": "tokenizer", ".vocab": "tokenizer"}
+
+
+def attribute_paths(paths: Paths, read: Read = read_file) -> Ledger:
+    """Return the ledger of files and folders (all files below them).
+
+    Files of others are taken apart as far as their format allows (`squeeze.outside`). read: gives a
+    file's bytes. Raises SqueezeError for a file that cannot be read or is malformed.
+    """
+    paths = list(paths)
+    rows: list[Row] = []
+    sizes: dict[str, int] = {}
+    notes = left_out(paths)
+    for name, path in files_of(paths):
+        data = read(path)
+        sizes[name] = len(data)
+        if data[:4] == container.MAGIC:
+            rows += artifact_rows(name, data)
+            continue
+        from squeeze.outside import registry  # only for a file that needs it: loads numpy
+
+        outside = registry.read(name, data)
+        rows += [_file_row(name, data)] if outside is None else outside.rows
+        notes += [] if outside is None else outside.notes
+    return Ledger(tuple(rows), sizes, tuple(notes))
+
+
+def artifact_rows(name: str, data: bytes) -> list[Row]:
+    """Return the rows of one `.sqz` file; they sum to its size.
+
+    Raises CorruptData or UnsupportedFormat for a malformed file.
+    """
+    parsed = container.parse(data)
+    rows = [
+        Row(name, "container", "prologue", container.PROLOGUE_SIZE),
+        Row(name, "container", "header", parsed.header_size),
+    ]
+    for stream in parsed.streams:
+        shares = split_bytes(stream.size, stream.counts)
+        for member, count, share in zip(stream.members, stream.counts, shares, strict=True):
+            tensor = parsed.tensors[member].name
+            rows.append(
+                Row(
+                    file=name,
+                    component="weights",
+                    kind=stream.kind,
+                    bytes=share,
+                    role=role_of(tensor),
+                    layer=layer_of(tensor),
+                    tensor=tensor,
+                    codec=codecs.name_of(stream.codec_id),
+                    elements=count,
+                    shared=len(stream.members) > 1,
+                )
+            )
+    return rows
+
+
+def _file_row(name: str, data: bytes) -> Row:
+    component = "papers" if is_paper(name) else COMPONENTS.get(Path(name).suffix, "other")
+    return Row(name, component, "file", len(data))

@@ -1,0 +1,59 @@
+"""The files a ledger is of: those named, and all below the folders named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from squeeze.artifact.container import MAGIC
+from squeeze.errors import SqueezeError
+
+MAX_FILES = 10_000
+
+Paths = Iterable[str | os.PathLike[str]]
+Read = Callable[[Path], bytes]
+
+
+def files_of(paths: Paths) -> list[tuple[str, Path]]:
+    """Return (name in the ledger, path) of each file and of every file below each folder.
+
+    Raises SqueezeError for more than MAX_FILES.
+    """
+    files: list[tuple[str, Path]] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
+            files += [(str(p.relative_to(path.parent)), p) for p in inside]
+        else:
+            files.append((path.name, path))
+        if len(files) > MAX_FILES:
+            raise SqueezeError(f"{path}: too many files", expected=f"≤ {MAX_FILES}")
+    if len({name for name, _ in files}) != len(files):
+        files = [(str(path), path) for _, path in files]
+    return files
+
+
+def artifacts_of(paths: Paths) -> list[Path]:
+    """Return the paths of the `.sqz` artifacts among `files_of(paths)`, told by their magic."""
+    artifacts = []
+    for _, path in files_of(paths):
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                artifacts.append(path)
+    return artifacts
+
+
+def left_out(paths: Paths) -> list[str]:
+    """Return a sentence for all below a folder that is neither file nor folder: links, pipes."""
+    odd = [
+        p
+        for path in map(Path, paths)
+        if path.is_dir()
+        for p in sorted(path.rglob("*"))
+        if p.is_symlink() or not (p.is_file() or p.is_dir())
+    ]
+    return [
+        f"{p}: {'a symbolic link, not followed' if p.is_symlink() else 'not a file'}; left out"
+        for p in odd
+    ]

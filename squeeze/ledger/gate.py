@@ -1,0 +1,79 @@
+"""Limits on bytes: of a file or folder, and of its growth from commit to commit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from squeeze.errors import OverBudget, SqueezeError
+from squeeze.files import read_file, write_atomic
+
+MAX_SIZE = 1 << 24  # bytes of a file of totals
+MOST_GROWTH = 1e12  # per cent, or bytes
+SMALLER = "Use fewer bits (--quant), or smaller code."
+
+
+def check_limit(total: int, limit: int, fix: str = SMALLER) -> None:
+    """Raise OverBudget, which says by how much, when `total` bytes are more than `limit`.
+
+    fix: advice that ends the message.
+    """
+    if total > limit:
+        raise OverBudget(
+            f"over the limit by {total - limit:,} bytes",
+            expected=f"≤ {limit:,} bytes",
+            found=f"{total:,}",
+            fix=fix,
+        )
+
+
+def check_growth(before: int, after: int, allowed: str) -> None:
+    """Raise OverBudget when `after` bytes exceed `before` by more than allowed (see `growth`)."""
+    room = growth(before, allowed)
+    if after > before + room:
+        raise OverBudget(
+            f"grew by {after - before:,} bytes",
+            expected=f"≤ {room:,} bytes more than {before:,} ({allowed})",
+            found=f"{after:,}",
+        )
+
+
+def growth(before: int, allowed: str) -> int:
+    """Return the bytes that `1%` of `before`, or `4096`, allow. Raises SqueezeError otherwise."""
+    try:
+        value = float(allowed.removesuffix("%"))
+        if not 0 <= value <= MOST_GROWTH:
+            raise ValueError
+    except ValueError:
+        raise SqueezeError("growth", expected="such as 1% or 4096", found=allowed) from None
+    return int(before * value / 100) if allowed.endswith("%") else int(value)
+
+
+def gate(base: Path, total: int, allowed: str | None, commit: str | None) -> None:
+    """Compare a total with the last one stored, then store it under `commit` if that is given.
+
+    base: one small JSON file, totals in bytes by commit. allowed: growth, as `1%` or bytes; None:
+    only store. A commit that is stored already is replaced where it stands. Raises OverBudget beyond
+    the growth allowed (nothing is stored then), SqueezeError for a file that is not totals by commit.
+    """
+    totals = load(base) if base.exists() or not commit else {}
+    others = [size for key, size in totals.items() if key != commit]
+    if allowed is not None and others:
+        check_growth(others[-1], total, allowed)
+    if commit:
+        write_atomic(base, json.dumps({**totals, commit: total}, indent=1).encode() + b"\n")
+
+
+def load(base: Path) -> dict[str, int]:
+    """Return totals in bytes by commit, oldest first. Raises SqueezeError for anything else."""
+    try:
+        totals = json.loads(read_file(base, MAX_SIZE))
+        if not isinstance(totals, dict):
+            raise ValueError("not an object")
+        if not all(isinstance(size, int) and size >= 0 for size in totals.values()):
+            raise ValueError("not all values are bytes")
+    except (ValueError, RecursionError) as error:
+        raise SqueezeError(
+            f"{base}: not totals by commit", expected='{"commit": bytes, …}', found=str(error)[:80]
+        ) from None
+    return totals
