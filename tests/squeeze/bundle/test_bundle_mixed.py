@@ -1,11 +1,13 @@
 """The context-mixing coder: what comes out went in, on any machine, and its decoder ships along."""
 
 import ast
+import hashlib
 import inspect
 import lzma
 import random
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -84,6 +86,13 @@ def test_the_shipped_decoder_restores_in_plain_python_too():
     names = {}
     exec(text.replace("@njit\n", ""), names)
     assert bytes(names[mixed.NAME](code, b"", len(data))[: -mixed.SPARE]) == data
+
+
+@pytest.mark.skipif(version("python_minifier") != "3.4.0", reason="another minifier prints it")
+def test_the_decoder_is_the_one_that_earlier_files_carry():
+    """Another text would give other codes, and `squeeze budget` could not read the earlier files."""
+    text = mixed.decoder()
+    assert (len(text), hashlib.sha256(text.encode()).hexdigest()[:16]) == (2206, "8f61df6786ee8f3d")
 
 
 @pytest.mark.parametrize("payload", [b"", b"\1\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7fabc"])
