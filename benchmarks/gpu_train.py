@@ -31,8 +31,9 @@ if importlib.util.find_spec("squeeze") is None:  # a bare machine: run from the 
 
     squeeze.__path__.append(str(ROOT))
 
+from squeeze.ranks.connect import connected
+from squeeze.ranks.group import Ranks
 from squeeze.train.data.shards import Tokens
-from squeeze.train.distributed import Ranks, connected
 from squeeze.train.presets import PRESETS, Preset
 from squeeze.train.run.flops import flops_per_token, peak_flops
 from squeeze.train.run.trainer import Trainer

@@ -33,6 +33,8 @@ ROOMS = {
     "files": "",
     "reporter": "",
     "rows": "",
+    # The processes of one run.
+    "ranks": "",
     # Arrays and bytes: integers only, never torch.
     "codecs.coder": "",
     "codecs.trellis": "",
@@ -40,20 +42,18 @@ ROOMS = {
     "codecs.context": "codecs.coder codecs.trellis codecs",
     "tensors": "codecs.trellis",
     # Where to spend the bits of any torch module.
-    "calib.ranks": "",
-    "calib.text": "calib.ranks",
-    "calib.statistics": "tensors calib.ranks calib.text",
+    "calib.text": "ranks",
+    "calib.statistics": "tensors ranks calib.text",
     "calib.allocation": "tensors calib.statistics",
     "calib.quantizers": "codecs.trellis tensors calib.statistics calib.allocation",
     # The model of this repository and its training; nothing else of ours.
     "train.fields": "",
-    "train.distributed": "",
     "train.model": "train.fields",
-    "train.optim": "train.fields train.distributed train.model",
-    "train.data": "train.distributed",
+    "train.optim": "train.fields ranks train.model",
+    "train.data": "ranks",
     "train.checkpoint": "train.model train.optim",
     "train.presets": "train.fields train.model train.optim",
-    "train.run": "train.distributed train.model train.optim train.data train.presets",
+    "train.run": "ranks train.model train.optim train.data train.presets",
     # One file of code that is small and runs.
     "bundle.load": "",
     "bundle.analysis": "bundle.load",
@@ -68,7 +68,7 @@ ROOMS = {
     # What a file's bytes are spent on, and what fits a limit.
     "ledger": "rows codecs tensors artifact outside",
     "packing": (
-        "tensors calib.ranks calib.text calib.statistics calib.allocation calib.quantizers"
+        "tensors ranks calib.text calib.statistics calib.allocation calib.quantizers"
         " train.model train.data artifact checkpoint ledger"
     ),
     "views": (
@@ -76,10 +76,10 @@ ROOMS = {
         " packing"
     ),
     # Bits per byte, and evidence for them.
-    "score": "calib.ranks train.model",
-    "score.adapt": "calib.ranks train.fields train.model score",
+    "score": "ranks train.model",
+    "score.adapt": "ranks train.fields train.model score",
     "score.modes": "train.fields train.model score score.adapt",
-    "score.evaluate": "calib.ranks train.model train.data checkpoint score score.modes",
+    "score.evaluate": "ranks train.model train.data checkpoint score score.modes",
     "score.proof": (
         "codecs.coder codecs train.model train.data checkpoint score score.adapt score.modes"
     ),
@@ -88,7 +88,7 @@ ROOMS = {
     "data": "train.data score",
     # The submission: `submit.entry` is the script that ships, so it names what it runs.
     "submit": (
-        "codecs codecs.context tensors calib.text calib.statistics train.distributed train.model"
+        "codecs codecs.context tensors calib.text calib.statistics ranks train.model"
         " train.optim train.data train.checkpoint train.run bundle.load bundle artifact outside"
         " checkpoint ledger packing views score score.adapt score.modes score.evaluate"
         " score.serving score.audit"
@@ -97,7 +97,7 @@ ROOMS = {
         "train.model train.optim train.data train.checkpoint train.run artifact checkpoint packing"
     ),
     "cli": (
-        "codecs tensors calib.ranks train.fields train.distributed train.model train.optim"
+        "codecs tensors ranks train.fields train.model train.optim"
         " train.data train.checkpoint train.presets train.run bundle artifact outside checkpoint"
         " ledger packing views score score.modes score.evaluate score.proof score.audit data submit"
         " demo"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from squeeze.calib.ranks import all_ranks, rank_and_world
 from squeeze.calib.statistics.hessian import Hessians, read_arrays, write_arrays
 from squeeze.calib.statistics.inputs import BLOCK, InputSums, Model
 from squeeze.calib.text.generate import Progress
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import CorruptData
+from squeeze.ranks.group import Ranks
 
 SAVE_EVERY = 30.0  # seconds between two saves of partial sums
 
@@ -39,13 +39,13 @@ def collect(
 
     Raises BadCheckpoint naming the tensor whose input is NaN or infinite, or that is never used.
     """
-    rank, world = rank_and_world()
+    ranks = Ranks.current()
     key = f"{key} {text.digest()}"
     kept = _load_if_kept(path, key)
     if kept is not None:
         return kept
-    unfinished = path and path.with_name(f"{path.name}.rank{rank}of{world}")
-    key_here = f"{key} block {BLOCK} rank {rank} of {world}"
+    unfinished = path and path.with_name(f"{path.name}.rank{ranks.rank}of{ranks.world}")
+    key_here = f"{key} block {BLOCK} rank {ranks.rank} of {ranks.world}"
     sums = InputSums(model, text)
     _go_on_(sums, unfinished, key_here)
     start, total = sums.done, sum(sums.counts)
@@ -61,7 +61,7 @@ def collect(
             write_arrays(unfinished, arrays, key_here, {"cursor": ready})
             saved = now
     result = sums.hessians()
-    if path and rank == 0:
+    if path and ranks.first:
         result.save(path, key)
     if unfinished:
         unfinished.unlink(missing_ok=True)
@@ -87,4 +87,4 @@ def _load_if_kept(path: Path | None, key: str) -> Hessians | None:
     if path and path.exists():
         with contextlib.suppress(CorruptData):
             kept = Hessians.load(path, key)
-    return kept if all_ranks(kept is not None) else None
+    return kept if Ranks.current().on_all(kept is not None) else None

@@ -21,11 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from squeeze.calib.ranks import rank_and_world, sum_over_ranks_
 from squeeze.calib.statistics.hessian import Float32, read_arrays, write_arrays
 from squeeze.calib.text.generate import Progress
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import BadCheckpoint, CorruptData
+from squeeze.ranks.group import Ranks
 
 TOKENS = 16_384
 WIDEST = 1024  # outputs up to which all of G is kept: beyond, rows are hardly correlated
@@ -107,14 +107,13 @@ def collect_gradients(
 
     Raises BadCheckpoint naming the tensor whose gradient is NaN or infinite.
     """
-    rank, world = rank_and_world()
     wanted = max(1, int(np.searchsorted(np.cumsum(text.lengths), tokens)) + 1)
     chosen = np.arange(min(wanted, len(text.lengths)))
     counted = int(text.lengths[chosen].sum())
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = next(iter(model.parameters())).device
     sums = _Sums(model, device)
-    done, mine = 0, _blocks(text, chosen)[rank::world]
+    done, mine = 0, Ranks.current().deal(_blocks(text, chosen))
     total = sum(int(text.lengths[rows].sum()) for rows in mine)
     for parameter in parameters:
         parameter.requires_grad_(False)
@@ -213,9 +212,10 @@ class _Sums:
 
     def means(self, tokens: int) -> dict[str, Float32]:
         """Over all ranks, per token; raises BadCheckpoint for a gradient that is not finite."""
-        reduced = {f"{n}.weight": sum_over_ranks_(t) / tokens for n, t in self.outputs.items()}
-        head, energy = sum_over_ranks_(self.head) / tokens, sum_over_ranks_(self.energy) / tokens
-        lookups = {n: sum_over_ranks_(total) / tokens for n, total in self.lookups.items()}
+        ranks = Ranks.current()
+        reduced = {f"{n}.weight": ranks.summed_(t) / tokens for n, t in self.outputs.items()}
+        head, energy = ranks.summed_(self.head) / tokens, ranks.summed_(self.energy) / tokens
+        lookups = {n: ranks.summed_(total) / tokens for n, total in self.lookups.items()}
         for name, table in self.tables.items():
             reduced[f"{name}.weight"] = lookups[name] / table.embedding_dim
         if self.model.config.tie_embeddings:

@@ -17,10 +17,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from squeeze.calib.ranks import rank_and_world, sum_over_ranks_
 from squeeze.calib.statistics.hessian import Float32, Hessians
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import BadCheckpoint
+from squeeze.ranks.group import Ranks
 
 Take = Callable[[str, Tensor], None]
 
@@ -48,11 +48,10 @@ class InputSums:
 
     def __init__(self, model: Model, text: Sequences) -> None:
         self.model, self.text = model, text
-        rank, world = rank_and_world()
         self.owners, widths = _layout(model)
         device = next(iter(model.parameters())).device
         self.totals = {name: torch.zeros(w, w, device=device) for name, w in widths.items()}
-        self.blocks, self.done = _blocks(text)[rank::world], 0
+        self.blocks, self.done = Ranks.current().deal(_blocks(text)), 0
         self.counts = [int(text.lengths[rows].sum()) for rows in self.blocks]
 
     def add_next_(self) -> None:
@@ -64,8 +63,8 @@ class InputSums:
         """The means over all ranks' blocks; adds those that are missing and uses the totals up."""
         while self.done < len(self.blocks):
             self.add_next_()
-        tokens = self.text.tokens
-        means = {n: _finish(sum_over_ranks_(total), tokens) for n, total in self.totals.items()}
+        tokens, ranks = self.text.tokens, Ranks.current()
+        means = {n: _finish(ranks.summed_(total), tokens) for n, total in self.totals.items()}
         matrices = {n: means[owner] for n, owner in self.owners.items()}
         tables = _tables(self.model, self.owners)
         return Hessians(matrices | tables, tokens, self.text.source)

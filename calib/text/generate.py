@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from squeeze.calib.ranks import rank_and_world, sum_over_ranks_
 from squeeze.errors import BadCheckpoint, BadConfig
+from squeeze.ranks.group import Ranks
 
 Tokens = npt.NDArray[np.uint16]
 Progress = Callable[[int, int, float], None]
@@ -72,10 +72,10 @@ def generate(
         raise BadConfig("temperature", expected="a finite number above zero", found=temperature)
     if not 1 <= vocab_size <= 1 << 16:
         raise BadConfig("vocabulary", expected="1..65536 tokens", found=vocab_size)
-    rank, world = rank_and_world()
-    groups = -(-count // (batch * world)) * world
+    ranks = Ranks.current()
+    groups = -(-count // (batch * ranks.world)) * ranks.world
     batch = -(-count // groups)
-    starts = range(rank * batch, count, world * batch)
+    starts = ranks.deal(range(0, count, batch))
     total = len(starts) * batch * length
     report = None if on_progress is None else _reporter(total, on_progress)
     cache = new_cache(batch, length)
@@ -88,7 +88,7 @@ def generate(
         cache.reset_()
         written = _sample(cache, numbers, vocab_size, temperature, report)
         tokens[start : start + batch] = written.to(tokens.dtype)
-    return sum_over_ranks_(tokens)[:count].cpu().numpy().astype(np.uint16)
+    return ranks.summed_(tokens)[:count].cpu().numpy().astype(np.uint16)
 
 
 def uniforms(seed: int, sequences: range, length: int) -> npt.NDArray[np.float64]:

@@ -53,10 +53,12 @@ def command(
     Example:
       squeeze calibrate model.safetensors -o model.sqz.cache --tokens 131072
     """
-    from squeeze.calib.ranks import process_group
+    import torch
+
     from squeeze.checkpoint.read import load_model
     from squeeze.packing.calibrate import Calibration, calibrate, default_tokens
     from squeeze.packing.kept import locked
+    from squeeze.ranks.connect import connected
 
     loaded = load_model(model, **architecture)
     tokens = tokens or default_tokens(loaded.config.num_params)
@@ -64,14 +66,14 @@ def command(
     notes = loaded.notes
     clock = time.perf_counter()
     with (
-        process_group() as rank,
-        nullcontext() if rank else locked(out),
-        stage_bars(as_json or rank > 0) as on_stage,
+        connected(torch.device("cpu")) as ranks,  # where calibration runs
+        locked(out) if ranks.first else nullcontext(),
+        stage_bars(as_json or not ranks.first) as on_stage,
     ):
         found = calibrate(
             loaded, settings, out, fresh=fresh, on_stage=on_stage, on_note=notes.append
         )
-    if rank:
+    if not ranks.first:
         return
     seconds = time.perf_counter() - clock
     text, hessians = found.text, found.hessians

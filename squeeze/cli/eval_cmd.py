@@ -69,7 +69,7 @@ def command(
 
     import torch
 
-    from squeeze.train.distributed import connected
+    from squeeze.ranks.connect import connected
 
     with connected(torch.device("cpu")) as ranks:  # only a few sums are exchanged
         if ranks.world > 1 and device is None and torch.cuda.is_available():

@@ -206,11 +206,13 @@ def _to_target(
     notes: list[str],
 ) -> Packed | None:
     """Calibrate, fit, check by decoding, write. None on ranks other than the first."""
+    import torch
+
     from squeeze.artifact import file as artifact
-    from squeeze.calib.ranks import process_group
     from squeeze.files import write_atomic
     from squeeze.packing.kept import locked
     from squeeze.packing.target import help_calibrate, pack_to_target
+    from squeeze.ranks.connect import connected
     from squeeze.score.tokenizer import Tokenizer
 
     folder = _cache_of(target)
@@ -220,8 +222,9 @@ def _to_target(
         if not quiet:
             click.echo(f"scale {scale:.3g}: {size:,} bytes of {limit:,}", err=True)
 
-    with process_group() as rank, stage_bars(quiet or rank > 0) as on_stage:
-        if rank:
+    cpu = torch.device("cpu")  # where calibration runs
+    with connected(cpu) as ranks, stage_bars(quiet or not ranks.first) as on_stage:
+        if not ranks.first:
             help_calibrate(source, loaded, limit, settings, folder, fresh=fresh)
             return None
         with locked(folder):

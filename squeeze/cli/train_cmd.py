@@ -84,10 +84,10 @@ def command(
 
     from squeeze.cli.train_view import Listeners, print_report
     from squeeze.files import held
+    from squeeze.ranks.connect import connected
     from squeeze.score.evaluate import evaluate, resolve_device
     from squeeze.train.checkpoint import export_seconds, save_checkpoint
     from squeeze.train.data.shards import map_shard, shard_length
-    from squeeze.train.distributed import connected
     from squeeze.train.run.clock import check_in_time
     from squeeze.train.run.loop import Run, train
 

@@ -20,7 +20,6 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from squeeze.calib.ranks import all_ranks, rank_and_world
 from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.fisher import OutputGradients, collect_gradients
 from squeeze.calib.statistics.hessian import Hessians
@@ -37,6 +36,7 @@ from squeeze.calib.text.sources import (
 from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import BadConfig, BadData, CorruptData
 from squeeze.files import write_atomic
+from squeeze.ranks.group import Ranks
 
 if TYPE_CHECKING:
     from squeeze.train.model.gpt import GPT
@@ -107,24 +107,24 @@ def calibrate(
     text_file, hessian_file, gradient_file = (
         folder / f"{stage}.safetensors" for stage in ("text", "hessians", "gradients")
     )
-    first = rank_and_world()[0] == 0
-    if fresh and first:
+    ranks = Ranks.current()
+    if fresh and ranks.first:
         for kept in folder.glob("*.safetensors*"):
             kept.unlink()
-    all_ranks(True)  # nobody looks before the first has cleared up
-    with _noted(text_file, on_note if first else None):
+    ranks.on_all(True)  # no rank looks before the first has cleared up
+    with _noted(text_file, on_note if ranks.first else None):
         text = _kept_text(text_file, key)
-        if not all_ranks(text is not None) or text is None:
+        if not ranks.on_all(text is not None) or text is None:
             source = _source(loaded, settings, partial(Cache, model), on_stage("calibration text"))
             length = settings.length or window_length(loaded.config.seq_len)
             text = source.draw(settings.tokens, length)
-            if first:
+            if ranks.first:
                 _keep_text(text_file, key, text)
-    with _noted(hessian_file, on_note if first else None):
+    with _noted(hessian_file, on_note if ranks.first else None):
         hessians = collect(
             model, text, path=hessian_file, key=key, on_progress=on_stage("Hessians")
         )
-    with _noted(gradient_file, on_note if first else None):
+    with _noted(gradient_file, on_note if ranks.first else None):
         gradients = _gradients(model, text, gradient_file, key, on_stage)
     return Calibrated(model, text, hessians, gradients)
 
@@ -145,10 +145,11 @@ def _gradients(
     if path.is_file():
         with contextlib.suppress(CorruptData):  # of other weights or torn: made again
             kept = OutputGradients.load(path, key)
-    if all_ranks(kept is not None) and kept is not None:
+    ranks = Ranks.current()
+    if ranks.on_all(kept is not None) and kept is not None:
         return kept
     gradients = collect_gradients(model, text, on_progress=on_stage("output gradients"))
-    if rank_and_world()[0] == 0:
+    if ranks.first:
         gradients.save(path, key)
     return gradients
 

@@ -40,8 +40,8 @@ def evaluate(
     fewer targets than the data holds. order: what the ledger of test-time training shows. sha256 of
     every file opened and of squeeze's code; versions; device; seconds by phase.
     """
-    from squeeze.calib.ranks import rank_and_world
     from squeeze.checkpoint.read import load_model
+    from squeeze.ranks.group import Ranks
     from squeeze.score.official import official_set
     from squeeze.score.plan import document_spans, sample_documents
     from squeeze.score.provenance import code_sha256, device_facts, file_sha256, versions
@@ -115,7 +115,7 @@ def evaluate(
             "code": code_sha256(),
         },
         "versions": versions(),
-        "ranks": rank_and_world()[1],
+        "ranks": Ranks.current().world,
         **device_facts(next(gpt.parameters()).device),
         "seconds": clock.laps,
     }

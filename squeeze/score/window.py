@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from squeeze.calib.ranks import rank_and_world, sum_over_ranks_
 from squeeze.errors import BadCheckpoint, BadData
+from squeeze.ranks.group import Ranks
 from squeeze.score.past import Context
 from squeeze.score.plan import Int64, Plan, sliding
 from squeeze.score.tokenizer import ByteTable, Tokens, check_vocab
@@ -96,8 +96,8 @@ def score_plan(
     """
     num_bytes, ends = count_targets(model.config, tokens, table, plan, unscored)
     started = time.perf_counter()
-    rank, world = rank_and_world()
-    groups = list(plan.batches(batch_outputs(model), batch))[rank::world]
+    ranks = Ranks.current()
+    groups = ranks.deal(list(plan.batches(batch_outputs(model), batch)))
     total, done = sum(int((plan.stop[rows] - plan.first[rows]).sum()) for rows in groups), 0
     sums = np.zeros(2)  # nats of text, nats of ends
     model.eval()
@@ -107,7 +107,7 @@ def score_plan(
         done += len(targets)
         if on_progress is not None:
             on_progress(done, total)
-    nats, end_nats = sum_over_ranks_(torch.from_numpy(sums)).tolist()
+    nats, end_nats = ranks.summed_(torch.from_numpy(sums)).tolist()
     return checked_score(
         nats, plan.outputs, num_bytes, time.perf_counter() - started, ends, end_nats
     )

@@ -40,6 +40,8 @@ from squeeze.codecs.context.codec import Context
 from squeeze.codecs.context.words import ContextWords
 from squeeze.packing.fit import fit
 from squeeze.packing.quantizer import QUANTIZED, Model, Quantizer
+from squeeze.ranks.connect import connected
+from squeeze.ranks.group import Ranks
 from squeeze.score.adapt.by_document import LoraPredictor, score_lora
 from squeeze.score.adapt.lora import LoraOptions
 from squeeze.score.official import official_set
@@ -51,7 +53,6 @@ from squeeze.score.window import Score, score_plan
 from squeeze.tensors.floats import Float32, to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 from squeeze.train.data.shards import map_shard
-from squeeze.train.distributed import Ranks, connected
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from squeeze.errors import BadData
+from squeeze.errors import BadConfig, BadData
+from squeeze.ranks.group import Ranks
 from squeeze.train.data.shards import Batch, Tokens
-from squeeze.train.distributed import Ranks
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Loader:
         self.shards, self.seq_len, self.batch = shards, seq_len, batch
         self.vocab_size = vocab_size
         self.order = Order([len(shard) for shard in shards], seq_len, seed)
-        self.rows = ranks.share(batch)
+        self.rows = _share(batch, ranks)
         self.device = ranks.device
         self.position = 0  # windows given out, of all ranks
         self._steps = np.arange(seq_len + 1)
@@ -155,3 +155,16 @@ class Loader:
             )
         tokens = torch.from_numpy(rows)
         return tokens.pin_memory() if self.device.type == "cuda" else tokens
+
+
+def _share(batch: int, ranks: Ranks) -> slice:
+    """Return this rank's part of a batch of windows; raises BadConfig when it does not divide evenly."""
+    each, rest = divmod(batch, ranks.world)
+    if rest:
+        raise BadConfig(
+            f"{batch} sequences a step do not divide among the ranks",
+            expected=f"a multiple of {ranks.world}",
+            found=batch,
+            fix="Change batch_tokens.",
+        )
+    return slice(ranks.rank * each, (ranks.rank + 1) * each)

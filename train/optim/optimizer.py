@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from squeeze.train.distributed import Ranks, Wait
+from squeeze.ranks.group import Ranks, Wait
 from squeeze.train.model.shapes import group_of
 from squeeze.train.optim.recipe import Recipe
 

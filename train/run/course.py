@@ -20,7 +20,9 @@ class Course:
     def __init__(self, trainer: Trainer, clock: Clock, export: float = 0.0) -> None:
         self.trainer, self.clock = trainer, clock
         self.readback = Readback(trainer.ranks)
-        self.governor = Governor(trainer.recipe, self.readback.agree(export), self.readback.lag)
+        self.governor = Governor(
+            trainer.recipe, trainer.ranks.from_first(export), self.readback.lag
+        )
         self.elapsed = self.began = self.begun = self.took = 0.0
         self.stopped = False
 
@@ -30,8 +32,8 @@ class Course:
         if trainer.compiled or trainer.device.type == "cuda":
             with clock.stage("compile and warm-up"):
                 trainer.warm_up()
-        self._training = self.begun = readback.agree(clock.of("training"))
-        self.elapsed = self.began = readback.agree(clock.inside())
+        self._training = self.begun = trainer.ranks.from_first(clock.of("training"))
+        self.elapsed = self.began = trainer.ranks.from_first(clock.inside())
         with clock.stage("training"):
             while not (self.stopped or self.governor.over(self.elapsed, trainer.done)):
                 loss, norm = trainer.step(self.governor.progress(self.elapsed, trainer.done))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from squeeze.train.distributed import Ranks
+from squeeze.ranks.group import Ranks
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.shapes import group_of
 from squeeze.train.presets import Preset

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from squeeze.errors import BadConfig, SqueezeError
+from squeeze.ranks.group import Ranks
 from squeeze.train.data.shards import Tokens
-from squeeze.train.distributed import Ranks
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
 from squeeze.train.run.clock import Clock, OutOfTime

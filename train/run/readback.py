@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from squeeze.train.distributed import Ranks
+from squeeze.ranks.group import Ranks
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,6 @@ class Readback:
     def drain(self) -> list[Seen]:
         """Wait for all that is under way."""
         return [self._read() for _ in range(len(self._under_way))]
-
-    def agree(self, seconds: float) -> float:
-        """Rank 0's value, on every rank."""
-        numbers = torch.tensor(
-            [seconds if self.ranks.first else 0.0], dtype=torch.float64, device=self.device
-        )
-        self.ranks.sum_(numbers)()
-        return float(numbers)
 
     def _read(self) -> Seen:
         step, numbers, event = self._under_way.pop(0)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from squeeze.ranks.group import Ranks
 from squeeze.train.data.loader import Loader
 from squeeze.train.data.shards import Tokens
-from squeeze.train.distributed import Ranks
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 from squeeze.train.optim.averaging import Average

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from squeeze.calib.ranks import rank_and_world, sum_over_ranks_
 from squeeze.errors import BadConfig
+from squeeze.ranks.group import Ranks
 from squeeze.score.adapt.order import OrderLedger
 from squeeze.score.adapt.sgd import Sgd, SgdOptions
 from squeeze.score.plan import Int64, sliding, spans
@@ -62,7 +62,7 @@ def score_chunks(
     model = copy.deepcopy(model).eval()
     sgd, ledger = Sgd(model, options.sgd), OrderLedger(len(tokens))
     ledger.give(np.zeros(1, np.int64))
-    rank, world = rank_and_world()
+    ranks = Ranks.current()
     sums, chunk_of, chunks = (
         np.zeros(2),
         plan.first // options.sgd.chunk,
@@ -71,7 +71,7 @@ def score_chunks(
     for chunk in range(chunks):
         begin, end = chunk * options.sgd.chunk, min((chunk + 1) * options.sgd.chunk, outputs)
         part = plan.select(chunk_of == chunk)
-        for rows in list(part.batches(batch_outputs(model)))[rank::world]:
+        for rows in ranks.deal(list(part.batches(batch_outputs(model)))):
             sums += split_sum(*score_batch(model, tokens, part, rows), None)
         ledger.score(np.arange(begin + 1, end + 1))
         if chunk < chunks - 1:
@@ -80,7 +80,7 @@ def score_chunks(
         if on_progress is not None:
             on_progress(end, outputs)
     ledger.check()
-    nats = float(sum_over_ranks_(torch.from_numpy(sums))[0])
+    nats = float(ranks.summed_(torch.from_numpy(sums))[0])
     return checked_score(nats, outputs, num_bytes, time.perf_counter() - started), ledger
 
 

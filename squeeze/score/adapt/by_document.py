@@ -12,8 +12,8 @@ import time
 import numpy as np
 import torch
 
-from squeeze.calib.ranks import rank_and_world, sum_over_ranks_
 from squeeze.errors import BadConfig
+from squeeze.ranks.group import Ranks
 from squeeze.score.adapt.lora import LoraBank, LoraOptions
 from squeeze.score.adapt.order import OrderLedger
 from squeeze.score.plan import Int64, document_batches, spans
@@ -44,16 +44,16 @@ def score_lora(
     plan = spans(*documents, options.length, options.length)
     num_bytes, ends = count_targets(model.config, tokens, table, plan, run.bos)
     started = time.perf_counter()
-    rank, world = rank_and_world()
-    groups = document_batches(documents[1], options.batch)[rank::world]
+    ranks = Ranks.current()
+    groups = ranks.deal(document_batches(documents[1], options.batch))
     total = sum(int(documents[1][rows].sum()) for rows in groups)
     for rows in groups:
         run.score(rows, LoraBank(model, options, len(rows)), on_progress, total)
     for ticks in (run.ledger.scored_at, run.ledger.used_at):
-        sum_over_ranks_(torch.from_numpy(ticks))  # a token's ticks are all of one rank
-    run.ledger.updates = int(sum_over_ranks_(torch.tensor(run.ledger.updates)))
+        ranks.summed_(torch.from_numpy(ticks))  # a token's ticks are all of one rank
+    run.ledger.updates = int(ranks.summed_(torch.tensor(run.ledger.updates)))
     run.ledger.check()
-    nats, end_nats = sum_over_ranks_(torch.from_numpy(run.sums)).tolist()
+    nats, end_nats = ranks.summed_(torch.from_numpy(run.sums)).tolist()
     seconds = time.perf_counter() - started
     return checked_score(nats, plan.outputs, num_bytes, seconds, ends, end_nats), run.ledger
 

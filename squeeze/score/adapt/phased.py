@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from squeeze.calib.ranks import rank_and_world
 from squeeze.errors import BadConfig
+from squeeze.ranks.group import Ranks
 from squeeze.score.adapt.by_document import DocumentRun, LoraPredictor
 from squeeze.score.adapt.lora import LoraBank, LoraOptions, check_range
 from squeeze.score.adapt.order import OrderLedger
@@ -98,8 +98,9 @@ def score_phased(
     Raises as `score_lora`, and BadConfig under several ranks: each batch needs the one before.
     """
     options = options or PhasedOptions()
-    if rank_and_world()[1] > 1:
-        raise BadConfig("phased training is one process", found=f"{rank_and_world()[1]} ranks")
+    world = Ranks.current().world
+    if world > 1:
+        raise BadConfig("phased training is one process", found=f"{world} ranks")
     plan = spans(*documents, options.lora.length, options.lora.length)
     num_bytes, ends = count_targets(model.config, tokens, table, plan, model.config.bos_id)
     started = time.perf_counter()

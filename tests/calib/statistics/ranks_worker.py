@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional  # before a group exists: see squeeze.train.distributed
+import torch.distributed.nn.functional  # before a group exists: see squeeze.ranks.group
 
 from squeeze.calib.statistics import inputs as inputs_module
 from squeeze.calib.statistics.collect import collect

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional  # before a group exists: see squeeze.train.distributed
+import torch.distributed.nn.functional  # before a group exists: see squeeze.ranks.group
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squeeze.errors import BadConfig, BadData
+from squeeze.ranks.group import Ranks
 from squeeze.train.data.loader import Loader, Order
-from squeeze.train.distributed import Ranks
 
 SHARDS = [
     np.arange(1000 * n, 1000 * n + size, dtype=np.uint16) for n, size in enumerate((97, 5, 260))

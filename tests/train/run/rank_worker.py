@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from squeeze.train import distributed
-from squeeze.train.distributed import connected
+from squeeze.ranks import group
+from squeeze.ranks.connect import connected
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
 from squeeze.train.run.loop import Run, train
@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
         result = train(CONFIG, [tokens()], RECIPE, run)
         shares = []
         for scatter in (True, False):  # a backend without reduce-scatter must give the same
-            distributed._HAS_SCATTER["gloo"] = scatter
+            group._HAS_SCATTER["gloo"] = scatter
             whole, share = torch.arange(8.0).reshape(4, 2) * (ranks.rank + 1), torch.zeros(2, 2)
             ranks.sum_shares(whole, share)()
             shares.append(share.tolist())

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from squeeze.errors import BadConfig, BadData
-from squeeze.train.distributed import Ranks
+from squeeze.ranks.group import Ranks
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
 from squeeze.train.run.clock import Clock, OutOfTime, check_in_time

@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from squeeze.ranks.group import Ranks
 from squeeze.train.data.shards import write_shard
-from squeeze.train.distributed import Ranks
 from squeeze.train.optim.optimizer import Optimizer
 from squeeze.train.run.loop import Run, train
 from squeeze.train.run.state import load_state

@@ -1,0 +1,40 @@
+"""One rank of test_group: what each call gives on this rank, as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from squeeze.ranks.connect import connected
+from squeeze.ranks.group import Ranks
+
+
+def answers(ranks: Ranks) -> dict[str, object]:
+    """Return the result of every call that needs the other ranks, or none."""
+    own = torch.tensor([[ranks.rank + 1.0, 2.0]])
+    return {
+        "first": ranks.first,
+        "dealt": list(ranks.deal(range(5))),
+        "sum": ranks.summed_(own.clone()).tolist(),
+        "gathered": ranks.gathered(own).tolist(),
+        "from_first": ranks.from_first(7.5 + ranks.rank),
+        "on_all": [ranks.on_all(True), ranks.on_all(ranks.first), ranks.on_all(False)],
+    }
+
+
+def main(folder: Path) -> None:
+    """Answer as a rank of the environment, once in the group itself and once in a nested use of it."""
+    cpu = torch.device("cpu")
+    with connected(cpu) as ranks:
+        with connected(cpu) as nested:
+            assert nested == Ranks.current() == ranks
+        facts = answers(Ranks.current())  # the group outlives a nested use
+    assert Ranks.current() == Ranks()
+    (folder / f"{ranks.rank}.json").write_text(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,84 @@
+"""One class of ranks serves a process alone, and each of several, with the same calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from squeeze.ranks.connect import connected
+from squeeze.ranks.group import RankLost, Ranks, lost_peers
+
+WORKER = Path(__file__).with_name("ranks_worker.py")
+
+
+def test_a_run_of_one_gets_its_own_values_back() -> None:
+    assert runpy.run_path(str(WORKER))["answers"](Ranks()) == {
+        "first": True,
+        "dealt": [0, 1, 2, 3, 4],
+        "sum": [[1.0, 2.0]],
+        "gathered": [[1.0, 2.0]],
+        "from_first": 7.5,
+        "on_all": [True, True, False],
+    }
+
+
+def test_each_of_two_ranks_gets_the_values_of_both(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, "--nproc-per-node", "2", str(WORKER), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for rank, dealt in enumerate([[0, 2, 4], [1, 3]]):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == {
+            "first": rank == 0,
+            "dealt": dealt,
+            "sum": [[3.0, 4.0]],
+            "gathered": [[1.0, 2.0], [2.0, 2.0]],
+            "from_first": 7.5,
+            "on_all": [True, False, False],
+        }
+
+
+def test_a_process_that_nobody_started_as_a_rank_is_a_run_of_one() -> None:
+    with connected(torch.device("cpu")) as ranks:
+        assert ranks == Ranks.current() == Ranks()
+
+
+def test_a_lost_peer_is_one_error_that_says_how_to_go_on() -> None:
+    message = "(?s)another process of the run was lost.*closed by peer.*--resume"
+    with pytest.raises(RankLost, match=message), lost_peers():
+        raise RuntimeError("Connection closed by peer")
+
+
+ENDING = """
+import os, signal, sys
+import torch
+import torch.distributed as dist
+from squeeze.errors import SqueezeError
+from squeeze.ranks.connect import connected
+
+dist.init_process_group = lambda **options: None
+dist.destroy_process_group = lambda: os.kill(os.getpid(), signal.SIGTERM)
+try:
+    with connected(torch.device("cpu")):
+        raise SqueezeError("the report")
+except SqueezeError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_torchrun_ending_the_ranks_does_not_cut_off_the_report_of_one() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING],
+        env={**os.environ, "WORLD_SIZE": "2", "RANK": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "the report\n")
