@@ -1,14 +1,13 @@
-"""`squeeze data`: shards of the challenge, shards of other text, and tokenizers."""
+"""`squeeze data`: shards of the challenge, shards of other text, and tokenizers. Parses only."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from squeeze.cli.options import json_option, print_json, progress, stage_bars
+from squeeze.cli.options import json_option
 
 FILE = click.Path(path_type=Path)
 
@@ -27,7 +26,7 @@ def command() -> None:
 
 
 def _text_options(function: Any) -> Any:
-    """What the readers of text take."""
+    """Add the options of the readers of text."""
     function = click.option(
         "--field", default="text", show_default=True, help="Of JSON objects and Parquet rows."
     )(function)
@@ -41,21 +40,18 @@ def _text_options(function: Any) -> Any:
 @click.argument("variant")
 @click.option("-o", "--out", type=FILE, default=Path("data"), show_default=True, help="Folder.")
 @click.option("--train-shards", type=click.IntRange(min=0), metavar="N", help="Only the first N.")
-@click.option("--from", "place", metavar="DIR|URL", help="A copy, instead of the Hub.")
-@click.option("--repo", help="Data set repository of the Hub.  [default: the challenge's]")
+@click.option("--from", "origin", metavar="DIR|URL", help="A copy, instead of the Hub.")
+@click.option(
+    "--repo",
+    "repository",
+    default="willdepueoai/parameter-golf",
+    show_default="the challenge's",
+    help="Data set repository of the Hub.",
+)
 @click.option("--revision", default="main", show_default=True, help="Branch, tag or commit.")
 @click.option("--verify", is_flag=True, help="Hash the files that are already there, too.")
 @json_option
-def fetch_command(
-    variant: str,
-    out: Path,
-    train_shards: int | None,
-    place: str | None,
-    repo: str | None,
-    revision: str,
-    verify: bool,
-    as_json: bool,
-) -> None:
+def fetch_command(variant: str, out: Path, as_json: bool, **options: Any) -> None:
     """Fetch the challenge's FineWeb shards and tokenizer of VARIANT (sp1024, sp4096, sp8192, …).
 
     The whole validation set, and all training shards unless told otherwise. A fetch that was cut off
@@ -66,32 +62,18 @@ def fetch_command(
       squeeze data fetch sp1024 --train-shards 10
       squeeze data fetch sp8192 -o data --from https://mirror.example/datasets
     """
-    from squeeze.data.fetch import REPOSITORY, fetch
+    from squeeze.cli.runs.data import FetchOptions, run_fetch
 
-    with stage_bars(as_json) as on_file:
-        report = fetch(
-            out, variant, train_shards, place, repo or REPOSITORY, revision, verify, on_file
-        )
-    if as_json:
-        print_json(report)
-        return
-    for side in ("train", "validation"):
-        part = report[side]
-        canonical = {True: ", the official total", False: ", NOT the official total"}
-        note = canonical.get(part.get("canonical"), "")
-        click.echo(f"{side:<11}{part['shards']:>5} shards{part['tokens']:>16,} tokens{note}")
-    checked = len(report["checked_against_source"])
-    click.echo(
-        f"{report['fetched']} files fetched, {report['kept']} kept, {checked} of "
-        f"{len(report['sha256'])} compared with a checksum of {report['source']}"
-    )
+    run_fetch(variant, out, FetchOptions(**options), as_json)
 
 
 @command.command("tokenize", short_help="Make shards of text.")
 @_text_options
 @click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model.")
 @click.option("-o", "--out", type=FILE, required=True, help="Folder of the shards.")
-@click.option("--val-share", default=0.01, show_default=True, help="Documents for validation.")
+@click.option(
+    "--val-share", "share", default=0.01, show_default=True, help="Documents for validation."
+)
 @click.option("--shard-tokens", default=100_000_000, show_default=True, help="Shard length.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @json_option
@@ -99,12 +81,8 @@ def tokenize_command(
     text: tuple[Path, ...],
     separator: str | None,
     field: str,
-    tokenizer: Path,
-    out: Path,
-    val_share: float,
-    shard_tokens: int,
-    threads: int,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Make shards of TEXT: .txt, .jsonl (also .gz, .xz, .bz2) or .parquet files.
 
@@ -115,20 +93,11 @@ def tokenize_command(
     Example:
       squeeze data tokenize pages.jsonl.gz --tokenizer my.model -o shards --val-share 0.005
     """
-    from squeeze.data.tokenize import tokenize
+    from squeeze.cli.runs.data import ShardOptions, TextFiles, run_tokenize
 
-    with progress("tokenizing", as_json) as update:
-        report = tokenize(
-            text, tokenizer, out, val_share, shard_tokens, separator, field, threads, update
-        )
-    if as_json:
-        print_json(report)
-        return
-    for side, part in report.items():
-        click.echo(
-            f"{side:<6}{len(part['shards']):>4} shards{part['documents']:>12,} documents"
-            f"{part['tokens']:>15,} tokens{part['text_bytes']:>16,} bytes of text"
-        )
+    tokenizer, out = options.pop("tokenizer"), options.pop("out")
+    texts = TextFiles(text, separator, field)
+    run_tokenize(texts, tokenizer, out, ShardOptions(**options), as_json)
 
 
 @command.command("check", short_help="Check shards, and validation text in training.")
@@ -153,20 +122,11 @@ def check_command(
     Example:
       squeeze data check train_*.bin --val val_000000.bin --tokenizer my.model
     """
-    from squeeze.data.check import check_shards
-    from squeeze.score.tokenizer import Tokenizer
-
     if not train and not validation:
         raise click.UsageError("Name shards to check.")
-    vocab_size = Tokenizer(tokenizer).vocab_size if tokenizer else None
-    with progress("comparing shards", as_json) as update:
-        report = check_shards(train, validation, vocab_size, bos, update)
-    if as_json:
-        print_json(report)
-    else:
-        _print_check(report)
-    if report["problems"]:
-        sys.exit(1)
+    from squeeze.cli.runs.data import run_check
+
+    run_check(train, validation, tokenizer, bos, as_json)
 
 
 @command.command("tokenizer", short_help="Train a tokenizer like the challenge's.")
@@ -181,10 +141,8 @@ def tokenizer_command(
     text: tuple[Path, ...],
     separator: str | None,
     field: str,
-    out: Path,
-    vocab: int,
-    max_bytes: int | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Train a tokenizer like the challenge's on TEXT: BPE with byte fallback, text left as it is.
 
@@ -194,35 +152,7 @@ def tokenizer_command(
     Example:
       squeeze data tokenizer pages.jsonl -o my.model --vocab 4096 --max-bytes 200000000
     """
-    from squeeze.data.tokenizer import make_tokenizer
+    from squeeze.cli.runs.data import TextFiles, run_tokenizer
 
-    with progress("reading text", as_json) as update:
-        report = make_tokenizer(text, out, vocab, max_bytes, separator, field, update)
-    if as_json:
-        print_json(report)
-    else:
-        click.echo(
-            f"{out}: {report['pieces']:,} pieces, {report['bytes']:,} bytes, from "
-            f"{report['documents']:,} documents of {report['text_bytes']:,} bytes"
-        )
-
-
-def _print_check(report: dict[str, Any]) -> None:
-    for side in ("train", "validation"):
-        for shard in report[side]:
-            shortest, median, longest = shard["lengths"]
-            begins = "" if shard["starts_with_bos"] else ", begins inside a document"
-            click.echo(
-                f"{shard['path']}: {shard['tokens']:,} tokens, {shard['documents']:,} documents of "
-                f"{shortest} to {longest:,} (median {median:,}){begins}"
-            )
-    overlap = report["overlap"]
-    if overlap is not None:
-        click.echo(
-            f"validation in training: {overlap['exact']} of {overlap['documents']:,} documents, "
-            f"{overlap['near']} nearly; largest share of one {overlap['largest_share']:.1%}"
-        )
-    for problem in report["problems"]:
-        click.echo(f"problem: {problem}", err=True)
-    if not report["problems"]:
-        click.echo("no problems")
+    texts = TextFiles(text, separator, field)
+    run_tokenizer(texts, options["out"], options["vocab"], options["max_bytes"], as_json)

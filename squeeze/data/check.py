@@ -1,8 +1,8 @@
-"""What is wrong with a set of shards, before a run is spent on it."""
+"""Check a set of shards before a run is spent on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 
 from squeeze.errors import BadData
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.overlap import find_overlap
 from squeeze.train.data.shards import Tokens, map_shard, read_shards
 
-BLOCK = 1 << 22  # tokens looked at together
-MANY = 0.5  # documents that are empty, or tokens of one kind: more is no text
+BLOCK = 1 << 22  # tokens read together
+MANY = 0.5  # share of empty documents above which shards hold no text
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard's figures. lengths: tokens of its documents without BOS, shortest, median and longest."""
+    """Figures of one shard.
+
+    lengths: tokens of a document without its BOS: shortest, median and longest.
+    """
 
     path: str
     tokens: int
@@ -31,7 +35,7 @@ class Shard:
 
 
 def describe_shard(path: Path, bos: int) -> Shard:
-    """Figures of one shard, read in blocks. Raises BadData if it is malformed or empty."""
+    """Return the figures of one shard, read in blocks. Raises BadData if it is malformed or empty."""
     tokens = map_shard(path)
     if not len(tokens):
         raise BadData(f"{path}: an empty shard")
@@ -63,11 +67,12 @@ def check_shards(
     validation: Sequence[Path],
     vocab_size: int | None = None,
     bos: int = 1,
-    on_progress: Callable[[int, int], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
-    """Figures of every shard, the overlap of both sides, and `problems`: sentences, none if all is well.
+    """Return figures of every shard, the overlap of both sides, and `problems` as sentences.
 
-    Overlap is looked for when both sides are given; memory is 4 bytes a validation token. Raises
+    train, validation: paths of shards; overlap is searched when both are given, in 4 bytes of memory
+    a validation token. vocab_size: bound of the token ids. bos: token that begins a document. Raises
     BadData for malformed shards.
     """
     shards = {"train": train, "validation": validation}
@@ -82,18 +87,19 @@ def check_shards(
     ]
     overlap = None
     if train and validation:
-        found = find_overlap(read_shards(list(validation)), _mapped(train, on_progress), bos)
+        with reporter.stage("comparing shards", len(train), "shards") as stage:
+            shared = find_overlap(read_shards(list(validation)), _mapped(train, stage), bos)
         overlap = {
-            "documents": found.documents,
-            "exact": len(found.exact),
-            "near": len(found.near),
-            "largest_share": float(found.share.max(initial=0.0)),
+            "documents": shared.documents,
+            "exact": len(shared.exact),
+            "near": len(shared.near),
+            "largest_share": float(shared.share.max(initial=0.0)),
         }
-        if len(found.exact) or len(found.near):
+        if len(shared.exact) or len(shared.near):
             problems.append(
-                f"{len(found.exact)} validation documents stand in the training shards, "
-                f"and {len(found.near)} more nearly; the first is number "
-                f"{int(min([*found.exact, *found.near]))}"
+                f"{len(shared.exact)} validation documents stand in the training shards, "
+                f"and {len(shared.near)} more nearly; the first is number "
+                f"{int(min([*shared.exact, *shared.near]))}"
             )
     return {
         **{side: [asdict(shard) for shard in group] for side, group in described.items()},
@@ -105,6 +111,7 @@ def check_shards(
 
 
 def _problems(shard: Shard, vocab_size: int | None, bos: int) -> Iterator[str]:
+    """Yield a sentence for each thing that is wrong with a shard."""
     if not shard.documents:
         yield f"no document begins in it (no BOS, token {bos})"
     if shard.empty_documents > MANY * max(shard.documents, 1):
@@ -113,10 +120,8 @@ def _problems(shard: Shard, vocab_size: int | None, bos: int) -> Iterator[str]:
         yield f"token {shard.largest_token} is beyond the vocabulary of {vocab_size}"
 
 
-def _mapped(
-    paths: Sequence[Path], on_progress: Callable[[int, int], None] | None
-) -> Iterator[Tokens]:
-    for number, path in enumerate(paths, start=1):
+def _mapped(paths: Sequence[Path], reporter: Reporter) -> Iterator[Tokens]:
+    """Yield the tokens of each shard, and count it when its reader asks for the next."""
+    for path in paths:
         yield map_shard(path)
-        if on_progress is not None:
-            on_progress(number, len(paths))
+        reporter.advance()

@@ -7,6 +7,7 @@ import gzip
 import json
 import lzma
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,23 +19,32 @@ OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 KINDS = "txt, jsonl or parquet; txt and jsonl also with .gz, .xz or .bz2"
 
 
-def read_documents(
-    paths: Sequence[Path], separator: str | None = None, field: str = "text"
-) -> Iterator[str]:
-    """Texts that are not empty. What a file is, its name says.
+@dataclass(frozen=True)
+class TextFiles:
+    """Files of text, each of the kind that its name ends with.
 
-    separator: what stands between the documents of a plain text file; None: a file is a document.
-    field: of a JSON object or a Parquet row. Raises BadData naming the file, and the line or row,
-    that does not hold text.
+    separator: string between the documents of a plain text file; None: a file is one document.
+    field: name of the text in a JSON object or a Parquet row.
     """
-    for path in paths:
-        for text in _read(path, separator, field):
+
+    paths: Sequence[Path]
+    separator: str | None = None
+    field: str = "text"
+
+
+def read_documents(texts: TextFiles) -> Iterator[str]:
+    """Yield the documents that are not empty, in the order of the files.
+
+    Raises BadData naming the file, and the line or row, that does not hold text.
+    """
+    for path in texts.paths:
+        for text in _read(path, texts.separator, texts.field):
             if text:
                 yield _without_halves(text)
 
 
 def _without_halves(text: str) -> str:
-    """JSON may spell half of a surrogate pair, which no encoding can carry: replaced by U+FFFD."""
+    """Return text with U+FFFD for lone surrogates, which JSON may spell and no encoding carries."""
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,4 +1,4 @@
-"""Token shards and tokenizer of the challenge, fetched whole, checked, and never twice."""
+"""Fetch token shards and tokenizer of the challenge: whole, checked, and never twice."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from squeeze.data.sources import Hub, Source, open_source
 from squeeze.errors import BadData, CorruptData, SqueezeError
 from squeeze.files import read_file, write_atomic
+from squeeze.reporter import SILENT, Reporter
 from squeeze.train.data.shards import shard_length
 
 REPOSITORY, REVISION, ROOT = "willdepueoai/parameter-golf", "main", "datasets"
@@ -24,12 +25,10 @@ MAX_PATH = 200  # characters
 # tokens of the whole validation set, where the challenge's totals are known (docs/rules.md)
 VALIDATION_TOKENS = {"sp1024": 62_021_632, "sp8192": 40_540_160}
 
-OnFile = Callable[[str], Callable[[int, int], None]]
-
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the manifest promises of one variant. paths: shards and tokenizer files, relative."""
+class Variant:
+    """Files of one variant by the manifest, as relative paths of shards and tokenizer."""
 
     dataset: str
     train: list[str]
@@ -38,23 +37,34 @@ class Wanted:
 
     @property
     def paths(self) -> list[str]:
-        """Everything, small files first."""
+        """All files, small ones first."""
         return self.tokenizer + self.validation + self.train
+
+
+@dataclass(frozen=True)
+class FetchOptions:
+    """Options of a fetch.
+
+    train_shards: number of training shards, from the first on; None: all. origin: folder or address
+    of a copy; None: the Hub's `repository` at `revision`. verify: hash the files that are there, too.
+    """
+
+    train_shards: int | None = None
+    origin: str | None = None
+    repository: str = REPOSITORY
+    revision: str = REVISION
+    verify: bool = False
 
 
 def fetch(
     out: Path,
     variant: str,
-    train_shards: int | None,
-    place: str | None = None,
-    repository: str = REPOSITORY,
-    revision: str = REVISION,
-    verify: bool = False,
-    on_file: OnFile | None = None,
+    options: FetchOptions = FetchOptions(),
+    reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
-    """Bring a variant (`sp1024`) to `out`, with its first `train_shards` (None: all) training shards.
+    """Bring a variant (`sp1024`) to the folder `out`, and return what it has.
 
-    A file that an earlier call brought is kept if its size is unchanged, and with `verify` its SHA-256.
+    A file that an earlier call brought stays if its size is unchanged, and with `verify` its SHA-256.
     Every file is written under its name only when it is whole and right. Raises BadData for a variant
     or number that the source does not have, CorruptData for a wrong checksum or a malformed shard.
     """
@@ -63,20 +73,23 @@ def fetch(
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SqueezeError(f"{out}: cannot be made: {error.strerror}") from None
-    source = open_source(place) if place else Hub(repository, revision, ROOT, work / "hub")
-    fetching = _Fetching(
-        source, out, work, verify, on_file or (lambda name: lambda done, total: None)
-    )
+    source: Source
+    if options.origin:
+        source = open_source(options.origin)
+    else:
+        source = Hub(options.repository, options.revision, ROOT, work / "hub")
+    fetching = _Fetching(source, out, options.verify, reporter)
     fetching.bring(MANIFEST, always=True)
-    wanted = read_manifest(read_file(out / MANIFEST, MAX_MANIFEST), variant, train_shards)
+    manifest = read_file(out / MANIFEST, MAX_MANIFEST)
+    wanted = read_manifest(manifest, variant, options.train_shards)
     for path in wanted.paths:
         fetching.bring(path)
     counts = {
         kind: [shard_length(out / path) for path in paths]
         for kind, paths in (("train", wanted.train), ("validation", wanted.validation))
     }
-    expected, found = VALIDATION_TOKENS.get(variant), sum(counts["validation"])
-    canonical = None if expected is None else found == expected
+    expected, tokens = VALIDATION_TOKENS.get(variant), sum(counts["validation"])
+    canonical = None if expected is None else tokens == expected
     with contextlib.suppress(OSError):
         work.rmdir()  # unless the hub's library keeps its own records there
     return {
@@ -86,19 +99,23 @@ def fetch(
         "train": {"shards": len(counts["train"]), "tokens": sum(counts["train"])},
         "validation": {
             "shards": len(counts["validation"]),
-            "tokens": found,
+            "tokens": tokens,
             "canonical": canonical,
         },
         "tokenizer": [str(out / path) for path in wanted.tokenizer],
         "fetched": fetching.fetched,
-        "kept": fetching.kept,
+        "kept": fetching.present,
         "sha256": {path: fetching.record[path]["sha256"] for path in wanted.paths},
         "checked_against_source": sorted(set(wanted.paths) & set(fetching.sums)),
     }
 
 
-def read_manifest(data: bytes, variant: str, train_shards: int | None) -> Wanted:
-    """The files of a variant. Raises BadData for a manifest that is not one, or has not that much."""
+def read_manifest(data: bytes, variant: str, train_shards: int | None) -> Variant:
+    """Return the files of a variant.
+
+    data: the manifest, JSON. train_shards: None: all. Raises BadData for a malformed manifest, for a
+    variant that it lacks, and for more shards than it has.
+    """
     try:
         manifest = json.loads(data)
         datasets = {entry["name"]: entry for entry in manifest["datasets"]}
@@ -127,7 +144,7 @@ def read_manifest(data: bytes, variant: str, train_shards: int | None) -> Wanted
         if not _inside(path):
             raise BadData(f"{MANIFEST}: a path outside the folder", found=str(path)[:80])
     count = train if train_shards is None else train_shards
-    return Wanted(
+    return Variant(
         name,
         [f"datasets/{name}/fineweb_train_{i:06d}.bin" for i in range(count)],
         [f"datasets/{name}/fineweb_val_{i:06d}.bin" for i in range(validation)],
@@ -136,7 +153,7 @@ def read_manifest(data: bytes, variant: str, train_shards: int | None) -> Wanted
 
 
 def _inside(path: object) -> bool:
-    """Whether a name of the manifest is a file below the folder and none of fetch's own."""
+    """Return whether a name of the manifest is a file below the folder and none of fetch's own."""
     if not isinstance(path, str) or not path.isprintable() or len(path) > MAX_PATH:
         return False
     parts = Path(path).parts
@@ -144,29 +161,27 @@ def _inside(path: object) -> bool:
 
 
 class _Fetching:
-    """Files already here, by the record that earlier calls left, and the rest from the source."""
+    """A folder being filled; files present by the record of earlier calls are not fetched again."""
 
-    def __init__(
-        self, source: Source, out: Path, work: Path, verify: bool, on_file: OnFile
-    ) -> None:
-        self._source, self._out, self._work = source, out, work
-        self._verify, self._on_file = verify, on_file
+    def __init__(self, source: Source, out: Path, verify: bool, reporter: Reporter) -> None:
+        self._source, self._out, self._work = source, out, out / WORK
+        self._verify, self._reporter = verify, reporter
         self.sums = source.sums()
-        self.fetched = self.kept = 0
+        self.fetched = self.present = 0
         self.record: dict[str, dict[str, Any]] = {}
         if (out / RECORD).is_file():
             self.record = _read_record(read_file(out / RECORD, MAX_MANIFEST))
 
     def bring(self, path: str, always: bool = False) -> None:
-        """Have the file at its place, whole and right."""
+        """Bring a file to its path, whole and checked, unless it is there."""
         target = self._out / path
         if not always and self._is_here(path, target):
-            self.kept += 1
+            self.present += 1
             return
         partial = self._work / path.replace("/", "__")
         with _writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        self._source.fetch(path, partial, self._on_file(path))
+        self._source.fetch(path, partial, self._reporter)
         digest = _sha256(partial)
         expected = self.sums.get(path)
         if expected is not None and digest != expected:
@@ -191,14 +206,14 @@ class _Fetching:
         write_atomic(self._out / RECORD, json.dumps(self.record, indent=1).encode())
 
     def _is_here(self, path: str, target: Path) -> bool:
-        """Whether an earlier call brought the file; one of unknown origin is checked and recorded."""
+        """Return whether an earlier call brought the file; hash and record one of unknown origin."""
         if not target.is_file():
             return False
-        known, expected = self.record.get(path), self.sums.get(path)
-        if known is not None and expected in (None, known["sha256"]) and not self._verify:
-            return bool(target.stat().st_size == known["bytes"])
+        recorded, expected = self.record.get(path), self.sums.get(path)
+        if recorded is not None and expected in (None, recorded["sha256"]) and not self._verify:
+            return bool(target.stat().st_size == recorded["bytes"])
         digest = _sha256(target)
-        if digest != (expected or (known or {}).get("sha256")):
+        if digest != (expected or (recorded or {}).get("sha256")):
             return False
         size = target.stat().st_size
         self.record[path] = {"sha256": digest, "bytes": size, "source": self._source.name}
@@ -206,7 +221,7 @@ class _Fetching:
 
 
 def _read_record(data: bytes) -> dict[str, dict[str, Any]]:
-    """What earlier calls brought; nothing when the record is damaged, so that files are checked anew."""
+    """Return the files that earlier calls brought; {} for a damaged record, so that all are checked."""
     with contextlib.suppress(ValueError, TypeError, AttributeError, KeyError, RecursionError):
         record = json.loads(data)
         for entry in record.values():

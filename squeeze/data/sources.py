@@ -1,6 +1,6 @@
-"""Where shards come from: a folder, a plain web server, or a repository of the Hugging Face Hub.
+"""Sources of shards: a folder, a plain web server, or a repository of the Hugging Face Hub.
 
-All three hold the same relative paths, and each can go on with a download that was cut off.
+All three hold the same relative paths, and each resumes a download that was cut off.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from squeeze.errors import BadData, SqueezeError
+from squeeze.reporter import Reporter
 
-OnBytes = Callable[[int, int], None]
 BLOCK = 1 << 20  # bytes
 TIMEOUT = 30.0  # seconds without a byte
 TRIES = 4  # of a connection that breaks
@@ -30,13 +29,13 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Where, for people."""
+        """Address of the source, for people."""
 
     def sums(self) -> dict[str, str]:
-        """SHA-256 by path, of the files whose it knows."""
+        """Return the SHA-256 of each file, by path, where the source states it."""
 
-    def fetch(self, path: str, partial: Path, on_bytes: OnBytes) -> None:
-        """Bring the file to `partial`, going on from what is there.
+    def fetch(self, path: str, partial: Path, reporter: Reporter) -> None:
+        """Bring the file to `partial`, after the bytes that it holds already.
 
         Raises SqueezeError when it does not exist or cannot be had.
         """
@@ -53,19 +52,21 @@ class Folder:
         listed = Path(self.name) / SUMS
         return parse_sums(listed.read_text()) if listed.is_file() else {}
 
-    def fetch(self, path: str, partial: Path, on_bytes: OnBytes) -> None:
+    def fetch(self, path: str, partial: Path, reporter: Reporter) -> None:
         """See `Source`."""
         origin = Path(self.name) / path
         if not origin.is_file():
             raise BadData(f"{origin}: no such file", expected="the layout of docs/data.md")
         total = origin.stat().st_size
         try:
-            with open(origin, "rb") as source, open(partial, "wb") as target:
-                done = 0
+            with (
+                open(origin, "rb") as source,
+                open(partial, "wb") as target,
+                reporter.stage(path, total, "bytes") as stage,
+            ):
                 while block := source.read(BLOCK):
                     target.write(block)
-                    done += len(block)
-                    on_bytes(done, total)
+                    stage.advance(len(block))
         except OSError as error:
             raise SqueezeError(
                 f"{origin}: cannot be copied to {partial}: {error.strerror or error}"
@@ -88,11 +89,11 @@ class Web:
         except (OSError, http.client.HTTPException) as error:
             raise SqueezeError(f"{self.name}: cannot be reached: {error}") from None
 
-    def fetch(self, path: str, partial: Path, on_bytes: OnBytes) -> None:
+    def fetch(self, path: str, partial: Path, reporter: Reporter) -> None:
         """See `Source`. A connection that breaks is taken up again, a few times."""
         for attempt in range(TRIES):
             try:
-                if self._go_on(path, partial, on_bytes):
+                if self._resume(path, partial, reporter):
                     return
                 problem: object = "the connection was closed early"
             except urllib.error.HTTPError as error:
@@ -109,19 +110,23 @@ class Web:
                     fix="Run the command again: it goes on from what has arrived.",
                 )
 
-    def _go_on(self, path: str, partial: Path, on_bytes: OnBytes) -> bool:
-        """Read what is missing; whether all of it came."""
+    def _resume(self, path: str, partial: Path, reporter: Reporter) -> bool:
+        """Read the bytes that are missing, and return whether all of them came."""
         there = partial.stat().st_size if partial.exists() else 0
         with self._open(path, there) as answer:
             if answer.status != 206:
                 there = 0  # the server sends the whole file
             length = answer.headers.get("Content-Length")
             total = there + int(length) if length else 0
-            with open(partial, "ab" if there else "wb") as target:
+            with (
+                open(partial, "ab" if there else "wb") as target,
+                reporter.stage(path, total or None, "bytes") as stage,
+            ):
+                stage.advance(there)
                 while block := answer.read(BLOCK):
                     target.write(block)
                     there += len(block)
-                    on_bytes(there, total)
+                    stage.advance(len(block))
         return not total or there == total
 
     def _open(self, path: str, start: int) -> Any:
@@ -171,29 +176,28 @@ class Hub:
         except Exception as error:  # the library raises its own kinds and those of its transport
             raise SqueezeError(f"{self.name}: cannot be listed: {_short(error)}") from None
 
-    def fetch(self, path: str, partial: Path, on_bytes: OnBytes) -> None:
-        """See `Source`: the library keeps what has arrived below the working folder."""
+    def fetch(self, path: str, partial: Path, reporter: Reporter) -> None:
+        """See `Source`: the library leaves partial files below the working folder."""
         remote = f"{self._root}/{path}" if self._root else path
         try:
-            found = self._hub.hf_hub_download(
-                self._repository,
-                remote,
-                repo_type="dataset",
-                revision=self._revision,
-                local_dir=self._work,
-            )
-            shutil.move(os.path.realpath(found), partial)
+            with reporter.stage(path):
+                downloaded = self._hub.hf_hub_download(
+                    self._repository,
+                    remote,
+                    repo_type="dataset",
+                    revision=self._revision,
+                    local_dir=self._work,
+                )
+            shutil.move(os.path.realpath(downloaded), partial)
         except Exception as error:
             raise SqueezeError(
                 f"{self.name}: {path} cannot be fetched: {_short(error)}",
                 fix="Run the command again: it goes on from what has arrived.",
             ) from None
-        size = partial.stat().st_size
-        on_bytes(size, size)
 
 
 def open_source(place: str) -> Source:
-    """A folder, or an http(s) address. Raises BadData for neither."""
+    """Return the source at a folder or an http(s) address. Raises BadData for neither."""
     if place.startswith(("http://", "https://")):
         return Web(place)
     if Path(place).is_dir():
@@ -202,7 +206,7 @@ def open_source(place: str) -> Source:
 
 
 def parse_sums(text: str) -> dict[str, str]:
-    """Lines of sha256sum: 64 hexadecimal digits, two characters, a path. Other lines are skipped."""
+    """Read lines of sha256sum: 64 hexadecimal digits, two characters, a path; skip other lines."""
     sums = {}
     for line in text.splitlines():
         digest, _, path = line.partition(" ")

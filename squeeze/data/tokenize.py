@@ -12,16 +12,17 @@ import itertools
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from squeeze.data.documents import read_documents
+from squeeze.data.documents import TextFiles, read_documents
 from squeeze.errors import BadConfig, BadData, CorruptData, SqueezeError
 from squeeze.files import read_file, sha256, write_atomic
+from squeeze.reporter import SILENT, Reporter
 from squeeze.train.data.shards import Tokens, shard_length, write_shard
 
 STATE = "tokenized.json"
@@ -29,11 +30,38 @@ PENDING = "pending.npz"
 SIDES = ("train", "val")
 ENCODED_AT_ONCE = 1024  # documents
 SAVED_EVERY = 64  # such groups, between two states
+# raised by numpy, zipfile and json on damaged files of states
+DAMAGES = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OSError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class ShardOptions:
+    """Options of the shards to write.
+
+    share: of documents that go to validation, 0 … 1. shard_tokens: a shard ends with the document
+    that reaches this many. threads: of the tokenizer; the shards do not depend on it.
+    """
+
+    share: float = 0.01
+    shard_tokens: int = 100_000_000
+    threads: int = 1
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is tokenized and how; the same job on the same files gives the same shards.
+    """Inputs and options of a run; the same job on the same files gives the same shards.
 
     inputs: (path, bytes) of each file. share: of documents that go to validation, 0 … 1.
     shard_tokens: a shard ends with the document that reaches this.
@@ -54,47 +82,47 @@ class Job:
 
 
 def is_validation(text: str, share: float) -> bool:
-    """Which side a document belongs to, by the first 8 bytes of its BLAKE2b."""
+    """Return whether a document goes to validation, by the first 8 bytes of its BLAKE2b."""
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2.0**64
 
 
 def tokenize(
-    paths: Sequence[Path],
+    texts: TextFiles,
     tokenizer: Path,
     out: Path,
-    share: float = 0.01,
-    shard_tokens: int = 100_000_000,
-    separator: str | None = None,
-    field: str = "text",
-    threads: int = 1,
-    on_progress: Callable[[int, int], None] | None = None,
+    options: ShardOptions = ShardOptions(),
+    reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Write shards `train_000000.bin` … and `val_000000.bin` … to the folder `out`.
 
-    A killed run goes on where its last state was saved, and ends with the same shards. Raises BadData
-    for text or tokenizers that do not fit, and when `out` holds shards of another job.
+    An interrupted run resumes from its last saved state, and ends with the same shards. Returns
+    shards, documents, tokens and bytes of each side. Raises BadData for text or tokenizers that do
+    not fit, and when `out` holds shards of another job.
     """
     pieces = _Pieces(tokenizer)
-    for path in paths:
+    for path in texts.paths:
         if not path.is_file():
             raise BadData(f"{path}: no such file")
-    inputs = tuple((str(path), path.stat().st_size) for path in paths)
-    job = Job(inputs, pieces.sha256, share, shard_tokens, separator, field)
+    inputs = tuple((str(path), path.stat().st_size) for path in texts.paths)
+    job = Job(
+        inputs, pieces.sha256, options.share, options.shard_tokens, texts.separator, texts.field
+    )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SqueezeError(f"{out}: cannot be made: {error.strerror}") from None
     shards = _Shards(out, job)
     if not shards.finished:
-        skipped = itertools.islice(read_documents(paths, separator, field), shards.documents, None)
-        for count, texts in enumerate(_groups(skipped), start=1):
-            for text, tokens in zip(texts, pieces.encode(texts, threads), strict=True):
-                shards.add(text, tokens)
-            if count % SAVED_EVERY == 0:
-                shards.save()
-            if on_progress is not None:
-                on_progress(shards.documents, 0)
+        with reporter.stage("tokenizing", unit="documents") as stage:
+            stage.advance(shards.documents)
+            waiting = itertools.islice(read_documents(texts), shards.documents, None)
+            for count, group in enumerate(_groups(waiting), start=1):
+                for text, tokens in zip(group, pieces.encode(group, options.threads), strict=True):
+                    shards.add(text, tokens)
+                if count % SAVED_EVERY == 0:
+                    shards.save()
+                stage.advance(len(group))
         shards.finish()
     return shards.report()
 
@@ -127,7 +155,7 @@ class _Pieces:
             )
 
     def encode(self, texts: list[str], threads: int) -> list[Tokens]:
-        """Tokens uint16 [n] of each text."""
+        """Return the tokens of each text, uint16 [n]."""
         encoded = self._processor.encode(texts, add_bos=True, num_threads=threads)
         return [np.array(tokens, np.uint16) for tokens in encoded]
 
@@ -145,7 +173,7 @@ class _Shards:
         self._resume()
 
     def add(self, text: str, tokens: Tokens) -> None:
-        """One more document."""
+        """Add one document."""
         side = "val" if is_validation(text, self._job.share) else "train"
         self._waiting[side].append(tokens)
         self._counts[side]["documents"] += 1
@@ -167,7 +195,7 @@ class _Shards:
         self.save()
 
     def save(self) -> None:
-        """All that a run needs to go on, in one file that is replaced as a whole."""
+        """Write everything that a run needs to resume, in one file that is replaced as a whole."""
         state = {
             "job": asdict(self._job),
             "documents": self.documents,
@@ -185,7 +213,7 @@ class _Shards:
             write_atomic(self._out / STATE, json.dumps(state, indent=1).encode())
 
     def report(self) -> dict[str, Any]:
-        """Shards, documents, tokens and bytes of each side."""
+        """Return shards, documents, tokens and bytes of each side."""
         return {
             side: {
                 "shards": [str(self._path(side, i)) for i in range(len(self._sizes[side]))],
@@ -227,10 +255,7 @@ class _Shards:
                 waiting = {side: arrays[side].astype(np.uint16) for side in SIDES}
             job = state["job"]
             self._take(state, waiting)
-        except (
-            ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, MemoryError,
-            RecursionError, NotImplementedError, zipfile.BadZipFile, zlib.error,
-        ) as error:  # fmt: skip
+        except DAMAGES as error:
             raise CorruptData(
                 f"{pending}: damaged: {str(error)[:200]}", fix="Delete it to start over."
             ) from None

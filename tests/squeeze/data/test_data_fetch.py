@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 from squeeze.cli import cli
 from squeeze.data import fetch as fetching
 from squeeze.data import sources
-from squeeze.data.fetch import fetch, read_manifest
+from squeeze.data.fetch import FetchOptions, read_manifest
 from squeeze.data.sources import SUMS, open_source, parse_sums
 from squeeze.errors import BadData, CorruptData, SqueezeError
 from squeeze.train.data.shards import read_shard, write_shard
@@ -34,6 +35,10 @@ MANIFEST = {
     "tokenizers": [{"name": "sp1024", "model_path": "tokenizers/sp1024.model"}],
 }
 TRAIN, VAL = "datasets/fineweb10B_sp1024/fineweb_train_", "datasets/fineweb10B_sp1024/fineweb_val_"
+
+
+def fetch(out: Path, variant: str, *options: object, **more: object) -> dict[str, Any]:
+    return fetching.fetch(out, variant, FetchOptions(*options, **more))  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -6,20 +6,31 @@ import gzip
 import json
 import lzma
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from squeeze.cli import cli
+from squeeze.data import documents
 from squeeze.data import tokenize as tokenizing
 from squeeze.data.check import check_shards
-from squeeze.data.documents import read_documents
-from squeeze.data.tokenize import is_validation, tokenize
+from squeeze.data.tokenize import ShardOptions, is_validation
 from squeeze.errors import BadConfig, BadData, CorruptData, SqueezeError
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.train.data.shards import read_shard, write_shard
 from squeeze.train.data.text import train_tokenizer
+
+
+def documents_of(paths: list[Path], separator: str | None = None, field: str = "text") -> Any:
+    return documents.read_documents(documents.TextFiles(paths, separator, field))
+
+
+def tokenized(paths: list[Path], tokenizer: Path, out: Path, **options: Any) -> dict[str, Any]:
+    texts = documents.TextFiles(paths)
+    return tokenizing.tokenize(texts, tokenizer, out, ShardOptions(**options))
+
 
 SENTENCE = "Each pound of flour takes about two thirds of a pound of water, more or less. "
 TEXTS = [f"{number} loaves. {SENTENCE}" for number in range(60)]
@@ -61,21 +72,21 @@ def test_every_kind_of_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl.xz").write_bytes(lzma.compress(body.encode()))
     (tmp_path / "d.txt").write_text("§§".join(["", *texts, ""]))
     for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl.xz", "d.txt"):
-        assert list(read_documents([tmp_path / name], "§§")) == texts
-    assert list(read_documents([tmp_path / "d.txt"])) == ["§§one\ntwo§§drei — vier§§five§§"]
+        assert list(documents_of([tmp_path / name], "§§")) == texts
+    assert list(documents_of([tmp_path / "d.txt"])) == ["§§one\ntwo§§drei — vier§§five§§"]
 
 
 def test_parquet_is_read_by_column(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.table({"text": TEXTS, "id": range(60)}), tmp_path / "a.parquet")
-    assert list(read_documents([tmp_path / "a.parquet"])) == TEXTS
+    assert list(documents_of([tmp_path / "a.parquet"])) == TEXTS
     for field, message in (("body", "no column"), ("id", "row 1: no text")):
         with pytest.raises(BadData, match=message):
-            list(read_documents([tmp_path / "a.parquet"], field=field))
+            list(documents_of([tmp_path / "a.parquet"], field=field))
     (tmp_path / "b.parquet").write_bytes(b"PAR1 but no more")
     with pytest.raises(BadData, match="not a Parquet file"):
-        list(read_documents([tmp_path / "b.parquet"]))
+        list(documents_of([tmp_path / "b.parquet"]))
 
 
 def test_a_separator_may_fall_on_the_edge_of_a_block(
@@ -84,7 +95,7 @@ def test_a_separator_may_fall_on_the_edge_of_a_block(
     monkeypatch.setattr("squeeze.data.documents.BLOCK", 7)
     path = tmp_path / "a.txt"
     path.write_text("<|end|>".join(["first one", "second", "third text"]))
-    assert list(read_documents([path], "<|end|>")) == ["first one", "second", "third text"]
+    assert list(documents_of([path], "<|end|>")) == ["first one", "second", "third text"]
 
 
 @pytest.mark.parametrize(
@@ -107,15 +118,15 @@ def test_files_that_are_no_text_are_refused_by_name(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadData, match=message) as error:
-        list(read_documents([tmp_path / name]))
+        list(documents_of([tmp_path / name]))
     assert name in str(error.value)
     with pytest.raises(BadData, match="no such file"):
-        list(read_documents([tmp_path / "missing.txt"]))
+        list(documents_of([tmp_path / "missing.txt"]))
 
 
 def test_half_a_surrogate_pair_becomes_a_replacement_character(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a\\ud800b \\ud83d\\ude00"}\n')
-    assert list(read_documents([tmp_path / "a.jsonl"])) == ["a\ufffdb \U0001f600"]
+    assert list(documents_of([tmp_path / "a.jsonl"])) == ["a\ufffdb \U0001f600"]
 
 
 # --- shards ---
@@ -124,7 +135,7 @@ def test_half_a_surrogate_pair_becomes_a_replacement_character(tmp_path: Path) -
 def test_every_document_is_on_one_side_and_comes_back(
     lines: Path, pieces: Path, tmp_path: Path
 ) -> None:
-    report = tokenize([lines, lines], pieces, tmp_path / "out", share=0.3, shard_tokens=400)
+    report = tokenized([lines, lines], pieces, tmp_path / "out", share=0.3, shard_tokens=400)
     train = decoded(report["train"]["shards"], pieces)
     validation = decoded(report["val"]["shards"], pieces)
     assert set(train) | set(validation) == set(TEXTS)
@@ -151,7 +162,7 @@ def test_a_killed_run_ends_with_the_same_shards(
     lines: Path, pieces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
 ) -> None:
     options = {"share": 0.3, "shard_tokens": 400}
-    whole = tokenize([lines], pieces, tmp_path / "whole", **options)
+    whole = tokenized([lines], pieces, tmp_path / "whole", **options)
     monkeypatch.setattr(tokenizing, "ENCODED_AT_ONCE", 7)
     calls = 0
     write = tokenizing.write_shard
@@ -165,9 +176,9 @@ def test_a_killed_run_ends_with_the_same_shards(
 
     monkeypatch.setattr(tokenizing, "write_shard", killed)
     with pytest.raises(KeyboardInterrupt):
-        tokenize([lines], pieces, tmp_path / "part", **options)
+        tokenized([lines], pieces, tmp_path / "part", **options)
     monkeypatch.setattr(tokenizing, "write_shard", write)
-    again = tokenize([lines], pieces, tmp_path / "part", **options)
+    again = tokenized([lines], pieces, tmp_path / "part", **options)
     for side in ("train", "val"):
         for one, other in zip(whole[side]["shards"], again[side]["shards"], strict=True):
             assert Path(one).read_bytes() == Path(other).read_bytes()
@@ -175,52 +186,52 @@ def test_a_killed_run_ends_with_the_same_shards(
 
 
 def test_a_finished_job_is_not_done_again(lines: Path, pieces: Path, tmp_path: Path) -> None:
-    first = tokenize([lines], pieces, tmp_path / "out")
+    first = tokenized([lines], pieces, tmp_path / "out")
     times = [path.stat().st_mtime_ns for path in sorted((tmp_path / "out").glob("*.bin"))]
-    assert tokenize([lines], pieces, tmp_path / "out") == first
+    assert tokenized([lines], pieces, tmp_path / "out") == first
     assert times == [path.stat().st_mtime_ns for path in sorted((tmp_path / "out").glob("*.bin"))]
 
 
 def test_another_job_does_not_mix_with_the_shards_of_the_first(
     lines: Path, pieces: Path, tmp_path: Path
 ) -> None:
-    tokenize([lines], pieces, tmp_path / "out")
+    tokenized([lines], pieces, tmp_path / "out")
     with pytest.raises(BadData, match="another job"):
-        tokenize([lines], pieces, tmp_path / "out", share=0.5)
+        tokenized([lines], pieces, tmp_path / "out", share=0.5)
     (tmp_path / "out" / tokenizing.PENDING).write_bytes(b"PK damaged")
     with pytest.raises(CorruptData, match="damaged"):
-        tokenize([lines], pieces, tmp_path / "out")
+        tokenized([lines], pieces, tmp_path / "out")
 
 
 def test_a_shard_that_vanished_is_noticed(lines: Path, pieces: Path, tmp_path: Path) -> None:
-    report = tokenize([lines], pieces, tmp_path / "out")
+    report = tokenized([lines], pieces, tmp_path / "out")
     write_shard(report["train"]["shards"][0], np.ones(3, np.uint16))
     with pytest.raises(CorruptData, match="not the shard that was written"):
-        tokenize([lines], pieces, tmp_path / "out")
+        tokenized([lines], pieces, tmp_path / "out")
 
 
 def test_options_and_tokenizers_that_make_no_sense_are_refused(
     lines: Path, pieces: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(BadConfig, match="share"):
-        tokenize([lines], pieces, tmp_path / "out", share=1.5)
+        tokenized([lines], pieces, tmp_path / "out", share=1.5)
     with pytest.raises(BadConfig, match="tokens of a shard"):
-        tokenize([lines], pieces, tmp_path / "out", shard_tokens=0)
+        tokenized([lines], pieces, tmp_path / "out", shard_tokens=0)
     with pytest.raises(BadData, match="not a tokenizer"):
-        tokenize([lines], lines, tmp_path / "out")
+        tokenized([lines], lines, tmp_path / "out")
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(BadData, match="no text"):
-        tokenize([tmp_path / "empty.txt"], pieces, tmp_path / "out")
+        tokenized([tmp_path / "empty.txt"], pieces, tmp_path / "out")
     (tmp_path / "file").write_text("")
     with pytest.raises(SqueezeError, match="cannot be made"):
-        tokenize([lines], pieces, tmp_path / "file")
+        tokenized([lines], pieces, tmp_path / "file")
 
 
 # --- checks ---
 
 
 def test_shards_made_here_have_no_problems(lines: Path, pieces: Path, tmp_path: Path) -> None:
-    made = tokenize([lines], pieces, tmp_path / "out", share=0.3)
+    made = tokenized([lines], pieces, tmp_path / "out", share=0.3)
     paths = {side: [Path(path) for path in made[side]["shards"]] for side in made}
     report = check_shards(paths["train"], paths["val"], vocab_size=300)
     assert report["tokens"] == {

@@ -1,0 +1,107 @@
+"""Progress on a terminal: a rich bar for each open stage, notes kept until the command prints them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from squeeze.reporter import Reporter
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class Bars(Reporter):
+    """A reporter that draws on stderr while it is entered.
+
+    quiet: draw and print nothing. `notes` holds every note in order, whether drawn or not. Where
+    stderr is no terminal no bar is drawn, so that logs stay readable.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.notes: list[str] = []
+        self._quiet = quiet
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Bars:
+        if not self._quiet and sys.stderr.isatty():
+            self._progress = _drawn()
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    @contextmanager
+    def stage(self, name: str, total: float | None = None, unit: str = "") -> Iterator[Reporter]:
+        """Draw a bar until the stage ends."""
+        if self._progress is None:
+            yield self
+            return
+        task = self._progress.add_task(name, total=total, unit=unit)
+        try:
+            yield _Bar(self, self._progress, task)
+        finally:
+            self._progress.remove_task(task)
+
+    def note(self, text: str) -> None:
+        """Keep a note."""
+        self.notes.append(text)
+
+    def trial(self, scale: float, size: int) -> None:
+        """Print a trial of the search on a line of its own, which stays."""
+        if not self._quiet:
+            click.echo(f"scale {scale:.3g}: {size:,} bytes", err=True)
+
+
+class _Bar(Reporter):
+    """The bar of one stage; everything but its count goes to the bars it belongs to."""
+
+    def __init__(self, bars: Bars, progress: Progress, task: TaskID) -> None:
+        self._bars, self._progress, self._task = bars, progress, task
+
+    def stage(self, name: str, total: float | None = None, unit: str = ""):  # type: ignore[no-untyped-def]
+        """Draw a bar below this one."""
+        return self._bars.stage(name, total, unit)
+
+    def advance(self, n: float = 1) -> None:
+        """Move the bar."""
+        self._progress.advance(self._task, n)
+
+    def note(self, text: str) -> None:
+        """Keep a note."""
+        self._bars.note(text)
+
+    def trial(self, scale: float, size: int) -> None:
+        """Print a trial above the bars."""
+        self._bars.trial(scale, size)
+
+
+def _drawn() -> Progress:
+    """Return the columns: name, bar, count with its unit, rate of time left."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
