@@ -13,45 +13,40 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# numba keys a kernel's cache on its own file, not on those it inlines: any change drops them all
-$(VENV)/.kernels: $(VENV)/.installed $(wildcard codecs/*.py codecs/*/*.py calib/*.py calib/*/*.py)
-	find codecs calib -name '*.nb[ic]' -delete
-	touch $@
-
-demo: $(VENV)/.kernels  ## train, pack, account and score a small model on the CPU
+demo: $(VENV)/.installed  ## train, pack, account and score a small model on the CPU
 	$(BIN)/squeeze demo --seconds $(DEMO_SECONDS)
 
-test: $(VENV)/.kernels  ## everything CI runs
+test: $(VENV)/.installed  ## everything CI runs
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: $(VENV)/.kernels  ## the tests that take longer
+test-slow: $(VENV)/.installed  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
 
-check: $(VENV)/.kernels  ## lint, types (on the built wheel), fast tests
+check: $(VENV)/.installed  ## lint, types (on the built wheel), fast tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python tests/check_types.py
 	$(BIN)/python -m pytest -q -m "not slow"
 
-fuzz: $(VENV)/.kernels  ## damaged files into every reader; FUZZ_SECONDS for all together, JSON on stdout
+fuzz: $(VENV)/.installed  ## damaged files into every reader; FUZZ_SECONDS for all together, JSON on stdout
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 nojit: $(VENV)/.installed  ## the codec tests with the compiled kernels run as plain Python
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -m "not slow" tests/codecs
 
-golden: $(VENV)/.kernels  ## rewrite the golden files; only with a format version bump
+golden: $(VENV)/.installed  ## rewrite the golden files; only with a format version bump
 	$(BIN)/python -m tests.make_golden
 
-sizes: $(VENV)/.kernels  ## rewrite benchmarks/sizes.csv after a change of sizes that was meant
+sizes: $(VENV)/.installed  ## rewrite benchmarks/sizes.csv after a change of sizes that was meant
 	$(BIN)/python benchmarks/sizes.py --write
 
-$(VENV)/.bench: $(VENV)/.kernels benchmarks/requirements.txt
+$(VENV)/.bench: $(VENV)/.installed benchmarks/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
 	touch $@
 
 bench: bench-code bench-codec bench-codec-speed bench-range-coder bench-pack bench-pack-speed bench-train bench-tiny bench-scoring bench-prove bench-models bench-calibration bench-what-if bench-gpu-train  ## all; hours; results go to benchmarks/results/
 	$(MAKE) results
 
-bench-code: $(VENV)/.kernels  ## bytes of shipped code against the usual wrappers of the same source
+bench-code: $(VENV)/.installed  ## bytes of shipped code against the usual wrappers of the same source
 	$(BIN)/python benchmarks/code_size.py
 
 bench-codec: $(VENV)/.bench  ## bytes at equal error against other coders (zpaq, lrzip: Debian packages)
@@ -60,20 +55,20 @@ bench-codec: $(VENV)/.bench  ## bytes at equal error against other coders (zpaq,
 bench-codec-speed: $(VENV)/.bench  ## 36M weights: search, encode, decode, memory
 	$(BIN)/python benchmarks/speed.py
 
-results: $(VENV)/.kernels  ## docs/results.md and README's tables from benchmarks/results/
+results: $(VENV)/.installed  ## docs/results.md and README's tables from benchmarks/results/
 	$(BIN)/python benchmarks/front_page.py
 
-bench-models: $(VENV)/.kernels  ## bytes and scores of whole models, three calibration seeds (forty minutes)
+bench-models: $(VENV)/.installed  ## bytes and scores of whole models, three calibration seeds (forty minutes)
 	$(BIN)/python benchmarks/models.py
 
-bench-what-if: $(VENV)/.kernels  ## bytes and costs foreseen from a plan against real packs
+bench-what-if: $(VENV)/.installed  ## bytes and costs foreseen from a plan against real packs
 	$(BIN)/python benchmarks/what_if.py
 
-bench-calibration: $(VENV)/.kernels  ## CPU time of calibration text and Hessians
+bench-calibration: $(VENV)/.installed  ## CPU time of calibration text and Hessians
 	$(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/hessians.py
 
-bench-pack-speed: $(VENV)/.kernels  ## 36M weights to a byte target: stage times, memory
+bench-pack-speed: $(VENV)/.installed  ## 36M weights to a byte target: stage times, memory
 	$(BIN)/python benchmarks/pack_speed.py --preset fast
 	$(BIN)/python benchmarks/pack_speed.py --preset best
 
@@ -84,19 +79,19 @@ bench-pack: $(VENV)/.bench  ## loss and KL at the bytes of record recipes (an ho
 	$(BIN)/python benchmarks/pack_quality.py
 	$(BIN)/python benchmarks/quantizer_order.py
 
-bench-train: $(VENV)/.kernels  ## loss at equal steps against plain AdamW, on the CPU
+bench-train: $(VENV)/.installed  ## loss at equal steps against plain AdamW, on the CPU
 	$(BIN)/python benchmarks/train.py
 
-bench-gpu-train: $(VENV)/.kernels  ## speed of a training step on the GPU; says so when there is none
+bench-gpu-train: $(VENV)/.installed  ## speed of a training step on the GPU; says so when there is none
 	$(BIN)/python benchmarks/gpu_train.py
 
 bench-prove: $(VENV)/.bench  ## text through a packed model and back: size, speed, damage
 	$(BIN)/python benchmarks/prove.py
 
-bench-scoring: $(VENV)/.kernels  ## what scoring costs beyond the bare forward; sliding against the naive way
+bench-scoring: $(VENV)/.installed  ## what scoring costs beyond the bare forward; sliding against the naive way
 	$(BIN)/python benchmarks/scoring.py
 
-bench-tiny: $(VENV)/.kernels  ## the tiny preset: five minutes of training on a quiet CPU, then its score
+bench-tiny: $(VENV)/.installed  ## the tiny preset: five minutes of training on a quiet CPU, then its score
 	$(BIN)/python benchmarks/tiny.py
 
 clean:

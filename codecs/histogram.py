@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from squeeze.codecs.base import Codec, Symbols, to_dtype
 from squeeze.codecs.coder import rangecoder, varint
+from squeeze.codecs.jit import njit
 from squeeze.errors import CorruptData
 
 MAX_ALPHABET = 1 << 16
@@ -28,7 +28,7 @@ def table_bits(alphabet: int) -> int:
     return 16 if alphabet <= 1 << 12 else 20
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _fill_cumulative_(
     cumulative_: rangecoder.State, counts: npt.NDArray[np.uint32], bits: np.uint64
 ) -> None:
@@ -45,7 +45,7 @@ def _fill_cumulative_(
     cumulative_[counts.size] = np.uint64(1) << bits
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _learn_(counts_: npt.NDArray[np.uint32], values: npt.NDArray[np.int32]) -> None:
     for value in values:
         counts_[value] += np.uint32(INCREMENT)
@@ -57,7 +57,7 @@ def _learn_(counts_: npt.NDArray[np.uint32], values: npt.NDArray[np.int32]) -> N
             counts_[i] = (counts_[i] >> np.uint32(1)) | np.uint32(1)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _encode_adaptive(
     values: npt.NDArray[np.int32],
     alphabet: int,
@@ -77,7 +77,7 @@ def _encode_adaptive(
         block = min(2 * block, max(BLOCK, 4 * alphabet))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _decode_adaptive(
     values_: npt.NDArray[np.int32],
     alphabet: int,

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from squeeze.codecs.coder.rangecoder import (
     State,
@@ -34,6 +33,7 @@ from squeeze.codecs.coder.rangecoder import (
     start_encoding,
     take,
 )
+from squeeze.codecs.jit import njit
 from squeeze.errors import CorruptData, SqueezeError
 
 Logits = npt.NDArray[np.float32]
@@ -58,7 +58,7 @@ def _taylor(count: int) -> tuple[float, ...]:
 _C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8 = _taylor(9)
 
 
-@njit(cache=True, nogil=True, inline="always", fastmath=False)
+@njit(nogil=True, inline="always", fastmath=False)
 def exp2_(x: float) -> float:
     """2^x for x ≤ 0 to 1e-9, relative; 0 below 2^-63."""
     if x < -float(SMALLEST):
@@ -70,7 +70,7 @@ def exp2_(x: float) -> float:
     return series * _POWERS[-whole]
 
 
-@njit(cache=True, nogil=True, fastmath=False)
+@njit(nogil=True, fastmath=False)
 def fill_cumulative_(logits: Logits, weights_: npt.NDArray[np.float64], cum_: Frequencies) -> None:
     """cum_ uint64 [V + 1]: running sums of the frequencies of logits [V]; weights_ is scratch [V]."""
     top = logits[0]
@@ -89,7 +89,7 @@ def fill_cumulative_(logits: Logits, weights_: npt.NDArray[np.float64], cum_: Fr
         cum_[i + 1] = running
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def encode_rows(
     logits: Logits,
     symbols: npt.NDArray[np.int64],
@@ -109,7 +109,7 @@ def encode_rows(
     state_[0], state_[1], state_[2] = low, span, np.uint64(n)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def decode_rows(
     logits: Logits,
     symbols_: npt.NDArray[np.int64],

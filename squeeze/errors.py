@@ -61,3 +61,7 @@ class OverBudget(SqueezeError):
     """The files that ship are larger than the limit."""
 
     exit_code = 3
+
+
+class Notice(UserWarning):
+    """Something the user should know that stops nothing; the command line prints it as a note."""

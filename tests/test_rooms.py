@@ -36,16 +36,17 @@ ROOMS = {
     # The processes of one run.
     "ranks": "",
     # Arrays and bytes: integers only, never torch.
-    "codecs.coder": "",
-    "codecs.trellis": "",
-    "codecs": "codecs.coder",
-    "codecs.context": "codecs.coder codecs.trellis codecs",
+    "codecs.jit": "",
+    "codecs.coder": "codecs.jit",
+    "codecs.trellis": "codecs.jit",
+    "codecs": "codecs.jit codecs.coder",
+    "codecs.context": "codecs.jit codecs.coder codecs.trellis codecs",
     "tensors": "codecs.trellis",
     # Where to spend the bits of any torch module.
     "calib.text": "ranks",
     "calib.statistics": "tensors ranks calib.text",
     "calib.allocation": "tensors calib.statistics",
-    "calib.quantizers": "codecs.trellis tensors calib.statistics calib.allocation",
+    "calib.quantizers": "codecs.jit codecs.trellis tensors calib.statistics calib.allocation",
     # The model of this repository and its training; nothing else of ours.
     "train.fields": "",
     "train.model": "train.fields",
@@ -58,7 +59,7 @@ ROOMS = {
     "bundle.load": "",
     "bundle.analysis": "bundle.load",
     "bundle.passes": "bundle.load bundle.analysis",
-    "bundle.emit": "bundle.load bundle.analysis",
+    "bundle.emit": "codecs.jit bundle.load bundle.analysis",
     "bundle.cost": "rows",
     "bundle": "bundle.load bundle.passes bundle.emit bundle.cost",
     # Files: ours, and those of others.

@@ -10,10 +10,10 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from squeeze.calib.quantizers.round_to_nearest import MAX_BITS, MIN_BITS
 from squeeze.calib.statistics.curvature import Factor, Float64
+from squeeze.codecs.jit import njit
 from squeeze.errors import BadConfig, BadData
 from squeeze.tensors.floats import Bits, Float32, from_bits, to_bits
 from squeeze.tensors.quantized import QuantizedTensor, column_factors
@@ -131,7 +131,7 @@ def blocks(n_cols: int) -> list[tuple[int, int]]:
     return [(first, min(first + BLOCK, n_cols)) for first in range(0, n_cols, BLOCK)]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def feed_forward_(
     working: Float64, upper: Float64, j: int, scales: Float32, factor: np.float32,
     chosen: npt.NDArray[np.int32], errors: Float64,
@@ -151,7 +151,7 @@ def feed_forward_(
             other[r] -= share * error[r]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _round_block_(
     working: Float64, upper: Float64, scales: Float32, factors: Float32, limit: float,
     codes: npt.NDArray[np.int32], errors: Float64,

@@ -14,10 +14,10 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from squeeze.calib.quantizers.gptq import feed_forward_
 from squeeze.calib.statistics.curvature import Float64
+from squeeze.codecs.jit import njit
 from squeeze.codecs.trellis.kernels import cheapest
 from squeeze.codecs.trellis.reference import cheapest_reference
 from squeeze.codecs.trellis.tables import next_states
@@ -35,7 +35,7 @@ def nearby(shares: Float64) -> Float32:
     return near
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def search_block_(
     working: Float64, upper: Float64, scales: Float32, factors: Float32, price: Float64,
     classes: npt.NDArray[np.uint8], sources: npt.NDArray[np.uint8], shares: Float64, near: Float32,
@@ -64,7 +64,7 @@ def search_block_(
         feed_forward_(working, upper, j, scales, factors[j], multiples[j], errors)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _search_(
     target: Float64, steps: Float64, price: Float64, classes: npt.NDArray[np.uint8],
     sources: npt.NDArray[np.uint8], shares: Float64, near: Float32,
@@ -137,7 +137,7 @@ def _search_(
         state = int(sources[state, came_by[i, state]])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _settle_(
     target: Float64, last: int, count: int, state: int, sources: npt.NDArray[np.uint8],
     came_by: npt.NDArray[np.uint8], residuals: Float32, shares: Float64, window: int,

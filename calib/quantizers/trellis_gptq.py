@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from squeeze.calib.quantizers.gptq import blocks, feed_forward_, in_order, in_tensor_order, prepare
 from squeeze.calib.quantizers.row_feedback import RowFeedback
 from squeeze.calib.quantizers.survivors import nearby, search_block_
 from squeeze.calib.statistics.curvature import Factor, Float64
+from squeeze.codecs.jit import njit
 from squeeze.codecs.trellis.kernels import search
 from squeeze.codecs.trellis.rates import bits_of, counted, first_guess, scale_classes
 from squeeze.codecs.trellis.tables import check_states, sources
@@ -143,7 +143,7 @@ def _sweep_(
         working[last:] -= factor.upper[here, last:].T @ errors
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _search_block_(
     working: Float64, upper: Float64, scales: Float32, factors: Float32, price: Float64,
     classes: npt.NDArray[np.uint8], sources: npt.NDArray[np.uint8], costs: Float64,

@@ -51,8 +51,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from squeeze.codecs.jit import njit
 from squeeze.errors import CorruptData
 
 Words = npt.NDArray[np.uint32]
@@ -70,7 +70,7 @@ _START_RANGE = np.uint64((1 << 64) - 1)
 # --- one interval; models inline these ------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def carry_(words: Words, n: int) -> None:
     """Add one to the number written so far."""
     n -= 1
@@ -80,7 +80,7 @@ def carry_(words: Words, n: int) -> None:
     words[n] += np.uint32(1)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def put(low: int, span: int, words: Words, n: int, start: int, width: int) -> tuple[int, int, int]:
     """Narrow to [start, start + width), both on the scale of `span`; returns (low, span, n)."""
     below = low
@@ -96,7 +96,7 @@ def put(low: int, span: int, words: Words, n: int, start: int, width: int) -> tu
     return low, span, n
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def take(
     code: int, span: int, words: Words, n: int, start: int, width: int
 ) -> tuple[int, int, int]:
@@ -115,7 +115,7 @@ def take(
 # --- runs of symbols under one frequency table ----------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def encode_run(
     values: npt.NDArray[Any], cumulative: State, bits: np.uint64, state_: State, words_: Words
 ) -> None:
@@ -129,7 +129,7 @@ def encode_run(
     state_[0], state_[1], state_[2] = low, span, np.uint64(n)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def decode_run(
     values_: npt.NDArray[Any],
     cumulative: State,
@@ -159,7 +159,7 @@ def decode_run(
     state_[0], state_[1], state_[2] = code, span, np.uint64(n)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def fill_lookup_(lookup_: npt.NDArray[np.int32], cumulative: State, bits: np.uint64) -> None:
     """lookup[j] = the value whose interval holds j·2^(bits - LOOKUP_BITS): where to start looking."""
     value = 0

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from squeeze.codecs.coder.rangecoder import Words, put, take
+from squeeze.codecs.jit import njit
 from squeeze.codecs.normal_table import exp_minus
 
 PROBABILITY_BITS = 16  # of a mixed probability, as the range coder uses it
@@ -56,7 +56,7 @@ PACE = np.array([(2 << 16) // (2 * n + 3) for n in range(1024)], np.int64)
 # Inlined by numba rather than left to LLVM, which does not: 104 instead of 177 ns a weight.
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def move_slot_(slots_: npt.NDArray[np.uint32], i: int, bit: int) -> None:
     """Move P(1) of slot i towards the bit."""
     slot = np.int64(slots_[i])
@@ -67,7 +67,7 @@ def move_slot_(slots_: npt.NDArray[np.uint32], i: int, bit: int) -> None:
     slots_[i] = np.uint32(p << 10 | min(count + 1, COUNT_LIMIT))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def code_bit(
     bit: int, p1: int, encoding: bool, low: int, span: int, words: Words, n: int
 ) -> tuple[int, int, int, int]:
@@ -90,7 +90,7 @@ def code_bit(
     return bit, low, span, n
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def code_slot_(
     bit: int,
     slots_: npt.NDArray[np.uint32],
@@ -108,7 +108,7 @@ def code_slot_(
     return bit, low, span, n
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def code_mixed_(
     bit: int,
     slots_: npt.NDArray[np.uint32],

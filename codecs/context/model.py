@@ -21,11 +21,11 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from squeeze.codecs.coder.rangecoder import State, Words
 from squeeze.codecs.context.mixing import NEW_SLOT, WEIGHT_ONE, code_bit, code_mixed_, code_slot_
 from squeeze.codecs.context.prediction import LIMIT, predicted
+from squeeze.codecs.jit import njit
 
 SCALE_BITS = 8
 SCALE_LIMIT = (1 << 16) - 1
@@ -63,17 +63,17 @@ class Model:
         self.matrix = np.array([scale, 0], np.int64)  # scale of the recent rows, rows seen
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _level(scale: int) -> int:
     return np.int64(LEVEL[min(max(scale, 0), SCALE_LIMIT)])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _clip(x: int, lowest: int, highest: int) -> int:
     return min(max(x, lowest), highest)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def code_rows_(
     indices_: npt.NDArray[np.int64],
     encoding: bool,

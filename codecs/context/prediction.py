@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from squeeze.codecs.jit import njit
 
 MAX_COLUMNS = 1024  # factoring takes columns³ / 6 steps
 FIRST_ROWS = 32
@@ -82,7 +83,7 @@ class RowPredictor:
         rescale_(self.factor, lower, deviation)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def add_products_(products_: npt.NDArray[np.int64], columns: npt.NDArray[np.int32]) -> None:
     """Add the inner products of int32[n, rows] columns to the lower triangle of int64[n, n]."""
     n, rows = columns.shape
@@ -94,7 +95,7 @@ def add_products_(products_: npt.NDArray[np.int64], columns: npt.NDArray[np.int3
             products_[i, j] += total
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def root(square: int) -> int:
     """floor(√square) for 0 ≤ square < 2^46, by Newton's method from above."""
     guess = np.int64(1) << 23
@@ -103,7 +104,7 @@ def root(square: int) -> int:
     return guess
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def correlate_(
     a: npt.NDArray[np.int64],
     sums: npt.NDArray[np.int64],
@@ -126,7 +127,7 @@ def correlate_(
             a[i, j] = correlation * n // (n + 2 * columns)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def rescale_(
     factor_: npt.NDArray[np.int32], lower: npt.NDArray[np.int64], deviation: npt.NDArray[np.int64]
 ) -> None:
@@ -137,7 +138,7 @@ def rescale_(
             factor_[i, j] = min(max(entry, -_LARGEST), _LARGEST)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def factor_(a: npt.NDArray[np.int64]) -> None:
     """Overwrite the lower triangle of int64[n, n] with L of L·D·Lᵀ; UNIT_BITS fractional bits.
 
@@ -160,7 +161,7 @@ def factor_(a: npt.NDArray[np.int64]) -> None:
         a[i, i] = max(variance, _LEAST_VARIANCE)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def predicted(
     factor: npt.NDArray[np.int32],
     mean: npt.NDArray[np.int64],
@@ -175,7 +176,7 @@ def predicted(
     return min(max(mean[c] + (total >> FACTOR_BITS), -LIMIT), LIMIT)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def innovations(
     values: npt.NDArray[np.int64], factor: npt.NDArray[np.int32], mean: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int32]:

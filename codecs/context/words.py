@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from squeeze.codecs.base import Codec, Symbols
 from squeeze.codecs.coder import rangecoder
 from squeeze.codecs.coder.rangecoder import State, Words
 from squeeze.codecs.context.mixing import NEW_SLOT, WEIGHT_ONE, code_mixed_
+from squeeze.codecs.jit import njit
 
 CONTEXTS = 512
 NODES = 256
@@ -30,7 +30,7 @@ CHUNK = 1 << 15  # words coded at a time
 _WORST_BITS = 14 * 8  # of a byte
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def code_words_(
     values_: npt.NDArray[np.int64],
     planes: int,

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from squeeze.codecs.jit import njit
 
 Floats = npt.NDArray[np.float64]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def cheapest(x: float, floor: int, weight: float, price: Floats, base: int, z: int) -> Any:
     """(multiple, cost) of the best candidate n with n ≡ z (mod 4).
 
@@ -39,7 +40,7 @@ def cheapest(x: float, floor: int, weight: float, price: Floats, base: int, z: i
     return n, cost
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def search(
     xs: Floats,
     weights: Floats,
@@ -108,7 +109,7 @@ def search(
             multiples[b, i] = cheapest(x, int(np.floor(x)), w_row[i], prices, base, z)[0]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def multiples_of(
     indices: npt.NDArray[Any], table: npt.NDArray[np.uint8], multiples: npt.NDArray[np.int32]
 ) -> None:

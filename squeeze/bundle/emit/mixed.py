@@ -14,18 +14,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from squeeze.bundle.emit.minify import minify
 from squeeze.bundle.emit.predict import SHARED, predict
 from squeeze.bundle.load.modules import BundleError
+from squeeze.codecs.jit import njit
 
 NAME = "d"  # of the shipped decoder
 SPARE = 9  # zeros after the text it returns
 HEADER = 4  # bytes: the length, little-endian
 EXPANSION = 50_000  # bytes that a byte may stand for: a bit costs at least log2(65536/65535)
 
-fast: Any = njit(cache=True)(predict)
+fast: Any = njit()(predict)
 
 
 def encode(data: bytes, model: Any = fast) -> bytes:

@@ -13,6 +13,8 @@ from pathlib import Path
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names
 from squeeze.errors import SqueezeError
 
+OUR_NJIT = "squeeze.codecs.jit"  # numba's, with a cache that is keyed by the sources around it
+
 
 class BundleError(SqueezeError):
     """The sources cannot be made into one file that does the same."""
@@ -104,6 +106,7 @@ class Graph:
             raise BundleError(f"{path}: cannot be read", found=str(error)) from None
         except (SyntaxError, ValueError, RecursionError) as error:
             raise BundleError(f"{path}: not Python", found=str(error)[:200]) from None
+        _with_plain_numba(tree)
         module = Module(name, path, source, is_package, tree)
         module.tree = fold(tree, {"TYPE_CHECKING": False, **self.constants}, name)
         bound, redirected, _ = bound_names(module.tree.body)
@@ -151,6 +154,13 @@ class Graph:
         if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
             return None
         return Path(spec.origin), spec.submodule_search_locations is not None
+
+
+def _with_plain_numba(tree: ast.Module) -> None:
+    """Import numba's own `njit` instead of ours: a bundle has no sources beside it, and no cache."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == OUR_NJIT:
+            node.module = "numba"
 
 
 def _find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
