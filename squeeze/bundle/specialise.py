@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from squeeze.bundle.load.flatten import Flat
 from squeeze.bundle.load.fold import fold_constants
@@ -14,69 +15,89 @@ from squeeze.bundle.passes.entries import settle_entries
 from squeeze.bundle.passes.fields import fix_fields
 from squeeze.bundle.passes.shake import shake
 from squeeze.bundle.passes.simplify import shorten_classes, without_idle_statements
+from squeeze.bundle.passes.strip import strip
 
 ROUNDS = 20  # each makes the program smaller; more than ten were never needed
 
+Pass = Callable[[ast.Module], object]  # changes the tree in place
+
 
 @dataclass(frozen=True)
-class Liberties:
-    """What the entrant lets go of.
+class ShrinkOptions:
+    """Parts of a program that its owner gives up for fewer bytes.
 
-    terse_errors: texts of exceptions. checks: `if …: raise`, asserts, handlers that raise (False drops
-    them). specialise: statements without effects, entries of tables that nobody asks for, bases and
-    annotations that only describe. fields: attributes that are constants; wishes: more of them, which
-    stay where nobody can tell them apart.
+    terse_errors: drop the texts of exceptions.
+    checks: keep `if …: raise`, asserts, and handlers that only raise; False drops them.
+    specialise: drop statements without effects, entries of tables that nothing reads, and bases and
+        annotations that only describe.
+    fields: attributes that are constants, as "Class.field": value; an error where a read of one cannot
+        be told from reads of others.
+    optional_fields: more of them, left alone where they cannot be told apart.
     """
 
     terse_errors: bool = False
     checks: bool = True
     specialise: bool = False
-    fields: dict[str, object] = field(default_factory=dict)  # "Class.field": value
-    wishes: dict[str, object] = field(default_factory=dict)
+    fields: dict[str, object] = field(default_factory=dict)
+    optional_fields: dict[str, object] = field(default_factory=dict)
 
 
-def specialise(flat: Flat, keep: Iterable[str], liberties: Liberties) -> ast.Module:
-    """The shaken program (changed in place) without what it can do without."""
+NOTHING = ShrinkOptions()  # given up
+
+
+def passes(options: ShrinkOptions, keep: tuple[str, ...]) -> list[Pass]:
+    """Return the passes of one round in their order; each may leave more for those before it."""
+    table: list[tuple[bool, Pass]] = [
+        (not options.checks, without_checks),
+        (options.terse_errors, without_texts),
+        (options.specialise, settle_entries),
+        (options.specialise, without_idle_statements),
+        (True, fold_constants),
+        (True, strip),
+        (True, partial(shake, keep=keep)),
+    ]
+    return [run for wanted, run in table if wanted]
+
+
+def specialise(flat: Flat, keep: Iterable[str], options: ShrinkOptions) -> ast.Module:
+    """Return the shaken program, changed in place, without what it can do without.
+
+    keep: names of definitions that stay. Raises BundleError for a field that cannot be told apart.
+    """
     keep, tree = tuple(keep), flat.tree
-    _fix(flat, keep, liberties)
+    _fix_fields(flat, keep, options)
+    strip(tree)
     shake(tree, keep)
-    if liberties == Liberties():
+    if options == NOTHING:
         return tree
     before = ""
     for _ in range(ROUNDS):
-        if not liberties.checks:
-            without_checks(tree)
-        if liberties.terse_errors and not before:
-            without_texts(tree)
-        if liberties.specialise:
-            settle_entries(tree)
-            without_idle_statements(tree)
-        fold_constants(tree)
-        shake(tree, keep)
+        for run in passes(options, keep):
+            run(tree)
         after = ast.dump(tree)
         if after == before:
             break
         before = after
-    if liberties.specialise:
+    if options.specialise:
         shorten_classes(tree)
         shake(tree, keep)
     return tree
 
 
-def _fix(flat: Flat, keep: tuple[str, ...], liberties: Liberties) -> None:
+def _fix_fields(flat: Flat, keep: tuple[str, ...], options: ShrinkOptions) -> None:
     """Put constants for fields while annotations are there; those first that all reads agree on.
 
-    What they rule out may hold the only read of another field that cannot be told.
+    What they rule out may hold the only read of another field that cannot be told apart.
     """
-    left = {**liberties.wishes, **liberties.fields}
+    waiting = {**options.optional_fields, **options.fields}
     refused: dict[str, BundleError] = {}
-    while left:
-        shake(flat.tree, keep, strip=False)
-        refused = fix_fields(flat.tree, left, flat.homes)
+    while waiting:
+        shake(flat.tree, keep)
+        refused = fix_fields(flat, waiting)
         fold_constants(flat.tree)
-        if len(refused) == len(left):
+        if len(refused) == len(waiting):
             break
-        left = {name: left[name] for name in refused}
+        waiting = {name: waiting[name] for name in refused}
     for name, error in refused.items():
-        if name in liberties.fields:
+        if name in options.fields:
             raise error

@@ -83,8 +83,8 @@ def command(
       squeeze bundle train.py --package mylib -o train_gpt.py --readable train_gpt.flat.py
       squeeze bundle --preset record-1493 -o train_gpt.py
     """
-    from squeeze.bundle.build import BOTH, bundle
-    from squeeze.bundle.specialise import Liberties
+    from squeeze.bundle.build import BOTH, BundleOptions, bundle
+    from squeeze.bundle.specialise import ShrinkOptions
     from squeeze.files import write_atomic
 
     if (entry is None) == (preset is None) or (settings and preset is None):
@@ -96,22 +96,21 @@ def command(
         source, target = entry.name, out or entry.with_suffix(".bundle.py")
         if target.resolve() == entry.resolve():
             raise click.UsageError("--out is the entry script itself")
-        made = bundle(
-            entry,
-            packages,
-            keep=keep,
+        options = BundleOptions(
+            keep,
             constants={name: value for name, value in constants.items() if "." not in name},
             coders=tuple(coders.split(",")),
             forms=BOTH if form == "auto" else (form,),
             minified=not no_minify,
             rename_classes=rename_classes,
-            liberties=Liberties(
+            shrink=ShrinkOptions(
                 terse_errors,
-                not no_checks,
-                specialised,
-                {name: value for name, value in constants.items() if "." in name},
+                checks=not no_checks,
+                specialise=specialised,
+                fields={name: value for name, value in constants.items() if "." in name},
             ),
         )
+        made = bundle(entry, packages, options)
     write_atomic(target, made.shipped.data)
     if readable is not None:
         head = f"# Generated from {source} by squeeze bundle: read it, do not edit it.\n"

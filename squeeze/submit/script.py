@@ -16,7 +16,7 @@ from squeeze.score.modes import Mode
 from squeeze.submit.plain import BadSubmission
 
 if TYPE_CHECKING:
-    from squeeze.bundle.build import Bundle
+    from squeeze.bundle.build import Bundle, BundleOptions
 
 ENTRY = Path(__file__).with_name("entry.py")
 OPTIONS = {"steps", "budget_seconds", "reserve_seconds"}  # --steps and --seconds
@@ -25,42 +25,47 @@ MODES = ("window", "sliding", "ttt-lora")  # that the entry scores in
 
 
 def own_script(
-    config: Mapping[str, Any], recipe: Mapping[str, Any], limit: int, mode: Mode, **options: Any
+    config: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    limit: int,
+    mode: Mode,
+    options: BundleOptions | None = None,
 ) -> Bundle:
-    """The bundle of an entry that trains, packs and scores one model.
+    """Return the bundle of an entry that trains, packs and scores one model.
 
-    config, recipe: fields of ModelConfig and Recipe, or only some of them. options: those of
-    `squeeze.bundle.build.bundle`, by default what makes the smallest file: every field a constant whose
-    reads can be told from others. Raises BadSubmission for a mode that the entry does not
-    know.
+    config, recipe: fields of ModelConfig and Recipe, or only some of them. options: by default those
+    of the smallest file. Raises BadSubmission for a mode that the entry does not know.
     """
     from squeeze.bundle.build import bundle
-    from squeeze.bundle.specialise import Liberties
 
-    # checks stay: without them the file is 489 bytes smaller, and a damaged model.sqz has a score
-    fixed = Liberties(terse_errors=True, specialise=True, wishes=_fields(config, recipe))
-    with scratch_folder("squeeze-entry-") as place:
-        path = place / "train_gpt.py"
+    with scratch_folder("squeeze-entry-") as folder:
+        path = folder / "train_gpt.py"
         path.write_text(specialised(config, recipe, limit, mode))
-        if "liberties" in options:
-            return bundle(path, ["squeeze"], **options)
-        given = {"coders": ("lzma", "mixed"), **options}
-        given["constants"] = {"VALIDATING": False, **given.get("constants", {})}
-        return bundle(path, ["squeeze"], liberties=fixed, **given)
+        return bundle(path, ["squeeze"], options or smallest_options(config, recipe))
 
 
-def _fields(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, object]:
-    """Settings that no option of the entry changes, as `squeeze bundle --define` takes them."""
+def smallest_options(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> BundleOptions:
+    """Return what makes the smallest script: every setting that can be told apart is a constant.
+
+    Checks stay: without them the file is 489 bytes smaller, and a damaged model.sqz has a score.
+    """
+    from squeeze.bundle.build import BundleOptions
+    from squeeze.bundle.specialise import ShrinkOptions
     from squeeze.train.model.config import ModelConfig
     from squeeze.train.optim.recipe import Recipe
 
-    made = ModelConfig.from_fields(dict(config)), Recipe.from_fields(dict(recipe))
-    return {
+    every_settings = ModelConfig.from_fields(dict(config)), Recipe.from_fields(dict(recipe))
+    constants: dict[str, object] = {
         f"{type(settings).__name__}.{field.name}": getattr(settings, field.name)
-        for settings in made
+        for settings in every_settings
         for field in dataclasses.fields(settings)
         if field.name not in OPTIONS
     }
+    return BundleOptions(
+        constants={"VALIDATING": False},
+        coders=("lzma", "mixed"),
+        shrink=ShrinkOptions(terse_errors=True, specialise=True, optional_fields=constants),
+    )
 
 
 def check_codecs(data: bytes) -> None:

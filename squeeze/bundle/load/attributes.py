@@ -11,13 +11,6 @@ from squeeze.bundle.load.names import Names, Origin, origins, top_level
 from squeeze.bundle.load.scopes import arguments, bound_names, module_uses
 
 
-def resolved(new: str, old: ast.expr, ctx: ast.expr_context) -> ast.Name:
-    """A name of the flat program: already what it shall be."""
-    node = ast.copy_location(ast.Name(new, ctx), old)
-    node._flat = True  # type: ignore[attr-defined]
-    return node
-
-
 class Attributes(ast.NodeTransformer):
     """`module.name` becomes the flat name, for every alias of a local module."""
 
@@ -72,7 +65,7 @@ class Attributes(ast.NodeTransformer):
         if node.attr not in self.graph.modules[base].bound:
             raise BundleError(f"{self.module.where(node)}: {base} has no {node.attr}")
         new = self.names.resolve(base, node.attr)
-        return resolved(new, node, node.ctx)
+        return self.names.settled(new, node, node.ctx)
 
     def visit_Name(self, node: ast.Name) -> Any:
         if isinstance(node.ctx, ast.Load) and self._module(node) is not None:
@@ -86,7 +79,7 @@ class Attributes(ast.NodeTransformer):
         )
         marker = f"_module_{name.replace('.', '_')}_{len(self.refused)}_{self.module.where(node)}"
         self.refused[marker] = error
-        return resolved(marker, node, ast.Load())
+        return self.names.settled(marker, node, ast.Load())
 
 
 class Locals(ast.NodeTransformer):
@@ -99,7 +92,7 @@ class Locals(ast.NodeTransformer):
         for child in _own_imports(node):
             for name, origin in origins(self.graph, self.module, child).items():
                 if origin.attribute is not None:
-                    _Rename(name, self.names.resolve(origin.module, origin.attribute)).body_of(node)
+                    _Rename(name, origin, self.names).body_of(node)
         self.generic_visit(node)
         node.body = [s for part in node.body for s in without_local(part, self.graph, self.module)]
         node.body = node.body or [ast.Pass()]
@@ -109,18 +102,19 @@ class Locals(ast.NodeTransformer):
 
 
 class _Rename(ast.NodeTransformer):
-    """One name of a function, and of the functions in it that do not bind it themselves."""
+    """Renames one name of a function, and of the functions in it that do not bind it themselves."""
 
-    def __init__(self, old: str, new: str) -> None:
-        self.old, self.new = old, new
+    def __init__(self, old: str, origin: Origin, names: Names) -> None:
+        assert origin.attribute is not None
+        self.old, self.new, self.names = old, names.resolve(origin.module, origin.attribute), names
 
     def body_of(self, node: Any) -> None:
         node.body = [self.visit(child) for child in node.body]
 
     def visit_Name(self, node: ast.Name) -> Any:
-        if node.id != self.old or hasattr(node, "_flat"):
+        if node.id != self.old or self.names.is_settled(node):
             return node
-        return resolved(self.new, node, node.ctx)
+        return self.names.settled(self.new, node, node.ctx)
 
     def _function(self, node: Any) -> Any:
         body = node.body if isinstance(node.body, list) else [node.body]

@@ -17,14 +17,15 @@ from squeeze.bundle.load.warn import warnings_of
 
 @dataclass
 class Flat:
-    """The flat program. owners: module of each top-level statement; homes: (module, name) of each name.
+    """The flat program.
 
-    warnings: `file:line: what may not survive`. refused: names that stand for what cannot be bundled,
-    and the error to raise if one of them is reached.
+    origins: side table of the module that each top-level statement came from. homes: (module, name) of
+    each name. warnings: `file:line: what may not survive`. refused: names that stand for what cannot be
+    bundled, and the error to raise if one of them is reached.
     """
 
     tree: ast.Module
-    owners: dict[int, str]
+    origins: dict[ast.AST, Module]
     homes: dict[str, tuple[str, str]]
     warnings: list[str] = field(default_factory=list)
     refused: dict[str, BundleError] = field(default_factory=dict)
@@ -48,7 +49,7 @@ def flatten(graph: Graph) -> Flat:
     defined = {module.name: defined_by(module, aliases[module.name]) for module in modules}
     names = Names(graph, modules, aliases, defined)
     body: list[ast.stmt] = []
-    owners: dict[int, str] = {}
+    origins: dict[ast.AST, Module] = {}
     warnings: list[str] = []
     refused: dict[str, BundleError] = {}
     future = False
@@ -59,21 +60,19 @@ def flatten(graph: Graph) -> Flat:
         refused |= attributes.refused
         Locals(module, graph, names).visit(module.tree)
         _WithoutAll().visit(module.tree)
-        uses = [use for use in module_uses(module.tree) if not hasattr(use.node, "_flat")]
+        uses = [use for use in module_uses(module.tree) if not names.is_settled(use.node)]
         for use in uses:
             _rename(use, names.resolve(module.name, use.name), module)
         statements = [s for node in module.tree.body for s in without_local(node, graph, module)]
-        for statement in statements:
-            owners[id(statement)] = module.name
-            statement._path = str(module.path)  # type: ignore[attr-defined]
+        origins |= dict.fromkeys(statements, module)
         body += statements
         warnings += warnings_of(module)
     if future:
         body.insert(0, ast.ImportFrom("__future__", [ast.alias("annotations")], 0))
-    body = join_imports(body, owners)
+    body = join_imports(body, origins)
     tree = ast.fix_missing_locations(ast.Module(body, []))
     homes = {new: key for key, new in names.chosen.items()}
-    return Flat(tree, owners, homes, warnings, refused)
+    return Flat(tree, origins, homes, warnings, refused)
 
 
 class _WithoutAll(Filling):

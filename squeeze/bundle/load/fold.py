@@ -25,22 +25,25 @@ ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 
 
 def fold(tree: ast.Module, constants: dict[str, object], module: str) -> ast.Module:
-    """The tree with `if`, `while` and conditional expressions on known flags decided.
+    """Return the tree with `if`, `while` and conditional expressions on known flags decided.
 
     constants: module-level names and what they are; wherever such a name is read, the value stands
     instead. Where `__name__` is compared, it is the module's: what only a script does goes.
     """
+    values: dict[ast.AST, object] = {}
+    module_names: set[ast.AST] = set()
     for use in module_uses(tree):
-        if use.name in constants and isinstance(use.node, ast.Name) and not use.stores:
-            use.node._constant = constants[use.name]  # type: ignore[attr-defined]
-        elif use.name == "__name__" and isinstance(use.node, ast.Name):
-            use.node._module = module  # type: ignore[attr-defined]
-    return fold_constants(tree)
+        if isinstance(use.node, ast.Name):
+            if use.name in constants and not use.stores:
+                values[use.node] = constants[use.name]
+            elif use.name == "__name__":
+                module_names.add(use.node)
+    return ast.fix_missing_locations(_Fold(values, module_names, module).visit(tree))
 
 
 def fold_constants(tree: ast.Module) -> ast.Module:
-    """The tree with everything decided that literals decide, and nothing after the end of a block."""
-    return ast.fix_missing_locations(_Fold().visit(tree))
+    """Return the tree with what literals decide decided, and nothing after the end of a block."""
+    return ast.fix_missing_locations(_Fold({}, set(), "").visit(tree))
 
 
 def literal_node(value: object) -> ast.expr:
@@ -52,8 +55,6 @@ def value_of(node: ast.expr) -> Any:
     """The constant an expression is known to be, or UNKNOWN."""
     if isinstance(node, ast.Constant):
         return node.value
-    if hasattr(node, "_constant"):
-        return node._constant
     if isinstance(node, ast.Attribute) and node.attr == "TYPE_CHECKING":
         return False
     if isinstance(node, ast.Tuple):
@@ -89,10 +90,7 @@ def _decided(node: ast.BoolOp) -> Any:
 
 
 def _compared(node: ast.Compare) -> Any:
-    left, right = (
-        getattr(side, "_module", None) or value_of(side)
-        for side in (node.left, node.comparators[0])
-    )
+    left, right = value_of(node.left), value_of(node.comparators[0])
     if not (isinstance(left, PLAIN) and isinstance(right, PLAIN)):
         return UNKNOWN
     kind = type(node.ops[0])
@@ -117,6 +115,17 @@ class Filling(ast.NodeTransformer):
 
 
 class _Fold(Filling):
+    """Decides what constants decide.
+
+    values: the nodes that read a constant, and what it is. module_names: the nodes that read `__name__`,
+    which is `module` where it is compared.
+    """
+
+    def __init__(
+        self, values: dict[ast.AST, object], module_names: set[ast.AST], module: str
+    ) -> None:
+        self.values, self.module_names, self.module = values, module_names, module
+
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
         for name in ("body", "orelse", "finalbody"):
@@ -174,22 +183,22 @@ class _Fold(Filling):
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
         self.generic_visit(node)
-        return self._literal(node) if isinstance(node.op, ast.Not) else node
+        value: Any = value_of(node) if isinstance(node.op, ast.Not) else UNKNOWN
+        return node if value is UNKNOWN else ast.copy_location(ast.Constant(value), node)
 
     def visit_Compare(self, node: ast.Compare) -> Any:
         self.generic_visit(node)
-        return self._literal(node)
-
-    @staticmethod
-    def _literal(node: ast.expr) -> ast.expr:
-        value = value_of(node)
+        left, *others = (
+            ast.Constant(self.module) if side in self.module_names else side
+            for side in (node.left, *node.comparators)
+        )
+        value = value_of(ast.Compare(left, node.ops, others))
         return node if value is UNKNOWN else ast.copy_location(ast.Constant(value), node)
 
     def visit_Name(self, node: ast.Name) -> Any:
-        value: Any = getattr(node, "_constant", UNKNOWN)
-        if value is UNKNOWN:
+        if node not in self.values:
             return node
-        return ast.copy_location(literal_node(value), node)
+        return ast.copy_location(literal_node(self.values[node]), node)
 
 
 def _up_to_the_end(block: list[Any]) -> list[Any]:

@@ -42,8 +42,11 @@ def takes_future_annotations(module: Module) -> bool:
     )
 
 
-def join_imports(body: list[ast.stmt], owners: dict[int, str]) -> list[ast.stmt]:
-    """Plain external imports once each and first, the others where they are."""
+def join_imports(body: list[ast.stmt], origins: dict[ast.AST, Module]) -> list[ast.stmt]:
+    """Return the statements with plain external imports once each and first, the others in place.
+
+    `origins` gets an entry for every new statement.
+    """
     imports: dict[str, ast.stmt] = {}
     rest: list[ast.stmt] = []
     for statement in body:
@@ -54,7 +57,8 @@ def join_imports(body: list[ast.stmt], owners: dict[int, str]) -> list[ast.stmt]
                     single = ast.Import([alias])
                 else:
                     single = ast.ImportFrom(statement.module, [alias], statement.level)
-                owners[id(single)] = owners.get(id(statement), "__main__")
+                if statement in origins:  # `from __future__` comes from no module in particular
+                    origins[single] = origins[statement]
                 imports.setdefault(ast.unparse(ast.fix_missing_locations(single)), single)
         else:
             rest.append(statement)

@@ -112,6 +112,7 @@ class Names:
         defined: dict[str, set[str]],
     ) -> None:
         self.graph, self.aliases, self.defined = graph, aliases, defined
+        self._settled: set[ast.AST] = set()
         self.modules = {module.name: module for module in modules}
         external = self._external()
         counts = Counter(name for names in defined.values() for name in names)
@@ -203,6 +204,16 @@ class Names:
             seen.add((module, name))
             module, name = origin.module, origin.attribute
         return self.chosen[module, name]
+
+    def settled(self, new: str, old: ast.expr, ctx: ast.expr_context) -> ast.Name:
+        """Return a node for a name that is the flat one already, to stand where `old` stood."""
+        node = ast.copy_location(ast.Name(new, ctx), old)
+        self._settled.add(node)
+        return node
+
+    def is_settled(self, node: ast.AST) -> bool:
+        """Return whether a node came from `settled`, so that it is not to be renamed again."""
+        return node in self._settled
 
     def module_of(self, module: str, name: str) -> str | None:
         """The local module a name of another stands for, if that is what it is."""

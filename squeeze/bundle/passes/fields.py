@@ -8,12 +8,14 @@ attribute of the name. The field itself stays in a dataclass, for whoever writes
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from squeeze.bundle.analysis.types import OUTSIDE, Scope, Types, is_protocol
+from squeeze.bundle.load.flatten import Flat
 from squeeze.bundle.load.fold import UNKNOWN, literal_node, value_of
-from squeeze.bundle.load.modules import BundleError
+from squeeze.bundle.load.modules import BundleError, Module
 from squeeze.bundle.load.scopes import FUNCTIONS
 
 # Attributes of values that every program has: without annotations nobody can tell them apart.
@@ -37,17 +39,15 @@ class _Field:
         return bool(self.others) or self.name in COMMON
 
 
-def fix_fields(
-    tree: ast.Module, fields: dict[str, object], homes: dict[str, tuple[str, str]]
-) -> dict[str, BundleError]:
-    """Put constants, in place, where attributes named "Class.field" are read.
+def fix_fields(flat: Flat, fields: dict[str, object]) -> dict[str, BundleError]:
+    """Put constants, in place, where attributes named "Class.field" are read; return those refused.
 
-    homes: module and name of each name of the flat program, so that classes go by their own names. A
-    call that makes an instance may give the field only that value. Returns errors, naming the line, for
-    attributes that do not exist, are assigned outside the constructor, or cannot be told from others
-    of their name; those are left as they are.
+    Classes go by the names they have in their own modules. A call that makes an instance may give the
+    field only that value. Refused, with an error that names the line, are attributes that do not exist,
+    are assigned outside the constructor, or cannot be told from others of their name; those are left
+    as they are.
     """
-    types = Types(tree, homes)
+    types = Types(flat.tree, flat.homes)
     attributes = {
         kind: _attributes(node) for kind, node in types.classes.items() if not is_protocol(node)
     }
@@ -56,7 +56,7 @@ def fix_fields(
     for said, value in fields.items():
         home, _, name = said.rpartition(".")
         binders = {kind for kind, names in attributes.items() if name in names}
-        owners = {kind for kind in binders if homes.get(kind, ("", kind))[1] == home}
+        owners = {kind for kind in binders if flat.homes.get(kind, ("", kind))[1] == home}
         if len(owners) != 1:
             count = f"{len(owners)} such classes" if owners else "no such class and attribute"
             refused[said] = BundleError(f"--define {said}: the program has {count}")
@@ -65,9 +65,9 @@ def fix_fields(
         wanted.setdefault(name, []).append(
             _Field(said, owner, name, value, frozenset(binders - owners))
         )
-    _Fix(types, wanted, refused, dry=True).visit(tree)
-    _Fix(types, wanted, refused, dry=False).visit(tree)
-    ast.fix_missing_locations(tree)
+    for dry in (True, False):
+        _Fix(types, flat.origins, wanted, refused, dry).visit(flat.tree)
+    ast.fix_missing_locations(flat.tree)
     return refused
 
 
@@ -97,22 +97,24 @@ class _Fix(ast.NodeTransformer):
     def __init__(
         self,
         types: Types,
+        origins: Mapping[ast.AST, Module],
         wanted: dict[str, list[_Field]],
         refused: dict[str, BundleError],
         dry: bool,
     ) -> None:
-        self.types, self.wanted, self.refused, self.dry = types, wanted, refused, dry
-        self.place = ""
+        self.types, self.origins = types, origins
+        self.wanted, self.refused, self.dry = wanted, refused, dry
+        self.module: Module | None = None  # that the statement came from
         self.scopes: list[Scope] = [{}]
         self.classes: list[str | None] = [None]
         self.making: str | None = None  # the class in whose constructor this is
 
     def visit(self, node: ast.AST) -> Any:
-        self.place = getattr(node, "_path", self.place)
+        self.module = self.origins.get(node, self.module)
         return super().visit(node)
 
     def _refuse(self, field: _Field, node: ast.AST, text: str) -> None:
-        where = f"{self.place}:{getattr(node, 'lineno', 0)}"
+        where = self.module.where(node) if self.module is not None else "(bundle)"
         self.refused.setdefault(field.said, BundleError(f"{where}: {field.said} {text}"))
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:

@@ -8,13 +8,14 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from squeeze.bundle.build import bundle, smallest
+from squeeze.bundle.build import BundleOptions, bundle, smallest
 from squeeze.bundle.emit.payload import payloads
 from squeeze.bundle.emit.wrap import literal, wrap
 from squeeze.bundle.load.flatten import flatten
 from squeeze.bundle.load.modules import BundleError, Graph
 from squeeze.bundle.load.scopes import module_uses
 from squeeze.bundle.passes.shake import shake
+from squeeze.bundle.passes.strip import strip
 from squeeze.cli.bundle_cmd import command
 
 
@@ -35,6 +36,7 @@ def run(path, *arguments):
 
 def flat(entry, **options):
     program = flatten(Graph(entry, **options))
+    strip(program.tree)
     return ast.unparse(shake(program.tree))
 
 
@@ -105,6 +107,11 @@ def test_what_is_never_reached_is_dropped(tmp_path):
 def test_statements_with_effects_stay(tmp_path):
     text = flat(write(tmp_path, main="import lib\n", lib="x = print('hello')\nlist.sort\n"))
     assert output_of(text) == "hello\n"
+
+
+def test_a_function_of_annotations_alone_still_has_a_body_where_docstrings_stay(tmp_path):
+    code = flat(write(tmp_path, main="def f():\n    x: int\nprint(f(), f.__doc__)\n"))
+    assert output_of(code) == "None None\n"
 
 
 def test_methods_that_nothing_names_are_dropped_unless_looked_up_by_name(tmp_path):
@@ -277,7 +284,7 @@ def test_small_programs_ship_as_they_are():
 
 
 def test_parts_sum_to_the_file_and_name_their_modules(tmp_path):
-    made = bundle(write(tmp_path, **NAMES), forms=("literal",))
+    made = bundle(write(tmp_path, **NAMES), options=BundleOptions(forms=("literal",)))
     assert sum(part.bytes for part in made.parts) == len(made.shipped.data)
     assert {"one", "two", "package.inner", "__main__"} <= {part.module for part in made.parts}
 

@@ -10,19 +10,19 @@ from click.testing import CliRunner
 from squeeze.bundle.build import bundle
 from squeeze.bundle.load.flatten import flatten
 from squeeze.bundle.load.modules import BundleError, Graph
-from squeeze.bundle.specialise import Liberties, specialise
+from squeeze.bundle.specialise import ShrinkOptions, specialise
 from squeeze.cli.bundle_cmd import command
 
-CHECKS = Liberties(checks=False)
-TERSE = Liberties(terse_errors=True)
-SHORT = Liberties(specialise=True)
+CHECKS = ShrinkOptions(checks=False)
+TERSE = ShrinkOptions(terse_errors=True)
+SHORT = ShrinkOptions(specialise=True)
 
 
-def text(tmp_path, source, liberties):
+def text(tmp_path, source, options):
     entry = tmp_path / "main.py"
     entry.write_text(source)
     flat = flatten(Graph(entry))
-    return ast.unparse(specialise(flat, (), liberties))
+    return ast.unparse(specialise(flat, (), options))
 
 
 def run(code):
@@ -30,9 +30,9 @@ def run(code):
     return done.returncode, done.stdout, done.stderr
 
 
-def same(tmp_path, source, liberties):
+def same(tmp_path, source, options):
     """The specialised text, which prints what the source prints."""
-    short = text(tmp_path, source, liberties)
+    short = text(tmp_path, source, options)
     before, after = run(source), run(short)
     assert before[0] == 0 and before[1] and after[:2] == before[:2], after[2]
     return short
@@ -150,7 +150,7 @@ print(Model(Config(5)).run(), [f.name for f in fields(Config)])
 
 
 def test_a_fixed_field_decides_branches_and_drops_what_only_they_used(tmp_path):
-    fixed = Liberties(fields={"Config.gate": "none", "Config.skips": True})
+    fixed = ShrinkOptions(fields={"Config.gate": "none", "Config.skips": True})
     short = same(tmp_path, RECORD, fixed)
     assert "gated" not in short and "self.other.gate" in short and "gate: str" in short
 
@@ -175,7 +175,7 @@ def test_a_fixed_field_decides_branches_and_drops_what_only_they_used(tmp_path):
 )
 def test_a_field_that_is_no_constant_is_refused_with_its_line(tmp_path, line, fields, message):
     with pytest.raises(BundleError, match=message) as caught:
-        text(tmp_path, f"{RECORD}{line}\n", Liberties(fields=fields))
+        text(tmp_path, f"{RECORD}{line}\n", ShrinkOptions(fields=fields))
     assert ("main.py:" in str(caught.value)) == ("no such" not in message)
 
 
@@ -186,7 +186,7 @@ def test_an_attribute_set_in_the_constructor_can_be_fixed(tmp_path):
         "        return open(self.folder + name)\n"
         "print(Store(None).load('x'))\n"
     )
-    assert "open" not in same(tmp_path, source, Liberties(fields={"Store.folder": None}))
+    assert "open" not in same(tmp_path, source, ShrinkOptions(fields={"Store.folder": None}))
 
 
 def test_statements_that_nothing_would_miss_go(tmp_path):

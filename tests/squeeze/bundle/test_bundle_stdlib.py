@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from squeeze.bundle.build import bundle
-from squeeze.bundle.specialise import Liberties
+from squeeze.bundle.build import SMALLEST, BundleOptions, bundle
+from squeeze.bundle.specialise import ShrinkOptions
 from tests.squeeze.bundle.interpreters import OTHERS
 
 USES = (Path(__file__).parent / "stdlib_uses.txt").read_text().split("\n### ")[1:]
 CHECKS = dict(use.split("\n", 1) for use in USES)
+SPECIALISED = BundleOptions(shrink=ShrinkOptions(specialise=True))
 QUICK = ("heapq", "textwrap", "reprlib", "graphlib", "colorsys")
 
 
-def check(tmp_path, module, **options):
+def check(tmp_path, module, options=SMALLEST):
     """Copy a module beside a script that uses it; run the script, and its bundle alone.
 
     Other interpreters run both, too, where they have what this version's module takes for granted.
@@ -37,7 +38,7 @@ def check(tmp_path, module, **options):
     )
     alone = tmp_path / "alone" / "program.py"
     alone.parent.mkdir()
-    alone.write_bytes(bundle(entry, **options).shipped.data)
+    alone.write_bytes(bundle(entry, options=options).shipped.data)
     for python in (sys.executable, *OTHERS):
         before, after = (
             subprocess.run([python, path], capture_output=True, text=True, check=False)
@@ -65,10 +66,10 @@ def test_each_bundled_module_behaves_as_before(tmp_path, module):
 
 @pytest.mark.parametrize("module", QUICK)
 def test_specialised_module_behaves_as_before(tmp_path, module):
-    check(tmp_path, module, liberties=Liberties(specialise=True))
+    check(tmp_path, module, SPECIALISED)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", [name for name in CHECKS if name not in QUICK])
 def test_each_specialised_module_behaves_as_before(tmp_path, module):
-    check(tmp_path, module, liberties=Liberties(specialise=True))
+    check(tmp_path, module, SPECIALISED)

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from squeeze.bundle.build import bundle
-from squeeze.bundle.specialise import Liberties
+from squeeze.bundle.build import BundleOptions, bundle
+from squeeze.bundle.specialise import ShrinkOptions
 
 MODEL = {
     "vocab_size": 64, "num_layers": 4, "model_dim": 32, "num_heads": 2, "num_kv_heads": 1,
@@ -51,18 +51,14 @@ def test_losses_and_weights_are_those_of_the_package(tmp_path):
         "untied_mlps": (), "untied_scalars": False, "attention_gate": "none",
         "document_attention": False, "parallel": "sum", "skips": True, "skip_gates": True,
     }  # fmt: skip
-    made = bundle(
-        entry,
-        ["squeeze"],
-        coders=("zlib",),
-        rename_classes=True,
-        liberties=Liberties(
-            terse_errors=True,
-            checks=False,
-            specialise=True,
-            fields={f"ModelConfig.{name}": value for name, value in fields.items()},
-        ),
+    shrink = ShrinkOptions(
+        terse_errors=True,
+        checks=False,
+        specialise=True,
+        fields={f"ModelConfig.{name}": value for name, value in fields.items()},
     )
+    options = BundleOptions(coders=("zlib",), rename_classes=True, shrink=shrink)
+    made = bundle(entry, ["squeeze"], options)
     assert "LaneBlock" not in made.readable and "Bigram" not in made.readable
     alone.write_bytes(made.shipped.data)
     before, after = (

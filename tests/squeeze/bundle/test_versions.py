@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from squeeze.bundle.build import bundle
+from squeeze.bundle.build import BundleOptions, bundle
 from squeeze.bundle.emit.payload import payloads
 from squeeze.bundle.emit.wrap import wrap
 from squeeze.score.evaluate import evaluate
@@ -64,7 +64,7 @@ def test_a_small_program_prints_the_same_on_every_version(tmp_path, python, form
     entry.write_text(NEW_SYNTAX)
     path = tmp_path / "alone" / "train_gpt.py"
     path.parent.mkdir()
-    path.write_bytes(bundle(entry, forms=(form,)).shipped.data)
+    path.write_bytes(bundle(entry, options=BundleOptions(forms=(form,))).shipped.data)
     expected, found = alone(sys.executable, entry), alone(python, path)
     assert expected.returncode == 0 and "one" in expected.stdout, expected.stderr
     assert (found.stdout, found.returncode) == (expected.stdout, 0), found.stderr

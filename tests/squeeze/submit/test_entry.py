@@ -6,15 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from squeeze.bundle.specialise import Liberties
+from squeeze.bundle.build import BundleOptions
 from squeeze.score.evaluate import evaluate
 from squeeze.score.modes import Mode
-from squeeze.submit.script import own_script
+from squeeze.submit.script import own_script, smallest_options
 from squeeze.train.data.shards import write_shard
 from squeeze.train.data.text import encode_documents, train_tokenizer
 from squeeze.train.model.config import ModelConfig
@@ -74,10 +75,8 @@ def run(
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("submission") / "train_gpt.py"
-    made = own_script(
-        vars(CONFIG), vars(RECIPE), 16_000_000, Mode(),
-        forms=("plain",), minified=False, liberties=Liberties(), constants=SMALL,
-    )  # fmt: skip
+    options = BundleOptions(constants=SMALL, forms=("plain",), minified=False)
+    made = own_script(vars(CONFIG), vars(RECIPE), 16_000_000, Mode(), options)
     path.write_bytes(made.shipped.data)
     return path
 
@@ -153,9 +152,9 @@ def test_the_smallest_script_writes_the_same_model(
     script: Path, data: Path, trained: tuple[float, dict[str, Any]], tmp_path: Path
 ) -> None:
     small = tmp_path / "train_gpt.py"
-    made = own_script(
-        vars(CONFIG), vars(RECIPE), 16_000_000, Mode(), forms=("plain",), constants=SMALL
-    )
+    options = smallest_options(vars(CONFIG), vars(RECIPE))
+    options = replace(options, forms=("plain",), constants=options.constants | SMALL)
+    made = own_script(vars(CONFIG), vars(RECIPE), 16_000_000, Mode(), options)
     small.write_bytes(made.shipped.data)
     limit = str(small.stat().st_size + ROOM)
     score, _ = run(small, data, "--steps", "6", "--limit", limit, "--tokens", str(TARGETS))

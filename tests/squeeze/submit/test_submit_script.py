@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from squeeze.artifact.file import Artifact, encode
-from squeeze.bundle.specialise import Liberties
+from squeeze.bundle.build import BundleOptions
 from squeeze.cli.bundle_cmd import command as bundle_command
 from squeeze.score.audit import Limits, audit, load_data
 from squeeze.score.modes import Mode
@@ -89,7 +89,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_submission_of_our_own_script_runs_alone_and_passes_the_audit(
     mode: Mode, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = partial(own_script, forms=("plain",), minified=False, liberties=Liberties())
+    quick = partial(own_script, options=BundleOptions(forms=("plain",), minified=False))
     monkeypatch.setattr(writing, "own_script", quick)
     done = write_submission(
         tmp_path / "s", inputs / "m.sqz", Parts(trainings=[inputs / "m.safetensors"]),
