@@ -30,7 +30,8 @@ from inputs import materials
 from machine import facts, write
 from pack_report import report, summary
 
-from squeeze.artifact.file import Artifact, Tensor, decode, encode
+from squeeze.artifact.file import decode, encode
+from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.low_rank import low_rank
 from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.packing.calibrate import Calibrated, Calibration, calibrate

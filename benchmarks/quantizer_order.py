@@ -18,7 +18,8 @@ from inputs import ROOT, materials
 from machine import facts, write
 from pack_quality import TRAINING, Judge, Packer
 
-from squeeze.artifact.file import Tensor, encode
+from squeeze.artifact.file import encode
+from squeeze.artifact.streams import Tensor
 from squeeze.calib.quantizers.gptq import gptq
 from squeeze.calib.quantizers.gptq_lite import lite_steps
 from squeeze.calib.quantizers.round_to_nearest import row_steps

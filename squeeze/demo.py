@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squeeze.artifact import file as artifact
+from squeeze.artifact.file import decode
 from squeeze.checkpoint.read import load_checkpoint, load_model
 from squeeze.errors import SqueezeError
 from squeeze.files import write_atomic
@@ -107,7 +107,7 @@ def pack_to_limit(files: Files, limit: int, on_stage: OnStage) -> float:
     source, loaded = load_checkpoint(files.checkpoint), load_model(files.checkpoint)
     folder = files.artifact.with_name(files.artifact.name + ".cache")  # as `squeeze pack` has it
     packed = pack_to_target(source, loaded, limit, "fast", CALIBRATION, folder, on_stage=on_stage)
-    artifact.decode(packed.data)  # compares the content digest
+    decode(packed.data)  # compares the content digest
     write_atomic(files.artifact, packed.data)
     return 8 * len(packed.data) / CONFIG.num_params
 

@@ -154,16 +154,18 @@ def serve() -> None:
     import squeeze.cli.pack_cmd
     import squeeze.cli.prove_cmd
     import squeeze.cli.train_cmd  # noqa: F401
-    from squeeze.artifact import file as artifact
     from squeeze.artifact import unpack  # noqa: F401
+    from squeeze.artifact.file import decode, encode
+    from squeeze.artifact.streams import Artifact
     from squeeze.checkpoint import read as checkpoint  # noqa: F401
     from squeeze.packing import calibrate, record, target  # noqa: F401
-    from squeeze.score.proof import decode, prove  # noqa: F401
+    from squeeze.score.proof import decode as proof_decode  # noqa: F401
+    from squeeze.score.proof import prove  # noqa: F401
     from squeeze.tensors.quantized import RawTensor
     from squeeze.train.run import flops, loop, plot  # noqa: F401
 
     tensors = {"a": RawTensor(np.arange(4096, dtype=np.uint32).reshape(64, 64), "fp32")}
-    artifact.decode(artifact.encode(artifact.Artifact({"model": {}}, tensors)))  # loads kernels
+    decode(encode(Artifact({"model": {}}, tensors)))  # loads kernels
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from squeeze.artifact import container
-from squeeze.artifact.file import Artifact, encode
+from squeeze.artifact.file import encode
+from squeeze.artifact.header import inflate_header
+from squeeze.artifact.layout import FLOATS
+from squeeze.artifact.streams import Artifact
 from squeeze.calib.quantizers.round_to_nearest import quantize_rtn
 from squeeze.codecs.coder import varint
 from squeeze.tensors.floats import to_bits
@@ -31,7 +33,7 @@ def sample(rows: int = 24, cols: int = 16) -> Artifact:
         "a.weight": quantize_rtn(weights, 6, 12.85),
         "b.weight": quantize_rtn(weights.T.copy(), 12, None, step_format="fp32", logical="bf16"),
     }
-    for number in container.FLOATS:
+    for number in FLOATS:
         bits = to_bits(weights[0], number)
         tensors[f"scale.{number}"] = RawTensor(bits, number, "fp32")
     indices = rng.integers(-3, 4, (rows, cols)).astype(np.int8)
@@ -66,7 +68,7 @@ def with_compressed_header(data: bytes, header: bytes) -> bytes:
 def plain_header(data: bytes) -> bytes:
     """The inflated header of a valid file."""
     size = int.from_bytes(data[6:10], "little")
-    return container._inflate(data[22 : 22 + size])
+    return inflate_header(data[22 : 22 + size])
 
 
 def malformed() -> dict[str, tuple[bytes, str]]:

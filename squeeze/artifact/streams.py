@@ -1,6 +1,6 @@
-"""Tensors ⇄ `.sqz` bytes, whatever codecs the streams are coded with.
+"""Tensors ⇄ `.sqz` bytes, whatever codecs the streams are coded with. Spec: docs/format.md, §5 and §6.
 
-`squeeze.artifact.container` knows the file's layout; this module knows what its streams mean;
+`squeeze.artifact.container` knows the file's bytes; this module knows what its streams mean;
 `squeeze.artifact.file` chooses the codecs.
 """
 
@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.artifact import container
-from squeeze.artifact.container import Container, StreamRecord, TensorRecord
+from squeeze.artifact.container import DIGEST_SIZE, Container, assemble, parse, stream_bytes
+from squeeze.artifact.header import check_names, content_fields
+from squeeze.artifact.layout import StreamRecord, TensorRecord, derive_streams
 from squeeze.codecs.base import Codec
 from squeeze.errors import CorruptData, SqueezeError
 from squeeze.tensors.floats import WORDS
@@ -40,23 +41,25 @@ class Artifact:
 
 
 def record_of(name: str, tensor: Tensor) -> TensorRecord:
-    """The header's description of a tensor."""
+    """Return the header's description of a tensor."""
     if isinstance(tensor, RawTensor):
-        return TensorRecord(name, tensor.shape, "raw", tensor.stored, tensor.logical)
+        return TensorRecord(
+            name=name, shape=tensor.shape, stored=tensor.stored, logical=tensor.logical
+        )
     return TensorRecord(
-        name,
-        tensor.shape,
-        tensor.quantizer,
-        tensor.step_format,
-        tensor.logical,
-        tensor.codes.dtype.itemsize * 8,
-        tensor.states,
-        tensor.columns is not None,
+        name=name,
+        shape=tensor.shape,
+        kind=tensor.quantizer,
+        stored=tensor.step_format,
+        logical=tensor.logical,
+        code_bits=tensor.codes.dtype.itemsize * 8,
+        states=tensor.states,
+        columns=tensor.columns is not None,
     )
 
 
 def symbols_of(stream: StreamRecord, tensors: Sequence[Tensor]) -> Symbols:
-    """The integers a stream holds (§5): 2-D for codes, 1-D over all its members otherwise."""
+    """Return the integers a stream holds (§5): 2-D for codes, 1-D over all its members otherwise."""
     members = [tensors[i] for i in stream.members]
     if stream.kind == "codes":
         (tensor,) = members
@@ -74,10 +77,10 @@ def symbols_of(stream: StreamRecord, tensors: Sequence[Tensor]) -> Symbols:
     return np.concatenate(parts)
 
 
-def layout(
+def symbols_layout(
     stream: StreamRecord, records: Sequence[TensorRecord]
 ) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype of a stream's symbols."""
+    """Return the shape and dtype of a stream's symbols."""
     if stream.kind == "codes":
         record = records[stream.members[0]]
         return record.matrix, np.dtype(f"i{record.code_bits // 8}")
@@ -87,60 +90,60 @@ def layout(
 
 
 def content_digest(artifact: Artifact) -> bytes:
-    """Eight bytes of BLAKE2b over the content fields and all integers, before any coding (§6)."""
+    """Return eight bytes of BLAKE2b over the content fields and all integers, before any coding (§6)."""
     tensors = list(artifact.tensors.values())
     records = [record_of(name, tensor) for name, tensor in artifact.tensors.items()]
-    digest = hashlib.blake2b(digest_size=container.DIGEST_SIZE)
-    digest.update(container.content_fields(artifact.config, records))
-    for stream in container.derive_streams(records):
+    digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
+    digest.update(content_fields(artifact.config, records))
+    for stream in derive_streams(records):
         symbols = symbols_of(stream, tensors)
         digest.update(np.ascontiguousarray(symbols, symbols.dtype.newbyteorder("<")).data)
     return digest.digest()
 
 
-def write(
+def encode_with(
     artifact: Artifact,
     code: Code,
-    known: CodeStreams | None = None,
+    codes_: CodeStreams | None = None,
     on_stream: OnStream | None = None,
 ) -> bytes:
-    """The bytes of a `.sqz` file whose streams `code` makes, on all cores.
+    """Return the bytes of a `.sqz` file whose streams `code` makes, on all cores.
 
-    known: code streams by tensor name that need not be made again; those made are added.
+    codes_: code streams by tensor name that need not be made again; those made are added.
     """
     tensors = list(artifact.tensors.values())
     records = [record_of(name, tensor) for name, tensor in artifact.tensors.items()]
-    container.check_names([record.name for record in records])
-    known = {} if known is None else known
+    check_names([record.name for record in records])
+    codes = {} if codes_ is None else codes_
 
     def work(stream: StreamRecord) -> Coded:
         first = records[stream.members[0]]
-        if stream.kind == "codes" and first.name in known:
-            return known[first.name]
+        if stream.kind == "codes" and first.name in codes:
+            return codes[first.name]
         coded = code(stream, first, symbols_of(stream, tensors))
         if stream.kind == "codes":
-            known[first.name] = coded
+            codes[first.name] = coded
         return coded
 
-    streams = in_order(work, container.derive_streams(records), on_stream)
-    content = container.content_fields(artifact.config, records)
-    return container.assemble(content, streams, content_digest(artifact))
+    streams = in_order(work, derive_streams(records), on_stream)
+    content = content_fields(artifact.config, records)
+    return assemble(content, streams, content_digest(artifact))
 
 
-def read(
+def decode_with(
     data: bytes, codec_of: Callable[[int], Codec], on_stream: OnStream | None = None
 ) -> Artifact:
-    """Decode a `.sqz` file, the inverse of `write`. codec_of: the codec of a number.
+    """Decode a `.sqz` file, the inverse of `encode_with`. codec_of: the codec of a number.
 
     Raises CorruptData naming the stream when a stream does not decode, or when the decoded content
     is not what was packed.
     """
-    parsed = container.parse(data)
-    views = list(container.stream_bytes(data, parsed))
+    parsed = parse(data)
+    views = list(stream_bytes(data, parsed))
 
     def work(index: int) -> Symbols:
         stream = parsed.streams[index]
-        shape, dtype = layout(stream, parsed.tensors)
+        shape, dtype = symbols_layout(stream, parsed.tensors)
         try:
             return codec_of(stream.codec_id).decode(bytes(views[index]), shape, dtype)
         except SqueezeError as error:
@@ -149,12 +152,12 @@ def read(
 
     symbols = in_order(work, range(len(parsed.streams)), on_stream)
     artifact = Artifact(dict(parsed.config), _rebuild(parsed, symbols))
-    found = content_digest(artifact)
-    if found != parsed.digest:
+    digest = content_digest(artifact)
+    if digest != parsed.digest:
         raise CorruptData(
             "decoded content is not what was packed",
             expected=f"digest {parsed.digest.hex()}",
-            found=found.hex(),
+            found=digest.hex(),
             fix="The file was changed, or its decoder differs from the packer's.",
         )
     return artifact

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from squeeze.artifact.file import Artifact
+from squeeze.artifact.streams import Artifact
 from squeeze.train.checkpoint import checkpoint_bytes
 from squeeze.train.model.config import ModelConfig
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from squeeze.artifact import container
-from squeeze.artifact.file import Artifact, Tensor, decode
+from squeeze.artifact.file import decode
+from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.errors import BadCheckpoint, UnsupportedFormat
 from squeeze.files import read_file, sha256
 from squeeze.tensors.floats import Float32, from_bits

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from squeeze.artifact import container
-from squeeze.artifact.file import Tensor
+from squeeze.artifact.header import MAX_ELEMENTS
+from squeeze.artifact.streams import Tensor
 from squeeze.errors import BadCheckpoint, CorruptData, SqueezeError, UnsupportedFormat
 from squeeze.outside.inflate import bound, inflate
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
@@ -157,9 +157,9 @@ def _bound(values: Iterable[Any], name: str, limit: int) -> None:
 
 def _check_size(tensors: Mapping[str, Tensor], name: str) -> None:
     total = sum(prod(tensor.shape) for tensor in tensors.values())
-    if total > container.MAX_ELEMENTS:
+    if total > MAX_ELEMENTS:
         raise BadCheckpoint(
-            f"{name} is too large", expected=f"≤ {container.MAX_ELEMENTS} elements", found=total
+            f"{name} is too large", expected=f"≤ {MAX_ELEMENTS} elements", found=total
         )
 
 

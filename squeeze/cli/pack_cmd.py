@@ -170,7 +170,7 @@ def _round(
 ) -> list[str]:
     """Round to nearest (or keep everything) and write; returns the notes on reading."""
     from squeeze import codecs as registry
-    from squeeze.artifact import file as artifact
+    from squeeze.artifact.file import save
     from squeeze.checkpoint.infer import complete_config
     from squeeze.packing.recipe import LOSSLESS, Recipe, parse_precisions, quantize_checkpoint
     from squeeze.tensors.quantized import QuantizedTensor
@@ -187,7 +187,7 @@ def _round(
         notes.append("the checkpoint is quantized already: stored without loss (--quant to change)")
     packed = quantize_checkpoint(source.tensors, config, recipe)
     with progress("coding streams", quiet) as update:
-        artifact.save(packed, target, candidates=candidates, on_stream=update)
+        save(packed, target, candidates=candidates, on_stream=update)
     return source.notes + notes
 
 
@@ -208,7 +208,7 @@ def _to_target(
     """Calibrate, fit, check by decoding, write. None on ranks other than the first."""
     import torch
 
-    from squeeze.artifact import file as artifact
+    from squeeze.artifact.file import decode
     from squeeze.files import write_atomic
     from squeeze.packing.kept import locked
     from squeeze.packing.target import help_calibrate, pack_to_target
@@ -242,7 +242,7 @@ def _to_target(
                 on_trial=on_trial,
                 on_note=notes.append,
             )
-            artifact.decode(packed.data)  # compares the content digest
+            decode(packed.data)  # compares the content digest
             write_atomic(target, packed.data)
     return packed
 
@@ -262,7 +262,7 @@ def _as_record(
     notes: list[str],
 ) -> Recorded:
     """Quantize and code as a record entry did, check by decoding, write."""
-    from squeeze.artifact import file as artifact
+    from squeeze.artifact.file import decode
     from squeeze.files import write_atomic
     from squeeze.packing.kept import locked
     from squeeze.packing.record import pack_record
@@ -281,7 +281,7 @@ def _as_record(
             on_stage=on_stage,
             on_note=notes.append,
         )
-        artifact.decode(packed.data)
+        decode(packed.data)
         write_atomic(target, packed.data)
     return packed
 

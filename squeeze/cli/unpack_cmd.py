@@ -22,8 +22,8 @@ def command(artifact: str, out: str | None, as_json: bool) -> None:
     """
     import json
 
-    from squeeze.artifact import file as artifacts
     from squeeze.artifact.container import MAGIC
+    from squeeze.artifact.file import decode
     from squeeze.artifact.unpack import to_safetensors
     from squeeze.errors import UnsupportedFormat
     from squeeze.files import read_file, write_atomic
@@ -32,7 +32,7 @@ def command(artifact: str, out: str | None, as_json: bool) -> None:
     if data[:4] != MAGIC:
         raise UnsupportedFormat(f"{artifact}: not a .sqz artifact", found=data[:4].hex())
     target = out or str(Path(artifact).with_suffix(".safetensors"))
-    decoded = artifacts.decode(data)
+    decoded = decode(data)
     blob = to_safetensors(decoded)
     write_atomic(target, blob)
     if as_json:

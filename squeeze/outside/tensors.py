@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from squeeze.artifact.container import FLOATS
-from squeeze.artifact.file import Artifact, Tensor, decode, encode
+from squeeze.artifact.file import decode, encode
+from squeeze.artifact.layout import FLOATS
+from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.errors import SqueezeError
 from squeeze.outside.pieces import INT8, Piece, Plain
 from squeeze.tensors.floats import to_bits

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from squeeze.artifact.file import Tensor
+from squeeze.artifact.streams import Tensor
 from squeeze.calib.allocation.allocate import COARSEST
 from squeeze.calib.allocation.sensitivity import Curve, curve
 from squeeze.calib.text.sources import Sequences

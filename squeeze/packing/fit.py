@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from squeeze.artifact.file import Tensor
+from squeeze.artifact.streams import Tensor
 from squeeze.calib.allocation.allocate import allocate, common_scale
 from squeeze.packing.quantizer import Quantizer
 

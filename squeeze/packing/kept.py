@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from squeeze.artifact import container, streams
-from squeeze.artifact import file as artifact
+from squeeze.artifact.file import CANDIDATES, decode, encode
+from squeeze.artifact.streams import Artifact, CodeStreams
 from squeeze.errors import SqueezeError
 from squeeze.files import held, read_file, write_atomic
 from squeeze.tensors.quantized import QuantizedTensor
@@ -24,7 +25,7 @@ Coded = tuple[QuantizedTensor, streams.Coded]
 OnNote = Callable[[str], None]
 # Word contexts save floats half a per cent of byte planes, at 20 times the time; where a limit is met
 # by dropping mantissa bits that is no gain at all.
-QUICK = {**artifact.CANDIDATES, "raw.fp32": ("range-planes",)}
+QUICK = {**CANDIDATES, "raw.fp32": ("range-planes",)}
 # whatever decides what is quantized and coded
 PACKAGES = (
     "squeeze.tensors",
@@ -87,7 +88,7 @@ class KeptCodes:
             return None
         try:
             data = read_file(path)
-            kept = artifact.decode(data)
+            kept = decode(data)
             tensor = kept.tensors[name]
             parsed = container.parse(data)
             if kept.config != {"key": key} or not isinstance(tensor, QuantizedTensor):
@@ -102,16 +103,16 @@ class KeptCodes:
     def code(self, name: str, scale: float, states: int, tensor: QuantizedTensor) -> Coded:
         """Code a tensor, keep it, and return it with its coded codes."""
         path, key = self._place(name, scale, states)
-        coded: artifact.CodeStreams = {}
-        data = artifact.encode(artifact.Artifact({"key": key}, {name: tensor}), streams_=coded)
+        coded: CodeStreams = {}
+        data = encode(Artifact({"key": key}, {name: tensor}), streams_=coded)
         if path is not None:
             write_atomic(path, data)
         return tensor, coded[name]
 
-    def file(self, whole: artifact.Artifact, known: artifact.CodeStreams, floats: bool) -> bytes:
+    def file(self, whole: Artifact, known: CodeStreams, floats: bool) -> bytes:
         """The bytes of a whole file. known: codes; floats: whether matrices are stored as floats."""
-        candidates = QUICK if floats else artifact.CANDIDATES
-        return artifact.encode(whole, candidates=candidates, streams_=known)
+        candidates = QUICK if floats else CANDIDATES
+        return encode(whole, candidates=candidates, streams_=known)
 
     def keep_only(self, places: Iterable[tuple[str, float, int]]) -> None:
         """Remove every file but those of these names, scales and states."""

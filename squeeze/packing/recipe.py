@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from squeeze.artifact.container import FLOATS
-from squeeze.artifact.file import Artifact, Tensor
+from squeeze.artifact.layout import FLOATS
+from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.grids import find_grid
 from squeeze.calib.quantizers.round_to_nearest import MAX_BITS, MIN_BITS, quantize_rtn
 from squeeze.errors import BadConfig

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from squeeze.artifact.file import Artifact, OnStream, Tensor, encode
+from squeeze.artifact.file import encode
+from squeeze.artifact.streams import Artifact, OnStream, Tensor
 from squeeze.calib.quantizers.low_rank import low_rank
 from squeeze.calib.statistics.fisher import OutputGradients
 from squeeze.calib.statistics.hessian import Hessians

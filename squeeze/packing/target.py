@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.artifact.file import Artifact, Tensor, encode
+from squeeze.artifact.file import encode
+from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.grids import worth_keeping
 from squeeze.calib.text.sources import Sequences
 from squeeze.checkpoint.read import Checkpoint, LoadedModel

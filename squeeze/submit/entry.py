@@ -29,8 +29,8 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 
-from squeeze.artifact.container import StreamRecord, TensorRecord
-from squeeze.artifact.streams import Artifact, Coded, CodeStreams, Symbols, read, write
+from squeeze.artifact.layout import StreamRecord, TensorRecord
+from squeeze.artifact.streams import Artifact, Coded, CodeStreams, Symbols, decode_with, encode_with
 from squeeze.calib.statistics.fisher import collect_gradients
 from squeeze.calib.statistics.inputs import InputSums
 from squeeze.calib.text.generate import generate
@@ -130,7 +130,7 @@ class Coding:
 
     def file(self, artifact: Artifact, known: CodeStreams, floats: bool) -> bytes:
         """See `squeeze.packing.quantizer.Coder`."""
-        return write(artifact, self._stream, known)
+        return encode_with(artifact, self._stream, known)
 
     def _stream(self, stream: StreamRecord, record: TensorRecord, symbols: Symbols) -> Coded:
         matrices = stream.kind in ("codes", "column")
@@ -236,7 +236,7 @@ def main() -> None:
     seed = int(given.get("seed") or os.environ.get("SEED", "0"))
 
     def packed() -> GPT:
-        tensors = read(path.read_bytes(), Coding().codec).tensors
+        tensors = decode_with(path.read_bytes(), Coding().codec).tensors
         weights = {name: tensor.dequantize() for name, tensor in tensors.items()}
         return GPT.from_tensors(config, weights).eval()
 

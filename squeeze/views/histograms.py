@@ -12,7 +12,8 @@ import numpy as np
 
 from squeeze import codecs
 from squeeze.artifact import container
-from squeeze.artifact.container import Container, StreamRecord
+from squeeze.artifact.container import Container
+from squeeze.artifact.layout import StreamRecord
 from squeeze.tensors.roles import role_of
 
 MAX_WEIGHTS = 6_000_000  # decoded in all: about a second
@@ -43,9 +44,9 @@ def histograms(data: bytes) -> list[dict[str, Any]]:
 
 
 def _decoded(stream: StreamRecord, parsed: Container, view: memoryview | bytes) -> Any:
-    from squeeze.artifact.file import layout
+    from squeeze.artifact.streams import symbols_layout
 
-    shape, dtype = layout(stream, parsed.tensors)
+    shape, dtype = symbols_layout(stream, parsed.tensors)
     return codecs.by_wire_id(stream.codec_id).decode(bytes(view), shape, dtype)
 
 

@@ -18,7 +18,8 @@ import torch
 import zstandard
 from safetensors.torch import save
 
-from squeeze.artifact.file import Artifact, encode
+from squeeze.artifact.file import encode
+from squeeze.artifact.streams import Artifact
 from squeeze.bundle.emit.payload import payloads
 from squeeze.bundle.emit.wrap import wrap
 from squeeze.packing.plan import Plan, tensor_plans

@@ -117,7 +117,7 @@ class _Reader:
         return part
 
     def number(self, name: str, low: int, high: int) -> int:
-        value, self._position = varint.read(self._data, self._position)
+        value, self._position = varint.read(self._data, self._position, name, "proof header")
         if not low <= value <= high:
             raise CorruptData(f"proof: {name}", expected=f"{low}..{high}", found=value)
         return value

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from squeeze.artifact.file import Artifact, CodeStreams, Tensor, encode
+from squeeze.artifact.file import encode
+from squeeze.artifact.streams import Artifact, CodeStreams, Tensor
 from squeeze.tensors.floats import to_bits
 from squeeze.tensors.quantized import QuantizedTensor
 from tests.squeeze.outside.test_outside import shuffled, torch_file

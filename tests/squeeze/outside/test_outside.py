@@ -24,7 +24,8 @@ from click.testing import CliRunner
 from safetensors.torch import save
 
 from squeeze.artifact import container
-from squeeze.artifact.file import Artifact, encode
+from squeeze.artifact.file import encode
+from squeeze.artifact.streams import Artifact
 from squeeze.bundle.emit.payload import payloads
 from squeeze.bundle.emit.wrap import plain as plain_bundle
 from squeeze.bundle.emit.wrap import wrap

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from squeeze.artifact import file as artifact
+from squeeze.artifact.file import decode
 from squeeze.checkpoint.read import load_checkpoint, load_model
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.target import Packed, pack_to_target
@@ -30,7 +30,7 @@ def check(packed: Packed, limit: int) -> None:
     assert len(packed.data) <= limit
     if packed.plan is not None:  # else everything fitted without loss
         assert packed.plan.unused == limit - len(packed.data) < 1000
-    artifact.decode(packed.data)
+    decode(packed.data)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_beyond_eleven_bits_a_weight_it_lands_with_floats_of_fewer_bits(
     path = materials / "checkpoints" / name
     packed = pack(path, fields, 1_000_000, folder)
     check(packed, 1_000_000)
-    tensors, exact = artifact.decode(packed.data).tensors, load_model(path, **fields).tensors
+    tensors, exact = decode(packed.data).tensors, load_model(path, **fields).tensors
     assert packed.plan is not None
     for matrix in packed.plan.scales:
         assert isinstance(tensors[matrix], RawTensor)

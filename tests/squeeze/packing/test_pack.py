@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from squeeze.artifact import file as artifact
+from squeeze.artifact.file import decode, encode, load
 from squeeze.checkpoint.read import load_checkpoint
 from squeeze.cli import cli
 from squeeze.cli.eval_cmd import evaluate
@@ -85,7 +85,7 @@ def test_unknown_role_is_refused_with_the_known_ones() -> None:
 def test_lossless_recipe_keeps_every_bit(model: Path) -> None:
     source = load_checkpoint(model)
     packed = quantize_checkpoint(source.tensors, CONFIG, LOSSLESS)
-    decoded = artifact.decode(artifact.encode(packed))
+    decoded = decode(encode(packed))
     for name, tensor in source.tensors.items():
         assert decoded.tensors[name].dequantize().tobytes() == tensor.dequantize().tobytes()
 
@@ -171,7 +171,7 @@ def test_unpack_gives_back_the_weights_and_configuration(model: Path, tmp_path: 
     out, back = tmp_path / "m.sqz", tmp_path / "back.safetensors"
     assert run("pack", model, "-o", out, "--small", 100)[0] == 0
     assert run("unpack", out, "-o", back)[0] == 0
-    decoded, unpacked = artifact.load(out), load_checkpoint(back)
+    decoded, unpacked = load(out), load_checkpoint(back)
     assert unpacked.config == CONFIG
     for name, tensor in decoded.tensors.items():
         assert np.array_equal(unpacked.tensors[name].dequantize(), tensor.dequantize())
@@ -248,7 +248,7 @@ def test_samtruss_repacked_losslessly_keeps_its_codes_and_saves_10_percent(
     source = materials / "checkpoints" / "samtruss_7.6M_65176d11.int8.ptz"
     assert run("pack", source, "-o", out)[0] == 0
     assert out.stat().st_size <= 0.90 * 2_943_945
-    original, decoded = load_checkpoint(source).tensors, artifact.load(out).tensors
+    original, decoded = load_checkpoint(source).tensors, load(out).tensors
     codes, coded = b"", 0
     rows = [row for row in attribute_paths([out]).rows if row.kind == "codes"]
     for name, tensor in original.items():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from squeeze.artifact import file as artifact
+from squeeze.artifact.file import decode
 from squeeze.calib.allocation.waterfill import expected_loss
 from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.fisher import collect_gradients
@@ -53,7 +53,7 @@ def test_packs_to_a_target_and_scores_what_it_scored_when_packed(name: str, tmp_
     (tmp_path / "model.sqz").write_bytes(packed.data)
     again = load_model(tmp_path / "model.sqz")
     assert again.config == config
-    weights = {n: t.dequantize() for n, t in artifact.decode(packed.data).tensors.items()}
+    weights = {n: t.dequantize() for n, t in decode(packed.data).tensors.items()}
     ids = ids_of(2, 16, 0, 9)
     with torch.inference_mode():
         found = GPT.from_tensors(again.config, again.tensors)(ids)

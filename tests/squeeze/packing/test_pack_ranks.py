@@ -12,7 +12,7 @@ from pathlib import Path
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from squeeze.artifact import file as artifact
+from squeeze.artifact.file import decode
 from squeeze.cli import cli
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -54,7 +54,7 @@ def test_two_ranks_write_one_file_that_a_single_process_goes_on_with(tmp_path: P
     assert outputs[1][0] == ""
     assert 0 <= report["ledger"]["unused"] < 1000
     packed = out.read_bytes()
-    artifact.decode(packed)
+    decode(packed)
     again = CliRunner().invoke(cli, arguments)
     assert again.exit_code == 0
     assert "scale" not in again.stderr

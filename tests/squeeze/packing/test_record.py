@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from squeeze.artifact import file as artifact
+from squeeze.artifact.file import load
 from squeeze.cli import cli
 from squeeze.cli.pack_cmd import OURS
 from squeeze.cli.pack_cmd import RECORDS as OFFERED
@@ -52,7 +52,7 @@ def test_a_record_is_coded_by_its_own_coder_alone(model: Path, tmp_path: Path, p
     report = pack(model, preset, "-o", str(out))
     coders = {row["codec"] for row in report["ledger"]["rows"]} - {""}
     assert coders <= set(RECORDS[preset].coders)
-    packed = artifact.load(out).tensors[MATRIX]
+    packed = load(out).tensors[MATRIX]
     assert isinstance(packed, QuantizedTensor)
     largest = (1 << (RECORDS[preset].bits["mlp"] - 1)) - 1
     assert largest // 8 < np.abs(packed.codes).max() <= largest

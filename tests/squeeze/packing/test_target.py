@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from squeeze.artifact import file as artifact
+from squeeze.artifact.file import decode
 from squeeze.calib.quantizers.round_to_nearest import quantize_rtn
 from squeeze.checkpoint.read import load_checkpoint, load_model
 from squeeze.cli import cli
@@ -42,7 +42,7 @@ def pack(model: Path, limit: int, preset: str = "fast") -> Packed:
 def test_lands_less_than_a_thousand_bytes_under_the_limit(model: Path, limit: int) -> None:
     packed = pack(model, limit)
     assert 0 <= limit - len(packed.data) < 1000
-    artifact.decode(packed.data)
+    decode(packed.data)
 
 
 def test_the_same_bytes_twice(model: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_limit_that_holds_everything_is_met_without_loss(model: Path) -> None:
     packed = pack(model, 1 << 20)
     assert packed.plan is None
     original = load_checkpoint(model).tensors
-    for name, tensor in artifact.decode(packed.data).tensors.items():
+    for name, tensor in decode(packed.data).tensors.items():
         assert tensor.dequantize().tobytes() == original[name].dequantize().tobytes()
 
 
@@ -138,7 +138,7 @@ def test_a_grid_is_stored_as_codes_where_everything_fits(gridded: Path, model: P
     packed = pack(gridded, 1 << 20)
     assert packed.plan is None and len(packed.data) < 0.7 * len(pack(model, 1 << 20).data)
     original = load_checkpoint(gridded).tensors
-    for name, tensor in artifact.decode(packed.data).tensors.items():
+    for name, tensor in decode(packed.data).tensors.items():
         assert tensor.dequantize().tobytes() == original[name].dequantize().tobytes()
 
 
@@ -149,7 +149,7 @@ def test_a_grid_is_kept_where_it_pays_and_left_where_it_does_not(
     kept = {}
     for limit in (60_000, 12_000):
         packed = pack(gridded, limit)
-        decoded = artifact.decode(packed.data).tensors
+        decoded = decode(packed.data).tensors
         kept[limit] = [
             name for name, tensor in decoded.items() if "mlp" in name and name.endswith("weight")
             and tensor.dequantize().tobytes() == original[name].dequantize().tobytes()

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from squeeze.artifact.file import Artifact, encode
+from squeeze.artifact.file import encode
+from squeeze.artifact.streams import Artifact
 from squeeze.cli import cli
 from squeeze.errors import BadData, OverBudget, SqueezeError
 from squeeze.files import sha256

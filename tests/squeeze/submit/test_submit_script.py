@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from squeeze.artifact.file import Artifact, encode
+from squeeze.artifact.file import encode
+from squeeze.artifact.streams import Artifact
 from squeeze.bundle.build import BundleOptions
 from squeeze.cli.bundle_cmd import command as bundle_command
 from squeeze.score.audit import Limits, audit, load_data

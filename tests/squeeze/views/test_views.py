@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from squeeze.artifact.file import Artifact, encode
+from squeeze.artifact.file import encode
+from squeeze.artifact.streams import Artifact
 from squeeze.calib.allocation.sensitivity import OCTAVES
 from squeeze.cli.budget_cmd import command
 from squeeze.errors import BadConfig

@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import save_file
 
-from squeeze.artifact.file import Artifact, decode, encode
+from squeeze.artifact.file import decode, encode
+from squeeze.artifact.streams import Artifact
 from squeeze.cli import cli
 from squeeze.errors import SqueezeError
 from squeeze.tensors.quantized import RawTensor

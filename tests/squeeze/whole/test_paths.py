@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from squeeze.artifact.file import Artifact, encode
+from squeeze.artifact.file import encode
+from squeeze.artifact.streams import Artifact
 from squeeze.cli import cli
 from squeeze.errors import SqueezeError
 from squeeze.files import scratch_folder, write_atomic

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 
-from squeeze.artifact.file import Artifact, decode, encode
+from squeeze.artifact.file import decode, encode
+from squeeze.artifact.streams import Artifact
 from squeeze.cli import cli
 from squeeze.errors import SqueezeError
 from squeeze.files import atomic_writer, held, scratch_folder, write_atomic

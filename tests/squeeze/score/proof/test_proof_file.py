@@ -91,7 +91,11 @@ def test_every_truncation_is_found() -> None:
         (with_numbers(9, 9, 9, 1 << 11), CorruptData, "threads"),
         (with_numbers(9, 9, 9, 1, rest=b"\x80\x80\x01"), CorruptData, "length of machine"),
         (with_numbers(9, 9, 9, 1, rest=b"\x05ab"), CorruptData, "runs over the end"),
-        (with_numbers(9, 9, 9, 1, rest=b"\x80\x00"), CorruptData, "malformed number"),
+        (
+            with_numbers(9, 9, 9, 1, rest=b"\x80\x00"),
+            CorruptData,
+            "length of machine is not in its shortest",
+        ),
         (with_texts(b"\xff", b""), CorruptData, "machine is not UTF-8"),
         (with_texts(b"a\nb", b""), CorruptData, "machine is not printable"),
         (with_texts(b"", b"\xff"), CorruptData, "mode is not UTF-8"),

@@ -14,7 +14,8 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from squeeze.artifact import file as artifact
+from squeeze.artifact.file import encode
+from squeeze.artifact.streams import Artifact
 from squeeze.cli import cli
 from squeeze.errors import BadConfig, BadData, CorruptData, SqueezeError, UnsupportedFormat
 from squeeze.score.modes import Mode
@@ -59,7 +60,7 @@ def save(path: Path, config: ModelConfig, seed: int) -> None:
         for name, shape in config.parameter_shapes().items()
     }
     fields = {"model": json.loads(config.to_json())}
-    path.write_bytes(artifact.encode(artifact.Artifact(fields, tensors)))
+    path.write_bytes(encode(Artifact(fields, tensors)))
 
 
 @pytest.fixture(scope="module")
