@@ -1,4 +1,4 @@
-"""What each definition of a program costs once it is compressed.
+"""The bytes that each definition of a program costs once it is compressed.
 
 A compressed stream does not say which byte is whose. The share of a definition is what it adds to a
 zlib stream of all that stands before it: the shares of a file sum to it, and repeated text is cheap.
@@ -23,8 +23,11 @@ NEWLINE = re.compile(rb"\r\n|\r|\n")  # what Python takes for the end of a line
 
 @dataclass(frozen=True)
 class Piece:
-    """Source of one purpose, from byte `start` to `end`. name: of a definition, `Class.method`, or a
-    kind in brackets. statement: the top-level one it is or lies in."""
+    """Source of one purpose, from byte `start` to `end`.
+
+    name: of a definition, `Class.method`, or a kind in brackets. statement: the top-level one it is or
+    lies in.
+    """
 
     name: str
     start: int
@@ -33,27 +36,27 @@ class Piece:
 
 
 def pieces(code: bytes, tree: ast.Module) -> list[Piece]:
-    """Definitions and statements of UTF-8 source, in order; they tile it.
+    """Return the definitions and statements of UTF-8 source, in order; they tile it.
 
-    What stands between two, comments say, belongs to the second; methods are pieces of their own.
+    What stands between two, such as comments, belongs to the second; methods are pieces of their own.
     """
     lines = [0, *(match.end() for match in NEWLINE.finditer(code)), len(code)]
-    found: list[tuple[int, str, ast.stmt]] = []
+    starts: list[tuple[int, str, ast.stmt]] = []
     before = None
     for statement in tree.body:
-        found.append((_start(statement, before, lines), name_of(statement), statement))
+        starts.append((_start(statement, before, lines), name_of(statement), statement))
         if isinstance(statement, ast.ClassDef):
-            found += [(at, name, statement) for at, name in _methods(statement, lines)]
+            starts += [(at, name, statement) for at, name in _methods(statement, lines)]
         before = statement
-    ends = [at for at, _, _ in found[1:]] + [len(code)]
+    ends = [at for at, _, _ in starts[1:]] + [len(code)]
     return [
         Piece(name, at, end, statement)
-        for (at, name, statement), end in zip(found, ends, strict=True)
+        for (at, name, statement), end in zip(starts, ends, strict=True)
     ]
 
 
 def _start(node: ast.stmt, before: ast.stmt | None, lines: Sequence[int]) -> int:
-    """Where the text of a statement begins: on the line after the one before it, or behind that one."""
+    """Return where a statement's text begins: a line after the statement before it, or behind that."""
     if before is None:
         return 0
     ended = before.end_lineno or before.lineno
@@ -65,21 +68,21 @@ def _first_line(node: ast.stmt) -> int:
 
 
 def _methods(node: ast.ClassDef, lines: Sequence[int]) -> list[tuple[int, str]]:
-    """(start, name) of pieces of a class body; what is no method goes on under the name of the class."""
-    found = []
+    """Return (start, name) of the pieces of a class body; all but methods has the name of the class."""
+    starts = []
     before: ast.stmt | None = None
     for statement in node.body:
         method = isinstance(statement, FUNCTIONS)
         if method or isinstance(before, FUNCTIONS):  # either stands on lines of its own
             first = _first_line(statement) - 1
             at = lines[first if before is None else before.end_lineno or first]
-            found.append((at, f"{node.name}.{name_of(statement)}" if method else node.name))
+            starts.append((at, f"{node.name}.{name_of(statement)}" if method else node.name))
         before = statement
-    return found
+    return starts
 
 
 def name_of(statement: ast.stmt) -> str:
-    """What a row of a statement is called."""
+    """Return the name that a statement has in a ledger."""
     if isinstance(statement, DEFINITIONS):
         return statement.name
     if isinstance(statement, IMPORTS):
@@ -93,20 +96,20 @@ def name_of(statement: ast.stmt) -> str:
     return "(statements)"
 
 
-def costs(code: bytes, found: Sequence[Piece]) -> list[int]:
-    """Bytes that each piece adds to a zlib stream of what stands before it."""
-    if len(found) > MAX_PIECES:
-        return [piece.end - piece.start for piece in found]
+def costs(code: bytes, code_pieces: Sequence[Piece]) -> list[int]:
+    """Return the bytes that each piece adds to a zlib stream of what stands before it."""
+    if len(code_pieces) > MAX_PIECES:
+        return [piece.end - piece.start for piece in code_pieces]
     coder = zlib.compressobj(9, zlib.DEFLATED, -15)
-    emitted, so_far, made = 0, 0, []
-    for piece in found:
+    emitted, so_far, added = 0, 0, []
+    for piece in code_pieces:
         text = code[piece.start : piece.end]
         probe = coder.copy()
         now = emitted + len(probe.compress(text) + probe.flush(zlib.Z_SYNC_FLUSH))
         emitted += len(coder.compress(text))
-        made.append(max(0, now - so_far))
+        added.append(max(0, now - so_far))
         so_far = now
-    return made
+    return added
 
 
 @dataclass(frozen=True)
@@ -120,15 +123,15 @@ class Part:
 
 
 def parts(labels: Iterable[tuple[str, str, int, int]], total: int) -> tuple[Part, ...]:
-    """Shares of `total` bytes by (module, name), largest first, from (module, name, cost, chars)."""
+    """Return shares of `total` bytes by (module, name), largest first; labels: (…, cost, chars)."""
     sums: dict[tuple[str, str], list[int]] = {}
     for module, name, cost, chars in labels:
         row = sums.setdefault((module, name), [0, 0])
         row[0] += cost
         row[1] += chars
     shares = split_bytes(total, [cost for cost, _ in sums.values()]) if sums else []
-    made = [
+    rows = [
         Part(module, name, share, chars)
         for ((module, name), (_, chars)), share in zip(sums.items(), shares, strict=True)
     ]
-    return tuple(sorted(made, key=lambda part: (-part.bytes, part.module, part.name)))
+    return tuple(sorted(rows, key=lambda part: (-part.bytes, part.module, part.name)))

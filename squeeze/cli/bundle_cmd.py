@@ -19,16 +19,16 @@ SHOWN = 12  # rows of the table
 
 
 def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
-    found: dict[str, object] = {}
+    constants: dict[str, object] = {}
     for text in values:
         name, equals, value = text.partition("=")
         if not all(part.isidentifier() for part in name.split(".", 1)) or not equals:
             raise click.BadParameter(f"{text}: expected NAME=VALUE such as DEBUG=False")
         try:
-            found[name] = ast.literal_eval(value)
+            constants[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             raise click.BadParameter(f"{value} is not a Python literal") from None
-    return found
+    return constants
 
 
 @click.command("bundle")
@@ -38,10 +38,22 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="File [ENTRY.bundle.py].")
 @click.option("--package", "packages", multiple=True, help="Installed package to take in.")
 @click.option("--keep", multiple=True, metavar="NAME", help="Keep and do not rename; repeatable.")
-@click.option("--define", "constants", multiple=True, callback=_constants, metavar="FLAG=VALUE",
-              help="Value of a flag or of CLASS.FIELD; branches it rules out go.")  # fmt: skip
-@click.option("--coder", "coders", default="zlib,lzma", show_default=True, metavar="NAME,…",
-              help="Tried: zlib, lzma (part of Python), brotli, zstd, mixed (needs numba).")  # fmt: skip
+@click.option(
+    "--define",
+    "constants",
+    multiple=True,
+    callback=_constants,
+    metavar="FLAG=VALUE",
+    help="Value of a flag or of CLASS.FIELD; branches it rules out go.",
+)
+@click.option(
+    "--coder",
+    "coders",
+    default="zlib,lzma",
+    show_default=True,
+    metavar="NAME,…",
+    help="Tried: zlib, lzma (part of Python), brotli, zstd, mixed (needs numba).",
+)
 @click.option("--form", type=click.Choice(FORMS), default="auto", help="Of the file [smallest].")
 @click.option(
     "--readable", type=click.Path(path_type=Path), help="Also write the flat source here."
@@ -52,8 +64,12 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 @click.option(
     "--no-checks", is_flag=True, help="Drop what only raises: for inputs known to be good."
 )
-@click.option("--specialise", "specialised", is_flag=True,
-              help="Drop statements without effects and names nobody reads.")  # fmt: skip
+@click.option(
+    "--specialise",
+    "specialised",
+    is_flag=True,
+    help="Drop statements without effects and names nobody reads.",
+)
 @json_option
 def command(
     entry: Path | None,
@@ -91,7 +107,7 @@ def command(
         raise click.UsageError("give ENTRY, or --preset with any --set")
     if preset is not None:
         source, target = "submit/entry.py", out or Path("train_gpt.py")
-        made = _own(preset, settings)
+        result = _own(preset, settings)
     elif entry is not None:
         source, target = entry.name, out or entry.with_suffix(".bundle.py")
         if target.resolve() == entry.resolve():
@@ -110,21 +126,21 @@ def command(
                 fields={name: value for name, value in constants.items() if "." in name},
             ),
         )
-        made = bundle(entry, packages, options)
-    write_atomic(target, made.shipped.data)
+        result = bundle(entry, packages, options)
+    write_atomic(target, result.shipped.data)
     if readable is not None:
         head = f"# Generated from {source} by squeeze bundle: read it, do not edit it.\n"
-        write_atomic(readable, (head + made.readable).encode())
-    for warning in made.warnings:
+        write_atomic(readable, (head + result.readable).encode())
+    for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
-        print_json(report(made, target))
+        print_json(report(result, target))
     else:
-        _print(made, target)
+        _print(result, target)
 
 
 def _own(preset: str, settings: tuple[str, ...]) -> Bundle:
-    """Our own script for a preset, as `squeeze submit` would ship it."""
+    """Return our own script for a preset, as `squeeze submit` would ship it."""
     from squeeze.score.modes import Mode
     from squeeze.submit.script import own_script
     from squeeze.train.presets import find_preset
@@ -133,29 +149,29 @@ def _own(preset: str, settings: tuple[str, ...]) -> Bundle:
     return own_script(asdict(chosen.model), asdict(chosen.recipe), 16_000_000, Mode())
 
 
-def report(made: Bundle, target: Path) -> dict[str, Any]:
-    """What was made, as plain values; `parts` sum to `bytes`. Another minifier gives another count."""
+def report(result: Bundle, target: Path) -> dict[str, Any]:
+    """Return the bundle as plain values; `parts` sum to `bytes`, which depend on the minifier."""
     from importlib.metadata import version
 
-    minified = made.minified != made.readable
+    minified = result.minified != result.readable
     return {
         "file": str(target),
-        "bytes": len(made.shipped.data),
-        "form": made.shipped.form,
-        "coder": made.shipped.coder,
-        "requires": made.shipped.requires,
-        "python": made.python,
+        "bytes": len(result.shipped.data),
+        "form": result.shipped.form,
+        "coder": result.shipped.coder,
+        "requires": result.shipped.requires,
+        "python": result.python,
         "minifier": f"python_minifier {version('python_minifier')}" if minified else None,
-        "source_bytes": made.raw_bytes,
-        "flat_bytes": len(made.readable.encode()),
-        "minified_bytes": len(made.minified.encode()),
-        "modules": list(made.modules),
-        "parts": [asdict(part) for part in made.parts],
-        "warnings": list(made.warnings),
+        "source_bytes": result.raw_bytes,
+        "flat_bytes": len(result.readable.encode()),
+        "minified_bytes": len(result.minified.encode()),
+        "modules": list(result.modules),
+        "parts": [asdict(part) for part in result.parts],
+        "warnings": list(result.warnings),
     }
 
 
-def _print(made: Bundle, target: Path) -> None:
+def _print(result: Bundle, target: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -164,16 +180,17 @@ def _print(made: Bundle, target: Path) -> None:
     table.add_column("definition")
     table.add_column("bytes", justify="right")
     table.add_column("minified", justify="right")
-    for part in made.parts[:SHOWN]:
+    for part in result.parts[:SHOWN]:
         table.add_row(part.module, part.name, f"{part.bytes:,}", f"{part.chars:,}")
-    rest = made.parts[SHOWN:]
+    rest = result.parts[SHOWN:]
     if rest:
         size, chars = sum(p.bytes for p in rest), sum(p.chars for p in rest)
         table.add_row(f"{len(rest)} more", "", f"{size:,}", f"{chars:,}")
     Console(width=100, highlight=False).print(table)
-    flat, short = len(made.readable.encode()), len(made.minified.encode())
-    needs = f", needs {made.shipped.requires}" if made.shipped.requires else ""
+    flat, short = len(result.readable.encode()), len(result.minified.encode())
+    file = result.shipped
+    needs = f", needs {file.requires}" if file.requires else ""
     click.echo(
-        f"{len(made.modules)} files {made.raw_bytes:,} → reached {flat:,} → minified {short:,} → "
-        f"{target} {len(made.shipped.data):,} bytes ({made.shipped.form}, {made.shipped.coder}{needs})"
+        f"{len(result.modules)} files {result.raw_bytes:,} → reached {flat:,} → minified {short:,} → "
+        f"{target} {len(file.data):,} bytes ({file.form}, {file.coder}{needs})"
     )

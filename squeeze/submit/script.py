@@ -69,7 +69,7 @@ def smallest_options(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> Bu
 
 
 def check_codecs(data: bytes) -> None:
-    """Raises BadSubmission unless the entry decodes a model's streams: it ships the context coders."""
+    """Raise BadSubmission unless the entry decodes a model's streams: it ships the context coders."""
     used = {codecs.name_of(stream.codec_id) for stream in container.parse(data).streams}
     if not used <= CODECS:
         wanted = ",".join(sorted(CODECS))
@@ -84,7 +84,7 @@ def check_codecs(data: bytes) -> None:
 def specialised(
     config: Mapping[str, Any], recipe: Mapping[str, Any], limit: int, mode: Mode
 ) -> str:
-    """The source of `entry.py` with its constants replaced."""
+    """Return the source of `entry.py` with its constants replaced."""
     from squeeze.train.model.config import ModelConfig
     from squeeze.train.optim.recipe import Recipe
 
@@ -116,7 +116,7 @@ def specialised(
 
 
 def _changed(settings: Any) -> dict[str, Any]:
-    """Fields that are not at their defaults."""
+    """Return the fields that are not at their defaults."""
     return {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(settings)
@@ -125,7 +125,7 @@ def _changed(settings: Any) -> dict[str, Any]:
 
 
 def _constant(statement: ast.stmt) -> str:
-    """The name that a statement gives a value."""
+    """Return the name that a statement gives a value, "" for none."""
     if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
         return statement.target.id
     if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):

@@ -1,4 +1,4 @@
-"""Which expressions and functions of a flat program do nothing but give a value.
+"""Expressions and functions of a flat program that do nothing but give a value.
 
 A value may fail to be computed: that is no effect here, and callers decide whether failing matters.
 Operators, attributes and subscripts are taken to be what they are for numbers, arrays and containers;
@@ -9,54 +9,62 @@ from __future__ import annotations
 
 import ast
 
+from squeeze.bundle.analysis.outside import (
+    BUILTINS,
+    CONSUMERS,
+    FUNCTIONS_OF,
+    LAZY,
+    METHODS,
+    MODULES,
+    VIEWS,
+)
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names
 
-BUILTINS = frozenset((
-    "abs", "all", "any", "bool", "bytes", "complex", "dict", "divmod", "enumerate", "float", "frozenset",
-    "hasattr", "int", "isinstance", "issubclass", "len", "list", "max", "min", "pow", "range", "repr",
-    "reversed", "round", "set", "slice", "sorted", "str", "sum", "tuple", "type", "zip",
-))  # fmt: skip
-MODULES = frozenset(("math", "operator", "posixpath"))
-FUNCTIONS_OF = {  # of modules that also have functions with effects
-    "numpy": frozenset((
-        "all", "any", "arange", "argmax", "array_equal", "diff", "dtype", "iinfo", "finfo", "isfinite",
-        "max", "min", "prod", "sort", "unique", "isnan",
-    )),
-    "torch": frozenset(("isfinite", "isnan", "is_tensor", "is_grad_enabled", "finfo", "iinfo")),
-    "os": frozenset(("path",)),
-    "dataclasses": frozenset(("fields", "asdict", "is_dataclass")),
-}  # fmt: skip
-METHODS = frozenset((  # that have no effects whatever outside object they are of
-    "all", "any", "astype", "bit_length", "count", "dim", "encode", "endswith", "exists", "find",
-    "flatten", "get", "hex", "index", "is_dir", "is_file", "isascii", "isdigit", "isfinite",
-    "isidentifier", "item", "items", "join", "keys", "lower", "max", "min", "numel", "partition",
-    "ravel", "removeprefix", "reshape", "rpartition", "size", "split", "startswith", "strip", "sum",
-    "tolist", "upper", "values",
-))  # fmt: skip
-# What they go through could be an iterator, whose next value is another one after that.
-CONSUMERS = frozenset((
-    "all", "any", "bytes", "dict", "frozenset", "list", "max", "min", "set", "sorted", "sum", "tuple",
-))  # fmt: skip
-LAZY = frozenset(("enumerate", "reversed", "zip"))
-VIEWS = frozenset(("items", "keys", "partition", "rpartition", "split", "tolist", "values"))
 CONTAINERS = (
-    ast.Constant, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.JoinedStr, ast.ListComp, ast.SetComp,
-    ast.DictComp, ast.GeneratorExp,
-)  # fmt: skip
+    ast.Constant,
+    ast.Tuple,
+    ast.List,
+    ast.Set,
+    ast.Dict,
+    ast.JoinedStr,
+    ast.ListComp,
+    ast.SetComp,
+    ast.DictComp,
+    ast.GeneratorExp,
+)
 EXPRESSIONS = (
-    ast.Constant, ast.Name, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.IfExp, ast.Compare, ast.Tuple,
-    ast.List, ast.Set, ast.Dict, ast.JoinedStr, ast.FormattedValue, ast.Starred, ast.Slice, ast.Lambda,
-    ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Attribute, ast.Subscript,
-)  # fmt: skip
-PASSED_OVER = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.comprehension,
-               ast.keyword, ast.arguments, ast.arg)  # fmt: skip
+    *CONTAINERS,
+    ast.Name,
+    ast.Attribute,
+    ast.Subscript,
+    ast.Slice,
+    ast.Starred,
+    ast.FormattedValue,
+    ast.UnaryOp,
+    ast.BinOp,
+    ast.BoolOp,
+    ast.Compare,
+    ast.IfExp,
+    ast.Lambda,
+)
+PASSED_OVER = (
+    ast.expr_context,
+    ast.operator,
+    ast.unaryop,
+    ast.boolop,
+    ast.cmpop,
+    ast.comprehension,
+    ast.keyword,
+    ast.arguments,
+    ast.arg,
+)
 WRAPPERS = frozenset(
     ("staticmethod", "classmethod", "property", "cached_property", "cache", "lru_cache")
 )
 
 
 class Effects:
-    """What can be told about a flat program before anything runs."""
+    """Facts about a flat program that hold before anything runs."""
 
     def __init__(self, tree: ast.Module) -> None:
         self.origins = import_origins(tree)
@@ -75,14 +83,15 @@ class Effects:
                         self.methods.setdefault(child.name, []).append(child)
         # a method may be hidden by an attribute of the instance that somebody assigns
         self.assigned = {
-            n.attr for n in ast.walk(tree)
+            n.attr
+            for n in ast.walk(tree)
             if isinstance(n, ast.Attribute) and not isinstance(n.ctx, ast.Load)
-        }  # fmt: skip
+        }
         self.any_assigned = any(map(_defines_by_name, ast.walk(tree)))
-        self._known: dict[int, bool] = {}
+        self._purity: dict[int, bool] = {}
 
     def harmless(self, node: ast.AST, hidden: frozenset[str] = frozenset()) -> bool:
-        """Whether an expression only gives a value. hidden: names that local ones stand before."""
+        """Return whether an expression only gives a value. hidden: names that local ones shadow."""
         for part in ast.walk(node):
             if isinstance(part, ast.Call):
                 if not self._call(part, hidden):
@@ -100,7 +109,7 @@ class Effects:
         return True
 
     def container(self, node: ast.expr) -> bool:
-        """Whether going through a value's items surely runs nothing and uses nothing up."""
+        """Return whether going through a value's items surely runs nothing and uses nothing up."""
         if isinstance(node, CONTAINERS):
             return True
         if not isinstance(node, ast.Call):
@@ -142,7 +151,7 @@ class Effects:
         return called.attr in METHODS and all(self._pure(method) for method in own)
 
     def dotted(self, node: ast.expr) -> str | None:
-        """`module.name` of an attribute of an imported module."""
+        """Return `module.name` of an attribute of an imported module, None of any other."""
         parts: list[str] = []
         while isinstance(node, ast.Attribute):
             parts.append(node.attr)
@@ -152,7 +161,7 @@ class Effects:
         return ".".join([self.origins[node.id], *reversed(parts)])
 
     def _makes_only(self, node: ast.ClassDef) -> bool:
-        """Whether making an instance has no effects."""
+        """Return whether making an instance has no effects."""
         for base in node.bases:
             name = base.id if isinstance(base, ast.Name) else ""
             if name in self.classes and self.classes[name] is not node:
@@ -165,11 +174,11 @@ class Effects:
         return not own and not node.keywords
 
     def _pure(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-        """Whether calling a function has no effects."""
-        if id(node) not in self._known:
-            self._known[id(node)] = True  # a circle of pure functions is pure
-            self._known[id(node)] = self._body_is_pure(node)
-        return self._known[id(node)]
+        """Return whether calling a function has no effects."""
+        if id(node) not in self._purity:
+            self._purity[id(node)] = True  # a circle of pure functions is pure
+            self._purity[id(node)] = self._body_is_pure(node)
+        return self._purity[id(node)]
 
     def _body_is_pure(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
         if isinstance(node, ast.AsyncFunctionDef):
@@ -200,28 +209,30 @@ class Effects:
         if isinstance(node, ast.For):
             rest = [*node.body, *node.orelse]
             return (
-                _only_names(node.target) and self.container(node.iter)
-                and self.harmless(node.iter, hidden) and all(self._statement(s, hidden) for s in rest)
-            )  # fmt: skip
+                _only_names(node.target)
+                and self.container(node.iter)
+                and self.harmless(node.iter, hidden)
+                and all(self._statement(s, hidden) for s in rest)
+            )
         return False
 
 
 def import_origins(tree: ast.Module) -> dict[str, str]:
-    """Dotted origin of every name bound by a top-level import."""
-    found: dict[str, str] = {}
+    """Return the dotted origin of every name bound by a top-level import."""
+    origins: dict[str, str] = {}
     for node in tree.body:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 name = alias.asname or alias.name.partition(".")[0]
-                found[name] = alias.name if alias.asname else name
+                origins[name] = alias.name if alias.asname else name
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                found[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-    return found
+                origins[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    return origins
 
 
 def _defines_by_name(node: ast.AST) -> bool:
-    """`setattr`, or `type(name, bases, methods)`: methods may come from anywhere."""
+    """Return whether methods may come from anywhere: `setattr`, or `type(name, bases, methods)`."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "type":
         return len(node.args) == 3
     return "setattr" in (getattr(node, "id", ""), getattr(node, "attr", ""))

@@ -1,4 +1,4 @@
-"""Which exceptions of a flat program are part of what it does: those that something catches and lives.
+"""Exceptions that are part of what a program does: those that it catches and goes on after.
 
 A handler that cannot end but by raising decides nothing. Any other is looked at with everything that
 what it guards may run, followed by names: functions and methods that are mentioned, and, as soon as
@@ -21,11 +21,15 @@ ALL = frozenset(("Exception", "BaseException"))
 
 @dataclass
 class Guard:
-    """What a handler catches (names of classes; None: anything) and the raises that it may see."""
+    """A handler with the block it guards.
+
+    caught: names of the classes it catches; None for any. raises: ids of the raise and assert statements
+    that may reach it.
+    """
 
     caught: frozenset[str] | None
     body: list[ast.stmt]
-    seen: set[int] = field(default_factory=set)  # ids of raise and assert statements
+    raises: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class _Summary:
 
 
 class Handlers:
-    """Answers whether a raise is caught by a handler that lets the program go on."""
+    """Handlers of a flat program that let it go on, and the raises that may reach them."""
 
     def __init__(self, tree: ast.Module) -> None:
         self.classes = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)}
@@ -59,28 +63,28 @@ class Handlers:
     @cached_property
     def guards(self) -> list[Guard]:
         """Handlers that let the program go on, with the raises they may see."""
-        found = list(_guards(self._tree))
-        for guard in found:
+        guards = list(_guards(self._tree))
+        for guard in guards:
             self._follow(guard)
-        return found
+        return guards
 
     def sees(self, statement: ast.stmt, kind: str) -> bool:
-        """Whether a statement that raises an exception of a class is seen by one of the guards."""
+        """Return whether a statement that raises an exception of class `kind` may reach a guard."""
         return any(
-            id(statement) in guard.seen
+            id(statement) in guard.raises
             and (guard.caught is None or self._is_any(kind, guard.caught))
             for guard in self.guards
         )
 
     def family(self, name: str) -> set[str]:
-        """A class of the program or builtin with all its bases, by name; "?" for what is not known."""
+        """Return the names of a class and of all its bases; "?" stands for unknown ones."""
         if name in self.classes:
-            found = {name}
+            names = {name}
             for base in self.classes[name].bases:
-                found |= self.family(base.id if isinstance(base, ast.Name) else "?")
-            return found
-        known = getattr(builtins, name, None)
-        return {c.__name__ for c in known.__mro__} if isinstance(known, type) else {"?"}
+                names |= self.family(base.id if isinstance(base, ast.Name) else "?")
+            return names
+        builtin = getattr(builtins, name, None)
+        return {c.__name__ for c in builtin.__mro__} if isinstance(builtin, type) else {"?"}
 
     def _is_any(self, kind: str, caught: frozenset[str]) -> bool:
         family = self.family(kind)
@@ -97,7 +101,7 @@ class Handlers:
                 continue
             done.add(id(node))
             summary = self._summary(node)
-            guard.seen |= summary.raises
+            guard.raises |= summary.raises
             names = summary.names | self.values if summary.unknown else summary.names
             for name in names - followed:
                 queue += self.named.get(name, [])
@@ -107,16 +111,21 @@ class Handlers:
         if id(node) not in self._summaries:
             parts = list(ast.walk(node))
             self._summaries[id(node)] = _Summary(
-                {p.id if isinstance(p, ast.Name) else p.attr for p in parts
-                 if isinstance(p, ast.Name | ast.Attribute)},
+                {
+                    p.id if isinstance(p, ast.Name) else p.attr
+                    for p in parts
+                    if isinstance(p, ast.Name | ast.Attribute)
+                },
                 {id(p) for p in parts if isinstance(p, ast.Raise | ast.Assert)},
-                any(isinstance(p, ast.Yield | ast.YieldFrom | ast.Call) and self._unknown(p)
-                    for p in parts),
-            )  # fmt: skip
+                any(
+                    isinstance(p, ast.Yield | ast.YieldFrom | ast.Call) and self._unknown(p)
+                    for p in parts
+                ),
+            )
         return self._summaries[id(node)]
 
     def _unknown(self, node: ast.expr) -> bool:
-        """A call of something that is not known by name, or a `yield`, after which anything runs."""
+        """Return whether anything may run: a call of what has no known name, or a `yield`."""
         if not isinstance(node, ast.Call):
             return True
         if isinstance(node.func, ast.Name):
@@ -125,16 +134,16 @@ class Handlers:
 
 
 def _used_as_values(tree: ast.Module) -> set[str]:
-    """Names and attributes that stand anywhere but where they are called."""
+    """Return names and attributes that stand anywhere but where they are called."""
     called = {id(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
-    found = set()
+    names = set()
     for node in ast.walk(tree):
         if id(node) not in called:
             if isinstance(node, ast.Name):
-                found.add(node.id)
+                names.add(node.id)
             elif isinstance(node, ast.Attribute):
-                found.add(node.attr)
-    return found
+                names.add(node.attr)
+    return names
 
 
 def _guards(tree: ast.Module) -> Iterator[Guard]:
@@ -154,7 +163,7 @@ def _guards(tree: ast.Module) -> Iterator[Guard]:
 
 
 def _caught(node: ast.expr | None) -> frozenset[str] | None:
-    """Names of the classes in an `except`; None when it catches anything."""
+    """Return the names of the classes in an `except`; None when it catches anything."""
     if node is None:
         return None
     parts = node.elts if isinstance(node, ast.Tuple) else [node]
@@ -165,16 +174,18 @@ def _caught(node: ast.expr | None) -> frozenset[str] | None:
 
 
 def always_raises(block: list[ast.stmt]) -> bool:
-    """Whether a block of statements can only end by raising."""
+    """Return whether a block of statements can only end by raising."""
     for node in block:
         if isinstance(node, ast.Raise):
             return True
         if isinstance(node, ast.Return | ast.Continue | ast.Break | ast.Pass):
             return False
         if (
-            isinstance(node, ast.If) and node.orelse
-            and always_raises(node.body) and always_raises(node.orelse)
-        ):  # fmt: skip
+            isinstance(node, ast.If)
+            and node.orelse
+            and always_raises(node.body)
+            and always_raises(node.orelse)
+        ):
             return True
         if any(isinstance(n, ast.Return | ast.Continue | ast.Break) for n in ast.walk(node)):
             return False

@@ -1,4 +1,4 @@
-"""Which parameters of a program's functions a keyword may reach, and which it cannot."""
+"""Parameters of a program's functions that a keyword may reach, and those that none can."""
 
 from __future__ import annotations
 
@@ -15,16 +15,25 @@ IMPORTS = (ast.Import, ast.ImportFrom)
 VARIABLES = (ast.Name, ast.Attribute)
 
 # Decorators behind which the names of parameters stay the program's own affair.
-TRANSPARENT = frozenset({
-    "njit", "jit", "property", "setter", "staticmethod", "classmethod", "cache", "lru_cache",
-    "cached_property", "contextmanager", "wraps", "no_grad", "inference_mode", "enable_grad",
-    "compile", "abstractmethod",
-})  # fmt: skip
+TRANSPARENT = frozenset(
+    (
+        "njit jit property setter staticmethod classmethod cache lru_cache cached_property "
+        "contextmanager wraps no_grad inference_mode enable_grad compile abstractmethod"
+    ).split()
+)
 # Classes from outside that call the methods of classes derived from them by position.
-POSITIONAL = frozenset({
-    "object", "ABC", "Protocol", "Generic", "Module", "Function", "Thread",
-    *(name for name in dir(builtins) if name.endswith(("Error", "Exception"))),
-})  # fmt: skip
+POSITIONAL = frozenset(
+    {
+        "object",
+        "ABC",
+        "Protocol",
+        "Generic",
+        "Module",
+        "Function",
+        "Thread",
+        *(name for name in dir(builtins) if name.endswith(("Error", "Exception"))),
+    }
+)
 
 
 @dataclass(eq=False)
@@ -37,12 +46,12 @@ class Scope:
 
     @property
     def unit(self) -> Scope:
-        """The outermost one that holds it."""
+        """The outermost scope around it, or itself."""
         return self.parent.unit if self.parent else self
 
 
 class Parameters:
-    """What the calls of a module, and its texts, say of its functions' parameters.
+    """Evidence of a module's calls and texts about its functions' parameters.
 
     A keyword reaches the functions that the call names, `f` or `x.f`, whatever x is. Functions that
     are used as values, and those that Python calls by itself, may be reached by any keyword and by any
@@ -80,13 +89,13 @@ class Parameters:
         self.direct = self._direct(tree, called)
 
     def keywords(self, scope: Scope, name: str) -> list[ast.keyword]:
-        """The keywords of calls that are to be renamed with a parameter."""
+        """Return the keywords of calls that are to be renamed with a parameter."""
         if not self._is_direct(scope):
             return []
         return [word for word in self.said[scope.node.name] if word.arg == name]
 
     def renamable(self, scope: Scope, name: str) -> bool:
-        """Whether a parameter may change its name, together with its `keywords`."""
+        """Return whether a parameter may change its name, together with its `keywords`."""
         node, owner = scope.node, scope.owner
         if self._is_direct(scope):
             return True
@@ -126,7 +135,7 @@ class Parameters:
         }
 
     def _open(self, nodes: list[ast.AST], calls: list[ast.Call]) -> None:
-        """Names of what a `**` of unknown keys may call; "*" stands for any function used as a value."""
+        """Collect names of what a `**` of unknown keys may call; "*": any function used as a value."""
         forwarded, makers = _forwarded(nodes), _makers(nodes)
         imported = {alias_name(n, a) for n in nodes if isinstance(n, IMPORTS) for a in n.names}
         outside = imported | set(dir(builtins))
@@ -140,12 +149,12 @@ class Parameters:
             if (local and call not in makers) or not isinstance(call.func, VARIABLES):
                 self.open.add("*")
 
-    def _by_position(self, owner: ast.ClassDef, seen: tuple[str, ...] = ()) -> bool:
-        """Whether everything that a class derives from calls its methods by position."""
+    def _by_position(self, owner: ast.ClassDef, visited: tuple[str, ...] = ()) -> bool:
+        """Return whether all bases of a class call its methods by position."""
         for base in owner.bases:
             name = _last(base)
-            if name in self.classes and name not in seen:
-                if not self._by_position(self.classes[name], (*seen, name)):
+            if name in self.classes and name not in visited:
+                if not self._by_position(self.classes[name], (*visited, name)):
                     return False
             elif name not in POSITIONAL:
                 return False
@@ -153,7 +162,7 @@ class Parameters:
 
 
 def _transparent(node: Any) -> bool:
-    """Whether nothing but the program's calls cares how the parameters of a function are called."""
+    """Return whether only the program's own calls depend on the names of a function's parameters."""
     return all(
         _last(decorator) in TRANSPARENT
         # numba's `locals` names local variables
@@ -163,7 +172,7 @@ def _transparent(node: Any) -> bool:
 
 
 def _last(node: ast.expr) -> str:
-    """c of `c`, `a.c`, `c(...)` and `c[...]`."""
+    """Return the c of `c`, `a.c`, `c(...)` and `c[...]`."""
     if isinstance(node, ast.Call):
         return _last(node.func)
     if isinstance(node, ast.Subscript):
@@ -172,13 +181,13 @@ def _last(node: ast.expr) -> str:
 
 
 def _words(text: str) -> list[str]:
-    """Names in a text that holds nothing else."""
+    """Return the names in a text that holds nothing else; none of other texts."""
     words = re.split(r"[\s,]+", text)
     return words if all(word.isidentifier() or not word for word in words) else []
 
 
 def _forwarded(nodes: list[ast.AST]) -> set[ast.keyword]:
-    """`**rest` of functions that pass on their own `**rest`."""
+    """Return every `**rest` of a call that passes on the function's own `**rest`."""
     return {
         word
         for node in nodes
@@ -193,18 +202,18 @@ def _forwarded(nodes: list[ast.AST]) -> set[ast.keyword]:
 
 
 def _spelled(word: ast.keyword) -> bool:
-    """Whether `**` is followed by a dictionary whose keys stand there."""
+    """Return whether `**` is followed by a dictionary with literal keys."""
     return isinstance(word.value, ast.Dict) and all(
         isinstance(key, ast.Constant) for key in word.value.keys
     )
 
 
 def _makers(nodes: list[ast.AST]) -> set[ast.Call]:
-    """`cls(...)` in class methods."""
-    found = set()
+    """Return the calls `cls(...)` in class methods."""
+    makers = set()
     for node in nodes:
         if isinstance(node, FUNCTIONS) and "classmethod" in map(_last, node.decorator_list):
             first = [*node.args.posonlyargs, *node.args.args][0].arg
             calls = (n for n in ast.walk(node) if isinstance(n, ast.Call))
-            found |= {c for c in calls if isinstance(c.func, ast.Name) and c.func.id == first}
-    return found
+            makers |= {c for c in calls if isinstance(c.func, ast.Name) and c.func.id == first}
+    return makers

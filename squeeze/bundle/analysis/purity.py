@@ -1,30 +1,18 @@
-"""Which top-level statements do nothing but bind their names when they run."""
+"""Top-level statements that do nothing but bind their names when they run."""
 
 from __future__ import annotations
 
 import ast
 
 from squeeze.bundle.analysis.effects import import_origins
+from squeeze.bundle.analysis.outside import ACTING, VALUE_BUILTINS, VALUE_MODULES
 from squeeze.bundle.load.scopes import FUNCTIONS
 
-# Calls that only make a value: a program does not miss them when the value is not used.
-PURE_BUILTINS = frozenset((
-    "bool", "bytes", "bytearray", "classmethod", "complex", "dict", "enumerate", "float", "frozenset",
-    "int", "len", "list", "max", "memoryview", "min", "object", "pow", "property", "range", "repr",
-    "reversed", "round", "set", "slice", "sorted", "staticmethod", "str", "sum", "super", "tuple",
-    "type", "zip",
-))  # fmt: skip
-PURE_MODULES = (
-    "abc", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "logging",
-    "math", "numba", "numpy", "operator", "pathlib", "re", "struct", "torch", "types", "typing",
-)  # fmt: skip
-# Functions of those modules that have effects all the same.
-EFFECTS = frozenset(("seed", "manual_seed", "seterr", "basicConfig", "register"))
 PLAIN_BASES = frozenset(("object", "Protocol", "Generic", "ABC", "NamedTuple"))
 
 
 class Purity:
-    """Answers for the statements of one flat program, as it is when this is made."""
+    """Names of one flat program that tell which statements only bind theirs."""
 
     def __init__(self, tree: ast.Module) -> None:
         self.imported = import_origins(tree)
@@ -89,15 +77,15 @@ class Purity:
             root = root.value
         if isinstance(root, ast.Constant):
             return True  # a method of a literal
-        if not isinstance(root, ast.Name) or EFFECTS & set(attributes):
+        if not isinstance(root, ast.Name) or ACTING & set(attributes):
             return False
         origin = self.imported.get(root.id)
         if origin is not None:
             dotted = ".".join([origin, *reversed(attributes)])
-            return dotted.partition(".")[0] in PURE_MODULES
+            return dotted.partition(".")[0] in VALUE_MODULES
         if root.id in self.classes:
             return not attributes and self._is_record(self.classes[root.id])
-        return not attributes and root.id in PURE_BUILTINS
+        return not attributes and root.id in VALUE_BUILTINS
 
     def _is_record(self, node: ast.ClassDef) -> bool:
         """Return whether a class has no construction code of its own, dataclasses included."""

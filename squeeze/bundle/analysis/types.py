@@ -1,4 +1,4 @@
-"""Which class of the program an expression is an instance of, as far as annotations tell."""
+"""The class of the program that an expression is an instance of, as far as annotations tell."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from squeeze.bundle.analysis.effects import import_origins
 from squeeze.bundle.load.scopes import FUNCTIONS, arguments
 
 OUTSIDE = "-"  # certainly no class of the program
-FOREIGN = frozenset((
-    "int", "float", "str", "bytes", "bool", "list", "dict", "tuple", "set", "Path", "Tensor", "Any",
-))  # fmt: skip
+FOREIGN = frozenset(("int float str bytes bool list dict tuple set Path Tensor Any").split())
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Scope = dict[str, str | None]
 
@@ -23,10 +21,10 @@ class Types:
         self.classes = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)}
         # annotations by names that only type checkers import are not resolved by the flattener
         self.imported = set(import_origins(tree))
-        self.known: dict[str, list[str]] = {}
+        self.by_own_name: dict[str, list[str]] = {}
         for name, node in self.classes.items():
             if not is_protocol(node):
-                self.known.setdefault(homes.get(name, ("", name))[1], []).append(name)
+                self.by_own_name.setdefault(homes.get(name, ("", name))[1], []).append(name)
         self.modules = {
             alias.asname or alias.name.partition(".")[0]
             for node in ast.walk(tree)
@@ -55,7 +53,7 @@ class Types:
                             self.attributes.setdefault((name, target.attr), self.of(value, scope))
 
     def named(self, annotation: ast.expr | None) -> str | None:
-        """The class an annotation means; `X | None` and `type[X]`-free text included."""
+        """Return the class an annotation means; `X | None` and annotations in quotes included."""
         if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
             try:
                 annotation = ast.parse(annotation.value, mode="eval").body
@@ -63,29 +61,29 @@ class Types:
                 return None
         if isinstance(annotation, ast.BinOp):
             sides = [self.named(side) for side in (annotation.left, annotation.right)]
-            known = [side for side in sides if side in self.classes]
-            return known[0] if known else None
+            classes = [side for side in sides if side in self.classes]
+            return classes[0] if classes else None
         if isinstance(annotation, ast.Name):
             if annotation.id in self.classes:
                 return annotation.id
-            alike = self.known.get(annotation.id, [])
+            alike = self.by_own_name.get(annotation.id, [])
             if len(alike) == 1 and annotation.id not in self.imported:
                 return alike[0]
             return OUTSIDE if annotation.id in FOREIGN - {"Any"} else None
         return None
 
     def scope(self, node: Function, owner: str | None, outer: Scope) -> Scope:
-        """What the names of a function are instances of; None where that is not known."""
-        found: Scope = {**outer}
+        """Return the classes of what a function's names stand for; None where that is not known."""
+        kinds: Scope = {**outer}
         for arg in arguments(node.args):
-            found[arg.arg] = self.named(arg.annotation)
+            kinds[arg.arg] = self.named(arg.annotation)
         wrappers = {ast.unparse(w) for w in node.decorator_list}
         if owner is not None and node.args.args and not wrappers & {"staticmethod", "classmethod"}:
-            found[node.args.args[0].arg] = owner
+            kinds[node.args.args[0].arg] = owner
         for target, value in _assignments(node):
-            for name, kind in self._bound(target, value, found):
-                found[name] = kind if found.get(name, kind) == kind or name not in found else None
-        return found
+            for name, kind in self._bound(target, value, kinds):
+                kinds[name] = kind if kinds.get(name, kind) == kind else None
+        return kinds
 
     def _bound(
         self, target: ast.expr, value: ast.expr, scope: Scope
@@ -99,7 +97,7 @@ class Types:
                     yield part.id, self.of(value.elts[at], scope) if same else None  # type: ignore[attr-defined]
 
     def of(self, node: ast.expr, scope: Scope) -> str | None:
-        """The class of an expression: its name, OUTSIDE, or None where nobody knows."""
+        """Return the name of an expression's class, OUTSIDE, or None where that is not known."""
         if isinstance(node, ast.Name):
             return scope.get(node.id, OUTSIDE if node.id in self.modules else None)
         if isinstance(node, ast.Attribute):
@@ -122,30 +120,30 @@ class Types:
         return None
 
     def attribute(self, name: str | None, attribute: str) -> str | None:
-        """The annotated class of an attribute, or of what a method returns."""
+        """Return the annotated class of an attribute, or of what a method returns."""
         for kind in self.bases(name):
             if (kind, attribute) in self.attributes:
                 return self.attributes[kind, attribute]
         return None
 
     def bases(self, name: str | None) -> list[str]:
-        """A class of the program and those above it."""
+        """Return the names of a class of the program and of those above it."""
         if name is None or name not in self.classes:
             return []
-        found = [name]
+        names = [name]
         for base in self.classes[name].bases:
             if isinstance(base, ast.Name) and base.id != name:
-                found += self.bases(base.id)
-        return found
+                names += self.bases(base.id)
+        return names
 
 
 def is_protocol(node: ast.ClassDef) -> bool:
-    """Whether a class only says what others have."""
+    """Return whether a class only describes others."""
     return any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases)
 
 
 def _assignments(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
-    """(target, value) of the assignments of a function, those of functions inside left out."""
+    """Yield (target, value) of a function's assignments, those of functions inside left out."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
             continue

@@ -22,7 +22,7 @@ CHOICES: dict[str, tuple[bool, ...]] = {
 
 
 def minify(source: str, keep: tuple[str, ...] = ()) -> str:
-    """The shortest-compressing minification of a module; names in `keep` stay as they are.
+    """Return the minification of a module that compresses best; names in `keep` stay as they are.
 
     Local and global names, annotations nobody evaluates, literal statements and redundant syntax go.
     The result parses, and python-minifier has compared its syntax tree with the one it meant to print.
@@ -37,10 +37,13 @@ def minify(source: str, keep: tuple[str, ...] = ()) -> str:
 
     def once(text: str, settings: dict[str, Any]) -> str:
         return python_minifier.minify(
-            text, remove_literal_statements=not _reads_docs(source), rename_locals=False,
+            text,
+            remove_literal_statements=not _reads_docs(source),
+            rename_locals=False,
             # a builtin by its own name is as short once compressed, and needs no assignment
-            preserve_globals=[*keep, *dir(builtins)], **settings,
-        )  # fmt: skip
+            preserve_globals=[*keep, *dir(builtins)],
+            **settings,
+        )
 
     try:
         named = ast.unparse(rename_locals(ast.parse(source), keep))

@@ -42,7 +42,7 @@ class Local:
     name: str
     scope: Scope
     uses: list[Use] = field(default_factory=list)
-    seen_in: set[Scope] = field(default_factory=set)
+    spelled_in: set[Scope] = field(default_factory=set)
     parameter: bool = False
     fixed: bool = False
     keywords: list[ast.keyword] = field(default_factory=list)  # of calls that name it
@@ -54,14 +54,14 @@ class Local:
         return min((place.lineno, place.col_offset) for place in places)
 
     def reach(self) -> set[Scope]:
-        """Scopes where no other variable may bind its name."""
-        found = {self.scope}
-        for scope in self.seen_in:
+        """Return the scopes where no other variable may bind its name."""
+        scopes = {self.scope}
+        for scope in self.spelled_in:
             inner: Scope | None = scope
-            while inner is not None and inner not in found:
-                found.add(inner)
+            while inner is not None and inner not in scopes:
+                scopes.add(inner)
                 inner = inner.parent
-        return found
+        return scopes
 
 
 def rename_locals(tree: ast.Module, keep: Iterable[str] = ()) -> ast.Module:
@@ -117,7 +117,7 @@ class _Frame:
 
 
 class _Walk:
-    """Finds every local variable of a module.
+    """Walk over a module that collects every local variable.
 
     elsewhere: names of the module, of builtins and of class bodies, which no local may take.
     inspected: the outermost scopes of functions that look into their own.
@@ -134,7 +134,7 @@ class _Walk:
             self.visit(statement)
 
     def resolve(self, name: str) -> Scope | None:
-        """The function that a name belongs to; None for the module's, a class's or a builtin."""
+        """Return the function that a name belongs to; None for the module's, a class's or a builtin."""
         for depth, frame in enumerate(reversed(self.frames)):
             if name in frame.redirected:
                 return None
@@ -149,7 +149,7 @@ class _Walk:
         local = self.locals.setdefault((scope, name), Local(name, scope))
         local.uses.append(Use(name, node, where, index))
         inner = next(frame.scope for frame in reversed(self.frames) if frame.scope is not None)
-        local.seen_in.add(inner)
+        local.spelled_in.add(inner)
         return local
 
     def inside(

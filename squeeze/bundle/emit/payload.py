@@ -19,9 +19,10 @@ STANDARD = ("zlib", "lzma")  # part of Python
 
 @dataclass(frozen=True)
 class Payload:
-    """data: the compressed source. imports, expression: Python that restores it from `{}`, as bytes.
+    """A compressed source and the Python that restores it.
 
-    before: statements that stand before the expression; then `{}` is there, and not in it.
+    imports, expression: restore it from `{}`, which stands for `data`. before: statements that stand
+    before the expression; then `{}` is in them. requires: the package needed, "" for none.
     """
 
     coder: str
@@ -33,7 +34,7 @@ class Payload:
 
 
 def payloads(source: bytes, coders: tuple[str, ...] = STANDARD) -> Iterator[Payload]:
-    """Every way to compress the source with the named coders; the caller weighs the whole files.
+    """Yield every way to compress the source with the named coders; the caller weighs the whole files.
 
     Raises BundleError for an unknown coder or one whose package is missing.
     """
@@ -51,7 +52,7 @@ def _zlib(source: bytes) -> Iterator[Payload]:
 
 
 def _lzma(source: bytes) -> Iterator[Payload]:
-    """LZMA1, raw or with the 13-byte header that saves naming the filter in the stub."""
+    """Yield LZMA1 streams, raw or with the 13-byte header that saves naming the filter in the stub."""
     for lc in range(5):
         for lp in range(3):
             for pb in range(3):
@@ -59,9 +60,14 @@ def _lzma(source: bytes) -> Iterator[Payload]:
                     continue
                 for nice_len in (32, 64, 273):
                     settings = {
-                        "id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": lc,
-                        "lp": lp, "pb": pb, "nice_len": nice_len, "dict_size": 1 << 20,
-                    }  # fmt: skip
+                        "id": lzma.FILTER_LZMA1,
+                        "preset": 9 | lzma.PRESET_EXTREME,
+                        "lc": lc,
+                        "lp": lp,
+                        "pb": pb,
+                        "nice_len": nice_len,
+                        "dict_size": 1 << 20,
+                    }
                     data = lzma.compress(source, lzma.FORMAT_RAW, filters=[settings])
                     told = {"lc": lc, "lp": lp, "pb": pb}
                     defaults = {"lc": 3, "lp": 0, "pb": 2}
@@ -97,7 +103,7 @@ def _zstd(source: bytes) -> Iterator[Payload]:
 
 
 def _mixed(source: bytes) -> Iterator[Payload]:
-    """The decoder travels along, deflated, before what it decodes."""
+    """Yield the mixing coder's code behind its decoder, which travels along, deflated."""
     try:
         from squeeze.bundle.emit import mixed
     except ImportError:

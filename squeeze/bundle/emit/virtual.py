@@ -22,26 +22,26 @@ STUBS = {
 
 @dataclass(frozen=True)
 class Virtual:
-    """A wrapper as a record would count it. made: how, with the version of the minifier."""
+    """A wrapper as a record would count it. made: its minifier with version, coder and encoding."""
 
     data: bytes
     made: str
 
 
 def virtual(source: bytes, minified: bool = False) -> Virtual:
-    """The smaller of the two base85 wrappers of a script. minified: the source already is.
+    """Return the smaller of the two base85 wrappers of a script. minified: the source already is.
 
     Raises BundleError when python-minifier or brotli is missing or the source does not parse: another
     count would be compared with something else.
     """
     code, by = (source, "source") if minified else _minified(source)
-    made = {coder: wrapped(code, coder) for coder in STUBS}
-    coder = min(made, key=lambda name: (len(made[name]), name))
-    return Virtual(made[coder], f"{by}, {coder}, base85")
+    wrappers = {coder: wrapped(code, coder) for coder in STUBS}
+    coder = min(wrappers, key=lambda name: (len(wrappers[name]), name))
+    return Virtual(wrappers[coder], f"{by}, {coder}, base85")
 
 
 def wrapped(code: bytes, coder: str) -> bytes:
-    """A base85 wrapper around code, coder `lzma` or `brotli`, that runs as a script."""
+    """Return a base85 wrapper around code, coder `lzma` or `brotli`, that runs as a script."""
     if coder == "lzma":
         payload = lzma.compress(code, lzma.FORMAT_RAW, filters=FILTERS)
     else:

@@ -36,7 +36,7 @@ class Shipped:
 
 
 def wrap(payload: Payload, form: str) -> Shipped:
-    """The self-extracting file of a payload."""
+    """Return the self-extracting file of a payload. Raises BundleError for an unknown form."""
     if form == "literal":
         argument = f'{literal(payload.data)}.encode("L1")'
         text = f"#coding:L1\n{_stub(payload, argument)}"
@@ -51,7 +51,7 @@ def wrap(payload: Payload, form: str) -> Shipped:
 
 
 def plain(source: str) -> Shipped:
-    """The source itself: for small programs, which no stub can make smaller."""
+    """Return the source itself as the file: for small programs, which no stub can make smaller."""
     return Shipped(source.encode(), "plain", "none", "")
 
 
@@ -68,7 +68,7 @@ def _stub(payload: Payload, argument: str) -> str:
 
 
 def literal(data: bytes) -> str:
-    """A Python string literal of latin-1 characters that stands for the bytes."""
+    """Return a Python string literal of latin-1 characters that stands for the bytes."""
     pieces = []
     text = data.decode("latin-1")
     for at, character in enumerate(text):
@@ -87,7 +87,7 @@ def literal(data: bytes) -> str:
 
 
 def _archive(stub: str) -> bytes:
-    """A zip archive of `__main__.py`, stored or deflated; the same stub gives the same bytes."""
+    """Return a zip archive of `__main__.py`, stored or deflated; always the same bytes of one stub."""
     tried = []
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         buffer = io.BytesIO()

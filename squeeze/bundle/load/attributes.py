@@ -12,7 +12,7 @@ from squeeze.bundle.load.scopes import arguments, bound_names, module_uses
 
 
 class Attributes(ast.NodeTransformer):
-    """`module.name` becomes the flat name, for every alias of a local module."""
+    """Replacement of `module.name` by the flat name, for every alias of a local module."""
 
     def __init__(self, module: Module, graph: Graph, names: Names) -> None:
         self.module, self.graph, self.names = module, graph, names
@@ -21,10 +21,10 @@ class Attributes(ast.NodeTransformer):
         self.functions: list[dict[str, Origin]] = []
 
     def _function(self, node: Any) -> Any:
-        found: dict[str, Origin] = {}
+        imported: dict[str, Origin] = {}
         for child in _own_imports(node):
-            found |= origins(self.graph, self.module, child)
-        self.functions.append(found)
+            imported |= origins(self.graph, self.module, child)
+        self.functions.append(imported)
         self.generic_visit(node)
         self.functions.pop()
         return node
@@ -32,11 +32,11 @@ class Attributes(ast.NodeTransformer):
     visit_FunctionDef = visit_AsyncFunctionDef = _function
 
     def _module(self, node: ast.expr) -> str | None:
-        """The local module an expression stands for."""
+        """Return the local module an expression stands for, None for anything else."""
         if isinstance(node, ast.Name):
-            for found in reversed(self.functions):
-                if node.id in found:
-                    origin = found[node.id]
+            for imported in reversed(self.functions):
+                if node.id in imported:
+                    origin = imported[node.id]
                     if origin.attribute is None:
                         return origin.module
                     return self.names.module_of(origin.module, origin.attribute)
@@ -83,7 +83,7 @@ class Attributes(ast.NodeTransformer):
 
 
 class Locals(ast.NodeTransformer):
-    """Names that functions import from local modules are read under their flat names."""
+    """Replacement of names that functions import from local modules by their flat names."""
 
     def __init__(self, module: Module, graph: Graph, names: Names) -> None:
         self.module, self.graph, self.names = module, graph, names
@@ -102,7 +102,7 @@ class Locals(ast.NodeTransformer):
 
 
 class _Rename(ast.NodeTransformer):
-    """Renames one name of a function, and of the functions in it that do not bind it themselves."""
+    """Replacement of one name in a function, and in those inside it that do not bind it themselves."""
 
     def __init__(self, old: str, origin: Origin, names: Names) -> None:
         assert origin.attribute is not None
@@ -133,5 +133,5 @@ class _Rename(ast.NodeTransformer):
 
 
 def _own_imports(node: Any) -> list[ast.Import | ast.ImportFrom]:
-    """Import statements of a function's own scope."""
+    """Return the import statements of a function's own scope."""
     return list(top_level(ast.Module(node.body, [])))

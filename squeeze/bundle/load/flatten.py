@@ -76,7 +76,7 @@ def flatten(graph: Graph) -> Flat:
 
 
 class _WithoutAll(Filling):
-    """Statements about `__all__` go: nothing in a single module reads it."""
+    """Removal of statements about `__all__`: nothing in a single module reads it."""
 
     def visit_Assign(self, node: ast.Assign) -> Any:
         return None if ast.unparse(node.targets[0]) == "__all__" else node

@@ -47,12 +47,12 @@ def fold_constants(tree: ast.Module) -> ast.Module:
 
 
 def literal_node(value: object) -> ast.expr:
-    """The expression that stands for a plain value."""
+    """Return the expression that stands for a plain value."""
     return ast.parse(repr(value), mode="eval").body
 
 
 def value_of(node: ast.expr) -> Any:
-    """The constant an expression is known to be, or UNKNOWN."""
+    """Return the constant an expression is known to be, or UNKNOWN."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Attribute) and node.attr == "TYPE_CHECKING":
@@ -79,7 +79,7 @@ def _unary(node: ast.UnaryOp) -> Any:
 
 
 def _decided(node: ast.BoolOp) -> Any:
-    """Only a leading run of known values decides: the rest may have effects."""
+    """Return the value that a leading run of known values decides: the rest may have effects."""
     values = [value_of(part) for part in node.values]
     for value in values:
         if value is UNKNOWN:
@@ -105,7 +105,7 @@ def _compared(node: ast.Compare) -> Any:
 
 
 class Filling(ast.NodeTransformer):
-    """Drops statements; a block that must hold one, and has none left, gets `pass`."""
+    """Transformer that drops statements: a block left without the one it must hold gets `pass`."""
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
@@ -115,7 +115,7 @@ class Filling(ast.NodeTransformer):
 
 
 class _Fold(Filling):
-    """Decides what constants decide.
+    """Transformer that decides what constants decide.
 
     values: the nodes that read a constant, and what it is. module_names: the nodes that read `__name__`,
     which is `module` where it is compared.
@@ -139,9 +139,9 @@ class _Fold(Filling):
         value = value_of(node.test)
         if value is UNKNOWN:
             return self.generic_visit(node)
-        kept = ast.Module(node.body if value else node.orelse, [])
-        self.generic_visit(kept)
-        return kept.body
+        branch = ast.Module(node.body if value else node.orelse, [])
+        self.generic_visit(branch)
+        return branch.body
 
     def visit_IfExp(self, node: ast.IfExp) -> Any:
         node.test = self.test(node.test)
@@ -157,7 +157,7 @@ class _Fold(Filling):
         return self.generic_visit(node)
 
     def test(self, node: ast.expr) -> ast.expr:
-        """A condition, of which only the truth matters."""
+        """Return a condition, of which only the truth matters, as short as it goes."""
         node = self.visit(node)
         value = value_of(node)
         if value is not UNKNOWN and not isinstance(node, ast.Constant):
@@ -165,20 +165,20 @@ class _Fold(Filling):
         return node
 
     def visit_BoolOp(self, node: ast.BoolOp) -> Any:
-        """Known values that do not decide go, and so does what follows one that does."""
+        """Drop known values that do not decide, and what follows one that does."""
         deciding = isinstance(node.op, ast.Or)
-        kept: list[ast.expr] = []
+        needed: list[ast.expr] = []
         parts = [self.visit(part) for part in node.values]
         for at, part in enumerate(parts):
             value = value_of(part)
             if value is UNKNOWN or at == len(parts) - 1:
-                kept.append(part)
+                needed.append(part)
             elif bool(value) is deciding:
-                kept.append(part)
+                needed.append(part)
                 break
-        if len(kept) == 1:
-            return kept[0]
-        node.values = kept
+        if len(needed) == 1:
+            return needed[0]
+        node.values = needed
         return node
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
@@ -202,7 +202,7 @@ class _Fold(Filling):
 
 
 def _up_to_the_end(block: list[Any]) -> list[Any]:
-    """Statements after a return, raise, continue or break go, unless a `yield` among them matters."""
+    """Return a block up to its return, raise, continue or break, unless a `yield` comes after it."""
     for at, statement in enumerate(block[:-1]):
         if isinstance(statement, ENDS):
             rest = block[at + 1 :]

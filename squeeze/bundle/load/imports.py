@@ -9,7 +9,7 @@ from squeeze.bundle.load.modules import Graph, Module, absolute
 
 
 def without_local(node: ast.stmt, graph: Graph, module: Module) -> list[ast.stmt]:
-    """The statement without imports of local modules and of __future__; nothing if it was only that."""
+    """Return the statement without imports of local modules and of __future__, if anything is left."""
     if isinstance(node, ast.Import):
         node.names = [alias for alias in node.names if not graph.is_local(alias.name)]
     elif isinstance(node, ast.ImportFrom):

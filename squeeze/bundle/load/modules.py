@@ -17,7 +17,7 @@ OUR_NJIT = "squeeze.codecs.jit"  # numba's, with a cache that is keyed by the so
 
 
 class BundleError(SqueezeError):
-    """The sources cannot be made into one file that does the same."""
+    """Sources that cannot be made into one file that does the same."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Module:
     bound: frozenset[str] = frozenset()
 
     def where(self, node: ast.AST) -> str:
-        """file:line of a node, for messages."""
+        """Return file:line of a node, for messages."""
         return f"{self.path}:{getattr(node, 'lineno', 0)}"
 
 
@@ -63,18 +63,18 @@ class Graph:
         self.constants = dict(constants or {})
         self.modules: dict[str, Module] = {}
         self.imports: dict[str, list[Import]] = {}
-        self._known: dict[str, tuple[Path, bool] | None] = {}  # where each name was found
+        self._locations: dict[str, tuple[Path, bool] | None] = {}
         self._load("__main__", entry, False)
         queue = ["__main__"]
         while queue:
-            for found in self.imports[queue.pop(0)]:
-                if found.module not in self.modules:
-                    path, is_package = self._locate(found.module) or (Path(), False)
-                    self._load(found.module, path, is_package)
-                    queue.append(found.module)
+            for imported in self.imports[queue.pop(0)]:
+                if imported.module not in self.modules:
+                    path, is_package = self._locate(imported.module) or (Path(), False)
+                    self._load(imported.module, path, is_package)
+                    queue.append(imported.module)
 
     def ordered(self) -> list[Module]:
-        """Modules, each after those it imports at its top level; the entry last."""
+        """Return the modules, each after those it imports at its top level; the entry last."""
         done: dict[str, Module] = {}
         running: set[str] = set()
 
@@ -82,9 +82,9 @@ class Graph:
             if name in done or name in running:
                 return  # a circle: the one that was begun first goes on, as at run time
             running.add(name)
-            for found in self.imports[name]:
-                if not found.lazy:
-                    visit(found.module)
+            for imported in self.imports[name]:
+                if not imported.lazy:
+                    visit(imported.module)
             done[name] = self.modules[name]
 
         for name in [*(n for n in self.modules if n != "__main__"), "__main__"]:
@@ -93,7 +93,7 @@ class Graph:
         return list(done.values())
 
     def is_local(self, name: str) -> bool:
-        """Whether a dotted name is a module that goes into the bundle."""
+        """Return whether a dotted name is a module that goes into the bundle."""
         return self._locate(name) is not None
 
     def _load(self, name: str, path: Path, is_package: bool) -> None:
@@ -124,7 +124,7 @@ class Graph:
                         yield Import(parent, lazy)
 
     def targets(self, module: Module, node: ast.Import | ast.ImportFrom) -> list[str]:
-        """Dotted names of all local modules an import statement loads."""
+        """Return the dotted names of all local modules an import statement loads."""
         if isinstance(node, ast.Import):
             return [alias.name for alias in node.names if self.is_local(alias.name)]
         base = absolute(module, node)
@@ -132,10 +132,10 @@ class Graph:
         return [name for name in [base, *submodules] if name and self.is_local(name)]
 
     def _locate(self, name: str) -> tuple[Path, bool] | None:
-        """(source file, is a package) of a local module; None for everything else."""
-        if name not in self._known:
-            self._known[name] = self._search(name)
-        return self._known[name]
+        """Return (source file, is a package) of a local module; None for everything else."""
+        if name not in self._locations:
+            self._locations[name] = self._search(name)
+        return self._locations[name]
 
     def _search(self, name: str) -> tuple[Path, bool] | None:
         parts = name.split(".")
@@ -164,7 +164,7 @@ def _with_plain_numba(tree: ast.Module) -> None:
 
 
 def _find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
-    """The spec of a module without importing its parents, which would run them."""
+    """Return the spec of a module without importing its parents, which would run them."""
     path: list[str] | None = None
     parts, spec = name.split("."), None
     for depth in range(1, len(parts) + 1):
@@ -180,7 +180,7 @@ def _find_spec(name: str) -> importlib.machinery.ModuleSpec | None:
 
 
 def absolute(module: Module, node: ast.ImportFrom) -> str:
-    """The dotted name after `from`, relative ones resolved. Raises BundleError beyond the top."""
+    """Return the dotted name after `from`, relative ones resolved. Raises BundleError beyond the top."""
     if not node.level:
         return node.module or ""
     parts = module.name.split(".") if module.name != "__main__" else []
@@ -191,7 +191,7 @@ def absolute(module: Module, node: ast.ImportFrom) -> str:
 
 
 def imports_of(tree: ast.AST) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
-    """Every import statement, and whether it stands inside a function."""
+    """Yield every import statement, and whether it stands inside a function."""
 
     def visit(node: ast.AST, lazy: bool) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
         for child in ast.iter_child_nodes(node):

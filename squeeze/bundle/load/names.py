@@ -1,4 +1,4 @@
-"""What every module-level name stands for, and the name it has in the flat program."""
+"""The meaning of every module-level name, and the name it has in the flat program."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "__bui
 
 @dataclass(frozen=True)
 class Origin:
-    """What an imported name stands for: a local module (attribute None) or a name in one."""
+    """The meaning of an imported name: a local module (attribute None) or a name in one."""
 
     module: str
     attribute: str | None = None
 
 
 def aliases_of(graph: Graph, module: Module) -> dict[str, Origin]:
-    """Module-level names bound by imports of local modules."""
-    found: dict[str, Origin] = {}
+    """Return the module-level names bound by imports of local modules, and their meanings."""
+    aliases: dict[str, Origin] = {}
     for node in top_level(module.tree):
-        found |= origins(graph, module, node)
-    return found
+        aliases |= origins(graph, module, node)
+    return aliases
 
 
 def top_level(node: ast.AST) -> Iterator[Any]:
-    """Statements that run in the module's own scope, those in blocks included."""
+    """Yield the imports that run in the module's own scope, those in blocks included."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import | ast.ImportFrom):
             yield child
@@ -42,34 +42,36 @@ def top_level(node: ast.AST) -> Iterator[Any]:
 
 
 def origins(graph: Graph, module: Module, node: ast.Import | ast.ImportFrom) -> dict[str, Origin]:
-    """What the local names bound by one import statement stand for; external ones are left out."""
-    found: dict[str, Origin] = {}
+    """Return the meanings of names bound by one import statement; external ones are left out."""
+    meanings: dict[str, Origin] = {}
     if isinstance(node, ast.Import):
         for alias in node.names:
             if graph.is_local(alias.name):
                 name = alias.name if alias.asname else alias.name.partition(".")[0]
-                found[alias_name(node, alias)] = Origin(name)
-        return found
+                meanings[alias_name(node, alias)] = Origin(name)
+        return meanings
     base = absolute(module, node)
     for alias in node.names:
         inner = f"{base}.{alias.name}" if base else alias.name
         if alias.name == "*":
             if graph.is_local(base):
-                found |= {name: Origin(base, name) for name in _public(graph, graph.modules[base])}
+                meanings |= {
+                    name: Origin(base, name) for name in _public(graph, graph.modules[base])
+                }
         elif base and graph.is_local(base) and alias.name in graph.modules[base].bound:
-            found[alias_name(node, alias)] = Origin(base, alias.name)
+            meanings[alias_name(node, alias)] = Origin(base, alias.name)
         elif graph.is_local(inner):
-            found[alias_name(node, alias)] = Origin(inner)
+            meanings[alias_name(node, alias)] = Origin(inner)
         elif base and graph.is_local(base):
             raise BundleError(
                 f"{module.where(node)}: {base} has no {alias.name}",
                 fix="Define it at the module's top level, or add it to --keep as a module.",
             )
-    return found
+    return meanings
 
 
 def _public(graph: Graph, module: Module) -> list[str]:
-    """Names that `from module import *` binds."""
+    """Return the names that `from module import *` binds."""
     for node in module.tree.body:
         if isinstance(node, ast.Assign) and any(
             isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets
@@ -82,7 +84,7 @@ def _public(graph: Graph, module: Module) -> list[str]:
 
 
 def defined_by(module: Module, aliases: dict[str, Origin]) -> set[str]:
-    """Names the module binds itself (also by `global` in functions), imports of others included."""
+    """Return the names a module binds (also by `global` in functions), external imports included."""
     stored = {use.name for use in module_uses(module.tree) if use.stores or use.index is not None}
     imported = {
         alias_name(node, alias)
@@ -91,9 +93,10 @@ def defined_by(module: Module, aliases: dict[str, Origin]) -> set[str]:
         for alias in node.names
     }
     both = {
-        use.name: use for use in module_uses(module.tree)
+        use.name: use
+        for use in module_uses(module.tree)
         if use.stores and use.name in aliases and not isinstance(use.node, ast.alias)
-    }  # fmt: skip
+    }
     for name, use in both.items():
         raise BundleError(
             f"{module.where(use.node)}: {name} is imported from a local module and bound again"
@@ -102,7 +105,7 @@ def defined_by(module: Module, aliases: dict[str, Origin]) -> set[str]:
 
 
 class Names:
-    """The name each module-level name has in the flat program."""
+    """Names that module-level names have in the flat program."""
 
     def __init__(
         self,
@@ -120,9 +123,11 @@ class Names:
         respelled = self._respelled()
         # builtins, and names of star imports from modules outside
         free = {
-            use.name for m in modules for use in module_uses(m.tree)
+            use.name
+            for m in modules
+            for use in module_uses(m.tree)
             if use.name not in defined[m.name] and use.name not in aliases[m.name]
-        }  # fmt: skip
+        }
         taken: set[str] = set(keyword.kwlist) | BUILTINS | free
         self.chosen: dict[tuple[str, str], str] = {}
         shared: dict[tuple[str, ...], str] = {}
@@ -151,8 +156,8 @@ class Names:
                     shared[what] = new
 
     def _respelled(self) -> set[tuple[str, str]]:
-        """Names that some module reads under another spelling: `as`, or an attribute of the module."""
-        found: set[tuple[str, str]] = set()
+        """Return names that some module reads under another spelling: `as`, or `module.name`."""
+        respelled: set[tuple[str, str]] = set()
         for module in self.modules.values():
             every = [
                 origin_of
@@ -164,14 +169,14 @@ class Names:
                 if origin.attribute is None:
                     whole = self.modules.get(origin.module)
                     names = self.defined[origin.module] if whole is not None else set()
-                    found |= {(origin.module, name) for name in names}
+                    respelled |= {(origin.module, name) for name in names}
                 elif spelled != origin.attribute:
-                    found.add((origin.module, origin.attribute))
-        return found
+                    respelled.add((origin.module, origin.attribute))
+        return respelled
 
     def _external(self) -> dict[tuple[str, str], tuple[str, ...]]:
-        """What names that only plain top-level imports bind mean: equal meanings share a name."""
-        found: dict[tuple[str, str], tuple[str, ...]] = {}
+        """Return meanings of names that only plain top-level imports bind: equal ones share a name."""
+        external: dict[tuple[str, str], tuple[str, ...]] = {}
         for module in self.modules.values():
             stores = Counter(
                 u.name for u in module_uses(module.tree) if u.stores or u.index is not None
@@ -183,8 +188,8 @@ class Names:
                         meanings[alias_name(node, alias)].append(_meaning(node, alias))
             for name in meanings.keys() & self.defined[module.name]:
                 if stores[name] == len(meanings[name]) and len(set(meanings[name])) == 1:
-                    found[module.name, name] = meanings[name][0]
-        return found
+                    external[module.name, name] = meanings[name][0]
+        return external
 
     @staticmethod
     def _new(module: str, name: str, taken: set[str]) -> str:
@@ -195,13 +200,13 @@ class Names:
         return new
 
     def resolve(self, module: str, name: str) -> str:
-        """The flat name of a module's name, re-exports followed; a builtin stays what it is."""
-        seen = set()
+        """Return the flat name of a module's name, re-exports followed; a builtin stays what it is."""
+        visited = set()
         while name not in self.defined[module]:
             origin = self.aliases[module].get(name)
-            if origin is None or origin.attribute is None or (module, name) in seen:
+            if origin is None or origin.attribute is None or (module, name) in visited:
                 return name
-            seen.add((module, name))
+            visited.add((module, name))
             module, name = origin.module, origin.attribute
         return self.chosen[module, name]
 
@@ -216,10 +221,10 @@ class Names:
         return node in self._settled
 
     def module_of(self, module: str, name: str) -> str | None:
-        """The local module a name of another stands for, if that is what it is."""
-        seen = set()
-        while name not in self.defined[module] and (module, name) not in seen:
-            seen.add((module, name))
+        """Return the local module that a name of another one stands for, None if it is no module."""
+        visited = set()
+        while name not in self.defined[module] and (module, name) not in visited:
+            visited.add((module, name))
             origin = self.aliases[module].get(name)
             if origin is None:
                 return None
@@ -236,15 +241,15 @@ def _meaning(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> tuple[str, 
 
 
 def nested_names(tree: ast.Module) -> set[str]:
-    """Names bound in any function, class or comprehension: a global of that name would be hidden."""
-    found: set[str] = set()
+    """Return names bound in any function, class or comprehension, which would hide a global one."""
+    names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, (*FUNCTIONS, ast.Lambda)):
             body = node.body if isinstance(node.body, list) else [node.body]
             bound, redirected, _ = bound_names(body)
-            found |= {arg.arg for arg in arguments(node.args)} | bound - redirected
+            names |= {arg.arg for arg in arguments(node.args)} | bound - redirected
         elif isinstance(node, ast.ClassDef):
-            found |= bound_names(node.body)[0]
+            names |= bound_names(node.body)[0]
         elif isinstance(node, ast.comprehension):
-            found |= {n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)}
-    return found
+            names |= {n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)}
+    return names

@@ -1,4 +1,4 @@
-"""Which identifiers of a syntax tree mean a name of the module, and which are local.
+"""Identifiers of a syntax tree: those that mean a name of the module, and those that are local.
 
 Python's scoping rules as the language reference states them (section 4.2, "Naming and binding"):
 function scopes nest, class scopes are invisible to the functions inside them, comprehensions are
@@ -46,7 +46,7 @@ class _Frame:
 
 
 def bound_names(body: Iterable[ast.AST]) -> tuple[set[str], set[str], set[str]]:
-    """(bound, global, nonlocal) names of one scope's statements; nested scopes are not entered."""
+    """Return (bound, global, nonlocal) names of one scope; nested scopes are not entered."""
     bound, redirected, outer = set[str](), set[str](), set[str]()
 
     def visit(node: ast.AST) -> None:
@@ -62,9 +62,10 @@ def bound_names(body: Iterable[ast.AST]) -> tuple[set[str], set[str], set[str]]:
         if isinstance(node, COMPREHENSIONS):
             # an assignment expression in a comprehension binds in the scope around it
             bound.update(
-                n.target.id for n in ast.walk(node) if isinstance(n, ast.NamedExpr)
-                and isinstance(n.target, ast.Name)
-            )  # fmt: skip
+                n.target.id
+                for n in ast.walk(node)
+                if isinstance(n, ast.NamedExpr) and isinstance(n.target, ast.Name)
+            )
             return
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
             bound.add(node.id)
@@ -90,20 +91,20 @@ def bound_names(body: Iterable[ast.AST]) -> tuple[set[str], set[str], set[str]]:
 
 
 def alias_name(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> str:
-    """The identifier an import binds: `import a.b` binds a."""
+    """Return the identifier an import binds: `import a.b` binds a."""
     if alias.asname:
         return alias.asname
     return alias.name.partition(".")[0] if isinstance(node, ast.Import) else alias.name
 
 
 def arguments(args: ast.arguments) -> list[ast.arg]:
-    """All parameters of a function, in no particular order."""
+    """Return all parameters of a function, in no particular order."""
     rest = [arg for arg in (args.vararg, args.kwarg) if arg is not None]
     return [*args.posonlyargs, *args.args, *args.kwonlyargs, *rest]
 
 
 def evaluated_outside(node: ast.AST) -> Iterator[ast.AST]:
-    """Parts of a definition that are evaluated in the scope around it."""
+    """Yield the parts of a definition that are evaluated in the scope around it."""
     if isinstance(node, ast.Lambda):
         yield from node.args.defaults
         yield from (default for default in node.args.kw_defaults if default is not None)
@@ -121,10 +122,10 @@ def evaluated_outside(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def module_uses(tree: ast.Module) -> list[Use]:
-    """Every identifier that means a module-level name or a builtin, in order of appearance."""
-    found: list[Use] = []
-    walk_scopes(tree.body, found.append)
-    return found
+    """Return every identifier that means a module-level name or a builtin, in order of appearance."""
+    uses: list[Use] = []
+    walk_scopes(tree.body, uses.append)
+    return uses
 
 
 def walk_scopes(body: Iterable[ast.AST], on_use: Callable[[Use], None]) -> None:

@@ -1,4 +1,4 @@
-"""What a reader of the flat file should know may not work in it: each with its file and line."""
+"""Warnings about what may not work in the flat file, each with its file and line."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ JOINING = {"join", "Path", "joinpath"}
 
 
 def warnings_of(module: Module) -> list[str]:
-    """`file:line: name: why`, by cause, in the order of the file."""
-    places: dict[str, list[str]] = {}
+    """Return `file:line: name: why`, by cause, in the order of the file."""
+    lines: dict[str, list[str]] = {}
     for node in ast.walk(module.tree):
         for cause in _causes(node):
-            places.setdefault(cause, []).append(module.where(node))
-    return [f"{place}: {cause}" for cause, found in places.items() for place in found]
+            lines.setdefault(cause, []).append(module.where(node))
+    return [f"{line}: {cause}" for cause, by_cause in lines.items() for line in by_cause]
 
 
 def _causes(node: ast.AST) -> Iterator[str]:
@@ -55,7 +55,7 @@ def _causes(node: ast.AST) -> Iterator[str]:
 
 
 def _imported(module: str, names: Iterable[ast.alias]) -> Iterator[str]:
-    """Functions under another name, and what reads data files of packages."""
+    """Yield the causes in one import: a function under another name, a reader of package data."""
     for alias in names:
         if alias.asname not in (None, alias.name) and alias.name in FUNCTIONS:
             yield f"{alias.name}: {FUNCTIONS[alias.name]}"
@@ -64,7 +64,7 @@ def _imported(module: str, names: Iterable[ast.alias]) -> Iterator[str]:
 
 
 def _opens(function: ast.expr) -> bool:
-    """Whether the first argument is a path; `path.open("w")` has none."""
+    """Return whether the first argument is a path; `path.open("w")` has none."""
     if isinstance(function, ast.Attribute) and function.attr == "open":
         return isinstance(function.value, ast.Name) and function.value.id in ("io", "gzip", "bz2")
     return _name(function) in OPENING
@@ -75,7 +75,7 @@ def _name(function: ast.expr) -> str:
 
 
 def _is_relative(arguments: list[ast.expr]) -> bool:
-    """Whether the first argument is a path, or begins as one, that is not absolute."""
+    """Return whether the first argument is a path, or begins as one, that is not absolute."""
     first = arguments[0] if arguments else None
     if isinstance(first, ast.JoinedStr) and first.values:
         first = first.values[0]

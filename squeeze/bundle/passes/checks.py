@@ -1,4 +1,4 @@
-"""Errors cost bytes: their texts, or the checks that raise them, go where the entrant asks for that.
+"""Drop the texts of errors, or the checks that raise them, where the entrant asks for that.
 
 Neither changes what a run without errors does. An exception that something catches and lives with is
 no check but part of the program, and stays (see `handlers`).
@@ -16,15 +16,17 @@ from squeeze.bundle.load.fold import Filling
 from squeeze.bundle.load.scopes import FUNCTIONS
 
 # Raised to tell something to whoever calls: an iteration, `hasattr`, the interpreter.
-PROTOCOLS = frozenset((
-    "StopIteration", "StopAsyncIteration", "AttributeError", "KeyError", "IndexError", "LookupError",
-    "NotImplementedError", "ImportError", "ModuleNotFoundError", "SystemExit", "KeyboardInterrupt",
-    "GeneratorExit", "EOFError", "OSError",
-))  # fmt: skip
+PROTOCOLS = frozenset(
+    (
+        "StopIteration StopAsyncIteration AttributeError KeyError IndexError LookupError "
+        "NotImplementedError ImportError ModuleNotFoundError SystemExit KeyboardInterrupt "
+        "GeneratorExit EOFError OSError"
+    ).split()
+)
 
 
 def without_texts(tree: ast.Module) -> None:
-    """`raise X(text, found=…)` becomes `raise X`, in place, where X needs no arguments.
+    """Make `raise X(text, found=…)` into `raise X`, in place, where X needs no arguments.
 
     Exceptions of the program whose constructor only puts together a text lose it, and every instance
     its text.
@@ -37,9 +39,10 @@ def without_texts(tree: ast.Module) -> None:
         if "BaseException" in handlers.family(node.name) and _drop_text_maker(node)
     }
     makers = {
-        node.name for node in classes.values()
+        node.name
+        for node in classes.values()
         if any(isinstance(c, FUNCTIONS) and c.name in ("__init__", "__new__") for c in node.body)
-    }  # fmt: skip
+    }
     examined = _examined(tree)
     for node in ast.walk(tree):
         named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
@@ -54,13 +57,14 @@ def without_texts(tree: ast.Module) -> None:
 
 
 def _drop_text_maker(node: ast.ClassDef) -> bool:
-    """Drop a constructor that does nothing but call the one above it, nothing kept on the instance."""
+    """Drop a constructor that only calls the one above it; return whether there was one."""
     for child in list(node.body):
         if isinstance(child, FUNCTIONS) and child.name == "__init__":
             calls_above = [
-                n for n in ast.walk(child)
+                n
+                for n in ast.walk(child)
                 if isinstance(n, ast.Call) and ast.unparse(n.func) == "super().__init__"
-            ]  # fmt: skip
+            ]
             mine = child.args.args[0].arg
             keeps = any(isinstance(n, ast.Name) and n.id == mine for n in ast.walk(child))
             if len(calls_above) == 1 and not keeps:
@@ -71,18 +75,18 @@ def _drop_text_maker(node: ast.ClassDef) -> bool:
 
 
 def _takes_more(family: set[str]) -> bool:
-    """Builtins that cannot be made without arguments."""
+    """Return whether a builtin of the family cannot be made without arguments."""
     return bool(family & {"UnicodeError", "ExceptionGroup", "BaseExceptionGroup", "?"})
 
 
 def _examined(tree: ast.Module) -> set[str]:
-    """Exceptions whose arguments a handler looks at."""
-    found: set[str] = set()
+    """Return the exceptions whose arguments a handler looks at."""
+    names: set[str] = set()
     for node in ast.walk(tree):
         named = isinstance(node, ast.ExceptHandler) and node.name and node.type is not None
         if named and any(isinstance(n, ast.Attribute) and n.attr == "args" for n in ast.walk(node)):
-            found |= {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)}  # type: ignore[attr-defined]
-    return found
+            names |= {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)}  # type: ignore[attr-defined]
+    return names
 
 
 def without_checks(tree: ast.Module) -> None:
@@ -117,13 +121,15 @@ class _Drop(Filling):
         return super().generic_visit(node)
 
     def _block(self, block: list[ast.stmt]) -> list[ast.stmt]:
-        """The statements of a block, its end dropped where that only raises."""
+        """Return the statements of a block, its end dropped where that only raises."""
         if len(block) > 1 and self._only_raises(block[-1:]):
             before = block[-2]
             if (
-                isinstance(before, ast.If) and not before.orelse
-                and isinstance(before.body[-1], ast.Return) and self.effects.harmless(before.test)
-            ):  # fmt: skip
+                isinstance(before, ast.If)
+                and not before.orelse
+                and isinstance(before.body[-1], ast.Return)
+                and self.effects.harmless(before.test)
+            ):
                 return [*block[:-2], *before.body]
             if not isinstance(before, ast.Try):
                 return block[:-1]
@@ -131,27 +137,27 @@ class _Drop(Filling):
 
     def visit_If(self, node: ast.If) -> Any:
         if self._only_raises(node.body) and self.effects.harmless(node.test):
-            kept = ast.Module(node.orelse, [])
-            self.generic_visit(kept)
-            return kept.body
+            rest = ast.Module(node.orelse, [])
+            self.generic_visit(rest)
+            return rest.body
         if self._only_raises(node.orelse):
             node.orelse = []
         return self.generic_visit(node)
 
     def visit_Assert(self, node: ast.Assert) -> Any:
-        seen = self.handlers.sees(node, "AssertionError")
-        return node if seen or not self.effects.harmless(node.test) else None
+        is_caught = self.handlers.sees(node, "AssertionError")
+        return node if is_caught or not self.effects.harmless(node.test) else None
 
     def visit_Try(self, node: ast.Try) -> Any:
         node.handlers = [h for h in node.handlers if not self._only_raises(h.body)]
         if node.handlers or node.finalbody:
             return self.generic_visit(node)
-        kept = ast.Module([*node.body, *node.orelse], [])
-        self.generic_visit(kept)
-        return kept.body
+        unguarded = ast.Module([*node.body, *node.orelse], [])
+        self.generic_visit(unguarded)
+        return unguarded.body
 
     def _only_raises(self, block: list[ast.stmt]) -> bool:
-        """Whether a block only raises a check's exception; names may be bound before."""
+        """Return whether a block only raises a check's exception; names may be bound before."""
         *before, last = block or [ast.Pass()]
         if not isinstance(last, ast.Raise):
             return False
@@ -171,6 +177,6 @@ class _Drop(Filling):
         if "Exception" not in family or "?" in family or family & PROTOCOLS:
             return False
         builtin = isinstance(getattr(builtins, called.id, None), type)
-        if builtin and set(self.functions) & self.values:  # whoever calls it may want to hear
+        if builtin and set(self.functions) & self.values:  # the caller may handle it
             return False
         return not self.handlers.sees(node, called.id)

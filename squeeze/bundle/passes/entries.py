@@ -1,4 +1,4 @@
-"""What only tables and tests for a kind still name: entries that are known, classes nobody makes."""
+"""Resolve entries of constant tables, and drop tests for classes of which no instance is made."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ def settle_entries(tree: ast.Module) -> None:
             name = node.targets[0].id if isinstance(node.targets[0], ast.Name) else ""
             only_read = all(
                 isinstance(parent := parents.get(id(use.node)), ast.Subscript)
-                and parent.value is use.node and isinstance(parent.ctx, ast.Load)
-                for use in uses if use.name == name and not use.stores
-            )  # fmt: skip
+                and parent.value is use.node
+                and isinstance(parent.ctx, ast.Load)
+                for use in uses
+                if use.name == name and not use.stores
+            )
             if name and stores.count(name) == 1 and only_read and len(node.targets) == 1:
                 tables[name] = _entries(node.value, stores, hidden)
     _Lookup(tables, {id(u.node) for u in uses}).visit(tree)
@@ -34,14 +36,16 @@ def settle_entries(tree: ast.Module) -> None:
 
 
 def _entries(table: ast.Dict, stores: list[str], hidden: set[str]) -> dict[Any, str]:
-    """Keys whose values are bound once, by names that no local one hides."""
+    """Return the entries of a table whose values are names bound once that no local one hides."""
     return {
         value_of(key): value.id
         for key, value in zip(table.keys, table.values, strict=True)
-        if key is not None and isinstance(value_of(key), str | int)
-        and isinstance(value, ast.Name) and stores.count(value.id) == 1
+        if key is not None
+        and isinstance(value_of(key), str | int)
+        and isinstance(value, ast.Name)
+        and stores.count(value.id) == 1
         and value.id not in hidden
-    }  # fmt: skip
+    }
 
 
 class _Lookup(ast.NodeTransformer):
@@ -52,14 +56,14 @@ class _Lookup(ast.NodeTransformer):
         self.generic_visit(node)
         if isinstance(node.value, ast.Name) and id(node.value) in self.of_module:
             key = value_of(node.slice)
-            found = self.tables.get(node.value.id, {})
-            if key is not UNKNOWN and isinstance(key, str | int) and key in found:
-                return ast.copy_location(ast.Name(found[key], ast.Load()), node)
+            entries = self.tables.get(node.value.id, {})
+            if key is not UNKNOWN and isinstance(key, str | int) and key in entries:
+                return ast.copy_location(ast.Name(entries[key], ast.Load()), node)
         return node
 
 
 def _unmade(tree: ast.Module) -> set[str]:
-    """Top-level classes that are only asked for, `isinstance(x, Class)`, or inherited from by such."""
+    """Return top-level classes that are only asked for, `isinstance(x, Class)`, or bases of such."""
     asked = {
         id(part)
         for node in ast.walk(tree)
@@ -71,9 +75,10 @@ def _unmade(tree: ast.Module) -> set[str]:
     while True:
         bases = {id(base) for name in unmade for base in classes[name].bases}
         made = {
-            node.id for node in ast.walk(tree)
+            node.id
+            for node in ast.walk(tree)
             if isinstance(node, ast.Name) and node.id in unmade and id(node) not in asked | bases
-        }  # fmt: skip
+        }
         made |= {name for name in unmade if classes[name].decorator_list or classes[name].keywords}
         if not made & unmade:
             return unmade
@@ -82,9 +87,11 @@ def _unmade(tree: ast.Module) -> set[str]:
 
 def _asks(node: ast.AST) -> bool:
     return (
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        and node.func.id == "isinstance" and len(node.args) == 2
-    )  # fmt: skip
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "isinstance"
+        and len(node.args) == 2
+    )
 
 
 class _Kinds(ast.NodeTransformer):
@@ -95,6 +102,6 @@ class _Kinds(ast.NodeTransformer):
         self.generic_visit(node)
         kind = node.args[1] if _asks(node) else None
         if isinstance(kind, ast.Name) and kind.id in self.unmade:
-            seen = self.effects.harmless(node.args[0])
-            return ast.copy_location(ast.Constant(False), node) if seen else node
+            is_harmless = self.effects.harmless(node.args[0])
+            return ast.copy_location(ast.Constant(False), node) if is_harmless else node
         return node

@@ -72,27 +72,29 @@ def fix_fields(flat: Flat, fields: dict[str, object]) -> dict[str, BundleError]:
 
 
 def _attributes(node: ast.ClassDef) -> set[str]:
-    """What a class binds in its body, and on `self` in its methods."""
-    found: set[str] = set()
+    """Return the names a class binds in its body, and on `self` in its methods."""
+    names: set[str] = set()
     for child in node.body:
         if isinstance(child, FUNCTIONS):
-            found.add(child.name)
-            found |= {
-                n.attr for n in ast.walk(child)
-                if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)
+            names.add(child.name)
+            names |= {
+                n.attr
+                for n in ast.walk(child)
+                if isinstance(n, ast.Attribute)
+                and isinstance(n.ctx, ast.Store)
                 and ast.unparse(n.value) == "self"
-            }  # fmt: skip
+            }
         else:
-            found |= {
+            names |= {
                 n.id
                 for n in ast.walk(child)
                 if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
             }
-    return found
+    return names
 
 
 class _Fix(ast.NodeTransformer):
-    """Replaces reads; dry: only finds out what cannot be."""
+    """Transformer that replaces reads; dry: only notes which fields are refused."""
 
     def __init__(
         self,
@@ -144,25 +146,29 @@ class _Fix(ast.NodeTransformer):
         target, value = node.targets[0], node.value
         pairs = [(target, value)]
         if (
-            isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+            isinstance(target, ast.Tuple)
+            and isinstance(value, ast.Tuple)
             and len(target.elts) == len(value.elts)
-        ):  # fmt: skip
+        ):
             pairs = list(zip(target.elts, value.elts, strict=True))
-        kept = [(t, v) for t, v in pairs if not self._sets_constant(t)]
-        if self.dry or len(kept) == len(pairs):
-            for t, _ in kept:
+        variable = [(t, v) for t, v in pairs if not self._sets_constant(t)]
+        if self.dry or len(variable) == len(pairs):
+            for t, _ in variable:
                 self.visit(t)
             node.value = self.visit(value)
             return node
-        return [ast.copy_location(ast.Assign([t], self.visit(v)), node) for t, v in kept]
+        return [ast.copy_location(ast.Assign([t], self.visit(v)), node) for t, v in variable]
 
     def _sets_constant(self, node: ast.expr) -> bool:
-        """Whether a constructor gives a constant field its value here."""
+        """Return whether a constructor gives a constant field its value here."""
         return (
-            isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self"
-            and any(f.owner == self.making and f.said not in self.refused
-                    for f in self.wanted.get(node.attr, ()))
-        )  # fmt: skip
+            isinstance(node, ast.Attribute)
+            and ast.unparse(node.value) == "self"
+            and any(
+                f.owner == self.making and f.said not in self.refused
+                for f in self.wanted.get(node.attr, ())
+            )
+        )
 
     def visit_Attribute(self, node: ast.Attribute) -> Any:
         self.generic_visit(node)
@@ -195,7 +201,7 @@ class _Fix(ast.NodeTransformer):
         self.generic_visit(node)
         for argument in node.keywords if isinstance(node.func, ast.Name) else ():
             for field in self.wanted.get(argument.arg or "", ()):
-                given = value_of(argument.value)
-                if field.owner == node.func.id and given is not UNKNOWN and given != field.value:  # type: ignore[attr-defined]
-                    self._refuse(field, node, f"is {given!r} here and not {field.value!r}")
+                passed = value_of(argument.value)
+                if field.owner == node.func.id and passed is not UNKNOWN and passed != field.value:  # type: ignore[attr-defined]
+                    self._refuse(field, node, f"is {passed!r} here and not {field.value!r}")
         return node

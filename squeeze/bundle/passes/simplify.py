@@ -1,4 +1,4 @@
-"""Statements that nothing would miss, and shorter ways to say the same."""
+"""Drop statements without effects, and make classes shorter that do the same."""
 
 from __future__ import annotations
 
@@ -100,9 +100,13 @@ def _is_empty(block: list[ast.stmt]) -> bool:
 
 def _negated(test: ast.expr) -> ast.expr:
     opposite = {
-        ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
-        ast.In: ast.NotIn, ast.NotIn: ast.In,
-    }  # fmt: skip
+        ast.Eq: ast.NotEq,
+        ast.NotEq: ast.Eq,
+        ast.Is: ast.IsNot,
+        ast.IsNot: ast.Is,
+        ast.In: ast.NotIn,
+        ast.NotIn: ast.In,
+    }
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         return test.operand
     if isinstance(test, ast.Compare) and len(test.ops) == 1 and type(test.ops[0]) in opposite:
@@ -111,7 +115,7 @@ def _negated(test: ast.expr) -> ast.expr:
 
 
 def _drop_idle_methods(tree: ast.Module) -> None:
-    """`__post_init__` that does nothing, in classes without one above."""
+    """Drop `__post_init__` that does nothing, in classes without one above."""
     names = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
@@ -126,7 +130,7 @@ def _is_idle(node: ast.stmt) -> bool:
 
 
 def shorten_classes(tree: ast.Module) -> None:
-    """Shorter classes, in place, that do the same once nothing reads their hints.
+    """Shorten classes, in place, to what does the same as long as nothing reads their hints.
 
     Annotations of fields become 0 and `abc` goes; `@dataclass(frozen=True)` gets a name when it is
     written often.
@@ -140,15 +144,16 @@ def shorten_classes(tree: ast.Module) -> None:
 
 
 def _reads_hints(tree: ast.Module) -> bool:
-    """Whether the program looks at annotations, or at the type of a dataclass's field."""
+    """Return whether the program reads annotations, or the type of a dataclass's field."""
     for node in ast.walk(tree):
         name = getattr(node, "attr", getattr(node, "id", None))
         if name in HINTS:
             return True
     loops = [
-        (node.target, node.iter) for node in ast.walk(tree)
+        (node.target, node.iter)
+        for node in ast.walk(tree)
         if isinstance(node, ast.For | ast.comprehension)
-    ]  # fmt: skip
+    ]
     fields = {
         n.id
         for target, source in loops
@@ -157,10 +162,12 @@ def _reads_hints(tree: ast.Module) -> bool:
         if isinstance(n, ast.Name)
     } | {"field"}
     return any(
-        isinstance(node, ast.Attribute) and node.attr == "type"
-        and isinstance(node.value, ast.Name) and node.value.id in fields
+        isinstance(node, ast.Attribute)
+        and node.attr == "type"
+        and isinstance(node.value, ast.Name)
+        and node.value.id in fields
         for node in ast.walk(tree)
-    )  # fmt: skip
+    )
 
 
 def _shorten_fields(node: ast.ClassDef) -> None:
@@ -182,11 +189,14 @@ def _shorten_fields(node: ast.ClassDef) -> None:
 
 
 def _without_abstract(tree: ast.Module) -> None:
-    """Abstract methods that say nothing, and the bases that only forbid to make an instance, go."""
+    """Drop empty abstract methods, and bases that only forbid to make an instance."""
     inherited = Counter(
-        base.id for n in ast.walk(tree) if isinstance(n, ast.ClassDef) for base in n.bases
+        base.id
+        for n in ast.walk(tree)
+        if isinstance(n, ast.ClassDef)
+        for base in n.bases
         if isinstance(base, ast.Name)
-    )  # fmt: skip
+    )
     for node in ast.walk(tree):
         if not isinstance(node, ast.ClassDef):
             continue
@@ -208,20 +218,20 @@ def _without_abstract(tree: ast.Module) -> None:
 
 
 def _name_decorators(tree: ast.Module) -> None:
-    """A decorator with arguments that many classes share is made once."""
+    """Make a decorator with arguments that several classes share once, and name it."""
     calls: dict[str, list[Any]] = {}
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             for wrapper in node.decorator_list:
                 if isinstance(wrapper, ast.Call) and ast.unparse(wrapper.func) == "dataclass":
                     calls.setdefault(ast.unparse(wrapper), []).append(node)
-    taken = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    used_names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
     for number, (text, nodes) in enumerate(sorted(calls.items())):
         name = f"record_{number}"
-        if len(nodes) < 2 or name in taken:
+        if len(nodes) < 2 or name in used_names:
             continue
-        made = ast.parse(f"{name} = {text}").body[0]
-        tree.body.insert(min(tree.body.index(node) for node in nodes), made)
+        assignment = ast.parse(f"{name} = {text}").body[0]
+        tree.body.insert(min(tree.body.index(node) for node in nodes), assignment)
         for node in nodes:
             node.decorator_list = [
                 ast.Name(name, ast.Load()) if ast.unparse(w) == text else w
