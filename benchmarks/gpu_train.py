@@ -62,7 +62,9 @@ def measure(
     start = 0.0 if recurrent else 1.0
     recipe = replace(preset.recipe, recurrence_start=start, recurrence_step=0)
     begun = time.perf_counter()
-    trainer = Trainer(model, [tokens], recipe, 0, ranks, compiled)
+    trainer = Trainer(model, [tokens], recipe, 0, ranks)
+    if compiled:
+        trainer.compile_()
     for _ in range(WARM_UP):
         trainer.step(0.3)
     torch.cuda.synchronize()

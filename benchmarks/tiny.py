@@ -95,21 +95,20 @@ def by_cpu_time(shard: Path, out: Path, seconds: float, settings: list[str]) -> 
     from squeeze.train.checkpoint import save_checkpoint
     from squeeze.train.data.shards import map_shard
     from squeeze.train.presets import find_preset
-    from squeeze.train.run.loop import Run, train
+    from squeeze.train.run.training import RunOptions, Training
 
     torch.set_num_threads(1)
     preset = find_preset("tiny").with_settings(settings)
     recipe = replace(preset.recipe, budget_seconds=seconds)
+    options = RunOptions(compiled=True, now=time.process_time)
+    training = Training(preset.model, [map_shard(shard)], recipe, options)
     losses: list[float] = []
-
-    def show(step: Any) -> None:
+    for step in training.steps():
         losses.append(step.loss)
         if step.step % 40 == 0:
             mean = sum(losses[-40:]) / 40
             print(f"step {step.step}, {step.seconds:.0f} s, loss {mean:.3f}", file=sys.stderr)
-
-    run = Run(compiled=True, on_step=show, now=time.process_time)
-    result = train(preset.model, [map_shard(shard)], recipe, run)
+    result = training.result()
     save_checkpoint(out, preset.model, result.state_dict)
     return {
         "params": preset.model.num_params,

@@ -22,16 +22,18 @@ from squeeze.files import write_atomic
 from squeeze.packing.calibrate import Calibration, OnStage
 from squeeze.packing.target import pack_to_target
 from squeeze.train.checkpoint import save_checkpoint
-from squeeze.train.data.shards import write_shard
+from squeeze.train.data.shards import read_shard, write_shard
 from squeeze.train.data.text import encode_documents, python_docs_text, train_tokenizer
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
-from squeeze.train.run.loop import OnStep, Run, TrainResult, train
+from squeeze.train.run.course import StepRecord
+from squeeze.train.run.training import RunOptions, Training, TrainResult
 
 # 0.6M weights: what two CPU cores can teach something in two minutes (docs/log.md)
 CONFIG = ModelConfig(1024, 4, 128, 4, 2, 256, seq_len=128)
 HELD_OUT = 20  # every 20th document is for scoring
 CALIBRATION = Calibration(tokens=16_384)
+TrainingBar = Callable[[], AbstractContextManager[Callable[[StepRecord], None]]]
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,14 @@ def make_data(files: Files) -> tuple[int, int]:
     return sizes[0], sizes[1]
 
 
-def train_model(files: Files, seconds: float, seed: int, on_step: OnStep) -> TrainResult:
+def train_model(files: Files, seconds: float, seed: int, training_bar: TrainingBar) -> TrainResult:
     """Train for `seconds` of wallclock and save the checkpoint."""
-    from squeeze.train.data.shards import read_shard
-
     recipe = Recipe(budget_seconds=seconds)
-    result = train(CONFIG, [read_shard(files.train)], recipe, Run(seed=seed, on_step=on_step))
+    training = Training(CONFIG, [read_shard(files.train)], recipe, RunOptions(seed=seed))
+    with training_bar() as show:
+        for step in training.steps():
+            show(step)
+    result = training.result()
     save_checkpoint(files.checkpoint, result.config, result.state_dict)
     return result
 
@@ -129,7 +133,7 @@ def run(
     limit: int,
     seed: int,
     say: Callable[[str], None],
-    training_bar: Callable[[], AbstractContextManager[OnStep]],
+    training_bar: TrainingBar,
     on_stage: OnStage,
 ) -> dict[str, Any]:
     """The whole demo; `say` gets a line before each stage. Returns the figures of its last table."""
@@ -137,8 +141,7 @@ def run(
     say("text and tokenizer: documentation that ships with Python")
     train_tokens, held_out_tokens = make_data(files)
     say(f"training {CONFIG.num_params:,} weights on {train_tokens:,} tokens for {seconds:g} s")
-    with training_bar() as on_step:  # closed before packing shows its own
-        trained = train_model(files, seconds, seed, on_step)
+    trained = train_model(files, seconds, seed, training_bar)
     say(f"packing to at most {limit:,} bytes")
     bits = pack_to_limit(files, limit, on_stage)
     say(f"scoring {held_out_tokens:,} held-out tokens, each model in a fresh process")

@@ -153,7 +153,7 @@ def serve() -> None:
 
     import squeeze.cli.pack_cmd
     import squeeze.cli.prove_cmd
-    import squeeze.cli.train_cmd  # noqa: F401
+    import squeeze.cli.train_run  # noqa: F401
     from squeeze.artifact import unpack  # noqa: F401
     from squeeze.artifact.file import decode, encode
     from squeeze.artifact.streams import Artifact
@@ -162,7 +162,7 @@ def serve() -> None:
     from squeeze.score.proof import decode as proof_decode  # noqa: F401
     from squeeze.score.proof import prove  # noqa: F401
     from squeeze.tensors.quantized import RawTensor
-    from squeeze.train.run import flops, loop, plot  # noqa: F401
+    from squeeze.train.run import flops, plot, training  # noqa: F401
 
     tensors = {"a": RawTensor(np.arange(4096, dtype=np.uint32).reshape(64, 64), "fp32")}
     decode(encode(Artifact({"model": {}}, tensors)))  # loads kernels

@@ -69,11 +69,11 @@ def command(
 
     import torch
 
-    from squeeze.ranks.connect import connected
+    from squeeze.ranks.connect import connected, own_gpu
 
     with connected(torch.device("cpu")) as ranks:  # only a few sums are exchanged
         if ranks.world > 1 and device is None and torch.cuda.is_available():
-            device = f"cuda:{ranks.local}"
+            device = str(own_gpu())
         with progress(f"scoring, {mode}", quiet=as_json or not ranks.first) as update:
             report = evaluate(
                 model,

@@ -1,4 +1,4 @@
-"""What a training run shows and keeps: progress on stderr, log, TensorBoard, loss curve, report."""
+"""The outputs of a training run: progress on stderr, log, TensorBoard, loss curve, report."""
 
 from __future__ import annotations
 
@@ -6,114 +6,153 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 
-if TYPE_CHECKING:
-    from squeeze.train.presets import Preset
-    from squeeze.train.run.loop import OnStep, Run, Step
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.optim.recipe import Recipe
+from squeeze.train.presets import Preset
+from squeeze.train.run.clock import Row
+from squeeze.train.run.course import StepRecord
+from squeeze.train.run.flops import Utilization
+from squeeze.train.run.log import RunLog, TensorBoard
+from squeeze.train.run.plot import has_matplotlib, need_matplotlib, plot_log
+from squeeze.train.run.training import RunOptions
 
 LOG_EVERY = 10.0  # seconds between lines when stderr is not a terminal
 REDRAW = 0.1  # seconds between updates of the bar
 
+Show = Callable[[StepRecord], None]
 
-class Listeners:
-    """Everything that hears of a run's steps; only rank 0 opens it.
 
-    plot: draw the loss curve; None where matplotlib is there. Raises SqueezeError for an extra that is
-    asked for and missing, before the training.
+@dataclass(frozen=True)
+class TrainReport:
+    """The figures of a finished run, as `squeeze train --json` prints them.
+
+    out: the checkpoint
+    params: its weights
+    passes: how often the run has read its data
+    seconds: counted by the budget, the export included
+    final_loss: mean of the last steps, nats per token
+    val: score of the checkpoint, where one was asked for
+    clock: every stage of the run
+    files: what was written beside the checkpoint
     """
 
-    def __init__(
-        self, out: Path, tensorboard: Path | None, plot: bool | None, quiet: bool, resume: bool
-    ) -> None:
-        from squeeze.train.run.plot import has_matplotlib, need_matplotlib
+    out: str
+    params: int
+    steps: int
+    tokens_seen: int
+    passes: float
+    seconds: float
+    tokens_per_second: float
+    final_loss: float
+    seed: int
+    device: str
+    ranks: int
+    threads: int
+    config: ModelConfig
+    recipe: Recipe
+    val: dict[str, Any] | None
+    clock: list[Row]
+    files: list[str] = field(default_factory=list)
 
-        self.log, self.tensorboard, self.quiet, self.resume = (
-            out.with_suffix(".jsonl"),
-            tensorboard,
-            quiet,
-            resume,
-        )
+    def as_json(self) -> dict[str, Any]:
+        """Return a plain dictionary for `--json`; without a score it has no `val`."""
+        plain = asdict(self)
+        if self.val is None:
+            del plain["val"]
+        return plain
+
+
+class TrainingView:
+    """Everything that shows or records a run's steps; the first rank opens it.
+
+    out: the checkpoint, whose name the files have
+    tensorboard: folder of TensorBoard's files
+    plot: draw the loss curve; None: where matplotlib is installed
+    quiet: show no progress
+
+    Raises SqueezeError before the training when matplotlib is asked for and missing.
+    """
+
+    def __init__(self, out: Path, tensorboard: Path | None, plot: bool | None, quiet: bool) -> None:
         if plot:
             need_matplotlib()
+        self.log, self.tensorboard, self.quiet = out.with_suffix(".jsonl"), tensorboard, quiet
         self.plot = has_matplotlib() if plot is None else plot
 
     @contextmanager
-    def open(self, preset: Preset, run: Run, data: list[Path]) -> Iterator[OnStep]:
-        """Inside, the yielded call tells all listeners of a step."""
-        from squeeze.train.run.flops import Utilization
-        from squeeze.train.run.log import RunLog, TensorBoard
+    def open(self, preset: Preset, options: RunOptions, data: list[Path]) -> Iterator[Show]:
+        """Open all outputs, and yield a function that gives them a step.
 
+        Raises SqueezeError when tensorboard is asked for and missing, or a file cannot be written.
+        """
         with ExitStack() as stack:
-            log = stack.enter_context(RunLog(self.log, append=self.resume))
+            log = stack.enter_context(RunLog(self.log, append=options.resume))
             log.write(
                 "begin",
-                seed=run.seed,
-                ranks=run.ranks.world,
-                device=str(run.ranks.device),
+                seed=options.seed,
+                ranks=options.ranks.world,
+                device=str(options.ranks.device),
                 data=[str(path) for path in data],
                 config=asdict(preset.model),
                 recipe=asdict(preset.recipe),
             )
-            listeners: list[OnStep] = [log.on_step]
+            outputs: list[Show] = [log.write_step]
             if self.tensorboard is not None:
-                listeners.append(stack.enter_context(TensorBoard(self.tensorboard)).on_step)
-            used = Utilization(preset, run.ranks)
-            listeners.append(stack.enter_context(training_bar(self.quiet, used)))
+                outputs.append(stack.enter_context(TensorBoard(self.tensorboard)).write_step)
+            utilization = Utilization(preset, options.ranks)
+            outputs.append(stack.enter_context(training_bar(self.quiet, utilization)))
 
-            def on_step(step: Step) -> None:
-                for listener in listeners:
-                    listener(step)
+            def show(step: StepRecord) -> None:
+                for output in outputs:
+                    output(step)
 
-            yield on_step
+            yield show
 
-    def finish(self, report: dict[str, Any]) -> list[str]:
-        """Log the report and draw the curve; returns the files written beside the checkpoint."""
-        from squeeze.train.run.log import RunLog
-
+    def finish(self, report: TrainReport) -> list[str]:
+        """Log the end of the run and draw its curve; return the files beside the checkpoint."""
+        rows = [asdict(row) for row in report.clock]
         with RunLog(self.log, append=True) as log:
-            log.write("end", **{name: report[name] for name in ("steps", "final_loss", "clock")})
-        files = [self.log]
-        if self.plot:
-            from squeeze.train.run.plot import plot_log
-
-            files += plot_log(self.log)
+            log.write("end", steps=report.steps, final_loss=report.final_loss, clock=rows)
+        files = [self.log, *(plot_log(self.log) if self.plot else [])]
         return [str(path) for path in files]
 
 
 @contextmanager
 def training_bar(
-    quiet: bool = False, utilization: Callable[[Step], float | None] = lambda step: None
-) -> Iterator[Callable[[Step], None]]:
-    """A bar on stderr with loss, speed and time left; plain lines when it is no terminal.
+    quiet: bool = False, utilization: Callable[[StepRecord], float | None] = lambda step: None
+) -> Iterator[Show]:
+    """Open a bar on stderr with loss, speed and time left; plain lines when it is no terminal.
 
-    utilization: fraction of the device's peak, where it is known.
+    utilization: fraction of the device's peak in a step, where it is known
+
+    Yields a function that shows a step.
     """
 
-    def facts(step: Step) -> str:
-        used = utilization(step)
+    def facts(step: StepRecord) -> str:
+        share = utilization(step)
         return (
             f"step {step.step}, loss {step.loss:.3f}, {step.tokens_per_second:,.0f} tokens/s, "
-            f"{1e3 * step.step_seconds:.0f} ms/step" + (f", MFU {used:.1%}" if used else "")
+            f"{1e3 * step.step_seconds:.0f} ms/step" + (f", MFU {share:.1%}" if share else "")
         )
 
     if quiet:
         yield lambda step: None
     elif not sys.stderr.isatty():
-        yield _every(
+        yield _at_most_every(
             LOG_EVERY,
             lambda step: click.echo(
                 f"training: {facts(step)}, {step.seconds_left:.0f} s left", err=True
             ),
         )
     else:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-
         columns = (
             TextColumn("training"),
             BarColumn(),
@@ -122,7 +161,7 @@ def training_bar(
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("training", total=1.0, facts="", left="–")
-            yield _every(
+            yield _at_most_every(
                 REDRAW,
                 lambda step: bar.update(
                     task,
@@ -133,36 +172,36 @@ def training_bar(
             )
 
 
-def _every(seconds: float, show: Callable[[Step], None]) -> Callable[[Step], None]:
-    """`show`, but not more often than that: neither the screen nor the run gains from it."""
+def _at_most_every(seconds: float, show: Show) -> Show:
+    """Return `show` that leaves out steps which follow too soon: nobody could read them."""
     last = time.monotonic()
 
-    def listener(step: Step) -> None:
+    def show_some(step: StepRecord) -> None:
         nonlocal last
         if time.monotonic() - last >= seconds:
             last = time.monotonic()
             show(step)
 
-    return listener
+    return show_some
 
 
-def print_report(report: dict[str, Any]) -> None:
-    """The figures of a finished run on stdout."""
+def print_report(report: TrainReport) -> None:
+    """Print the figures of a finished run on stdout."""
     rows = {
-        "checkpoint": f"{report['out']} ({report['params']:,} weights)",
-        "trained": f"{report['steps']:,} steps, {report['tokens_seen']:,} tokens "
-        f"({report['passes']:.2f} passes) at {report['tokens_per_second']:,.0f} a second",
-        "training loss": f"{report['final_loss']:.4f} nats per token",
+        "checkpoint": f"{report.out} ({report.params:,} weights)",
+        "trained": f"{report.steps:,} steps, {report.tokens_seen:,} tokens "
+        f"({report.passes:.2f} passes) at {report.tokens_per_second:,.0f} a second",
+        "training loss": f"{report.final_loss:.4f} nats per token",
     }
-    if "val" in report:
-        rows["validation"] = f"{report['val']['bpb']:.4f} bits per byte"
+    if report.val is not None:
+        rows["validation"] = f"{report.val['bpb']:.4f} bits per byte"
     stages = [
-        f"{row['stage']} {row['seconds']:.1f} s" + ("" if row["inside"] else " (not counted)")
-        for row in report["clock"]
+        f"{row.stage} {row.seconds:.1f} s" + ("" if row.inside else " (not counted)")
+        for row in report.clock
     ]
-    budget = report["recipe"]["budget_seconds"]
+    budget = report.recipe.budget_seconds
     limit = f" of {budget:g} s" if budget else ""
-    rows["clock"] = f"{report['seconds']:.1f} s{limit}: {', '.join(stages)}"
-    rows["beside it"] = ", ".join(Path(path).name for path in report["files"])
+    rows["clock"] = f"{report.seconds:.1f} s{limit}: {', '.join(stages)}"
+    rows["beside it"] = ", ".join(Path(path).name for path in report.files)
     for name, value in rows.items():
         click.echo(f"{name:<16}{value}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -39,19 +38,19 @@ def connected(device: torch.device) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(device=device)
         return
-    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    rank = int(os.environ["RANK"])
     start: dict[str, Any] = {"backend": "gloo"}
     if device.type == "cuda":
-        device = torch.device("cuda", local)
+        device = own_gpu()
         torch.cuda.set_device(device)
         start = {"backend": "nccl", "device_id": device}
     with lost_peers():
         dist.init_process_group(rank=rank, world_size=world, timeout=SILENCE, **start)
     try:
-        yield Ranks(rank, world, device, local)
+        yield Ranks(rank, world, device)
     except SqueezeError as error:
         # torchrun ends the other ranks once one has failed, which must not cut off this one's report
-        if threading.current_thread() is threading.main_thread():
+        with suppress(ValueError):  # outside the main thread
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not _is_first_report(error):
             raise SystemExit(error.exit_code) from None
@@ -59,6 +58,11 @@ def connected(device: torch.device) -> Iterator[Ranks]:
     finally:
         with suppress(RuntimeError):  # the others may be gone
             dist.destroy_process_group()
+
+
+def own_gpu() -> torch.device:
+    """Return the GPU of this rank: the one with its number on this machine."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def _is_first_report(error: SqueezeError) -> bool:

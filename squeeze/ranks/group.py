@@ -6,7 +6,6 @@ reads them: NCCL on the GPU, gloo on the CPU.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,25 +37,19 @@ class Ranks:
     rank: number of this process, from 0
     world: number of processes
     device: what this process computes on
-    local: number of this process on its machine
     """
 
     rank: int = 0
     world: int = 1
     device: torch.device = torch.device("cpu")  # noqa: RUF009  immutable
-    local: int = 0
 
     @classmethod
     def current(cls) -> Ranks:
         """Return the ranks of the process group that exists; a run of one where none does."""
         if not dist.is_initialized():
             return cls()
-        on_gpu = dist.get_backend() == "nccl"
-        device = (
-            torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-        )
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        return cls(dist.get_rank(), dist.get_world_size(), device, local)
+        device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+        return cls(dist.get_rank(), dist.get_world_size(), device)
 
     @property
     def first(self) -> bool:

@@ -160,14 +160,15 @@ def train(
         fields |= {"steps": int(given["steps"]), "budget_seconds": 0.0, "reserve_seconds": 0.0}
     if "seconds" in given:
         fields["budget_seconds"] = float(given["seconds"])
-    compiled = ranks.device.type == "cuda"
-    data = shards(given, "train")
-    trainer = Trainer(config, data, Recipe(**fields), seed, ranks, compiled)
-    said = 0.0
-    for seen in Course(trainer, clock).steps():
-        if seen.step == 1 or seen.training > said + REPORT_EVERY:
-            said = seen.training
-            say(f"step:{seen.step} train_loss:{seen.loss:.4f} train_time:{1000 * said:.0f}ms")
+    trainer = Trainer(config, shards(given, "train"), Recipe(**fields), seed, ranks)
+    if ranks.device.type == "cuda":
+        trainer.compile_()
+    printed = 0.0
+    for step in Course(trainer, clock).steps():
+        seconds = clock.of("training")
+        if step.step == 1 or seconds > printed + REPORT_EVERY:
+            printed = seconds
+            say(f"step:{step.step} train_loss:{step.loss:.4f} train_time:{1000 * seconds:.0f}ms")
     say(f"steps:{trainer.done} train_time:{1000 * clock.of('training'):.0f}ms")
     with clock.stage("averaging"):
         return {name: weight.numpy() for name, weight in trainer.weights().items()}

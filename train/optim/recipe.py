@@ -2,7 +2,7 @@
 
 What shapes the model is in `ModelConfig` (its `seq_len` is also the training window); what only says
 where and how to run (device, folders, compilation, seed) is an argument of
-`squeeze.train.run.loop.train`.
+`squeeze.train.run.training`.
 """
 
 from __future__ import annotations

@@ -84,30 +84,42 @@ class Clock:
 
 
 class Governor:
-    """Decides from times that all ranks agree on whether another step fits.
+    """The limits of a run: decides, from times that all ranks agree on, whether another step fits.
 
-    export: seconds to allow for writing the result; lag: steps that may be under way unseen.
+    export_seconds: time to keep for writing the result
+    lag: steps that may be under way while their times are not known
     """
 
-    def __init__(self, recipe: Recipe, export: float = 0.0, lag: int = 0) -> None:
+    def __init__(self, recipe: Recipe, export_seconds: float = 0.0, lag: int = 0) -> None:
         self.steps = recipe.steps
-        self.seconds = recipe.budget_seconds - recipe.reserve_seconds - export
+        self.seconds = recipe.budget_seconds - recipe.reserve_seconds - export_seconds
         self.timed = recipe.budget_seconds > 0
         self.lag = lag
-        self.slowest = 0.0  # of recent steps: what the next may take
+        self.slowest = 0.0  # seconds of the slowest recent step: what the next one may take
 
-    def took(self, seconds: float) -> None:
-        """Note the duration of a step."""
+    def note_step(self, seconds: float) -> None:
+        """Take in the duration of a step."""
         self.slowest = max(seconds, 0.9 * self.slowest)
 
     def progress(self, elapsed: float, done: int) -> float:
-        """Fraction 0…1 of the run that is over, by the limit that will end it first."""
+        """Return the fraction 0…1 of the run that is over, by the limit that will end it first.
+
+        elapsed: seconds that count so far
+        done: steps so far
+        """
         by_time = elapsed / max(self.seconds, 1e-9) if self.timed else 0.0
         by_steps = done / self.steps if self.steps else 0.0
         return min(1.0, max(by_time, by_steps))
 
-    def over(self, elapsed: float, done: int) -> bool:
-        """Whether the next step would end too late."""
+    def seconds_left(self, elapsed: float, progress: float) -> float:
+        """Return the seconds until the run ends; estimated where the number of steps ends it."""
+        left = self.seconds - elapsed
+        if not self.timed or progress > elapsed / self.seconds:
+            left = elapsed * (1.0 / progress - 1.0)
+        return max(0.0, left)
+
+    def is_over(self, elapsed: float, done: int) -> bool:
+        """Return whether the next step would end too late."""
         late = self.timed and elapsed + (1 + self.lag) * self.slowest > self.seconds
         return late or self.progress(elapsed, done) >= 1.0
 

@@ -2,53 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import starmap
 
 from squeeze.train.run.clock import Clock, Governor
-from squeeze.train.run.readback import Readback, Seen
+from squeeze.train.run.readback import Readback
 from squeeze.train.run.trainer import Trainer
 
 
-class Course:
-    """A trainer under the limits of its recipe, on rank 0's clock.
+@dataclass(frozen=True)
+class StepRecord:
+    """A step that is over, in numbers that all ranks agree on; one line of a run's log.
 
-    elapsed: seconds that count, at the last step that is known to be over; began: the same before the
-    first; begun: seconds of training before it; took: seconds of the last step. stopped: whether any
-    rank was asked to stop. export: seconds to allow for writing the result.
+    step: its number, from 1
+    loss: nats per token of the whole batch, before the update
+    tokens_per_second: of all ranks, since this process began to train
+    progress: fraction 0…1 of the run that is done
+    seconds: counted by the budget so far, on rank 0's clock
+    seconds_left: until the run ends, estimated where the number of steps ends it
+    step_seconds: duration of the step
+    gradient_norm: norm of all gradients, before clipping
+    rate: factor on the learning rates
     """
 
-    def __init__(self, trainer: Trainer, clock: Clock, export: float = 0.0) -> None:
+    step: int
+    loss: float
+    tokens_per_second: float
+    progress: float
+    seconds: float
+    seconds_left: float
+    step_seconds: float
+    gradient_norm: float
+    rate: float
+
+
+class Course:
+    """The steps of a trainer under the limits of its recipe, on rank 0's clock.
+
+    export_seconds: time to keep for writing the model
+
+    elapsed: seconds that count, up to the last step that is known to be over
+    started: the same before the first step of this process
+    stopped: True once any rank was asked to stop
+    """
+
+    def __init__(self, trainer: Trainer, clock: Clock, export_seconds: float = 0.0) -> None:
         self.trainer, self.clock = trainer, clock
         self.readback = Readback(trainer.ranks)
-        self.governor = Governor(
-            trainer.recipe, trainer.ranks.from_first(export), self.readback.lag
-        )
-        self.elapsed = self.began = self.begun = self.took = 0.0
+        export_seconds = trainer.ranks.from_first(export_seconds)
+        self.governor = Governor(trainer.recipe, export_seconds, self.readback.lag)
+        self.elapsed = self.started = 0.0
         self.stopped = False
 
-    def steps(self, asked: Callable[[], bool] = lambda: False) -> Iterator[Seen]:
-        """Train until the end, or until some rank is asked to stop; yields each step once it is over."""
-        trainer, clock, readback = self.trainer, self.clock, self.readback
+    def steps(self, stop_requested: Callable[[], bool] = lambda: False) -> Iterator[StepRecord]:
+        """Train until a limit is met or any rank is asked to stop; yield each step once it is over."""
+        trainer, clock, ranks = self.trainer, self.clock, self.trainer.ranks
         if trainer.compiled or trainer.device.type == "cuda":
             with clock.stage("compile and warm-up"):
                 trainer.warm_up()
-        self._training = self.begun = trainer.ranks.from_first(clock.of("training"))
-        self.elapsed = self.began = trainer.ranks.from_first(clock.inside())
+        self._first_step = trainer.done
+        self._training_start = self._training = ranks.from_first(clock.of("training"))
+        self.elapsed = self.started = ranks.from_first(clock.inside())
+        first = float(ranks.first)
         with clock.stage("training"):
-            while not (self.stopped or self.governor.over(self.elapsed, trainer.done)):
+            while not (self.stopped or self.governor.is_over(self.elapsed, trainer.done)):
                 loss, norm = trainer.step(self.governor.progress(self.elapsed, trainer.done))
-                now = clock.inside(), clock.of("training")
-                yield from self._noted(readback.push(trainer.done, loss, norm, *now, asked()))
-            yield from self.settled()
+                times = clock.inside() * first, clock.of("training") * first
+                sums = self.readback.push(
+                    trainer.done,
+                    (loss / ranks.world, norm / ranks.world),
+                    (*times, float(stop_requested())),
+                )
+                yield from starmap(self._record, sums)
+            yield from self.settle()
 
-    def settled(self) -> Iterator[Seen]:
-        """The steps that are still under way."""
-        return self._noted(self.readback.drain())
+    def settle(self) -> Iterator[StepRecord]:
+        """Wait for the steps that are still under way, and yield them."""
+        return starmap(self._record, self.readback.drain())
 
-    def _noted(self, found: Iterable[Seen]) -> Iterator[Seen]:
-        for seen in found:
-            self.took = seen.training - self._training
-            self._training, self.elapsed = seen.training, seen.inside
-            self.governor.took(self.took)
-            self.stopped |= seen.stopped
-            yield seen
+    def _record(self, step: int, sums: list[float]) -> StepRecord:
+        """Take in the sums over the ranks that `steps` sent."""
+        loss, norm, seconds, training, stop_requests = sums
+        step_seconds = training - self._training
+        self._training, self.elapsed = training, seconds
+        self.stopped |= stop_requests > 0
+        trainer, governor = self.trainer, self.governor
+        governor.note_step(step_seconds)
+        progress = governor.progress(seconds, step)
+        tokens = (step - self._first_step) * trainer.batch * trainer.config.seq_len
+        return StepRecord(
+            step=step,
+            loss=loss,
+            tokens_per_second=tokens / max(training - self._training_start, 1e-9),
+            progress=progress,
+            seconds=seconds,
+            seconds_left=governor.seconds_left(seconds, progress),
+            step_seconds=step_seconds,
+            gradient_norm=norm,
+            rate=trainer.recipe.rate(progress),
+        )

@@ -13,7 +13,7 @@ from squeeze.train.model.shapes import group_of
 from squeeze.train.presets import Preset
 
 if TYPE_CHECKING:
-    from squeeze.train.run.loop import Step
+    from squeeze.train.run.course import StepRecord
 
 # dense bfloat16 FLOP/s by a part of the device's name, from the makers' data sheets
 PEAKS = {
@@ -64,7 +64,7 @@ class Utilization:
         self.peak = None if peak is None else peak * ranks.world
         self.flops = {on: flops_per_token(preset.model, on) for on in (False, True)}
 
-    def __call__(self, step: Step) -> float | None:
+    def __call__(self, step: StepRecord) -> float | None:
         """Fraction 0…1, or None when the peak is not known."""
         if self.peak is None:
             return None

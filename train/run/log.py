@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from squeeze.errors import SqueezeError
-from squeeze.train.run.loop import Step
+from squeeze.train.run.course import StepRecord
 
 
 class RunLog:
@@ -52,7 +52,7 @@ class RunLog:
         """Add a line that is no step."""
         self._line(json.dumps({"event": event, **facts}).encode() + b"\n")
 
-    def on_step(self, step: Step) -> None:
+    def write_step(self, step: StepRecord) -> None:
         """Add a step's line."""
         self._line(json.dumps(asdict(step)).encode() + b"\n")
 
@@ -113,7 +113,7 @@ class TensorBoard:
     ) -> None:
         self._writer.close()
 
-    def on_step(self, step: Step) -> None:
+    def write_step(self, step: StepRecord) -> None:
         """Add a step's scalars."""
         for name in ("loss", "tokens_per_second", "gradient_norm", "rate"):
             self._writer.add_scalar(f"train/{name}", getattr(step, name), step.step)

@@ -24,8 +24,13 @@ from squeeze.train.run.randomness import random_state, set_random_state
 class Trainer:
     """A model with its optimizer, data, averages and switches, for one rank of many.
 
-    shards: tokens uint16 [n] each, arrays or memory maps. compiled: run the model through
-    torch.compile. Raises BadConfig or BadData when batch, shards and ranks do not fit together.
+    shards: tokens uint16 [n] each, arrays or memory maps
+    seed: of the first weights and of the order of the data
+
+    done: steps so far
+    repeating: True if repeated blocks repeated in the last step
+
+    Raises BadConfig or BadData when batch, shards and ranks do not fit together.
     """
 
     def __init__(
@@ -35,35 +40,43 @@ class Trainer:
         recipe: Recipe,
         seed: int = 0,
         ranks: Ranks = Ranks(),  # noqa: B008  frozen
-        compiled: bool = False,
     ) -> None:
         self.config, self.recipe, self.ranks, self.device = config, recipe, ranks, ranks.device
         self.batch = max(1, recipe.batch_tokens // config.seq_len)
         self.loader = Loader(shards, config.seq_len, self.batch, config.vocab_size, seed, ranks)
         self.model = GPT(config, seed).to(self.device)
-        self.compiled = compiled
-        self.loss = _compiled(self.model) if compiled else self.model.loss
+        self.loss: Callable[[Tensor, Tensor], Tensor] = self.model.loss
+        self.compiled = False
         named = list(self.model.named_parameters())
         self.optimizer = Optimizer(named, recipe, ranks)
         self.average = Average(named, recipe)
         if recipe.qat_start != 1.0:
             matrices, tables, head, _ = split_parameters(named)
             self.qat = QuantizationAware(matrices, tables | head, recipe)
-        self.done = 0  # steps
-        self.repeating = False  # whether repeated blocks repeated in the last step
+        self.done = 0
+        self.repeating = False
+
+    def compile_(self) -> None:
+        """Run the model through torch.compile from now on."""
+        self.loss, self.compiled = _compiled(self.model), True
 
     def warm_up(self) -> None:
-        """Compile and run whatever the run will need, on its first batch; no weight changes."""
+        """Run what the run will need once, on its first batch, so that it is compiled.
+
+        Changes no weight.
+        """
         for recurrent in sorted({self.recipe.recurrent_at(0.0, 0), True}):
             self.model.recurrent = recurrent
             self._gradients(*self.loader.peek())
         self.model.zero_grad()
 
     def step(self, progress: float) -> tuple[Tensor, Tensor]:
-        """Train one batch with `progress` (0…1) of the run done.
+        """Train on the next batch and return its loss and the norm of its gradients.
 
-        Returns the loss of this rank's share in nats per token, before the update, and the norm of
-        all gradients before clipping; both float32 [] on the device, not waited for.
+        progress: fraction 0…1 of the run that is done
+
+        The loss is that of this rank's share in nats per token, before the update; the norm is that of
+        all gradients, before clipping. Both are float32 [] on the device, not waited for.
         """
         self.switch(progress)
         loss = self._gradients(*self.loader.next())
@@ -76,7 +89,7 @@ class Trainer:
         return loss, norm
 
     def switch(self, progress: float) -> None:
-        """Throw the switches of the recipe for the next step."""
+        """Set what the recipe switches on or off for the next step, at `progress` (0…1) of the run."""
         self.model.recurrent = self.recipe.recurrent_at(progress, self.done)
         if self.model.recurrent and not self.repeating and self.done:
             self.model.start_repeats_()
@@ -85,15 +98,15 @@ class Trainer:
             self.qat.on = self.recipe.quantized_at(progress)
 
     def _gradients(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Fill the gradients of the mean loss over ids, in parts that fit in memory; returns it."""
+        """Fill the gradients of the mean loss over ids, in parts that fit in memory; return the loss."""
         rows = max(1, self.recipe.micro_tokens // self.config.seq_len)
         if not self.recipe.micro_tokens:
             rows = len(ids)
         total = torch.zeros((), device=self.device)
         with self.qat.rounded() if self.recipe.qat_start != 1.0 else nullcontext():
-            for part, goal in zip(ids.split(rows), targets.split(rows), strict=True):
+            for part, part_targets in zip(ids.split(rows), targets.split(rows), strict=True):
                 with self._precision():
-                    loss = self.loss(part, goal)
+                    loss = self.loss(part, part_targets)
                 weight = len(part) / len(ids)
                 (loss if weight == 1.0 else loss * weight).backward()
                 total += loss.detach() * weight
@@ -105,12 +118,12 @@ class Trainer:
         return nullcontext()
 
     def weights(self) -> dict[str, Tensor]:
-        """What is exported: averaged where the recipe says so, float32 on the CPU, copied."""
+        """Return copies of the weights, averaged where the recipe says so, float32 on the CPU."""
         mean = self.average.result()
         return {name: weight.float().cpu().clone() for name, weight in mean.items()}
 
     def saved(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and facts of everything the next step depends on; every rank must call."""
+        """Return tensors and facts of everything the next step depends on; every rank must call."""
         tensors = {f"model.{name}": w for name, w in self.model.state_dict().items()}
         tensors |= {f"optimizer.{name}": t for name, t in self.optimizer.snapshot().items()}
         tensors |= {f"average.{name}": t for name, t in self.average.snapshot().items()}
@@ -125,7 +138,7 @@ class Trainer:
         return tensors, facts
 
     def resume_(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Continue from `saved()`; KeyError or RuntimeError when it is of another model."""
+        """Continue from `saved()`; raises KeyError or RuntimeError when it is of another model."""
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
@@ -139,7 +152,7 @@ class Trainer:
 
 
 def _compiled(model: GPT) -> Callable[[Tensor, Tensor], Tensor]:
-    """The model's loss through torch.compile: whole on a GPU, block by block on a CPU.
+    """Return the model's loss through torch.compile: whole on a GPU, block by block on a CPU.
 
     All blocks of one kind share their compiled code: one graph of everything costs a short CPU run
     several times the compilation and gains little (docs/log.md).

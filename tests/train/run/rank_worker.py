@@ -14,7 +14,7 @@ from squeeze.ranks import group
 from squeeze.ranks.connect import connected
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
-from squeeze.train.run.loop import Run, train
+from squeeze.train.run.training import RunOptions, Training
 
 # three blocks, so that no bank of matrices divides evenly between two ranks
 CONFIG = ModelConfig(32, 3, 32, 2, 1, 48, seq_len=16, layer_schedule=(0, 1, 2, 1))
@@ -38,11 +38,12 @@ def tokens() -> np.ndarray:
 def main(folder: Path) -> None:
     """Train as one of the ranks in the environment; each writes its own weights."""
     torch.set_num_threads(1)
-    losses: list[float] = []
     with connected(torch.device("cpu")) as ranks:
         state = folder / f"state-{ranks.world}"
-        run = Run(0, ranks, state=state, save_every=1e-9, on_step=lambda s: losses.append(s.loss))
-        result = train(CONFIG, [tokens()], RECIPE, run)
+        options = RunOptions(0, ranks, state=state, save_every=1e-9)
+        training = Training(CONFIG, [tokens()], RECIPE, options)
+        losses = [step.loss for step in training.steps()]
+        result = training.result()
         shares = []
         for scatter in (True, False):  # a backend without reduce-scatter must give the same
             group._HAS_SCATTER["gloo"] = scatter

@@ -68,20 +68,20 @@ def test_the_reserve_has_its_row() -> None:
 
 
 def test_the_governor_ends_before_the_step_that_would_be_late() -> None:
-    governor = Governor(Recipe(budget_seconds=100, reserve_seconds=10), export=5.0)
-    governor.took(3.0)
-    assert not governor.over(82.0, 9)
-    assert governor.over(82.1, 9)
-    assert Governor(Recipe(budget_seconds=100), lag=1).over(100.0, 1)
+    governor = Governor(Recipe(budget_seconds=100, reserve_seconds=10), export_seconds=5.0)
+    governor.note_step(3.0)
+    assert not governor.is_over(82.0, 9)
+    assert governor.is_over(82.1, 9)
+    assert Governor(Recipe(budget_seconds=100), lag=1).is_over(100.0, 1)
 
 
 def test_the_governor_expects_a_slow_step_for_a_while() -> None:
     governor = Governor(Recipe(budget_seconds=100))
-    governor.took(10.0)
-    governor.took(1.0)
+    governor.note_step(10.0)
+    governor.note_step(1.0)
     assert governor.slowest == 9.0
     for _ in range(40):
-        governor.took(1.0)
+        governor.note_step(1.0)
     assert governor.slowest == 1.0
 
 

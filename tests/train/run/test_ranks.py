@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from squeeze.ranks.group import Ranks
 from squeeze.train.data.shards import write_shard
 from squeeze.train.optim.optimizer import Optimizer
-from squeeze.train.run.loop import Run, train
 from squeeze.train.run.state import load_state
+from squeeze.train.run.training import Training
 
 WORKER = Path(__file__).parent / "rank_worker.py"
 WORK = runpy.run_path(str(WORKER))
@@ -40,8 +40,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_ranks_learn_what_one_process_learns(pair: Path) -> None:
-    alone: list[float] = []
-    result = train(CONFIG, [tokens()], RECIPE, Run(on_step=lambda step: alone.append(step.loss)))
+    training = Training(CONFIG, [tokens()], RECIPE)
+    alone = [step.loss for step in training.steps()]
+    result = training.result()
     together = json.loads((pair / "0-of-2.json").read_text())["losses"]
     assert len(alone) == len(together) == 50
     np.testing.assert_allclose(together, alone, atol=1e-4, rtol=0)
@@ -50,10 +51,11 @@ def test_two_ranks_learn_what_one_process_learns(pair: Path) -> None:
         torch.testing.assert_close(weight, result.state_dict[name], atol=1e-3, rtol=0)
 
 
-def test_ranks_end_with_the_same_weights_and_one_of_them_speaks(pair: Path) -> None:
+def test_ranks_end_with_the_same_weights_and_agree_on_every_step(pair: Path) -> None:
     first, second = (load_file(pair / f"{rank}-of-2.safetensors") for rank in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert json.loads((pair / "1-of-2.json").read_text())["losses"] == []
+    losses = [json.loads((pair / f"{rank}-of-2.json").read_text())["losses"] for rank in range(2)]
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed in /proc")

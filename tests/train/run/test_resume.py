@@ -19,10 +19,17 @@ from squeeze.errors import BadCheckpoint, BadConfig, SqueezeError
 from squeeze.train.data.shards import write_shard
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
-from squeeze.train.run.loop import OutOfMemory, Run, Step, TrainingDiverged, TrainResult, train
 from squeeze.train.run.state import load_state
 from squeeze.train.run.stop import Stopped
 from squeeze.train.run.trainer import Trainer
+from squeeze.train.run.training import (
+    OutOfMemory,
+    RunOptions,
+    Training,
+    TrainingDiverged,
+    TrainResult,
+    train,
+)
 
 CONFIG = ModelConfig(32, 2, 32, 2, 1, 32, seq_len=16, layer_schedule=(0, 1, 0, 1))
 EVERYTHING = Recipe(
@@ -48,8 +55,21 @@ def tokens() -> np.ndarray:
     return np.where(random.random(3000) < 0.1, random.integers(0, 29, 3000), cycle).astype("u2")
 
 
+def training_at(path: Path, recipe: Recipe = EVERYTHING, **options: Any) -> Training:
+    """A run whose state is at `path`, before its first step."""
+    return Training(CONFIG, [tokens()], recipe, RunOptions(state=path, **options))
+
+
 def run(path: Path, recipe: Recipe = EVERYTHING, **options: Any) -> TrainResult:
-    return train(CONFIG, [tokens()], recipe, Run(state=path, **options))
+    """The result of a whole run whose state is at `path`."""
+    return train(CONFIG, [tokens()], recipe, RunOptions(state=path, **options))
+
+
+def kill_at(number: int, training: Training, signal_number: signal.Signals) -> None:
+    """Run a training and send this process a signal after one of its steps."""
+    for step in training.steps():
+        if step.step == number:
+            os.kill(os.getpid(), signal_number)
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -62,12 +82,10 @@ def test_a_crashed_run_resumes_bit_for_bit(tmp_path: Path, average: str, crash_a
     recipe = Recipe(**{**EVERYTHING.__dict__, "average": average, "swa_every": 2})
     whole = run(tmp_path / "whole", recipe)
 
-    def crash(step: Step) -> None:
-        if step.step == crash_at:
-            raise Crash
-
     with pytest.raises(Crash):
-        run(tmp_path / "s", recipe, on_step=crash, save_every=1e-9)
+        for step in training_at(tmp_path / "s", recipe, save_every=1e-9).steps():
+            if step.step == crash_at:
+                raise Crash
     assert load_state(tmp_path / "s")[1]["step"] == crash_at - 1
     resumed = run(tmp_path / "s", recipe, resume=True)
     assert same(whole.state_dict, resumed.state_dict)
@@ -97,13 +115,9 @@ def test_a_killed_process_resumes_bit_for_bit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_the_state_and_ends_the_run(tmp_path: Path, number: signal.Signals) -> None:
-    def interrupt(step: Step) -> None:
-        if step.step == 9:
-            os.kill(os.getpid(), number)
-
     before = signal.getsignal(number)
     with pytest.raises(Stopped, match=f"stopped by {number.name} after step 10.*--resume"):
-        run(tmp_path / "s", on_step=interrupt)
+        kill_at(9, training_at(tmp_path / "s"), number)
     assert signal.getsignal(number) is before
     assert load_state(tmp_path / "s")[1]["step"] == 10
     resumed = run(tmp_path / "s", resume=True)
@@ -111,20 +125,17 @@ def test_a_signal_saves_the_state_and_ends_the_run(tmp_path: Path, number: signa
 
 
 def test_a_resumed_run_has_used_its_time(tmp_path: Path) -> None:
-    def interrupt(step: Step) -> None:
-        if step.step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     recipe = Recipe(batch_tokens=128, budget_seconds=100)
     ticks = iter(range(10_000))
     with pytest.raises(Stopped):
-        run(tmp_path / "s", recipe, on_step=interrupt, now=lambda: float(next(ticks)))
+        training = training_at(tmp_path / "s", recipe, now=lambda: float(next(ticks)))
+        kill_at(3, training, signal.SIGTERM)
     spent = sum(load_state(tmp_path / "s")[1]["clock"].values())
-    seen: list[Step] = []
     ticks = iter(range(10_000))
-    run(tmp_path / "s", recipe, resume=True, on_step=seen.append, now=lambda: float(next(ticks)))
-    assert seen[0].seconds > spent
-    assert 95 <= seen[-1].seconds <= 100
+    resumed = training_at(tmp_path / "s", recipe, resume=True, now=lambda: float(next(ticks)))
+    steps = list(resumed.steps())
+    assert steps[0].seconds > spent
+    assert 95 <= steps[-1].seconds <= 100
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -18,18 +18,26 @@ from squeeze.ranks.group import Ranks
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
 from squeeze.train.run.clock import Clock, OutOfTime, check_in_time
-from squeeze.train.run.loop import Run, Step, TrainingDiverged, TrainResult, train
+from squeeze.train.run.course import StepRecord
 from squeeze.train.run.readback import Readback
+from squeeze.train.run.training import RunOptions, Training, TrainingDiverged, TrainResult, train
 
 CONFIG = ModelConfig(32, 2, 32, 2, 1, 32, seq_len=16)
 
 
-def run(
-    on_step: Any = None, seed: int = 0, clock: Any = time.perf_counter, **recipe: Any
-) -> TrainResult:
-    """Train CONFIG on `tokens()` with batches of 128."""
+def watched(
+    seed: int = 0, clock: Any = time.perf_counter, **recipe: Any
+) -> tuple[TrainResult, list[StepRecord]]:
+    """Train CONFIG on `tokens()` with batches of 128; return the result and every step."""
     settings = Recipe(**{"batch_tokens": 128, **recipe})
-    return train(CONFIG, [tokens()], settings, Run(seed=seed, on_step=on_step, now=clock))
+    training = Training(CONFIG, [tokens()], settings, RunOptions(seed=seed, now=clock))
+    steps = list(training.steps())
+    return training.result(), steps
+
+
+def run(**options: Any) -> TrainResult:
+    """Train as `watched` does, for the result alone."""
+    return watched(**options)[0]
 
 
 def tokens() -> np.ndarray:
@@ -47,8 +55,8 @@ def ticking(seconds: float) -> Callable[[], float]:
 
 
 def test_the_loss_falls_far_below_guessing() -> None:
-    losses: list[float] = []
-    result = run(lambda step: losses.append(step.loss), steps=60)
+    result, steps = watched(steps=60)
+    losses = [step.loss for step in steps]
     assert losses[0] == pytest.approx(math.log(32), abs=0.05)
     assert result.final_loss < 1.6
     assert result.final_loss == pytest.approx(np.mean(losses[-20:]))
@@ -80,35 +88,28 @@ def test_a_batch_in_parts_learns_the_same() -> None:
 
 @pytest.mark.parametrize("cap", [1.0, 2.0])
 def test_the_wallclock_cap_holds(cap: float) -> None:
-    slowest = 0.0
-
-    def watch(step: Step) -> None:
-        nonlocal slowest
-        slowest = max(slowest, step.step_seconds)
-
-    begun = time.perf_counter()
-    result = run(watch, budget_seconds=cap)
+    start = time.perf_counter()
+    result, steps = watched(budget_seconds=cap)
+    slowest = max(step.step_seconds for step in steps)
     assert result.steps > 0
-    assert time.perf_counter() - begun <= cap + slowest + 0.05
+    assert time.perf_counter() - start <= cap + slowest + 0.05
     assert result.seconds <= cap + slowest
 
 
 def test_no_step_is_begun_that_would_end_late() -> None:
     # each reading of the clock takes 1 s; a step is some readings, all of the same length
-    seen: list[Step] = []
-    result = run(seen.append, budget_seconds=60.0, clock=ticking(1.0))
-    took = seen[-1].step_seconds
-    assert {step.step_seconds for step in seen[1:]} == {took}
-    last = seen[-1].seconds
-    assert last <= 60.0 < last + 2 * took
+    result, steps = watched(budget_seconds=60.0, clock=ticking(1.0))
+    step_seconds = steps[-1].step_seconds
+    assert {step.step_seconds for step in steps[1:]} == {step_seconds}
+    last = steps[-1].seconds
+    assert last <= 60.0 < last + 2 * step_seconds
     assert result.seconds <= 60.0 + 5  # readings after the last step
 
 
 def test_the_reserve_is_left_over() -> None:
-    seen: list[Step] = []
-    run(seen.append, budget_seconds=60.0, reserve_seconds=25.0, clock=ticking(1.0))
-    took = seen[-1].step_seconds
-    assert seen[-1].seconds <= 35.0 < seen[-1].seconds + 2 * took
+    _, steps = watched(budget_seconds=60.0, reserve_seconds=25.0, clock=ticking(1.0))
+    last = steps[-1]
+    assert last.seconds <= 35.0 < last.seconds + 2 * last.step_seconds
 
 
 def test_the_nearer_limit_ends_the_run() -> None:
@@ -124,13 +125,12 @@ def test_nothing_is_exported_after_the_budget() -> None:
 
 
 def test_progress_tells_speed_and_time_left() -> None:
-    seen: list[Step] = []
-    run(seen.append, steps=4, clock=ticking(1.0))
-    assert [step.step for step in seen] == [1, 2, 3, 4]
-    assert [step.progress for step in seen] == [0.25, 0.5, 0.75, 1.0]
-    assert seen[0].tokens_per_second == pytest.approx(128 / seen[0].step_seconds)
-    assert seen[1].seconds_left == pytest.approx(seen[1].seconds)
-    assert seen[3].seconds_left == 0.0
+    _, steps = watched(steps=4, clock=ticking(1.0))
+    assert [step.step for step in steps] == [1, 2, 3, 4]
+    assert [step.progress for step in steps] == [0.25, 0.5, 0.75, 1.0]
+    assert steps[0].tokens_per_second == pytest.approx(128 / steps[0].step_seconds)
+    assert steps[1].seconds_left == pytest.approx(steps[1].seconds)
+    assert steps[3].seconds_left == 0.0
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -157,19 +157,19 @@ def test_tokens_outside_the_vocabulary_are_refused() -> None:
 def test_numbers_that_come_back_a_step_later_change_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    at_once: list[Step] = []
-    expected = run(at_once.append, steps=9)
-    made = Readback.__init__
+    expected, at_once = watched(steps=9)
+    create = Readback.__init__
 
     def lagging(self: Readback, ranks: Ranks) -> None:
-        made(self, ranks)
+        create(self, ranks)
         self.lag = 1  # as on a GPU
 
     monkeypatch.setattr(Readback, "__init__", lagging)
-    later: list[Step] = []
     settings = Recipe(batch_tokens=128, steps=9)
-    options = Run(on_step=later.append, state=tmp_path / "s", save_every=1e-9)
-    result = train(CONFIG, [tokens()], settings, options)
+    options = RunOptions(state=tmp_path / "s", save_every=1e-9)
+    training = Training(CONFIG, [tokens()], settings, options)
+    later = list(training.steps())
+    result = training.result()
     assert [step.loss for step in later] == [step.loss for step in at_once]
     assert [step.step for step in later] == list(range(1, 10))
     assert result.final_loss == expected.final_loss
@@ -177,3 +177,13 @@ def test_numbers_that_come_back_a_step_later_change_nothing(
     assert all(torch.equal(result.state_dict[name], state[name]) for name in state)
     with pytest.raises(TrainingDiverged):
         run(steps=50, small_lr=1e30, warmup=0.0)
+
+
+def test_a_caller_may_leave_the_loop_and_take_the_model_as_it_is() -> None:
+    settings = Recipe(batch_tokens=128, steps=50)
+    training = Training(CONFIG, [tokens()], settings)
+    for step in training.steps():
+        if step.step == 3:
+            break
+    result = training.result()
+    assert (result.steps, result.tokens_seen) == (3, 3 * 128)

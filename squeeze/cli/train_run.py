@@ -1,0 +1,186 @@
+"""The work of `squeeze train`: from its options to a checkpoint and a report."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from squeeze.cli.train_view import TrainingView, TrainReport
+from squeeze.errors import BadData, SqueezeError
+from squeeze.files import held, read_file
+from squeeze.ranks.connect import connected
+from squeeze.ranks.group import Ranks
+from squeeze.score.evaluate import evaluate, resolve_device
+from squeeze.score.tokenizer import Tokenizer
+from squeeze.train.checkpoint import export_seconds, save_checkpoint
+from squeeze.train.data.shards import map_shard, shard_length
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.presets import Preset, find_preset
+from squeeze.train.run.clock import check_in_time
+from squeeze.train.run.course import StepRecord
+from squeeze.train.run.training import RunOptions, Training, TrainResult
+
+MAX_CONFIG = 1 << 20  # bytes of a file of the model's configuration
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """Options of `squeeze train`, by their names there; `quiet` shows no progress."""
+
+    data: tuple[str, ...]
+    out: Path
+    preset: str
+    settings: tuple[str, ...]
+    config_json: str | None
+    budget_seconds: float | None
+    steps: int | None
+    val: Path | None
+    tokenizer: Path | None
+    seed: int
+    device: str | None
+    threads: int | None
+    compiled: bool
+    save_every: float
+    resume: bool
+    tensorboard: Path | None
+    plot: bool | None
+    quiet: bool = False
+
+    @property
+    def state(self) -> Path:
+        """File of the run's state."""
+        return self.out.with_suffix(".state")
+
+
+def run_training(request: TrainRequest) -> TrainReport | None:
+    """Train, save and score a model; return the report on the first rank, None on the others."""
+    preset = choose_preset(request)
+    paths = shard_paths(request.data)
+    if not request.out.absolute().parent.is_dir():
+        raise SqueezeError(
+            f"{request.out}: cannot be written", found="no such folder", fix="Create it."
+        )
+    if request.val is not None:
+        shard_length(request.val)  # a bad file must not be noticed only after the training
+    shards = [map_shard(path) for path in paths]
+    if request.threads is not None:
+        torch.set_num_threads(request.threads)
+    with ExitStack() as until_the_end:
+        with connected(resolve_device(request.device)) as ranks:
+            # its trial shows a full disk before any file is made
+            export = export_seconds(request.out, preset.model) if ranks.first else 0.0
+            view = TrainingView(request.out, request.tensorboard, request.plot, request.quiet)
+            if ranks.first:  # log, state and pictures are one process's at a time
+                until_the_end.enter_context(held(view.log, "training"))
+            options = RunOptions(
+                seed=request.seed,
+                ranks=ranks,
+                compiled=request.compiled,
+                state=request.state,
+                save_every=request.save_every,
+                resume=request.resume,
+                export_seconds=export,
+            )
+            shown = view.open(preset, options, paths) if ranks.first else nullcontext(_show_nothing)
+            with shown as show:
+                training = Training(preset.model, shards, preset.recipe, options)
+                for step in training.steps():
+                    show(step)
+                result = training.result()
+            if not ranks.first:
+                return None
+            with result.clock.stage("export"):
+                save_checkpoint(
+                    request.out,
+                    preset.model,
+                    result.state_dict,
+                    preset.recipe,
+                    check=lambda: check_in_time(result.clock, preset.recipe),
+                )
+        request.state.unlink(missing_ok=True)
+        passes = result.tokens_seen / sum(map(len, shards))
+        report = _report(request, preset, result, ranks, passes)
+        return replace(report, files=view.finish(report))
+
+
+def _show_nothing(step: StepRecord) -> None:
+    """Show no step: the first rank does."""
+
+
+def _report(
+    request: TrainRequest, preset: Preset, result: TrainResult, ranks: Ranks, passes: float
+) -> TrainReport:
+    """Return the figures of a run, and the score of its checkpoint where one is asked for."""
+    clock = result.clock
+    seconds, training_seconds = clock.inside(), clock.of("training")
+    score = None
+    if request.val is not None and request.tokenizer is not None:
+        with clock.stage("validation"):
+            score = evaluate(request.out, request.tokenizer, [request.val], device=request.device)
+    return TrainReport(
+        out=str(request.out),
+        params=preset.model.num_params,
+        steps=result.steps,
+        tokens_seen=result.tokens_seen,
+        passes=passes,
+        seconds=seconds,
+        tokens_per_second=result.tokens_seen / training_seconds,
+        final_loss=result.final_loss,
+        seed=request.seed,
+        device=str(ranks.device),
+        ranks=ranks.world,
+        threads=torch.get_num_threads(),
+        config=preset.model,
+        recipe=preset.recipe,
+        val=score,
+        clock=clock.ledger(preset.recipe),
+    )
+
+
+def choose_preset(request: TrainRequest) -> Preset:
+    """Return the preset with all that the options change in it; raises BadConfig or BadData."""
+    preset = find_preset(request.preset)
+    if request.config_json is not None:
+        config = ModelConfig.from_json(_text_or_file(request.config_json))
+        preset = replace(preset, model=config)
+    pieces = None
+    if request.tokenizer is not None:
+        pieces = Tokenizer(request.tokenizer).vocab_size
+        if request.config_json is None:
+            preset = replace(preset, model=replace(preset.model, vocab_size=pieces))
+    preset = preset.with_settings(request.settings)
+    if pieces is not None and preset.model.vocab_size != pieces:
+        raise BadData(
+            "the model's vocabulary is not the tokenizer's",
+            expected=pieces,
+            found=preset.model.vocab_size,
+        )
+    limits: dict[str, Any] = {}
+    if request.steps is not None:
+        limits |= {"steps": request.steps, "budget_seconds": 0.0, "reserve_seconds": 0.0}
+    if request.budget_seconds is not None:
+        limits["budget_seconds"] = request.budget_seconds
+    return replace(preset, recipe=replace(preset.recipe, **limits))
+
+
+def shard_paths(patterns: tuple[str, ...]) -> list[Path]:
+    """Return files in the order of the patterns, those of one pattern by name.
+
+    Raises BadData for a pattern that no file matches.
+    """
+    paths: list[Path] = []
+    for pattern in patterns:
+        matches = [Path(path) for path in sorted(glob(pattern))]
+        if not matches:
+            raise BadData(f"{pattern}: no such file", expected="a token shard (.bin)")
+        paths += matches
+    return paths
+
+
+def _text_or_file(text: str) -> str | bytes:
+    return text if text.lstrip().startswith("{") else read_file(text, MAX_CONFIG)

@@ -1,0 +1,247 @@
+"""A run from its first step to its last: limits, state on disk, and an end that all ranks agree on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from squeeze.errors import BadConfig, SqueezeError
+from squeeze.ranks.group import Ranks
+from squeeze.train.data.shards import Tokens
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.optim.recipe import Recipe
+from squeeze.train.run.clock import Clock, OutOfTime
+from squeeze.train.run.course import Course, StepRecord
+from squeeze.train.run.state import load_state, save_state
+from squeeze.train.run.stop import Stopped, StopSignals
+from squeeze.train.run.trainer import Trainer
+
+RECENT = 20  # steps whose mean loss is the final one
+
+
+class TrainingDiverged(SqueezeError):
+    """The loss or the gradient stopped being a number."""
+
+
+class OutOfMemory(SqueezeError):
+    """The device has too little memory for a step."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Surroundings of a run; but for the seed, none changes what an uninterrupted run learns.
+
+    seed: of the first weights and of the order of the data
+    ranks: this process among those of the run
+    compiled: run the model through torch.compile
+    state: file for the state of the run, which nothing here removes
+    save_every: seconds between two saves of the state; 0: only on a request to stop
+    resume: continue from the state
+    export_seconds: time to keep for writing the model
+    now: clock in seconds, from any fixed moment
+    """
+
+    seed: int = 0
+    ranks: Ranks = Ranks()  # noqa: RUF009  frozen
+    compiled: bool = False
+    state: Path | None = None
+    save_every: float = 0.0
+    resume: bool = False
+    export_seconds: float = 0.0
+    now: Callable[[], float] = time.perf_counter
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained model.
+
+    state_dict: float32 weights on the CPU
+    seconds: counted by the budget until training ended
+    final_loss: mean of the last steps, nats per token
+    """
+
+    config: ModelConfig
+    state_dict: dict[str, Tensor]
+    steps: int
+    tokens_seen: int
+    seconds: float
+    final_loss: float
+    clock: Clock
+
+
+class Training:
+    """A run of a new model on shards of tokens uint16 [n]: loop over `steps()`, then take `result()`.
+
+    >>> config = ModelConfig(64, 1, 32, 2, 1, 32, seq_len=8)
+    >>> training = Training(config, [np.arange(64, dtype=np.uint16)], Recipe(batch_tokens=16, steps=2))
+    >>> for step in training.steps():
+    ...     print(f"step {step.step} of 2: {step.progress:.0%} done")
+    step 1 of 2: 50% done
+    step 2 of 2: 100% done
+    >>> training.result().tokens_seen
+    32
+
+    Raises BadConfig for a recipe without a limit, or a state of another run; BadCheckpoint for a file
+    that is no state; BadData for shards that cannot be trained on.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        shards: Sequence[Tokens],
+        recipe: Recipe,
+        options: RunOptions = RunOptions(),
+    ) -> None:
+        if not (recipe.budget_seconds or recipe.steps):
+            raise BadConfig(
+                "training needs a limit", expected="budget_seconds or steps", found="neither"
+            )
+        self.config, self.recipe, self.options = config, recipe, options
+        tensors, facts = self._saved_state()
+        self.clock = Clock(options.now, facts.get("clock"))
+        self.trainer = Trainer(config, shards, recipe, options.seed, options.ranks)
+        if options.compiled:
+            self.trainer.compile_()
+        if facts:
+            self.trainer.resume_(tensors, facts)
+        self.recent_losses: list[float] = list(facts.get("losses", []))
+
+    def steps(self) -> Iterator[StepRecord]:
+        """Train until the recipe's budget or steps are used up; yield each step once it is over.
+
+        A step that would end after the budget is not begun. With `steps` alone the clock decides
+        nothing: on a CPU the same seed, data and thread count then give the same weights, interrupted
+        or not. All ranks end after the same step. While a step is looked at, the clock runs.
+
+        Raises OutOfTime when not one step fits, TrainingDiverged, OutOfMemory, RankLost, and Stopped
+        after a signal, with the state saved when there is a file for it. Loop over it once.
+        """
+        try:
+            yield from self._steps()
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise self._out_of_memory() from error
+        if not self.trainer.done:
+            raise OutOfTime(
+                "not one step fits the budget",
+                found=f"budget_seconds {self.recipe.budget_seconds:g}, "
+                f"reserve_seconds {self.recipe.reserve_seconds:g}, "
+                f"{self.clock.inside():.2f} s for the setup",
+                fix="Raise budget_seconds.",
+            )
+
+    def result(self) -> TrainResult:
+        """Return the model as it is now: weights averaged where the recipe asks for it."""
+        with self.clock.stage("averaging"):
+            weights = self.trainer.weights()
+        return TrainResult(
+            config=self.config,
+            state_dict=weights,
+            steps=self.trainer.done,
+            tokens_seen=self.trainer.done * self.trainer.batch * self.config.seq_len,
+            seconds=self.clock.inside(),
+            final_loss=float(np.mean(self.recent_losses)) if self.recent_losses else math.nan,
+            clock=self.clock,
+        )
+
+    def _steps(self) -> Iterator[StepRecord]:
+        options = self.options
+        course = Course(self.trainer, self.clock, options.export_seconds)
+        saved_at = 0.0  # seconds that counted at the last save
+        with StopSignals() as signals:
+            for step in course.steps(lambda: bool(signals.name)):
+                yield self._checked(step)
+                since = course.elapsed - max(saved_at, course.started)
+                if options.save_every and since >= options.save_every:
+                    yield from map(self._checked, course.settle())
+                    self._save()
+                    saved_at = course.elapsed
+            if course.stopped:
+                self._save()
+                raise Stopped(
+                    f"stopped by {signals.name or 'another rank'} after step {self.trainer.done}",
+                    fix=f"The state is in {options.state}; continue with --resume."
+                    if options.state
+                    else "",
+                )
+
+    def _checked(self, step: StepRecord) -> StepRecord:
+        """Return a step whose loss and gradient are numbers, and keep the loss."""
+        if not math.isfinite(step.loss + step.gradient_norm):
+            state = self.options.state
+            raise TrainingDiverged(
+                f"training diverged at step {step.step}",
+                expected="a finite loss and gradient",
+                found=f"loss {step.loss}, gradient norm {step.gradient_norm}, "
+                f"before {self.recent_losses[-3:]}",
+                fix="Lower the learning rates. "
+                + (f"The last good state stays in {state}." if state else ""),
+            )
+        self.recent_losses = [*self.recent_losses[1 - RECENT :], step.loss]
+        return step
+
+    def _save(self) -> None:
+        """Write the state of the run; every rank must call, rank 0 writes."""
+        if self.options.state is None:
+            return
+        with self.clock.stage("checkpoints"):
+            tensors, facts = self.trainer.saved()
+            facts |= self._identity()
+            facts["losses"] = self.recent_losses
+            facts["clock"] = {row.stage: row.seconds for row in self.clock.ledger()}
+            if self.options.ranks.first:
+                save_state(self.options.state, tensors, facts)
+
+    def _saved_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return tensors and facts of the saved state of this very run; empty when it begins anew."""
+        path = self.options.state
+        if not self.options.resume or path is None:
+            return {}, {}
+        tensors, facts = load_state(path)
+        for name, own in self._identity().items():
+            if facts.get(name) != own:
+                raise BadConfig(
+                    f"{path}: the state is of a run with another {name}",
+                    expected=facts.get(name),
+                    found=own,
+                    fix="Resume with the options the run began with.",
+                )
+        return tensors, facts
+
+    def _identity(self) -> dict[str, Any]:
+        """Return the facts that must be the same when a run is resumed."""
+        return {
+            "config": self.config.to_json(),
+            "recipe": self.recipe.to_json(),
+            "seed": self.options.seed,
+        }
+
+    def _out_of_memory(self) -> OutOfMemory:
+        recipe, length = self.recipe, self.config.seq_len
+        at_once = recipe.micro_tokens or recipe.batch_tokens
+        return OutOfMemory(
+            "out of memory in a training step",
+            found=f"{at_once:,} tokens at once in windows of {length:,}",
+            fix=f"Set micro_tokens to {max(length, at_once // 2)} or less (the batch stays the same, "
+            "in parts), then lower seq_len or the model's width.",
+        )
+
+
+def train(
+    config: ModelConfig,
+    shards: Sequence[Tokens],
+    recipe: Recipe,
+    options: RunOptions = RunOptions(),
+) -> TrainResult:
+    """Train to the end and return the result, for callers that look at no step (see `Training`)."""
+    training = Training(config, shards, recipe, options)
+    for _ in training.steps():
+        pass
+    return training.result()
