@@ -35,11 +35,12 @@ def command(
     Example:
       squeeze demo --seconds 120 --limit 250000
     """
-    from squeeze.cli.budget_cmd import write_page
     from squeeze.cli.train_view import training_bar
     from squeeze.demo import Files, run
     from squeeze.ledger.attribute import attribute_paths
     from squeeze.packing.plan import plan_of
+    from squeeze.views.histograms import histograms_of
+    from squeeze.views.page import Report, write_page
     from squeeze.views.text import print_ledger
 
     def say(text: str) -> None:
@@ -48,9 +49,11 @@ def command(
     with stage_bars(quiet=as_json) as on_stage:
         figures = run(out, seconds, limit, seed, say, partial(training_bar, as_json), on_stage)
     files = Files(out)
-    ledger = attribute_paths([files.artifact])
-    paths = (str(files.artifact),)
-    write_page(files.report, ledger, paths, limit, plan_of(paths))
+    paths = [files.artifact]
+    ledger = attribute_paths(paths)
+    report = Report(ledger, limit, plan=plan_of(paths), histograms=histograms_of(paths))
+    write_page(files.report, report)
+    click.echo(f"page: {files.report}", err=True)
     if as_json:
         print_json(figures | {"report": str(files.report)})
     else:

@@ -11,7 +11,7 @@ from squeeze import codecs
 from squeeze.artifact import container
 from squeeze.files import read_file
 from squeeze.ledger.files import Paths, Read, files_of, left_out
-from squeeze.ledger.papers import is_paper
+from squeeze.ledger.submission import is_paper
 from squeeze.ledger.table import Ledger
 from squeeze.rows import Row, split_bytes
 from squeeze.tensors.roles import layer_of, role_of

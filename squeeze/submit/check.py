@@ -10,6 +10,7 @@ from typing import Any
 from squeeze.artifact import container
 from squeeze.files import scratch_folder, sha256
 from squeeze.ledger.gate import check_limit
+from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODEL, REQUIREMENTS, SUMS
 from squeeze.score.audit.sandbox import Limits
 from squeeze.submit.claims import check_fields, claimed_mode, config_sha256
 from squeeze.submit.imports import check_requirements, imports_of_script
@@ -18,9 +19,7 @@ from squeeze.submit.plain import BadSubmission, plain_files, read_object, read_p
 from squeeze.submit.run import Run, run_submission
 from squeeze.views.totals import Totals, totals
 
-CODE, MODEL, PAPER, SUMS = "train_gpt.py", "model.sqz", "submission.json", "SHA256SUMS"
-REQUIREMENTS, CARD = "requirements.txt", "README.md"
-FILES = (CODE, MODEL, CARD, PAPER, REQUIREMENTS, SUMS)
+FILES = (CODE, MODEL, CARD, CLAIMS, REQUIREMENTS, SUMS)
 SAME = 1e-6  # bits per byte between a submission's own score and that of `squeeze eval`
 CLAIM_NOISE = 1e-3  # bits per byte between a stated score and the same text scored here
 PROSE = {"name", "author", "authors", "github_id", "blurb", "assistance", "parents"}
@@ -94,11 +93,11 @@ def check_papers(folder: Path, limit: int | None = None) -> tuple[dict[str, Any]
     missing = [name for name in FILES if name not in files]
     if missing:
         raise BadSubmission(f"{folder}: incomplete", found=f"no {', '.join(missing)}")
-    claims = read_object(folder / PAPER)
+    claims = read_object(folder / CLAIMS)
     check_fields(claims)
     for where, text in _strings(claims):
         if text.startswith(("/", "~/", "../", "\\")) or text[1:3] == ":\\" or "/../" in text:
-            raise BadSubmission(f"{PAPER}: {where} is a path of a machine", found=repr(text)[:80])
+            raise BadSubmission(f"{CLAIMS}: {where} is a path of a machine", found=repr(text)[:80])
     content = {name: read_plain(folder / name) for name in files}
     _check_hashes(claims, content)
     _check_model(claims, folder, content[MODEL])
@@ -147,16 +146,16 @@ def _strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
 
 def _check_hashes(claims: Mapping[str, Any], content: Mapping[str, bytes]) -> None:
     hashes = {name: sha256(data) for name, data in content.items()}
-    unhashed = {PAPER, CARD, SUMS}
+    unhashed = {CLAIMS, CARD, SUMS}
     if claims["files"].keys() != hashes.keys() - unhashed:
         apart = sorted(claims["files"].keys() ^ (hashes.keys() - unhashed))
         raise BadSubmission(
-            f"{PAPER}: files", expected="every file but the papers", found=", ".join(apart)[:200]
+            f"{CLAIMS}: files", expected="every file but the papers", found=", ".join(apart)[:200]
         )
     for name, row in claims["files"].items():
         if (row["bytes"], row["sha256"]) != (len(content[name]), hashes[name]):
             raise BadSubmission(
-                f"{name} is not the file {PAPER} describes",
+                f"{name} is not the file {CLAIMS} describes",
                 expected=f"{row['bytes']} bytes, {row['sha256'][:12]}…",
                 found=f"{len(content[name])} bytes, {hashes[name][:12]}…",
             )
@@ -165,7 +164,7 @@ def _check_hashes(claims: Mapping[str, Any], content: Mapping[str, bytes]) -> No
         raise BadSubmission(f"{SUMS} is not that of the files", fix="Write the folder again.")
     for name, part in (("code", CODE), ("model", MODEL)):
         if claims["sha256"].get(name) != hashes[part]:
-            raise BadSubmission(f"{PAPER}: sha256 of {name} is not that of {part}")
+            raise BadSubmission(f"{CLAIMS}: sha256 of {name} is not that of {part}")
 
 
 def sums(content: Mapping[str, bytes]) -> bytes:
@@ -177,12 +176,12 @@ def _check_model(claims: Mapping[str, Any], folder: Path, data: bytes) -> None:
     if data[:4] != container.MAGIC:
         raise BadSubmission(f"{MODEL}: no .sqz artifact", found=f"first bytes {data[:4].hex()}")
     if claims["sha256"].get("config") != config_sha256(claims["config"]):
-        raise BadSubmission(f"{PAPER}: sha256 of config is not that of the configuration")
+        raise BadSubmission(f"{CLAIMS}: sha256 of config is not that of the configuration")
     if claims["config"].get("model") != config_of_model(folder / MODEL, data)["model"]:
-        raise BadSubmission(f"{PAPER}: config.model is not that of {MODEL}")
+        raise BadSubmission(f"{CLAIMS}: config.model is not that of {MODEL}")
     own = [row for row in claims["seeds"] if row.get("model") == sha256(data)]
     if not own or own[0]["val_bpb"] != claims["val_bpb"]:
-        raise BadSubmission(f"{PAPER}: val_bpb is not that of the seed whose model ships")
+        raise BadSubmission(f"{CLAIMS}: val_bpb is not that of the seed whose model ships")
 
 
 def _check_seed_files(claims: Mapping[str, Any], folder: Path, files: Mapping[str, int]) -> None:
@@ -192,7 +191,7 @@ def _check_seed_files(claims: Mapping[str, Any], folder: Path, files: Mapping[st
             run = read_object(folder / name)
             seed = run.get("seed")
             if not isinstance(seed, int) or stated.get(seed) != run.get("val_bpb"):
-                raise BadSubmission(f"{name} is not a seed of {PAPER}", found=repr(seed)[:40])
+                raise BadSubmission(f"{name} is not a seed of {CLAIMS}", found=repr(seed)[:40])
 
 
 def _check_counts(claims: Mapping[str, Any], counted: Totals, content: Mapping[str, bytes]) -> None:
@@ -203,7 +202,7 @@ def _check_counts(claims: Mapping[str, Any], counted: Totals, content: Mapping[s
     }
     for name, value in found.items():
         if claims[name] != value:
-            raise BadSubmission(f"{PAPER}: {name}", expected=value, found=claims[name])
+            raise BadSubmission(f"{CLAIMS}: {name}", expected=value, found=claims[name])
 
 
 def _run(
@@ -251,5 +250,5 @@ def _check_stated(claims: Mapping[str, Any], report: Mapping[str, Any], whole: b
     same = claims["score"].get("tokens") == report["tokens"]
     if whole and same and abs(report["bpb"] - claims["val_bpb"]) > CLAIM_NOISE:
         raise BadSubmission(
-            f"{PAPER}: val_bpb", expected=f"{report['bpb']:.6f}", found=f"{claims['val_bpb']:.6f}"
+            f"{CLAIMS}: val_bpb", expected=f"{report['bpb']:.6f}", found=f"{claims['val_bpb']:.6f}"
         )

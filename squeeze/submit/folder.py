@@ -20,9 +20,10 @@ from pathlib import Path
 
 from squeeze.errors import SqueezeError
 from squeeze.files import scratch_folder
+from squeeze.ledger.submission import CLAIMS
 
 AT_FDCWD, EXCHANGE = -100, 2
-MARK = "submission.json"  # what a folder that may be replaced holds
+MARK = CLAIMS  # a folder that may be replaced holds it
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import packages_distributions, version
 
+from squeeze.ledger.submission import CODE
 from squeeze.outside.script import MAX_SCRIPT, looks, read
 from squeeze.submit.plain import BadSubmission
 
@@ -43,11 +44,11 @@ def imports_of_script(data: bytes, beside: Collection[str] = ()) -> Imports:
     own = {name.removesuffix(".py") for name in beside if name.endswith(".py")}
     needed: set[str] = set()
     optional: set[str] = set()
-    script = read(memoryview(data), "train_gpt.py") if looks(memoryview(data)) else None
+    script = read(memoryview(data), CODE) if looks(memoryview(data)) else None
     source = data if script is None else script.code
     if source is None:
         unread = "" if script is None else script.unread
-        raise BadSubmission("train_gpt.py: its payload cannot be read", found=unread)
+        raise BadSubmission(f"{CODE}: its payload cannot be read", found=unread)
     tree = _parsed(source)
     if script is not None:
         needed |= CODERS.get(script.coder, set())

@@ -11,6 +11,7 @@ from typing import Any
 from squeeze.artifact import container
 from squeeze.errors import SqueezeError
 from squeeze.files import sha256
+from squeeze.ledger.submission import CLAIMS, MODEL
 from squeeze.submit.plain import BadSubmission, parse_object, plain_files, read_plain, shown
 
 MAX_FIELDS = 2_000
@@ -53,17 +54,17 @@ def read_parent(path: Path) -> Parent:
 def _read_folder(folder: Path) -> Parent:
     files = plain_files(folder)
     name = folder.resolve().name
-    if "submission.json" not in files:
-        raise BadSubmission(f"{folder}: not a submission", expected="submission.json in it")
-    data = read_plain(folder / "submission.json")
-    claims = parse_object(data, f"{folder.name}/submission.json")
+    if CLAIMS not in files:
+        raise BadSubmission(f"{folder}: not a submission", expected=f"{CLAIMS} in it")
+    data = read_plain(folder / CLAIMS)
+    claims = parse_object(data, f"{folder.name}/{CLAIMS}")
     config = stated_config(claims)
     for seed in sorted(n for n in files if n.startswith("seed") and n.endswith(".json")):
         if config is None:  # entries of the field state it with their seeds
             stated = parse_object(read_plain(folder / seed), seed).get("config")
             config = stated_config({"config": stated})
-    if config is None and "model.sqz" in files:
-        config = config_of_model(folder / "model.sqz", read_plain(folder / "model.sqz"))
+    if config is None and MODEL in files:
+        config = config_of_model(folder / MODEL, read_plain(folder / MODEL))
     return Parent(name, _facts(claims, data), config)
 
 

@@ -12,6 +12,7 @@ from squeeze import codecs
 from squeeze.artifact import container
 from squeeze.bundle.load.modules import BundleError
 from squeeze.files import scratch_folder
+from squeeze.ledger.submission import CODE
 from squeeze.score.modes import Mode
 from squeeze.submit.plain import BadSubmission
 
@@ -39,7 +40,7 @@ def own_script(
     from squeeze.bundle.build import bundle
 
     with scratch_folder("squeeze-entry-") as folder:
-        path = folder / "train_gpt.py"
+        path = folder / CODE
         path.write_text(specialised(config, recipe, limit, mode))
         return bundle(path, ["squeeze"], options or smallest_options(config, recipe))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from squeeze.errors import BadData
+from squeeze.ledger.submission import CODE, MODEL
 from squeeze.score.stats import Spread, read_seeds, spread
 from squeeze.submit.parent import plain_values
 from squeeze.submit.plain import (
@@ -23,7 +24,6 @@ from squeeze.submit.plain import (
     read_plain,
 )
 
-CODE, MODEL = "train_gpt.py", "model.sqz"
 TOLD = ("mode", "options", "tokens", "bytes", "official", "partial", "versions", "device_name")
 SAME = ("mode", "tokens", "bytes", "config", "recipe")  # of the logs of one configuration
 Clock = list[dict[str, Any]]

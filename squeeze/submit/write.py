@@ -11,19 +11,13 @@ from typing import Any
 from squeeze import __version__
 from squeeze.files import sha256
 from squeeze.ledger.attribute import attribute_paths
-from squeeze.ledger.papers import is_paper
+from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODEL, REQUIREMENTS, SUMS, is_paper
 from squeeze.score.audit.sandbox import Limits
 from squeeze.score.modes import Mode
 from squeeze.submit.card import card
 from squeeze.submit.check import (
-    CARD,
-    CODE,
     FILES,
     LIMITS,
-    MODEL,
-    PAPER,
-    REQUIREMENTS,
-    SUMS,
     Checked,
     OnStage,
     check_shipped,
@@ -219,7 +213,7 @@ def _fill(folder: Path, content: Mapping[str, bytes], claims: dict[str, Any], li
     ships = [folder / name for name in sorted(content) if not is_paper(name)]
     rows = with_names(attribute_paths(ships), [folder], None)
     page = card(claims, rows, counted).encode()
-    papers = {PAPER: _json(claims), CARD: page}
+    papers = {CLAIMS: _json(claims), CARD: page}
     for name, data in {**papers, SUMS: sums({**content, **papers})}.items():
         (folder / name).write_bytes(data)
 

@@ -17,10 +17,11 @@ from typing import Any
 from squeeze.bundle.cost import Part
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file
+from squeeze.ledger.submission import CODE
 from squeeze.ledger.table import Ledger
 from squeeze.rows import Row, split_bytes
 
-CODE, TABLE = "train_gpt.py", "code.csv"
+TABLE = "code.csv"
 COLUMNS = tuple(field.name for field in fields(Part))
 MAX_REPORT = 16 << 20  # bytes
 KINDS = ("payload", "source")  # rows that hold code, not what surrounds it

@@ -14,6 +14,10 @@ from squeeze import codecs
 from squeeze.artifact import container
 from squeeze.artifact.container import Container
 from squeeze.artifact.layout import StreamRecord
+from squeeze.artifact.streams import symbols_layout
+from squeeze.files import read_file
+from squeeze.ledger.files import Paths, Read, artifacts_of
+from squeeze.tensors.floats import from_bits
 from squeeze.tensors.roles import role_of
 
 MAX_WEIGHTS = 6_000_000  # decoded in all: about a second
@@ -21,8 +25,16 @@ MAX_BARS = 160
 CENTRAL = (0.0005, 0.9995)  # of the weights have bars; a few outliers would flatten them
 
 
+def histograms_of(paths: Paths, read: Read = read_file) -> list[dict[str, Any]]:
+    """Return the histograms of every artifact among paths. read: gives a file's bytes."""
+    return [item for path in artifacts_of(paths) for item in histograms(read(path))]
+
+
 def histograms(data: bytes) -> list[dict[str, Any]]:
-    """Counts of codes for the middle tensor of every role of a `.sqz` file, roles in file order."""
+    """Return the counts of codes for the middle tensor of every role of a `.sqz` file.
+
+    Roles come in file order.
+    """
     parsed = container.parse(data)
     views = list(container.stream_bytes(data, parsed))
     by_role: dict[str, list[int]] = {}
@@ -30,7 +42,7 @@ def histograms(data: bytes) -> list[dict[str, Any]]:
         if stream.kind == "codes":
             by_role.setdefault(role_of(parsed.tensors[stream.members[0]].name), []).append(index)
     steps = _steps(parsed, views)
-    found, left = [], MAX_WEIGHTS
+    counted, left = [], MAX_WEIGHTS
     for members in by_role.values():
         index = members[len(members) // 2]
         stream = parsed.streams[index]
@@ -39,30 +51,26 @@ def histograms(data: bytes) -> list[dict[str, Any]]:
             continue
         left -= record.elements
         codes = _decoded(stream, parsed, views[index])
-        found.append(_histogram(record.name, codes, steps.get(record.name, 0.0), record.kind))
-    return found
+        counted.append(_histogram(record.name, codes, steps.get(record.name, 0.0), record.kind))
+    return counted
 
 
 def _decoded(stream: StreamRecord, parsed: Container, view: memoryview | bytes) -> Any:
-    from squeeze.artifact.streams import symbols_layout
-
     shape, dtype = symbols_layout(stream, parsed.tensors)
     return codecs.by_wire_id(stream.codec_id).decode(bytes(view), shape, dtype)
 
 
 def _steps(parsed: Container, views: list[Any]) -> dict[str, float]:
-    """Median row step of every tensor."""
-    from squeeze.tensors.floats import from_bits
-
-    found: dict[str, float] = {}
+    """Return the median row step of every tensor."""
+    medians: dict[str, float] = {}
     for stream, view in zip(parsed.streams, views, strict=True):
         if stream.kind.startswith("step."):
             values = from_bits(_decoded(stream, parsed, view).reshape(-1), stream.kind[5:])
             for member, part in zip(
                 stream.members, np.split(values, np.cumsum(stream.counts)[:-1]), strict=True
             ):
-                found[parsed.tensors[member].name] = float(np.median(part)) if part.size else 0.0
-    return found
+                medians[parsed.tensors[member].name] = float(np.median(part)) if part.size else 0.0
+    return medians
 
 
 def _histogram(name: str, codes: Any, step: float, kind: str) -> dict[str, Any]:

@@ -3,52 +3,74 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from squeeze import __version__
+from squeeze.files import write_atomic
 from squeeze.ledger.table import Ledger
 from squeeze.packing.plan import Plan
 from squeeze.rows import Row
 from squeeze.tensors.roles import role_of
 from squeeze.views.text import verdict
-from squeeze.views.totals import Totals
 from squeeze.views.tree import Floors
+
+if TYPE_CHECKING:
+    from squeeze.views.totals import Totals
 
 Histogram = Mapping[str, Any]
 
 
-def page(
-    ledger: Ledger,
-    limit: int,
-    *,
-    floors: Floors | None = None,
-    plan: Plan | None = None,
-    histograms: Iterable[Histogram] = (),
-    totals: Totals | None = None,
-) -> str:
-    """The report. histograms: see `squeeze.views.histograms`; totals: of a submission."""
-    known = floors or {}
-    rows = [
-        {**asdict(row), "floor": known.get((row.file, row.tensor, row.kind))}
-        for row in ledger.rows
-    ]  # fmt: skip
-    tensors = [] if plan is None else [
-        {"name": t.name, "group": role_of(t.name).partition(".")[0], "bits": t.bits, "bytes": t.bytes,
-         "loss": t.loss, "curve": t.curve}
-        for t in plan.tensors
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Report:
+    """Everything that a page shows.
+
+    limit: bytes. plan: of the pack. histograms: see `squeeze.views.histograms`. totals: of a submission.
+    """
+
+    ledger: Ledger
+    limit: int
+    floors: Floors | None = None
+    plan: Plan | None = None
+    histograms: Sequence[Histogram] = ()
+    totals: Totals | None = None
+
+
+def write_page(target: Path, report: Report) -> None:
+    """Write the page of a report. Raises SqueezeError when it cannot be written."""
+    write_atomic(target, page(report).encode())
+
+
+def page(report: Report) -> str:
+    """Return the HTML of a report."""
+    ledger, limit, totals = report.ledger, report.limit, report.totals
+    floors = report.floors or {}
+    tensors = () if report.plan is None else report.plan.tensors
     data = {
         "title": title(list(ledger.files)),
         "verdict": verdict(ledger, limit, totals),
         "totals": None if totals is None else totals.as_json(limit),
         "total": ledger.total,
         "limit": limit,
-        "rows": rows,
-        "plan": tensors,
-        "histograms": list(histograms),
+        "rows": [
+            {**asdict(row), "floor": floors.get((row.file, row.tensor, row.kind))}
+            for row in ledger.rows
+        ],
+        "plan": [
+            {
+                "name": tensor.name,
+                "group": role_of(tensor.name).partition(".")[0],
+                "bits": tensor.bits,
+                "bytes": tensor.bytes,
+                "loss": tensor.loss,
+                "curve": tensor.curve,
+            }
+            for tensor in tensors
+        ],
+        "histograms": list(report.histograms),
         "code": modules(ledger),
         "foot": f"Bytes of files on disk; rows sum to {ledger.total:,}. squeeze {__version__}.",
     }
@@ -60,7 +82,7 @@ def page(
 
 
 def title(names: list[str]) -> str:
-    """What a page of these files is called.
+    """Return the title of a page of these files.
 
     >>> title(["model.sqz", "train_gpt.py"]), title(["run/a", "run/b", "run/c", "run/d"])
     ('model.sqz + train_gpt.py', 'run: 4 files')
@@ -73,11 +95,11 @@ def title(names: list[str]) -> str:
 
 
 def modules(ledger: Ledger) -> list[dict[str, Any]]:
-    """Bytes of code by module, largest first, with each module's largest definitions."""
-    found: dict[str, list[Row]] = {}
+    """Return the bytes of code by module, largest first, with each module's largest definitions."""
+    by_module: dict[str, list[Row]] = {}
     for row in ledger.rows:
         if row.component == "code":
-            found.setdefault(row.role or row.kind, []).append(row)
+            by_module.setdefault(row.role or row.kind, []).append(row)
     grouped = [
         {
             "module": module,
@@ -88,6 +110,6 @@ def modules(ledger: Ledger) -> list[dict[str, Any]]:
                 if row.tensor
             ],
         }
-        for module, inner in found.items()
+        for module, inner in by_module.items()
     ]
     return sorted(grouped, key=lambda group: -int(group["bytes"]))

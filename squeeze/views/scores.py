@@ -15,10 +15,10 @@ from typing import Any
 
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file, sha256
+from squeeze.ledger.submission import CLAIMS, MODEL
 
-SUBMISSION, REPORT = "submission.json", ".eval.json"
+REPORT = ".eval.json"
 MAX_SIZE = 1 << 24  # bytes of a report
-MODEL = "model.sqz"  # of a submission
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
@@ -72,9 +72,9 @@ def scores_of(before: Path, after: Path) -> Scores:
 
 def _found(path: Path, notes: list[str]) -> Score | None:
     if path.is_dir():
-        places, model = [path / SUBMISSION, path / MODEL.replace(".sqz", REPORT)], path / MODEL
+        places, model = [path / CLAIMS, path / MODEL.replace(".sqz", REPORT)], path / MODEL
     else:
-        places, model = [path.with_suffix(REPORT), path.with_name(SUBMISSION)], path
+        places, model = [path.with_suffix(REPORT), path.with_name(CLAIMS)], path
     for place in places:
         if not place.is_file() or place.is_symlink():
             continue
@@ -92,7 +92,7 @@ def _found(path: Path, notes: list[str]) -> Score | None:
 def _read(place: Path, model: Path) -> Score | None:
     """The score in a report or a submission's claims; None when it is another model's."""
     facts = json.loads(read_file(place, MAX_SIZE))
-    submission = place.name == SUBMISSION
+    submission = place.name == CLAIMS
     bpb = facts["val_bpb" if submission else "bpb"]
     if isinstance(bpb, bool) or not isinstance(bpb, int | float) or not math.isfinite(bpb):
         raise ValueError(f"bits per byte are {bpb!r}")

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from squeeze.bundle.emit.virtual import virtual
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.files import files_of
-from squeeze.ledger.papers import is_paper
+from squeeze.ledger.submission import CODE, is_paper, is_submission, shipped_bytes
 from squeeze.ledger.table import Ledger
+from squeeze.outside import script
 
-CODE = "train_gpt.py"
 MODELS = {".sqz", ".ptz", ".pt", ".pth", ".safetensors", ".bin", ".xz", ".lzma", ".br", ".zst"}
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -28,14 +29,14 @@ class Total:
     counted: str
 
     def verdict(self, limit: int) -> str:
-        """Where it stands against the limit."""
+        """Return where it stands against the limit, in words."""
         if self.bytes is None:
             return "unknown"
         left = limit - self.bytes
         return f"{left:,} under the limit" if left >= 0 else f"OVER by {-left:,}"
 
     def as_json(self, limit: int) -> dict[str, Any]:
-        """Plain values; `fits` is None where the count is unknown."""
+        """Return plain values; `fits` is None where the count is unknown."""
         fits = None if self.bytes is None else self.bytes <= limit
         return {"bytes": self.bytes, "counted": self.counted, "fits": fits}
 
@@ -60,7 +61,7 @@ class Totals:
         return self.shipped.bytes or 0
 
     def as_json(self, limit: int) -> dict[str, Any]:
-        """A plain dictionary for `--json` and the page."""
+        """Return a plain dictionary for `--json` and the page."""
         return {
             **{name: total.as_json(limit) for name, total in self.named().items()},
             "papers": dict(self.papers),
@@ -68,64 +69,61 @@ class Totals:
         }
 
     def named(self) -> dict[str, Total]:
-        """The three by name, the binding one first."""
+        """Return the three by name, the binding one first."""
         return {"shipped": self.shipped, "rule": self.rule, "virtual": self.virtual}
 
 
 def totals(paths: Paths) -> Totals:
-    """The three counts of a submission: a folder, or its files.
+    """Return the three counts of a submission: a folder, or its files.
 
     Nothing is run: a self-extracting train_gpt.py is unpacked as data. Raises SqueezeError when there is
     not exactly one train_gpt.py with files beside it.
     """
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    return totals_of(attribute_paths(given), given)
+    every = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    return totals_of(attribute_paths(every), every)
 
 
-def is_submission(result: Ledger) -> bool:
-    """Whether the three counts apply: one train_gpt.py and something beside it."""
-    return len(result.files) > 1 and sum(PurePath(f).name == CODE for f in result.files) == 1
-
-
-def totals_of(result: Ledger, paths: Iterable[str | os.PathLike[str]]) -> Totals:
-    """The same from the ledger of the paths."""
-    if not is_submission(result):
+def totals_of(ledger: Ledger, paths: Iterable[str | os.PathLike[str]]) -> Totals:
+    """Return the same from the ledger of the paths. Takes a second for a script to be minified."""
+    if not is_submission(ledger):
         raise SqueezeError(
-            "not one submission", expected=f"one {CODE} and a model", found=", ".join(result.files)
+            "not one submission", expected=f"one {CODE} and a model", found=", ".join(ledger.files)
         )
-    (code,) = [name for name in result.files if PurePath(name).name == CODE]
-    papers = {name: size for name, size in result.files.items() if is_paper(name)}
-    ships = {name: size for name, size in result.files.items() if name not in papers}
-    weights = {row.file for row in result.rows if row.component == "weights"}
+    (code,) = [name for name in ledger.files if PurePath(name).name == CODE]
+    papers = {name: size for name, size in ledger.files.items() if is_paper(name)}
+    ships = {name: size for name, size in ledger.files.items() if name not in papers}
+    weights = {row.file for row in ledger.rows if row.component == "weights"}
     model = {
-        name: size for name, size in ships.items()
+        name: size
+        for name, size in ships.items()
         if name != code and (name in weights or PurePath(name).suffix in MODELS)
-    }  # fmt: skip
-    shipped, rule = sum(ships.values()), ships[code] + sum(model.values())
+    }
+    rule = ships[code] + sum(model.values())
     named = " + ".join([CODE, *(PurePath(name).name for name in model)])
-    size, made = _virtual(read_file(dict(files_of(paths))[code]))
+    size, how = _virtual(read_file(dict(files_of(paths))[code]))
     return Totals(
-        Total(shipped, f"{len(ships)} files on disk" + (", without papers" if papers else "")),
-        Total(rule, named),
-        Total(None if size is None else size + sum(model.values()), made),
-        papers,
-        _difference(ships, model, code, size),
+        shipped=Total(
+            shipped_bytes(ledger),
+            f"{len(ships)} files on disk" + (", without papers" if papers else ""),
+        ),
+        rule=Total(rule, named),
+        virtual=Total(None if size is None else size + sum(model.values()), how),
+        papers=papers,
+        difference=_difference(ships, model, code, size),
     )
 
 
 def _virtual(data: bytes) -> tuple[int | None, str]:
     """(bytes of the wrapper, how it is made) of a script that may extract itself."""
-    from squeeze.bundle.emit.virtual import virtual
-    from squeeze.outside import script  # loads numpy
-
+    view = memoryview(data)
     try:
-        found = script.read(memoryview(data), CODE) if script.looks(memoryview(data)) else None
-        if found is not None and found.code is None:
-            return None, f"not known: {found.unread}"
-        made = virtual(data) if found is None else virtual(found.code or b"", minified=True)
+        packed = script.read(view, CODE) if script.looks(view) else None
+        if packed is not None and packed.code is None:
+            return None, f"not known: {packed.unread}"
+        wrapper = virtual(data) if packed is None else virtual(packed.code or b"", minified=True)
     except SqueezeError as error:
         return None, f"not known: {error}"
-    return len(made.data), f"no file: {made.made}; model"
+    return len(wrapper.data), f"no file: {wrapper.made}; model"
 
 
 def _difference(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from squeeze.files import scratch_folder
+from squeeze.ledger.submission import MODEL
 from squeeze.score.audit.evidence import Data, gather, load_data
 from squeeze.score.audit.report import Audit
 from squeeze.score.audit.rules import judge
@@ -40,7 +41,7 @@ def audit(
     started = time.perf_counter()
     with scratch_folder("squeeze-artifact-") as folder:
         if submission.is_file():
-            shutil.copy(submission, folder / "model.sqz")
+            shutil.copy(submission, folder / MODEL)
             submission = folder
         found = load_submission(submission, serve_options)
         evidence = gather(found, data, limits or Limits(), byte_limit, seed, on_stage)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from squeeze.ledger.papers import is_paper
+from squeeze.ledger.submission import is_paper
 from squeeze.score.audit.evidence import Evidence
 from squeeze.score.audit.sandbox import visible_paths
 from squeeze.score.audit.submission import own_packages

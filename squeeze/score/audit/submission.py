@@ -12,6 +12,7 @@ from typing import Any
 
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file
+from squeeze.ledger.submission import CLAIMS, CODE, MODEL
 
 MAX_FILES = 10_000
 MAX_BYTES = 1 << 30  # copied into each box
@@ -46,7 +47,7 @@ def load_submission(folder: Path, serve_options: Sequence[str] = ()) -> Submissi
     if not folder.is_dir():
         raise SqueezeError(f"{folder}: cannot be audited", expected="a submission folder")
     files, links = _list(folder)
-    claims = _object(folder / "submission.json") if "submission.json" in files else {}
+    claims = _object(folder / CLAIMS) if CLAIMS in files else {}
     command, trusted = _command(folder, files, claims, serve_options)
     return Submission(
         folder,
@@ -98,9 +99,9 @@ def _command(
         if "/" not in first:
             first = f"/usr/bin/{first}"
         return (first, *stated[1:]), ()
-    if "train_gpt.py" in files:
-        return (sys.executable, "train_gpt.py", "--serve"), ()
-    if "model.sqz" in files:
+    if CODE in files:
+        return (sys.executable, CODE, "--serve"), ()
+    if MODEL in files:
         # -P: modules come from squeeze's installation, never from the folder
         serve = (sys.executable, "-P", "-m", "squeeze.score.serving.serve", "{folder}/model.sqz")
         return (*serve, *serve_options), own_packages()

@@ -14,7 +14,7 @@ from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.table import Ledger
 from squeeze.rows import Row
 from squeeze.views.histograms import histograms
-from squeeze.views.page import page
+from squeeze.views.page import Report, page
 from tests.squeeze.views.test_views import NAMES, artifact, plan_of
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -30,7 +30,8 @@ def packed(tmp_path):
 @pytest.fixture
 def report(packed, tmp_path):
     data = packed.read_bytes()
-    text = page(attribute_paths([packed]), 20_000, plan=plan_of(data), histograms=histograms(data))
+    ledger = attribute_paths([packed])
+    text = page(Report(ledger, 20_000, plan=plan_of(data), histograms=histograms(data)))
     path = tmp_path / "report.html"
     path.write_text(text)
     return path
@@ -50,7 +51,7 @@ def test_page_holds_every_row_and_needs_nothing_else(report, packed):
 
 def test_names_in_files_cannot_end_the_script():
     rows = (Row("</script><script>alert(1)</script>", "other", "file", 3),)
-    text = page(Ledger(rows, {"</script><b>": 3}), 10)
+    text = page(Report(Ledger(rows, {"</script><b>": 3}), 10))
     assert text.count("</script>") == 2 and "alert(1)</script>" not in text
 
 
