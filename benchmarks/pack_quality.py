@@ -19,6 +19,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,12 @@ from squeeze.calib.quantizers.low_rank import low_rank
 from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.packing.calibrate import Calibrated, Calibration, calibrate
 from squeeze.packing.costs import losses_of
+from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import fit
 from squeeze.packing.kept import KeptCodes
-from squeeze.packing.quantizer import Model, Quantizer
-from squeeze.packing.records import RECORDS, quantize_record
-from squeeze.packing.target import PRESETS, QUANTIZED
+from squeeze.packing.presets import RECORDS, TARGETS
+from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer
+from squeeze.packing.record import RANK, quantize_record
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.tensors.floats import to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
@@ -52,8 +54,7 @@ COARSER = {"4.5": 0.46, "3.5": 1.0, "2.5": 1.95}  # of record-1394's steps, by b
 TRAINING, VALIDATION = "fineweb_train_000000_sp1024_1M.bin", "fineweb_val_000003_sp1024_tail.bin"
 TOKENIZER = "sp1024_official.model"
 BATCH = 4  # windows of a forward
-CORRECTED, RANK = 3, 4  # tensors of record-1855 with a low-rank correction, and its rank
-LEFT, RIGHT = ".left", ".right"  # its factors, tensors of the file
+LEFT, RIGHT = ".left", ".right"  # factors of a low-rank correction, tensors of the file
 
 Make = Callable[[], tuple[bytes, dict[str, Any]]]  # a file, and facts of how it came about
 
@@ -93,6 +94,17 @@ class Judge:
         return {"kl": divergence / per_byte, "gap": gap, "fp32_bpb": self.nats / per_byte}
 
 
+@dataclass(frozen=True, eq=False)
+class Biased(Quantizer):
+    """A quantizer whose estimate of bytes is raised by `bias`."""
+
+    bias: float
+
+    def estimate(self, scale: float) -> float:
+        """See `Quantizer.estimate`."""
+        return super().estimate(scale) + self.bias
+
+
 class Packer:
     """One model and its calibration, packed as a record does or as we do, small tensors in fp16."""
 
@@ -107,27 +119,28 @@ class Packer:
         }
         config: dict[str, object] = {"model": json.loads(loaded.config.to_json())}
         order = tuple(sorted(loaded.tensors, key=natural_key))
-        self.model = Model(matrices, others, order, config)
-        self.quantizers: dict[str, Quantizer] = {}
+        self.contents = Contents(matrices, others, order, config)
+        self.curvature = Curvature.of(matrices, found.hessians, found.gradients)
 
     def record(self, name: str, coarser: float) -> tuple[bytes, dict[str, Any]]:
         """The file of a record entry; with the low-rank corrections of #1855 as further tensors."""
         hessians, record = self.found.hessians.matrices, RECORDS[name]
         quantized = {
             tensor: quantize_record(tensor, weights, hessians[tensor], record, coarser)
-            for tensor, weights in self.model.matrices.items()
+            for tensor, weights in self.contents.matrices.items()
         }
-        artifact = self.model.artifact(quantized)
-        if name == "record-1855":
-            artifact = Artifact(artifact.config, artifact.tensors | self._corrections(quantized))
+        artifact = self.contents.artifact(quantized)
+        if record.corrected:
+            corrections = self._corrections(quantized, record.corrected)
+            artifact = Artifact(artifact.config, artifact.tensors | corrections)
         return encode(artifact, candidates=record.coders), {}
 
-    def _corrections(self, quantized: dict[str, QuantizedTensor]) -> dict[str, Tensor]:
-        """Factors in bf16, for the matrices with the largest errors."""
+    def _corrections(self, quantized: dict[str, QuantizedTensor], count: int) -> dict[str, Tensor]:
+        """Factors in bf16, for the `count` matrices with the largest errors."""
         errors = {
-            n: self.model.matrices[n] - tensor.dequantize() for n, tensor in quantized.items()
+            n: self.contents.matrices[n] - tensor.dequantize() for n, tensor in quantized.items()
         }
-        largest = sorted(errors, key=lambda n: -float(np.square(errors[n]).sum()))[:CORRECTED]
+        largest = sorted(errors, key=lambda n: -float(np.square(errors[n]).sum()))[:count]
         tensors: dict[str, Tensor] = {}
         for name in largest:
             hessian, gradients = self.found.hessians.matrices[name], self.found.gradients.best(name)
@@ -142,20 +155,14 @@ class Packer:
         known_bias: by how much the quantizer's estimate was short at this size, for another seed;
         0.0 when unknown. It only saves trials.
         """
-        quantizer = self.quantizers.get(preset)
-        if quantizer is None:
-            found, n_states = self.found, PRESETS[preset]
-            quantizer = Quantizer(
-                self.model, found.hessians, found.gradients, n_states, KeptCodes(None)
-            )
-            self.quantizers[preset] = quantizer
-        plain = partial(Quantizer.estimate, quantizer)
+        states = TARGETS[preset].states
+        quantizer = Biased(self.contents, self.curvature, states, KeptCodes(None), known_bias)
         trials: list[tuple[float, int]] = []
-        quantizer.estimate = lambda scale: plain(scale) + known_bias  # type: ignore[method-assign]
         fitted = fit(quantizer, limit, lambda scale, size: trials.append((scale, size)))
         scale, size = trials[-1]
         expected = sum(losses_of(quantizer, fitted.tensors).values())
-        more = {"trials": len(trials), "bias": size - plain(scale), "expected_nats": expected}
+        bias = size - Quantizer.estimate(quantizer, scale)
+        more = {"trials": len(trials), "bias": bias, "expected_nats": expected}
         return fitted.data, more
 
 
@@ -165,7 +172,7 @@ def main() -> None:
     parser.add_argument("--seq-len", type=int, default=512)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sizes", nargs="*", default=list(COARSER), choices=list(COARSER))
-    parser.add_argument("--presets", nargs="*", default=list(PRESETS), choices=list(PRESETS))
+    parser.add_argument("--presets", nargs="*", default=list(TARGETS), choices=list(TARGETS))
     parser.add_argument(
         "--records", nargs="*", default=["record-374", "record-1855"],
         help="peers at their own bytes, for one seed",

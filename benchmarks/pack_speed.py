@@ -18,9 +18,11 @@ from pathlib import Path
 import torch
 from machine import write
 
-from squeeze.checkpoint.read import load_checkpoint, load_model
+from squeeze.checkpoint.read import load_model
 from squeeze.packing.calibrate import Calibration, default_tokens
-from squeeze.packing.target import PRESETS, pack_to_target
+from squeeze.packing.pack import pack_model
+from squeeze.packing.presets import TARGETS
+from squeeze.packing.request import PackRequest, Watch
 from squeeze.train.checkpoint import save_checkpoint
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -71,7 +73,7 @@ class Stages:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", choices=list(PRESETS), default="fast")
+    parser.add_argument("--preset", choices=list(TARGETS), default="fast")
     parser.add_argument("--tokens", type=int, default=default_tokens(CONFIG.num_params))
     parser.add_argument("--folder", type=Path, help="keeps model and calibration between runs")
     options = parser.parse_args()
@@ -85,11 +87,13 @@ def main() -> None:
     def on_trial(scale: float, size: int) -> None:
         stages.begin(f"after a trial of {size:,} bytes")
 
-    packed = pack_to_target(
-        load_checkpoint(path), load_model(path), LIMIT, options.preset,
-        Calibration(tokens=options.tokens), folder / "cache",
-        on_stage=stages.begin, on_trial=on_trial,
-    )  # fmt: skip
+    request = PackRequest(
+        LIMIT,
+        options.preset,
+        calibration=Calibration(tokens=options.tokens),
+        cache=folder / "cache",
+    )
+    packed = pack_model(load_model(path), request, Watch(stages.begin, on_trial))
     stages.end()
     for row in stages.rows:
         row.pop("done", None)

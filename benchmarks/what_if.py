@@ -26,13 +26,17 @@ from inputs import materials
 from report import write_report
 
 from squeeze.artifact.file import decode
-from squeeze.checkpoint.read import load_checkpoint, load_model
+from squeeze.checkpoint.read import load_model
 from squeeze.packing.calibrate import Calibration, calibrate, content_key
+from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import at_scales
 from squeeze.packing.kept import KeptCodes, code_key, hash_of
+from squeeze.packing.pack import pack_model
 from squeeze.packing.plan import Plan
+from squeeze.packing.presets import TARGETS
 from squeeze.packing.quantizer import Quantizer
-from squeeze.packing.target import PRESETS, model_of, pack_to_target
+from squeeze.packing.request import PackRequest
+from squeeze.packing.target import contents_of
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.train.data.shards import read_shard
 from squeeze.train.model.config import ModelConfig
@@ -105,19 +109,22 @@ class Packed:
 def packed(folder: Path, checkpoint: Path, limit: int, tokens: int, targets: int) -> Packed:
     """Pack with the fast preset, calibrated on text that the model writes; `folder` keeps the stages."""
     loaded, settings = load_model(checkpoint, seq_len=512), Calibration(tokens=tokens)
-    source = load_checkpoint(checkpoint)
     table = Tokenizer(materials() / "tokenizers" / TOKENIZER).table
-    made = pack_to_target(
-        source, loaded, limit, "fast", settings, folder, bytes_of=table.of_targets
+    request = PackRequest(
+        limit,
+        "fast",
+        calibration=settings,
+        cache=folder,
+        bytes_of=table.of_targets,
     )
+    made = pack_model(loaded, request)
     if made.plan is None:
         raise SystemExit("everything fits without loss: nothing to foresee")
     found = calibrate(loaded, settings, folder)
     kept = KeptCodes(folder / "codes", hash_of(code_key(), content_key(loaded, settings)))
-    quantizer = Quantizer(
-        model_of(source, loaded, found, "fp16"), found.hessians, found.gradients,
-        PRESETS["fast"], kept,
-    )  # fmt: skip
+    contents = contents_of(loaded, found, "fp16")
+    curvature = Curvature.of(contents.matrices, found.hessians, found.gradients)
+    quantizer = Quantizer(contents, curvature, TARGETS["fast"].states, kept)
     return Packed(made.plan, quantizer, Judge(loaded.config, found.model, targets), made.data)
 
 

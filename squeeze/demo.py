@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squeeze.artifact.file import decode
-from squeeze.checkpoint.read import load_checkpoint, load_model
+from squeeze.checkpoint.read import load_model
 from squeeze.errors import SqueezeError
-from squeeze.files import write_atomic
 from squeeze.packing.calibrate import Calibration, OnStage
-from squeeze.packing.target import pack_to_target
+from squeeze.packing.pack import pack_model
+from squeeze.packing.request import PackRequest, Watch
 from squeeze.train.checkpoint import save_checkpoint
 from squeeze.train.data.shards import read_shard, write_shard
 from squeeze.train.data.text import encode_documents, python_docs_text, train_tokenizer
@@ -108,11 +107,14 @@ def pack_to_limit(files: Files, limit: int, on_stage: OnStage) -> float:
 
     Raises OverBudget when nothing fits.
     """
-    source, loaded = load_checkpoint(files.checkpoint), load_model(files.checkpoint)
-    folder = files.artifact.with_name(files.artifact.name + ".cache")  # as `squeeze pack` has it
-    packed = pack_to_target(source, loaded, limit, "fast", CALIBRATION, folder, on_stage=on_stage)
-    decode(packed.data)  # compares the content digest
-    write_atomic(files.artifact, packed.data)
+    request = PackRequest(
+        limit,
+        "fast",
+        calibration=CALIBRATION,
+        cache=files.artifact.with_name(files.artifact.name + ".cache"),  # as `squeeze pack` has it
+    )
+    packed = pack_model(load_model(files.checkpoint), request, Watch(on_stage))
+    packed.save(files.artifact)
     return 8 * len(packed.data) / CONFIG.num_params
 
 

@@ -69,7 +69,7 @@ ROOMS = {
     # What a file's bytes are spent on, and what fits a limit.
     "ledger": "rows codecs tensors artifact outside",
     "packing": (
-        "tensors ranks calib.text calib.statistics calib.allocation calib.quantizers"
+        "codecs tensors ranks calib.text calib.statistics calib.allocation calib.quantizers"
         " train.model train.data artifact checkpoint ledger"
     ),
     "views": (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,24 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """Weights ready for `squeeze.train.model.gpt.GPT`: float32 by name, and a complete configuration."""
+    """A checkpoint with its complete configuration: all that packing and scoring start from.
+
+    stored: tensors as the checkpoint has them
+    notes: sentences for the user on how it was read and what was assumed
+    source: format of the file
+    """
 
     config: ModelConfig
-    tensors: dict[str, Float32]
+    stored: dict[str, Tensor]
     notes: list[str]
     source: str
     sha256: str
     size: int
+
+    @cached_property
+    def tensors(self) -> dict[str, Float32]:
+        """Weights float32 by name, as `squeeze.train.model.gpt.GPT` takes them."""
+        return {name: tensor.dequantize() for name, tensor in self.stored.items()}
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -99,10 +110,9 @@ def load_model(path: str | os.PathLike[str], **overrides: Any) -> LoadedModel:
     checkpoint = load_checkpoint(path)
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     config, notes = complete_config(shapes, checkpoint.config, **overrides)
-    tensors = {name: tensor.dequantize() for name, tensor in checkpoint.tensors.items()}
     return LoadedModel(
         config,
-        tensors,
+        checkpoint.tensors,
         checkpoint.notes + notes,
         checkpoint.format,
         checkpoint.sha256,

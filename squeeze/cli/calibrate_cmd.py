@@ -56,13 +56,12 @@ def command(
     import torch
 
     from squeeze.checkpoint.read import load_model
-    from squeeze.packing.calibrate import Calibration, calibrate, default_tokens
+    from squeeze.packing.calibrate import Calibration, calibrate
     from squeeze.packing.kept import locked
     from squeeze.ranks.connect import connected
 
     loaded = load_model(model, **architecture)
-    tokens = tokens or default_tokens(loaded.config.num_params)
-    settings = Calibration(source, tokens, length, seed, temperature, data)
+    settings = Calibration(source, tokens or 0, length, seed, temperature, data)
     notes = loaded.notes
     clock = time.perf_counter()
     with (

@@ -6,31 +6,40 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from squeeze.packing.presets import RECORDS, TARGETS
+
 if TYPE_CHECKING:
+    from squeeze.packing.packed import Packed
     from squeeze.packing.plan import Plan
-    from squeeze.packing.record import Recorded
-    from squeeze.packing.target import Packed
 
 
-def summary_of(packed: Packed | Recorded) -> dict[str, Any]:
-    """The JSON object of a result."""
-    if hasattr(packed, "plan"):
-        plan = packed.plan
-        return {"lossless": True} if plan is None else {"lossless": False, **plan.as_json()}
+def summary_of(packed: Packed, preset: str) -> dict[str, Any]:
+    """Return the part of a pack's JSON object that its preset decides."""
+    if preset in TARGETS:
+        plan = {} if packed.plan is None else packed.plan.as_json()
+        return {"fit": {"lossless": packed.exact, **plan}}
+    if preset not in RECORDS:
+        return {}
     left_out = packed.correction
     if left_out is None:
-        return {}
-    return {"low_rank_left_out": {"tensors": list(left_out.tensors), "bytes": left_out.bytes,
-                                  "nats_per_token_saved": left_out.saved}}  # fmt: skip
+        return {"record": {}}
+    return {
+        "record": {
+            "low_rank_left_out": {
+                "tensors": list(left_out.tensors),
+                "bytes": left_out.bytes,
+                "nats_per_token_saved": left_out.saved,
+            }
+        }
+    }
 
 
-def print_packed(packed: Packed | Recorded) -> None:
-    """The plan on stdout; for a record what is missing."""
-    if hasattr(packed, "plan"):
-        if packed.plan is None:
-            click.echo("everything fits without loss")
-        else:
-            _print_plan(packed.plan)
+def print_packed(packed: Packed, preset: str) -> None:
+    """Print the plan on stdout; for a record what is left out."""
+    if packed.plan is not None:
+        _print_plan(packed.plan)
+    elif preset in TARGETS:
+        click.echo("everything fits without loss")
     elif packed.correction is not None:
         left_out = packed.correction
         click.echo(

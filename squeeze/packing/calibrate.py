@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,13 +55,14 @@ def default_tokens(weights: int) -> int:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What to calibrate on. tokens: in all; length: of a sequence, 0 for the training window.
+    """What to calibrate on. tokens: in all, 0 for `default_tokens` of the model; length: of a sequence,
+    0 for the training window.
 
     source: "self" (the model writes it), "shards" (real text, the token shards in `data`) or "random".
     """
 
     source: str = "self"
-    tokens: int = TOKENS
+    tokens: int = 0
     length: int = 0
     seed: int = 0
     temperature: float = TEMPERATURE
@@ -72,6 +73,10 @@ class Calibration:
             raise BadConfig("calibration source", expected=", ".join(SOURCES), found=self.source)
         if (self.source == "shards") != bool(self.data):
             raise BadConfig("calibration data is for source 'shards', which needs it")
+
+    def resolved(self, loaded: LoadedModel) -> Calibration:
+        """Return the settings with the number of tokens that a model is calibrated on."""
+        return replace(self, tokens=self.tokens or default_tokens(loaded.config.num_params))
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ def calibrate(
     from squeeze.train.model.cache import Cache
     from squeeze.train.model.gpt import GPT
 
+    settings = settings.resolved(loaded)
     model = GPT.from_tensors(loaded.config, loaded.tensors).eval()
     key = content_key(loaded, settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -156,7 +162,7 @@ def _gradients(
 
 def content_key(loaded: LoadedModel, settings: Calibration) -> str:
     """Hash of everything the stages depend on: weights, configuration and settings."""
-    facts = [loaded.sha256, loaded.config.to_json(), asdict(settings)]
+    facts = [loaded.sha256, loaded.config.to_json(), asdict(settings.resolved(loaded))]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

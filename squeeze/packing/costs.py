@@ -43,7 +43,7 @@ class Known:
 
 def losses_of(quantizer: Quantizer, tensors: Mapping[str, Tensor]) -> dict[str, float]:
     """Expected nats per token that each matrix's quantization adds."""
-    return {name: quantizer.loss(name, tensor) for name, tensor in tensors.items()}
+    return {name: quantizer.curvature.loss(name, tensor) for name, tensor in tensors.items()}
 
 
 def known_of(quantizer: Quantizer, fitted: Fitted) -> Known:
@@ -69,8 +69,8 @@ def curves_of(
                 octaves: (point.bits[name], point.losses[name])
                 for octaves, point in ((0.0, here), (COARSER, there))
             }
-            weights, importance = quantizer.model.matrices[name], quantizer.rows[name].importance
-            factor = quantizer.factors[name]
+            weights, prepared = quantizer.contents.matrices[name], quantizer.curvature.prepared
+            factor, importance = prepared.factors[name], prepared.rows[name].importance
             curves[name] = curve(weights, factor, importance, scales[name], known)
     return curves
 

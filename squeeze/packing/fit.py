@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from squeeze.artifact.streams import Tensor
 from squeeze.calib.allocation.allocate import allocate, common_scale
-from squeeze.packing.quantizer import Quantizer
+from squeeze.packing.quantizer import Quantizer, StoredMatrix
 
 # At one scale 8 and 256 states give files that differ by a thousandth, in a tenth of the time
 # (docs/log.md): so the scale is looked for with the former.
@@ -24,7 +24,8 @@ OnTrial = Callable[[float, int], None]
 class Fitted:
     """The matrices as they are stored, the file, and how it came about.
 
-    scales: of each matrix. trials: whole quantizations of the search; 0 when it was known already.
+    scales: of each matrix
+    trials: whole quantizations of the search; 0 when the scales were known already
     """
 
     tensors: dict[str, Tensor]
@@ -32,27 +33,38 @@ class Fitted:
     scales: dict[str, float]
     trials: int
 
+    @classmethod
+    def of(
+        cls,
+        quantizer: Quantizer,
+        matrices: Mapping[str, StoredMatrix],
+        scales: dict[str, float],
+        trials: int = 0,
+    ) -> Fitted:
+        """Return the file of quantized matrices."""
+        tensors = {name: matrix.tensor for name, matrix in matrices.items()}
+        return cls(tensors, quantizer.encode(matrices), scales, trials)
+
 
 def fit(quantizer: Quantizer, limit: int, on_trial: OnTrial = lambda scale, size: None) -> Fitted:
-    """The model packed into at most `limit` bytes, and as few fewer as can be had.
+    """Return the model packed into at most `limit` bytes, and as few fewer as can be had.
 
     Raises OverBudget with the smallest possible size when even the coarsest file does not fit.
     """
-    sizes = {name: weights.size for name, weights in quantizer.model.matrices.items()}
+    sizes = {name: weights.size for name, weights in quantizer.contents.matrices.items()}
     start = None
     if quantizer.n_states > SCOUT_STATES:
         scout = quantizer.with_states(SCOUT_STATES)
         start = common_scale(
             sizes, scout.quantize, scout.measure, scout.estimate, limit, on_trial=on_trial
         )
-    found = allocate(
+    allocation = allocate(
         sizes, quantizer.quantize, quantizer.measure, quantizer.estimate, limit,
         start=start, on_trial=on_trial,
     )  # fmt: skip
-    return Fitted(found.tensors, quantizer.encode(found.tensors), found.scales, found.trials)
+    return Fitted.of(quantizer, allocation.tensors, allocation.scales, allocation.trials)
 
 
 def at_scales(quantizer: Quantizer, scales: Mapping[str, float]) -> Fitted:
-    """The model at known scales."""
-    tensors = quantizer.quantize(scales)
-    return Fitted(tensors, quantizer.encode(tensors), dict(scales), 0)
+    """Return the model packed at known scales."""
+    return Fitted.of(quantizer, quantizer.quantize(scales), dict(scales))

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from squeeze.artifact import container, streams
+from squeeze.artifact import container
 from squeeze.artifact.file import CANDIDATES, decode, encode
 from squeeze.artifact.streams import Artifact, CodeStreams
 from squeeze.errors import SqueezeError
 from squeeze.files import held, read_file, write_atomic
+from squeeze.packing.quantizer import StoredMatrix
 from squeeze.tensors.quantized import QuantizedTensor
 
-Coded = tuple[QuantizedTensor, streams.Coded]
 OnNote = Callable[[str], None]
 # Word contexts save floats half a per cent of byte planes, at 20 times the time; where a limit is met
 # by dropping mantissa bits that is no gain at all.
@@ -81,8 +81,8 @@ class KeptCodes:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def find(self, name: str, scale: float, states: int) -> Coded | None:
-        """What was kept, or None; a damaged file counts as nothing, with a note."""
+    def find(self, name: str, scale: float, states: int) -> StoredMatrix | None:
+        """Return the matrix that was kept, or None; a damaged file counts as none, with a note."""
         path, key = self._place(name, scale, states)
         if path is None or not path.is_file():
             return None
@@ -98,16 +98,16 @@ class KeptCodes:
             return None
         pairs = zip(parsed.streams, container.stream_bytes(data, parsed), strict=True)
         (codes,) = ((s.codec_id, bytes(view)) for s, view in pairs if s.kind == "codes")
-        return tensor, codes
+        return StoredMatrix(tensor, codes)
 
-    def code(self, name: str, scale: float, states: int, tensor: QuantizedTensor) -> Coded:
+    def code(self, name: str, scale: float, states: int, tensor: QuantizedTensor) -> StoredMatrix:
         """Code a tensor, keep it, and return it with its coded codes."""
         path, key = self._place(name, scale, states)
         coded: CodeStreams = {}
         data = encode(Artifact({"key": key}, {name: tensor}), streams_=coded)
         if path is not None:
             write_atomic(path, data)
-        return tensor, coded[name]
+        return StoredMatrix(tensor, coded[name])
 
     def file(self, whole: Artifact, known: CodeStreams, floats: bool) -> bytes:
         """The bytes of a whole file. known: codes; floats: whether matrices are stored as floats."""

@@ -1,6 +1,6 @@
-"""Pack as a record entry of the challenge did: for comparisons with `target` in one command.
+"""Pack as a record entry of the challenge did: what this project's packing is measured against.
 
-Quantizer, clips and coder are the entry's (`squeeze.packing.records`); the container is ours, which
+Quantizer, clips and coder are the entry's (`squeeze.packing.presets`); the container is ours, which
 costs an entry nothing: under a kilobyte where torch.save takes more. Not there: the lrzip binary of
 #1855 and its row sort, the groups of 128 of the ternary entry (one step a row instead), and
 low-rank corrections, which are priced instead.
@@ -9,110 +9,135 @@ low-rank corrections, which are priced instead.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 
 from squeeze.artifact.file import encode
-from squeeze.artifact.streams import Artifact, OnStream, Tensor
+from squeeze.artifact.streams import Artifact, Tensor
+from squeeze.calib.quantizers.gptq import gptq
+from squeeze.calib.quantizers.gptq_lite import lite_steps
 from squeeze.calib.quantizers.low_rank import low_rank
-from squeeze.calib.statistics.fisher import OutputGradients
-from squeeze.calib.statistics.hessian import Hessians
-from squeeze.checkpoint.read import Checkpoint, LoadedModel
-from squeeze.packing.calibrate import Calibration, OnStage, calibrate
-from squeeze.packing.kept import OnNote, silent
+from squeeze.calib.quantizers.round_to_nearest import row_steps
+from squeeze.calib.statistics.curvature import factorize
+from squeeze.checkpoint.read import LoadedModel
+from squeeze.errors import BadConfig
+from squeeze.packing.calibrate import Calibrated
+from squeeze.packing.packed import Correction, Packed
+from squeeze.packing.presets import RECORDS, Record
 from squeeze.packing.recipe import Recipe, quantize_checkpoint
-from squeeze.packing.records import RECORDS, quantize_record
+from squeeze.packing.request import PackRequest, Watch
+from squeeze.packing.session import Session, open_session
 from squeeze.tensors.floats import Float32
+from squeeze.tensors.quantized import QuantizedTensor
 from squeeze.tensors.roles import natural_key
 
-CORRECTED, RANK = 3, 4  # tensors of #1855 with a low-rank correction, and its rank
+CLIP_PERCENTILE = 0.9999984  # of the baseline's int8 export
+SMALLEST_STEP = 1e-6  # of a row of zeros
+DAMPING = 0.01  # of the mean diagonal, #1060
+RANK = 4  # of a low-rank correction
 WIDEST = 2048  # rows of a matrix that is priced: an embedding's square root would take minutes
 
 
-@dataclass(frozen=True)
-class Correction:
-    """What the low-rank corrections that were left out would cost: bytes, and nats per token saved."""
+def pack_record(loaded: LoadedModel, request: PackRequest, watch: Watch) -> Packed:
+    """Return the model as the record that the request names stores it.
 
-    tensors: tuple[str, ...]
-    bytes: int
-    saved: float
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """The file; and for `record-1855` the price of what is not in it."""
-
-    data: bytes
-    correction: Correction | None = None
-
-
-def pack_record(
-    checkpoint: Checkpoint,
-    loaded: LoadedModel,
-    name: str,
-    calibration: Calibration,
-    folder: Path,
-    *,
-    small: int = 65_536,
-    small_floats: str = "fp16",
-    fresh: bool = False,
-    on_stage: OnStage = lambda name: None,
-    on_note: OnNote = silent,
-    on_stream: OnStream | None = None,
-) -> Recorded:
-    """The model as the record `name` stores it; calibrated only where the record does.
-
-    small: tensors of at most so many elements stay floats. Raises BadConfig when a value does not fit
-    its float format.
+    Calibrates only where the record does. Raises BadConfig when a value does not fit its float format.
     """
-    record = RECORDS[name]
+    record = RECORDS[request.preset]
+    with open_session(loaded, request, watch) as session:
+        calibrated = session.calibrated() if record.hessian else None
+        return session.on_first(lambda: _packed(session, record, calibrated))
+
+
+def _packed(session: Session, record: Record, calibrated: Calibrated | None) -> Packed:
+    loaded, request = session.loaded, session.request
     matrices = {
-        tensor: weights
-        for tensor, weights in loaded.tensors.items()
-        if weights.ndim == 2 and weights.size > small
+        name: weights
+        for name, weights in loaded.tensors.items()
+        if weights.ndim == 2 and weights.size > request.small
     }
-    rest: dict[str, Tensor] = {n: t for n, t in checkpoint.tensors.items() if n not in matrices}
-    others = quantize_checkpoint(rest, loaded.config, Recipe(small_floats=small_floats)).tensors
-    found = None
-    hessians: dict[str, Float32] = {}
-    if record.hessian:
-        found = calibrate(
-            loaded, calibration, folder, fresh=fresh, on_stage=on_stage, on_note=on_note
-        )
-        hessians = found.hessians.matrices
-    quantized: dict[str, Tensor] = {}
-    for tensor, weights in matrices.items():
-        hessian = hessians.get(tensor)
-        if hessian is None:  # not asked for, or a table that is looked up: errors count alike
-            hessian = np.eye(weights.shape[1], dtype=np.float32)
-        quantized[tensor] = quantize_record(tensor, weights, hessian, record)
-    every = {**others, **quantized}
-    artifact = Artifact(
-        {"model": json.loads(loaded.config.to_json())},
-        {tensor: every[tensor] for tensor in sorted(every, key=natural_key)},
-    )
-    data = encode(artifact, candidates=record.coders, on_stream=on_stream)
+    rest = {name: tensor for name, tensor in loaded.stored.items() if name not in matrices}
+    others = quantize_checkpoint(rest, loaded.config, Recipe(small_floats=request.small_floats))
+    hessians = calibrated.hessians.matrices if calibrated else {}
+    quantized = {
+        name: quantize_record(name, weights, hessians.get(name), record)
+        for name, weights in matrices.items()
+    }
+    every: dict[str, Tensor] = {**others.tensors, **quantized}
+    tensors = {name: every[name] for name in sorted(every, key=natural_key)}
+    artifact = Artifact({"model": json.loads(loaded.config.to_json())}, tensors)
     correction = None
-    if name == "record-1855" and found is not None:
-        errors = {n: weights - quantized[n].dequantize() for n, weights in matrices.items()}
-        correction = _price(errors, found.hessians, found.gradients)
-    return Recorded(data, correction)
+    if record.corrected and calibrated:
+        errors = {name: w - quantized[name].dequantize() for name, w in matrices.items()}
+        correction = price_corrections(errors, calibrated, record.corrected)
+    return Packed(encode(artifact, candidates=record.coders), correction=correction)
 
 
-def _price(
-    errors: dict[str, Float32], hessians: Hessians, gradients: OutputGradients
+def kind_of(name: str) -> str:
+    """Return "embed", "attn" or "mlp" for a tensor's name in the baseline's naming."""
+    for kind in ("attn", "mlp"):
+        if f".{kind}." in name:
+            return kind
+    return "embed"
+
+
+def quantize_record(
+    name: str,
+    weights: Float32,
+    hessian: Float32 | None,
+    record: Record,
+    coarser: float = 1.0,
+) -> QuantizedTensor:
+    """Return a matrix as an entry would store it.
+
+    weights: float32 [R, C]
+    hessian: of the inputs, float32 [C, C]; None: errors count alike, as in a table that is looked up
+    coarser: factor of every step, which is how an entry would land at another size: by tuning k
+
+    Raises BadConfig for `coarser` not above 0, BadData for a Hessian that is none.
+    """
+    if not (np.isfinite(coarser) and coarser > 0):
+        raise BadConfig("coarser", expected="finite and above 0", found=coarser)
+    steps = (_steps(name, weights, record) * coarser).astype(np.float32)
+    if hessian is None or not record.hessian:
+        # with the identity as Hessian nothing is fed forward: GPTQ is rounding to nearest
+        hessian = np.eye(weights.shape[1], dtype=np.float32)
+    return gptq(weights, factorize(hessian, DAMPING), record.bits[kind_of(name)], steps)
+
+
+def _steps(name: str, weights: Float32, record: Record) -> Float32:
+    """Return the entry's step of each row, float32 [R]."""
+    kind = kind_of(name)
+    bits, k = record.bits[kind], record.k[kind]
+    if k is not None:
+        return row_steps(weights, bits, k)
+    if bits == 2:  # BitNet b1.58, arXiv 2402.17764
+        return np.maximum(np.abs(weights).mean(1), SMALLEST_STEP).astype(np.float32)
+    if record.coders == ("zlib",) and bits == 8:
+        clip = np.quantile(np.abs(weights), CLIP_PERCENTILE, axis=1)
+        return np.maximum(clip / 127, SMALLEST_STEP).astype(np.float32)
+    return lite_steps(weights, bits)
+
+
+def price_corrections(
+    errors: Mapping[str, Float32], calibrated: Calibrated, count: int
 ) -> Correction:
-    """Of the matrices with the largest errors."""
-    narrow = [n for n, e in errors.items() if len(e) <= WIDEST and n in hessians.matrices]
-    chosen = sorted(narrow, key=lambda n: -float(np.square(errors[n]).sum()))[:CORRECTED]
-    found = [
+    """Return the price of correcting the `count` matrices with the largest errors, float32 [R, C]."""
+    hessians, gradients = calibrated.hessians.matrices, calibrated.gradients
+    narrow = [name for name, error in errors.items() if len(error) <= WIDEST and name in hessians]
+    largest = sorted(narrow, key=lambda name: -float(np.square(errors[name]).sum()))[:count]
+    corrections = [
         low_rank(
-            errors[name], hessians.matrices[name], gradients.best(name),
+            errors[name],
+            hessians[name],
+            gradients.best(name),
             min(RANK, *errors[name].shape),
         )
-        for name in chosen
-    ]  # fmt: skip
-    saved = sum(correction.before - correction.after for correction in found)
-    return Correction(tuple(chosen), sum(correction.bytes for correction in found), saved)
+        for name in largest
+    ]
+    return Correction(
+        tensors=tuple(largest),
+        bytes=sum(correction.bytes for correction in corrections),
+        saved=sum(correction.before - correction.after for correction in corrections),
+    )

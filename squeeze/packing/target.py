@@ -1,202 +1,217 @@
 """Pack to a byte target: without loss if that fits, else calibrated and water-filled.
 
-The presets differ in the states of the trellis: 32 take twice the time of 8 and need 0.02 bit a weight
-less for the same loss; 256 would take eight times as long and save 0.016 more (docs/log.md).
+In three steps: what the model is quantized from (`_start`), the file that fits (`_fitted`), and what
+it costs (`_plan`). A file that an earlier run found for the same model and settings needs only its
+bytes made again (`_resumed`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from squeeze.artifact.file import encode
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.grids import worth_keeping
 from squeeze.calib.text.sources import Sequences
-from squeeze.checkpoint.read import Checkpoint, LoadedModel
+from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import OverBudget, SqueezeError
 from squeeze.files import sha256
-from squeeze.packing.calibrate import Calibrated, Calibration, OnStage, calibrate, content_key
+from squeeze.packing.calibrate import Calibrated, content_key
 from squeeze.packing.costs import coarser, curves_of, known_of, losses_of, mean_kl, role_costs
+from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import Fitted, OnTrial, at_scales, fit
-from squeeze.packing.kept import KeptCodes, OnNote, code_key, hash_of, silent
+from squeeze.packing.kept import KeptCodes, OnNote, code_key, hash_of
+from squeeze.packing.packed import Packed
 from squeeze.packing.plan import Plan, kept_plan, tensor_plans
-from squeeze.packing.quantizer import QUANTIZED, Model, Quantizer
+from squeeze.packing.presets import TARGETS
+from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer
 from squeeze.packing.recipe import LOSSLESS, Recipe, on_grid, quantize_checkpoint
-from squeeze.tensors.floats import Float32
+from squeeze.packing.request import BytesOf, PackRequest, Watch
+from squeeze.packing.session import Session, open_session
 from squeeze.tensors.roles import natural_key
 from squeeze.train.model.gpt import GPT
 
-PRESETS = {"fast": 8, "best": 32}  # trellis states
 BOUND = ("range-planes",)  # 20 times as fast as the word contexts,
 NEAR = 0.9  # which make its bytes at most this much fewer
 
-BytesOf = Callable[[npt.NDArray[np.uint16]], npt.NDArray[np.int32]]  # of each token but the first
 
+def pack_to_target(loaded: LoadedModel, request: PackRequest, watch: Watch) -> Packed:
+    """Return the file that costs the least expected loss of those that the limit has room for.
 
-@dataclass(frozen=True)
-class Packed:
-    """A file under the target. plan: how, or None when everything fitted without loss."""
-
-    data: bytes
-    plan: Plan | None = None
-
-    @property
-    def expected(self) -> float:
-        """Nats per token by the quadratic model."""
-        return self.plan.expected if self.plan else 0.0
-
-    @property
-    def measured(self) -> float:
-        """Mean KL(fp32 ‖ packed) in nats per token on calibration text."""
-        return self.plan.measured if self.plan else 0.0
-
-
-def pack_to_target(
-    checkpoint: Checkpoint,
-    loaded: LoadedModel,
-    limit: int,
-    preset: str,
-    calibration: Calibration,
-    folder: Path,
-    *,
-    small_floats: str = "fp16",
-    fresh: bool = False,
-    bytes_of: BytesOf | None = None,
-    on_stage: OnStage = lambda name: None,
-    on_trial: OnTrial = lambda scale, size: None,
-    on_note: OnNote = silent,
-) -> Packed:
-    """The file of at most `limit` bytes that costs the least expected loss.
-
-    Stages are kept in `folder` (see `squeeze.packing.calibrate`), and so are quantized tensors and
-    the plan: a killed pack goes on. bytes_of: a tokenizer's byte table, to give the cost per byte.
-    on_note hears of kept files that are damaged or of other settings. Raises OverBudget with the
-    smallest possible size when nothing fits.
+    The cache keeps the stages of `squeeze.packing.calibrate`, quantized tensors and the plan.
+    `watch.note` is called for each kept file that is damaged or of other settings. Raises OverBudget
+    with the smallest possible size when nothing fits.
     """
-    exact = without_loss(checkpoint, loaded, limit)
-    if exact is not None:
-        return Packed(exact)
-    if fresh:
-        _forget(folder)
-    found = calibrate(loaded, calibration, folder, fresh=fresh, on_stage=on_stage, on_note=on_note)
-    model = model_of(checkpoint, loaded, found, small_floats)
-    settings = hash_of(code_key(), content_key(loaded, calibration))
-    kept = KeptCodes(folder / "codes", settings, on_note)
-    quantizer = Quantizer(model, found.hessians, found.gradients, PRESETS[preset], kept)
-    per_token = _bytes_per_token(found.text, bytes_of) if bytes_of else None
-    key, place = hash_of(settings, limit, preset, small_floats, per_token), folder / "plan.json"
-    known = _known(checkpoint, quantizer, place, key, on_note)
-    if known is not None and known.plan is not None:
-        _tidy(kept, known.plan.scales, quantizer)  # a run killed after its plan did not
-        return known
-    on_stage("fit")
-    quantizer, fitted = _with_grids(checkpoint, quantizer, fit(quantizer, limit, on_trial), limit)
-    on_stage("measured cost")
-    packed = _packed_model(loaded, quantizer.model, fitted)
-    measured = mean_kl(found.model, packed, found.text)
-    on_stage("cost of other bits")
-    here, there = known_of(quantizer, fitted), coarser(quantizer, fitted)
-    plan = Plan(
-        key,
-        sha256(fitted.data),
-        len(fitted.data),
-        limit,
-        fitted.trials,
-        sum(here.losses.values()),
-        measured,
-        per_token,
-        tensor_plans(
-            fitted.data,
-            fitted.scales,
-            here.losses,
-            curves_of(quantizer, fitted.scales, here, there),
-        ),
-        role_costs(loaded, found.model, found.text, (here, there)),
-    )
-    plan.save(place)
-    _tidy(kept, fitted.scales, quantizer)
-    return Packed(fitted.data, plan)
+    limit = request.room
+    with open_session(loaded, request, watch) as session:
+        exact = without_loss(loaded, limit)
+        if exact is not None:
+            return Packed(exact, exact=True).checked()
+        calibrated = session.calibrated()
+        return session.on_first(lambda: _packed(session, calibrated, limit))
 
 
-def help_calibrate(
-    checkpoint: Checkpoint,
-    loaded: LoadedModel,
-    limit: int,
-    calibration: Calibration,
-    folder: Path,
-    *,
-    fresh: bool = False,
-) -> None:
-    """What ranks other than the first do while it runs `pack_to_target`."""
-    if without_loss(checkpoint, loaded, limit) is None:
-        calibrate(loaded, calibration, folder, fresh=fresh)
-
-
-def without_loss(checkpoint: Checkpoint, loaded: LoadedModel, limit: int) -> bytes | None:
-    """The file with every tensor as it is, or None when it exceeds the limit."""
-    exact = quantize_checkpoint(checkpoint.tensors, loaded.config, LOSSLESS)
+def without_loss(loaded: LoadedModel, limit: int) -> bytes | None:
+    """Return the file with every tensor as it is, or None when it exceeds the limit."""
+    exact = quantize_checkpoint(loaded.stored, loaded.config, LOSSLESS)
     if NEAR * len(encode(exact, candidates=BOUND)) > limit:
         return None
     data = encode(exact)
     return data if len(data) <= limit else None
 
 
-def _with_grids(
-    checkpoint: Checkpoint, quantizer: Quantizer, fitted: Fitted, limit: int
-) -> tuple[Quantizer, Fitted]:
-    """The fit with matrices kept on the grid they were trained on, where the whole loses less by it."""
-    grids = _grids(checkpoint, fitted.tensors)
-    if not grids:
-        return quantizer, fitted
-    losses = losses_of(quantizer, fitted.tensors)
-    bits = {t.name: 8 * t.bytes for t in tensor_plans(fitted.data)}
-    extra = {n: 8 * len(encode(Artifact({}, {n: grid}))) - bits[n] for n, grid in grids.items()}
-    weights = {name: matrix.size for name, matrix in quantizer.model.matrices.items()}
-    kept = worth_keeping(extra, losses, weights)
-    if not kept or len(kept) == len(weights):
-        return quantizer, fitted
-    other = quantizer.keeping({name: grids[name] for name in kept})
+@dataclass(frozen=True)
+class _Start:
+    """What a file of at most `limit` bytes is made from.
+
+    key: hash of everything that the plan depends on
+    plan_path: file that keeps the plan
+    per_token: bytes of text in a token, None where no tokenizer was given
+    """
+
+    loaded: LoadedModel
+    calibrated: Calibrated
+    quantizer: Quantizer
+    kept_codes: KeptCodes
+    limit: int
+    key: str
+    plan_path: Path
+    per_token: float | None
+
+
+def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
+    """Return the file of an earlier run's plan, or search for one."""
+    if session.request.fresh:
+        _forget(session.folder)
+    start = _start(session, calibrated, limit)
+    resumed = _resumed(start, session.watch.note)
+    if resumed is not None:
+        return resumed
+    session.watch.stage("fit")
+    quantizer, fitted = _fitted(start, session.watch.trial)
+    plan = _plan(start, quantizer, fitted, session.watch)
+    plan.save(start.plan_path)
+    _tidy(start, plan)
+    return Packed(fitted.data, plan=plan)
+
+
+def _start(session: Session, calibrated: Calibrated, limit: int) -> _Start:
+    loaded, request, folder = session.loaded, session.request, session.folder
+    contents = contents_of(loaded, calibrated, request.small_floats)
+    curvature = Curvature.of(contents.matrices, calibrated.hessians, calibrated.gradients)
+    settings = hash_of(code_key(), content_key(loaded, session.settings))
+    kept_codes = KeptCodes(folder / "codes", settings, session.watch.note)
+    states = TARGETS[request.preset].states
+    per_token = None
+    if request.bytes_of is not None:
+        per_token = _bytes_per_token(calibrated.text, request.bytes_of)
+    return _Start(
+        loaded=loaded,
+        calibrated=calibrated,
+        quantizer=Quantizer(contents, curvature, states, kept_codes),
+        kept_codes=kept_codes,
+        limit=limit,
+        key=hash_of(settings, limit, request.preset, request.small_floats, per_token),
+        plan_path=folder / "plan.json",
+        per_token=per_token,
+    )
+
+
+def contents_of(loaded: LoadedModel, calibrated: Calibrated, small_floats: str) -> Contents:
+    """Return the matrices that calibration saw, to be quantized, and the rest as it will be stored."""
+    matrices = {
+        name: loaded.tensors[name]
+        for name in calibrated.hessians.matrices
+        if loaded.tensors[name].size >= QUANTIZED
+    }
+    rest = {name: tensor for name, tensor in loaded.stored.items() if name not in matrices}
+    stored = quantize_checkpoint(rest, loaded.config, Recipe(small_floats=small_floats))
+    order = tuple(sorted(loaded.stored, key=natural_key))
+    config: dict[str, object] = {"model": json.loads(loaded.config.to_json())}
+    return Contents(matrices, stored.tensors, order, config)
+
+
+def _resumed(start: _Start, note: OnNote) -> Packed | None:
+    """Return the file of the plan that an earlier run kept under the same key, if there is one."""
     try:
-        again = fit(other, limit)
-    except OverBudget:
-        return quantizer, fitted
-    better = sum(losses_of(other, again.tensors).values()) < sum(losses.values())
-    return (other, again) if better else (quantizer, fitted)
-
-
-def _grids(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, Tensor]:
-    found = {name: on_grid(checkpoint.tensors[name]) for name in names}
-    return {name: grid for name, grid in found.items() if grid is not None}
-
-
-def _known(
-    checkpoint: Checkpoint, quantizer: Quantizer, place: Path, key: str, on_note: OnNote
-) -> Packed | None:
-    """What an earlier run with the same key ended with."""
-    try:
-        plan = kept_plan(place, key)
+        plan = kept_plan(start.plan_path, start.key)
     except SqueezeError as error:
-        on_note(f"made again: {error}")
+        note(f"made again: {error}")
         return None
     if plan is None:
         return None
-    on_grids = quantizer.model.matrices.keys() - plan.scales.keys()
-    data = at_scales(quantizer.keeping(_grids(checkpoint, on_grids)), plan.scales).data
-    if sha256(data) == plan.sha256:
-        return Packed(data, plan)
-    on_note(f"{place}: not the plan of this file, made again")
-    return None
+    on_grids = start.quantizer.contents.matrices.keys() - plan.scales.keys()
+    quantizer = start.quantizer.with_fixed(_grids(start.loaded, on_grids))
+    data = at_scales(quantizer, plan.scales).data
+    if sha256(data) != plan.sha256:
+        note(f"{start.plan_path}: not the plan of this file, made again")
+        return None
+    _tidy(start, plan)  # a run killed after its plan did not
+    return Packed(data, plan=plan)
 
 
-def _tidy(kept: KeptCodes, scales: Mapping[str, float], quantizer: Quantizer) -> None:
-    """Drop codes that the search tried and the file does not hold."""
-    kept.keep_only((name, scale, quantizer.n_states) for name, scale in scales.items())
+def _fitted(start: _Start, on_trial: OnTrial) -> tuple[Quantizer, Fitted]:
+    """Return the file that fits, and what quantized it.
+
+    Matrices stay on the grid that they were trained on where the whole loses less by it.
+    """
+    quantizer, limit = start.quantizer, start.limit
+    fitted = fit(quantizer, limit, on_trial)
+    grids = _grids(start.loaded, fitted.tensors)
+    if not grids:
+        return quantizer, fitted
+    losses = losses_of(quantizer, fitted.tensors)
+    bits = {tensor.name: 8 * tensor.bytes for tensor in tensor_plans(fitted.data)}
+    extra = {n: 8 * len(encode(Artifact({}, {n: grid}))) - bits[n] for n, grid in grids.items()}
+    weights = {name: matrix.size for name, matrix in quantizer.contents.matrices.items()}
+    on_grids = worth_keeping(extra, losses, weights)
+    if not on_grids or len(on_grids) == len(weights):
+        return quantizer, fitted
+    with_grids = quantizer.with_fixed({name: grids[name] for name in on_grids})
+    try:
+        refitted = fit(with_grids, limit)
+    except OverBudget:
+        return quantizer, fitted
+    if sum(losses_of(with_grids, refitted.tensors).values()) < sum(losses.values()):
+        return with_grids, refitted
+    return quantizer, fitted
+
+
+def _plan(start: _Start, quantizer: Quantizer, fitted: Fitted, watch: Watch) -> Plan:
+    """Return the plan of a file: its cost, expected and measured, and that of other bits."""
+    loaded, reference, text = start.loaded, start.calibrated.model, start.calibrated.text
+    watch.stage("measured cost")
+    measured = mean_kl(reference, _model_of(loaded, quantizer, fitted), text)
+    watch.stage("cost of other bits")
+    packed, in_larger_steps = known_of(quantizer, fitted), coarser(quantizer, fitted)
+    curves = curves_of(quantizer, fitted.scales, packed, in_larger_steps)
+    return Plan(
+        key=start.key,
+        sha256=sha256(fitted.data),
+        size=len(fitted.data),
+        limit=start.limit,
+        trials=fitted.trials,
+        expected=sum(packed.losses.values()),
+        measured=measured,
+        bytes_per_token=start.per_token,
+        tensors=tensor_plans(fitted.data, fitted.scales, packed.losses, curves),
+        roles=role_costs(loaded, reference, text, (packed, in_larger_steps)),
+    )
+
+
+def _model_of(loaded: LoadedModel, quantizer: Quantizer, fitted: Fitted) -> GPT:
+    stored = quantizer.contents.artifact(fitted.tensors).tensors
+    weights = {name: tensor.dequantize() for name, tensor in stored.items()}
+    return GPT.from_tensors(loaded.config, weights).eval()
+
+
+def _grids(loaded: LoadedModel, names: Iterable[str]) -> dict[str, Tensor]:
+    """Return those of the tensors that lie on a grid, as its codes."""
+    grids = {name: on_grid(loaded.stored[name]) for name in names}
+    return {name: grid for name, grid in grids.items() if grid is not None}
 
 
 def _bytes_per_token(text: Sequences, bytes_of: BytesOf) -> float:
@@ -205,28 +220,13 @@ def _bytes_per_token(text: Sequences, bytes_of: BytesOf) -> float:
     return sum(int(part.sum()) for part in parts) / max(counts, 1)
 
 
+def _tidy(start: _Start, plan: Plan) -> None:
+    """Drop codes that the search tried and the file does not hold."""
+    states = start.quantizer.n_states
+    start.kept_codes.keep_only((name, scale, states) for name, scale in plan.scales.items())
+
+
 def _forget(folder: Path) -> None:
     (folder / "plan.json").unlink(missing_ok=True)
     for path in (folder / "codes").glob("*"):
         path.unlink(missing_ok=True)
-
-
-def model_of(
-    checkpoint: Checkpoint, loaded: LoadedModel, found: Calibrated, small_floats: str
-) -> Model:
-    """What is packed: matrices that calibration knows, and the rest as it will be stored."""
-    matrices: dict[str, Float32] = {
-        name: loaded.tensors[name]
-        for name in found.hessians.matrices
-        if loaded.tensors[name].size >= QUANTIZED
-    }
-    rest: dict[str, Tensor] = {n: t for n, t in checkpoint.tensors.items() if n not in matrices}
-    stored = quantize_checkpoint(rest, loaded.config, Recipe(small_floats=small_floats))
-    order = tuple(sorted(checkpoint.tensors, key=natural_key))
-    return Model(matrices, stored.tensors, order, {"model": json.loads(loaded.config.to_json())})
-
-
-def _packed_model(loaded: LoadedModel, model: Model, fitted: Fitted) -> GPT:
-    stored: Artifact = model.artifact(fitted.tensors)
-    weights = {name: tensor.dequantize() for name, tensor in stored.tensors.items()}
-    return GPT.from_tensors(loaded.config, weights).eval()

@@ -38,8 +38,9 @@ from squeeze.calib.text.sources import Sequences, window_length
 from squeeze.codecs.base import Codec
 from squeeze.codecs.context.codec import Context
 from squeeze.codecs.context.words import ContextWords
+from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import fit
-from squeeze.packing.quantizer import QUANTIZED, Model, Quantizer
+from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer, StoredMatrix
 from squeeze.ranks.connect import connected
 from squeeze.ranks.group import Ranks
 from squeeze.score.adapt.by_document import LoraPredictor, score_lora
@@ -120,13 +121,11 @@ class Coding:
     def find(self, name: str, scale: float, states: int) -> None:
         """Nothing is kept."""
 
-    def code(
-        self, name: str, scale: float, states: int, tensor: QuantizedTensor
-    ) -> tuple[QuantizedTensor, Coded]:
+    def code(self, name: str, scale: float, states: int, tensor: QuantizedTensor) -> StoredMatrix:
         """See `squeeze.packing.quantizer.Coder`."""
         coded: CodeStreams = {}
         self.file(Artifact({}, {name: tensor}), coded, False)
-        return tensor, coded[name]
+        return StoredMatrix(tensor, coded[name])
 
     def file(self, artifact: Artifact, known: CodeStreams, floats: bool) -> bytes:
         """See `squeeze.packing.quantizer.Coder`."""
@@ -192,8 +191,9 @@ def pack(
         for name, values in weights.items()
         if name not in matrices
     }
-    whole = Model(matrices, others, tuple(weights), {"model": MODEL})
-    return fit(Quantizer(whole, hessians, gradients, STATES, Coding()), limit).data
+    contents = Contents(matrices, others, tuple(weights), {"model": MODEL})
+    curvature = Curvature.of(matrices, hessians, gradients)
+    return fit(Quantizer(contents, curvature, STATES, Coding()), limit).data
 
 
 def scored(model: GPT, given: dict[str, str]) -> Windows | Adapting:

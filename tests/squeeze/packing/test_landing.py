@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from squeeze.artifact.file import decode
-from squeeze.checkpoint.read import load_checkpoint, load_model
+from squeeze.checkpoint.read import load_model
 from squeeze.packing.calibrate import Calibration
-from squeeze.packing.target import Packed, pack_to_target
+from squeeze.packing.packed import Packed
 from squeeze.tensors.quantized import RawTensor
+from tests.packs import pack_to
 
 CALIBRATION = Calibration(tokens=1024, length=256)
 NOLANVILD = ("nolanvild_0.48M_fp32.pt", {"mlp_power": 3, "seq_len": 256})
@@ -22,8 +23,7 @@ LIMITS = (100_000, 300_000, 1_000_000, 2_500_000, 4_000_000, 8_000_000, 12_000_0
 
 
 def pack(path: Path, fields: dict[str, Any], limit: int, folder: Path) -> Packed:
-    checkpoint, loaded = load_checkpoint(path), load_model(path, **fields)
-    return pack_to_target(checkpoint, loaded, limit, "fast", CALIBRATION, folder)
+    return pack_to(path, limit, CALIBRATION, folder, **fields)
 
 
 def check(packed: Packed, limit: int) -> None:

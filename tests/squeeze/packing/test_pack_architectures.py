@@ -16,13 +16,13 @@ from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.fisher import collect_gradients
 from squeeze.calib.text.sources import RandomTokens
 from squeeze.checkpoint.infer import complete_config
-from squeeze.checkpoint.read import load_checkpoint, load_model
+from squeeze.checkpoint.read import load_model
 from squeeze.ledger.attribute import artifact_rows
 from squeeze.packing.calibrate import Calibration
-from squeeze.packing.target import pack_to_target
 from squeeze.tensors.roles import ROLES, role_of
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.packs import pack_to
 from tests.tiny_models import EVERYTHING, NARROW, OPTIONS, ids_of, lively
 
 CALIBRATION = Calibration(tokens=128)
@@ -46,9 +46,8 @@ def saved(config: ModelConfig, path: Path) -> Path:
 def test_packs_to_a_target_and_scores_what_it_scored_when_packed(name: str, tmp_path: Path) -> None:
     config = PACKED[name]
     path = saved(config, tmp_path / "model.safetensors")
-    source, loaded = load_checkpoint(path), load_model(path)
     limit = config.num_params  # one byte a weight
-    packed = pack_to_target(source, loaded, limit, "fast", CALIBRATION, tmp_path / "kept")
+    packed = pack_to(path, limit, CALIBRATION, tmp_path / "kept")
     assert len(packed.data) <= limit
     (tmp_path / "model.sqz").write_bytes(packed.data)
     again = load_model(tmp_path / "model.sqz")

@@ -8,7 +8,8 @@ from squeeze.calib.quantizers.gptq_lite import quantize_lite
 from squeeze.calib.quantizers.low_rank import equal_bits, low_rank
 from squeeze.calib.statistics.curvature import proxy_loss
 from squeeze.errors import BadConfig, BadData
-from squeeze.packing.records import RECORDS, kind_of, quantize_record
+from squeeze.packing.presets import RECORDS
+from squeeze.packing.record import kind_of, quantize_record
 
 
 def correlated(seed=0, n_rows=40, n_cols=30):

@@ -12,14 +12,15 @@ from safetensors.torch import save_file
 
 from squeeze.artifact.file import decode
 from squeeze.calib.quantizers.round_to_nearest import quantize_rtn
-from squeeze.checkpoint.read import load_checkpoint, load_model
+from squeeze.checkpoint.read import load_checkpoint
 from squeeze.cli import cli
 from squeeze.errors import OverBudget
 from squeeze.packing import target
 from squeeze.packing.calibrate import Calibration
-from squeeze.packing.target import Packed, pack_to_target
+from squeeze.packing.packed import Packed
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.packs import pack_to
 from tests.tiny_models import begun
 
 CONFIG = ModelConfig(256, 2, 64, 2, 1, 192, seq_len=32)
@@ -34,8 +35,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pack(model: Path, limit: int, preset: str = "fast") -> Packed:
-    checkpoint, loaded = load_checkpoint(model), load_model(model)
-    return pack_to_target(checkpoint, loaded, limit, preset, CALIBRATION, model.parent / "cache")
+    return pack_to(model, limit, CALIBRATION, model.parent / "cache", preset)
+
+
+def costs(model: Path, limit: int, preset: str = "fast") -> tuple[float, float]:
+    """Expected and measured nats per token."""
+    cost = pack(model, limit, preset).cost
+    assert cost is not None
+    return cost.expected, cost.measured
 
 
 @pytest.mark.parametrize("limit", [18_000, 30_000, 45_000, 70_000])
@@ -50,18 +57,18 @@ def test_the_same_bytes_twice(model: Path) -> None:
 
 
 def test_more_bytes_cost_less(model: Path) -> None:
-    costs = [pack(model, limit) for limit in (20_000, 30_000, 45_000)]
-    assert costs[0].expected > costs[1].expected > costs[2].expected > 0
-    assert costs[0].measured > costs[1].measured > costs[2].measured > 0
+    small, medium, large = (costs(model, limit) for limit in (20_000, 30_000, 45_000))
+    assert small[0] > medium[0] > large[0] > 0
+    assert small[1] > medium[1] > large[1] > 0
 
 
 def test_more_states_cost_less_at_the_same_bytes(model: Path) -> None:
-    assert pack(model, 30_000, "best").expected < pack(model, 30_000, "fast").expected
+    assert costs(model, 30_000, "best")[0] < costs(model, 30_000, "fast")[0]
 
 
 def test_a_limit_that_holds_everything_is_met_without_loss(model: Path) -> None:
     packed = pack(model, 1 << 20)
-    assert packed.plan is None
+    assert packed.plan is None and packed.exact
     original = load_checkpoint(model).tensors
     for name, tensor in decode(packed.data).tensors.items():
         assert tensor.dequantize().tobytes() == original[name].dequantize().tobytes()
@@ -158,7 +165,7 @@ def test_a_grid_is_kept_where_it_pays_and_left_where_it_does_not(
         again = pack(gridded, limit)
         assert again.data == packed.data and again.plan == packed.plan
     assert len(kept[60_000]) == 4 and not kept[12_000]
-    with_grids = pack(gridded, 60_000).expected
+    with_grids, _ = costs(gridded, 60_000)
     monkeypatch.setattr(target, "on_grid", lambda tensor: None)
     (gridded.parent / "cache" / "plan.json").unlink()
-    assert with_grids < pack(gridded, 60_000).expected
+    assert with_grids < costs(gridded, 60_000)[0]

@@ -10,6 +10,7 @@ import torch
 
 from squeeze.ranks.connect import connected
 from squeeze.ranks.group import Ranks
+from squeeze.ranks.result import result_of_first
 
 
 def answers(ranks: Ranks) -> dict[str, object]:
@@ -22,7 +23,18 @@ def answers(ranks: Ranks) -> dict[str, object]:
         "gathered": ranks.gathered(own).tolist(),
         "from_first": ranks.from_first(7.5 + ranks.rank),
         "on_all": [ranks.on_all(True), ranks.on_all(ranks.first), ranks.on_all(False)],
+        "result": result_of_first(ranks, lambda: f"from rank {ranks.rank}"),
+        "failure": failure_of(ranks),
     }
+
+
+def failure_of(ranks: Ranks) -> str:
+    """Return the error that work of the first rank ends with, as this rank sees it."""
+    try:
+        result_of_first(ranks, lambda: 1 // ranks.rank)
+    except ZeroDivisionError as error:
+        return str(error)
+    return ""
 
 
 def main(folder: Path) -> None:

@@ -26,6 +26,8 @@ def test_a_run_of_one_gets_its_own_values_back() -> None:
         "gathered": [[1.0, 2.0]],
         "from_first": 7.5,
         "on_all": [True, True, False],
+        "result": "from rank 0",
+        "failure": "integer division or modulo by zero",
     }
 
 
@@ -42,6 +44,8 @@ def test_each_of_two_ranks_gets_the_values_of_both(tmp_path: Path) -> None:
             "gathered": [[1.0, 2.0], [2.0, 2.0]],
             "from_first": 7.5,
             "on_all": [True, False, False],
+            "result": "from rank 0",
+            "failure": "integer division or modulo by zero",
         }
 
 

@@ -12,18 +12,21 @@ from safetensors.torch import save_file
 
 from squeeze.artifact.file import decode
 from squeeze.calib.text.sources import Sequences
-from squeeze.checkpoint.read import LoadedModel, load_checkpoint, load_model
+from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.packing.calibrate import Calibration, calibrate
 from squeeze.packing.costs import mean_kl
+from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import at_scales
 from squeeze.packing.kept import KeptCodes
 from squeeze.packing.plan import Plan
+from squeeze.packing.presets import TARGETS
 from squeeze.packing.quantizer import Quantizer
-from squeeze.packing.target import PRESETS, model_of, pack_to_target
+from squeeze.packing.target import contents_of
 from squeeze.train.data.shards import read_shard
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 from squeeze.views.what_if import foresee, parse
+from tests.packs import pack_to
 from tests.tiny_models import begun
 
 BYTES, COST = 0.02, 0.3  # relative errors allowed of bytes, and of the change of cost
@@ -73,13 +76,14 @@ def case(
     text: Sequences | None = None,
 ) -> Case:
     """Pack a checkpoint. text: judged on this; on the calibration text when None."""
-    source, loaded = load_checkpoint(path), load_model(path, **fields)
-    plan = pack_to_target(source, loaded, limit, "fast", settings, folder).plan
+    loaded = load_model(path, **fields)
+    plan = pack_to(path, limit, settings, folder, **fields).plan
     assert plan is not None
     found = calibrate(loaded, settings, folder)
-    model = model_of(source, loaded, found, "fp16")
+    contents = contents_of(loaded, found, "fp16")
+    curvature = Curvature.of(contents.matrices, found.hessians, found.gradients)
     kept = KeptCodes(folder / "again", "")
-    quantizer = Quantizer(model, found.hessians, found.gradients, PRESETS["fast"], kept)
+    quantizer = Quantizer(contents, curvature, TARGETS["fast"].states, kept)
     return Case(plan, quantizer, loaded, found.model, text or found.text)
 
 

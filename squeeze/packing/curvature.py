@@ -1,0 +1,79 @@
+"""Curvature of a model's matrices, in the form that quantizing them at any scale starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from squeeze.artifact.streams import Tensor, in_order
+from squeeze.calib.allocation.waterfill import Steps, expected_loss, waterfill
+from squeeze.calib.quantizers.mantissa import head_bits
+from squeeze.calib.quantizers.row_feedback import RowFeedback, row_feedback
+from squeeze.calib.statistics.curvature import Factor, factorize
+from squeeze.calib.statistics.fisher import OutputGradients
+from squeeze.calib.statistics.hessian import Hessians
+from squeeze.tensors.floats import Float32
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Derived values of each matrix that do not depend on its scale, by name.
+
+    factors: factorized Hessian of the inputs
+    rows: feedback between the rows
+    heads: bits a weight of sign and exponent, where the weights stay floats
+    """
+
+    factors: Mapping[str, Factor]
+    rows: Mapping[str, RowFeedback]
+    heads: Mapping[str, float]
+
+    def steps(self, name: str, weights: Float32, scale: float) -> Steps:
+        """Return the water-filled steps of a matrix at a scale."""
+        return waterfill(weights, self.factors[name], self.rows[name].importance, scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Curvature:
+    """Curvature of the loss in each matrix, by name, and the matrices.
+
+    matrices: weights float32 [R, C]
+    hessians: mean outer product of the inputs, float32 [C, C]
+    gradients: of the R outputs, as `OutputGradients.best` has them
+    """
+
+    matrices: Mapping[str, Float32]
+    hessians: Mapping[str, Float32]
+    gradients: Mapping[str, Float32]
+
+    @classmethod
+    def of(
+        cls, matrices: Mapping[str, Float32], hessians: Hessians, gradients: OutputGradients
+    ) -> Curvature:
+        """Return the curvature of these matrices; calibration must have seen all of them."""
+        return cls(
+            matrices,
+            {name: hessians.matrices[name] for name in matrices},
+            {name: gradients.best(name) for name in matrices},
+        )
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """Derived values, computed on all cores when first asked for: not from several threads."""
+        # Queries, keys and values read one input: their Hessians are one array, factorized once.
+        inputs = {id(hessian): hessian for hessian in self.hessians.values()}
+        shared = dict(zip(inputs, in_order(factorize, list(inputs.values())), strict=True))
+        feedback = in_order(row_feedback, list(self.gradients.values()))
+        return Prepared(
+            factors={name: shared[id(hessian)] for name, hessian in self.hessians.items()},
+            rows=dict(zip(self.gradients, feedback, strict=True)),
+            heads={name: head_bits(weights) for name, weights in self.matrices.items()},
+        )
+
+    def loss(self, name: str, tensor: Tensor) -> float:
+        """Return the expected nats per token that storing a matrix as `tensor` adds."""
+        error = tensor.dequantize() - self.matrices[name]
+        return expected_loss(
+            error.reshape(len(error), -1), self.hessians[name], self.gradients[name]
+        )

@@ -1,0 +1,88 @@
+"""A packed model: the file's bytes, and what is known about them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from squeeze.artifact.file import decode
+from squeeze.files import read_file, write_atomic
+from squeeze.ledger.attribute import attribute_paths
+from squeeze.ledger.table import Ledger
+from squeeze.packing.plan import Plan
+
+NAME = Path("unsaved/model.sqz")  # path of the artifact in a ledger while it has no file
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of packing in nats per token, beside the model as it was.
+
+    expected: by the quadratic model of the loss
+    measured: mean KL(model ‖ packed) on calibration text
+    """
+
+    expected: float
+    measured: float
+
+    def __str__(self) -> str:
+        return f"{self.measured:.6f} nats per token ({self.expected:.6f} expected)"
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Price of low-rank corrections that were left out.
+
+    tensors: names of the matrices they would correct
+    bytes: what they would add to the file
+    saved: nats per token that they would save
+    """
+
+    tensors: tuple[str, ...]
+    bytes: int
+    saved: float
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed model.
+
+    data: bytes of the `.sqz` artifact
+    exact: whether it holds every tensor bit for bit
+    plan: bits, bytes and cost of every tensor, of a model packed to a limit with loss
+    correction: what is left out of `record-1855`
+    notes: sentences for the user on how the model was read and packed
+    code: files and folders that ship beside the artifact
+    """
+
+    data: bytes
+    exact: bool = False
+    plan: Plan | None = None
+    correction: Correction | None = None
+    notes: tuple[str, ...] = ()
+    code: tuple[str | Path, ...] = ()
+
+    @property
+    def cost(self) -> Cost | None:
+        """Cost of packing; None where the preset measures none."""
+        if self.plan is not None:
+            return Cost(self.plan.expected, self.plan.measured)
+        return Cost(0.0, 0.0) if self.exact else None
+
+    @property
+    def ledger(self) -> Ledger:
+        """Ledger of the artifact, as `model.sqz`, and of the code beside it."""
+        return attribute_paths([NAME, *self.code], self._read)
+
+    def _read(self, path: Path) -> bytes:
+        return self.data if path == NAME else read_file(path)
+
+    def checked(self) -> Packed:
+        """Return self once its bytes decode to what was packed. Raises CorruptData otherwise."""
+        decode(self.data)  # compares the content digest
+        return self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the artifact, whole or not at all. Raises SqueezeError when it cannot be written."""
+        write_atomic(path, self.data)

@@ -1,0 +1,105 @@
+"""The presets of `squeeze pack`: a name, what it does, and which packer does it.
+
+Importing this loads neither torch nor numba, so that the command line can name all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from squeeze.errors import BadConfig
+
+if TYPE_CHECKING:
+    from squeeze.packing.request import Packer
+
+
+@dataclass(frozen=True)
+class Target:
+    """Calibrate, spend bits where they lower the loss most, and land just under the limit.
+
+    states: of the trellis. 32 take twice the time of 8 and need 0.02 bit a weight less for the same
+        loss; 256 would take eight times as long and save 0.016 more (docs/log.md)
+    """
+
+    packer: ClassVar[str] = "squeeze.packing.target:pack_to_target"
+    states: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """Quantize and code as a record entry of the challenge did, whatever size results.
+
+    bits: of a code, by kind of matrix: "embed", "attn" or "mlp"; two bits are ternary codes of one step
+        a row, its mean magnitude
+    k: clip in standard deviations of a row; None clips where `lite_steps` finds it best or, without
+        Hessian, at a percentile
+    coders: names of the codecs that the entry chose from
+    hessian: full GPTQ instead of rounding to nearest
+    corrected: number of matrices whose error the entry corrects by one of low rank, which is priced
+        here and not stored (`squeeze.calib.quantizers.low_rank`)
+    """
+
+    packer: ClassVar[str] = "squeeze.packing.record:pack_record"
+    bits: Mapping[str, int]
+    k: Mapping[str, float | None]
+    coders: tuple[str, ...]
+    hessian: bool = False
+    corrected: int = 0
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """Round every weight to nearest as `quant` of the request says, whatever size results.
+
+    exact: store every tensor as it is instead
+    """
+
+    packer: ClassVar[str] = "squeeze.packing.rounding:pack_rounded"
+    exact: bool = False
+
+
+Preset = Target | Record | Rounding
+
+BROTLI = ("brotli", "brotli-planes", "brotli-transposed")
+LZMA = ("lzma", "lzma-planes", "lzma-transposed")
+ZSTD = ("zstd", "zstd-planes", "zstd-transposed")
+INT8 = {"embed": 8, "attn": 8, "mlp": 8}
+INT6 = {"embed": 8, "attn": 6, "mlp": 6}
+INT7_EMBEDDING = {"embed": 7, "attn": 6, "mlp": 6}
+TERNARY = {"embed": 8, "attn": 2, "mlp": 2}
+UNTUNED = {"embed": None, "attn": None, "mlp": None}
+
+TARGETS = {"fast": Target(states=8), "best": Target(states=32)}
+# Figures of the pull requests of openai/parameter-golf that the numbers name.
+RECORDS = {
+    "baseline-int8-zlib": Record(INT8, UNTUNED, ("zlib",)),
+    "record-374": Record(INT6, UNTUNED, ZSTD),
+    "record-1394": Record(INT6, {"embed": 20.0, "attn": 12.85, "mlp": 12.85}, BROTLI, hessian=True),
+    "record-1855": Record(
+        INT7_EMBEDDING,
+        {"embed": 14.0, "attn": 13.0, "mlp": 11.5},
+        BROTLI,
+        hessian=True,
+        corrected=3,
+    ),
+    "ternary": Record(TERNARY, UNTUNED, LZMA),
+}
+ROUNDINGS = {"round": Rounding(), "lossless": Rounding(exact=True)}
+PRESETS: dict[str, Preset] = {**TARGETS, **RECORDS, **ROUNDINGS}
+
+
+def find_preset(name: str) -> Preset:
+    """Return the preset of this name. Raises BadConfig, which lists all, for an unknown name."""
+    if name not in PRESETS:
+        raise BadConfig("unknown preset", expected=", ".join(PRESETS), found=name)
+    return PRESETS[name]
+
+
+def packer_of(preset: Preset) -> Packer:
+    """Return the function that packs as a preset says; loads what it needs."""
+    module, function = preset.packer.split(":")
+    packer: Packer = getattr(importlib.import_module(module), function)
+    return packer

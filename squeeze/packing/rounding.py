@@ -1,0 +1,38 @@
+"""Pack without calibration: every weight rounded to nearest, or everything as it is."""
+
+from __future__ import annotations
+
+from squeeze import codecs
+from squeeze.artifact.file import encode
+from squeeze.checkpoint.read import LoadedModel
+from squeeze.packing.packed import Packed
+from squeeze.packing.presets import ROUNDINGS
+from squeeze.packing.recipe import LOSSLESS, Recipe, parse_precisions, quantize_checkpoint
+from squeeze.packing.request import PackRequest, Watch
+from squeeze.tensors.quantized import QuantizedTensor
+
+
+def pack_rounded(loaded: LoadedModel, request: PackRequest, watch: Watch) -> Packed:
+    """Return the model rounded as `request.quant` says; a quantized export is kept as it is.
+
+    Raises BadConfig for a precision or role that does not exist, or when a value does not fit its float
+    format; UnsupportedFormat for an unknown codec.
+    """
+    preset = ROUNDINGS[request.preset]
+    quantized = any(isinstance(tensor, QuantizedTensor) for tensor in loaded.stored.values())
+    exact = preset.exact or (quantized and not request.quant)
+    recipe = LOSSLESS
+    if not exact:
+        recipe = Recipe(parse_precisions(request.quant), request.small, request.small_floats)
+    elif not preset.exact:
+        watch.note("the checkpoint is quantized already: stored without loss (--quant to change)")
+    artifact = quantize_checkpoint(loaded.stored, loaded.config, recipe)
+    candidates = codecs.names() if request.codecs == ("all",) else request.codecs
+    advance = watch.stage("coding streams")
+
+    def on_stream(done: int, total: int) -> None:
+        if advance is not None:
+            advance(done, total, 0.0)
+
+    data = encode(artifact, candidates=candidates, on_stream=on_stream)
+    return Packed(data, exact=exact).checked()
