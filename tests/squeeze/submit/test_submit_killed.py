@@ -13,14 +13,8 @@ import pytest
 
 from squeeze.submit.check import sums
 from tests.killing import UNFINISHED, Killable, killable
-from tests.squeeze.submit.test_submit import make_inputs
 
 MOMENTS = 50
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 def arguments(inputs: Path, target: Path) -> list[str]:
