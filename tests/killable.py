@@ -2,7 +2,8 @@
 
 Requests are JSON lines on stdin, answers JSON lines on stdout. A child is killed by SIGKILL after some
 seconds, or by itself at one of its points: before and after every rename, fsync, unlink and new folder,
-after every new temporary file, and half-way through every write to one and every line of a log.
+after every new temporary file, and half-way through every write to one and every line of a log. Files
+outside the command's folder and the temporary one have none: numba writes machine code when it must.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any
 
 
 class Points:
-    """Counts the points a child passes and kills it at the one that was asked for."""
+    """Points a child passes, one of which kills it.
 
-    def __init__(self, stop_at: int | None, trace: int) -> None:
-        self._stop_at, self._trace, self._passed = stop_at, trace, 0
+    folders: where files have points. stop_at: number of the point that kills. trace: descriptor of the
+    file that gets their names.
+    """
+
+    def __init__(self, folders: tuple[Path, ...], stop_at: int | None, trace: int) -> None:
+        self._folders, self._stop_at, self._trace, self._passed = folders, stop_at, trace, 0
 
     def pass_(self, name: str) -> None:
         os.write(self._trace, name.encode() + b"\n")
@@ -32,15 +38,23 @@ class Points:
         self._passed += 1
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function with a point on either side."""
+        """Return the function with a point on either side."""
 
         def watched(*arguments: Any, **options: Any) -> Any:
+            if not self._counts(arguments[0]):
+                return function(*arguments, **options)
             self.pass_(f"before {name}")
             result = function(*arguments, **options)
             self.pass_(f"after {name}")
             return result
 
         return watched
+
+    def _counts(self, file: int | str | os.PathLike[str]) -> bool:
+        """Return whether a file, by descriptor or path, is one of the command's own."""
+        return isinstance(file, int) or any(
+            Path(file).absolute().is_relative_to(folder) for folder in self._folders
+        )
 
     def patch(self) -> None:
         """Watch this process from here on."""
@@ -102,7 +116,8 @@ def child(request: dict[str, Any]) -> None:
     os.dup2(os.open(request["printed"], flags), 1)
     os.dup2(1, 2)
     os.chdir(request["folder"])
-    Points(request["point"], os.open(request["trace"], flags | os.O_APPEND)).patch()
+    folders = (Path(request["folder"]), Path(os.environ["TMPDIR"]))
+    Points(folders, request["point"], os.open(request["trace"], flags | os.O_APPEND)).patch()
     sys.argv = ["squeeze", *request["arguments"]]
     code = 70
     try:

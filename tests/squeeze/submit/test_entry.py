@@ -20,6 +20,7 @@ from squeeze.train.data.shards import write_shard
 from squeeze.train.data.text import encode_documents, train_tokenizer
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
+from tests.tiny_text import TEXT
 
 CONFIG = ModelConfig(
     300, 3, 16, 2, 1, 16, seq_len=32, layer_schedule=(0, 1, 1, 2), rope_dims=4, xsa_layers=3,
@@ -32,7 +33,6 @@ RECIPE = Recipe(
 SMALL = {"STATES": 4, "SCOUT_STATES": 4, "CALIBRATION_TOKENS": 128, "QUANTIZED": 256}
 ROOM = 7_500  # bytes of model.sqz
 TARGETS = 150  # scored
-TEXT = "Bread rises while it is warm, and falls when it has risen for too long. "
 
 # A package that cannot be imported, though it is installed; torch and the others can.
 ALONE = """

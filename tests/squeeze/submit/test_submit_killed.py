@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from squeeze.submit.check import sums
+from tests.disks import FILLER, KINDS, refusing_disk
 from tests.killing import UNFINISHED, Killable, killable
 
 MOMENTS = 50
@@ -129,35 +129,18 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("kind", ["full", "read-only"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_disk_that_takes_nothing_is_one_clear_error(
     kind: str,
     inputs: Path,
     tmp_path: Path,
 ) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=65536", "tmpfs", str(disk)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if done.returncode:
-        pytest.skip(f"a disk cannot be mounted here: {done.stderr.strip()[:80]}")
-    try:
-        target = begin(disk)
-        if kind == "full":
-            with pytest.raises(OSError, match="No space"), (disk / "x").open("wb", 0) as file:
-                while True:
-                    file.write(bytes(4096))
-        else:
-            subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        command = [sys.executable, "-m", "squeeze", *arguments(inputs, target)]
-        ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
+    old = {f"s/{name}": data for name, data in OLD.items()}
+    with refusing_disk(tmp_path / "disk", kind, old) as disk:
+        command = [sys.executable, "-m", "squeeze", *arguments(inputs, disk / "s")]
+        ended = subprocess.run(command, capture_output=True, text=True)
         assert ended.returncode == 1
         (line,) = ended.stderr.strip().splitlines()
         assert "cannot be written" in line and str(disk) in line
-        assert content(target) == OLD
-        assert {path.name for path in disk.iterdir()} <= {"s", "x"}
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+        assert content(disk / "s") == OLD
+        assert {path.name for path in disk.iterdir()} <= {"s", FILLER}

@@ -23,15 +23,13 @@ from squeeze.submit.script import check_codecs, own_script, specialised
 from squeeze.submit.write import Parts, write_submission
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 from squeeze.train.checkpoint import save_checkpoint
-from squeeze.train.data.shards import write_shard
-from squeeze.train.data.text import encode_documents, train_tokenizer
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
 from tests.tiny_models import lively
+from tests.tiny_text import TEXT, write_text_files
 
 CONFIG = ModelConfig(300, 2, 32, 4, 2, 48, seq_len=32, skips=False)
 RECIPE = Recipe(matrix_lr=0.03, budget_seconds=5.0)
-TEXT = "Bread rises while it is warm, and falls when it has risen for too long. "
 
 
 def test_the_source_gets_the_models_constants() -> None:
@@ -80,8 +78,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     only = {"codes": ["context"], "raw": ["context-words"], "step": ["context-words"]}
     config = {"model": json.loads(CONFIG.to_json())}
     (place / "m.sqz").write_bytes(encode(Artifact(config, tensors), candidates=only))
-    train_tokenizer([TEXT * 30], 300, place / "t.model")
-    write_shard(place / "d.bin", encode_documents([TEXT * 3, TEXT * 2], place / "t.model"))
+    write_text_files(place, [TEXT * 3, TEXT * 2])
     return place
 
 

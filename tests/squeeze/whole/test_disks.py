@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,12 +20,11 @@ from squeeze.cli import cli
 from squeeze.errors import SqueezeError
 from squeeze.tensors.quantized import RawTensor
 from squeeze.train.data.shards import write_shard
-from squeeze.train.data.text import encode_documents, train_tokenizer
 from squeeze.train.model.config import ModelConfig
+from tests.disks import KINDS, refusing_disk
+from tests.tiny_text import TEXT, write_text_files
 
 CONFIG = ModelConfig(300, 2, 16, 2, 1, 16, seq_len=32)
-TEXT = "Bread rises while it is warm, and falls when it has risen for too long. "
-SIZE = 64 << 10  # bytes of the disk
 OLD = ("m.sqz", "m.safetensors", "proof", "train_gpt.py", "page.html", "text.txt", "t.model",
        "seeds.svg")  # fmt: skip
 BEFORE = b"what was there before"
@@ -50,8 +48,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = {name: RawTensor(w.view(np.uint32), "fp32") for name, w in weights(0).items()}
     data = encode(Artifact({"model": json.loads(CONFIG.to_json())}, tensors))
     (folder / "m.sqz").write_bytes(data)
-    train_tokenizer([TEXT * 30], 300, folder / "t.model")
-    write_shard(folder / "d.bin", encode_documents([TEXT], folder / "t.model"))
+    write_text_files(folder, [TEXT])
     (folder / "entry.py").write_text("print('hello')\n")
     (folder / "text.txt").write_text(TEXT * 30)
     report = {"bpb": 1.2, "nats_per_token": 2.0, "config": {}, "mode": "window", "options": {},
@@ -74,32 +71,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["full", "read-only"])
+@pytest.fixture(params=KINDS)
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A small disk that takes no further byte."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    # Python tries its place for temporary files once, and a full disk is none
-    tempfile.gettempdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if done.returncode:
-        pytest.skip(f"a disk cannot be mounted here: {done.stderr.strip()[:80]}")
-    try:
-        for name in OLD:
-            (place / name).write_bytes(BEFORE)
-        if request.param == "full":
-            with pytest.raises(OSError, match="No space"), (place / "filler").open("wb", 0) as file:
-                while True:
-                    file.write(bytes(4096))
-        else:
-            subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+    with refusing_disk(tmp_path / "disk", request.param, dict.fromkeys(OLD, BEFORE)) as place:
         yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 COMMANDS = {

@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from squeeze.train.data.shards import write_shard
-from squeeze.train.data.text import encode_documents, train_tokenizer
 from squeeze.train.model.config import ModelConfig
-from squeeze.train.model.gpt import GPT
 from tests.killing import Command, Killable, Trial, killable, moments
+from tests.tiny_models import begun
+from tests.tiny_text import TEXT, write_text_files
 
 CONFIG = ModelConfig(300, 1, 64, 2, 1, 64, seq_len=32)
-TEXT = "Bread rises while it is warm, and falls when it has risen for too long. "
 OLD = b"what was there before"
 MOMENTS = 50
 
@@ -24,13 +22,8 @@ MOMENTS = 50
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
-    tensors = {name: t.clone() for name, t in GPT(CONFIG, seed=5).state_dict().items()}
-    for name, tensor in tensors.items():
-        if name.endswith("proj.weight"):
-            tensor.normal_(std=0.02)
-    save_file(tensors, folder / "m.safetensors", {"squeeze.config": CONFIG.to_json()})
-    train_tokenizer([TEXT * 30], 300, folder / "t.model")
-    write_shard(folder / "d.bin", encode_documents([TEXT] * 3, folder / "t.model"))
+    save_file(begun(CONFIG, 5), folder / "m.safetensors", {"squeeze.config": CONFIG.to_json()})
+    write_text_files(folder, [TEXT] * 3)
     return folder
 
 
@@ -50,22 +43,8 @@ def command(name: str, inputs: Path, process: Killable) -> Command:
     if name == "pack":
         return Command(("pack", model, "-o", "m.sqz"), ("m.sqz",), {"m.sqz": OLD})
     if name == "pack to a target":
-        return Command(
-            (
-                "pack",
-                model,
-                "-o",
-                "m.sqz",
-                "--preset",
-                "fast",
-                "--tokens",
-                "128",
-                "--limit",
-                "17000",
-            ),
-            ("m.sqz",),
-            {"m.sqz": OLD},
-        )
+        to_target = ("--preset", "fast", "--tokens", "128", "--limit", "17000")
+        return Command(("pack", model, "-o", "m.sqz", *to_target), ("m.sqz",), {"m.sqz": OLD})
     if name == "train":
         arguments = (
             "train", "--data", data, "--out", "m.safetensors", "--config", CONFIG.to_json(),
@@ -104,25 +83,26 @@ def artifact(inputs: Path, process: Killable) -> str:
 
 
 FEW = {"pack": 4, "pack to a target": 2, "train": 2, "unpack": 2, "prove": 1, "prove --decode": 1}
-NAMES = list(FEW)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_killed_at_some_points_the_next_run_recovers(
-    name: str, inputs: Path, process: Killable, tmp_path: Path
-) -> None:
-    trial = Trial(command(name, inputs, process), process, tmp_path / "work")
+@pytest.fixture(params=FEW)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def trial(name: str, inputs: Path, process: Killable, tmp_path: Path) -> Trial:
+    return Trial(command(name, inputs, process), process, tmp_path / "work")
+
+
+def test_killed_at_some_points_the_next_run_recovers(name: str, trial: Trial) -> None:
     assert trial.points >= 4, trial.whole.points
     for point in random.Random(name).sample(range(trial.points), FEW[name]):
         assert trial.kill(point=point)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_killed_at_every_point_the_next_run_recovers(
-    name: str, inputs: Path, process: Killable, tmp_path: Path
-) -> None:
-    trial = Trial(command(name, inputs, process), process, tmp_path / "work")
+def test_killed_at_every_point_the_next_run_recovers(name: str, trial: Trial) -> None:
     for point in range(trial.points):
         assert trial.kill(point=point), trial.whole.points[point]
     assert not trial.kill(point=trial.points)
@@ -130,24 +110,14 @@ def test_killed_at_every_point_the_next_run_recovers(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_killed_at_fifty_moments_the_next_run_recovers(
-    name: str, inputs: Path, process: Killable, tmp_path: Path
-) -> None:
-    trial = Trial(command(name, inputs, process), process, tmp_path / "work")
+def test_killed_at_fifty_moments_the_next_run_recovers(name: str, trial: Trial) -> None:
     times = moments(trial, MOMENTS, seed=6)
     killed = sum(trial.kill(seconds) for seconds in times)
     assert killed >= MOMENTS // 2, "most of the moments were after the end"
-    print(
-        f"{name}: {killed} of {MOMENTS} killed before their end, at {times[0]:.2f} … {times[-1]:.2f} s"
-    )
+    print(f"{name}: {killed} of {MOMENTS} killed, at {times[0]:.2f} … {times[-1]:.2f} s")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_killed_ten_times_in_a_row_nothing_heaps_up(
-    name: str, inputs: Path, process: Killable, tmp_path: Path
-) -> None:
-    trial = Trial(command(name, inputs, process), process, tmp_path / "work")
+def test_killed_ten_times_in_a_row_nothing_heaps_up(name: str, trial: Trial) -> None:
     rng = random.Random(name)
     trial.kill_in_a_row(rng.randrange(trial.points) for _ in range(10))

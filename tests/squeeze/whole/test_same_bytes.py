@@ -16,13 +16,12 @@ from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.fisher import collect_gradients
 from squeeze.calib.text.sources import RandomTokens
 from squeeze.packing.costs import mean_kl
-from squeeze.train.data.shards import write_shard
-from squeeze.train.data.text import encode_documents, train_tokenizer
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.tiny_models import begun
+from tests.tiny_text import TEXT, write_text_files
 
 CONFIG = ModelConfig(300, 1, 64, 2, 1, 64, seq_len=32)
-TEXT = "Bread rises while it is warm, and falls when it has risen for too long. "
 
 # Runs commands one after another in one process, printing the SHA-256 of every file that is left.
 RUNNER = """
@@ -43,13 +42,8 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
-    tensors = {name: t.clone() for name, t in GPT(CONFIG, seed=5).state_dict().items()}
-    for name, tensor in tensors.items():
-        if name.endswith("proj.weight"):
-            tensor.normal_(std=0.02)
-    save_file(tensors, folder / "m.safetensors", {"squeeze.config": CONFIG.to_json()})
-    train_tokenizer([TEXT * 30], 300, folder / "t.model")
-    write_shard(folder / "d.bin", encode_documents([TEXT] * 9, folder / "t.model"))
+    save_file(begun(CONFIG, 5), folder / "m.safetensors", {"squeeze.config": CONFIG.to_json()})
+    write_text_files(folder, [TEXT] * 9)
     (folder / "text.txt").write_text("\n".join(TEXT + str(n) for n in range(99)))
     (folder / "helper.py").write_text("def double(x):\n    return 2 * x\n")
     (folder / "entry.py").write_text("import helper\nprint({helper.double(n) for n in range(9)})\n")
