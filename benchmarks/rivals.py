@@ -8,8 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +44,6 @@ def general(name: str, label: str) -> Coder:
     return Coder(label, codec.encode, lambda data, shape: codec.decode(data, shape, np.int8))
 
 
-@contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
-
-
 def _need(program: str) -> str:
     path = shutil.which(program)
     if path is None:
@@ -58,48 +51,55 @@ def _need(program: str) -> str:
     return path
 
 
-def _run(*command: str | Path, cwd: Path) -> None:
-    subprocess.run([str(part) for part in command], cwd=cwd, check=True, capture_output=True)
+@dataclass(frozen=True)
+class Archiver:
+    """A program that packs the file `codes` into `archive` and back, by its arguments."""
+
+    archive: str
+    pack: tuple[str, ...]
+    unpack: tuple[str, ...]
+
+    def encode(self, codes: Codes) -> bytes:
+        """Return the archive of codes."""
+        return self._run(self.pack, {"codes": codes.tobytes()}, self.archive)
+
+    def decode(self, data: bytes, shape: tuple[int, ...]) -> Codes:
+        """Return the codes of an archive."""
+        raw = self._run(self.unpack, {self.archive: data}, "codes")
+        return np.frombuffer(raw, np.int8).reshape(shape)
+
+    def _run(self, command: tuple[str, ...], before: dict[str, bytes], after: str) -> bytes:
+        program, *arguments = command
+        with tempfile.TemporaryDirectory() as folder:
+            at = Path(folder)
+            for name, data in before.items():
+                (at / name).write_bytes(data)
+            subprocess.run([_need(program), *arguments], cwd=at, check=True, capture_output=True)
+            return (at / after).read_bytes()
 
 
-def _zpaq_pack(codes: Codes) -> bytes:
-    with _folder() as at:
-        (at / "codes").write_bytes(codes.tobytes())
-        _run(_need("zpaq"), "add", "codes.zpaq", "codes", "-m5", "-t2", cwd=at)
-        return (at / "codes.zpaq").read_bytes()
-
-
-def _zpaq_unpack(data: bytes, shape: tuple[int, ...]) -> Codes:
-    with _folder() as at:
-        (at / "codes.zpaq").write_bytes(data)
-        _run(_need("zpaq"), "extract", "codes.zpaq", "-t2", cwd=at)
-        return np.frombuffer((at / "codes").read_bytes(), np.int8).reshape(shape)
-
-
-def _lrzip_pack(codes: Codes) -> bytes:
-    with _folder() as at:
-        (at / "codes").write_bytes(codes.tobytes())
-        _run(_need("lrzip"), "-z", "-L9", "-q", "codes", cwd=at)
-        return (at / "codes.lrz").read_bytes()
-
-
-def _lrzip_unpack(data: bytes, shape: tuple[int, ...]) -> Codes:
-    with _folder() as at:
-        (at / "codes.lrz").write_bytes(data)
-        _run(_need("lrzip"), "-d", "-q", "codes.lrz", cwd=at)
-        return np.frombuffer((at / "codes").read_bytes(), np.int8).reshape(shape)
+ZPAQ = Archiver(
+    archive="codes.zpaq",
+    pack=("zpaq", "add", "codes.zpaq", "codes", "-m5", "-t2"),
+    unpack=("zpaq", "extract", "codes.zpaq", "-t2"),
+)
+LRZIP = Archiver(
+    archive="codes.lrz",
+    pack=("lrzip", "-z", "-L9", "-q", "codes"),
+    unpack=("lrzip", "-d", "-q", "codes.lrz"),
+)
 
 
 def zpaq() -> Coder:
     """zpaq -m5, as an archive of one file."""
     _need("zpaq")
-    return Coder("zpaq -m5", _zpaq_pack, _zpaq_unpack, slow=True)
+    return Coder("zpaq -m5", ZPAQ.encode, ZPAQ.decode, slow=True)
 
 
 def lrzip() -> Coder:
     """lrzip -z -L9, as the records call it."""
     _need("lrzip")
-    return Coder("lrzip -z -L9", _lrzip_pack, _lrzip_unpack, slow=True)
+    return Coder("lrzip -z -L9", LRZIP.encode, LRZIP.decode, slow=True)
 
 
 def constriction() -> Coder:

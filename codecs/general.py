@@ -78,6 +78,12 @@ class Compressor(Protocol):
         ...
 
 
+def _check_end(name: str, ended: bool) -> None:
+    """Raise CorruptData unless a stream of compressor `name` ended where its bytes end."""
+    if not ended:
+        raise CorruptData(f"{name}: the stream does not end where its bytes end")
+
+
 class Stored:
     name = "raw"
 
@@ -101,8 +107,7 @@ class Deflate:
             raw = coder.decompress(data, size + 1)
         except zlib.error as error:
             raise CorruptData(f"zlib: {error}") from None
-        if not coder.eof or coder.unused_data:
-            raise CorruptData("zlib: the stream does not end where its bytes end")
+        _check_end(self.name, coder.eof and not coder.unused_data)
         return raw
 
 
@@ -127,8 +132,7 @@ class Lzma2:
                 raw += coder.decompress(b"", 1)  # step over the end marker
         except (lzma.LZMAError, EOFError) as error:
             raise CorruptData(f"lzma: {error}") from None
-        if not coder.eof or coder.unused_data:
-            raise CorruptData("lzma: the stream does not end where its bytes end")
+        _check_end(self.name, coder.eof and not coder.unused_data)
         return raw
 
 
@@ -177,8 +181,7 @@ class Brotli:
                 raw += more
         except brotli.error as error:
             raise CorruptData(f"brotli: {error}") from None
-        if not coder.is_finished():
-            raise CorruptData("brotli: the stream does not end where its bytes end")
+        _check_end(self.name, coder.is_finished())
         return raw
 
 

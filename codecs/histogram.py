@@ -58,6 +58,12 @@ def _learn_(counts_: npt.NDArray[np.uint32], values: npt.NDArray[np.int32]) -> N
 
 
 @njit(nogil=True)
+def _next_block(block: int, alphabet: int) -> int:
+    """Return how many values follow a block before the counts are scaled again."""
+    return min(2 * block, max(BLOCK, 4 * alphabet))
+
+
+@njit(nogil=True)
 def _encode_adaptive(
     values: npt.NDArray[np.int32],
     alphabet: int,
@@ -74,7 +80,7 @@ def _encode_adaptive(
         rangecoder.encode_run(run, cumulative, bits, state_, words_)
         _learn_(counts, run)
         start += block
-        block = min(2 * block, max(BLOCK, 4 * alphabet))
+        block = _next_block(block, alphabet)
 
 
 @njit(nogil=True)
@@ -96,7 +102,7 @@ def _decode_adaptive(
         rangecoder.decode_run(run, cumulative, lookup, bits, state_, words)
         _learn_(counts, run)
         start += block
-        block = min(2 * block, max(BLOCK, 4 * alphabet))
+        block = _next_block(block, alphabet)
 
 
 def encode_values(values: npt.NDArray[np.int32], alphabet: int) -> bytes:

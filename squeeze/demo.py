@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,41 +34,17 @@ CALIBRATION = Calibration(tokens=16_384)
 TrainingBar = Callable[[], AbstractContextManager[Callable[[StepRecord], None]]]
 
 
-@dataclass(frozen=True)
 class Files:
-    """Where the demo's files are."""
+    """Paths of the demo's files."""
 
-    folder: Path
-
-    @property
-    def tokenizer(self) -> Path:
-        """Sentencepiece model."""
-        return self.folder / "tokenizer.model"
-
-    @property
-    def train(self) -> Path:
-        """Training shard."""
-        return self.folder / "train.bin"
-
-    @property
-    def held_out(self) -> Path:
-        """Shard of the documents that are scored."""
-        return self.folder / "held_out.bin"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The trained model in fp32."""
-        return self.folder / "model.safetensors"
-
-    @property
-    def artifact(self) -> Path:
-        """The packed model."""
-        return self.folder / "model.sqz"
-
-    @property
-    def report(self) -> Path:
-        """The ledger as a page."""
-        return self.folder / "report.html"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tokenizer = folder / "tokenizer.model"
+        self.train = folder / "train.bin"
+        self.held_out = folder / "held_out.bin"
+        self.checkpoint = folder / "model.safetensors"
+        self.artifact = folder / "model.sqz"
+        self.report = folder / "report.html"
 
 
 def make_data(files: Files) -> tuple[int, int]:
