@@ -48,7 +48,7 @@ HEX = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class About:
-    """Who made a submission, and with what help. date: ISO; the day it is written by default."""
+    """Authors of a submission and the help they had. date: ISO; by default the day it is written."""
 
     name: str
     authors: tuple[str, ...]
@@ -69,7 +69,7 @@ class About:
 
 
 def check_date(text: str) -> None:
-    """Raises BadSubmission for what is no ISO date or time."""
+    """Check a date. Raises BadSubmission for what is no ISO date or time."""
     try:
         datetime.fromisoformat(text)
     except ValueError:
@@ -77,13 +77,13 @@ def check_date(text: str) -> None:
 
 
 def mode_claims(mode: Mode) -> dict[str, Any]:
-    """A mode as plain values; inverse of `claimed_mode`."""
+    """Return a mode as plain values; inverse of `claimed_mode`."""
     fields = {"mode": mode.name, "length": mode.length, "stride": mode.stride}
     return {**fields, "ttt": dict(mode.settings)}
 
 
 def claimed_mode(score: Mapping[str, Any]) -> Mode:
-    """The mode that submission.json states. Raises BadSubmission for what is none."""
+    """Return the mode that submission.json states. Raises BadSubmission for what is none."""
     name, length, stride = (score.get(key) for key in ("mode", "length", "stride"))
     settings = score.get("ttt", {})
     numbers = all(n is None or (is_whole(n) and 1 <= n <= 1 << 20) for n in (length, stride))
@@ -99,17 +99,17 @@ def claimed_mode(score: Mapping[str, Any]) -> Mode:
 
 
 def config_sha256(config: Config) -> str:
-    """Of the canonical JSON: sorted keys, no spaces."""
+    """Return the SHA-256 of a configuration as canonical JSON: sorted keys, no spaces."""
     return sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode())
 
 
 def check_fields(claims: Mapping[str, Any]) -> None:
-    """Raises BadSubmission for a field that is missing, of another kind, or out of its range."""
+    """Check fields. Raises BadSubmission for one that is missing, of another kind, or out of range."""
     for name, (kinds, words) in FIELDS.items():
         value = claims.get(name)
         if name not in claims or not isinstance(value, kinds) or isinstance(value, bool):
-            found = repr(value)[:60] if name in claims else "no such field"
-            raise BadSubmission(f"submission.json: {name}", expected=words, found=found)
+            stated = repr(value)[:60] if name in claims else "no such field"
+            raise BadSubmission(f"submission.json: {name}", expected=words, found=stated)
     for name in ("val_bpb", "val_loss"):
         if not is_number(claims[name]) or not 0 <= claims[name] < 1e6:
             raise BadSubmission(
@@ -140,7 +140,7 @@ def check_fields(claims: Mapping[str, Any]) -> None:
 
 
 def _check_numbers(claims: Mapping[str, Any]) -> None:
-    """Numbers that are not always there, all of them or none."""
+    """Check the optional numbers, which come all together or not at all."""
     means = [f"{name}_{kind}" for name in ("val_bpb", "val_loss") for kind in ("mean", "std")]
     groups = [means, ["training_seconds", "clock"], ["val_tokens", "val_bytes"]]
     for names in groups:
@@ -159,7 +159,7 @@ def _check_numbers(claims: Mapping[str, Any]) -> None:
 
 
 def is_score(value: object) -> bool:
-    """A number that may be printed with decimals."""
+    """Return whether a value is a number that may be printed with decimals."""
     return is_number(value) and abs(value) < 1e15  # type: ignore[arg-type]
 
 
@@ -212,7 +212,7 @@ def _check_commands(claims: Mapping[str, Any]) -> None:
 
 
 def check_command(command: object, what: str) -> None:
-    """Raises BadSubmission unless it is `python`, a script of the folder, and arguments of text."""
+    """Check a command: `python`, a script of the folder, text arguments. Raises BadSubmission."""
     given = list(command) if isinstance(command, list | tuple) and len(command) <= 100 else []
     if len(given) < 2 or not all(isinstance(part, str) and "\0" not in part for part in given):
         raise BadSubmission(
@@ -230,6 +230,7 @@ def _check_files(files: Mapping[str, Any]) -> None:
         size, digest = (row.get("bytes"), row.get("sha256")) if isinstance(row, dict) else ("", "")
         if not is_whole(size) or not (isinstance(digest, str) and HEX.fullmatch(digest)):
             raise BadSubmission(
-                f"submission.json: files: {name}", expected="bytes and sha256",
+                f"submission.json: files: {name}",
+                expected="bytes and sha256",
                 found=repr(row)[:60],
-            )  # fmt: skip
+            )

@@ -29,16 +29,19 @@ LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.!_-]+)")
 
 @dataclass(frozen=True)
 class Imports:
-    """Top-level modules from outside the standard library. optional: only where their absence is
-    caught."""
+    """Top-level modules from outside the standard library.
+
+    optional: those imported only where their absence is caught.
+    """
 
     needed: frozenset[str]
     optional: frozenset[str]
 
 
 def imports_of_script(data: bytes, beside: Collection[str] = ()) -> Imports:
-    """What a script imports, inside functions too. beside: names of files that ship with it.
+    """Return the imports of a script, those in functions included.
 
+    beside: names of files that ship with it.
     Raises BadSubmission when it is no Python, or unpacks itself in a way that cannot be read.
     """
     own = {name.removesuffix(".py") for name in beside if name.endswith(".py")}
@@ -80,13 +83,13 @@ def _parsed(source: bytes) -> ast.Module:
 
 
 def _runs_text(statement: ast.stmt) -> bool:
-    """Whether a statement is `exec(...)`, by which the rest of a program would escape this reader."""
+    """Return whether a statement is `exec(...)`, which would hide the rest of a program."""
     called = statement.value if isinstance(statement, ast.Expr) else None
     return isinstance(called, ast.Call) and getattr(called.func, "id", "") == "exec"
 
 
 def _imported(tree: ast.AST) -> Iterator[tuple[str, bool]]:
-    """(top-level module, whether its absence is caught), without recursion: trees may be deep."""
+    """Yield (top-level module, whether its absence is caught), without recursion: trees may be deep."""
     queue: list[tuple[ast.AST, bool]] = [(tree, False)]
     while queue:
         node, guarded = queue.pop()

@@ -1,4 +1,4 @@
-"""Where a submission comes from: the effective configurations of its parents, and what it changed."""
+"""Parents of a submission: their effective configurations, and the settings that it changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from squeeze.ledger.submission import CLAIMS, MODEL
 from squeeze.submit.plain import BadSubmission, parse_object, plain_files, read_plain, shown
 
 MAX_FIELDS = 2_000
-KEPT = ("name", "author", "github_id", "val_bpb", "bytes_total")
+REPEATED = ("name", "author", "github_id", "val_bpb", "bytes_total")
 Config = dict[str, dict[str, Any]]  # section ("model", "recipe") -> field -> value
 
 
@@ -38,7 +38,7 @@ class Parent:
 
 
 def read_parent(path: Path) -> Parent:
-    """A submission folder, its submission.json, a checkpoint or an artifact; nothing of it is run.
+    """Read a submission folder, its submission.json, a checkpoint or an artifact; run nothing of it.
 
     Raises BadSubmission, or what the reader of checkpoints raises.
     """
@@ -69,16 +69,16 @@ def _read_folder(folder: Path) -> Parent:
 
 
 def _facts(claims: Mapping[str, Any], data: bytes) -> dict[str, Any]:
-    found = {
+    facts = {
         key: claims[key] if isinstance(claims[key], int | float) else shown(claims[key])
-        for key in KEPT
+        for key in REPEATED
         if isinstance(claims.get(key), str | int | float)
     }
-    return found | {"sha256": sha256(data)}
+    return facts | {"sha256": sha256(data)}
 
 
 def stated_config(claims: Mapping[str, Any]) -> Config | None:
-    """The `config` field as sections; a flat one is one section, "config". None when there is none."""
+    """Return the `config` field as sections; a flat one is the section "config". None: no field."""
     stated = claims.get("config")
     if not isinstance(stated, dict) or not stated:
         return None
@@ -92,7 +92,7 @@ def stated_config(claims: Mapping[str, Any]) -> Config | None:
 
 
 def _completed(model: dict[str, Any]) -> dict[str, Any]:
-    """With the defaults of what was left out; as it stands when it is not a model of ours."""
+    """Add the defaults of fields left out; return a configuration of another model as it stands."""
     from squeeze.train.model.config import ModelConfig
 
     try:
@@ -102,7 +102,7 @@ def _completed(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def config_of_model(path: Path, data: bytes) -> Config:
-    """Model and recipe of a checkpoint or artifact, every field, as far as the file tells."""
+    """Return model and recipe of a checkpoint or artifact, every field that the file states."""
     if data[:4] == container.MAGIC:  # the header tells; weights need not be decoded
         model = container.parse(data).config.get("model")
         return {"model": _completed(model if isinstance(model, dict) else {})}
@@ -118,17 +118,17 @@ def config_of_model(path: Path, data: bytes) -> Config:
 
 
 def plain_values(fields: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives them back: lists for tuples."""
+    """Return fields as JSON gives them back: lists for tuples."""
     plain: dict[str, Any] = json.loads(json.dumps(fields))
     return plain
 
 
 def differences(parent: Config, own: Config) -> dict[str, list[Any]]:
-    """section.field -> [parent's value, own value], over sections that both know; None: not there."""
-    found = {}
+    """Return section.field -> [parent's value, own value] over sections of both; None: not there."""
+    changes = {}
     for section in parent.keys() & own.keys():
         before, after = parent[section], own[section]
         for key in sorted(before.keys() | after.keys()):
             if before.get(key) != after.get(key):
-                found[f"{section}.{key}"] = [before.get(key), after.get(key)]
-    return dict(sorted(found.items()))
+                changes[f"{section}.{key}"] = [before.get(key), after.get(key)]
+    return dict(sorted(changes.items()))

@@ -28,7 +28,7 @@ class BadSubmission(SqueezeError):
 
 
 def safe_name(name: str) -> str:
-    """The name itself. Raises BadSubmission for one that is a path, hidden, an option, or not ASCII."""
+    """Return a name. Raises BadSubmission for a path, a hidden file, an option, other than ASCII."""
     if not NAME.fullmatch(name):
         raise BadSubmission(
             "a name that must not be in a submission",
@@ -39,7 +39,7 @@ def safe_name(name: str) -> str:
 
 
 def safe_names(names: Iterable[str]) -> None:
-    """Raises BadSubmission when names are unsafe, or two are one where case does not count."""
+    """Check names. Raises BadSubmission for an unsafe one, and for two that differ in case only."""
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(safe_name(name).lower(), name)
@@ -48,9 +48,9 @@ def safe_names(names: Iterable[str]) -> None:
 
 
 def read_plain(path: Path, max_size: int = MAX_FILE) -> bytes:
-    """The bytes of a regular file. Links, devices and pipes are neither followed nor waited for.
+    """Return the bytes of a regular file, without following links or waiting for pipes.
 
-    Raises BadSubmission, which says what the path is instead.
+    Raises BadSubmission, which names the kind of anything else.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -59,15 +59,15 @@ def read_plain(path: Path, max_size: int = MAX_FILE) -> bytes:
         raise BadSubmission(
             f"{path}: cannot be shipped", expected="a regular file", found=what
         ) from None
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_size > max_size:
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size > max_size:
         os.close(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(facts.st_mode):
             raise BadSubmission(
-                f"{path}: cannot be shipped", expected="a regular file", found=kind(found.st_mode)
+                f"{path}: cannot be shipped", expected="a regular file", found=kind(facts.st_mode)
             )
         raise BadSubmission(
-            f"{path}: too large", expected=f"≤ {max_size:,} bytes", found=f"{found.st_size:,}"
+            f"{path}: too large", expected=f"≤ {max_size:,} bytes", found=f"{facts.st_size:,}"
         )
     try:
         with os.fdopen(descriptor, "rb") as file:
@@ -77,16 +77,20 @@ def read_plain(path: Path, max_size: int = MAX_FILE) -> bytes:
 
 
 def kind(mode: int) -> str:
-    """What a file mode is, in words."""
+    """Return the kind of file that a mode names, in words."""
     kinds = {
-        stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a pipe",
-        stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
-    }  # fmt: skip
+        stat.S_IFDIR: "a folder",
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
     return kinds.get(stat.S_IFMT(mode), "a regular file")
 
 
 def plain_files(folder: Path) -> dict[str, int]:
-    """Bytes of every file of a submission folder, by name, sorted.
+    """Return the bytes of every file of a submission folder, by name, sorted.
 
     Raises BadSubmission for folders inside, links, devices, pipes, unsafe names, too many files.
     """
@@ -98,15 +102,15 @@ def plain_files(folder: Path) -> dict[str, int]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 safe_name(entry.name)
-                found = entry.stat(follow_symlinks=False)
-                if not stat.S_ISREG(found.st_mode):
+                facts = entry.stat(follow_symlinks=False)
+                if not stat.S_ISREG(facts.st_mode):
                     raise BadSubmission(
                         f"{folder.name}/{entry.name}: must not be in a submission",
                         expected="regular files, no folders",
-                        found=kind(found.st_mode),
+                        found=kind(facts.st_mode),
                     )
-                sizes[entry.name] = found.st_size
-                if len(sizes) > MAX_FILES or found.st_size > MAX_FILE:
+                sizes[entry.name] = facts.st_size
+                if len(sizes) > MAX_FILES or facts.st_size > MAX_FILE:
                     raise BadSubmission(
                         f"{folder}: too large for a submission",
                         expected=f"≤ {MAX_FILES} files of ≤ {MAX_FILE:,} bytes",
@@ -118,13 +122,13 @@ def plain_files(folder: Path) -> dict[str, int]:
 
 
 def parse_object(data: bytes, what: str) -> dict[str, Any]:
-    """A JSON object as everyone reads it: UTF-8, no key twice, no NaN or infinity, no endless depth.
+    """Read a JSON object that every reader reads alike: UTF-8, no key twice, no NaN, bounded depth.
 
-    Raises BadSubmission.
+    what: name of the document in errors. Raises BadSubmission.
     """
 
-    def refuse(found: str) -> NoReturn:
-        raise BadSubmission(f"{what}: a number that is none", found=found[:40])
+    def refuse(text: str) -> NoReturn:
+        raise BadSubmission(f"{what}: a number that is none", found=text[:40])
 
     def real(text: str) -> float:
         value = float(text)
@@ -150,24 +154,24 @@ def parse_object(data: bytes, what: str) -> dict[str, Any]:
 
 
 def read_object(path: Path, max_size: int = MAX_JSON) -> dict[str, Any]:
-    """`parse_object` of a plain file."""
+    """Read the JSON object of a plain file; see `parse_object`."""
     return parse_object(read_plain(path, max_size), path.name)
 
 
 def is_number(value: object) -> bool:
-    """A finite int or float, and no bool."""
+    """Return whether a value is a finite int or float, and no bool."""
     return (
         isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
     )  # an int may be longer than any float
 
 
 def is_whole(value: object) -> bool:
-    """An int, and no bool."""
+    """Return whether a value is an int, and no bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def shown(value: object, length: int = 80) -> str:
-    """A stranger's value on one line of a terminal or of a Markdown table."""
+    """Return a stranger's value as one line of a terminal or of a Markdown table."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = "".join(c if c.isprintable() else " " for c in text)
     text = " ".join(text.split())

@@ -31,7 +31,7 @@ Clock = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Training:
-    """What `squeeze train --json` says of a run, or a checkpoint of it, which tells no seed or clock.
+    """Facts of a training run, from `squeeze train --json` or a checkpoint (no seed, no clock).
 
     clock: rows of stage, seconds, inside (the budget).
     """
@@ -76,11 +76,11 @@ class SeedRuns:
     notes: tuple[str, ...] = ()
 
     def spread(self, metric: str = "bpb") -> Spread:
-        """Mean and standard deviation over the seeds."""
+        """Return mean and standard deviation over the seeds."""
         return spread([float(run.report[metric]) for run in self.runs])
 
     def of_model(self, sha256: str) -> SeedRun:
-        """The run of the model that ships. Raises BadSubmission when it is not there."""
+        """Return the run of the model that ships. Raises BadSubmission when there is none."""
         for run in self.runs:
             if run.report["sha256"]["model"] == sha256:
                 return run
@@ -93,7 +93,7 @@ class SeedRuns:
 
 
 def read_seed_runs(given: Sequence[str], trainings: Sequence[Path] = ()) -> SeedRuns:
-    """Reports given as FILE or SEED=FILE, and reports of the trainings, matched by seed.
+    """Read reports given as FILE or SEED=FILE, and reports of the trainings, matched by seed.
 
     Raises BadData for mixed configurations or one model twice, BadSubmission for one seed twice or
     an unknown one.
@@ -112,9 +112,9 @@ def read_seed_runs(given: Sequence[str], trainings: Sequence[Path] = ()) -> Seed
             _report(facts, str(path)) for facts, (_, path) in zip(stated, named, strict=True)
         ]
     else:
-        found = read_seeds([path for _, path in named])
-        stated, reports = [read_object(path) for _, path in named], list(found.reports)
-        notes = found.notes
+        seeds_read = read_seeds([path for _, path in named])
+        stated, reports = [read_object(path) for _, path in named], list(seeds_read.reports)
+        notes = seeds_read.notes
     trained = {training.seed: training for training in map(read_training, trainings)}
     if len(trained) < len(trainings):
         raise BadSubmission("two trainings of one seed")
@@ -158,7 +158,7 @@ def _seed(given: int | None, stated: object, path: Path) -> int:
 
 
 def check_seed(seed: object, what: str) -> int:
-    """The seed itself. Raises BadSubmission for anything but a whole number below 2^63."""
+    """Return the seed. Raises BadSubmission for anything but a whole number below 2^63."""
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
         raise BadSubmission(f"{what}: seed", expected="a whole number", found=repr(seed)[:40])
     return seed
@@ -182,7 +182,7 @@ def _same(what: str, first: dict[str, Any], other: dict[str, Any], seed: int) ->
 
 
 def read_log(path: Path) -> dict[str, Any]:
-    """The JSON object on the last line of a script's log that is one. Raises BadSubmission."""
+    """Read the last line of a script's log that is a JSON object. Raises BadSubmission."""
     lines = read_plain(path, MAX_JSON).splitlines()
     last = next((line for line in reversed(lines) if line.startswith(b"{")), b"")
     facts = parse_object(last, f"{path.name}: what the run made")
@@ -205,7 +205,7 @@ def read_log(path: Path) -> dict[str, Any]:
 
 
 def _report(facts: dict[str, Any], what: str) -> dict[str, Any]:
-    """A log's last line in the form of a report of `squeeze eval`."""
+    """Return a log's last line in the form of a report of `squeeze eval`."""
     return {
         **{name: facts[name] for name in ("bpb", "tokens", "bytes", "mode")},
         "nats_per_token": facts["nats"] / facts["tokens"],
@@ -215,7 +215,7 @@ def _report(facts: dict[str, Any], what: str) -> dict[str, Any]:
 
 
 def _one_configuration(stated: Sequence[dict[str, Any]]) -> None:
-    """Raises BadData for logs of other scripts or other scores, or of one model twice."""
+    """Check logs. Raises BadData for other scripts or other scores, and for one model twice."""
     first = stated[0]
     for other in stated[1:]:
         names = [name for name in SAME if first.get(name) != other.get(name)]
@@ -251,30 +251,32 @@ def _checkpoint(path: Path) -> Training:
     from squeeze.train.optim.recipe import Recipe
 
     read_plain(path)  # no link or pipe
-    found = read_metadata(path)
-    if CONFIG_KEY not in found or RECIPE_KEY not in found:
+    stated = read_metadata(path)
+    if CONFIG_KEY not in stated or RECIPE_KEY not in stated:
         raise BadSubmission(f"{path}: does not say how it was trained")
-    config, recipe = ModelConfig.from_json(found[CONFIG_KEY]), Recipe.from_json(found[RECIPE_KEY])
+    config = ModelConfig.from_json(stated[CONFIG_KEY])
+    recipe = Recipe.from_json(stated[RECIPE_KEY])
     return Training(plain_values(asdict(config)), plain_values(asdict(recipe)))
 
 
 def read_clock(rows: object, what: str) -> Clock:
-    """Rows of a clock ledger. Raises BadSubmission for other than stage, seconds ≥ 0, inside."""
-    found = []
+    """Read rows of a clock ledger. Raises BadSubmission for other than stage, seconds ≥ 0, inside."""
+    read_rows = []
     for row in rows if isinstance(rows, list) and 0 < len(rows) <= 1000 else [None]:
         fields = row if isinstance(row, dict) else {}
         seconds = fields.get("seconds")
         fine = isinstance(fields.get("stage"), str) and isinstance(fields.get("inside"), bool)
         if not fine or not is_number(seconds) or seconds < 0:  # type: ignore[operator]
             raise BadSubmission(
-                f"{what}: clock", expected="a list of {stage, seconds, inside}",
+                f"{what}: clock",
+                expected="a list of {stage, seconds, inside}",
                 found=repr(row)[:60],
-            )  # fmt: skip
-        found.append(dict(fields))
-    return found
+            )
+        read_rows.append(dict(fields))
+    return read_rows
 
 
 def data_hashes(stated: object) -> list[str]:
-    """Hashes of the shards, in order, however a report holds them."""
+    """Return the hashes of the shards, in order, in whatever form a report holds them."""
     values = stated.values() if isinstance(stated, dict) else stated
     return [str(value) for value in values] if values is not None else []  # type: ignore[attr-defined]
