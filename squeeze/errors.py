@@ -5,6 +5,19 @@ without a traceback and exits with `exit_code` (1 for errors, 3 for over budget;
 """
 
 
+def printable(text: str) -> str:
+    r"""Return `text` on one line: characters that move a cursor, hide or reorder others are escaped.
+
+    File names, tensor names and other people's text may hold anything; this is how they are printed.
+
+    >>> print(printable("a\x1b[2J\nb\u202ec × ü"))
+    a\x1b[2J\nb\u202ec × ü
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class SqueezeError(Exception):
     """Anything the user can act on.
 
@@ -30,7 +43,7 @@ class SqueezeError(Exception):
         message = what + ("; " + ", ".join(facts) if facts else "")
         if fix:
             message += f". {fix}"
-        super().__init__(message)
+        super().__init__(printable(message))
 
 
 class CorruptData(SqueezeError):

@@ -5,11 +5,20 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import click
 
 from squeeze import __version__
-from squeeze.errors import SqueezeError
+from squeeze.cli.terminal.printing import print_line
+from squeeze.cli.terminal.streams import OutputLost, die_of_broken_pipe, prepare_streams
+from squeeze.errors import Notice, SqueezeError, printable
+
+# raised with a whole page as its message, since Click 8.2
+HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 # name -> one-line help, so that `squeeze --help` imports no command module (start-up < 0.3 s)
 COMMANDS = {
@@ -62,12 +71,56 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; a SqueezeError becomes one message on stderr and its exit code."""
+    """Run the command line; whatever ends it early becomes one line on stderr and an exit code."""
     # torch's threads spin at barriers: on cores that other processes use, too, sampling fell from
     # 1,584 to 55 tokens/s (docs/log.md). Read when torch loads, so set before any command imports it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_streams()
+    warnings.showwarning = partial(_show_warning, warnings.showwarning)
     try:
-        cli(standalone_mode=True)
+        code = _run()
+    except OutputLost as error:
+        if error.reader_gone:
+            die_of_broken_pipe()
+        code = _told(f"squeeze: {error}", error.exit_code)
     except SqueezeError as error:
-        click.echo(f"squeeze: {error}", err=True)
-        sys.exit(error.exit_code)
+        code = _told(f"squeeze: {error}", error.exit_code)
+    except RecursionError:
+        code = _told("squeeze: something in the input is nested too deeply", 1)
+    except MemoryError:
+        code = _told("squeeze: there is not enough memory for this input", 1)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Return the exit code of the command; a wrong use of its options is told here."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except click.ClickException as error:
+        if not isinstance(error, HELP):
+            error.message = printable(error.message)
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return _told("Aborted!", 1)
+
+
+def _told(text: str, code: int) -> int:
+    print_line(text, err=True)
+    return code
+
+
+def _show_warning(
+    default: Callable[..., None],
+    message: Warning | str,
+    category: type[Warning],
+    *where: Any,
+    **more: Any,
+) -> None:
+    """Print what squeeze itself warns of as a note, and all else as Python does."""
+    if issubclass(category, Notice):
+        print_line(f"note: {message}", err=True)
+    else:
+        default(message, category, *where, **more)

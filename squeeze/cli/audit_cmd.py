@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from squeeze.cli.options import json_option, limit_option, print_json
+from squeeze.cli.options import json_option, limit_option
+from squeeze.cli.terminal.printing import print_json, print_line
 from squeeze.score.modes import MODES, Mode
 from squeeze.train.fields import settings
 
@@ -111,11 +112,11 @@ def command(
     if as_json:
         print_json(result.as_json())
     else:
-        from rich.console import Console
+        from squeeze.views.console import PlainConsole
 
-        console = Console(width=None if sys.stdout.isatty() else 120)
+        console = PlainConsole(log_width=120)
         console.print(result.table())
-        console.print(result.summary(), highlight=False)
+        console.print(result.summary())
     if result.failures:
         sys.exit(1)
 
@@ -131,4 +132,4 @@ def _serve_options(
 
 def _tell(stage: str) -> None:
     if sys.stderr.isatty():
-        click.echo(f"{stage} …", err=True)
+        print_line(f"{stage} …", err=True)

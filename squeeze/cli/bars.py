@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
-
+from squeeze.cli.terminal.printing import print_line
+from squeeze.errors import printable
 from squeeze.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Bars(Reporter):
         if self._progress is None:
             yield self
             return
-        task = self._progress.add_task(name, total=total, unit=unit)
+        task = self._progress.add_task(printable(name), total=total, unit=unit)
         try:
             yield _Bar(self, self._progress, task)
         finally:
@@ -57,7 +57,7 @@ class Bars(Reporter):
     def trial(self, scale: float, size: int) -> None:
         """Print a trial of the search on a line of its own, which stays."""
         if not self._quiet:
-            click.echo(f"scale {scale:.3g}: {size:,} bytes", err=True)
+            print_line(f"scale {scale:.3g}: {size:,} bytes", err=True)
 
 
 class _Bar(Reporter):
@@ -85,7 +85,6 @@ class _Bar(Reporter):
 
 def _drawn() -> Progress:
     """Return the columns: name, bar, count with its unit, rate of time left."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -95,13 +94,15 @@ def _drawn() -> Progress:
         TimeRemainingColumn,
     )
 
+    from squeeze.views.console import PlainConsole
+
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=PlainConsole(stderr=True),
         transient=True,
     )

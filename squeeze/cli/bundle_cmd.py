@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from squeeze.cli.options import json_option, print_json
+from squeeze.cli.options import json_option
+from squeeze.cli.terminal.printing import print_json, print_line, print_notes
+from squeeze.errors import printable
 
 if TYPE_CHECKING:
     from squeeze.bundle.build import Bundle
@@ -129,10 +131,9 @@ def command(
         result = bundle(entry, packages, options)
     write_atomic(target, result.shipped.data)
     if readable is not None:
-        head = f"# Generated from {source} by squeeze bundle: read it, do not edit it.\n"
+        head = f"# Generated from {printable(source)} by squeeze bundle: read it, do not edit it.\n"
         write_atomic(readable, (head + result.readable).encode())
-    for warning in result.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    print_notes(result.warnings, "warning: ")
     if as_json:
         print_json(report(result, target))
     else:
@@ -172,8 +173,9 @@ def report(result: Bundle, target: Path) -> dict[str, Any]:
 
 
 def _print(result: Bundle, target: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from squeeze.views.console import PlainConsole
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("module")
@@ -186,11 +188,11 @@ def _print(result: Bundle, target: Path) -> None:
     if rest:
         size, chars = sum(p.bytes for p in rest), sum(p.chars for p in rest)
         table.add_row(f"{len(rest)} more", "", f"{size:,}", f"{chars:,}")
-    Console(width=100, highlight=False).print(table)
+    PlainConsole().print(table)
     flat, short = len(result.readable.encode()), len(result.minified.encode())
     file = result.shipped
     needs = f", needs {file.requires}" if file.requires else ""
-    click.echo(
+    print_line(
         f"{len(result.modules)} files {result.raw_bytes:,} → reached {flat:,} → minified {short:,} → "
         f"{target} {len(file.data):,} bytes ({file.form}, {file.coder}{needs})"
     )

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import architecture_options, json_option, print_json, stage_bars
+from squeeze.cli.options import architecture_options, json_option, stage_bars
+from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 
 
 @click.command("calibrate")
@@ -82,7 +83,6 @@ def command(
                     "hessians": {name: len(h) for name, h in hessians.matrices.items()},
                     "notes": notes, "seconds": seconds})  # fmt: skip
         return
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
-    click.echo(f"{out}: {text.tokens:,} {text.source} tokens in {len(text.lengths)} sequences, "
+    print_notes(notes)
+    print_line(f"{out}: {text.tokens:,} {text.source} tokens in {len(text.lengths)} sequences, "
                f"{len(hessians.matrices)} Hessians, {seconds:.1f} s")  # fmt: skip

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from squeeze.cli.options import json_option, print_json, stage_bars
+from squeeze.cli.options import json_option, stage_bars
+from squeeze.cli.terminal.printing import print_json, print_line
 
 if TYPE_CHECKING:
     from squeeze.demo import Files
@@ -44,7 +44,7 @@ def command(
     from squeeze.views.text import print_ledger
 
     def say(text: str) -> None:
-        click.echo(f"· {text}", err=True)
+        print_line(f"· {text}", err=True)
 
     with stage_bars(quiet=as_json) as on_stage:
         figures = run(out, seconds, limit, seed, say, partial(training_bar, as_json), on_stage)
@@ -53,7 +53,7 @@ def command(
     ledger = attribute_paths(paths)
     report = Report(ledger, limit, plan=plan_of(paths), histograms=histograms_of(paths))
     write_page(files.report, report)
-    click.echo(f"page: {files.report}", err=True)
+    print_line(f"page: {files.report}", err=True)
     if as_json:
         print_json(figures | {"report": str(files.report)})
     else:
@@ -64,8 +64,9 @@ def command(
 
 
 def _summary(figures: dict[str, Any], files: Files) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from squeeze.views.console import PlainConsole
 
     table = Table(title="demo", title_justify="left", show_header=False, box=None, pad_edge=False)
     table.add_column()
@@ -77,9 +78,9 @@ def _summary(figures: dict[str, Any], files: Files) -> None:
     table.add_row("fp32 bytes", f"{figures['fp32_bytes']:,}")
     table.add_row("packed bytes", f"{figures['packed_bytes']:,}")
     table.add_row("unused bytes", f"{figures['unused_bytes']:,} of {figures['limit']:,}")
-    console = Console(width=None if sys.stdout.isatty() else 100)
+    console = PlainConsole()
     console.print()
     console.print(table)
     names = "tokenizer.model, train.bin, held_out.bin, model.safetensors, model.sqz"
-    console.print(f"files: {files.folder}/ {names}", highlight=False)
-    click.echo(f"report: {files.report}")  # in one piece, however long the path is
+    console.print(f"files: {files.folder}/ {names}")
+    print_line(f"report: {files.report}")  # in one piece, however long the path is

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import architecture_options, json_option, print_json, progress
+from squeeze.cli.options import architecture_options, json_option, progress
+from squeeze.cli.terminal.printing import print_json, print_notes, print_rows
 from squeeze.score.evaluate import evaluate, resolve_device
 from squeeze.score.modes import MODES, Mode
 from squeeze.train.fields import settings as read_settings
@@ -116,10 +117,8 @@ def _print(report: dict[str, Any]) -> None:
     if "order" in report:
         order = report["order"]
         rows["order"] = f"{order['updates']:,} updates, on {order['used']:,} tokens scored before"
-    for name, value in rows.items():
-        click.echo(f"{name:<16}{value}")
-    for note in report["notes"]:
-        click.echo(f"note: {note}", err=True)
+    print_rows(rows)
+    print_notes(report["notes"])
 
 
 def _brief(options: dict[str, Any]) -> str:

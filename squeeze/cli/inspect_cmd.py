@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from squeeze.cli.options import architecture_options, json_option, print_json
+from squeeze.cli.options import architecture_options, json_option
+from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 
 if TYPE_CHECKING:
     from squeeze.train.optim.recipe import Recipe
@@ -75,13 +75,12 @@ def command(models: tuple[str, ...], architecture: dict[str, Any], as_json: bool
             }
         )
         return
-    click.echo(f"{model}: {source.format}, {source.size:,} bytes, {config.num_params:,} parameters")
-    click.echo(f"sha256 {source.sha256}")
-    click.echo(f"model   {config.to_json()}")
+    print_line(f"{model}: {source.format}, {source.size:,} bytes, {config.num_params:,} parameters")
+    print_line(f"sha256 {source.sha256}")
+    print_line(f"model   {config.to_json()}")
     if recipe is not None:
-        click.echo(f"recipe  {recipe.to_json()}")
-    for note in source.notes + notes:
-        click.echo(f"note: {note}", err=True)
+        print_line(f"recipe  {recipe.to_json()}")
+    print_notes(source.notes + notes)
     _table(rows)
 
 
@@ -108,16 +107,17 @@ def _compare(first: str, second: str, architecture: dict[str, Any], as_json: boo
         print_json({"paths": [first, second], "differ": differ, "without_recipe": unknown})
         return
     for name, (before, after) in differ.items():
-        click.echo(f"{name:<20} {before} → {after}")
+        print_line(f"{name:<20} {before} → {after}")
     if not differ:
-        click.echo("no setting differs")
+        print_line("no setting differs")
     for path in unknown:
-        click.echo(f"note: {path} does not say how it was trained", err=True)
+        print_line(f"note: {path} does not say how it was trained", err=True)
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from squeeze.views.console import PlainConsole
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("tensor", "shape", "storage", "codes"):
@@ -130,4 +130,4 @@ def _table(rows: list[dict[str, Any]]) -> None:
         table.add_row(
             row["tensor"], shape, row["storage"], codes, f"{row['rms']:.4g}", f"{row['max']:.4g}"
         )
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    PlainConsole().print(table)

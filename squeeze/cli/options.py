@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import click
+
+from squeeze.errors import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,18 +89,12 @@ limit_option = click.option(
 )
 
 
-def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
-    click.echo(json.dumps(value, indent=2, sort_keys=False))
-
-
 @contextmanager
 def progress(description: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr; yields `update(done, total)`. Shows nothing when quiet or not a terminal."""
     if quiet or not sys.stderr.isatty():
         yield lambda done, total: None
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -108,14 +103,16 @@ def progress(description: str, quiet: bool = False) -> Iterator[Callable[[int, i
         TimeRemainingColumn,
     )
 
+    from squeeze.views.console import PlainConsole
+
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=None)
+    with Progress(*columns, console=PlainConsole(stderr=True), transient=True) as bar:
+        task = bar.add_task(printable(description), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

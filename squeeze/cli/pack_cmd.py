@@ -13,10 +13,10 @@ from squeeze.cli.options import (
     architecture_options,
     json_option,
     limit_option,
-    print_json,
     stage_bars,
 )
 from squeeze.cli.plan_view import print_packed, summary_of
+from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.packing.presets import RECORDS, TARGETS
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def command(
 
     def show_trial(scale: float, size: int) -> None:
         if not as_json:
-            click.echo(f"scale {scale:.3g}: {size:,} bytes of {request.room:,}", err=True)
+            print_line(f"scale {scale:.3g}: {size:,} bytes of {request.room:,}", err=True)
 
     with stage_bars(quiet=as_json or not first) as on_stage:
         packed = pack_model(loaded, request, Watch(on_stage, show_trial))
@@ -142,11 +142,10 @@ def command(
     if as_json:
         print_json(summary | {"ledger": ledger.as_json(request.limit)})
     else:
-        for note in packed.notes:
-            click.echo(f"note: {note}", err=True)
+        print_notes(packed.notes)
         print_packed(packed, request.preset)
         print_ledger(ledger, request.limit)
-        click.echo(f"{target}: {loaded.size:,} → {len(packed.data):,} bytes")
+        print_line(f"{target}: {loaded.size:,} → {len(packed.data):,} bytes")
     check_limit(ledger.total, request.limit)
 
 

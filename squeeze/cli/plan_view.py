@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from squeeze.cli.terminal.printing import print_line
 from squeeze.packing.presets import RECORDS, TARGETS
 
 if TYPE_CHECKING:
@@ -39,17 +38,17 @@ def print_packed(packed: Packed, preset: str) -> None:
     if packed.plan is not None:
         _print_plan(packed.plan)
     elif preset in TARGETS:
-        click.echo("everything fits without loss")
+        print_line("everything fits without loss")
     elif packed.correction is not None:
         left_out = packed.correction
-        click.echo(
+        print_line(
             f"left out: low-rank correction of {', '.join(left_out.tensors)} "
             f"({left_out.bytes:,} bytes, {left_out.saved:.6f} nats/token less)"
         )
 
 
 def _print_plan(plan: Plan) -> None:
-    click.echo(
+    print_line(
         f"{'tensor':<34}{'weights':>11}{'bits/weight':>13}{'bytes':>12}{'Δ ' + plan.unit:>15}"
     )
     small = [t for t in plan.tensors if t.scale is None]
@@ -59,7 +58,7 @@ def _print_plan(plan: Plan) -> None:
     _print_row("small tensors", sum(t.weights for t in small), sum(t.bytes for t in small), 0.0)
     weights, size = sum(t.weights for t in plan.tensors), sum(t.bytes for t in plan.tensors)
     _print_row("all", weights, size, plan.in_bits(plan.expected))
-    click.echo(
+    print_line(
         f"cost: predicted {plan.in_bits(plan.expected):.6f} {plan.unit}, "
         f"measured {plan.in_bits(plan.measured):.6f} (KL on calibration text); "
         f"{plan.unused:,} bytes unused; {plan.trials} trials"
@@ -68,4 +67,4 @@ def _print_plan(plan: Plan) -> None:
 
 def _print_row(name: str, weights: int, size: int, cost: float) -> None:
     bits = 8 * size / max(weights, 1)
-    click.echo(f"{name:<34}{weights:>11,}{bits:>13.3f}{size:>12,}{cost:>15.6f}")
+    print_line(f"{name:<34}{weights:>11,}{bits:>13.3f}{size:>12,}{cost:>15.6f}")

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import json_option, print_json, progress, stage_bars
+from squeeze.cli.options import json_option, progress, stage_bars
+from squeeze.cli.terminal.printing import print_json, print_notes, print_rows
 from squeeze.score.modes import MODES, Mode
 from squeeze.train.fields import settings as read_settings
 
@@ -159,7 +160,5 @@ def _print(report: dict[str, Any]) -> None:
             f"{report['batch']} documents at a time",
         }
     rows["SHA-256 of text"] = report["sha256"]["text"]
-    for name, value in rows.items():
-        click.echo(f"{name:<17}{value}")
-    for note in report.get("notes", ()):
-        click.echo(f"note: {note}", err=True)
+    print_rows(rows, 17)
+    print_notes(report.get("notes", ()))

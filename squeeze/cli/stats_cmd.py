@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import json_option, print_json
+from squeeze.cli.options import json_option
+from squeeze.cli.terminal.printing import print_json, print_line
 
 FILE = click.Path(path_type=Path)
 
@@ -70,7 +71,7 @@ def command(
 
 
 def _print(report: dict[str, Any]) -> None:
-    click.echo(f"{report['metric']}, lower is better")
+    print_line(f"{report['metric']}, lower is better")
     for name in ("run", "against"):
         if name not in report:
             continue
@@ -78,17 +79,17 @@ def _print(report: dict[str, Any]) -> None:
         line = f"{name:<9}n = {row['n']}   mean {row['mean']:.6f}"
         if row["sd"] is not None:
             line += f"   sd {row['sd']:.6f}   95 % {row['low']:.6f} to {row['high']:.6f}"
-        click.echo(line + ("" if row["official"] else "   (not the official validation set)"))
+        print_line(line + ("" if row["official"] else "   (not the official validation set)"))
         for note in row["notes"]:
-            click.echo(f"note: {name}: {note}", err=True)
+            print_line(f"note: {name}: {note}", err=True)
     if "comparison" in report:
         found = report["comparison"]
         better, rule = found["better"], found["rule"]
-        click.echo(f"gain     {found['gain']:+.6f}   p = {better['p']:.2g} that there is none")
+        print_line(f"gain     {found['gain']:+.6f}   p = {better['p']:.2g} that there is none")
         verdict = "passes" if rule["passes"] else "does not pass"
         if not rule["applies"]:
             verdict = f"would {'pass' if rule['passes'] else 'not pass'} on this part of the data"
-        click.echo(
+        print_line(
             f"rule     {verdict}: p = {rule['p']:.2g} for a gain of at most "
             f"{rule['margin']:.6f} (Welch, t = {rule['t']:.2f}, df = {rule['df']:.1f})"
         )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from squeeze.cli.options import json_option, limit_option, print_json, stage_bars
+from squeeze.cli.options import json_option, limit_option, stage_bars
+from squeeze.cli.terminal.printing import print_json, print_line, print_rows
 from squeeze.score.modes import MODES, Mode
 from squeeze.train.fields import settings as read_settings
 
@@ -167,7 +168,6 @@ def _print(done: Checked, written: bool) -> None:
         shown = " ".join(run.command)
         rows[shown] = f"{run.bpb:.9f} in a fresh process, {run.seconds:.1f} s, {run.isolation}"
     width = 2 + max(map(len, rows))
-    for name, value in rows.items():
-        click.echo(f"{name:<{width}}{value}")
+    print_rows(rows, width)
     names = ", ".join([*claims["files"], "README.md", "submission.json", "SHA256SUMS"])
-    click.echo(f"{'wrote' if written else 'checked'} {done.folder}: {names}")
+    print_line(f"{'wrote' if written else 'checked'} {done.folder}: {names}")

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import json_option, print_json
+from squeeze.cli.options import json_option
+from squeeze.cli.terminal.printing import print_json
 
 FILE = click.Path(path_type=Path)
 

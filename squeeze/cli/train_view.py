@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import click
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from squeeze.cli.terminal.printing import print_line, print_rows
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
 from squeeze.train.presets import Preset
@@ -23,6 +22,7 @@ from squeeze.train.run.flops import Utilization
 from squeeze.train.run.log import RunLog, TensorBoard
 from squeeze.train.run.plot import has_matplotlib, need_matplotlib, plot_log
 from squeeze.train.run.training import RunOptions
+from squeeze.views.console import PlainConsole
 
 LOG_EVERY = 10.0  # seconds between lines when stderr is not a terminal
 REDRAW = 0.1  # seconds between updates of the bar
@@ -148,7 +148,7 @@ def training_bar(
     elif not sys.stderr.isatty():
         yield _at_most_every(
             LOG_EVERY,
-            lambda step: click.echo(
+            lambda step: print_line(
                 f"training: {facts(step)}, {step.seconds_left:.0f} s left", err=True
             ),
         )
@@ -159,7 +159,7 @@ def training_bar(
             TextColumn("{task.fields[facts]}"),
             TextColumn("{task.fields[left]} s left"),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        with Progress(*columns, console=PlainConsole(stderr=True), transient=True) as bar:
             task = bar.add_task("training", total=1.0, facts="", left="–")
             yield _at_most_every(
                 REDRAW,
@@ -203,5 +203,4 @@ def print_report(report: TrainReport) -> None:
     limit = f" of {budget:g} s" if budget else ""
     rows["clock"] = f"{report.seconds:.1f} s{limit}: {', '.join(stages)}"
     rows["beside it"] = ", ".join(Path(path).name for path in report.files)
-    for name, value in rows.items():
-        click.echo(f"{name:<16}{value}")
+    print_rows(rows)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from squeeze.cli.options import json_option, print_json
+from squeeze.cli.options import json_option
+from squeeze.cli.terminal.printing import print_json, print_line
 
 
 @click.command("unpack")
@@ -40,5 +41,5 @@ def command(artifact: str, out: str | None, as_json: bool) -> None:
         print_json({"checkpoint": target, "bytes": len(blob), "config": decoded.config,
                     "tensors": tensors})  # fmt: skip
     else:
-        click.echo(f"{target}: {len(decoded.tensors)} tensors, {len(data):,} → {len(blob):,} bytes")
-        click.echo(json.dumps(decoded.config), err=True)
+        print_line(f"{target}: {len(decoded.tensors)} tensors, {len(data):,} → {len(blob):,} bytes")
+        print_line(json.dumps(decoded.config), err=True)

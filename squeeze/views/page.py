@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squeeze import __version__
+from squeeze.errors import printable
 from squeeze.files import write_atomic
 from squeeze.ledger.table import Ledger
 from squeeze.packing.plan import Plan
@@ -74,11 +75,20 @@ def page(report: Report) -> str:
         "code": modules(ledger),
         "foot": f"Bytes of files on disk; rows sum to {ledger.total:,}. squeeze {__version__}.",
     }
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    # inside a script element only these could end it
-    safe = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    text = json.dumps(_shown(data), separators=(",", ":"), allow_nan=False)
+    # only this could end a script element
+    safe = text.replace("<", "\\u003c")
     template = files("squeeze.views").joinpath("report.html").read_text(encoding="utf-8")
     return template.replace("/*DATA*/", safe)
+
+
+def _shown(value: Any) -> Any:
+    """Return plain values with every text in them as it is to be seen."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {_shown(key): _shown(inner) for key, inner in value.items()}
+    return [_shown(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def title(names: list[str]) -> str:

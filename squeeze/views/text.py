@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from squeeze.errors import printable
 from squeeze.ledger.table import Ledger
 from squeeze.views.tree import Node, tree
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from squeeze.views.totals import Totals
     from squeeze.views.what_if import WhatIf
 
-PLAIN_WIDTH = 100  # of a log, which has no width of its own
 MOST = 24  # rows below one: the largest are shown, a script has hundreds of definitions
 STYLES = {"weights": "cyan", "container": "magenta", "code": "green", "tokenizer": "yellow",
           "papers": "dim"}  # fmt: skip
@@ -25,9 +24,9 @@ STYLES = {"weights": "cyan", "container": "magenta", "code": "green", "tokenizer
 
 def console() -> Console:
     """stdout, coloured only on a terminal."""
-    from rich.console import Console
+    from squeeze.views.console import PlainConsole
 
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    return PlainConsole()
 
 
 def print_tree(root: Node, limit: int, depth: int) -> None:
@@ -53,7 +52,7 @@ def print_tree(root: Node, limit: int, depth: int) -> None:
     for title in shown:
         table.add_column(title, justify="right", no_wrap=True)
     for index, (level, node, component) in enumerate(rows):
-        name = Text("  " * level + node.name, style=STYLES.get(component, ""))
+        name = Text("  " * level + printable(node.name), style=STYLES.get(component, ""))
         table.add_row(name, *(figures[index] for figures in shown.values()), end_section=level == 0)
     console().print(table)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from squeeze.errors import SqueezeError
+from squeeze.errors import SqueezeError, printable
 from squeeze.files import write_atomic
 from squeeze.train.run.log import read_steps
 
@@ -46,7 +46,8 @@ def plot_log(log: Path) -> list[Path]:
     axes.plot(steps[width - 1 :], means, color="#1f4e8c", label=f"mean of {width}")
     low, high = np.quantile(losses, [0.0, 0.98])
     axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3)
-    axes.set(xlabel="step", ylabel="loss (nats per token)", title=log.stem)
+    title = printable(log.stem).replace("$", r"\$")  # no mathematics
+    axes.set(xlabel="step", ylabel="loss (nats per token)", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
     paths = [log.with_suffix(".svg"), log.with_suffix(".png")]

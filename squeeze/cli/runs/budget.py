@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from squeeze.cli.options import print_json
+from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.files import Remembering
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.gate import check_growth, check_limit, gate
@@ -146,8 +146,7 @@ def show_ledger(account: Account) -> None:
     if account.totals is not None:
         print_totals(account.totals, request.limit)
     console().print(verdict(account.ledger, request.limit, account.totals))
-    for note in account.ledger.notes:
-        click.echo(note, err=True)
+    print_notes(account.ledger.notes, "")
     files = account.ledger.files
     for name, size in squeezed.items():
         change = 100 * (size / max(files[name], 1) - 1)
@@ -184,8 +183,7 @@ def compare_two(request: BudgetRequest) -> tuple[Ledger, Ledger]:
         print_json(as_json(changes, before, after) | {"score": scores.as_json()})
     else:
         print_changes(changes, before, after, scores)
-    for note in scores.notes:
-        click.echo(note, err=True)
+    print_notes(scores.notes, "")
     return before, after
 
 
@@ -213,4 +211,4 @@ def write_report(account: Account, target: Path) -> None:
         totals=account.totals,
     )
     write_page(target, report)
-    click.echo(f"page: {target}", err=True)
+    print_line(f"page: {target}", err=True)

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from squeeze.cli.bars import Bars
-from squeeze.cli.options import print_json
+from squeeze.cli.terminal.printing import print_json, print_line
 from squeeze.data.check import check_shards
 from squeeze.data.documents import TextFiles
 from squeeze.data.fetch import FetchOptions, fetch
@@ -31,9 +29,9 @@ def run_fetch(variant: str, out: Path, options: FetchOptions, as_json: bool) -> 
     for side in ("train", "validation"):
         part = report[side]
         note = CANONICAL.get(part.get("canonical"), "")
-        click.echo(f"{side:<11}{part['shards']:>5} shards{part['tokens']:>16,} tokens{note}")
+        print_line(f"{side:<11}{part['shards']:>5} shards{part['tokens']:>16,} tokens{note}")
     checked = len(report["checked_against_source"])
-    click.echo(
+    print_line(
         f"{report['fetched']} files fetched, {report['kept']} kept, {checked} of "
         f"{len(report['sha256'])} compared with a checksum of {report['source']}"
     )
@@ -49,7 +47,7 @@ def run_tokenize(
         print_json(report)
         return
     for side, part in report.items():
-        click.echo(
+        print_line(
             f"{side:<6}{len(part['shards']):>4} shards{part['documents']:>12,} documents"
             f"{part['tokens']:>15,} tokens{part['text_bytes']:>16,} bytes of text"
         )
@@ -83,7 +81,7 @@ def run_tokenizer(
     if as_json:
         print_json(report)
     else:
-        click.echo(
+        print_line(
             f"{out}: {report['pieces']:,} pieces, {report['bytes']:,} bytes, from "
             f"{report['documents']:,} documents of {report['text_bytes']:,} bytes"
         )
@@ -95,17 +93,17 @@ def _print_check(report: dict[str, Any]) -> None:
         for shard in report[side]:
             shortest, median, longest = shard["lengths"]
             begins = "" if shard["starts_with_bos"] else ", begins inside a document"
-            click.echo(
+            print_line(
                 f"{shard['path']}: {shard['tokens']:,} tokens, {shard['documents']:,} documents of "
                 f"{shortest} to {longest:,} (median {median:,}){begins}"
             )
     overlap = report["overlap"]
     if overlap is not None:
-        click.echo(
+        print_line(
             f"validation in training: {overlap['exact']} of {overlap['documents']:,} documents, "
             f"{overlap['near']} nearly; largest share of one {overlap['largest_share']:.1%}"
         )
     for problem in report["problems"]:
-        click.echo(f"problem: {problem}", err=True)
+        print_line(f"problem: {problem}", err=True)
     if not report["problems"]:
-        click.echo("no problems")
+        print_line("no problems")

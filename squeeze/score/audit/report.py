@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from squeeze import __version__
+from squeeze.errors import printable
 from squeeze.score.audit.evidence import Evidence
 from squeeze.score.audit.rules import RULES
 from squeeze.score.audit.verdict import FAIL, PASS, UNKNOWN, Verdict
@@ -78,7 +79,9 @@ class Audit:
         ]
         for rule in RULES:
             verdict = self.verdicts[rule.id]
-            text = verdict.evidence.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+            text = printable(" ".join(verdict.evidence.split()))
+            for mark, escaped in (("|", "\\|"), ("<", "&lt;"), ("[", "\\["), ("`", "'")):
+                text = text.replace(mark, escaped)
             lines.append(f"| {MARKS[verdict.status]} {verdict.status} | {rule.title} | {text} |")
         lines += ["", "Isolation: " + "; ".join(self.evidence.isolation.facts().values()) + "."]
         return "\n".join(lines) + "\n"
@@ -94,5 +97,5 @@ class Audit:
         for rule in RULES:
             verdict = self.verdicts[rule.id]
             status = Text(verdict.status, style=COLOURS[verdict.status])
-            table.add_row(rule.id, status, Text(verdict.evidence))
+            table.add_row(rule.id, status, Text(printable(verdict.evidence)))
         return table

@@ -133,7 +133,7 @@ def test_tree_shows_prices_where_a_plan_tells(packed):
 
 @pytest.mark.parametrize("width", [80, 160])
 def test_terminal_view_fits_its_width(packed, width, monkeypatch):
-    monkeypatch.setattr("squeeze.views.text.PLAIN_WIDTH", width)
+    monkeypatch.setattr("squeeze.views.console.LOG_WIDTH", width)
     lines = run(packed, "--depth", "9", "--floors").stdout.splitlines()
     assert max(map(len, lines)) <= width and "layer 0" in "".join(lines)
     assert "\x1b" not in "".join(lines)
