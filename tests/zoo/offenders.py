@@ -13,6 +13,19 @@ REPORT = "        losses = self.losses(tokens)\n"
 READ = "    return np.log((1 - CACHE) * bigram + CACHE * copied)\n"
 SIZES = '(PIECES["space"][target] & ~PIECES["boundary"][before])\n'
 START = 'weights = np.load("model.npz")\n'
+# changes that train on a chunk before it is scored
+TRAIN_FIRST = (
+    (
+        "        rows = np.empty((len(tokens), VOCAB), np.float32)\n",
+        "        rows = np.empty((len(tokens), VOCAB), np.float32)\n"
+        "        ahead = [*zip(tokens, tokens[1:], strict=False)]\n",
+    ),
+    (
+        "            if len(self.chunk) == CHUNK:\n",
+        "            if i % CHUNK == 0 and len(ahead[i:]) >= CHUNK:\n"
+        "                self.chunk = ahead[i : i + CHUNK]\n",
+    ),
+)
 HELPER_BYTES = 400_000  # random, beside a base of about 310,000 bytes
 LIMIT = 500_000  # the zoo's cap
 
@@ -109,18 +122,7 @@ OFFENDERS = (
         "train then score",
         "score-before-update",
         "ttt-stream",
-        (
-            (
-                "        rows = np.empty((len(tokens), VOCAB), np.float32)\n",
-                "        rows = np.empty((len(tokens), VOCAB), np.float32)\n"
-                "        ahead = [*zip(tokens, tokens[1:], strict=False)]\n",
-            ),
-            (
-                "            if len(self.chunk) == CHUNK:\n",
-                "            if i % CHUNK == 0 and len(ahead[i:]) >= CHUNK:\n"
-                "                self.chunk = ahead[i : i + CHUNK]\n",
-            ),
-        ),
+        TRAIN_FIRST,
     ),
     Animal(
         "train then score behind a small declared chunk",
@@ -128,16 +130,7 @@ OFFENDERS = (
         "ttt-stream",
         (
             ('{"chunk": CHUNK}', '{"chunk": 1}'),
-            (
-                "        rows = np.empty((len(tokens), VOCAB), np.float32)\n",
-                "        rows = np.empty((len(tokens), VOCAB), np.float32)\n"
-                "        ahead = [*zip(tokens, tokens[1:], strict=False)]\n",
-            ),
-            (
-                "            if len(self.chunk) == CHUNK:\n",
-                "            if i % CHUNK == 0 and len(ahead[i:]) >= CHUNK:\n"
-                "                self.chunk = ahead[i : i + CHUNK]\n",
-            ),
+            *TRAIN_FIRST,
         ),
     ),
     Animal(  # #677

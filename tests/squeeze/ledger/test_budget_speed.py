@@ -21,7 +21,7 @@ from squeeze.files import sha256
 from squeeze.packing.plan import Plan, tensor_plans
 from squeeze.tensors.floats import to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
-from tests.squeeze.outside.test_outside import shuffled, torch_file
+from tests.squeeze.outside.exports import shuffled, torch_file
 
 SIZE, LIMIT = 16_000_000, 20_000_000  # bytes
 MEMORY = 150_000_000  # bytes at the peak

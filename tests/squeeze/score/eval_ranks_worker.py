@@ -10,8 +10,6 @@ import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional  # before a group exists: see squeeze.ranks.group
 
-sys.path.insert(0, str(Path(__file__).parents[3]))
-
 from squeeze.errors import BadConfig
 from squeeze.score.modes import MODES, Mode
 from squeeze.score.plan import document_spans

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-WORKER = Path(__file__).with_name("eval_ranks_worker.py")
+ROOT = Path(__file__).parents[3]
+WORKER = [sys.executable, "-m", "tests.squeeze.score.eval_ranks_worker"]
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +19,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:  # type: ign
     folder = tmp_path_factory.mktemp("ranks")
     runs = [(0, 1), (0, 2), (1, 2)]
     started = [
-        subprocess.Popen([sys.executable, WORKER, folder, str(rank), str(world)])
-        for rank, world in runs
+        subprocess.Popen([*WORKER, folder, str(rank), str(world)], cwd=ROOT) for rank, world in runs
     ]
     assert [process.wait(600) for process in started] == [0, 0, 0]
     return [json.loads((folder / f"{rank}-of-{world}.json").read_text()) for rank, world in runs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -228,17 +229,18 @@ def test_value_embeddings_enter_the_values_of_their_layers() -> None:
     torch.testing.assert_close(with_values - without, wanted, atol=1e-5, rtol=1e-5)
 
 
+def rows_read(model: GPT, table: str, ids: list[int]) -> list[int]:
+    """Return the rows that the model looks up for these tokens in one of its hashed tables."""
+    rows: list[int] = []
+    embedding = getattr(model, table).table
+    handle = embedding.register_forward_hook(lambda _, inputs, __: rows.extend(inputs[0][0]))
+    model(torch.tensor([ids]))
+    handle.remove()
+    return [int(row) for row in rows]
+
+
 def test_bigram_rows_tell_pairs_apart_but_not_what_came_before() -> None:
-    model = lively(replace(PLAIN, bigram_rows=37, bigram_dim=10))
-    seen = {}
-
-    def rows(ids: list[int]) -> list[int]:
-        table = model.bigram.table
-        handle = table.register_forward_hook(lambda _, inputs, __: seen.update(rows=inputs[0]))
-        model(torch.tensor([ids]))
-        handle.remove()
-        return seen["rows"][0].tolist()
-
+    rows = partial(rows_read, lively(replace(PLAIN, bigram_rows=37, bigram_dim=10)), "bigram")
     first, second = rows([5, 9, 7, 9, 7]), rows([6, 9, 7])
     assert first[2] == first[4] == second[2] and first[1] != second[1]
     assert first[0] == second[0] == 36  # nothing before
@@ -246,16 +248,7 @@ def test_bigram_rows_tell_pairs_apart_but_not_what_came_before() -> None:
 
 
 def test_trigram_rows_tell_triples_apart_but_not_what_came_before() -> None:
-    model = lively(replace(PLAIN, trigram_rows=53, trigram_dim=10))
-    seen = {}
-
-    def rows(ids: list[int]) -> list[int]:
-        table = model.trigram.table
-        handle = table.register_forward_hook(lambda _, inputs, __: seen.update(rows=inputs[0]))
-        model(torch.tensor([ids]))
-        handle.remove()
-        return seen["rows"][0].tolist()
-
+    rows = partial(rows_read, lively(replace(PLAIN, trigram_rows=53, trigram_dim=10)), "trigram")
     first, second = rows([5, 9, 7, 6, 5, 9, 7]), rows([2, 8, 5, 9, 7])
     assert first[2] == first[6] == second[4] != rows([6, 9, 7])[2]
     assert first[:2] == [52, 52]  # fewer than two before

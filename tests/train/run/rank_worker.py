@@ -6,7 +6,6 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -15,6 +14,7 @@ from squeeze.ranks.connect import connected
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
 from squeeze.train.run.training import RunOptions, Training
+from tests.tiny_text import noisy_cycle
 
 # three blocks, so that no bank of matrices divides evenly between two ranks
 CONFIG = ModelConfig(32, 3, 32, 2, 1, 48, seq_len=16, layer_schedule=(0, 1, 2, 1))
@@ -28,20 +28,13 @@ RECIPE = Recipe(
 )
 
 
-def tokens() -> np.ndarray:
-    """A cycle of length 29 with a tenth of it noise."""
-    random = np.random.default_rng(0)
-    cycle = (np.arange(3000) * 7 % 29).astype(np.uint16)
-    return np.where(random.random(3000) < 0.1, random.integers(0, 29, 3000), cycle).astype("u2")
-
-
 def main(folder: Path) -> None:
     """Train as one of the ranks in the environment; each writes its own weights."""
     torch.set_num_threads(1)
     with connected(torch.device("cpu")) as ranks:
         state = folder / f"state-{ranks.world}"
         options = RunOptions(0, ranks, state=state, save_every=1e-9)
-        training = Training(CONFIG, [tokens()], RECIPE, options)
+        training = Training(CONFIG, [noisy_cycle(3000)], RECIPE, options)
         losses = [step.loss for step in training.steps()]
         result = training.result()
         shares = []

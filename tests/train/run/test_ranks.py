@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -21,10 +20,10 @@ from squeeze.train.data.shards import write_shard
 from squeeze.train.optim.optimizer import Optimizer
 from squeeze.train.run.state import load_state
 from squeeze.train.run.training import Training
+from tests.tiny_text import noisy_cycle
+from tests.train.run.rank_worker import CONFIG, RECIPE
 
-WORKER = Path(__file__).parent / "rank_worker.py"
-WORK = runpy.run_path(str(WORKER))
-CONFIG, RECIPE, tokens = WORK["CONFIG"], WORK["RECIPE"], WORK["tokens"]
+ROOT = Path(__file__).parents[3]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -33,14 +32,14 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with what two ranks wrote."""
     folder = tmp_path_factory.mktemp("ranks")
-    command = [*TORCHRUN, "2", str(WORKER), str(folder)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    command = [*TORCHRUN, "2", "-m", "tests.train.run.rank_worker", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder
 
 
 def test_two_ranks_learn_what_one_process_learns(pair: Path) -> None:
-    training = Training(CONFIG, [tokens()], RECIPE)
+    training = Training(CONFIG, [noisy_cycle(3000)], RECIPE)
     alone = [step.loss for step in training.steps()]
     result = training.result()
     together = json.loads((pair / "0-of-2.json").read_text())["losses"]
@@ -91,7 +90,7 @@ def test_the_state_of_two_ranks_goes_on_with_one(pair: Path) -> None:
 
 
 def test_killing_a_rank_ends_the_run_with_one_error(tmp_path: Path) -> None:
-    write_shard(tmp_path / "a.bin", tokens())
+    write_shard(tmp_path / "a.bin", noisy_cycle(3000))
     command = [*TORCHRUN, "3", "-m", "squeeze", "train", "--data", str(tmp_path / "a.bin")]
     command += ["--config", CONFIG.to_json(), "--set", "batch_tokens=384", "--steps", "1000000"]
     command += ["--save-every", "0.01", "--out", str(tmp_path / "m.safetensors")]

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -30,6 +29,7 @@ from squeeze.train.run.training import (
     TrainResult,
     train,
 )
+from tests.tiny_text import noisy_cycle
 
 CONFIG = ModelConfig(32, 2, 32, 2, 1, 32, seq_len=16, layer_schedule=(0, 1, 0, 1))
 EVERYTHING = Recipe(
@@ -49,20 +49,14 @@ class Crash(BaseException):
     """Ends a run as a power cut would: nothing is saved on the way out."""
 
 
-def tokens() -> np.ndarray:
-    random = np.random.default_rng(0)
-    cycle = (np.arange(3000) * 7 % 29).astype(np.uint16)
-    return np.where(random.random(3000) < 0.1, random.integers(0, 29, 3000), cycle).astype("u2")
-
-
 def training_at(path: Path, recipe: Recipe = EVERYTHING, **options: Any) -> Training:
     """A run whose state is at `path`, before its first step."""
-    return Training(CONFIG, [tokens()], recipe, RunOptions(state=path, **options))
+    return Training(CONFIG, [noisy_cycle(3000)], recipe, RunOptions(state=path, **options))
 
 
 def run(path: Path, recipe: Recipe = EVERYTHING, **options: Any) -> TrainResult:
     """The result of a whole run whose state is at `path`."""
-    return train(CONFIG, [tokens()], recipe, RunOptions(state=path, **options))
+    return train(CONFIG, [noisy_cycle(3000)], recipe, RunOptions(state=path, **options))
 
 
 def kill_at(number: int, training: Training, signal_number: signal.Signals) -> None:
@@ -93,7 +87,7 @@ def test_a_crashed_run_resumes_bit_for_bit(tmp_path: Path, average: str, crash_a
 
 
 def test_a_killed_process_resumes_bit_for_bit(tmp_path: Path) -> None:
-    write_shard(tmp_path / "a.bin", tokens())
+    write_shard(tmp_path / "a.bin", noisy_cycle(3000))
     command = [sys.executable, "-m", "squeeze", "train", "--data", str(tmp_path / "a.bin")]
     command += ["--config", CONFIG.to_json(), "--set", "batch_tokens=128", "--steps", "150"]
     command += ["--threads", "1", "--no-plot", "--out", str(tmp_path / "m.safetensors")]

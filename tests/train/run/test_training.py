@@ -21,6 +21,7 @@ from squeeze.train.run.clock import Clock, OutOfTime, check_in_time
 from squeeze.train.run.course import StepRecord
 from squeeze.train.run.readback import Readback
 from squeeze.train.run.training import RunOptions, Training, TrainingDiverged, TrainResult, train
+from tests.tiny_text import noisy_cycle
 
 CONFIG = ModelConfig(32, 2, 32, 2, 1, 32, seq_len=16)
 
@@ -28,9 +29,9 @@ CONFIG = ModelConfig(32, 2, 32, 2, 1, 32, seq_len=16)
 def watched(
     seed: int = 0, clock: Any = time.perf_counter, **recipe: Any
 ) -> tuple[TrainResult, list[StepRecord]]:
-    """Train CONFIG on `tokens()` with batches of 128; return the result and every step."""
+    """Train CONFIG on `noisy_cycle(4000)` with batches of 128; return the result and every step."""
     settings = Recipe(**{"batch_tokens": 128, **recipe})
-    training = Training(CONFIG, [tokens()], settings, RunOptions(seed=seed, now=clock))
+    training = Training(CONFIG, [noisy_cycle(4000)], settings, RunOptions(seed=seed, now=clock))
     steps = list(training.steps())
     return training.result(), steps
 
@@ -38,15 +39,6 @@ def watched(
 def run(**options: Any) -> TrainResult:
     """Train as `watched` does, for the result alone."""
     return watched(**options)[0]
-
-
-def tokens() -> np.ndarray:
-    """A cycle of length 29 with a tenth of it noise: mostly predictable from one token."""
-    random = np.random.default_rng(0)
-    cycle = (np.arange(4000) * 7 % 29).astype(np.uint16)
-    return np.where(random.random(4000) < 0.1, random.integers(0, 29, 4000), cycle).astype(
-        np.uint16
-    )
 
 
 def ticking(seconds: float) -> Callable[[], float]:
@@ -167,7 +159,7 @@ def test_numbers_that_come_back_a_step_later_change_nothing(
     monkeypatch.setattr(Readback, "__init__", lagging)
     settings = Recipe(batch_tokens=128, steps=9)
     options = RunOptions(state=tmp_path / "s", save_every=1e-9)
-    training = Training(CONFIG, [tokens()], settings, options)
+    training = Training(CONFIG, [noisy_cycle(4000)], settings, options)
     later = list(training.steps())
     result = training.result()
     assert [step.loss for step in later] == [step.loss for step in at_once]
@@ -181,7 +173,7 @@ def test_numbers_that_come_back_a_step_later_change_nothing(
 
 def test_a_caller_may_leave_the_loop_and_take_the_model_as_it_is() -> None:
     settings = Recipe(batch_tokens=128, steps=50)
-    training = Training(CONFIG, [tokens()], settings)
+    training = Training(CONFIG, [noisy_cycle(4000)], settings)
     for step in training.steps():
         if step.step == 3:
             break
