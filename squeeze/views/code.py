@@ -28,7 +28,7 @@ KINDS = ("payload", "source")  # rows that hold code, not what surrounds it
 
 
 def parts_csv(parts: Iterable[Part]) -> str:
-    """The table that `read_parts` reads: module, name, bytes, chars."""
+    """Return the table that `read_parts` reads: module, name, bytes, chars."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -37,14 +37,17 @@ def parts_csv(parts: Iterable[Part]) -> str:
 
 
 def read_parts(path: Path) -> tuple[Part, ...]:
-    """Parts of a bundle, from `code.csv` or the JSON of `squeeze bundle`. Raises SqueezeError."""
+    """Read the parts of a bundle: `code.csv`, or the JSON of `squeeze bundle`.
+
+    Raises SqueezeError for anything else.
+    """
     data = read_file(path, MAX_REPORT)
     try:
         if path.suffix == ".csv":
             table: Iterable[dict[str, Any]] = csv.DictReader(io.StringIO(data.decode()))
         else:
             table = json.loads(data)["parts"]
-        found = tuple(
+        parts = tuple(
             Part(str(row["module"]), str(row["name"]), int(row["bytes"]), int(row["chars"]))
             for row in table
         )
@@ -54,13 +57,13 @@ def read_parts(path: Path) -> tuple[Part, ...]:
             expected=f"squeeze bundle --json, or {TABLE}",
             found=repr(error)[:200],
         ) from None
-    if any(part.bytes < 0 or part.chars < 0 for part in found):
+    if any(part.bytes < 0 or part.chars < 0 for part in parts):
         raise SqueezeError(f"{path}: not the report of a bundle", found="sizes below zero")
-    return found
+    return parts
 
 
 def named(result: Ledger, parts: Sequence[Part], source: str) -> Ledger:
-    """The ledger with the code of one file split by the parts of its bundle.
+    """Return the ledger with the code of one file split by the parts of its bundle.
 
     Raises SqueezeError when no script has the size of these parts: they are another file's.
     """
@@ -85,19 +88,19 @@ def named(result: Ledger, parts: Sequence[Part], source: str) -> Ledger:
         replace(old[0], bytes=share, role=part.module, tensor=part.name, elements=part.chars)
         for part, share in zip(parts, shares, strict=True)
     ]
-    kept: list[Row] = []
+    rows: list[Row] = []
     for row in result.rows:
         if row == old[0]:
-            kept += new
+            rows += new
         elif row not in old:
-            kept.append(row)
-    return replace(result, rows=tuple(kept))
+            rows.append(row)
+    return replace(result, rows=tuple(rows))
 
 
 def with_names(result: Ledger, paths: Iterable[str | Path], report: Path | None) -> Ledger:
-    """The ledger with original names where a report has them: the one given, or a `code.csv` found.
+    """Return the ledger with original names, from the report given or a `code.csv` beside the script.
 
-    A table that lies there and is of another file is told in a note, and not used.
+    A table that lies there and is of another file is not used, and a note says so.
     """
     if report is not None:
         return named(result, read_parts(report), str(report))

@@ -42,7 +42,7 @@ def _named(row: Row) -> str:
 
 
 def compare(before: Ledger, after: Ledger, by: str = "role") -> list[Change]:
-    """Changes by group, the largest in bytes first; they sum to the difference of the totals."""
+    """Return the changes by group, the largest first; they sum to the difference of the totals."""
     key = GROUPS[by]
     sizes: dict[str, list[int]] = {}
     for side, ledger in enumerate((before, after)):
@@ -53,7 +53,7 @@ def compare(before: Ledger, after: Ledger, by: str = "role") -> list[Change]:
 
 
 def as_json(changes: list[Change], before: Ledger, after: Ledger) -> dict[str, Any]:
-    """A plain dictionary for `--json`."""
+    """Return a plain dictionary for `--json`."""
     return {
         "before": before.total,
         "after": after.total,

@@ -1,4 +1,4 @@
-"""How often each point of the grid is used, for one tensor of every role: the page's histograms.
+"""Histograms of the page: use of each point of the grid, for one tensor of every role.
 
 A page should not take longer than a glance, so one layer stands for a role and few weights are
 decoded in all.

@@ -31,7 +31,7 @@ class Score:
     conditions: str
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {"bpb": self.bpb, "source": self.source}
 
 
@@ -52,7 +52,7 @@ class Scores:
         return self.after.bpb - self.before.bpb if same else None
 
     def as_json(self) -> dict[str, Any]:
-        """A plain dictionary for `--json`."""
+        """Return a plain dictionary for `--json`."""
         return {
             "before": self.before.as_json() if self.before else None,
             "after": self.after.as_json() if self.after else None,
@@ -61,16 +61,16 @@ class Scores:
 
 
 def scores_of(before: Path, after: Path) -> Scores:
-    """What is known of both, each a file or a folder."""
+    """Return the scores of two files or folders, as far as they are stated."""
     notes: list[str] = []
-    found = [_found(path, notes) for path in (before, after)]
-    scores = Scores(found[0], found[1])
-    if None not in found and scores.delta is None:
+    old, new = (_stated_score(path, notes) for path in (before, after))
+    delta = Scores(old, new).delta
+    if old is not None and new is not None and delta is None:
         notes.append("the scores are of other text or another mode: no difference")
-    return Scores(found[0], found[1], tuple(notes))
+    return Scores(old, new, tuple(notes))
 
 
-def _found(path: Path, notes: list[str]) -> Score | None:
+def _stated_score(path: Path, notes: list[str]) -> Score | None:
     if path.is_dir():
         places, model = [path / CLAIMS, path / MODEL.replace(".sqz", REPORT)], path / MODEL
     else:

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
 
 from squeeze.errors import printable
 from squeeze.ledger.table import Ledger
+from squeeze.views.compare import Change
+from squeeze.views.console import PlainConsole
+from squeeze.views.scores import Scores
 from squeeze.views.tree import Node, tree
+from squeeze.views.what_if import WhatIf
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from squeeze.views.compare import Change
-    from squeeze.views.scores import Scores
-    from squeeze.views.totals import Totals
-    from squeeze.views.what_if import WhatIf
+    from squeeze.views.totals import Totals  # loads numpy
 
 MOST = 24  # rows below one: the largest are shown, a script has hundreds of definitions
-STYLES = {"weights": "cyan", "container": "magenta", "code": "green", "tokenizer": "yellow",
-          "papers": "dim"}  # fmt: skip
-
-
-def console() -> Console:
-    """stdout, coloured only on a terminal."""
-    from squeeze.views.console import PlainConsole
-
-    return PlainConsole()
+STYLES = {
+    "weights": "cyan",
+    "container": "magenta",
+    "code": "green",
+    "tokenizer": "yellow",
+    "papers": "dim",
+}
 
 
 def print_tree(root: Node, limit: int, depth: int) -> None:
     """Print nodes down to `depth` levels below the total. Columns without any figure are left out."""
-    from rich.table import Table
-    from rich.text import Text
-
     rows = list(_lines(root, depth))
     columns = {
         "bytes": lambda n: f"{n.bytes:,}",
@@ -43,39 +40,43 @@ def print_tree(root: Node, limit: int, depth: int) -> None:
         "waste": lambda n: "" if n.waste is None else f"{n.waste:+,.0f}",
         "B/mBPB": lambda n: "" if n.price is None else f"{n.price:,.0f}",
     }
-    shown = {
-        title: figures for title, figure in columns.items()
-        if any(figures := [figure(node) for _, node, _ in rows])
-    }  # fmt: skip
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    table.add_column("", no_wrap=True, overflow="ellipsis", ratio=None)
-    for title in shown:
-        table.add_column(title, justify="right", no_wrap=True)
+    every = {title: [figure(node) for _, node, _ in rows] for title, figure in columns.items()}
+    shown = {title: figures for title, figures in every.items() if any(figures)}
+    table = _table(shown)
     for index, (level, node, component) in enumerate(rows):
         name = Text("  " * level + printable(node.name), style=STYLES.get(component, ""))
         table.add_row(name, *(figures[index] for figures in shown.values()), end_section=level == 0)
-    console().print(table)
+    PlainConsole().print(table)
 
 
 def print_ledger(ledger: Ledger, limit: int, depth: int = 2) -> None:
     """Print the tree and the verdict, as commands show what they wrote."""
     print_tree(tree(ledger), limit, depth)
-    console().print()
-    console().print(verdict(ledger, limit))
+    PlainConsole().print()
+    PlainConsole().print(verdict(ledger, limit))
+
+
+def _table(titles: Iterable[str]) -> Table:
+    """Return an empty table with names on the left and figures under these titles."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("", no_wrap=True, overflow="ellipsis")
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
 
 
 def _lines(
     node: Node, depth: int, level: int = 0, component: str = ""
 ) -> list[tuple[int, Node, str]]:
-    found = [(level, node, component)]
+    lines = [(level, node, component)]
     if depth > 0:
         for child in folded(node.children):
-            found += _lines(child, depth - 1, level + 1, component or child.name)
-    return found
+            lines += _lines(child, depth - 1, level + 1, component or child.name)
+    return lines
 
 
 def folded(children: Sequence[Node]) -> list[Node]:
-    """The MOST largest, in their order, and one node for the rest."""
+    """Return the MOST largest, in their order, and one node for the rest."""
     if len(children) <= MOST + 1:
         return list(children)
     smallest = sorted(children, key=lambda child: child.bytes)[:-MOST]
@@ -84,27 +85,32 @@ def folded(children: Sequence[Node]) -> list[Node]:
     floors = [child.floor for child in smallest]
     floor = None if None in floors else sum(floor for floor in floors if floor is not None)
     more = Node(
-        f"… {len(smallest)} more", sum(child.bytes for child in smallest), weights, weight_bytes,
-        floor,
-    )  # fmt: skip
+        name=f"… {len(smallest)} more",
+        bytes=sum(child.bytes for child in smallest),
+        weights=weights,
+        weight_bytes=weight_bytes,
+        floor=floor,
+    )
     return [child for child in children if id(child) not in rest] + [more]
 
 
 def verdict(ledger: Ledger, limit: int, totals: Totals | None = None) -> str:
-    """One line: weights, bits per weight, unattributed bytes, and what is left of the limit.
+    """Return one line: weights, bits per weight, unattributed bytes, and what is left of the limit.
 
     totals: of a submission, whose papers do not count.
     """
-    unused = limit - (ledger.total if totals is None else totals.shipped_bytes)
-    room = f"{unused:,} of {limit:,} unused" if unused >= 0 else f"OVER {limit:,} by {-unused:,}"
+    size = ledger.total if totals is None else totals.shipped_bytes
     density = f"{ledger.weights:,} weights at {ledger.bits_per_weight():.3f} bits"
-    return f"{density}; unattributed {ledger.unattributed}; {room}"
+    return f"{density}; unattributed {ledger.unattributed}; {_room(size, limit)}"
+
+
+def _room(size: int, limit: int) -> str:
+    unused = limit - size
+    return f"{unused:,} of {limit:,} unused" if unused >= 0 else f"OVER {limit:,} by {-unused:,}"
 
 
 def print_totals(totals: Totals, limit: int) -> None:
-    """The three counts of a submission, each with its verdict, and why they differ."""
-    from rich.table import Table
-
+    """Print the three counts of a submission, each with its verdict, and why they differ."""
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1))
     for justify in ("left", "right", "right", "left"):
         table.add_column(justify=justify, overflow="fold")
@@ -112,10 +118,10 @@ def print_totals(totals: Totals, limit: int) -> None:
         size = "?" if total.bytes is None else f"{total.bytes:,}"
         style = "bold" if name == "shipped" else "dim"
         table.add_row(name, size, total.verdict(limit), total.counted, style=style)
-    console().print(table)
-    console().print(totals.difference)
+    PlainConsole().print(table)
+    PlainConsole().print(totals.difference)
     if totals.papers:
-        console().print(
+        PlainConsole().print(
             f"not counted: {sum(totals.papers.values()):,} bytes of papers, {', '.join(totals.papers)}"
         )
 
@@ -123,51 +129,35 @@ def print_totals(totals: Totals, limit: int) -> None:
 def print_changes(
     changes: list[Change], before: Ledger, after: Ledger, scores: Scores | None = None
 ) -> None:
-    """A table of changed groups, then the totals and what is known of the scores."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    table.add_column("", no_wrap=True, overflow="ellipsis")
-    for title in ("before", "after", "change", ""):
-        table.add_column(title, justify="right", no_wrap=True)
+    """Print a table of changed groups, then the totals and what is known of the scores."""
+    table = _table(("before", "after", "change", ""))
     for change in changes:
         if change.delta:
             style = "red" if change.delta > 0 else "green"
-            table.add_row(
-                change.name, f"{change.before:,}", f"{change.after:,}", f"{change.delta:+,}",
-                change.what, style=style,
-            )  # fmt: skip
-    console().print(table)
+            sizes = f"{change.before:,}", f"{change.after:,}", f"{change.delta:+,}"
+            table.add_row(change.name, *sizes, change.what, style=style)
+    PlainConsole().print(table)
     delta = after.total - before.total
     same = sum(not change.delta for change in changes)
-    console().print(
+    PlainConsole().print(
         f"{before.total:,} → {after.total:,} bytes ({delta:+,}); {same} groups unchanged"
     )
     if scores is not None and (scores.before or scores.after):
         old, new = (f"{s.bpb:.6f}" if s else "unknown" for s in (scores.before, scores.after))
         more = "" if scores.delta is None else f" ({scores.delta:+.6f})"
-        console().print(f"{old} → {new} bits per byte{more}")
+        PlainConsole().print(f"{old} → {new} bits per byte{more}")
 
 
-def print_what_if(found: WhatIf, limit: int) -> None:
-    """What each tensor would be, then the file and the score."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    table.add_column("", no_wrap=True, overflow="ellipsis")
-    for title in ("bits/w", "→", "bytes", "→", f"cost, {found.plan.unit}"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for t in found.tensors:
-        cost = found.plan.in_bits(t.loss[1] - t.loss[0])
-        table.add_row(
-            t.name, f"{t.bits[0]:.3f}", f"{t.bits[1]:.3f}", f"{t.bytes[0]:,}", f"{t.bytes[1]:,}",
-            f"{cost:+.6f}",
-        )  # fmt: skip
-    console().print(table)
-    before, after = found.cost
-    left = limit - found.size
-    room = f"{left:,} of {limit:,} unused" if left >= 0 else f"OVER {limit:,} by {-left:,}"
-    console().print(
-        f"{found.plan.size:,} → {found.size:,} bytes ({found.size - found.plan.size:+,}); {room}"
-    )
-    console().print(f"cost {before:.6f} → {after:.6f} {found.plan.unit} ({after - before:+.6f})")
+def print_what_if(foreseen: WhatIf, limit: int) -> None:
+    """Print the tensors under other bits, then the file and the score."""
+    plan, size = foreseen.plan, foreseen.size
+    table = _table(("bits/w", "→", "bytes", "→", f"cost, {plan.unit}"))
+    for t in foreseen.tensors:
+        bits = f"{t.bits[0]:.3f}", f"{t.bits[1]:.3f}"
+        sizes = f"{t.bytes[0]:,}", f"{t.bytes[1]:,}"
+        table.add_row(t.name, *bits, *sizes, f"{plan.in_bits(t.loss[1] - t.loss[0]):+.6f}")
+    PlainConsole().print(table)
+    before, after = foreseen.cost
+    change = f"{plan.size:,} → {size:,} bytes ({size - plan.size:+,})"
+    PlainConsole().print(f"{change}; {_room(size, limit)}")
+    PlainConsole().print(f"cost {before:.6f} → {after:.6f} {plan.unit} ({after - before:+.6f})")

@@ -10,9 +10,6 @@ from squeeze.ledger.table import Ledger
 from squeeze.packing.plan import Plan, TensorPlan
 from squeeze.rows import Row
 
-SORTS = ("bytes", "file")
-LEVELS = ("component", "role", "layer", "stream")
-
 
 @dataclass(frozen=True)
 class Node:
@@ -49,31 +46,59 @@ Floors = Mapping[tuple[str, str, str], float]  # (file, tensor, stream) -> bytes
 def tree(
     ledger: Ledger, *, floors: Floors | None = None, plan: Plan | None = None, sort: str = "bytes"
 ) -> Node:
-    """The whole ledger as one node. sort: largest first, or in the order of the files."""
-    plans = {tensor.name: tensor for tensor in plan.tensors} if plan is not None else {}
-    keys: list[Callable[[Row], str]] = [
-        lambda row: row.component,
-        lambda row: _role(row),
-        lambda row: "" if row.layer is None else f"layer {row.layer}",
-        lambda row: row.kind if row.component == "weights" else row.tensor,
-    ]
+    """Return the whole ledger as one node.
 
-    def node(name: str, rows: list[Row], level: int) -> Node:
-        children: tuple[Node, ...] = ()
-        for depth in range(level, len(keys)):
+    sort: "bytes", the largest first, or "file", in the order of the files.
+    """
+    return _Builder(floors, plan, sort).node("total", list(ledger.rows), 0)
+
+
+class _Builder:
+    """Makes nodes of rows, with the floors and the plan that the figures are from."""
+
+    def __init__(self, floors: Floors | None, plan: Plan | None, sort: str) -> None:
+        self.floors, self.plan, self.sort = floors, plan, sort
+        self.tensors = {} if plan is None else {tensor.name: tensor for tensor in plan.tensors}
+
+    def node(self, name: str, rows: list[Row], level: int) -> Node:
+        """Return the node of rows, its children by the first level that tells them apart."""
+        children: list[Node] = []
+        for depth in range(level, len(KEYS)):
             groups: dict[str, list[Row]] = {}
             for row in rows:
-                groups.setdefault(keys[depth](row), []).append(row)
+                groups.setdefault(KEYS[depth](row), []).append(row)
             if len(groups) > 1 or (len(groups) == 1 and next(iter(groups)) and depth < 2):
-                children = tuple(
-                    node(key or "outside layers", g, depth + 1) for key, g in groups.items()
-                )
+                children = [
+                    self.node(key or "outside layers", group, depth + 1)
+                    for key, group in groups.items()
+                ]
                 break
-        if sort == "bytes":
-            children = tuple(sorted(children, key=lambda child: -child.bytes))
-        return _summed(name, rows, children, floors, plans, plan)
+        if self.sort == "bytes":
+            children.sort(key=lambda child: -child.bytes)
+        return self._summed(name, rows, tuple(children))
 
-    return node("total", list(ledger.rows), 0)
+    def _summed(self, name: str, rows: list[Row], children: tuple[Node, ...]) -> Node:
+        stored = [row for row in rows if row.component == "weights"]
+        weights = sum(row.elements for row in stored if row.kind == "codes" or "raw." in row.kind)
+        names = dict.fromkeys(row.tensor for row in stored)
+        planned = [self.tensors[name] for name in names if name in self.tensors]
+        return Node(
+            name=name,
+            bytes=sum(row.bytes for row in rows),
+            weights=weights,
+            weight_bytes=sum(row.bytes for row in stored),
+            floor=self._floor(rows),
+            loss=sum(tensor.loss for tensor in planned) if planned else None,
+            price=price(planned, self.plan) if self.plan is not None and weights else None,
+            children=children,
+        )
+
+    def _floor(self, rows: list[Row]) -> float | None:
+        """Return the sum of the rows' floors, None unless every row has one."""
+        if not self.floors:
+            return None
+        floors = [self.floors.get((row.file, row.tensor, row.kind)) for row in rows]
+        return None if None in floors else sum(floor for floor in floors if floor is not None)
 
 
 def _role(row: Row) -> str:
@@ -82,45 +107,30 @@ def _role(row: Row) -> str:
     return row.file if row.kind == "file" else row.kind
 
 
-def _summed(
-    name: str,
-    rows: list[Row],
-    children: tuple[Node, ...],
-    floors: Floors | None,
-    plans: Mapping[str, TensorPlan],
-    plan: Plan | None,
-) -> Node:
-    stored = [row for row in rows if row.component == "weights"]
-    weights = sum(row.elements for row in stored if row.kind == "codes" or "raw." in row.kind)
-    known = [floors.get((row.file, row.tensor, row.kind)) for row in rows] if floors else [None]
-    told = [plans[t] for t in dict.fromkeys(row.tensor for row in stored) if t in plans]
-    return Node(
-        name,
-        sum(row.bytes for row in rows),
-        weights,
-        sum(row.bytes for row in stored),
-        sum(f for f in known if f is not None) if None not in known else None,
-        sum(tensor.loss for tensor in told) if told else None,
-        price(told, plan) if plan is not None and weights else None,
-        children,
-    )
+# Levels of the tree: what rows of one node have in common.
+KEYS: tuple[Callable[[Row], str], ...] = (
+    lambda row: row.component,
+    _role,
+    lambda row: "" if row.layer is None else f"layer {row.layer}",
+    lambda row: row.kind if row.component == "weights" else row.tensor,
+)
 
 
 def price(tensors: list[TensorPlan], plan: Plan) -> float | None:
-    """Bytes to save, spread over these tensors by their weights, until the score falls by 0.001.
+    """Return the bytes to save, over these tensors by their weights, until the score falls by 0.001.
 
     In bits per byte (per token when the plan does not know the bytes of a token), at the slope of the
     tensors' curves where they stand: an allocation is right when this is the same everywhere.
     """
-    known = [(t.weights, slope) for t in tensors if (slope := slope_at(t)) is not None]
-    if not known:
+    slopes = [(t.weights, slope) for t in tensors if (slope := slope_at(t)) is not None]
+    if not slopes:
         return None
-    mean = sum(weights * slope for weights, slope in known) / sum(weights for weights, _ in known)
+    mean = sum(weights * slope for weights, slope in slopes) / sum(weights for weights, _ in slopes)
     return 0.001 / plan.in_bits(mean)
 
 
 def slope_at(tensor: TensorPlan) -> float | None:
-    """Nats per token that one byte less of this tensor costs; None where no curve tells."""
+    """Return the nats per token that one byte less of this tensor costs; None where no curve tells."""
     points = [(bits, loss) for bits, loss in tensor.curve if loss > 0]
     if len(points) < 2:
         return None

@@ -1,4 +1,4 @@
-"""What other bits would cost: bytes and score foreseen from the curves of a plan, nothing quantized.
+"""Bytes and score under other bits, foreseen from the curves of a plan: nothing is quantized.
 
 Tensors' losses are quadratic estimates, and add up. What the tensors of a role really cost beside them
 was measured at two rates while packing (`squeeze.packing.costs`); the sum is scaled to the cost
@@ -33,7 +33,7 @@ class Bits:
     times: bool = False
 
     def of(self, tensor: TensorPlan) -> float:
-        """Bits a weight for a tensor."""
+        """Return the bits a weight for a tensor."""
         return self.number * tensor.bits if self.times else self.number
 
 
@@ -53,7 +53,7 @@ class Foreseen:
 
 @dataclass(frozen=True)
 class WhatIf:
-    """The whole file under other bits. cost: what the score loses, in the plan's unit."""
+    """The whole file under other bits."""
 
     plan: Plan
     tensors: tuple[Foreseen, ...]
@@ -71,7 +71,7 @@ class WhatIf:
         return self.plan.in_bits(before), self.plan.in_bits(max(before + change, 0.0))
 
     def as_json(self) -> dict[str, Any]:
-        """A plain dictionary for `--json`."""
+        """Return a plain dictionary for `--json`."""
         before, after = self.cost
         return {
             "size": self.plan.size,
@@ -85,7 +85,7 @@ class WhatIf:
 
 
 def parse(text: str) -> dict[str, Bits]:
-    """`mlp.fc=3.0bit,tok_emb=int7,attn=x0.8` by role, tensor or pattern. Raises BadConfig."""
+    """Read `mlp.fc=3.0bit,tok_emb=int7,attn=x0.8`: bits by role, tensor or pattern. Raises BadConfig."""
     wanted: dict[str, Bits] = {}
     for part in text.split(","):
         name, equals, value = part.strip().partition("=")
@@ -100,7 +100,9 @@ def parse(text: str) -> dict[str, Bits]:
 
 
 def integer_bits(width: int) -> float:
-    """Entropy in bits of Gaussian weights as integers of `width` bits clipped at CLIP σ; -1 if absurd.
+    """Return the entropy in bits of Gaussian weights as integers of `width` bits.
+
+    They are clipped at CLIP σ. An absurd width has -1.
 
     >>> round(integer_bits(6), 2)
     3.32
@@ -115,7 +117,10 @@ def integer_bits(width: int) -> float:
 
 
 def foresee(plan: Plan, wanted: dict[str, Bits]) -> WhatIf:
-    """What the file and its score would be. Raises BadConfig for a name no tensor with a curve has."""
+    """Return the file and its score under other bits, by role, tensor or pattern.
+
+    Raises BadConfig for a name that no tensor with a curve has.
+    """
     chosen: dict[str, tuple[TensorPlan, float]] = {}
     for name, bits in wanted.items():
         meant = [t for t in plan.tensors if _means(name, t.name)]
@@ -133,21 +138,24 @@ def foresee(plan: Plan, wanted: dict[str, Bits]) -> WhatIf:
     whole = plan.measured / together if together else 1.0
 
     def cost(tensor: TensorPlan, loss: float, bits: float) -> float:
-        known = measured.get(role_of(tensor.name))
-        return loss if known is None else whole * known.real(loss, bits)
+        role = measured.get(role_of(tensor.name))
+        return loss if role is None else whole * role.real(loss, bits)
 
     return WhatIf(
         plan,
         tuple(
             Foreseen(
-                name,
-                (tensor.bits, bits),
-                (tensor.bytes, tensor.bytes + round(tensor.weights * (bits - tensor.bits) / 8)),
-                (
+                name=name,
+                bits=(tensor.bits, bits),
+                bytes=(
+                    tensor.bytes,
+                    tensor.bytes + round(tensor.weights * (bits - tensor.bits) / 8),
+                ),
+                loss=(
                     cost(tensor, tensor.loss, tensor.bits),
                     cost(tensor, loss_at(tensor.curve, bits), bits),
                 ),
-                scale_at(tensor, bits),
+                scale=scale_at(tensor, bits),
             )
             for name, (tensor, bits) in chosen.items()
         ),
@@ -164,7 +172,7 @@ def _means(name: str, tensor: str) -> bool:
 
 
 def scale_at(tensor: TensorPlan, bits: float) -> float:
-    """The scale at which a tensor with a curve has these bits a weight; the last scales beyond it."""
+    """Return the scale at which a tensor has these bits a weight, within its curve."""
     from squeeze.calib.allocation.sensitivity import OCTAVES  # loads numpy
 
     points = list(zip((bits for bits, _ in tensor.curve), OCTAVES, strict=False))
@@ -176,8 +184,9 @@ def scale_at(tensor: TensorPlan, bits: float) -> float:
 
 
 def loss_at(curve: Iterable[tuple[float, float]], bits: float) -> float:
-    """Expected nats per token at bits a weight: between points the logarithm is linear in bits.
+    """Return the expected nats per token at bits a weight.
 
+    Between points the logarithm is linear in bits.
     Above the last point a bit more quarters the loss; below the first it stays what it is there.
     """
     points = sorted((b, max(loss, 1e-30)) for b, loss in curve)

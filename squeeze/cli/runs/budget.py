@@ -18,10 +18,10 @@ from squeeze.ledger.table import Ledger
 from squeeze.packing.plan import Plan, plan_of
 from squeeze.views.code import with_names
 from squeeze.views.compare import as_json, compare
+from squeeze.views.console import PlainConsole
 from squeeze.views.page import Report, write_page
 from squeeze.views.scores import scores_of
 from squeeze.views.text import (
-    console,
     print_changes,
     print_totals,
     print_tree,
@@ -142,16 +142,16 @@ def show_ledger(account: Account) -> None:
         return
     squeezed = account.squeezed or {}
     print_tree(root, request.limit, request.depth)
-    console().print()
+    PlainConsole().print()
     if account.totals is not None:
         print_totals(account.totals, request.limit)
-    console().print(verdict(account.ledger, request.limit, account.totals))
+    PlainConsole().print(verdict(account.ledger, request.limit, account.totals))
     print_notes(account.ledger.notes, "")
     files = account.ledger.files
     for name, size in squeezed.items():
         change = 100 * (size / max(files[name], 1) - 1)
         which = f"{name}: " if len(files) > 1 else ""
-        console().print(
+        PlainConsole().print(
             f"{which}squeeze would make this {size:,} bytes, losslessly ({change:+.1f} %)"
         )
 
