@@ -1,16 +1,14 @@
-"""`squeeze audit`: run a submission in a box and report every rule."""
+"""`squeeze audit`: run a submission in a box and report every rule. Parses only."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from squeeze.cli.options import json_option, limit_option
-from squeeze.cli.terminal.printing import print_json, print_line
-from squeeze.score.modes import MODES, Mode
-from squeeze.train.fields import settings
+from squeeze.score.modes import MODES
 
 FILE = click.Path(path_type=Path)
 SERVED = [mode for mode in MODES if mode != "ttt-phased"]  # which does not score in order
@@ -63,24 +61,7 @@ SERVED = [mode for mode in MODES if mode != "ttt-phased"]  # which does not scor
 )
 @limit_option
 @json_option
-def command(
-    submission: Path,
-    tokenizer: Path,
-    data: tuple[Path, ...],
-    train_data: tuple[Path, ...],
-    tokens: int,
-    mode: str,
-    length: int | None,
-    stride: int | None,
-    ttt: tuple[str, ...],
-    seconds: float,
-    report_seconds: float,
-    memory: float,
-    seed: int,
-    markdown: Path | None,
-    limit: int,
-    as_json: bool,
-) -> None:
+def command(**options: Any) -> None:
     """Check SUBMISSION by running it: a folder that speaks docs/protocol.md, or a .sqz artifact.
 
     It runs in fresh processes without network and outside files. Every rule of docs/rules.md passes,
@@ -93,43 +74,6 @@ def command(
       squeeze audit model.sqz --mode ttt-lora --ttt chunk=64 --markdown audit.md \\
           --tokenizer sp1024.model --data fineweb_val_000000.bin
     """
-    from squeeze.files import write_atomic
-    from squeeze.score.audit import Limits, audit, load_data
+    from squeeze.cli.runs.audit import AuditRequest, run
 
-    result = audit(
-        submission,
-        load_data(list(data), tokenizer, tokens),
-        train_data=train_data,
-        validation_data=data,
-        limits=Limits(seconds, report_seconds, int(memory * 2**30) or None),
-        byte_limit=limit,
-        serve_options=_serve_options(mode, length, stride, ttt),
-        seed=seed,
-        on_stage=None if as_json else _tell,
-    )
-    if markdown is not None:
-        write_atomic(markdown, result.markdown().encode())
-    if as_json:
-        print_json(result.as_json())
-    else:
-        from squeeze.views.console import PlainConsole
-
-        console = PlainConsole(log_width=120)
-        console.print(result.table())
-        console.print(result.summary())
-    if result.failures:
-        sys.exit(1)
-
-
-def _serve_options(
-    mode: str, length: int | None, stride: int | None, ttt: tuple[str, ...]
-) -> list[str]:
-    Mode(mode, length, stride, settings(ttt, "--ttt"))  # a wrong combination is the user's error
-    named = {"--mode": mode, "--length": length, "--stride": stride}
-    given = [part for name, value in named.items() if value for part in (name, str(value))]
-    return given + [f"--ttt={option}" for option in ttt]
-
-
-def _tell(stage: str) -> None:
-    if sys.stderr.isatty():
-        print_line(f"{stage} …", err=True)
+    run(AuditRequest(**options))

@@ -1,23 +1,16 @@
-"""`squeeze bundle`: an entry script and the modules it uses → one small file that runs."""
+"""`squeeze bundle`: an entry script and the modules it uses → one small file that runs. Parses only."""
 
 from __future__ import annotations
 
 import ast
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from squeeze.cli.options import json_option
-from squeeze.cli.terminal.printing import print_json, print_line, print_notes
-from squeeze.errors import printable
-
-if TYPE_CHECKING:
-    from squeeze.bundle.build import Bundle
 
 FORMS = ("auto", "literal", "archive", "plain")
-SHOWN = 12  # rows of the table
 
 
 def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
@@ -73,24 +66,7 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     help="Drop statements without effects and names nobody reads.",
 )
 @json_option
-def command(
-    entry: Path | None,
-    preset: str | None,
-    settings: tuple[str, ...],
-    out: Path | None,
-    packages: tuple[str, ...],
-    keep: tuple[str, ...],
-    constants: dict[str, object],
-    coders: str,
-    form: str,
-    readable: Path | None,
-    no_minify: bool,
-    rename_classes: bool,
-    terse_errors: bool,
-    no_checks: bool,
-    specialised: bool,
-    as_json: bool,
-) -> None:
+def command(**options: Any) -> None:
     """Make ENTRY and the local modules it uses one file, as small as it goes, that runs.
 
     Modules beside ENTRY are taken in, and --package names others. What the program cannot reach is
@@ -101,98 +77,10 @@ def command(
       squeeze bundle train.py --package mylib -o train_gpt.py --readable train_gpt.flat.py
       squeeze bundle --preset record-1493 -o train_gpt.py
     """
-    from squeeze.bundle.build import BOTH, BundleOptions, bundle
-    from squeeze.bundle.specialise import ShrinkOptions
-    from squeeze.files import write_atomic
-
-    if (entry is None) == (preset is None) or (settings and preset is None):
+    if (options["entry"] is None) == (options["preset"] is None):
         raise click.UsageError("give ENTRY, or --preset with any --set")
-    if preset is not None:
-        source, target = "submit/entry.py", out or Path("train_gpt.py")
-        result = _own(preset, settings)
-    elif entry is not None:
-        source, target = entry.name, out or entry.with_suffix(".bundle.py")
-        if target.resolve() == entry.resolve():
-            raise click.UsageError("--out is the entry script itself")
-        options = BundleOptions(
-            keep,
-            constants={name: value for name, value in constants.items() if "." not in name},
-            coders=tuple(coders.split(",")),
-            forms=BOTH if form == "auto" else (form,),
-            minified=not no_minify,
-            rename_classes=rename_classes,
-            shrink=ShrinkOptions(
-                terse_errors,
-                checks=not no_checks,
-                specialise=specialised,
-                fields={name: value for name, value in constants.items() if "." in name},
-            ),
-        )
-        result = bundle(entry, packages, options)
-    write_atomic(target, result.shipped.data)
-    if readable is not None:
-        head = f"# Generated from {printable(source)} by squeeze bundle: read it, do not edit it.\n"
-        write_atomic(readable, (head + result.readable).encode())
-    print_notes(result.warnings, "warning: ")
-    if as_json:
-        print_json(report(result, target))
-    else:
-        _print(result, target)
+    if options["settings"] and options["preset"] is None:
+        raise click.UsageError("--set changes a --preset")
+    from squeeze.cli.runs.bundle import BundleRequest, run
 
-
-def _own(preset: str, settings: tuple[str, ...]) -> Bundle:
-    """Return our own script for a preset, as `squeeze submit` would ship it."""
-    from squeeze.score.modes import Mode
-    from squeeze.submit.script import own_script
-    from squeeze.train.presets import find_preset
-
-    chosen = find_preset(preset).with_settings(settings)
-    return own_script(asdict(chosen.model), asdict(chosen.recipe), 16_000_000, Mode())
-
-
-def report(result: Bundle, target: Path) -> dict[str, Any]:
-    """Return the bundle as plain values; `parts` sum to `bytes`, which depend on the minifier."""
-    from importlib.metadata import version
-
-    minified = result.minified != result.readable
-    return {
-        "file": str(target),
-        "bytes": len(result.shipped.data),
-        "form": result.shipped.form,
-        "coder": result.shipped.coder,
-        "requires": result.shipped.requires,
-        "python": result.python,
-        "minifier": f"python_minifier {version('python_minifier')}" if minified else None,
-        "source_bytes": result.raw_bytes,
-        "flat_bytes": len(result.readable.encode()),
-        "minified_bytes": len(result.minified.encode()),
-        "modules": list(result.modules),
-        "parts": [asdict(part) for part in result.parts],
-        "warnings": list(result.warnings),
-    }
-
-
-def _print(result: Bundle, target: Path) -> None:
-    from rich.table import Table
-
-    from squeeze.views.console import PlainConsole
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("module")
-    table.add_column("definition")
-    table.add_column("bytes", justify="right")
-    table.add_column("minified", justify="right")
-    for part in result.parts[:SHOWN]:
-        table.add_row(part.module, part.name, f"{part.bytes:,}", f"{part.chars:,}")
-    rest = result.parts[SHOWN:]
-    if rest:
-        size, chars = sum(p.bytes for p in rest), sum(p.chars for p in rest)
-        table.add_row(f"{len(rest)} more", "", f"{size:,}", f"{chars:,}")
-    PlainConsole().print(table)
-    flat, short = len(result.readable.encode()), len(result.minified.encode())
-    file = result.shipped
-    needs = f", needs {file.requires}" if file.requires else ""
-    print_line(
-        f"{len(result.modules)} files {result.raw_bytes:,} → reached {flat:,} → minified {short:,} → "
-        f"{target} {len(file.data):,} bytes ({file.form}, {file.coder}{needs})"
-    )
+    run(BundleRequest(**options))

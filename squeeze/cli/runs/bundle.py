@@ -1,0 +1,136 @@
+"""Runs `squeeze bundle`: makes the file, writes it, and prints what its parts cost."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from squeeze.bundle.build import BOTH, Bundle, BundleOptions, bundle
+from squeeze.bundle.specialise import ShrinkOptions
+from squeeze.cli.terminal.printing import print_json, print_line, print_notes
+from squeeze.errors import printable
+from squeeze.files import write_atomic
+from squeeze.score.modes import Mode
+from squeeze.submit.script import own_script
+from squeeze.train.presets import find_preset
+from squeeze.views.console import PlainConsole
+
+SHOWN = 12  # rows of the table
+
+
+@dataclass(frozen=True)
+class BundleRequest:
+    """Options of `squeeze bundle`, each under its name.
+
+    constants: values of flags, and of fields as CLASS.FIELD.
+    """
+
+    entry: Path | None
+    preset: str | None
+    settings: tuple[str, ...]
+    out: Path | None
+    packages: tuple[str, ...]
+    keep: tuple[str, ...]
+    constants: dict[str, object]
+    coders: str
+    form: str
+    readable: Path | None
+    no_minify: bool
+    rename_classes: bool
+    terse_errors: bool
+    no_checks: bool
+    specialised: bool
+    as_json: bool
+
+    @property
+    def options(self) -> BundleOptions:
+        """Options of the bundler."""
+        return BundleOptions(
+            self.keep,
+            constants={name: value for name, value in self.constants.items() if "." not in name},
+            coders=tuple(self.coders.split(",")),
+            forms=BOTH if self.form == "auto" else (self.form,),
+            minified=not self.no_minify,
+            rename_classes=self.rename_classes,
+            shrink=ShrinkOptions(
+                self.terse_errors,
+                checks=not self.no_checks,
+                specialise=self.specialised,
+                fields={name: value for name, value in self.constants.items() if "." in name},
+            ),
+        )
+
+
+def run(request: BundleRequest) -> None:
+    """Write the bundle of an entry script, or of our own script for a preset."""
+    if request.entry is None:
+        source, target = "submit/entry.py", request.out or Path("train_gpt.py")
+        result = _own(request.preset or "", request.settings)
+    else:
+        source, target = request.entry.name, request.out or request.entry.with_suffix(".bundle.py")
+        if target.resolve() == request.entry.resolve():
+            raise click.UsageError("--out is the entry script itself")
+        result = bundle(request.entry, request.packages, request.options)
+    write_atomic(target, result.shipped.data)
+    if request.readable is not None:
+        head = f"# Generated from {printable(source)} by squeeze bundle: read it, do not edit it.\n"
+        write_atomic(request.readable, (head + result.readable).encode())
+    print_notes(result.warnings, "warning: ")
+    if request.as_json:
+        print_json(_report(result, target))
+    else:
+        _print(result, target)
+
+
+def _own(preset: str, settings: tuple[str, ...]) -> Bundle:
+    """Return our own script for a preset, as `squeeze submit` would ship it."""
+    chosen = find_preset(preset).with_settings(settings)
+    return own_script(asdict(chosen.model), asdict(chosen.recipe), 16_000_000, Mode())
+
+
+def _report(result: Bundle, target: Path) -> dict[str, Any]:
+    """Return the bundle as plain values; `parts` sum to `bytes`, which depend on the minifier."""
+    minified = result.minified != result.readable
+    return {
+        "file": str(target),
+        "bytes": len(result.shipped.data),
+        "form": result.shipped.form,
+        "coder": result.shipped.coder,
+        "requires": result.shipped.requires,
+        "python": result.python,
+        "minifier": f"python_minifier {version('python_minifier')}" if minified else None,
+        "source_bytes": result.raw_bytes,
+        "flat_bytes": len(result.readable.encode()),
+        "minified_bytes": len(result.minified.encode()),
+        "modules": list(result.modules),
+        "parts": [asdict(part) for part in result.parts],
+        "warnings": list(result.warnings),
+    }
+
+
+def _print(result: Bundle, target: Path) -> None:
+    """Print the largest parts, then the way from source to file in bytes."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("module")
+    table.add_column("definition")
+    table.add_column("bytes", justify="right")
+    table.add_column("minified", justify="right")
+    for part in result.parts[:SHOWN]:
+        table.add_row(part.module, part.name, f"{part.bytes:,}", f"{part.chars:,}")
+    rest = result.parts[SHOWN:]
+    if rest:
+        size, chars = sum(p.bytes for p in rest), sum(p.chars for p in rest)
+        table.add_row(f"{len(rest)} more", "", f"{size:,}", f"{chars:,}")
+    PlainConsole().print(table)
+    flat, short = len(result.readable.encode()), len(result.minified.encode())
+    file = result.shipped
+    needs = f", needs {file.requires}" if file.requires else ""
+    print_line(
+        f"{len(result.modules)} files {result.raw_bytes:,} → reached {flat:,} → minified {short:,} → "
+        f"{target} {len(file.data):,} bytes ({file.form}, {file.coder}{needs})"
+    )
