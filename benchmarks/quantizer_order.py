@@ -26,8 +26,8 @@ from squeeze.calib.quantizers.round_to_nearest import row_steps
 from squeeze.calib.statistics.curvature import factorize
 from squeeze.checkpoint.read import load_model
 from squeeze.packing.calibrate import Calibration, calibrate
+from squeeze.packing.record import RECORD_DAMPING
 
-DAMPING = 0.01  # as record entries do
 QUANTIZERS = ("nearest", "GPTQ-lite", "GPTQ")
 
 
@@ -40,7 +40,7 @@ def quantized(packer: Packer, quantizer: str, bits: int) -> bytes:
         steps = (
             row_steps(weights, bits, None) if quantizer == "nearest" else lite_steps(weights, bits)
         )
-        tensors[name] = gptq(weights, factorize(curvature, DAMPING), bits, steps)
+        tensors[name] = gptq(weights, factorize(curvature, RECORD_DAMPING), bits, steps)
     return encode(packer.model.artifact(tensors), candidates=("zlib",))
 
 

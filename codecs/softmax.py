@@ -28,9 +28,11 @@ from squeeze.codecs.coder.rangecoder import (
     Words,
     check_end,
     finish_encoding,
+    load,
     put,
     start_decoding,
     start_encoding,
+    store_,
     take,
 )
 from squeeze.codecs.jit import njit
@@ -99,14 +101,14 @@ def encode_rows(
     words_: Words,
 ) -> None:
     """Encode symbols [B], each under its row of logits [B, V]; words_ has room for B more."""
-    low, span, n = state_[0], state_[1], np.int64(state_[2])
+    interval = load(state_)
     for row in range(symbols.size):
         fill_cumulative_(logits[row], weights_, cum_)
-        unit = span // cum_[cum_.size - 1]
+        unit = interval.span // cum_[cum_.size - 1]
         start = cum_[symbols[row]]
         width = cum_[symbols[row] + 1] - start
-        low, span, n = put(low, span, words_, n, unit * start, unit * width)
-    state_[0], state_[1], state_[2] = low, span, np.uint64(n)
+        interval = put(interval, words_, unit * start, unit * width)
+    store_(state_, interval)
 
 
 @njit(nogil=True)
@@ -119,19 +121,19 @@ def decode_rows(
     words: Words,
 ) -> None:
     """Mirror of `encode_rows`."""
-    code, span, n = state_[0], state_[1], np.int64(state_[2])
+    interval = load(state_)
     for row in range(symbols_.size):
         fill_cumulative_(logits[row], weights_, cum_)
-        unit = span // cum_[cum_.size - 1]
-        target = code // unit
+        unit = interval.span // cum_[cum_.size - 1]
+        target = interval.low // unit
         if target >= cum_[cum_.size - 1]:
             target = cum_[cum_.size - 1] - np.uint64(1)
         symbol = np.searchsorted(cum_, target, side="right") - 1
         symbols_[row] = symbol
         start = cum_[symbol]
         width = cum_[symbol + 1] - start
-        code, span, n = take(code, span, words, n, unit * start, unit * width)
-    state_[0], state_[1], state_[2] = code, span, np.uint64(n)
+        interval = take(interval, words, unit * start, unit * width)
+    store_(state_, interval)
 
 
 class SoftmaxEncoder:

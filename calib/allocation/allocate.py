@@ -1,8 +1,8 @@
-"""Land a file just under its limit: one scale for all tensors, then single tensors a little finer.
+"""Search for the scale whose file ends just under a limit, then for single tensors a little finer.
 
 With water-filled steps (`squeeze.calib.allocation.waterfill`) every tensor has the same slope of
-loss against bits, so the best allocation for any size is one number. It is found with the real
-bytes of encoded files; an estimate only says where to look next.
+loss against bits, so the best allocation for any size is one number. The real bytes of encoded
+files decide about it; an estimate only tells where to look next.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from squeeze.errors import OverBudget
 
@@ -26,14 +26,40 @@ FARTHEST = 4.0  # octaves from one trial to the next while all lie on one side
 CLOSEST = 0.002  # octaves between two trials beyond which a jump of the size lies between them
 HALVE_AFTER = 5  # trials; by then a line through both sides has met a jump
 LARGEST_FILL = 0.25  # octaves by which a single tensor's steps may leave the others'
-LIMITS = -60.0, 60.0  # log2 of the finest and the coarsest scale
+FINEST_OCTAVE, COARSEST_OCTAVE = -60.0, 60.0  # log2 of the scales that are tried
 SCARCE = 0.5  # bits a weight; below, ask first whether anything fits
-COARSEST = math.inf
+COARSEST = math.inf  # scale at which every tensor has the fewest bytes it can have
+
+
+class Packer(Protocol[T]):
+    """A model that can be quantized at any scale and measured."""
+
+    @property
+    def weight_counts(self) -> Mapping[str, int]:
+        """Number of weights of each tensor."""
+
+    def quantize(self, scales: Mapping[str, float]) -> dict[str, T]:
+        """Return the named tensors at their scales; COARSEST stands for as coarse as can be."""
+
+    def measure(self, tensors: Mapping[str, T]) -> int:
+        """Return the real bytes of all that counts, given every tensor."""
+
+    def estimate(self, scale: float) -> float:
+        """Return roughly the bytes at a common scale; only differences matter.
+
+        It falls with the scale until nothing is left to gain.
+        """
 
 
 @dataclass(frozen=True)
 class Allocation(Generic[T]):
-    """tensors: what to store; scales: of each; size: real bytes in all; trials: whole quantizations."""
+    """Quantized tensors and the size they have together.
+
+    tensors: by name, as they are stored.
+    scales: the scale of each.
+    size: real bytes in all.
+    trials: whole quantizations that were tried.
+    """
 
     tensors: dict[str, T]
     scales: dict[str, float]
@@ -42,28 +68,24 @@ class Allocation(Generic[T]):
 
 
 def allocate(
-    weights: Mapping[str, int],
-    quantize: Callable[[Mapping[str, float]], dict[str, T]],
-    measure: Callable[[Mapping[str, T]], int],
-    estimate: Callable[[float], float],
+    packer: Packer[T],
     limit: int,
     *,
     slack: int = SLACK,
     start: float | None = None,
     on_trial: OnTrial = lambda scale, size: None,
 ) -> Allocation[T]:
-    """The finest common scale whose file fits, filled up to at most `slack` bytes under the limit.
+    """Find the finest common scale whose file fits, and fill the file up to the limit.
 
-    weights: number of weights of each tensor. quantize: tensors at their scales; COARSEST (∞) means
-    as coarse as can be. measure: real bytes of all that counts, given every tensor. estimate: roughly
-    the bytes at a common scale, falling until nothing is left to gain; only differences matter.
-    start: the scale to try first, from `common_scale` of a quicker quantizer. on_trial(scale, bytes)
-    hears of every whole quantization.
+    limit: bytes of the file, at most.
+    slack: bytes under the limit that may be left.
+    start: scale to try first, from `common_scale` of a quicker packer.
+    on_trial: called with the scale and the bytes of every whole quantization.
 
     When the finest scale fits, that is the result, however far under the limit. Raises OverBudget
     with the smallest possible size when even the coarsest file does not fit.
     """
-    search = _Search(weights, quantize, measure, estimate, limit, slack, on_trial)
+    search = _Search(packer, limit, slack, on_trial)
     filled = _fill(search, search.near(start))
     if filled.size > limit:  # a jump that single tensors could not make up for
         filled = _fill(search, search.under())
@@ -71,41 +93,24 @@ def allocate(
 
 
 def common_scale(
-    weights: Mapping[str, int],
-    quantize: Callable[[Mapping[str, float]], dict[str, T]],
-    measure: Callable[[Mapping[str, T]], int],
-    estimate: Callable[[float], float],
-    limit: int,
-    *,
-    slack: int = SLACK,
-    on_trial: OnTrial = lambda scale, size: None,
+    packer: Packer[T], limit: int, on_trial: OnTrial = lambda scale, size: None
 ) -> float:
-    """The scale at which the whole model's file is expected to meet the limit; see `allocate`."""
-    search = _Search(weights, quantize, measure, estimate, limit, slack, on_trial)
+    """Return the scale at which the whole file is expected to meet the limit; see `allocate`."""
+    search = _Search(packer, limit, SLACK, on_trial)
     near = search.near(None)
     octave = math.log2(max(near.scales.values(), default=1.0))
     if math.isinf(octave):
-        return 2.0 ** LIMITS[1]
-    return 2.0 ** _solve(estimate, estimate(2.0**octave) + search.aim - near.size)
+        return 2.0**COARSEST_OCTAVE
+    return 2.0 ** _solve(packer.estimate, packer.estimate(2.0**octave) + search.aim - near.size)
 
 
 class _Search(Generic[T]):
-    """Trials of whole quantizations, and what they said: the nearest on either side of the limit."""
+    """Trials of whole quantizations, of which the nearest on either side of the limit are kept."""
 
-    def __init__(
-        self,
-        weights: Mapping[str, int],
-        quantize: Callable[[Mapping[str, float]], dict[str, T]],
-        measure: Callable[[Mapping[str, T]], int],
-        estimate: Callable[[float], float],
-        limit: int,
-        slack: int,
-        on_trial: OnTrial,
-    ) -> None:
-        self.weights, self.quantize, self.measure = weights, quantize, measure
-        self.estimate, self.limit, self.slack, self.on_trial = estimate, limit, slack, on_trial
-        fillable = FILLABLE * sum(weights.values()) / 8
-        self.tolerance = max(slack, CLOSE_ENOUGH * limit, fillable)
+    def __init__(self, packer: Packer[T], limit: int, slack: int, on_trial: OnTrial) -> None:
+        self.packer, self.limit, self.slack, self.on_trial = packer, limit, slack, on_trial
+        self.weights = sum(packer.weight_counts.values())
+        self.tolerance = max(slack, CLOSE_ENOUGH * limit, FILLABLE * self.weights / 8)
         self.aim = limit - slack / 2
         self.trials = 0
         self.best: Allocation[T] | None = None  # the largest under the limit
@@ -113,10 +118,10 @@ class _Search(Generic[T]):
         self.coarser: tuple[float, int] | None = None  # and under it
 
     def near(self, start: float | None) -> Allocation[T]:
-        """A whole quantization near the limit, on either side: single tensors can do the rest."""
-        if 8 * self.limit < SCARCE * sum(self.weights.values()):
+        """Return a whole quantization near the limit, on either side: single tensors do the rest."""
+        if 8 * self.limit < SCARCE * self.weights:
             self.coarsest()
-        octave = math.log2(start) if start else _solve(self.estimate, self.aim)
+        octave = math.log2(start) if start else _solve(self.packer.estimate, self.aim)
         while True:
             trial = self.whole(octave)
             if abs(trial.size - self.aim) <= self.tolerance or self._at_end(octave):
@@ -124,7 +129,7 @@ class _Search(Generic[T]):
             octave = self._next(octave, trial.size)
 
     def under(self) -> Allocation[T]:
-        """The largest whole quantization under the limit that a few more trials lead to."""
+        """Return the largest whole quantization under the limit that a few more trials lead to."""
         while self.finer is not None and not self._at_end(self.finer[0]):
             octave = self._next(*self.finer)
             trial = self.whole(octave)
@@ -133,7 +138,7 @@ class _Search(Generic[T]):
         return self.coarsest() if self.best is None else self.best
 
     def whole(self, octave: float) -> Allocation[T]:
-        """All tensors at the scale 2^octave."""
+        """Quantize all tensors at the scale 2^octave."""
         trial = self._trial(2.0**octave)
         if trial.size > self.limit:
             self.finer = (octave, trial.size)
@@ -144,7 +149,7 @@ class _Search(Generic[T]):
         return trial
 
     def coarsest(self) -> Allocation[T]:
-        """All tensors as coarse as can be; raises OverBudget when that does not fit."""
+        """Quantize all tensors as coarse as can be; raises OverBudget when that does not fit."""
         trial = self._trial(COARSEST)
         if trial.size <= self.limit:
             return trial
@@ -156,14 +161,15 @@ class _Search(Generic[T]):
         )
 
     def changed(self, base: Allocation[T], name: str, scale: float) -> Allocation[T]:
-        """`base` with one tensor at another scale."""
-        tensors = {**base.tensors, **self.quantize({name: scale})}
-        return Allocation(tensors, {**base.scales, name: scale}, self.measure(tensors), self.trials)
+        """Return `base` with one tensor at another scale."""
+        tensors = {**base.tensors, **self.packer.quantize({name: scale})}
+        scales = {**base.scales, name: scale}
+        return Allocation(tensors, scales, self.packer.measure(tensors), self.trials)
 
     def _trial(self, scale: float) -> Allocation[T]:
-        scales = dict.fromkeys(self.weights, scale)
-        tensors = self.quantize(scales)
-        size = self.measure(tensors)
+        scales = dict.fromkeys(self.packer.weight_counts, scale)
+        tensors = self.packer.quantize(scales)
+        size = self.packer.measure(tensors)
         self.trials += 1
         self.on_trial(scale, size)
         return Allocation(tensors, scales, size, self.trials)
@@ -171,34 +177,36 @@ class _Search(Generic[T]):
     def _at_end(self, octave: float) -> bool:
         if self.trials >= MAX_TRIALS:
             return True
-        if octave <= LIMITS[0] + 1 and self.finer is None:  # the finest fits
+        if octave <= FINEST_OCTAVE + 1 and self.finer is None:  # the finest fits
             return True
         close = self.finer and self.coarser and self.coarser[0] - self.finer[0] < CLOSEST
         return bool(close)
 
     def _next(self, octave: float, size: int) -> float:
+        """Return the octave to try after one that gave this size."""
         if self.finer and self.coarser:
             if self.trials >= HALVE_AFTER:
                 return (self.finer[0] + self.coarser[0]) / 2
             return _between(self.finer, self.coarser, self.aim)
-        octave = _solve(self.estimate, self.estimate(2.0**octave) + self.aim - size)
+        estimate = self.packer.estimate
+        octave = _solve(estimate, estimate(2.0**octave) + self.aim - size)
         if self.finer:
             return min(octave, self.finer[0] + FARTHEST)
         return max(octave, self.coarser[0] - FARTHEST) if self.coarser else octave
 
 
 def _between(finer: tuple[float, int], coarser: tuple[float, int], aim: float) -> float:
-    """Where a line through both points reaches `aim`, but not too near either."""
+    """Return the octave at which a line through both points reaches `aim`, not too near either."""
     share = (finer[1] - aim) / max(finer[1] - coarser[1], 1)
     return finer[0] + (coarser[0] - finer[0]) * min(max(share, 0.05), 0.95)
 
 
-def _solve(estimate: Callable[[float], float], wanted: float) -> float:
-    """log2 of the scale at which a falling estimate is `wanted`, within LIMITS."""
-    low, high = LIMITS
+def _solve(estimate: Callable[[float], float], size: float) -> float:
+    """Return log2 of the scale at which a falling estimate is `size`, within the octaves tried."""
+    low, high = FINEST_OCTAVE, COARSEST_OCTAVE
     while high - low > 1e-4:
         middle = (low + high) / 2
-        if estimate(2.0**middle) > wanted:
+        if estimate(2.0**middle) > size:
             low = middle
         else:
             high = middle
@@ -207,9 +215,9 @@ def _solve(estimate: Callable[[float], float], wanted: float) -> float:
 
 def _fill(search: _Search[T], base: Allocation[T]) -> Allocation[T]:
     """Make single tensors finer or coarser, large ones first, until the limit is met within `slack`."""
+    counts = search.packer.weight_counts
     names = sorted(
-        (name for name, count in search.weights.items() if count),
-        key=lambda name: (-search.weights[name], name),
+        (name for name, count in counts.items() if count), key=lambda name: (-counts[name], name)
     )
     best, gain = base, dict.fromkeys(names, 1.0)  # gain: measured over expected bytes
     for attempt in range(MAX_FILLS if names else 0):
@@ -219,11 +227,11 @@ def _fill(search: _Search[T], base: Allocation[T]) -> Allocation[T]:
             break
         if not 0 < best.scales[name] < COARSEST:
             continue
-        octaves = 8 * (left - search.slack / 2) / (search.weights[name] * gain[name])
+        octaves = 8 * (left - search.slack / 2) / (counts[name] * gain[name])
         octaves = min(max(octaves, -LARGEST_FILL), LARGEST_FILL)
         trial = search.changed(best, name, best.scales[name] * 2.0**-octaves)
         grown = trial.size - best.size
-        gain[name] = min(max(8 * grown / (search.weights[name] * octaves), 0.05), 20.0)
+        gain[name] = min(max(8 * grown / (counts[name] * octaves), 0.05), 20.0)
         if trial.size < best.size if left < 0 else best.size < trial.size <= search.limit:
             best = trial
     return best

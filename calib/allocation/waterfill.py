@@ -22,12 +22,11 @@ from squeeze.tensors.floats import Float32
 
 STEP_FORMAT = "bf16"  # the range of float32; eighths of an octave need three bits of mantissa
 FLOOR = 0.05  # of the mean importance, added to every row's: outputs that never mattered might yet
-COARSEST = 4.0  # times the largest weight: every code is 0 long before
+LARGEST_STEP = 4.0  # times the largest weight: every code is 0 long before
 LARGEST_EXPONENT = 127
 SAMPLED_ROWS = 64
-CELL = (
-    2.07  # σ in cells of two trellis steps at which a Gaussian has ½·log2(σ²) bits more than none
-)
+# σ in cells of two trellis steps at which a Gaussian has ½·log2(σ²) bits more than none.
+CELL = 2.07
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def waterfill(weights: Float32, factor: Factor, importance: Float32, scale: floa
         raise BadConfig("scale", expected="finite and above 0", found=scale)
     if importance.shape != weights.shape[:1]:
         raise BadData(
-            "gradients of another matrix", expected=weights.shape[:1], found=importance.shape
+            "gradients do not match this matrix", expected=weights.shape[:1], found=importance.shape
         )
     if not (np.isfinite(importance).all() and (importance >= 0).all()):
         raise BadData("output gradients", expected="finite and ≥ 0", found="NaN, ∞ or negative")
@@ -63,7 +62,7 @@ def waterfill(weights: Float32, factor: Factor, importance: Float32, scale: floa
     largest = float(np.abs(weights).max(initial=0.0)) or 1.0
     with np.errstate(divide="ignore"):
         octaves = np.log2(scale) + center - 0.5 * np.log2(rows)
-    octaves = np.minimum(octaves, np.log2(COARSEST * largest))
+    octaves = np.minimum(octaves, np.log2(LARGEST_STEP * largest))
     snapped = np.exp2(np.rint(8 * octaves) / 8)
     return Steps(snapped.astype(np.float32), exponents.astype(np.int8))
 

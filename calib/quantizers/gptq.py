@@ -7,61 +7,110 @@ diagonal, act-order, blocks of 128). `gptq_reference` is the plain version and t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.calib.quantizers.round_to_nearest import MAX_BITS, MIN_BITS
+from squeeze.calib.quantizers.round_to_nearest import check_bits
 from squeeze.calib.statistics.curvature import Factor, Float64
 from squeeze.codecs.jit import njit
-from squeeze.errors import BadConfig, BadData
+from squeeze.errors import BadData
 from squeeze.tensors.floats import Bits, Float32, from_bits, to_bits
 from squeeze.tensors.quantized import QuantizedTensor, column_factors
 
 BLOCK = 128  # columns between two matrix products
 
 
+class Block(NamedTuple):
+    """Columns between two matrix products, in quantization order.
+
+    working: float64[B, R], their weights, corrected for the errors of the columns before.
+    upper: float64[B, B], U of these columns.
+    scales: float32[R], the step of each row.
+    factors: float32[B], the factor of each column's steps.
+    errors: float64[B, R], filled with each column's error over U_jj.
+    """
+
+    working: Float64
+    upper: Float64
+    scales: Float32
+    factors: Float32
+    errors: Float64
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """A matrix ready to be quantized, its columns in quantization order.
+
+    working: float64[C, R], the weights, zero in dead columns. float64, for a rounding that goes the
+    other way changes every later column: with float32 the loss of one matrix differs from the
+    reference by up to 1e-3 either way.
+    factors: float32[C], the factor of each column's steps.
+    patterns: [R], the step of each row as it is stored.
+    scales: float32[R], the same steps as numbers.
+    factor: of the Hessian.
+    """
+
+    working: Float64
+    factors: Float32
+    patterns: Bits
+    scales: Float32
+    factor: Factor
+
+    def sweep(self, quantize_: Callable[[slice, Block], None]) -> None:
+        """Quantize all columns block by block.
+
+        quantize_: fills a block's errors, given its columns; the later blocks then make up for them.
+        """
+        working, upper = self.working.copy(), self.factor.upper
+        for first in range(0, len(working), BLOCK):
+            columns = slice(first, min(first + BLOCK, len(working)))
+            rest = slice(columns.stop, None)
+            block = Block(
+                working[columns],
+                upper[columns, columns],
+                self.scales,
+                self.factors[columns],
+                np.empty(working[columns].shape),
+            )
+            quantize_(columns, block)
+            working[rest] -= upper[columns, rest].T @ block.errors
+
+    def in_tensor_order(
+        self, values: npt.NDArray[np.int32], dtype: npt.DTypeLike
+    ) -> npt.NDArray[np.signedinteger[npt.NBitBase]]:
+        """Return int32[C, R] in quantization order as [R, C] of another type."""
+        ordered = np.empty(values.shape, dtype)
+        ordered[self.factor.order] = values
+        return np.ascontiguousarray(ordered.T)
+
+
 def gptq(
-    weights: Float32,
-    factor: Factor,
-    bits: int,
-    steps: Float32,
-    *,
-    columns: npt.NDArray[np.int8] | None = None,
-    step_format: str = "fp16",
-    logical: str = "fp32",
+    weights: Float32, factor: Factor, bits: int, steps: Float32, step_format: str = "fp16"
 ) -> QuantizedTensor:
     """Quantize a tensor to `bits`-bit codes in [−q_max, q_max], q_max = 2^(bits−1)−1.
 
-    weights: float32, rows are the first dimension. factor: of the Hessian of the inputs, from
-    `squeeze.calib.statistics.curvature.factorize`. steps: float32[R] > 0, rounded to `step_format`
-    before the codes are chosen. columns: step exponents in eighths of an octave. Weights of dead
-    columns become 0.
+    weights: float32, rows are the first dimension. Weights of dead columns become 0.
+    factor: of the Hessian of the inputs, from `squeeze.calib.statistics.curvature.factorize`.
+    steps: float32[R] > 0, the step of each row.
+    step_format: float format to which the steps are rounded before the codes are chosen.
 
     Raises BadConfig for bits out of range; BadData for shapes that disagree, steps that are not
     positive once rounded, and weights that are not finite.
     """
-    if not MIN_BITS <= bits <= MAX_BITS:
-        raise BadConfig("bad number of bits", expected=f"{MIN_BITS}…{MAX_BITS}", found=bits)
-    matrix, patterns, scales = prepare(weights, factor, steps, columns, step_format)
+    check_bits(bits)
     limit = float((1 << (bits - 1)) - 1)
-    working, factors = in_order(matrix, factor, columns)
-    upper = factor.upper
-    codes = np.empty(working.shape, np.int32)
-    for first, last in blocks(len(working)):
-        errors = np.empty((last - first, working.shape[1]))
-        _round_block_(
-            working[first:last], upper[first:last, first:last], scales, factors[first:last],
-            limit, codes[first:last], errors,
-        )  # fmt: skip
-        working[last:] -= upper[first:last, last:].T @ errors
+    matrix = prepare(weights, factor, steps, None, step_format)
+    codes = np.empty(matrix.working.shape, np.int32)
+    matrix.sweep(lambda columns, block: _round_block_(block, limit, codes[columns]))
     return QuantizedTensor(
-        codes=in_tensor_order(codes, factor, np.int8 if bits <= 8 else np.int16),
-        steps=patterns,
+        codes=matrix.in_tensor_order(codes, np.int8 if bits <= 8 else np.int16),
+        steps=matrix.patterns,
         shape=weights.shape,
         step_format=step_format,
-        logical=logical,
-        columns=columns,
     )
 
 
@@ -71,8 +120,10 @@ def prepare(
     steps: Float32,
     columns: npt.NDArray[np.int8] | None,
     step_format: str,
-) -> tuple[Float32, Bits, Float32]:
-    """(matrix [R, C] with dead columns zeroed, step patterns [R], the float32 steps they stand for).
+) -> Ordered:
+    """Round the steps, zero the dead columns and put the columns in quantization order.
+
+    columns: exponents of the columns' steps in eighths of an octave, or None for none.
 
     Raises BadData when the arguments do not fit each other or are not finite.
     """
@@ -80,13 +131,13 @@ def prepare(
     n_rows, n_cols = matrix.shape
     if factor.order.shape != (n_cols,) or steps.shape != (n_rows,):
         raise BadData(
-            "Hessian or steps of another matrix",
+            "Hessian or steps do not match this matrix",
             expected=f"{n_cols} columns and {n_rows} steps",
             found=f"{len(factor.order)} columns and {steps.shape} steps",
         )
     if columns is not None and (columns.shape != (n_cols,) or columns.dtype != np.int8):
         raise BadData(
-            "column exponents",
+            "column exponents do not match this matrix",
             expected=f"int8 [{n_cols}]",
             found=f"{columns.dtype} {columns.shape}",
         )
@@ -101,72 +152,43 @@ def prepare(
             found=f"{steps.min():g}…{steps.max():g}",
         )
     matrix[:, factor.dead] = 0.0
-    return matrix, patterns, scales
-
-
-def in_order(
-    matrix: Float32, factor: Factor, columns: npt.NDArray[np.int8] | None
-) -> tuple[Float64, Float32]:
-    """The matrix as float64[C, R] in quantization order, and its column factors [C].
-
-    float64, for a rounding that goes the other way changes every later column: with float32 the loss
-    of one matrix differs from the reference by up to 1e-3 either way.
-    """
-    factors = np.ones(matrix.shape[1], np.float32) if columns is None else column_factors(columns)
+    factors = np.ones(n_cols, np.float32) if columns is None else column_factors(columns)
     working = np.ascontiguousarray(matrix.T[factor.order], np.float64)
-    return working, factors[factor.order]
+    return Ordered(working, factors[factor.order], patterns, scales, factor)
 
 
-def in_tensor_order(
-    values: npt.NDArray[np.int32], factor: Factor, dtype: npt.DTypeLike
-) -> npt.NDArray[np.signedinteger[npt.NBitBase]]:
-    """[C, R] in quantization order back to [R, C]."""
-    back = np.empty(values.shape, dtype)
-    back[factor.order] = values
-    return np.ascontiguousarray(back.T)
+@njit(nogil=True, _nrt=False)
+def feed_forward_(block_: Block, j: int, multiples: npt.NDArray[np.int32]) -> None:
+    """Record the error of column j, now int32[R] multiples of its steps; correct the columns after it.
 
-
-def blocks(n_cols: int) -> list[tuple[int, int]]:
-    """(first, last) of each run of BLOCK columns."""
-    return [(first, min(first + BLOCK, n_cols)) for first in range(0, n_cols, BLOCK)]
-
-
-@njit(nogil=True)
-def feed_forward_(
-    working: Float64, upper: Float64, j: int, scales: Float32, factor: np.float32,
-    chosen: npt.NDArray[np.int32], errors: Float64,
-) -> None:  # fmt: skip
-    """Column j of a block is now `chosen` multiples: record its error, correct the block's others.
-
-    working: float64[B, R] of the block; upper: U of the block; errors: float64[B, R], error over
-    U_jj. The product is formed in the order that `QuantizedTensor.dequantize` uses.
+    The product is formed in the order that `QuantizedTensor.dequantize` uses.
     """
+    working, upper, factor = block_.working, block_.upper, block_.factors[j]
     inverse = 1.0 / upper[j, j]
-    column, error = working[j], errors[j]
+    column, error = working[j], block_.errors[j]
     for r in range(working.shape[1]):
-        error[r] = (column[r] - np.float32(chosen[r]) * scales[r] * factor) * inverse
+        error[r] = (column[r] - np.float32(multiples[r]) * block_.scales[r] * factor) * inverse
     for k in range(j + 1, working.shape[0]):
         share, other = upper[j, k], working[k]
         for r in range(working.shape[1]):
             other[r] -= share * error[r]
 
 
-@njit(nogil=True)
-def _round_block_(
-    working: Float64, upper: Float64, scales: Float32, factors: Float32, limit: float,
-    codes: npt.NDArray[np.int32], errors: Float64,
-) -> None:  # fmt: skip
+@njit(nogil=True, _nrt=False)
+def _round_block_(block_: Block, limit: float, codes_: npt.NDArray[np.int32]) -> None:
+    """Round the columns of a block one after the other; fill `codes_`, int32[B, R]."""
+    working, scales, factors = block_.working, block_.scales, block_.factors
     for j in range(working.shape[0]):
         for r in range(working.shape[1]):
             nearest = np.rint(working[j, r] / (scales[r] * factors[j]))
-            codes[j, r] = np.int32(min(max(nearest, -limit), limit))
-        feed_forward_(working, upper, j, scales, factors[j], codes[j], errors)
+            codes_[j, r] = np.int32(min(max(nearest, -limit), limit))
+        feed_forward_(block_, j, codes_[j])
 
 
 def gptq_reference(
     weights: Float32, hessian: Float32, bits: int, steps: Float32, damping: float
 ) -> npt.NDArray[np.int64]:
-    """Codes [R, C] by the book: float64, the whole inverse updated after every column, no blocks.
+    """Return codes [R, C] by the book: float64, the whole inverse updated after every column, no blocks.
 
     After column j, with inverse Hessian A of the columns left: W −= (error / A_jj)·A_j, then column
     j is eliminated from A. No dead columns, no column steps; act-order as `factorize`.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from squeeze.calib.quantizers.round_to_nearest import MAX_BITS, MIN_BITS
-from squeeze.errors import BadConfig
+from squeeze.calib.quantizers.round_to_nearest import check_bits
 from squeeze.tensors.floats import Float32, from_bits, to_bits
 from squeeze.tensors.quantized import QuantizedTensor
 
@@ -41,8 +40,7 @@ def quantize_lite(
     weights: float32, at least 1-D; rows are its first dimension. Raises BadConfig for bits outside
     2…16.
     """
-    if not MIN_BITS <= bits <= MAX_BITS:
-        raise BadConfig("bad number of bits", expected=f"{MIN_BITS}…{MAX_BITS}", found=bits)
+    check_bits(bits)
     matrix = weights.reshape(weights.shape[0], -1)
     q_max = (1 << (bits - 1)) - 1
     steps = lite_steps(matrix, bits, step_format)

@@ -16,7 +16,7 @@ from squeeze.calib.statistics.curvature import Float64
 from squeeze.errors import BadConfig, BadData
 from squeeze.tensors.floats import Float32, round_to
 
-DAMPING = 1e-4  # of the mean diagonal: keeps the square roots invertible
+ROOT_DAMPING = 1e-4  # of the mean diagonal: keeps the square roots invertible
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _roots(matrix: Float32) -> tuple[Float64, Float64]:
     wide = matrix.astype(np.float64)
     mean = float(wide.diagonal().mean()) or 1.0
     values, vectors = np.linalg.eigh(wide)
-    roots = np.sqrt(np.maximum(values, 0.0) + DAMPING * mean)
+    roots = np.sqrt(np.maximum(values, 0.0) + ROOT_DAMPING * mean)
     return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
 
 

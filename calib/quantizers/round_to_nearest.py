@@ -15,6 +15,12 @@ from squeeze.tensors.quantized import QuantizedTensor
 MIN_BITS, MAX_BITS = 2, 16
 
 
+def check_bits(bits: int) -> None:
+    """Raise BadConfig unless codes can have so many bits."""
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise BadConfig("bad number of bits", expected=f"{MIN_BITS}…{MAX_BITS}", found=bits)
+
+
 def row_steps(matrix: Float32, bits: int, k: float | None) -> Float32:
     """Step of each row, float32 [rows], positive: k·σ/(2^(bits−1)−1), or max|w|/(…) when k is None.
 
@@ -43,8 +49,7 @@ def quantize_rtn(
     format *before* the codes are chosen, so codes are nearest for the step that ships.
     Raises BadConfig for bits outside 2…16 or k ≤ 0.
     """
-    if not MIN_BITS <= bits <= MAX_BITS:
-        raise BadConfig("bad number of bits", expected=f"{MIN_BITS}…{MAX_BITS}", found=bits)
+    check_bits(bits)
     if k is not None and not (np.isfinite(k) and k > 0):
         raise BadConfig("bad clip", expected="k > 0 standard deviations", found=k)
     matrix = weights.reshape(weights.shape[0], -1)

@@ -14,7 +14,7 @@ import numpy as np
 from squeeze.calib.statistics.curvature import Float64, factorize
 from squeeze.tensors.floats import Float32
 
-DAMPING = 0.1  # of G's mean diagonal; G comes from few tokens
+ROW_DAMPING = 0.1  # of G's mean diagonal; G comes from few tokens
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class RowFeedback:
     shares: Float64 | None = None
 
 
-def row_feedback(gradients: Float32, damping: float = DAMPING) -> RowFeedback:
+def row_feedback(gradients: Float32, damping: float = ROW_DAMPING) -> RowFeedback:
     """Feedback for the G of a matrix, float32[R, R], or none for its diagonal, float32[R].
 
     Raises BadData for NaN, infinities, a shape that is not square or no outer products' mean.

@@ -12,28 +12,45 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.calib.quantizers.gptq import blocks, feed_forward_, in_order, in_tensor_order, prepare
+from squeeze.calib.quantizers import survivors
+from squeeze.calib.quantizers.gptq import Block, Ordered, feed_forward_, prepare
 from squeeze.calib.quantizers.row_feedback import RowFeedback
-from squeeze.calib.quantizers.survivors import nearby, search_block_
 from squeeze.calib.statistics.curvature import Factor, Float64
 from squeeze.codecs.jit import njit
-from squeeze.codecs.trellis.kernels import search
+from squeeze.codecs.trellis.kernels import Columns, Workspace, make_workspace, search_
 from squeeze.codecs.trellis.rates import bits_of, counted, first_guess, scale_classes
-from squeeze.codecs.trellis.tables import check_states, sources
+from squeeze.codecs.trellis.tables import check_states
 from squeeze.errors import BadConfig, BadData
 from squeeze.tensors.floats import Float32
 from squeeze.tensors.quantized import QuantizedTensor
 
 LAMBDA = 0.15  # squared steps per bit; see docs/log.md
-SCOUT_STATES = 8  # the pass that only counts what indices cost
-LARGEST_MULTIPLE = 40_000  # of a step; feedback may add half as much, and codes are int16 of n >> 1
-HEADROOM = 1.5
-MARGIN = 64
+COUNTING_STATES = 8  # of the trellis, at most, in the pass that only counts bits
+LARGEST_WEIGHT = 40_000  # in steps; feedback may add half as much, and codes are int16 of n >> 1
+HEADROOM = 1.5  # that feedback may add to the largest weight, in a price table
+MARGIN = 64  # entries of a price table beyond that
+
+
+@dataclass(frozen=True)
+class TrellisOptions:
+    """Settings of a trellis quantization.
+
+    feedback: shares by which later rows make up for earlier ones; None where they do not.
+    n_states: number of states of the trellis.
+    lam: price of a bit in squared steps; right when steps² ∝ 1 / sensitivity, as
+    `squeeze.calib.allocation.waterfill` makes them.
+    step_format: float format to which the steps are rounded before anything is chosen.
+    """
+
+    feedback: RowFeedback | None = None
+    n_states: int = 8
+    lam: float = LAMBDA
+    step_format: str = "fp16"
 
 
 @dataclass(frozen=True)
 class TrellisGptq:
-    """What the search chose. bits: estimated size of the codes, from their own statistics."""
+    """Result of a search: the tensor, and the bits that the statistics of its codes promise."""
 
     tensor: QuantizedTensor
     bits: float
@@ -44,122 +61,115 @@ def trellis_gptq(
     factor: Factor,
     steps: Float32,
     columns: npt.NDArray[np.int8] | None = None,
-    *,
-    rows: RowFeedback | None = None,
-    n_states: int = 8,
-    lam: float = LAMBDA,
-    step_format: str = "fp16",
-    logical: str = "fp32",
+    options: TrellisOptions = TrellisOptions(),
 ) -> TrellisGptq:
     """Quantize a tensor to trellis indices.
 
-    weights: float32, rows are the first dimension. factor: of the Hessian of the inputs. steps:
-    float32[R] > 0, rounded to `step_format` before anything is chosen. columns: step exponents in
-    eighths of an octave. rows: how later rows make up for earlier ones; None: not at all. lam:
-    squared steps per bit; right when steps² ∝ 1 / sensitivity, as
-    `squeeze.calib.allocation.waterfill` makes them. Weights of dead columns count as 0.
+    weights: float32, rows are the first dimension. Weights of dead columns count as 0.
+    factor: of the Hessian of the inputs.
+    steps: float32[R] > 0, the step of each row.
+    columns: int8[C], exponents of the columns' steps in eighths of an octave.
 
     Raises BadConfig for an unknown trellis or a negative lam; BadData for shapes that disagree,
     steps that are not positive once rounded, weights that are not finite or more than
-    LARGEST_MULTIPLE steps large.
+    LARGEST_WEIGHT steps large.
     """
-    check_states(n_states)
-    if not (np.isfinite(lam) and lam >= 0):
-        raise BadConfig("trellis: lam out of range", expected="finite and ≥ 0", found=lam)
-    matrix, patterns, scales = prepare(weights, factor, steps, columns, step_format)
-    if rows is None:
-        rows = RowFeedback(np.ones(len(matrix), np.float32))
-    if rows.importance.shape != scales.shape:
+    check_states(options.n_states)
+    if not (np.isfinite(options.lam) and options.lam >= 0):
+        raise BadConfig("trellis: lam out of range", expected="finite and ≥ 0", found=options.lam)
+    matrix = prepare(weights, factor, steps, columns, options.step_format)
+    feedback = options.feedback
+    if feedback is not None and feedback.importance.shape != matrix.scales.shape:
         raise BadData(
-            "row feedback of another matrix", expected=scales.shape, found=rows.importance.shape
+            "row feedback does not match this matrix",
+            expected=matrix.scales.shape,
+            found=feedback.importance.shape,
         )
-    working, factors = in_order(matrix, factor, columns)
-    magnitudes = np.abs(working) / (scales[None, :].astype(np.float64) * factors[:, None])
-    largest = float(magnitudes.max(initial=0.0))
-    if largest > LARGEST_MULTIPLE:
-        raise BadData(
-            "trellis: weights too large for their step",
-            expected=f"at most {LARGEST_MULTIPLE} steps",
-            found=f"{largest:.6g}",
-            fix="Store this tensor without loss.",
-        )
-    multiples = np.zeros(working.shape, np.int32)
-    bits = 0.0
-    if working.size:
-        classes = scale_classes(magnitudes)
-        guess = first_guess(magnitudes, classes, int(HEADROOM * largest) + MARGIN)
-        price = bits_of(guess)
-        for states in (min(SCOUT_STATES, n_states), n_states):
-            prices = lam * price
-            _sweep_(
-                working.copy(), factor, rows, scales, factors, states, prices, classes, multiples
-            )
-            price = bits_of(counted(multiples, classes, guess))
-        bits = float(price[classes, np.abs(multiples)].sum())
-    indices = in_tensor_order(multiples >> 1, factor, np.int16)
+    multiples, bits = _searched(matrix, options)
+    indices = matrix.in_tensor_order(multiples >> 1, np.int16)
     small = np.int8 if indices.size == 0 or np.abs(indices).max() < 128 else np.int16
     tensor = QuantizedTensor(
         codes=indices.astype(small),
-        steps=patterns,
+        steps=matrix.patterns,
         shape=weights.shape,
         quantizer="trellis",
-        step_format=step_format,
-        logical=logical,
-        states=n_states,
+        step_format=options.step_format,
+        states=options.n_states,
         columns=columns,
     )
     return TrellisGptq(tensor, bits)
 
 
-def _sweep_(
-    working: Float64,
-    factor: Factor,
-    rows: RowFeedback,
-    scales: Float32,
-    factors: Float32,
+def _searched(matrix: Ordered, options: TrellisOptions) -> tuple[npt.NDArray[np.int32], float]:
+    """Return the multiples int32[C, R] of a matrix in quantization order, and the bits they cost.
+
+    The first pass counts what indices cost, the second uses those prices.
+    """
+    if not matrix.working.size:
+        return np.zeros(matrix.working.shape, np.int32), 0.0
+    steps = matrix.scales[None, :].astype(np.float64) * matrix.factors[:, None]
+    magnitudes = np.abs(matrix.working) / steps
+    largest = float(magnitudes.max())
+    if largest > LARGEST_WEIGHT:
+        raise BadData(
+            "trellis: weights too large for their step",
+            expected=f"at most {LARGEST_WEIGHT} steps",
+            found=f"{largest:.6g}",
+            fix="Store this tensor without loss.",
+        )
+    classes = scale_classes(magnitudes)
+    guess = first_guess(magnitudes, classes, int(HEADROOM * largest) + MARGIN)
+    bits = bits_of(guess)
+    for n_states in (min(COUNTING_STATES, options.n_states), options.n_states):
+        prices = options.lam * bits
+        multiples = _search(matrix, options.feedback, n_states, classes, prices)
+        bits = bits_of(counted(multiples, classes, guess))
+    return multiples, float(bits[classes, np.abs(multiples)].sum())
+
+
+def _search(
+    matrix: Ordered,
+    feedback: RowFeedback | None,
     n_states: int,
-    price: Float64,
     classes: npt.NDArray[np.uint8],
-    multiples: npt.NDArray[np.int32],
-) -> None:
-    """One pass over all weights; fills `multiples` int32[C, R] and uses `working` up."""
-    before, n_rows = sources(n_states), working.shape[1]
-    shares = rows.shares
-    near = None if shares is None else nearby(shares)
-    costs, came_by = np.empty((2, n_states)), np.empty((n_rows, n_states), np.uint8)
-    for first, last in blocks(len(working)):
-        here = slice(first, last)
-        upper, errors = factor.upper[here, here], np.empty((last - first, n_rows))
-        if shares is None or near is None:
-            _search_block_(
-                working[here], upper, scales, factors[here], price, classes[here], before, costs,
-                came_by, multiples[here], errors,
-            )  # fmt: skip
-        else:
-            search_block_(
-                working[here], upper, scales, factors[here], price, classes[here], before,
-                shares, near, multiples[here], errors,
-            )  # fmt: skip
-        working[last:] -= factor.upper[here, last:].T @ errors
+    prices: Float64,
+) -> npt.NDArray[np.int32]:
+    """Return the multiples int32[C, R] that one pass over all columns chooses.
+
+    classes: uint8[C, R], the row of `prices` that each weight uses.
+    prices: float64[G, M], the cost of coding a multiple of magnitude m, in each class.
+    """
+    multiples = np.empty(matrix.working.shape, np.int32)
+    shares = None if feedback is None else feedback.shares
+    search_block_, workspace = (
+        (_search_block_, make_workspace(len(matrix.scales), n_states))
+        if shares is None
+        else (survivors.search_block_, survivors.make_workspace(shares, n_states))
+    )
+
+    def quantize_(columns: slice, block: Block) -> None:
+        search_block_(block, classes[columns], prices, workspace, multiples[columns])
+
+    matrix.sweep(quantize_)
+    return multiples
 
 
 @njit(nogil=True)
 def _search_block_(
-    working: Float64, upper: Float64, scales: Float32, factors: Float32, price: Float64,
-    classes: npt.NDArray[np.uint8], sources: npt.NDArray[np.uint8], costs: Float64,
-    came_by: npt.NDArray[np.uint8], multiples: npt.NDArray[np.int32], errors: Float64,
-) -> None:  # fmt: skip
-    """As `survivors.search_block_`, with rows that do not make up for each other."""
-    n_rows = working.shape[1]
-    ones = np.ones((1, n_rows))
-    xs = np.empty((1, n_rows))
-    states = np.zeros(1, np.int64)
-    farthest = np.float64(price.shape[1] - 8)  # candidates reach four multiples beyond
-    for j in range(working.shape[0]):
+    block_: Block,
+    classes: npt.NDArray[np.uint8],
+    prices: Float64,
+    workspace_: Workspace,
+    multiples_: npt.NDArray[np.int32],
+) -> None:
+    """Search the columns of a block as `survivors.search_block_`, without feedback between rows."""
+    n_cols, n_rows = block_.working.shape
+    targets, ones = np.empty((1, n_rows)), np.ones((1, n_rows))
+    farthest = np.float64(prices.shape[1] - 8)  # candidates reach four multiples beyond
+    for j in range(n_cols):
         for r in range(n_rows):
-            x = working[j, r] / (np.float64(scales[r]) * np.float64(factors[j]))
-            xs[0, r] = min(max(x, -farthest), farthest)
-        here = slice(j, j + 1)
-        states[0] = 0
-        search(xs, ones, price, classes[here], sources, costs, came_by, multiples[here], states)
-        feed_forward_(working, upper, j, scales, factors[j], multiples[j], errors)
+            step = np.float64(block_.scales[r]) * np.float64(block_.factors[j])
+            targets[0, r] = min(max(block_.working[j, r] / step, -farthest), farthest)
+        column = slice(j, j + 1)
+        search_(Columns(targets, ones, classes[column]), prices, workspace_, multiples_[column])
+        feed_forward_(block_, j, multiples_[j])

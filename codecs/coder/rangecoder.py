@@ -47,7 +47,7 @@ early; it never reads outside the array.
 # mypy: disable-error-code="assignment, arg-type, return-value, operator"
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,6 @@ LOOKUP_BITS = 10
 
 # numba makes a float of uint64 op int64, so every constant that meets the state is a uint64.
 _WORD_BITS = np.uint64(32)
-_WORD_MASK = np.uint64(0xFFFFFFFF)
 _MIN_RANGE = np.uint64(1 << 32)
 _START_RANGE = np.uint64((1 << 64) - 1)
 
@@ -70,46 +69,66 @@ _START_RANGE = np.uint64((1 << 64) - 1)
 # --- one interval; models inline these ------------------------------------------------------------
 
 
+class Interval(NamedTuple):
+    """The interval that is left, in units of the last word's place, as kernels hold it in registers.
+
+    low: uint64, its lower end; a decoder has `code`, the distance of the coded number from there.
+    span: uint64, its width, `range` in the derivation.
+    n: int64, words written or read, counted also beyond the end.
+    """
+
+    low: int
+    span: int
+    n: int
+
+
+@njit(nogil=True, _nrt=False, forceinline=True)
+def load(state: State) -> Interval:
+    """Return the interval that `state`, uint64[3], holds between two calls."""
+    return Interval(state[0], state[1], np.int64(state[2]))
+
+
+@njit(nogil=True, _nrt=False, forceinline=True)
+def store_(state_: State, interval: Interval) -> None:
+    """Write the interval into `state_`, uint64[3], for the next call."""
+    state_[0], state_[1], state_[2] = interval.low, interval.span, np.uint64(interval.n)
+
+
 @njit(nogil=True)
-def carry_(words: Words, n: int) -> None:
-    """Add one to the number written so far."""
+def carry_(words_: Words, n: int) -> None:
+    """Add one to the number that the first `n` words spell."""
     n -= 1
-    while words[n] == np.uint32(0xFFFFFFFF):
-        words[n] = np.uint32(0)
+    while words_[n] == np.uint32(0xFFFFFFFF):
+        words_[n] = np.uint32(0)
         n -= 1
-    words[n] += np.uint32(1)
+    words_[n] += np.uint32(1)
 
 
-@njit(nogil=True, inline="always")
-def put(low: int, span: int, words: Words, n: int, start: int, width: int) -> tuple[int, int, int]:
-    """Narrow to [start, start + width), both on the scale of `span`; returns (low, span, n)."""
-    below = low
-    low = low + start
-    if low < below:
-        carry_(words, n)
-    span = width
+@njit(nogil=True, _nrt=False, forceinline=True)
+def put(interval: Interval, words_: Words, start: int, width: int) -> Interval:
+    """Narrow to [start, start + width), both uint64 on the scale of the span; write what is settled."""
+    low, span, n = interval.low + start, width, interval.n
+    if low < interval.low:
+        carry_(words_, n)
     if span < _MIN_RANGE:
-        words[n] = np.uint32(low >> _WORD_BITS)
+        words_[n] = np.uint32(low >> _WORD_BITS)
         n += 1
         low = low << _WORD_BITS
         span = span << _WORD_BITS
-    return low, span, n
+    return Interval(low, span, n)
 
 
-@njit(nogil=True, inline="always")
-def take(
-    code: int, span: int, words: Words, n: int, start: int, width: int
-) -> tuple[int, int, int]:
-    """Mirror of `put`: returns (code, span, n), n counting words read, also beyond the end."""
-    code = code - start
-    span = width
+@njit(nogil=True, _nrt=False, forceinline=True)
+def take(interval: Interval, words: Words, start: int, width: int) -> Interval:
+    """Mirror `put`: narrow to [start, start + width) and read the next word where one was written."""
+    code, span, n = interval.low - start, width, interval.n
     if span < _MIN_RANGE:
         code = code << _WORD_BITS
         if n < words.size:
             code = code | np.uint64(words[n])
         n += 1
         span = span << _WORD_BITS
-    return code, span, n
+    return Interval(code, span, n)
 
 
 # --- runs of symbols under one frequency table ----------------------------------------------------
@@ -120,13 +139,13 @@ def encode_run(
     values: npt.NDArray[Any], cumulative: State, bits: np.uint64, state_: State, words_: Words
 ) -> None:
     """Encode values (integers 0 ≤ v < n) under uint64[n+1] cumulative frequencies up to 2^bits."""
-    low, span, n = state_[0], state_[1], np.int64(state_[2])
+    interval = load(state_)
     for value in values:
-        unit = span >> bits
+        unit = interval.span >> bits
         start = cumulative[value]
         width = cumulative[value + 1] - start
-        low, span, n = put(low, span, words_, n, unit * start, unit * width)
-    state_[0], state_[1], state_[2] = low, span, np.uint64(n)
+        interval = put(interval, words_, unit * start, unit * width)
+    store_(state_, interval)
 
 
 @njit(nogil=True)
@@ -139,12 +158,12 @@ def decode_run(
     words: Words,
 ) -> None:
     """Mirror of `encode_run`; `lookup` as `fill_lookup_` makes it. Stops early past the end."""
-    code, span, n = state_[0], state_[1], np.int64(state_[2])
+    interval = load(state_)
     top = (np.uint64(1) << bits) - np.uint64(1)
     shift = bits - np.uint64(LOOKUP_BITS)
     for i in range(values_.size):
-        unit = span >> bits
-        target = code // unit
+        unit = interval.span >> bits
+        target = interval.low // unit
         if target > top:
             target = top
         value = lookup[target >> shift]
@@ -153,10 +172,10 @@ def decode_run(
         values_[i] = value
         start = cumulative[value]
         width = cumulative[value + 1] - start
-        code, span, n = take(code, span, words, n, unit * start, unit * width)
-        if n > words.size + 2:
+        interval = take(interval, words, unit * start, unit * width)
+        if interval.n > words.size + 2:
             break
-    state_[0], state_[1], state_[2] = code, span, np.uint64(n)
+    store_(state_, interval)
 
 
 @njit(nogil=True)

@@ -11,14 +11,17 @@ probabilities: decisions here are few and stationary, and some are nearly certai
 # mypy: disable-error-code="assignment, arg-type, return-value, operator"
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.codecs.coder.rangecoder import Words, put, take
+from squeeze.codecs.coder.rangecoder import Interval, State, Words, put, take
 from squeeze.codecs.jit import njit
 from squeeze.codecs.normal_table import exp_minus
 
 PROBABILITY_BITS = 16  # of a mixed probability, as the range coder uses it
+EVEN_ODDS = 1 << PROBABILITY_BITS - 1  # P(1) = ½
 ODDS_UNIT = 256  # log-odds are integers in units of 1/256 nat
 ODDS_LIMIT = 12 * ODDS_UNIT
 COUNT_LIMIT = 500  # a slot averages over about this many decisions
@@ -26,6 +29,52 @@ NEW_SLOT = 1 << 31  # P(1) = ½, nothing counted
 WEIGHT_ONE = 1 << 16
 
 _WORK_BITS = 128
+
+Slots = npt.NDArray[np.uint32]
+
+
+class Coder(NamedTuple):
+    """One end of a stream.
+
+    encoding: whether bits are written; else they are read.
+    state: uint64[3], between two calls, as `rangecoder.start_encoding` or `start_decoding` makes it.
+    words: uint32[n], the stream; an encoder needs room for all that a call may write.
+    """
+
+    encoding: bool
+    state: State
+    words: Words
+
+
+class Mixer(NamedTuple):
+    """What mixed decisions learn: their slots, uint32, and their weights, int64 in 1/WEIGHT_ONE."""
+
+    slots: Slots
+    weights: npt.NDArray[np.int64]
+
+
+class Decision(NamedTuple):
+    """Where the statistics of one decision lie in a `Mixer`.
+
+    first, second, third: its slots, one for each context.
+    weight: the first of its three weights.
+    rate: of their learning.
+    """
+
+    first: int
+    second: int
+    third: int
+    weight: int
+    rate: int
+
+
+def with_room(coder: Coder, bits: int) -> Coder:
+    """Return an encoder that can write `bits` more bits: `coder`, or one with a longer array."""
+    words, needed = coder.words, int(coder.state[2]) + bits // 32 + 4
+    if needed <= words.size:
+        return coder
+    longer = np.concatenate([words, np.empty(needed + words.size // 2, np.uint32)])
+    return Coder(coder.encoding, coder.state, longer)
 
 
 def _squash_table() -> npt.NDArray[np.int64]:
@@ -56,7 +105,7 @@ PACE = np.array([(2 << 16) // (2 * n + 3) for n in range(1024)], np.int64)
 # Inlined by numba rather than left to LLVM, which does not: 104 instead of 177 ns a weight.
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, _nrt=False, forceinline=True)
 def move_slot_(slots_: npt.NDArray[np.uint32], i: int, bit: int) -> None:
     """Move P(1) of slot i towards the bit."""
     slot = np.int64(slots_[i])
@@ -67,76 +116,57 @@ def move_slot_(slots_: npt.NDArray[np.uint32], i: int, bit: int) -> None:
     slots_[i] = np.uint32(p << 10 | min(count + 1, COUNT_LIMIT))
 
 
-@njit(nogil=True, inline="always")
-def code_bit(
-    bit: int, p1: int, encoding: bool, low: int, span: int, words: Words, n: int
-) -> tuple[int, int, int, int]:
-    """Encode `bit`, or decode and ignore it, with P(1) = p1 / 2^16; returns (bit, low, span, n).
+@njit(nogil=True, _nrt=False, forceinline=True)
+def code_bit(bit: int, p1: int, coder: Coder, interval: Interval) -> tuple[int, Interval]:
+    """Encode `bit`, or decode one and ignore it, with P(1) = p1 / 2^16.
 
-    `low` is the decoder's `code` when decoding; see `rangecoder`.
+    Returns the bit and the interval that is left.
     """
-    split = (span >> np.uint64(PROBABILITY_BITS)) * np.uint64(p1)
-    if encoding:
+    split = (interval.span >> np.uint64(PROBABILITY_BITS)) * np.uint64(p1)
+    if coder.encoding:
         if bit:
-            low, span, n = put(low, span, words, n, np.uint64(0), split)
+            interval = put(interval, coder.words, np.uint64(0), split)
         else:
-            low, span, n = put(low, span, words, n, split, span - split)
-    elif low < split:
+            interval = put(interval, coder.words, split, interval.span - split)
+    elif interval.low < split:
         bit = 1
-        low, span, n = take(low, span, words, n, np.uint64(0), split)
+        interval = take(interval, coder.words, np.uint64(0), split)
     else:
         bit = 0
-        low, span, n = take(low, span, words, n, split, span - split)
-    return bit, low, span, n
+        interval = take(interval, coder.words, split, interval.span - split)
+    return bit, interval
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def code_slot_(
-    bit: int,
-    slots_: npt.NDArray[np.uint32],
-    i: int,
-    encoding: bool,
-    low: int,
-    span: int,
-    words: Words,
-    n: int,
-) -> tuple[int, int, int, int]:
-    """A decision under one slot, without mixing."""
+    bit: int, slots_: Slots, i: int, coder: Coder, interval: Interval
+) -> tuple[int, Interval]:
+    """Code a decision under slot i alone, without mixing; see `code_bit`."""
     p1 = min(max(np.int64(slots_[i]) >> 16, 8), (1 << PROBABILITY_BITS) - 8)
-    bit, low, span, n = code_bit(bit, p1, encoding, low, span, words, n)
+    bit, interval = code_bit(bit, p1, coder, interval)
     move_slot_(slots_, i, bit)
-    return bit, low, span, n
+    return bit, interval
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, _nrt=False, forceinline=True)
 def code_mixed_(
-    bit: int,
-    slots_: npt.NDArray[np.uint32],
-    i: int,
-    j: int,
-    k: int,
-    weights_: npt.NDArray[np.int64],
-    w: int,
-    rate: int,
-    encoding: bool,
-    low: int,
-    span: int,
-    words: Words,
-    n: int,
-) -> tuple[int, int, int, int]:
-    """A decision under slots i, j, k mixed by weights_[w : w + 3], which learn at `rate`."""
-    si = STRETCH[slots_[i] >> np.uint32(20)]
-    sj = STRETCH[slots_[j] >> np.uint32(20)]
-    sk = STRETCH[slots_[k] >> np.uint32(20)]
-    odds = (weights_[w] * si + weights_[w + 1] * sj + weights_[w + 2] * sk) >> 16
+    bit: int, decision: Decision, mixer_: Mixer, coder: Coder, interval: Interval
+) -> tuple[int, Interval]:
+    """Code a decision under three slots, mixed; its weights and slots learn. See `code_bit`."""
+    i, j, k, w = decision.first, decision.second, decision.third, decision.weight
+    slots, weights = mixer_.slots, mixer_.weights
+    si = STRETCH[slots[i] >> np.uint32(20)]
+    sj = STRETCH[slots[j] >> np.uint32(20)]
+    sk = STRETCH[slots[k] >> np.uint32(20)]
+    odds = (weights[w] * si + weights[w + 1] * sj + weights[w + 2] * sk) >> 16
     odds = min(max(odds, -ODDS_LIMIT), ODDS_LIMIT - 1)
     p1 = SQUASH[odds + ODDS_LIMIT]
-    bit, low, span, n = code_bit(bit, p1, encoding, low, span, words, n)
-    error = ((bit << PROBABILITY_BITS) - p1) * rate
-    weights_[w] += (si * error + (1 << 19)) >> 20
-    weights_[w + 1] += (sj * error + (1 << 19)) >> 20
-    weights_[w + 2] += (sk * error + (1 << 19)) >> 20
-    move_slot_(slots_, i, bit)
-    move_slot_(slots_, j, bit)
-    move_slot_(slots_, k, bit)
-    return bit, low, span, n
+    bit, interval = code_bit(bit, p1, coder, interval)
+    error = ((bit << PROBABILITY_BITS) - p1) * decision.rate
+    weights[w] += (si * error + (1 << 19)) >> 20
+    weights[w + 1] += (sj * error + (1 << 19)) >> 20
+    weights[w + 2] += (sk * error + (1 << 19)) >> 20
+    move_slot_(slots, i, bit)
+    move_slot_(slots, j, bit)
+    move_slot_(slots, k, bit)
+    return bit, interval

@@ -1,9 +1,9 @@
-"""What a matrix of weight indices looks like to the coder: the compiled kernel of `context`.
+"""The model of a matrix of weight indices that the coder adapts.
 
 Row by row, each index is a few binary decisions: sign, and magnitude in unary. Their probabilities
 depend on how large the index should be, and three estimates of that are mixed: the mean magnitude
-of its column so far, of its row so far, and their product over the mean of the matrix. What else
-was tried, and what each context buys in bytes, stands in docs/log.md.
+of its column so far, of its row so far, and their product over the mean of the matrix. The contexts
+that were tried, and the bytes that each one saves, stand in docs/log.md.
 
 Units. A weight's value is v = 2·index + superset in half steps: the superset, 0 or 1, comes from
 the trellis state of the column, and is 0 for scalar quantization. A *scale* is a mean of |v|/2 with
@@ -15,24 +15,23 @@ last bits are cut off and coded after the rest, so that the unary part stays sho
 first there too.
 """
 
-# numba types the scalars of kernels, as int64 or uint64; to mypy each would be a third type.
-# mypy: disable-error-code="assignment, arg-type, return-value, operator"
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.codecs.coder.rangecoder import State, Words
-from squeeze.codecs.context.mixing import NEW_SLOT, WEIGHT_ONE, code_bit, code_mixed_, code_slot_
-from squeeze.codecs.context.prediction import LIMIT, predicted
-from squeeze.codecs.jit import njit
+from squeeze.codecs.context.mixing import NEW_SLOT, WEIGHT_ONE, Mixer, Slots
+
+Integers = npt.NDArray[np.int64]
 
 SCALE_BITS = 8
 SCALE_LIMIT = (1 << 16) - 1
-LEVELS_PER_OCTAVE = 16
 LEVELS = 128  # of a context: half as many to the octave as levels proper
 NODES = 64  # decisions with statistics of their own: 32 for zero first, 32 for sign first
 ZERO_FIRST, SIGN_FIRST = 0, 32
+SECOND, THIRD = LEVELS * NODES, 2 * LEVELS * NODES  # the first slots of those contexts
 LONGEST_UNARY = 24
 LONGEST_GOLOMB = 34  # bits of what exceeds the unary part; more is damage
 WORST_BITS = 14 * (LONGEST_UNARY + 2) + 2 * LONGEST_GOLOMB + 16  # an index can cost
@@ -49,185 +48,116 @@ LEVEL = np.array(
 SHARE = np.array([0, *((1 << 16) // n for n in range(1, 1 + max(ROW_WINDOW, COLUMN_WINDOW)))])
 
 
-class Model:
-    """All that adapts, for one stream; the kernel works on these arrays."""
+class Trellis(NamedTuple):
+    """Tables of the trellis that made the indices; scalar quantization is a trellis of one state.
 
-    def __init__(self, columns: int, scale: int) -> None:
-        self.slots = np.full(3 * LEVELS * NODES, NEW_SLOT, np.uint32)
-        self.low_slots = np.full(LONGEST_UNARY + 1, NEW_SLOT, np.uint32)
-        self.weights = np.full(3 * NODES, WEIGHT_ONE // 3, np.int64)
-        self.column_scale = np.full(columns, scale, np.int64)
-        self.column_mean = np.zeros(columns, np.int64)  # of v/2, SCALE_BITS fractional bits
-        self.above = np.zeros(columns, np.int64)  # sign of the value above: -1, 0, 1
-        self.states = np.zeros(columns, np.int64)  # of the trellis
-        self.matrix = np.array([scale, 0], np.int64)  # scale of the recent rows, rows seen
-
-
-@njit(nogil=True)
-def _level(scale: int) -> int:
-    return np.int64(LEVEL[min(max(scale, 0), SCALE_LIMIT)])
-
-
-@njit(nogil=True)
-def _clip(x: int, lowest: int, highest: int) -> int:
-    return min(max(x, lowest), highest)
-
-
-@njit(nogil=True)
-def code_rows_(
-    indices_: npt.NDArray[np.int64],
-    encoding: bool,
-    next_states: npt.NDArray[np.uint8],
-    supersets: npt.NDArray[np.uint8],
-    slots_: npt.NDArray[np.uint32],
-    low_slots_: npt.NDArray[np.uint32],
-    weights_: npt.NDArray[np.int64],
-    column_scale_: npt.NDArray[np.int64],
-    column_mean_: npt.NDArray[np.int64],
-    above_: npt.NDArray[np.int64],
-    states_: npt.NDArray[np.int64],
-    matrix_: npt.NDArray[np.int64],
-    factor: npt.NDArray[np.int32],
-    row_mean: npt.NDArray[np.int64],
-    innovation_: npt.NDArray[np.int32],
-    coder_: State,
-    words_: Words,
-) -> None:
-    """Encode int64[rows, columns], or decode into it; all else is the state of the stream.
-
-    When decoding, `words_` is only read, and rows after its end are left as they are.
+    next_states: uint8[S, 2], the state after each state, for an even and for an odd index.
+    supersets: uint8[S], 0 where a state's values are even, 1 where they are odd.
     """
-    low, span, n = coder_[0], coder_[1], np.int64(coder_[2])
-    rows, columns = indices_.shape
-    predicting = factor.size > 0
-    second, third = LEVELS * NODES, 2 * LEVELS * NODES
-    for r in range(rows):
-        if not encoding and n > words_.size + 2:
-            break
-        matrix_scale, seen = matrix_[0], matrix_[1]
-        column_share = SHARE[min(seen + 2, COLUMN_WINDOW)]
-        row_scale = matrix_scale
-        matrix_level = _level(matrix_scale)
-        left = 0
-        row_total = 0
-        for c in range(columns):
-            superset = np.int64(supersets[states_[c]])
-            # How large?
-            column_level, row_level = _level(column_scale_[c]), _level(row_scale)
-            both_level = max(column_level + row_level - matrix_level, 0)
-            shift = max((both_level >> 4) - SHORTEN_FROM, 0)
-            a = min(max(column_level - (shift << 4), 0) >> 1, LEVELS - 1) * NODES
-            b = min(max(row_level - (shift << 4), 0) >> 1, LEVELS - 1) * NODES + second
-            d = min(max(both_level - (shift << 4), 0) >> 1, LEVELS - 1) * NODES + third
-            # Around what? Without prediction, zero.
-            centre = np.int64(0)
-            mean = column_mean_[c]
-            if predicting:
-                mean = predicted(factor, row_mean, innovation_, c)
-                centre = (mean + (1 << SCALE_BITS - 1)) >> SCALE_BITS
-                mean -= centre << SCALE_BITS
-            # Which sign? The mean in the scale of the column, in steps, and the neighbours.
-            tilt = _clip((_level(abs(mean)) - column_level + 96) >> 2, 0, 31)
-            if mean < 0:
-                tilt = -1 - tilt
-            sign_a = (tilt + 32) * NODES
-            sign_b = (_clip(mean >> 3, -63, 63) + 64) * NODES + second
-            sign_d = (left + 1 + 3 * (above_[c] + 1)) * NODES + third
 
-            index = indices_[r, c] - centre
-            sign, rest = 0, 0
-            first = ZERO_FIRST
-            if superset or shift:
-                first = SIGN_FIRST
-                if index < 0:
-                    sign, rest = 1, -1 - index
-                else:
-                    rest = index
-            elif index < 0:
-                sign, rest = 1, -index
-            else:
-                rest = index
+    next_states: npt.NDArray[np.uint8]
+    supersets: npt.NDArray[np.uint8]
 
-            magnitude = rest >> shift
-            unary = 0
-            node = first
-            bit = 1
-            if first == ZERO_FIRST:
-                bit, low, span, n = code_mixed_(
-                    np.int64(magnitude > 0), slots_, a, b, d, weights_, 0, MAGNITUDE_RATE,
-                    encoding, low, span, words_, n,
-                )  # fmt: skip
-                unary = bit
-                node = 1
-            if bit:
-                sign, low, span, n = code_mixed_(
-                    sign, slots_, sign_a + node, sign_b + node, sign_d + node, weights_, 3 * node,
-                    SIGN_RATE, encoding, low, span, words_, n,
-                )  # fmt: skip
-            while bit and unary < LONGEST_UNARY:
-                node += 1
-                bit, low, span, n = code_mixed_(
-                    np.int64(magnitude > unary), slots_, a + node, b + node, d + node,
-                    weights_, 3 * node, MAGNITUDE_RATE, encoding, low, span, words_, n,
-                )  # fmt: skip
-                unary += bit
-            if unary == LONGEST_UNARY:
-                # Exp-Golomb: the number of bits of what is left plus one, then those bits.
-                more = magnitude - unary + 1
-                length = 0
-                while length < LONGEST_GOLOMB:
-                    bit, low, span, n = code_bit(
-                        np.int64(more >> (length + 1) > 0), 1 << 15, encoding, low, span, words_, n
-                    )
-                    if not bit:
-                        break
-                    length += 1
-                read = 1
-                for i in range(length - 1, -1, -1):
-                    bit, low, span, n = code_bit(
-                        (more >> i) & 1, 1 << 15, encoding, low, span, words_, n
-                    )
-                    read = read << 1 | bit
-                unary += read - 1
-            magnitude = unary
-            tail = rest & ((1 << shift) - 1)
-            if shift:
-                bit, low, span, n = code_slot_(
-                    tail >> (shift - 1), low_slots_, min(magnitude, LONGEST_UNARY),
-                    encoding, low, span, words_, n,
-                )  # fmt: skip
-                read = bit
-                for i in range(shift - 2, -1, -1):
-                    bit, low, span, n = code_bit(
-                        (tail >> i) & 1, 1 << 15, encoding, low, span, words_, n
-                    )
-                    read = read << 1 | bit
-                rest = magnitude << shift | read
-            else:
-                rest = magnitude
 
-            index = rest
-            if sign:
-                index = -1 - rest if first == SIGN_FIRST else -rest
-            if not encoding:
-                indices_[r, c] = index + centre
-            # Learn.
-            value = 2 * index + superset
-            value = min(max(value, -(1 << 32)), 1 << 32) << (SCALE_BITS - 1)
-            size = abs(value)
-            if predicting:
-                missed = value - mean
-                size = abs(missed)
-                innovation_[c] = min(max(missed, -LIMIT), LIMIT)
-            row_total += size
-            if seen == 0:
-                column_scale_[c] = row_scale
-            column_scale_[c] += (size - column_scale_[c]) * column_share >> 16
-            column_mean_[c] += (value - column_mean_[c]) * column_share >> 16
-            row_scale += (size - row_scale) * SHARE[min(c + 9, ROW_WINDOW)] >> 16
-            left = np.int64(value > 0) - np.int64(value < 0)
-            above_[c] = left
-            states_[c] = next_states[states_[c], (index + centre) & 1]
-        matrix_[1] = seen + 1
-        matrix_[0] += (row_total // columns - matrix_scale) * SHARE[min(seen + 2, ROW_WINDOW)] >> 16
-    coder_[0], coder_[1], coder_[2] = low, span, np.uint64(n)
+class Start(NamedTuple):
+    """The settings of a stream, which coder and decoder share before its first index.
+
+    trellis: of all its columns.
+    scale: mean of |v|/2 in the whole matrix, SCALE_BITS fractional bits.
+    states: int64[columns], the trellis state that each column starts in.
+    predict: True where rows are predicted from the rows before them.
+    """
+
+    trellis: Trellis
+    scale: int
+    states: Integers
+    predict: bool
+
+
+class Columns(NamedTuple):
+    """Memory of each column, int64[columns] each.
+
+    scale: mean of |v|/2 over its recent rows, SCALE_BITS fractional bits.
+    mean: mean of v/2, SCALE_BITS fractional bits.
+    above: sign of its last value, -1, 0 or 1.
+    states: its trellis state.
+    """
+
+    scale: Integers
+    mean: Integers
+    above: Integers
+    states: Integers
+
+
+class ContextModel(NamedTuple):
+    """All that adapts while one stream is coded, in arrays that the kernel changes, and the trellis.
+
+    mixer: statistics of mixed decisions; NODES slots for each level of each of three contexts.
+    low_slots: uint32[LONGEST_UNARY + 1], the highest of the low bits, by magnitude.
+    recent: int64[2], the scale of the recent rows and the number of rows coded.
+    """
+
+    trellis: Trellis
+    mixer: Mixer
+    low_slots: Slots
+    columns: Columns
+    recent: Integers
+
+
+class Row(NamedTuple):
+    """The row that is being coded, as far as it is known.
+
+    number: rows above it.
+    matrix_level: level of the recent rows above it.
+    column_share: share of the way that a column's means move to their next value, of 2^16.
+    column: column of the index that comes next.
+    scale: mean of the sizes in this row, as a scale.
+    left: sign of the value on the left, -1, 0 or 1.
+    total: sum of the sizes in this row.
+    """
+
+    number: int
+    matrix_level: int
+    column_share: int
+    column: int
+    scale: int
+    left: int
+    total: int
+
+
+class Expectation(NamedTuple):
+    """Contexts of one index, from all that was coded before it.
+
+    superset: of its trellis state, 0 or 1.
+    shift: number of low bits that are cut off.
+    centre: the predicted index, 0 without prediction; the distance from it is what is coded.
+    mean: expected value around `centre`, v/2 with SCALE_BITS fractional bits.
+    sizes: the first slot of each context of its magnitude.
+    tilts: the first slot of each context of its sign.
+    """
+
+    superset: int
+    shift: int
+    centre: int
+    mean: int
+    sizes: tuple[int, int, int]
+    tilts: tuple[int, int, int]
+
+
+def start_model(start: Start) -> ContextModel:
+    """Return the model of a stream before its first row."""
+    columns = start.states.size
+    mixer = Mixer(
+        np.full(3 * LEVELS * NODES, NEW_SLOT, np.uint32),
+        np.full(3 * NODES, WEIGHT_ONE // 3, np.int64),
+    )
+    memory = Columns(
+        np.full(columns, start.scale, np.int64),
+        np.zeros(columns, np.int64),
+        np.zeros(columns, np.int64),
+        start.states.copy(),
+    )
+    low_slots = np.full(LONGEST_UNARY + 1, NEW_SLOT, np.uint32)
+    return ContextModel(
+        start.trellis, mixer, low_slots, memory, np.array([start.scale, 0], np.int64)
+    )

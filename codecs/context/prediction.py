@@ -16,7 +16,7 @@ Integers throughout, so that every machine predicts the same.
 # mypy: disable-error-code="assignment, arg-type, return-value, operator"
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,17 +36,28 @@ _LEAST_VARIANCE = 1 << UNIT_BITS - 6
 _LARGEST = (1 << 31) - 1
 
 
-class RowPredictor:
-    """Learns from rows of values (2·index + superset) and holds what the kernel predicts with.
+class Prediction(NamedTuple):
+    """What the kernel predicts a row with.
 
-    factor: int32[columns, columns] with FACTOR_BITS, or [0, 0] while there is no prediction.
-    mean: int64[columns] with MEAN_BITS.
+    factor: int32[columns, columns], L below the diagonal with FACTOR_BITS fractional bits; [0, 0]
+    while there is no prediction.
+    mean: int64[columns], mean of each column in steps, MEAN_BITS fractional bits.
+    innovation: int32[columns], what the predictions of the row that is being coded have missed, in
+    steps, MEAN_BITS fractional bits.
     """
 
+    factor: npt.NDArray[np.int32]
+    mean: npt.NDArray[np.int64]
+    innovation: npt.NDArray[np.int32]
+
+
+class RowPredictor:
+    """Prediction that learns from rows of values (2·index + superset) as they are coded."""
+
     def __init__(self, columns: int, enabled: bool) -> None:
-        self.factor = np.zeros((0, 0), np.int32)
-        self.mean = np.zeros(columns, np.int64)
-        self.innovation = np.zeros(columns, np.int32)  # of the row being coded
+        self.prediction = Prediction(
+            np.zeros((0, 0), np.int32), np.zeros(columns, np.int64), np.zeros(columns, np.int32)
+        )
         self.rows = 0
         self._enabled = enabled
         if enabled:
@@ -68,19 +79,19 @@ class RowPredictor:
         self.rows += len(values)
         if self.rows == self._due:
             self.refresh()
-            self._due += min(self.rows, 2 * self.mean.size)
+            self._due += min(self.rows, 2 * self._sums.size)
 
     def refresh(self) -> None:
         """Factor the covariance of the rows so far."""
-        n, columns = self.rows, self.mean.size
+        n, columns = self.rows, self._sums.size
         doubled = (self._sums << MEAN_BITS) // n  # a value is half a step
-        self.mean = doubled >> 1
         lower = self._products.copy()
         deviation = np.empty(columns, np.int64)
         correlate_(lower, self._sums, doubled, deviation, n)
         factor_(lower)
-        self.factor = np.zeros((columns, columns), np.int32)
-        rescale_(self.factor, lower, deviation)
+        factor = np.zeros((columns, columns), np.int32)
+        rescale_(factor, lower, deviation)
+        self.prediction = Prediction(factor, doubled >> 1, self.prediction.innovation)
 
 
 @njit(nogil=True)
@@ -162,29 +173,23 @@ def factor_(a: npt.NDArray[np.int64]) -> None:
 
 
 @njit(nogil=True)
-def predicted(
-    factor: npt.NDArray[np.int32],
-    mean: npt.NDArray[np.int64],
-    innovation: npt.NDArray[np.int32],
-    c: int,
-) -> int:
-    """The prediction of column c in steps, MEAN_BITS fractional bits, within ±LIMIT."""
+def predicted(prediction: Prediction, c: int) -> int:
+    """Return the prediction of column c in steps, MEAN_BITS fractional bits, within ±LIMIT."""
     total = np.int64(0)
-    row = factor[c]
+    row, innovation = prediction.factor[c], prediction.innovation
     for k in range(c):
         total += np.int64(row[k]) * np.int64(innovation[k])
-    return min(max(mean[c] + (total >> FACTOR_BITS), -LIMIT), LIMIT)
+    return min(max(prediction.mean[c] + (total >> FACTOR_BITS), -LIMIT), LIMIT)
 
 
 @njit(nogil=True)
-def innovations(
-    values: npt.NDArray[np.int64], factor: npt.NDArray[np.int32], mean: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int32]:
+def innovations(values: npt.NDArray[np.int64], prediction: Prediction) -> npt.NDArray[np.int32]:
     """What predictions of int64[n, columns] values miss: int32[n, columns] in steps, MEAN_BITS."""
     missed = np.zeros(values.shape, np.int32)
     for r in range(values.shape[0]):
         for c in range(values.shape[1]):
-            step = (values[r, c] << MEAN_BITS - 1) - predicted(factor, mean, missed[r], c)
+            row = Prediction(prediction.factor, prediction.mean, missed[r])
+            step = (values[r, c] << MEAN_BITS - 1) - predicted(row, c)
             missed[r, c] = min(max(step, -LIMIT), LIMIT)
     return missed
 
@@ -204,8 +209,8 @@ def is_promising(indices: npt.NDArray[Any]) -> bool:
     predictor._due = first
     predictor.learn(values[:first])
     sample = np.clip(values[first :: 1 + (rows - first) // SAMPLE_ROWS], -CLIP, CLIP)
-    missed = innovations(sample, predictor.factor, predictor.mean)
-    plain = (sample << MEAN_BITS - 1) - predictor.mean
+    missed = innovations(sample, predictor.prediction)
+    plain = (sample << MEAN_BITS - 1) - predictor.prediction.mean
     rounding = 1 << 2 * MEAN_BITS - 4  # about the variance of rounding to a step
     before = np.log2((plain.astype(np.float64) ** 2).mean(axis=0) + rounding)
     after = np.log2((missed.astype(np.float64) ** 2).mean(axis=0) + rounding)

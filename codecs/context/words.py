@@ -11,15 +11,23 @@ their order is that of the floats, and the steps of a layer lie close together.
 # mypy: disable-error-code="assignment, arg-type, return-value, operator"
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from squeeze.codecs.base import Codec, Symbols
 from squeeze.codecs.coder import rangecoder
-from squeeze.codecs.coder.rangecoder import State, Words
-from squeeze.codecs.context.mixing import NEW_SLOT, WEIGHT_ONE, code_mixed_
+from squeeze.codecs.coder.rangecoder import Interval, load, store_
+from squeeze.codecs.context.mixing import (
+    NEW_SLOT,
+    WEIGHT_ONE,
+    Coder,
+    Decision,
+    Mixer,
+    code_mixed_,
+    with_room,
+)
 from squeeze.codecs.jit import njit
 
 CONTEXTS = 512
@@ -30,74 +38,112 @@ CHUNK = 1 << 15  # words coded at a time
 _WORST_BITS = 14 * 8  # of a byte
 
 
-@njit(nogil=True)
-def code_words_(
-    values_: npt.NDArray[np.int64],
-    planes: int,
-    encoding: bool,
-    slots_: npt.NDArray[np.uint32],
-    weights_: npt.NDArray[np.int64],
-    history_: npt.NDArray[np.int64],
-    coder_: State,
-    words_: Words,
-) -> None:
-    """Encode int64 values below 2^(8·planes), or decode into them; the rest is the stream's state.
+class History(NamedTuple):
+    """What is known of the words before.
 
-    history_: the last value, the one before, 2^8 times the running mean, how many were seen.
+    last, before: the last word and the one before it.
+    mean: 2^8 times their running mean.
+    count: number of words the mean is over, at most MEAN_WINDOW.
     """
-    low, span, n = coder_[0], coder_[1], np.int64(coder_[2])
-    last, before, mean, seen = history_[0], history_[1], history_[2], history_[3]
+
+    last: int
+    before: int
+    mean: int
+    count: int
+
+
+class WordModel(NamedTuple):
+    """All that adapts while one array of words is coded.
+
+    mixer: NODES slots to each context of each byte; three weights to each bit of a byte, for each
+    byte and for whether the bytes above agree with those of the word before.
+    history: int64[4], the fields of `History` between two calls.
+    """
+
+    mixer: Mixer
+    history: npt.NDArray[np.int64]
+
+
+def start_model(planes: int) -> WordModel:
+    """Return the model of words of `planes` bytes before the first word."""
+    slots = np.full(3 * planes * CONTEXTS * NODES, NEW_SLOT, np.uint32)
+    weights = np.full(3 * 16 * planes, WEIGHT_ONE // 2, np.int64)
+    return WordModel(Mixer(slots, weights), np.zeros(4, np.int64))
+
+
+@njit(nogil=True, _nrt=False, forceinline=True)
+def _decision_of_byte(plane: int, planes: int, above: int, history: History) -> Decision:
+    """Return where the statistics of a byte lie, those of its highest bit at node 0.
+
+    plane: the byte's number, 0 for the lowest.
+    above: the higher bytes of the word, as one number.
+    """
+    down = 8 * plane
+    last_byte = (history.last >> down) & 255
+    agrees = np.int64(above == history.last >> (down + 8))
+    if plane == planes - 1:
+        a, b, c = (history.before >> down) & 255, last_byte, (history.mean >> (down + 8)) & 255
+    else:
+        a = above & 255 if plane == planes - 2 else np.int64(0)
+        b = last_byte << 1 | agrees
+        away = min(max(above - (history.mean >> (down + 16)), -2), 2) + 2
+        c = away << 5 | ((history.mean >> (down + 11)) & 31)
+    return Decision(
+        (3 * plane * CONTEXTS + a) * NODES,
+        ((3 * plane + 1) * CONTEXTS + b) * NODES,
+        ((3 * plane + 2) * CONTEXTS + c) * NODES,
+        3 * 8 * (2 * plane + agrees),
+        RATE,
+    )
+
+
+@njit(nogil=True, _nrt=False, forceinline=True)
+def _code_byte_(
+    byte: int, first: Decision, mixer_: Mixer, coder: Coder, interval: Interval
+) -> tuple[int, Interval]:
+    """Code the low eight bits of `byte` from the highest on, or decode eight and ignore `byte`."""
+    node = np.int64(1)
+    for k in range(7, -1, -1):
+        decision = Decision(
+            first.first + node,
+            first.second + node,
+            first.third + node,
+            first.weight + 3 * k,
+            first.rate,
+        )
+        bit, interval = code_mixed_((byte >> k) & 1, decision, mixer_, coder, interval)
+        node = node << 1 | bit
+    return node & 255, interval
+
+
+@njit(nogil=True, _nrt=False)
+def code_words_(
+    values_: npt.NDArray[np.int64], planes: int, model_: WordModel, coder_: Coder
+) -> None:
+    """Encode int64 values below 2^(8·planes), or decode into them.
+
+    When decoding, values after the end of the words are left as they are.
+    """
+    interval = load(coder_.state)
+    past = model_.history
+    history = History(past[0], past[1], past[2], past[3])
     for i in range(values_.size):
-        if not encoding and n > words_.size + 2:
+        if not coder_.encoding and interval.n > coder_.words.size + 2:
             break
         value = values_[i]
-        above = np.int64(0)  # the bytes of the value known so far
+        above = np.int64(0)
         for plane in range(planes - 1, -1, -1):
-            down = 8 * plane
-            last_byte = (last >> down) & 255
-            agrees = np.int64(above == last >> (down + 8))
-            if plane == planes - 1:
-                a, b, c = (before >> down) & 255, last_byte, (mean >> (down + 8)) & 255
-            else:
-                a = above & 255 if plane == planes - 2 else np.int64(0)
-                b = last_byte << 1 | agrees
-                away = min(max(above - (mean >> (down + 16)), -2), 2) + 2
-                c = away << 5 | ((mean >> (down + 11)) & 31)
-            a = (3 * plane * CONTEXTS + a) * NODES
-            b = ((3 * plane + 1) * CONTEXTS + b) * NODES
-            c = ((3 * plane + 2) * CONTEXTS + c) * NODES
-            node = np.int64(1)
-            for k in range(7, -1, -1):
-                bit, low, span, n = code_mixed_(
-                    (value >> (down + k)) & 1, slots_, a + node, b + node, c + node,
-                    weights_, 3 * (8 * (2 * plane + agrees) + k), RATE,
-                    encoding, low, span, words_, n,
-                )  # fmt: skip
-                node = node << 1 | bit
-            above = above << 8 | (node & 255)
+            decision = _decision_of_byte(plane, planes, above, history)
+            byte, interval = _code_byte_(
+                value >> 8 * plane, decision, model_.mixer, coder_, interval
+            )
+            above = above << 8 | byte
         values_[i] = above
-        before, last = last, above
-        seen = min(seen + 1, MEAN_WINDOW)
-        mean += ((above << 8) - mean) // seen
-    history_[0], history_[1], history_[2], history_[3] = last, before, mean, seen
-    coder_[0], coder_[1], coder_[2] = low, span, np.uint64(n)
-
-
-class _Stream:
-    """What adapts, for one array of words of `planes` bytes."""
-
-    def __init__(self, planes: int) -> None:
-        self.planes = planes
-        self.slots = np.full(3 * planes * CONTEXTS * NODES, NEW_SLOT, np.uint32)
-        self.weights = np.full(3 * 16 * planes, WEIGHT_ONE // 2, np.int64)
-        self.history = np.zeros(4, np.int64)
-
-    def code_(
-        self, values_: npt.NDArray[np.int64], encoding: bool, coder_: State, words_: Words
-    ) -> None:
-        code_words_(
-            values_, self.planes, encoding, self.slots, self.weights, self.history, coder_, words_
-        )
+        count = min(history.count + 1, MEAN_WINDOW)
+        mean = history.mean + ((above << 8) - history.mean) // count
+        history = History(above, history.last, mean, count)
+    past[0], past[1], past[2], past[3] = history
+    store_(coder_.state, interval)
 
 
 class ContextWords(Codec):
@@ -109,24 +155,22 @@ class ContextWords(Codec):
     def _encode(self, symbols: Symbols) -> bytes:
         planes = symbols.dtype.itemsize
         patterns = symbols.reshape(-1).view(f"u{planes}")
-        stream, coder = _Stream(planes), rangecoder.start_encoding()
-        words = np.empty(0, np.uint32)
+        model = start_model(planes)
+        coder = Coder(True, rangecoder.start_encoding(), np.empty(0, np.uint32))
         for first in range(0, patterns.size, CHUNK):
             values = patterns[first : first + CHUNK].astype(np.int64)
-            needed = int(coder[2]) + values.size * planes * _WORST_BITS // 32 + 4
-            if needed > words.size:
-                words = np.concatenate([words, np.empty(needed + words.size // 2, np.uint32)])
-            stream.code_(values, True, coder, words)
-        return rangecoder.finish_encoding(coder, words)
+            coder = with_room(coder, values.size * planes * _WORST_BITS)
+            code_words_(values, planes, model, coder)
+        return rangecoder.finish_encoding(coder.state, coder.words)
 
     def _decode(self, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Symbols:
         planes = dtype.itemsize
         patterns = np.zeros(int(np.prod(shape)), f"u{planes}")
-        stream = _Stream(planes)
-        coder, words = rangecoder.start_decoding(data)
+        model = start_model(planes)
+        coder = Coder(False, *rangecoder.start_decoding(data))
         for first in range(0, patterns.size, CHUNK):
             values = np.zeros(min(CHUNK, patterns.size - first), np.int64)
-            stream.code_(values, False, coder, words)
+            code_words_(values, planes, model, coder)
             patterns[first : first + CHUNK] = values
-        rangecoder.check_end(coder, data)
+        rangecoder.check_end(coder.state, data)
         return patterns.view(dtype).reshape(shape)

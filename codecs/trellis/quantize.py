@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.codecs.trellis.kernels import multiples_of
+from squeeze.codecs.trellis.kernels import Columns, fill_multiples_
 from squeeze.codecs.trellis.rates import (
     Rates,
     best_lambda,
@@ -92,7 +92,7 @@ def quantize_trellis(
         or rates.bits.shape[1] < problem.table_length
     ):
         raise BadConfig(
-            "trellis: rates of another matrix",
+            "trellis: rates do not match this matrix",
             expected=f"classes {weights.shape}, at least {problem.table_length} magnitudes",
             found=f"classes {rates.classes.shape}, tables {rates.bits.shape}",
         )
@@ -123,7 +123,7 @@ def dequantize_trellis(indices: npt.NDArray[Any], n_states: int) -> npt.NDArray[
     """
     table = next_states(n_states).copy()
     multiples = np.empty(indices.shape, np.int32)
-    multiples_of(np.ascontiguousarray(indices), table, multiples)
+    fill_multiples_(multiples, np.ascontiguousarray(indices), table)
     return multiples
 
 
@@ -154,16 +154,14 @@ class _Problem:
 
         def search_block(first: int) -> None:
             block = slice(first, first + BLOCK_COLUMNS)
-            xs = np.ascontiguousarray((weights[:, block] / steps[:, block]).T)
-            found = np.empty(xs.shape, np.int32)
-            ColumnSearch(weights.shape[0], self.n_states).block_(
-                xs,
+            columns = Columns(
+                np.ascontiguousarray((weights[:, block] / steps[:, block]).T),
                 np.ascontiguousarray(importances[:, block].T),
-                price,
                 np.ascontiguousarray(classes[:, block].T),
-                found,
             )
-            multiples[:, block] = found.T
+            block_multiples = np.empty(columns.targets.shape, np.int32)
+            ColumnSearch(weights.shape[0], self.n_states).search_(columns, price, block_multiples)
+            multiples[:, block] = block_multiples.T
 
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(search_block, range(0, weights.shape[1], BLOCK_COLUMNS)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.codecs.trellis.kernels import search
-from squeeze.codecs.trellis.tables import sources
+from squeeze.codecs.trellis.kernels import Columns, make_workspace, search_
+from squeeze.codecs.trellis.tables import check_states
 from squeeze.errors import BadConfig
 
 Floats = npt.NDArray[np.float64]
@@ -25,7 +25,7 @@ class ColumnSearch:
 
     def __init__(self, n_rows: int, n_states: int) -> None:
         """Raises BadConfig for an unknown trellis, or a column too long for its traceback."""
-        self._sources = sources(n_states)
+        check_states(n_states)
         if n_rows * n_states > LARGEST_TRACEBACK:
             raise BadConfig(
                 f"trellis: column too long for {n_states} states",
@@ -33,8 +33,7 @@ class ColumnSearch:
                 found=n_rows,
                 fix="Fold the column into several.",
             )
-        self._costs = np.empty((2, n_states))
-        self._came_by = np.empty((n_rows, n_states), np.uint8)
+        self._workspace = make_workspace(n_rows, n_states)
         self._ones = np.ones((1, n_rows))
         self._zeros = np.zeros((1, n_rows), np.uint8)
         self.n_rows = n_rows
@@ -53,24 +52,14 @@ class ColumnSearch:
         Trusts its caller: nothing is checked, and nothing allocated but the result.
         """
         multiples = np.empty((1, self.n_rows), np.int32)
-        self.block_(
+        columns = Columns(
             column.reshape(1, -1),
             self._ones if importance is None else importance.reshape(1, -1),
-            price,
             self._zeros if classes is None else classes.reshape(1, -1),
-            multiples,
         )
+        self.search_(columns, price, multiples)
         return multiples[0]
 
-    def block_(
-        self,
-        xs: Floats,
-        importances: Floats,
-        price: Floats,
-        classes: npt.NDArray[np.uint8],
-        multiples: npt.NDArray[np.int32],
-    ) -> None:
-        """Search the rows of `xs`, float64[B, R], into `multiples`, int32[B, R]; C-order all."""
-        workspace = (self._costs, self._came_by)
-        states = np.zeros(len(xs), np.int64)
-        search(xs, importances, price, classes, self._sources, *workspace, multiples, states)
+    def search_(self, columns: Columns, price: Floats, multiples_: npt.NDArray[np.int32]) -> None:
+        """Fill `multiples_`, int32[B, R], with the multiples of several columns; C-order all."""
+        search_(columns, price, self._workspace, multiples_)

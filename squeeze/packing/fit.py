@@ -51,17 +51,10 @@ def fit(quantizer: Quantizer, limit: int, on_trial: OnTrial = lambda scale, size
 
     Raises OverBudget with the smallest possible size when even the coarsest file does not fit.
     """
-    sizes = {name: weights.size for name, weights in quantizer.contents.matrices.items()}
     start = None
     if quantizer.n_states > SCOUT_STATES:
-        scout = quantizer.with_states(SCOUT_STATES)
-        start = common_scale(
-            sizes, scout.quantize, scout.measure, scout.estimate, limit, on_trial=on_trial
-        )
-    allocation = allocate(
-        sizes, quantizer.quantize, quantizer.measure, quantizer.estimate, limit,
-        start=start, on_trial=on_trial,
-    )  # fmt: skip
+        start = common_scale(quantizer.with_states(SCOUT_STATES), limit, on_trial)
+    allocation = allocate(quantizer, limit, start=start, on_trial=on_trial)
     return Fitted.of(quantizer, allocation.tensors, allocation.scales, allocation.trials)
 
 

@@ -17,7 +17,7 @@ from squeeze.artifact.streams import Artifact, Coded, CodeStreams, Tensor, in_or
 from squeeze.calib.allocation.allocate import COARSEST
 from squeeze.calib.allocation.waterfill import STEP_FORMAT, expected_bits
 from squeeze.calib.quantizers.mantissa import MANTISSA, round_mantissas
-from squeeze.calib.quantizers.trellis_gptq import trellis_gptq
+from squeeze.calib.quantizers.trellis_gptq import TrellisOptions, trellis_gptq
 from squeeze.errors import BadData
 from squeeze.packing.curvature import Curvature, Prepared
 from squeeze.tensors.floats import Float32, to_bits
@@ -97,6 +97,11 @@ class Quantizer:
         """Return a copy that stores `tensors` verbatim and quantizes only the rest."""
         return replace(self, contents=self.contents.with_fixed(tensors))
 
+    @property
+    def weight_counts(self) -> dict[str, int]:
+        """Number of weights of each matrix."""
+        return {name: weights.size for name, weights in self.contents.matrices.items()}
+
     def quantize(self, scales: Mapping[str, float]) -> dict[str, StoredMatrix]:
         """Return matrices at their scales, on all cores; COARSEST (∞) stands for zeros."""
         # the largest first, so that no core is left with it at the end
@@ -119,14 +124,11 @@ class Quantizer:
         bits = expected_bits(weights, steps) / max(weights.size, 1)
         if bits <= FLOATS_FROM:
             try:
+                options = TrellisOptions(
+                    prepared.rows[name], self.n_states, step_format=STEP_FORMAT
+                )
                 trellis = trellis_gptq(
-                    weights,
-                    prepared.factors[name],
-                    steps.rows,
-                    steps.columns,
-                    rows=prepared.rows[name],
-                    n_states=self.n_states,
-                    step_format=STEP_FORMAT,
+                    weights, prepared.factors[name], steps.rows, steps.columns, options
                 )
                 return self.coder.code(name, scale, self.n_states, trellis.tensor)
             except BadData:  # a weight of more steps than codes count, or one that is not finite

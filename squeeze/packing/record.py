@@ -34,7 +34,7 @@ from squeeze.tensors.roles import natural_key
 
 CLIP_PERCENTILE = 0.9999984  # of the baseline's int8 export
 SMALLEST_STEP = 1e-6  # of a row of zeros
-DAMPING = 0.01  # of the mean diagonal, #1060
+RECORD_DAMPING = 0.01  # of the mean diagonal, #1060
 RANK = 4  # of a low-rank correction
 WIDEST = 2048  # rows of a matrix that is priced: an embedding's square root would take minutes
 
@@ -103,7 +103,7 @@ def quantize_record(
     if hessian is None or not record.hessian:
         # with the identity as Hessian nothing is fed forward: GPTQ is rounding to nearest
         hessian = np.eye(weights.shape[1], dtype=np.float32)
-    return gptq(weights, factorize(hessian, DAMPING), record.bits[kind_of(name)], steps)
+    return gptq(weights, factorize(hessian, RECORD_DAMPING), record.bits[kind_of(name)], steps)
 
 
 def _steps(name: str, weights: Float32, record: Record) -> Float32:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squeeze.calib.allocation.allocate import LIMITS, allocate
+from squeeze.calib.allocation.allocate import FINEST_OCTAVE, allocate
 from squeeze.calib.allocation.waterfill import expected_bits, waterfill
 from squeeze.calib.quantizers.trellis_gptq import trellis_gptq
 from squeeze.calib.statistics.curvature import factorize
@@ -45,8 +45,12 @@ class Model:
     def estimate(self, scale):
         return sum(self.weights.values()) * min(0.5 * math.log2(1 + scale**-2), 32) / 8
 
+    @property
+    def weight_counts(self):
+        return self.weights
+
     def allocate(self, limit, **options):
-        return allocate(self.weights, self.quantize, self.measure, self.estimate, limit, **options)
+        return allocate(self, limit, **options)
 
 
 @given(
@@ -78,7 +82,7 @@ def test_a_real_model_lands_within_two_hundred_bytes_in_few_trials():
 def test_the_finest_scale_when_that_fits():
     model = Model({"a": 1000, "b": 10})
     result = model.allocate(10_000_000)
-    assert all(scale < 2.0 ** (LIMITS[0] + 1) for scale in result.scales.values())
+    assert all(scale < 2.0 ** (FINEST_OCTAVE + 1) for scale in result.scales.values())
     assert result.size == 4 * 1010 + 900
 
 
@@ -124,21 +128,25 @@ def test_real_tensors_land_under_their_limit_with_the_bytes_of_their_codes():
     def steps(name, scale):
         return waterfill(tensors[name], factor, importance[name], scale)
 
-    def quantize(scales):
-        result = {}
-        for name, scale in scales.items():
-            filled = steps(name, min(scale, 1e9))
-            found = trellis_gptq(tensors[name], factor, filled.rows, filled.columns)
-            result[name] = found.tensor
-        return result
+    class Packer:
+        @property
+        def weight_counts(self):
+            return {name: w.size for name, w in tensors.items()}
 
-    def measure(found):
-        return sum(len(encode_smallest(t.codes, ["context"]).data) for t in found.values())
+        def quantize(self, scales):
+            quantized = {}
+            for name, scale in scales.items():
+                filled = steps(name, min(scale, 1e9))
+                result = trellis_gptq(tensors[name], factor, filled.rows, filled.columns)
+                quantized[name] = result.tensor
+            return quantized
 
-    def estimate(scale):
-        return sum(expected_bits(w, steps(n, scale)) for n, w in tensors.items()) / 8
+        def measure(self, quantized):
+            return sum(len(encode_smallest(t.codes, ["context"]).data) for t in quantized.values())
 
-    weights = {name: w.size for name, w in tensors.items()}
+        def estimate(self, scale):
+            return sum(expected_bits(w, steps(n, scale)) for n, w in tensors.items()) / 8
+
     for limit in (800, 2500, 4000):
-        result = allocate(weights, quantize, measure, estimate, limit, slack=20)
+        result = allocate(Packer(), limit, slack=20)
         assert limit - 40 <= result.size <= limit

@@ -7,7 +7,7 @@ import pytest
 
 from squeeze.calib.allocation.sensitivity import OCTAVES, curve, gaussian
 from squeeze.calib.allocation.waterfill import waterfill
-from squeeze.calib.quantizers.trellis_gptq import trellis_gptq
+from squeeze.calib.quantizers.trellis_gptq import TrellisOptions, trellis_gptq
 from squeeze.calib.statistics.curvature import factorize, proxy_loss
 
 RNG = np.random.default_rng(0)
@@ -20,7 +20,9 @@ FACTOR, ONES = factorize(HESSIAN), np.ones(128, np.float32)
 def measured(scale: float) -> tuple[float, float]:
     """(bits a weight, loss) of quantizing at a scale."""
     steps = waterfill(WEIGHTS, FACTOR, ONES, scale)
-    found = trellis_gptq(WEIGHTS, FACTOR, steps.rows, steps.columns, step_format="bf16")
+    found = trellis_gptq(
+        WEIGHTS, FACTOR, steps.rows, steps.columns, TrellisOptions(step_format="bf16")
+    )
     loss = 0.5 * proxy_loss(found.tensor.dequantize() - WEIGHTS, HESSIAN)
     return found.bits / WEIGHTS.size, loss
 

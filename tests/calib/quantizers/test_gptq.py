@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from squeeze.calib.quantizers.gptq import BLOCK, gptq, gptq_reference
 from squeeze.calib.quantizers.gptq_lite import lite_steps, quantize_lite
 from squeeze.calib.quantizers.round_to_nearest import quantize_rtn, row_steps
+from squeeze.calib.quantizers.trellis_gptq import TrellisOptions, trellis_gptq
 from squeeze.calib.statistics.curvature import factorize, proxy_loss
 from squeeze.errors import BadConfig, BadData
 from squeeze.tensors.floats import from_bits, round_to
@@ -151,10 +152,11 @@ def test_column_exponents_scale_the_steps():
     steps = np.full(12, 0.05, np.float32)
     factors = 2 ** (exponents / 8).astype(np.float32)
     factor = factorize(hessian, 1e-6, act_order=False)
-    result = gptq(weights, factor, 12, steps, columns=exponents)
+    options = TrellisOptions(lam=0.0)
+    result = trellis_gptq(weights, factor, steps, exponents, options).tensor
     scaled = factorize(hessian * np.outer(factors, factors), 1e-6, act_order=False)
-    folded = gptq(weights / factors, scaled, 12, steps).dequantize() * factors
-    assert np.isclose(result.dequantize(), folded, rtol=1e-4).mean() > 0.98
+    folded = trellis_gptq(weights / factors, scaled, steps, options=options).tensor
+    assert np.isclose(result.dequantize(), folded.dequantize() * factors, rtol=1e-4).mean() > 0.98
 
 
 @pytest.mark.parametrize(
@@ -181,10 +183,10 @@ def test_bad_arguments_are_refused_by_name():
         quantize_lite(weights, 17)
     with pytest.raises(BadConfig, match="damping"):
         factorize(hessian, 0.0)
-    with pytest.raises(BadData, match="another matrix"):
+    with pytest.raises(BadData, match="do not match this matrix"):
         gptq(weights[:, :5], factor, 4, steps)
     with pytest.raises(BadData, match="column exponents"):
-        gptq(weights, factor, 4, steps, columns=np.zeros(5, np.int8))
+        trellis_gptq(weights, factor, steps, np.zeros(5, np.int8))
     with pytest.raises(BadData, match="do not fit fp16"):
         gptq(weights, factor, 4, steps * 1e-9)
     with pytest.raises(BadData, match="weights are not finite"):

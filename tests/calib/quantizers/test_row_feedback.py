@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squeeze.calib.allocation.waterfill import expected_loss, waterfill
+from squeeze.calib.quantizers.gptq import Block
 from squeeze.calib.quantizers.row_feedback import row_feedback
-from squeeze.calib.quantizers.survivors import LAG, nearby, search_block_, search_fed_reference
-from squeeze.calib.quantizers.trellis_gptq import trellis_gptq
+from squeeze.calib.quantizers.survivors import LAG, make_workspace, search_block_
+from squeeze.calib.quantizers.survivors_reference import search_fed_reference
+from squeeze.calib.quantizers.trellis_gptq import TrellisOptions, trellis_gptq
 from squeeze.calib.statistics.curvature import factorize
-from squeeze.codecs.trellis.tables import sources
 from squeeze.errors import BadData
 
 
@@ -48,7 +49,7 @@ def test_feedback_saves_loss_at_the_same_bits():
 
     def at(feedback, scale):
         steps = waterfill(weights, factor, feedback.importance, scale)
-        found = trellis_gptq(weights, factor, steps.rows, steps.columns, rows=feedback)
+        found = trellis_gptq(weights, factor, steps.rows, steps.columns, TrellisOptions(feedback))
         return found.bits, expected_loss(weights - found.tensor.dequantize(), hessian, g)
 
     plain_bits, plain_loss = at(row_feedback(g.diagonal()), 0.5)
@@ -60,9 +61,8 @@ def test_feedback_saves_loss_at_the_same_bits():
 
 def mean_squares(weights, feedback, n_states):
     factor, steps = factorize(second_moments(5, weights.shape[1])), np.full(len(weights), 0.2)
-    result = trellis_gptq(
-        weights, factor, steps.astype(np.float32), rows=feedback, n_states=n_states, lam=0.0
-    )
+    options = TrellisOptions(feedback, n_states, lam=0.0)
+    result = trellis_gptq(weights, factor, steps.astype(np.float32), options=options)
     return float(((weights - result.tensor.dequantize()) ** 2).mean())
 
 
@@ -84,15 +84,17 @@ def test_every_path_carries_what_its_rows_owe(seed, n_rows, n_states):
     )
     steps = rng.uniform(0.3, 0.6, n_rows).astype(np.float32)
     price, classes = rng.uniform(0, 1, (2, 200)), rng.integers(0, 2, n_rows).astype(np.uint8)
-    found = np.empty((1, n_rows), np.int32)
-    search_block_(
-        column[None].copy(), np.eye(1), steps, np.ones(1, np.float32), price, classes[None],
-        sources(n_states), shares, nearby(shares), found, np.empty((1, n_rows)),
-    )  # fmt: skip
-    expected = search_fed_reference(
-        column.tolist(), steps.tolist(), price.tolist(), classes.tolist(), shares.tolist(), n_states
+    block = Block(
+        column[None].copy(),
+        np.eye(1),
+        steps,
+        np.ones(1, np.float32),
+        np.empty((1, n_rows)),
     )
-    assert found[0].tolist() == expected
+    multiples = np.empty((1, n_rows), np.int32)
+    search_block_(block, classes[None], price, make_workspace(shares, n_states), multiples)
+    rows = list(zip(column.tolist(), steps.tolist(), price[classes].tolist(), strict=True))
+    assert multiples[0].tolist() == search_fed_reference(rows, shares.tolist(), n_states)
 
 
 def test_errors_of_agreed_rows_reach_the_rows_beyond_their_window():
@@ -101,7 +103,9 @@ def test_errors_of_agreed_rows_reach_the_rows_beyond_their_window():
     weights = np.random.default_rng(7).standard_normal((n_rows, 6)).astype(np.float32)
     g = (np.ones((n_rows, n_rows)) + 0.05 * np.eye(n_rows)).astype(np.float32)
     factor, steps = factorize(np.eye(6, dtype=np.float32)), np.full(n_rows, 0.3, np.float32)
-    result = trellis_gptq(weights, factor, steps, rows=row_feedback(g, 1e-3), lam=0.0)
+    result = trellis_gptq(
+        weights, factor, steps, options=TrellisOptions(row_feedback(g, 1e-3), lam=0.0)
+    )
     sums = (weights - result.tensor.dequantize()).sum(0)
     assert np.abs(sums).max() < 0.6
 
@@ -114,9 +118,9 @@ def test_small_shapes_keep_their_shape(shape):
         row_feedback(second_moments(10, shape[0])),
     )
     steps = np.full(shape[0], 0.1, np.float32)
-    result = trellis_gptq(weights, factor, steps, rows=rows)
+    result = trellis_gptq(weights, factor, steps, options=TrellisOptions(rows))
     assert np.abs(weights - result.tensor.dequantize()).max() < 2.0
-    nothing = trellis_gptq(np.zeros_like(weights), factor, steps, rows=rows)
+    nothing = trellis_gptq(np.zeros_like(weights), factor, steps, options=TrellisOptions(rows))
     assert not nothing.tensor.dequantize().any()
 
 
@@ -125,12 +129,14 @@ def test_dead_columns_stay_zero():
     hessian = second_moments(12, 8)
     hessian[3], hessian[:, 3] = 0, 0
     rows = row_feedback(second_moments(13, 70))
-    result = trellis_gptq(weights, factorize(hessian), np.full(70, 0.1, np.float32), rows=rows)
+    result = trellis_gptq(
+        weights, factorize(hessian), np.full(70, 0.1, np.float32), options=TrellisOptions(rows)
+    )
     assert not result.tensor.dequantize()[:, 3].any()
     assert np.array_equal(
         result.tensor.codes,
         trellis_gptq(
-            weights, factorize(hessian), np.full(70, 0.1, np.float32), rows=rows
+            weights, factorize(hessian), np.full(70, 0.1, np.float32), options=TrellisOptions(rows)
         ).tensor.codes,
     )
 
@@ -150,5 +156,7 @@ def test_bad_gradients_are_refused_by_name():
         row_feedback(np.full((3, 3), np.nan, np.float32))
     weights = np.ones((4, 6), np.float32)
     factor, steps = factorize(np.eye(6, dtype=np.float32)), np.ones(4, np.float32)
-    with pytest.raises(BadData, match="another matrix"):
-        trellis_gptq(weights, factor, steps, rows=row_feedback(np.ones(3, np.float32)))
+    with pytest.raises(BadData, match="not match this matrix"):
+        trellis_gptq(
+            weights, factor, steps, options=TrellisOptions(row_feedback(np.ones(3, np.float32)))
+        )

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squeeze.calib.allocation.waterfill import COARSEST, Steps, expected_loss, waterfill
+from squeeze.calib.allocation.waterfill import LARGEST_STEP, Steps, expected_loss, waterfill
 from squeeze.calib.quantizers.gptq import gptq
-from squeeze.calib.quantizers.trellis_gptq import trellis_gptq
+from squeeze.calib.quantizers.trellis_gptq import TrellisOptions, trellis_gptq
 from squeeze.calib.statistics.curvature import factorize, proxy_loss
 from squeeze.codecs.trellis.reference import search_reference
 from squeeze.errors import BadConfig, BadData
@@ -49,7 +49,9 @@ def by_the_book(weights, hessian, step, n_states):
 def test_without_a_rate_term_it_is_the_reference(seed, n_rows, n_cols, n_states):
     weights, hessian = correlated(seed, n_rows, n_cols)
     steps = np.full(n_rows, 0.25, np.float32)
-    result = trellis_gptq(weights, factorize(hessian), steps, n_states=n_states, lam=0.0)
+    result = trellis_gptq(
+        weights, factorize(hessian), steps, options=TrellisOptions(n_states=n_states, lam=0.0)
+    )
     expected = by_the_book(weights, hessian, 0.25, n_states)
     assert proxy_loss(weights - result.tensor.dequantize(), hessian) == pytest.approx(
         proxy_loss(weights - expected, hessian), rel=1e-4
@@ -60,7 +62,9 @@ def test_trellis_loses_less_than_scalar_at_the_same_bits():
     weights, hessian = correlated(1, 256, 48, spread=0.0)
     factor = factorize(hessian)
     scalar = gptq(weights, factor, 8, np.full(256, 0.4, np.float32))
-    result = trellis_gptq(weights, factor, np.full(256, 0.208, np.float32), lam=0.2)
+    result = trellis_gptq(
+        weights, factor, np.full(256, 0.208, np.float32), options=TrellisOptions(lam=0.2)
+    )
     assert result.bits < entropy(scalar.codes)
     loss = [proxy_loss(weights - t.dequantize(), hessian) for t in (result.tensor, scalar)]
     assert loss[0] < 0.85 * loss[1]
@@ -69,7 +73,10 @@ def test_trellis_loses_less_than_scalar_at_the_same_bits():
 def test_more_states_lose_less():
     weights, hessian = correlated(2, 512, 24)
     factor, steps = factorize(hessian), np.full(512, 0.3, np.float32)
-    results = [trellis_gptq(weights, factor, steps, n_states=s) for s in (4, 32, 256)]
+    results = [
+        trellis_gptq(weights, factor, steps, options=TrellisOptions(n_states=s))
+        for s in (4, 32, 256)
+    ]
     losses = [proxy_loss(weights - r.tensor.dequantize(), hessian) for r in results]
     assert losses[0] > losses[1] > losses[2]
 
@@ -77,7 +84,10 @@ def test_more_states_lose_less():
 def test_a_higher_price_buys_fewer_bits():
     weights, hessian = correlated(3, 128, 24)
     factor, steps = factorize(hessian), np.full(128, 0.5, np.float32)
-    bits = [trellis_gptq(weights, factor, steps, lam=lam).bits for lam in (0.0, 0.2, 0.8)]
+    bits = [
+        trellis_gptq(weights, factor, steps, options=TrellisOptions(lam=lam)).bits
+        for lam in (0.0, 0.2, 0.8)
+    ]
     assert bits[0] > bits[1] > bits[2]
 
 
@@ -118,7 +128,7 @@ def test_rows_that_do_not_matter_get_capped_steps_and_zero_codes():
     weights, hessian = correlated(5, 6, 8)
     factor = factorize(hessian)
     steps = waterfill(weights, factor, np.zeros(6, np.float32), 1.0)
-    assert steps.rows.max() <= COARSEST * np.abs(weights).max() * 1.1
+    assert steps.rows.max() <= LARGEST_STEP * np.abs(weights).max() * 1.1
     result = trellis_gptq(weights, factor, steps.rows, np.zeros(8, np.int8))
     assert not result.tensor.codes.any()
 
@@ -178,16 +188,16 @@ def test_bad_arguments_are_refused_by_name():
     weights, hessian = correlated(0, 4, 6)
     factor, steps = factorize(hessian), np.ones(4, np.float32)
     with pytest.raises(BadConfig, match="states"):
-        trellis_gptq(weights, factor, steps, n_states=5)
+        trellis_gptq(weights, factor, steps, options=TrellisOptions(n_states=5))
     with pytest.raises(BadConfig, match="lam"):
-        trellis_gptq(weights, factor, steps, lam=-1.0)
+        trellis_gptq(weights, factor, steps, options=TrellisOptions(lam=-1.0))
     with pytest.raises(BadData, match="too large for their step"):
         trellis_gptq(weights, factor, steps * 1e-5)
     with pytest.raises(BadData, match="not finite"):
         trellis_gptq(weights * np.inf, factor, steps)
     with pytest.raises(BadConfig, match="scale"):
         waterfill(weights, factor, steps, 0.0)
-    with pytest.raises(BadData, match="another matrix"):
+    with pytest.raises(BadData, match="not match this matrix"):
         waterfill(weights, factor, steps[:3], 1.0)
     with pytest.raises(BadData, match="output gradients"):
         waterfill(weights, factor, steps * np.nan, 1.0)

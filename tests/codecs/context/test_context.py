@@ -18,6 +18,7 @@ from squeeze.codecs.context import codec as context
 from squeeze.codecs.context import mixing
 from squeeze.codecs.context import reference as context_reference
 from squeeze.codecs.context.codec import Context
+from squeeze.codecs.context.model import Start, Trellis
 from squeeze.codecs.trellis.tables import PARITY_CHECKS, next_states, supersets
 from squeeze.errors import BadConfig, CorruptData
 
@@ -36,28 +37,30 @@ def matrices(draw):
     return draw(hnp.arrays(np.int32, (rows, columns), elements=kind))
 
 
-def tables(n_states):
+def start_of(n_states, scale, columns, predict=False):
+    """The start of a band whose columns begin in state 0."""
     if n_states == 0:
-        return [[0, 0]], [0]
-    return next_states(n_states).tolist(), supersets(n_states).tolist()
+        trellis = Trellis(np.zeros((1, 2), np.uint8), np.zeros(1, np.uint8))
+    else:
+        trellis = Trellis(next_states(n_states), supersets(n_states))
+    return Start(trellis, scale, np.zeros(columns, np.int64), predict)
 
 
-def split_payload(payload):
-    """(scale, predict, stream) of a payload of one band, by the documented layout."""
-    _, position = context.varint.read(payload, 0)
+def split_payload(payload, columns):
+    """(start, stream) of a payload of one band, by the documented layout."""
+    n_states, position = context.varint.read(payload, 0)
     predict, position = context.varint.read(payload, position)
     scale, position = context.varint.read(payload, position)
-    return scale, bool(predict), payload[position:]
+    return start_of(n_states, scale, columns, bool(predict)), payload[position:]
 
 
 @given(matrices(), st.sampled_from([0, 4, 8, 64, 256]))
 def test_kernel_and_reference_write_the_same_bytes_and_read_them_back(matrix, n_states):
     payload = Context(n_states).encode(matrix)
-    scale, predict, stream = split_payload(payload)
-    assert not predict
-    start = [0] * matrix.shape[1]
-    assert context_reference.encode_rows(matrix.tolist(), scale, start, *tables(n_states)) == stream
-    back = context_reference.decode_rows(stream, len(matrix), scale, start, *tables(n_states))
+    start, stream = split_payload(payload, matrix.shape[1])
+    assert not start.predict
+    assert context_reference.encode_rows(matrix.tolist(), start) == stream
+    back = context_reference.decode_rows(stream, len(matrix), start)
     assert back == matrix.tolist()
     assert (Context().decode(payload, matrix.shape, matrix.dtype) == matrix).all()
 
@@ -67,17 +70,16 @@ def test_kernel_and_reference_write_the_same_bytes_and_read_them_back(matrix, n_
 def test_kernel_and_reference_agree_on_long_rows(length, spread):
     matrix = np.random.default_rng(length).normal(0, spread, (1, length)).round().astype(np.int32)
     payload = Context(8).encode(matrix)
-    scale, predict, stream = split_payload(payload)
-    assert not predict
-    start = [0] * length
-    assert context_reference.encode_rows(matrix.tolist(), scale, start, *tables(8)) == stream
+    start, stream = split_payload(payload, length)
+    assert not start.predict
+    assert context_reference.encode_rows(matrix.tolist(), start) == stream
     assert (Context().decode(payload, matrix.shape, matrix.dtype) == matrix).all()
 
 
 @given(st.binary(max_size=60), st.sampled_from([0, 8]))
 def test_damaged_streams_decode_alike_in_kernel_and_reference(stream, n_states):
     payload = bytes([n_states, 0]) + b"\x80\x02" + stream
-    back = context_reference.decode_rows(stream, 3, 256, [0] * 5, *tables(n_states))
+    back = context_reference.decode_rows(stream, 3, start_of(n_states, 256, 5))
     with contextlib.suppress(CorruptData):
         assert Context().decode(payload, (3, 5), np.int32).tolist() == back
 
@@ -93,13 +95,11 @@ def correlated(rows, columns, seed=1, spread=6.0):
 @pytest.mark.parametrize("spread", [0.5, 6, 200, 9000])
 def test_prediction_agrees_between_kernel_and_reference(n_states, spread):
     matrix = correlated(150, 9, spread=spread).clip(-32768, 32767)
-    scale, start, trellis = 700, [0] * 9, context._trellis(n_states)
-    stream = context._encode_rows(matrix, scale, np.zeros(9, np.int64), trellis, True)
-    lists = tables(n_states)
-    assert context_reference.encode_rows(matrix.tolist(), scale, start, *lists, True) == stream
-    back = context_reference.decode_rows(stream, 150, scale, start, *lists, True)
-    assert back == matrix.tolist()
-    payload = context.varint.write(n_states) + b"\x01" + context.varint.write(scale) + stream
+    start = start_of(n_states, 700, 9, predict=True)
+    stream = context.encode_rows(matrix, start)
+    assert context_reference.encode_rows(matrix.tolist(), start) == stream
+    assert context_reference.decode_rows(stream, 150, start) == matrix.tolist()
+    payload = context.varint.write(n_states) + b"\x01" + context.varint.write(700) + stream
     assert (Context().decode(payload, matrix.shape, matrix.dtype) == matrix).all()
 
 
@@ -107,8 +107,7 @@ def test_prediction_agrees_between_kernel_and_reference(n_states, spread):
 def test_correlated_rows_are_predicted_and_cost_less():
     matrix = correlated(1500, 48)
     payload = Context().encode(matrix)
-    _, predict, _ = split_payload(payload)
-    assert predict
+    assert split_payload(payload, 48)[0].predict
     shuffled = np.random.default_rng(2).permuted(matrix, axis=0)  # same columns, no common rows
     assert len(payload) < 0.8 * len(Context().encode(shuffled))
     assert (Context().decode(payload, matrix.shape, matrix.dtype) == matrix).all()
@@ -117,7 +116,7 @@ def test_correlated_rows_are_predicted_and_cost_less():
 @needs_compiler
 def test_independent_rows_are_not_predicted():
     matrix = np.random.default_rng(3).normal(0, 3, (900, 48)).round().astype(np.int8)
-    assert not split_payload(Context().encode(matrix))[1]
+    assert not split_payload(Context().encode(matrix), 48)[0].predict
 
 
 def test_squash_and_stretch_are_inverse_and_symmetric():

@@ -370,7 +370,7 @@ def test_unknown_trellis_is_refused():
 )
 def test_rates_of_another_matrix_are_refused(shape, magnitudes, chosen):
     rates = Rates(np.ones((1, magnitudes)), np.full(shape, chosen, np.uint8))
-    with pytest.raises(BadConfig, match="rates of another matrix"):
+    with pytest.raises(BadConfig, match="rates do not match this matrix"):
         quantize_trellis(gaussian(4, 4), 0.3, 8, rates=rates)
 
 
