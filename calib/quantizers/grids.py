@@ -68,7 +68,8 @@ def worth_keeping(
     order = sorted(extra, key=lambda name: (-losses[name] / max(extra[name], 1.0), name))
     best, kept = sum(losses.values()), 0
     for count in range(1, len(order) + 1):
-        rest = losses.keys() - order[:count]
+        # in one order, for sums of floats depend on it
+        rest = [name for name in losses if name not in order[:count]]
         taken, room = sum(extra[name] for name in order[:count]), sum(weights[n] for n in rest)
         if taken > room:  # a bit of every weight that is left: the formula holds no longer
             continue

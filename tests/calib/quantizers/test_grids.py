@@ -102,7 +102,7 @@ def exhaustive(extra, losses, weights):
     found = []
     for count in range(len(extra) + 1):
         for kept in itertools.combinations(sorted(extra), count):
-            rest = losses.keys() - set(kept)
+            rest = [name for name in losses if name not in kept]
             taken, room = sum(extra[n] for n in kept), sum(weights[n] for n in rest)
             if taken <= room:
                 loss = sum(losses[n] for n in rest) * 4.0 ** (taken / max(room, 1))
@@ -118,7 +118,7 @@ def test_grids_are_kept_where_their_bits_cost_less_loss_elsewhere_than_they_save
     losses = {n: float(random.lognormal(-6, 1)) for n in names}
     extra = {n: float(weights[n] * random.uniform(-0.2, 2.5)) for n in names[:5]}
     kept = worth_keeping(extra, losses, weights)
-    rest = losses.keys() - set(kept)
+    rest = [name for name in losses if name not in kept]
     taken, room = sum(extra[n] for n in kept), sum(weights[n] for n in rest)
     reached = sum(losses[n] for n in rest) * 4.0 ** (taken / room)
     least, _ = exhaustive(extra, losses, weights)
