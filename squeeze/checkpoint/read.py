@@ -6,6 +6,7 @@ already quantized tensors as their codes, so that repacking a foreign artifact i
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from dataclasses import dataclass, field
@@ -17,21 +18,30 @@ import numpy as np
 
 from squeeze.artifact import container
 from squeeze.artifact.file import decode
-from squeeze.artifact.streams import Artifact, Tensor
-from squeeze.errors import BadCheckpoint, UnsupportedFormat
+from squeeze.artifact.streams import Tensor
+from squeeze.checkpoint.entries import TOP, WeightSet, no_choice
+from squeeze.checkpoint.infer import complete_config
+from squeeze.checkpoint.names import with_one_front, with_tied_head, without_wrappers
+from squeeze.checkpoint.refused import refusal, refuse_folder
+from squeeze.checkpoint.torch_files import Weights, read_torch
+from squeeze.errors import BadCheckpoint
 from squeeze.files import read_file, sha256
-from squeeze.tensors.floats import Float32, from_bits
+from squeeze.outside import safe_tensors, torch_zip, zip_archive
+from squeeze.outside.registry import uncompressed
+from squeeze.tensors.floats import WORDS, Float32, from_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 from squeeze.train.model.config import ModelConfig
 
-SAFETENSORS_FORMATS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+CONFIG_KEY = "squeeze.config"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint's tensors, and its configuration when the file carries one.
 
-    format: what the file turned out to be. notes: what a user should know about how it was read.
+    format: of the file
+    notes: sentences for the user on how it was read
+    entry: part of the file the weights are, "" when it has no parts
     """
 
     tensors: dict[str, Tensor]
@@ -40,6 +50,7 @@ class Checkpoint:
     sha256: str
     size: int
     notes: list[str] = field(default_factory=list)
+    entry: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class LoadedModel:
     stored: tensors as the checkpoint has them
     notes: sentences for the user on how it was read and what was assumed
     source: format of the file
+    entry: part of the file the weights are, "" when it has no parts
     """
 
     config: ModelConfig
@@ -57,6 +69,7 @@ class LoadedModel:
     source: str
     sha256: str
     size: int
+    entry: str = ""
 
     @cached_property
     def tensors(self) -> dict[str, Float32]:
@@ -64,50 +77,50 @@ class LoadedModel:
         return {name: tensor.dequantize() for name, tensor in self.stored.items()}
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def load_checkpoint(path: str | os.PathLike[str], entry: str | None = None) -> Checkpoint:
     """Read a safetensors file, torch `.pt`, challenge `.ptz` or `.sqz`; the content decides which.
 
-    Raises BadCheckpoint (malformed, NaN or infinite, hostile pickle), UnsupportedFormat, CorruptData.
+    entry: names one of several sets of weights in a file, such as "ema". Tensors of all but `.sqz` files
+    get the names the model itself gives them, and a head that is the embedding table is left out, as in
+    a model that ties them; the notes say so.
+    Raises BadCheckpoint (malformed, NaN or infinite, objects other than tensors, several sets of
+    weights), UnsupportedFormat, CorruptData.
     """
+    refuse_folder(path)
     data = read_file(path)
     name = Path(path).name
     if data[:4] == container.MAGIC:
+        if entry is not None:
+            raise no_choice([TOP], entry, name, several=False)
         artifact = decode(data)
-        checkpoint = _checkpoint(artifact, "sqz", data)
-    elif data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data):
-        checkpoint = _read_safetensors(
-            data, name
-        )  # before zlib: its header may be 120 bytes, an "x"
-    elif data[:4] == b"PK\x03\x04":
-        from squeeze.checkpoint.torch_files import read_torch
-
-        tensors, notes = read_torch(data, name)
-        checkpoint = Checkpoint(tensors, None, "torch", sha256(data), len(data), notes)
-    elif data[:1] == b"\x78":
-        from squeeze.checkpoint.torch_files import read_int8_zlib
-
-        tensors, notes = read_int8_zlib(data, name)
-        checkpoint = Checkpoint(
-            tensors, None, "int8_clean_per_row_v1", sha256(data), len(data), notes
-        )
-    else:
-        raise UnsupportedFormat(
-            f"{name}: not a checkpoint squeeze reads",
-            expected="safetensors, torch .pt (zip), int8_clean_per_row_v1 .ptz or .sqz",
-            found=f"first bytes {data[:8].hex() or '(empty file)'}",
-        )
-    _refuse_non_finite(checkpoint.tensors, name)
-    return checkpoint
+        config = ModelConfig.from_json(json.dumps(artifact.config.get("model", {})))
+        return Checkpoint(artifact.tensors, config, "sqz", sha256(data), len(data))
+    weights, metadata = _weights(data, name, entry)
+    notes = list(weights.notes)
+    tensors = without_wrappers(weights.tensors, notes, name)
+    unmet = None if WeightSet(weights.entry, {}).matches(entry) else entry
+    tensors, front = with_one_front(tensors, unmet, notes, name)
+    untied = len(tensors)
+    tensors = with_tied_head(tensors, notes)
+    _refuse_non_finite(tensors, name)
+    config = None
+    if CONFIG_KEY in metadata:
+        config = ModelConfig.from_json(metadata[CONFIG_KEY])
+        if len(tensors) < untied:
+            config = dataclasses.replace(config, tie_embeddings=True)
+    return Checkpoint(
+        tensors, config, weights.format, sha256(data), len(data), notes, weights.entry or front
+    )
 
 
-def load_model(path: str | os.PathLike[str], **overrides: Any) -> LoadedModel:
+def load_model(
+    path: str | os.PathLike[str], entry: str | None = None, **overrides: Any
+) -> LoadedModel:
     """Read a checkpoint or artifact and complete its configuration (see `squeeze.checkpoint.infer`).
 
-    overrides: ModelConfig fields given by the user; None means not given.
+    entry: as of `load_checkpoint`. overrides: ModelConfig fields of the user; None means not given.
     """
-    from squeeze.checkpoint.infer import complete_config
-
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, entry)
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     config, notes = complete_config(shapes, checkpoint.config, **overrides)
     return LoadedModel(
@@ -117,39 +130,40 @@ def load_model(path: str | os.PathLike[str], **overrides: Any) -> LoadedModel:
         checkpoint.format,
         checkpoint.sha256,
         checkpoint.size,
+        checkpoint.entry,
     )
 
 
-def _checkpoint(artifact: Artifact, format: str, data: bytes) -> Checkpoint:
-    config = ModelConfig.from_json(json.dumps(artifact.config.get("model", {})))
-    return Checkpoint(artifact.tensors, config, format, sha256(data), len(data))
+def _weights(data: bytes, name: str, entry: str | None) -> tuple[Weights, dict[str, str]]:
+    """Return the tensors of a file of any format but ours, and the text it carries beside them."""
+    plain, coders = uncompressed(memoryview(data), name)
+    if safe_tensors.looks(plain):
+        return _read_safetensors(plain, name)
+    if plain[:4] == zip_archive.MAGIC and torch_zip.looks(plain, name):
+        return read_torch(plain, name, entry), {}
+    raise refusal(plain, name, coders)
 
 
-def _read_safetensors(data: bytes, name: str) -> Checkpoint:
-    import safetensors
-
-    try:
-        entries = safetensors.deserialize(data)
-    except Exception as error:  # the library raises its own SafetensorError and plain ones
-        raise BadCheckpoint(f"{name}: not a valid safetensors file: {error}") from None
-    header_size = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + header_size]).get("__metadata__", {})
+def _read_safetensors(data: memoryview, name: str) -> tuple[Weights, dict[str, str]]:
+    header = safe_tensors.header(data, name)
     tensors: dict[str, Tensor] = {}
-    for key, entry in entries:
-        number = SAFETENSORS_FORMATS.get(entry["dtype"])
-        if number is None:
+    counters = []
+    for entry in header.tensors:
+        if entry.number not in WORDS and not entry.shape:
+            counters.append(entry.name)
+            continue
+        if entry.number not in WORDS:
             raise BadCheckpoint(
-                f"{name}: tensor {key} is not a supported float",
+                f"{name}: tensor {entry.name[:80]} is not a supported float",
                 expected="F32, F16 or BF16",
-                found=entry["dtype"],
+                found=entry.dtype,
                 fix="Convert or drop it before packing.",
             )
-        word = np.uint32 if number == "fp32" else np.uint16
-        bits = np.frombuffer(entry["data"], dtype=word).reshape(entry["shape"])
-        tensors[key] = RawTensor(bits, number, number)
-    text = metadata.get("squeeze.config")
-    config = None if text is None else ModelConfig.from_json(text)
-    return Checkpoint(tensors, config, "safetensors", sha256(data), len(data))
+        octets = data[entry.start : entry.start + entry.size]
+        bits = np.frombuffer(octets, WORDS[entry.number]).reshape(entry.shape)
+        tensors[entry.name] = RawTensor(bits, entry.number, entry.number)
+    notes = [f"left out, being counters: {', '.join(counters[:4])}"] if counters else []
+    return Weights(tensors, "safetensors", notes), header.metadata
 
 
 def _refuse_non_finite(tensors: dict[str, Tensor], name: str) -> None:

@@ -1,80 +1,91 @@
-"""Torch files and the challenge's own exports, read with `weights_only=True`: no code in them runs."""
+"""Tensors of torch files and of the challenge's own exports: read as data, nothing is executed."""
 
 from __future__ import annotations
 
-import io
-import pickle
-import warnings
-import zipfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
 from squeeze.artifact.header import MAX_ELEMENTS
 from squeeze.artifact.streams import Tensor
-from squeeze.errors import BadCheckpoint, CorruptData, SqueezeError, UnsupportedFormat
-from squeeze.outside.inflate import bound, inflate
+from squeeze.checkpoint.entries import QUANTIZED, TOP, chosen, is_tensor, weight_sets
+from squeeze.errors import BadCheckpoint, CorruptData, UnsupportedFormat
+from squeeze.outside import torch_zip
+from squeeze.outside.inflate import bound
+from squeeze.outside.pickles import Call, TensorView
+from squeeze.outside.pieces import SIZES
+from squeeze.outside.torch_zip import TorchFile, foreign
+from squeeze.outside.zip_archive import content
+from squeeze.tensors.floats import WORDS
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 
-FORMATS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+INT8_PER_ROW = "int8_clean_per_row_v1"
 NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
-WRAPPERS = ("model", "state_dict", "model_state_dict")  # where trainers put the state dict
-PREFIXES = ("_orig_mod.", "module.")  # torch.compile and DDP
 
 
-def read_torch(data: bytes, name: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors of a `torch.save` zip holding a state dict, possibly wrapped; and notes."""
-    limit = bound(len(data))
-    loaded = _load(data, name, limit)
-    notes = []
-    for key in WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            notes.append(f"weights taken from the file's {key!r} entry")
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping):
-        raise BadCheckpoint(
-            f"{name}: no state dict", expected="a dict of tensors", found=type(loaded).__name__
-        )
-    if "__quant_format__" in loaded:
-        return read_int8_per_row(loaded, name, limit), notes
-    _bound(loaded.values(), name, limit)
-    tensors: dict[str, Tensor] = {}
-    for key, value in loaded.items():
-        clean = str(key)
-        for prefix in PREFIXES:
-            clean = clean.removeprefix(prefix)
-        if clean in tensors:
-            raise BadCheckpoint(f"{name}: two tensors are called {clean} once prefixes are removed")
-        tensors[clean] = _raw(value, f"{name}: {key}")
-    _check_size(tensors, name)
-    return tensors, notes
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by the names the file gives them.
 
-
-def read_int8_zlib(data: bytes, name: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors of the baseline's `final_model.int8.ptz`: a zlib stream of a torch.save."""
-    limit = bound(len(data))
-    loaded = _load(inflate(data, "zlib", name, limit), name, limit)
-    if not isinstance(loaded, Mapping):
-        raise BadCheckpoint(f"{name}: no dict inside", found=type(loaded).__name__)
-    return read_int8_per_row(loaded, name, limit), []
-
-
-def read_int8_per_row(loaded: Mapping[str, Any], name: str, limit: int) -> dict[str, Tensor]:
-    """The `int8_clean_per_row_v1` dictionary: int8 codes × per-row (or one) scale, and passthroughs.
-
-    limit: bytes of all tensors together.
+    format: of the file. entry: the part of the file that they are, "" when it has no parts.
     """
-    if loaded.get("__quant_format__") != "int8_clean_per_row_v1":
+
+    tensors: dict[str, Tensor]
+    format: str
+    notes: list[str] = field(default_factory=list)
+    entry: str = ""
+
+
+def read_torch(data: memoryview, name: str, entry: str | None = None) -> Weights:
+    """Return the weights of a `torch.save` zip that holds a state dict, possibly wrapped, or an export.
+
+    entry: names one of several sets of weights. Raises BadCheckpoint (objects other than tensors, no
+    weights, several sets of them), CorruptData, UnsupportedFormat.
+    """
+    file = torch_zip.opened(data, name)
+    objects = foreign(file.root)
+    if objects:
+        raise BadCheckpoint(
+            f"{name} holds objects other than tensors; nothing in it was executed",
+            expected="a plain state dict",
+            found=objects,
+            fix="Save it again with torch.save(model.state_dict(), path).",
+        )
+    weights = chosen(weight_sets(file.root), entry, name)
+    notes = []
+    if weights.entry != TOP:
+        notes.append(f"weights taken from the file's {weights.entry!r} entry")
+    numbers = Numbers(data, file, name, bound(len(data)))
+    if QUANTIZED in weights.values:
+        tensors = read_int8_per_row(weights.values, numbers, name)
+        return Weights(tensors, INT8_PER_ROW, notes, weights.entry)
+    views = {key: value for key, value in weights.values.items() if is_tensor(value)}
+    others = [key for key, value in weights.values.items() if not is_tensor(value)]
+    counters = [key for key, view in views.items() if _is_counter(view)]
+    for keys, kind in ((others, "no tensors"), (counters, "counters")):
+        if keys:
+            listed = ", ".join(str(key)[:40] for key in keys[:4])
+            notes.append(f"left out, being {kind}: {listed}")
+    views = {key: view for key, view in views.items() if not _is_counter(view)}
+    numbers.check_size(views.values())
+    tensors = {str(key): numbers.raw(view, f"{name}: {key}") for key, view in views.items()}
+    return Weights(tensors, "torch", notes, weights.entry)
+
+
+def read_int8_per_row(export: Mapping[str, Any], numbers: Numbers, name: str) -> dict[str, Tensor]:
+    """Return the tensors of an `int8_clean_per_row_v1` dictionary: int8 codes × a scale for each row (or
+    one for all), and passthroughs."""
+    if export[QUANTIZED] != INT8_PER_ROW:
+        found = export[QUANTIZED] if isinstance(export[QUANTIZED], str) else "no text"
         raise UnsupportedFormat(
-            f"{name}: unknown quantization format",
-            expected="int8_clean_per_row_v1",
-            found=repr(loaded.get("__quant_format__"))[:80],
+            f"{name}: unknown quantization format", expected=INT8_PER_ROW, found=repr(found[:80])
         )
     parts = {
-        key: loaded.get(key, {})
+        key: export.get(key, {})
         for key in ("quantized", "scales", "dtypes", "passthrough", "passthrough_orig_dtypes")
     }
     for key, part in parts.items():
@@ -82,121 +93,141 @@ def read_int8_per_row(loaded: Mapping[str, Any], name: str, limit: int) -> dict[
             raise BadCheckpoint(
                 f"{name}: entry {key}", expected="a dict", found=type(part).__name__
             )
-    _bound([value for part in parts.values() for value in part.values()], name, limit)
+    numbers.check_size(value for part in parts.values() for value in part.values())
     tensors: dict[str, Tensor] = {}
     for key, codes in parts["quantized"].items():
-        where = f"{name}: {key}"
-        scale, logical = parts["scales"].get(key), NAMES.get(parts["dtypes"].get(key))
-        tensors[key] = _int8(codes, scale, logical, where)
+        scale, logical = parts["scales"].get(key), _format_of(parts["dtypes"].get(key))
+        tensors[str(key)] = numbers.int8(codes, scale, logical, f"{name}: {key}")
     for key, value in parts["passthrough"].items():
-        raw = _raw(value, f"{name}: {key}")
-        original = NAMES.get(parts["passthrough_orig_dtypes"].get(key, ""), raw.logical)
-        tensors[key] = RawTensor(raw.bits, raw.stored, original)
-    _check_size(tensors, name)
+        raw = numbers.raw(value, f"{name}: {key}")
+        original = _format_of(parts["passthrough_orig_dtypes"].get(key)) or raw.logical
+        tensors[str(key)] = RawTensor(raw.bits, raw.stored, original)
     return tensors
 
 
-def _int8(codes: Any, scale: Any, logical: str | None, where: str) -> QuantizedTensor:
-    if not (_is_dense(codes) and codes.dtype == torch.int8 and codes.ndim >= 1):
-        raise BadCheckpoint(f"{where}: bad codes", expected="an int8 tensor", found=_kind(codes))
-    if not (_is_dense(scale) and scale.dtype in FORMATS):
-        raise BadCheckpoint(f"{where}: bad scale", expected="a float tensor", found=_kind(scale))
-    if logical is None:
-        raise BadCheckpoint(f"{where}: unknown original dtype", expected=", ".join(NAMES))
-    rows = codes.shape[0]
-    if scale.numel() not in (1, rows):
-        raise BadCheckpoint(
-            f"{where}: wrong number of scales", expected=f"1 or {rows}", found=scale.numel()
-        )
-    steps = _bits(scale.reshape(-1).expand(rows))
-    matrix = codes.contiguous().numpy().reshape(rows, -1)
-    return QuantizedTensor(
-        matrix, steps, tuple(codes.shape), "uniform", FORMATS[scale.dtype], logical
-    )
+def _format_of(dtype: Any) -> str | None:
+    return NAMES.get(dtype) if isinstance(dtype, str) else None
 
 
-def _raw(value: Any, where: str) -> RawTensor:
-    if not (_is_dense(value) and value.dtype in FORMATS):
-        raise BadCheckpoint(
-            f"{where} is not a supported tensor",
-            expected="float32, float16 or bfloat16",
-            found=_kind(value),
-            fix="Convert or drop it before packing.",
-        )
-    number = FORMATS[value.dtype]
-    return RawTensor(_bits(value), number, number)
+class Numbers:
+    """The numbers of a torch file's tensors, each storage decoded once.
+
+    limit: bytes that all tensors together, written out densely, may take.
+    """
+
+    def __init__(self, data: memoryview, file: TorchFile, name: str, limit: int) -> None:
+        self._data, self._file, self._name, self._limit = data, file, name, limit
+        self._plain: dict[str, memoryview] = {}
+
+    def check_size(self, values: Iterable[Any]) -> None:
+        """Raise unless the tensors among the values may be written out.
+
+        A view may claim any shape over a tiny storage, with steps of nothing, and a storage may inflate.
+        """
+        views = [value for value in values if isinstance(value, TensorView)]
+        elements = sum(prod(view.shape) for view in views)
+        dense = sum(prod(view.shape) * _size(view) for view in views)
+        if elements > MAX_ELEMENTS:
+            raise BadCheckpoint(
+                f"{self._name} is too large",
+                expected=f"≤ {MAX_ELEMENTS} elements",
+                found=elements,
+            )
+        if dense > self._limit:
+            raise BadCheckpoint(
+                f"{self._name}: tensors are too large for such a file",
+                expected=f"≤ {self._limit} bytes",
+                found=dense,
+            )
+        storages = [self._file.storages.get(key) for key in {view.storage.key for view in views}]
+        inflated = sum(entry.inflated for entry in storages if entry is not None)
+        if inflated > self._limit:
+            raise CorruptData(
+                f"{self._name} inflates too far",
+                expected=f"≤ {self._limit} bytes",
+                found=inflated,
+            )
+
+    def raw(self, value: Any, where: str) -> RawTensor:
+        """Return the bits of a float tensor. Raises BadCheckpoint for any other value."""
+        number = _number(value)
+        if number not in WORDS:
+            raise BadCheckpoint(
+                f"{where} is not a supported tensor",
+                expected="float32, float16 or bfloat16",
+                found=_kind(value),
+                fix="Convert or drop it before packing.",
+            )
+        return RawTensor(self._array(value, WORDS[number], where), number, number)
+
+    def int8(self, codes: Any, scale: Any, logical: str | None, where: str) -> QuantizedTensor:
+        """Return codes with a scale for each row, or one for all. Raises BadCheckpoint."""
+        if _number(codes) != "int8" or not codes.shape:
+            raise BadCheckpoint(
+                f"{where}: bad codes", expected="an int8 tensor", found=_kind(codes)
+            )
+        step_format = _number(scale)
+        if step_format not in WORDS:
+            raise BadCheckpoint(
+                f"{where}: bad scale", expected="a float tensor", found=_kind(scale)
+            )
+        if logical is None:
+            raise BadCheckpoint(f"{where}: unknown original dtype", expected=", ".join(NAMES))
+        rows, scales = codes.shape[0], prod(scale.shape)
+        if scales not in (1, rows):
+            raise BadCheckpoint(
+                f"{where}: wrong number of scales", expected=f"1 or {rows}", found=scales
+            )
+        bits = self._array(scale, WORDS[step_format], where).reshape(-1)
+        steps = np.ascontiguousarray(np.broadcast_to(bits, (rows,)))
+        matrix = self._array(codes, np.dtype(np.int8), where).reshape(rows, prod(codes.shape[1:]))
+        return QuantizedTensor(matrix, steps, codes.shape, "uniform", step_format, logical)
+
+    def _array(self, view: TensorView, dtype: np.dtype[Any], where: str) -> npt.NDArray[Any]:
+        """Return a view's numbers as a dense array of its shape."""
+        if not prod(view.shape):
+            return np.zeros(view.shape, dtype)
+        _, held = torch_zip.checked(view, (where,), self._name)
+        plain = self._storage(view.storage.key)
+        if len(plain) < held * dtype.itemsize:
+            raise CorruptData(
+                f"{where}: its storage is too short",
+                expected=f"{held * dtype.itemsize} bytes",
+                found=len(plain),
+            )
+        flat = np.frombuffer(plain, dtype.newbyteorder("<"), held)[view.offset :]
+        strides = tuple(step * dtype.itemsize for step in view.strides)
+        strided = np.lib.stride_tricks.as_strided(flat, view.shape, strides, writeable=False)
+        return np.ascontiguousarray(strided, dtype).reshape(view.shape)
+
+    def _storage(self, key: str) -> memoryview:
+        if key not in self._plain:
+            entry = self._file.storages.get(key)
+            if entry is None:
+                raise BadCheckpoint(f"{self._name}: storages are missing", found=key[:40])
+            self._plain[key] = content(self._data, entry, self._limit, self._name)
+        return self._plain[key]
 
 
-def _bits(value: torch.Tensor) -> Any:
-    """Bit patterns of a float tensor as uint32 or uint16."""
-    dense = value.detach().contiguous()
-    if dense.dtype == torch.float32:
-        return dense.numpy().view(np.uint32)
-    return dense.view(torch.int16).numpy().view(np.uint16)
+def _number(value: Any) -> str:
+    """Return what a tensor's values are, "" for anything else."""
+    if not isinstance(value, TensorView):
+        return ""
+    return torch_zip.NUMBERS.get(value.dtype or value.storage.kind, "")
 
 
-def _is_dense(value: Any) -> bool:
-    """Whether numpy can have a tensor: neither sparse nor without data."""
-    return (
-        isinstance(value, torch.Tensor)
-        and value.layout is torch.strided
-        and value.device.type == "cpu"
-    )
+def _is_counter(view: Any) -> bool:
+    return isinstance(view, TensorView) and not view.shape and _number(view) not in WORDS
 
 
-def _bound(values: Iterable[Any], name: str, limit: int) -> None:
-    # a tensor may claim any shape over a tiny storage with stride 0: check before making any dense
-    total = sum(prod(v.shape) * v.element_size() for v in values if isinstance(v, torch.Tensor))
-    if total > limit:
-        raise BadCheckpoint(
-            f"{name}: tensors are too large for such a file",
-            expected=f"≤ {limit} bytes",
-            found=total,
-        )
-
-
-def _check_size(tensors: Mapping[str, Tensor], name: str) -> None:
-    total = sum(prod(tensor.shape) for tensor in tensors.values())
-    if total > MAX_ELEMENTS:
-        raise BadCheckpoint(
-            f"{name} is too large", expected=f"≤ {MAX_ELEMENTS} elements", found=total
-        )
+def _size(view: TensorView) -> int:
+    return SIZES.get(_number(view), 1)
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        layout = "" if _is_dense(value) else f" {value.layout}, {value.device}"
-        number = str(value.dtype).removeprefix("torch.")
-        return f"{number} tensor of shape {tuple(value.shape)}{layout}"
+    if isinstance(value, TensorView):
+        kind = value.dtype or value.storage.kind
+        return f"{kind} tensor of shape {value.shape}"
+    if isinstance(value, Call):
+        return value.name.replace(" ", ".")[:80]
     return type(value).__name__
-
-
-def _load(data: bytes | bytearray, name: str, limit: int) -> Any:
-    """What a torch file holds; limit: bytes that its entries may inflate to."""
-    if (
-        data[:4] != b"PK\x03\x04"
-    ):  # torch would take it for its old format, which zipfile cannot bound
-        raise BadCheckpoint(
-            f"{name}: not a torch zip file", found=bytes(data[:8]).hex() or "nothing"
-        )
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            inflated = sum(info.file_size for info in archive.infolist())
-        if inflated > limit:
-            raise CorruptData(
-                f"{name} inflates too far", expected=f"≤ {limit} bytes", found=inflated
-            )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols; damage is an error below
-            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError:
-        raise BadCheckpoint(
-            f"{name} holds objects other than tensors; nothing in it was executed",
-            expected="a plain state dict",
-            fix="Save it again with torch.save(model.state_dict(), path).",
-        ) from None
-    except SqueezeError:
-        raise
-    except Exception as error:  # torch's unpickler has no error of its own for damaged files
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise BadCheckpoint(f"{name}: torch cannot read it: {reason}") from None

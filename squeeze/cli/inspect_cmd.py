@@ -35,18 +35,16 @@ def command(models: tuple[str, ...], architecture: dict[str, Any], as_json: bool
         return
     model = models[0]
 
-    from squeeze.checkpoint.infer import complete_config
-    from squeeze.checkpoint.read import load_checkpoint
+    from squeeze.checkpoint.read import load_model
     from squeeze.tensors.quantized import RawTensor
     from squeeze.tensors.roles import natural_key, role_of
 
-    source = load_checkpoint(model)
-    shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
-    config, notes = complete_config(shapes, source.config, **architecture)
+    loaded = load_model(model, **architecture)
+    config = loaded.config
     recipe = _recipe(model)
     rows = []
-    for name in sorted(source.tensors, key=natural_key):  # files of safetensors have any order
-        tensor = source.tensors[name]
+    for name in sorted(loaded.stored, key=natural_key):  # files of safetensors have any order
+        tensor = loaded.stored[name]
         values = tensor.dequantize()
         codes = None if isinstance(tensor, RawTensor) else tensor.codes
         rows.append(
@@ -64,23 +62,23 @@ def command(models: tuple[str, ...], architecture: dict[str, Any], as_json: bool
         print_json(
             {
                 "path": model,
-                "format": source.format,
-                "bytes": source.size,
-                "sha256": source.sha256,
+                "format": loaded.source,
+                "bytes": loaded.size,
+                "sha256": loaded.sha256,
                 "parameters": config.num_params,
                 "config": asdict(config),
                 "recipe": None if recipe is None else asdict(recipe),
-                "notes": source.notes + notes,
+                "notes": loaded.notes,
                 "tensors": rows,
             }
         )
         return
-    print_line(f"{model}: {source.format}, {source.size:,} bytes, {config.num_params:,} parameters")
-    print_line(f"sha256 {source.sha256}")
+    print_line(f"{model}: {loaded.source}, {loaded.size:,} bytes, {config.num_params:,} parameters")
+    print_line(f"sha256 {loaded.sha256}")
     print_line(f"model   {config.to_json()}")
     if recipe is not None:
         print_line(f"recipe  {recipe.to_json()}")
-    print_notes(source.notes + notes)
+    print_notes(loaded.notes)
     _table(rows)
 
 

@@ -31,6 +31,7 @@ class Schedule(click.ParamType):  # type: ignore[type-arg]  # generic since Clic
 
 
 _ARCHITECTURE = [
+    click.option("--entry", metavar="NAME", help="Of several sets of weights, such as ema."),
     click.option("--heads", "num_heads", type=int, metavar="N", help="Attention heads."),
     click.option("--mlp-power", type=click.IntRange(1, 3), metavar="N", help="2: relu², 3: relu³."),
     click.option("--seq-len", type=click.IntRange(min=1), metavar="N", help="Window in tokens."),
@@ -47,6 +48,7 @@ _ARCHITECTURE = [
 ]
 
 ARCHITECTURE_FIELDS = (
+    "entry",
     "num_heads",
     "mlp_power",
     "seq_len",
@@ -57,9 +59,9 @@ ARCHITECTURE_FIELDS = (
 
 
 def architecture_options(command: F) -> F:
-    """Flags for what a checkpoint without a stored configuration cannot tell.
+    """Add flags for what a checkpoint without a stored configuration cannot tell.
 
-    They arrive as one keyword argument, `architecture`: fields for `squeeze.checkpoint.read.load_model`.
+    They arrive as one argument, `architecture`: keywords of `squeeze.checkpoint.read.load_model`.
     """
 
     def gathered(*args: Any, **kwargs: Any) -> Any:

@@ -71,7 +71,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     callback=_pairs,
     metavar="ROLE=SPEC",
     help="BITS, BITS:K (K σ clip), fp16 … or keep; ROLE: all, attn, mlp.fc, … "
-    "[embed=8:20, others 6:12.85].",
+    "[embed=8:20, 6:12.85; .ptz: keep].",
 )
 @click.option(
     "--small",
@@ -97,9 +97,8 @@ def command(
     """Pack MODEL (safetensors, .pt or int8 .ptz) into a .sqz artifact.
 
     Preset fast or best: calibrate, spend bits where they lower the loss most, land just under the
-    limit; OUT.cache lets an interrupted pack resume. A record's: as that entry
-    did (record-1855 without low-rank correction, ternary with one step a row). None: round to nearest
-    as --quant says (a .ptz is kept). Exits with 3 when over the limit.
+    limit; resumes from OUT.cache. A record's: as that entry did (record-1855 without low-rank
+    correction, ternary with one step a row). None: as --quant says. Exits with 3 over the limit.
 
     \b
     Example:

@@ -83,9 +83,7 @@ def _coder(stream: memoryview) -> str:
 
 def _shapes(rest: Plain, what: str) -> dict[str, list[tuple[int, ...]]]:
     """Shapes of each group's matrices, from the "s" entry. Raises CorruptData for odd ones."""
-    archive, found = torch_zip.entries(rest.data, what)
-    (pickled,) = [entry for entry in found if entry.info.filename.endswith("/data.pkl")]
-    root = pickles.describe(torch_zip.content(archive, pickled, pickles.MAX_SIZE, what), what)
+    root = torch_zip.opened(rest.data, what).root
     manifest = root.get("s") if isinstance(root, dict) else None
     if not isinstance(manifest, dict):
         raise CorruptData(f"{what}: no shapes of the groups")
@@ -102,10 +100,10 @@ def _shapes(rest: Plain, what: str) -> dict[str, list[tuple[int, ...]]]:
 
 def _shape(given: object, what: str) -> tuple[int, ...]:
     if isinstance(given, pickles.Call) and given.name == "torch Size":
-        (given,) = given.arguments
+        given = next(iter(given.arguments), None) if isinstance(given.arguments, tuple) else None
     if isinstance(given, tuple | list) and all(type(n) is int and 0 <= n < 1 << 32 for n in given):
         return tuple(given)
-    raise CorruptData(f"{what}: odd shape of a group", found=repr(given)[:80])
+    raise CorruptData(f"{what}: odd shape of a group", expected="numbers below 2^32")
 
 
 def _group(name: str, group: str, stream: memoryview, shapes: list[tuple[int, ...]]) -> list[Row]:

@@ -1,7 +1,8 @@
-"""Compressed files: zlib, gzip, bz2, xz, lzma, zstandard, brotli; with or without a byte shuffle inside.
+"""Compressed streams: zlib, gzip, bz2, xz, lzma, zstandard, brotli; and the byte shuffle inside.
 
-What a stream may inflate to is bounded before anything is allocated, by LIMIT and by RATIO times its
-size: weights do not compress sixty-four-fold, bombs do.
+Memory is bounded before it is taken. What a stream may inflate to: LIMIT, and RATIO times its size,
+since weights do not compress sixty-four-fold and bombs do. What a decoder takes for its window: WINDOW.
+What one call returns: streams are fed in pieces so short that no format can make much of one.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import zlib
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,9 +19,11 @@ from squeeze.errors import CorruptData
 LIMIT = 1 << 30  # bytes: four for each of the weights an artifact may hold
 RATIO = 64
 FLOOR = 64 << 20  # bytes any stream may inflate to, however small it is
-STEP = 1 << 20  # bytes of output asked for at once,
-FED = 1 << 16  # and of input given
-MEMORY = 256 << 20  # bytes a decoder may take for its window
+WINDOW = 128 << 20  # bytes of history a decoder may keep: what zstd -22 and xz -9 ask for
+# Bytes of input a decoder is given at once. A zstd block of four bytes stands for 128 KiB and a bzip2
+# block of forty for 900 kB, and neither library bounds what a piece gives: so 32 MiB at most.
+FED = 1 << 10
+STEP = 1 << 20  # bytes of output asked of brotli at once: a few bytes of it stand for any number
 MAGICS = {
     b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b\x08": "gzip", b"BZh": "bz2",
     b"\x5d\x00\x00": "lzma",
@@ -31,7 +33,7 @@ SHUFFLE = b"BSHF"  # then the stride in one byte, then the planes one after anot
 
 
 def coder_of(data: memoryview) -> str | None:
-    """Name of the coder by the first bytes; None for brotli, which has none, and for anything else."""
+    """Return the coder's name by the first bytes; None for brotli, which has no magic, and the rest."""
     head = bytes(data[:6])
     for magic, coder in MAGICS.items():
         if head.startswith(magic):
@@ -42,62 +44,122 @@ def coder_of(data: memoryview) -> str | None:
 
 
 def bound(size: int) -> int:
-    """Bytes a stream of `size` may inflate to."""
+    """Return how many bytes a stream of `size` bytes may inflate to."""
     return min(LIMIT, max(FLOOR, RATIO * size))
 
 
-def inflate(
-    data: memoryview | bytes, coder: str, what: str, limit: int | None = None
-) -> bytes | bytearray:
-    """The plain bytes of one whole stream. limit: in bytes; None: `bound` of its size.
+class Decoder(Protocol):
+    """The interface of zlib's, bz2's and lzma's decompression objects.
 
+    `decompress` returns at most `room` bytes, or what FED bytes of input stand for in a format that
+    bounds that.
+    """
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: Any, room: int, /) -> bytes | bytearray: ...
+
+
+class _Zstd:
+    """zstandard's decompression object, which takes no bound on its output."""
+
+    def __init__(self) -> None:
+        import zstandard
+
+        self._inner = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompressobj()
+        self._error = zstandard.ZstdError
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: Any, room: int) -> bytes:
+        try:
+            return self._inner.decompress(data)
+        except self._error as error:
+            raise ValueError(str(error)) from None
+
+
+class _Brotli:
+    """brotli's decompressor; it may hold back output that was too much at once, until asked again."""
+
+    unused_data = b""  # bytes behind the stream's end are an error of its own
+
+    def __init__(self) -> None:
+        import brotli
+
+        self._inner = brotli.Decompressor()
+        self._error = brotli.error
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._inner.is_finished())
+
+    def decompress(self, data: Any, room: int) -> bytearray:
+        plain = bytearray()
+        try:
+            part = self._inner.process(data, output_buffer_limit=STEP)
+            while part and len(plain) <= room:
+                plain += part
+                part = b"" if self.eof else self._inner.process(b"", output_buffer_limit=STEP)
+        except self._error:
+            raise ValueError("damaged") from None
+        return plain
+
+
+def inflate(data: memoryview | bytes, coder: str, what: str, limit: int | None = None) -> bytearray:
+    """Return the plain bytes of one whole stream.
+
+    coder: a name that `coder_of` returns, "brotli", or "deflate", which is zlib without its header.
+    limit: of the plain bytes; None: `bound` of the stream's size.
     Raises CorruptData: damaged, truncated, followed by other bytes, or inflating past the limit.
     """
     limit = bound(len(data)) if limit is None else limit
-    try:
-        if coder == "zstd":
-            return _zstd(data, limit, what)
-        if coder == "brotli":
-            return _brotli(data, limit, what)
-        return _standard(_decoder(coder), data, limit, what)
-    except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError) as error:
-        raise CorruptData(f"{what}: not a whole {coder} stream", found=str(error)[:80]) from None
+    if coder == "zstd":
+        _check_declared(data, what, limit)
+    return drained(_decoder(coder), coder, data, what, limit)
 
 
-def _decoder(coder: str) -> Any:
-    if coder == "zlib":
-        return zlib.decompressobj()
-    if coder == "gzip":
-        return zlib.decompressobj(31)
+def _decoder(coder: str) -> Decoder:
+    if coder == "zstd":
+        return _Zstd()
+    if coder == "brotli":
+        return _Brotli()
     if coder == "bz2":
         return bz2.BZ2Decompressor()
-    return lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=MEMORY)
+    if coder in ("xz", "lzma"):
+        return lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=WINDOW)
+    return zlib.decompressobj({"deflate": -15, "zlib": 15, "gzip": 31}[coder])
 
 
-def _standard(decoder: Any, data: memoryview | bytes, limit: int, what: str) -> bytearray:
-    return _whole(decoder, decoder.decompress, data, limit, what)
-
-
-def _whole(
-    decoder: Any,
-    step: Callable[[memoryview | bytes, int], bytes],
-    data: memoryview | bytes,
-    limit: int,
-    what: str,
+def drained(
+    decoder: Decoder, coder: str, data: memoryview | bytes, what: str, limit: int
 ) -> bytearray:
-    """One stream to its end, a piece at a time. step: what a piece gives, and how much it may."""
-    plain = (
-        bytearray()
-    )  # grows in place: in one call the decoder's blocks would be joined to a copy
-    for at in range(0, len(data), FED):
-        plain += step(data[at : at + FED], limit + 1 - len(plain))
-        if len(plain) > limit:
-            raise _bomb(what, limit)
-        if decoder.eof:
-            left = len(decoder.unused_data) + max(len(data) - at - FED, 0)
-            if left:
-                raise CorruptData(f"{what}: bytes after the end of the stream", found=left)
-            return plain
+    """Return the plain bytes of one whole stream that `decoder` reads. Raises CorruptData.
+
+    coder: name of the format, for errors. limit: of the plain bytes.
+    """
+    plain = bytearray()  # grows in place
+    try:
+        for at in range(0, len(data), FED):
+            plain += decoder.decompress(data[at : at + FED], limit + 1 - len(plain))
+            if len(plain) > limit:
+                raise _bomb(what, limit)
+            if decoder.eof:
+                left = len(decoder.unused_data) + max(len(data) - at - FED, 0)
+                if left:
+                    raise CorruptData(f"{what}: bytes after the end of the stream", found=left)
+                return plain
+    except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError) as error:
+        raise CorruptData(f"{what}: not a whole {coder} stream", found=str(error)[:80]) from None
     raise CorruptData(f"{what}: the stream is cut off", found=f"{len(plain)} bytes of it")
 
 
@@ -105,51 +167,24 @@ def _bomb(what: str, limit: int, found: object = "more") -> CorruptData:
     return CorruptData(f"{what} inflates too far", expected=f"≤ {limit} bytes", found=found)
 
 
-def _zstd(data: memoryview | bytes, limit: int, what: str) -> bytearray:
+def _check_declared(data: memoryview | bytes, what: str, limit: int) -> None:
+    """Raise CorruptData for a zstd stream that says itself that it is past the limit."""
     import zstandard
 
     try:
         declared = zstandard.get_frame_parameters(bytes(data[:32])).content_size
-        unknown = (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR)
-        if declared not in unknown and declared > limit:
-            raise _bomb(what, limit, declared)
-        decoder = zstandard.ZstdDecompressor(max_window_size=MEMORY).decompressobj()
-        # zstandard takes no bound on what a piece gives
-        return _whole(decoder, lambda piece, _: decoder.decompress(piece), data, limit, what)
     except zstandard.ZstdError as error:
         raise CorruptData(f"{what}: not a whole zstd stream", found=str(error)[:80]) from None
-
-
-def _brotli(data: memoryview | bytes, limit: int, what: str) -> bytearray:
-    import brotli
-
-    decoder = brotli.Decompressor()
-    plain = bytearray()
-    try:
-        for at in range(0, len(data), FED):
-            part = decoder.process(data[at : at + FED], output_buffer_limit=STEP)
-            while part:  # it may keep output that would have been too much at once
-                plain += part
-                if len(plain) > limit:
-                    raise _bomb(what, limit)
-                if decoder.is_finished():
-                    break
-                part = decoder.process(b"", output_buffer_limit=STEP)
-            if decoder.is_finished():
-                left = max(len(data) - at - FED, 0)
-                if left:
-                    raise CorruptData(f"{what}: bytes after the end of the stream", found=left)
-                return plain
-    except brotli.error:
-        raise CorruptData(f"{what}: not a whole brotli stream") from None
-    raise CorruptData(f"{what}: the stream is cut off", found=f"{len(plain)} bytes of it")
+    unknown = (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR)
+    if declared not in unknown and declared > limit:
+        raise _bomb(what, limit, declared)
 
 
 def unshuffled(data: bytes | bytearray) -> tuple[bytes | bytearray, int]:
-    """(bytes in their own order, stride): undoes a byte shuffle, marked by SHUFFLE or recognised.
+    """Return the bytes in their own order, and the stride of the byte shuffle that was undone.
 
-    Without the mark, a stride of 2 or 4 is taken when a zip archive's first bytes come out. Stride 0:
-    not shuffled.
+    A shuffle is marked by SHUFFLE; without the mark, a stride of 2 or 4 is taken when a zip archive's
+    first bytes come out. Stride 0: not shuffled.
     """
     if data[:4] == SHUFFLE and len(data) > 5:
         stride = data[4]
@@ -169,7 +204,7 @@ def _lengths(total: int, stride: int) -> list[int]:
 
 def _unshuffle(data: memoryview, stride: int) -> bytearray:
     plain = bytearray(len(data))
-    # a bytearray's own slices would copy each plane once more
+    # A bytearray's own slices would copy each plane once more.
     octets, planes = np.frombuffer(plain, np.uint8), np.frombuffer(data, np.uint8)
     at = 0
     for plane, length in enumerate(_lengths(len(data), stride)):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from squeeze.errors import CorruptData, UnsupportedFormat
+from squeeze.outside.source import MAX_SCRIPT
 
 MAX_DECODER = 1 << 16  # bytes of its source
 MAX_CODE = 1 << 20  # bytes; decoding takes some 30 seconds for as many
@@ -26,7 +27,7 @@ class Mixed:
 
 
 def find(tree: ast.AST) -> Mixed | None:
-    """What a stub says: `bytes(NAME(b[START:], s, SIZE)[…])`; None when it says no such thing."""
+    """Return the numbers of a stub `bytes(NAME(b[START:], s, SIZE)[…])`; None for any other."""
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "bytes"):
             continue
@@ -39,7 +40,8 @@ def find(tree: ast.AST) -> Mixed | None:
         start = lower.lower if isinstance(lower, ast.Slice) else None
         numbers = [
             node.value for node in (start, size)
-            if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value > 0
+            if isinstance(node, ast.Constant) and isinstance(node.value, int)
+            and 0 < node.value <= MAX_SCRIPT
         ]  # fmt: skip
         if len(numbers) == 2:
             return Mixed(numbers[0], numbers[1])
@@ -47,7 +49,7 @@ def find(tree: ast.AST) -> Mixed | None:
 
 
 def code(payload: bytes, found: Mixed, what: str) -> bytes:
-    """The source. Raises CorruptData, and UnsupportedFormat for a decoder of another version."""
+    """Return the source. Raises CorruptData; UnsupportedFormat for a decoder of another version."""
     try:
         inflater = zlib.decompressobj(-15)
         decoder = inflater.decompress(payload[: found.start], MAX_DECODER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from squeeze.outside.pieces import FLOATS, INT8
 
-WRAPPERS = (
+SECTIONS = (
     "model",
     "state_dict",
     "model_state_dict",
@@ -14,14 +14,36 @@ WRAPPERS = (
     "scales",
     "passthrough",
 )
-PREFIXES = ("_orig_mod.", "module.")  # torch.compile and DDP
+# Names under which wrappers keep the module they wrap: torch.compile, activation checkpointing, FSDP
+# (today's and an older one's), Lightning Fabric.
+WRAPPERS = (
+    "_orig_mod",
+    "_checkpoint_wrapped_module",
+    "_fsdp_wrapped_module",
+    "_fpw_module",
+    "_forward_module",
+)
+PARALLEL = "module"  # DataParallel's, DDP's and averaged models'; a module may be called so, too
 CODES = (".q", ".gq")  # of {"w": …, "m": …} exports: codes, and the scale of each row
 STEPS = {".scale": ".q", ".gs": ".gq"}
 CORRECTION = (".lqA", ".lqB", ".lqAs", ".lqBs", ".lqA_a", ".lqB_a", ".lqAs_a", ".lqBs_a")
 
 
+def unwrapped(name: str) -> str:
+    """Return the name a tensor has in the module that was wrapped, however often.
+
+    >>> unwrapped("module._orig_mod.module.blocks.0._checkpoint_wrapped_module.mlp.fc.weight")
+    'blocks.0.mlp.fc.weight'
+    """
+    *path, last = name.split(".")
+    path = [part for part in path if part not in WRAPPERS]
+    while path and path[0] == PARALLEL:
+        path.pop(0)
+    return ".".join([*path, last])
+
+
 def described(path: tuple[str, ...], number: str) -> tuple[str, str]:
-    """(kind of stream, tensor) for a tensor at these keys.
+    """Return the kind of stream and the name of a tensor at these keys.
 
     >>> described(("quantized", "tok_emb.weight"), "int8")
     ('codes', 'tok_emb.weight')
@@ -30,11 +52,9 @@ def described(path: tuple[str, ...], number: str) -> tuple[str, str]:
     """
     keys = list(path)
     section = keys[0] if keys else ""
-    while len(keys) > 1 and keys[0] in WRAPPERS:
+    while len(keys) > 1 and keys[0] in SECTIONS:
         keys.pop(0)
-    name = ".".join(keys) or "tensor"
-    for prefix in PREFIXES:
-        name = name.removeprefix(prefix)
+    name = unwrapped(".".join(keys) or "tensor")
     if section == "scales":
         return f"step.{number}", name
     if name.endswith(CORRECTION):

@@ -15,28 +15,29 @@ from typing import Any
 
 from squeeze.errors import BadCheckpoint, CorruptData
 
-MAX_SIZE = 64 << 20  # bytes of a pickle
-MAX_STEPS = 4_000_000  # opcodes; a state dict needs about 60 a tensor
+MAX_SIZE = 16 << 20  # bytes of a pickle; a state dict needs about 150 a tensor
+MAX_STEPS = 1 << 21  # opcodes: about 30 for each of the tensors an artifact may hold
 MAX_NODES = 1 << 20  # values looked at when tensors are collected
 MAX_DEPTH = 32
+MAX_NUMBER = 1 << 48  # of a shape, a stride or an offset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Name:
     """A global the pickle refers to; never imported."""
 
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Call:
-    """An object the pickle would make by calling `name`: inert, with what it was given."""
+    """An object the pickle would make by calling `name`: inert, with the arguments of that call."""
 
     name: str
     arguments: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Storage:
     """Numbers in another entry of the file: its key, the torch storage's name, how many elements."""
 
@@ -45,19 +46,26 @@ class Storage:
     elements: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorView:
-    """A tensor: a view of a storage, offset and strides in elements."""
+    """A tensor: a view of a storage, offset and strides in elements.
+
+    dtype: torch's name of what an untyped storage holds, such as "float8_e4m3fn"; else "".
+    """
 
     storage: Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    dtype: str = ""
 
 
 _MARK = object()
 _TENSORS = ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor")
-_EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": set, "EMPTY_TUPLE": tuple}
+_DICTIONARIES = ("collections OrderedDict", "collections defaultdict", "collections Counter")
+_TYPED_TENSOR = "torch._utils _rebuild_tensor_v3"
+# A set is described as a list: hashing its members could compare without end.
+_EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": list, "EMPTY_TUPLE": tuple}
 _VALUES = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
     "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
@@ -69,9 +77,10 @@ _PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 _GETS = ("GET", "BINGET", "LONG_BINGET")
 
 
-def describe(data: bytes, what: str) -> Any:
-    """The object a pickle stands for, of plain containers, Call, Storage and TensorView.
+def describe(data: bytes | memoryview, what: str) -> Any:
+    """Return the object a pickle stands for, of plain containers, Name, Call, Storage and TensorView.
 
+    Nothing in it is compared, hashed or printed but text and small numbers, so it may nest without end.
     Raises CorruptData (truncated, too long, stack empty), BadCheckpoint (an opcode or a tensor that
     no torch file has).
     """
@@ -88,8 +97,6 @@ def describe(data: bytes, what: str) -> Any:
         raise CorruptData(
             f"{what}: damaged pickle", found=f"{type(error).__name__}: {error}"[:80]
         ) from None
-    except RecursionError:  # comparing or hashing a key nested too deep
-        raise CorruptData(f"{what}: pickle nested too deep") from None
 
 
 class _Machine:
@@ -102,6 +109,9 @@ class _Machine:
     def step(self, name: str, argument: Any) -> None:
         stack = self.stack
         if name in _VALUES:
+            if isinstance(argument, str) and not argument.isascii():
+                # half a surrogate pair cannot be printed
+                argument = argument.encode("utf-8", "replace").decode()
             stack.append(argument)
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
@@ -110,6 +120,8 @@ class _Machine:
         elif name == "MARK":
             stack.append(_MARK)
         elif name in _PUTS:
+            if argument >= MAX_NUMBER:
+                raise ValueError("a place in the memo that no pickle has")
             self.memo[argument] = stack[-1]
         elif name == "MEMOIZE":
             self.memo[len(self.memo)] = stack[-1]
@@ -120,11 +132,11 @@ class _Machine:
             self._replace(count, tuple(stack[-count:]))
         elif name in ("TUPLE", "LIST", "FROZENSET", "DICT"):
             items = self._marked()
-            stack.append(
-                dict(zip(items[::2], items[1::2], strict=True)) if name == "DICT"
-                else list(items) if name == "LIST"
-                else tuple(items)
-            )  # fmt: skip
+            if name == "DICT":
+                stack.append({})
+                self._into(stack[-1], items)
+            else:
+                stack.append(items if name == "LIST" else tuple(items))
         elif name in ("SETITEM", "SETITEMS"):
             items = [stack.pop(-2), stack.pop()] if name == "SETITEM" else self._marked()
             self._into(stack[-1], items)
@@ -132,13 +144,13 @@ class _Machine:
             items = [stack.pop()] if name == "APPEND" else self._marked()
             if isinstance(stack[-1], list):
                 stack[-1].extend(items)
-            elif isinstance(stack[-1], set):
-                stack[-1].update(map(_key, items))
         elif name == "GLOBAL":
             stack.append(Name(argument))
         elif name == "STACK_GLOBAL":
             second, first = stack.pop(), stack.pop()
-            stack.append(Name(f"{first} {second}"[:300]))
+            if not (isinstance(first, str) and isinstance(second, str)):
+                raise TypeError("a global that is not named by text")
+            stack.append(Name(f"{first[:150]} {second[:150]}"))
         elif name in ("REDUCE", "NEWOBJ"):
             arguments, callee = stack.pop(), stack.pop()
             stack.append(self._called(callee, arguments))
@@ -177,46 +189,67 @@ class _Machine:
 
     def _called(self, callee: Any, arguments: Any) -> Any:
         name = callee.text if isinstance(callee, Name) else "an object"
-        if name == "collections OrderedDict" and arguments == ():
-            return {}
-        if name in _TENSORS:
-            return self._tensor(arguments)
+        if name in _DICTIONARIES and isinstance(arguments, tuple):
+            dictionary: dict[Any, Any] = {}
+            for pairs in arguments:
+                for pair in pairs if isinstance(pairs, list) else ():
+                    self._into(dictionary, list(pair))
+            return dictionary
+        if name in _TENSORS or name == _TYPED_TENSOR:
+            return self._tensor(arguments, name == _TYPED_TENSOR)
         if name == "torch._utils _rebuild_parameter" and isinstance(arguments, tuple):
             return arguments[0]
         return Call(name, arguments)
 
-    def _storage(self, given: Any) -> Storage:
-        match given:
-            case ("storage", Name(text=kind), str(key), _, int(count), *_) if count >= 0:
+    def _storage(self, identity: Any) -> Storage:
+        match identity:
+            case ("storage", Name(text=kind), str(key), _, int(count), *_) if (
+                0 <= count < MAX_NUMBER
+            ):
                 return Storage(key, kind.removeprefix("torch "), count)
         raise BadCheckpoint(f"{self.what}: a persistent id that is no storage")
 
-    def _tensor(self, given: Any) -> TensorView:
-        match given:
-            case (Storage() as storage, int(offset), tuple(shape), tuple(strides), *_):
+    def _tensor(self, arguments: Any, typed: bool) -> TensorView:
+        match arguments:
+            case (Storage() as storage, int(offset), tuple(shape), tuple(strides), *rest):
                 plain = (offset, *shape, *strides)
                 if (
-                    all(type(n) is int and 0 <= n < 1 << 48 for n in plain)
+                    all(type(n) is int and 0 <= n < MAX_NUMBER for n in plain)
                     and len(shape) == len(strides) <= 16
                 ):
-                    return TensorView(storage, offset, shape, strides)
+                    dtype = rest[2] if typed and len(rest) > 2 else None
+                    kind = dtype.text.removeprefix("torch ") if isinstance(dtype, Name) else ""
+                    return TensorView(storage, offset, shape, strides, kind)
         raise BadCheckpoint(f"{self.what}: a tensor with odd arguments")
 
 
 def _key(value: Any) -> Any:
-    """A dictionary key: itself when it is a plain scalar, else a fresh stand-in."""
-    return (
-        value if isinstance(value, str | int | float | bytes | bool) or value is None else object()
-    )
+    """Return a dictionary's key as it is when it is text or a small number, else a stand-in for it."""
+    if isinstance(value, str) or value is None:
+        return value
+    if isinstance(value, int) and abs(value) < MAX_NUMBER:  # larger ones can all have one hash
+        return value
+    return _Odd()
+
+
+class _Odd:
+    """A key that is neither text nor a small number, equal to no other."""
+
+    def __str__(self) -> str:
+        return "?"
 
 
 def tensors(root: Any, what: str) -> Iterator[tuple[tuple[str, ...], TensorView]]:
-    """(keys that lead there, tensor) for every tensor below an object, in its order."""
+    """Yield each tensor below an object with the keys that lead to it, in the object's order."""
     seen: set[int] = set()
     nodes = 0
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
+    waiting: list[Iterator[tuple[tuple[str, ...], Any]]] = [iter([((), root)])]
     while waiting:
-        path, value = waiting.pop()
+        reached = next(waiting[-1], None)
+        if reached is None:
+            waiting.pop()
+            continue
+        path, value = reached
         nodes += 1
         if nodes > MAX_NODES:
             raise CorruptData(f"{what}: too many objects", expected=f"≤ {MAX_NODES}")
@@ -229,21 +262,29 @@ def tensors(root: Any, what: str) -> Iterator[tuple[tuple[str, ...], TensorView]
             continue
         seen.add(id(value))  # a structure that holds itself ends here
         if len(path) < MAX_DEPTH:
-            pairs = list(value.items() if isinstance(value, dict) else enumerate(value))
-            waiting += [((*path, str(key)[:200]), inner) for key, inner in reversed(pairs)]
+            waiting.append(_inside(path, value))
+
+
+def _inside(
+    path: tuple[str, ...], value: dict[Any, Any] | list[Any] | tuple[Any, ...]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the values of a container with their paths; one at a time, for there may be a million."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*path, str(key)[:200]), inner
 
 
 def calls(root: Any) -> set[str]:
-    """Names of everything the pickle would call, other than tensors."""
-    found: set[str] = set()
+    """Return the names of everything the pickle would call, other than tensors."""
+    names: set[str] = set()
     seen: set[int] = set()
     waiting = [root]
-    while waiting and len(seen) < MAX_NODES:
+    while waiting:
         value = waiting.pop()
-        if isinstance(value, Call):
-            found.add(value.name)
+        if isinstance(value, Call) and id(value) not in seen:
+            seen.add(id(value))
+            names.add(value.name)
             value = value.arguments
         if isinstance(value, dict | list | tuple) and id(value) not in seen:
             seen.add(id(value))
             waiting += value.values() if isinstance(value, dict) else value
-    return found
+    return names

@@ -18,6 +18,7 @@ from squeeze.rows import Row, split_bytes
 from squeeze.tensors.roles import layer_of, role_of
 
 CHUNK = 1 << 20  # bytes counted at once: bincount widens its input eightfold
+MAX_TENSORS = 1 << 16  # of a file: as many as an artifact holds
 MAX_PIECES = 1 << 17
 SIZES = {
     "fp64": 8, "fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "uint8": 1, "bool": 1,
@@ -62,6 +63,15 @@ class Plain:
     pieces: tuple[Piece, ...]
     facts: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def too_many_tensors(what: str) -> CorruptData:
+    """Return the error of a file with more than MAX_TENSORS tensors."""
+    return CorruptData(
+        f"{what}: too many tensors",
+        expected=f"≤ {MAX_TENSORS}",
+        fix="No artifact holds more; leave out what are no weights.",
+    )
 
 
 def tiled(found: Iterable[Piece], total: int, what: str, gap: str = "padding") -> tuple[Piece, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from squeeze.errors import CorruptData
-from squeeze.outside import group_container, llama_bin, safe_tensors, script, torch_zip
+from squeeze.outside import group_container, llama_bin, safe_tensors, script, torch_zip, zip_archive
 from squeeze.outside.inflate import LRZIP, bound, coder_of, inflate, unshuffled
 from squeeze.outside.pieces import Plain, entropies, rows
 from squeeze.rows import Row
@@ -49,7 +49,7 @@ def read(name: str, data: bytes, with_floors: bool = False) -> Outside | None:
         return Outside("script", tuple(script.rows(name, found)), notes=(note,))
     if Path(name).suffix == ".py":
         return _source(name, data)
-    inside, coders = _inflated(view, name)
+    inside, coders = uncompressed(view, name)
     codec = " ".join(coders)
     plain = _plain(inside, name)
     if plain is None:
@@ -68,8 +68,11 @@ def _source(name: str, data: bytes) -> Outside | None:
     return None if made is None else Outside("source", tuple(made))
 
 
-def _inflated(view: memoryview, name: str) -> tuple[memoryview, list[str]]:
-    """The bytes once nothing is compressed or shuffled, and the names of what was undone."""
+def uncompressed(view: memoryview, name: str) -> tuple[memoryview, list[str]]:
+    """Return a file's bytes once nothing is compressed or shuffled, and the names of what was undone.
+
+    Raises CorruptData for a stream that is damaged or inflates too far.
+    """
     coders: list[str] = []
     limit = bound(len(view))  # of every layer: a stream inside another is no larger a file
     while len(coders) < LAYERS and not _known(view, name):
@@ -93,7 +96,7 @@ def _known(view: memoryview, name: str) -> bool:
     """Whether the bytes are of a format that is not compressed as a whole."""
     return (
         safe_tensors.looks(view)
-        or bytes(view[:4]) in (torch_zip.MAGIC, llama_bin.MAGIC, LRZIP)
+        or bytes(view[:4]) in (zip_archive.MAGIC, llama_bin.MAGIC, LRZIP)
         or llama_bin.shape_of(view) is not None
     )
 
@@ -110,7 +113,7 @@ def _brotli(view: memoryview, name: str) -> bytes | bytearray | None:
 def _plain(view: memoryview, name: str) -> Plain | None:
     if safe_tensors.looks(view):
         return safe_tensors.read(view, name)
-    if bytes(view[:4]) == torch_zip.MAGIC:
+    if bytes(view[:4]) == zip_archive.MAGIC:
         return torch_zip.read(view, name) if torch_zip.looks(view, name) else None
     if bytes(view[:4]) == llama_bin.MAGIC or llama_bin.shape_of(view) is not None:
         return llama_bin.read(view, name)

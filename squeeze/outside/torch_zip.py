@@ -7,9 +7,6 @@ directory to the archive. Source of the layout: torch.serialization (zip format 
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,166 +14,153 @@ from typing import Any
 from squeeze.errors import BadCheckpoint, CorruptData, UnsupportedFormat
 from squeeze.outside import pickles
 from squeeze.outside.naming import described
-from squeeze.outside.pieces import SIZES, Piece, Plain, divided, numbers, tiled
+from squeeze.outside.pickles import TensorView
+from squeeze.outside.pieces import (
+    MAX_TENSORS,
+    SIZES,
+    Piece,
+    Plain,
+    divided,
+    numbers,
+    tiled,
+    too_many_tensors,
+)
+from squeeze.outside.zip_archive import Entry, content, entries
 
-MAGIC = b"PK\x03\x04"
-MAX_ENTRIES = 1 << 16
-HEADER = 30  # bytes of a local header before name and extra field
 NUMBERS = {
     "DoubleStorage": "fp64", "FloatStorage": "fp32", "HalfStorage": "fp16",
     "BFloat16Storage": "bf16", "CharStorage": "int8", "ByteStorage": "uint8",
     "BoolStorage": "bool", "ShortStorage": "int16", "IntStorage": "int32",
     "LongStorage": "int64", "ComplexFloatStorage": "complex64",
     "ComplexDoubleStorage": "complex128", "UntypedStorage": "uint8",
+    "float8_e4m3fn": "fp8", "float8_e5m2": "fp8", "float8_e4m3fnuz": "fp8",
+    "float8_e5m2fnuz": "fp8", "float8_e8m0fnu": "fp8", "uint16": "uint16", "uint32": "uint32",
+    "uint64": "uint64",
 }  # fmt: skip
+PICKLE = "data.pkl"
+_OWN = (
+    "collections ",
+    "torch Size",
+    "torch device",
+    "torch._utils _rebuild_",
+    "torch.serialization _get_layout",
+)
 
 
 @dataclass(frozen=True)
-class Entry:
-    """An entry of an archive: where its bytes are, and whether they are plain there."""
+class TorchFile:
+    """A torch file without the numbers of its tensors.
 
-    info: zipfile.ZipInfo
-    start: int
-    size: int
+    root: the object it holds, as `pickles.describe` describes it. storages: an entry by storage key.
+    pickle: the entry that describes the object. entries: all of them, by their places.
+    """
 
-    @property
-    def stored(self) -> bool:
-        return self.info.compress_type == zipfile.ZIP_STORED
-
-
-class _View(io.RawIOBase):
-    """Bytes as a file to read, without the copy that BytesIO makes of a memoryview."""
-
-    def __init__(self, data: memoryview) -> None:
-        self.data, self.at = data, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        at = offset + (0, self.at, len(self.data))[whence]
-        if at < 0:
-            raise ValueError(f"negative seek to {at}")
-        self.at = at
-        return at
-
-    def readinto(self, buffer: Any) -> int:
-        part = self.data[self.at : self.at + len(buffer)]
-        buffer[: len(part)] = part
-        self.at += len(part)
-        return len(part)
-
-
-def entries(data: memoryview, what: str) -> tuple[zipfile.ZipFile, list[Entry]]:
-    """The archive and its entries in file order. Raises CorruptData when it is damaged."""
-    try:
-        archive = zipfile.ZipFile(io.BufferedReader(_View(data)))
-        infos = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
-        raise CorruptData(f"{what}: damaged zip archive", found=str(error)[:80]) from None
-    if len(infos) > MAX_ENTRIES:
-        raise CorruptData(
-            f"{what}: too many entries", expected=f"≤ {MAX_ENTRIES}", found=len(infos)
-        )
-    found = []
-    for info in infos:
-        local = data[info.header_offset : info.header_offset + HEADER]
-        if len(local) < HEADER or bytes(local[:4]) != MAGIC:
-            raise CorruptData(f"{what}: entry {info.filename[:80]!r} has no header where it should")
-        extra = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
-        found.append(Entry(info, info.header_offset + HEADER + extra, info.compress_size))
-    return archive, sorted(found, key=lambda entry: entry.start)
+    root: Any
+    storages: dict[str, Entry]
+    pickle: Entry
+    entries: list[Entry]
 
 
 def looks(data: memoryview, what: str) -> bool:
-    """Whether an archive has the pickle of a torch file. Raises CorruptData when it is damaged."""
-    return any(entry.info.filename.endswith("/data.pkl") for entry in entries(data, what)[1])
+    """Return whether an archive has the pickle of a torch file. Raises CorruptData when damaged."""
+    return any(entry.name.endswith(f"/{PICKLE}") for entry in entries(data, what))
 
 
-def content(archive: zipfile.ZipFile, entry: Entry, limit: int, what: str) -> bytes:
-    """An entry's plain bytes, at most `limit`. Raises CorruptData."""
-    if entry.info.file_size > limit:
-        raise CorruptData(
-            f"{what}: entry {entry.info.filename[:80]!r} inflates too far",
-            expected=f"≤ {limit} bytes",
-            found=entry.info.file_size,
+def opened(data: memoryview, what: str) -> TorchFile:
+    """Return a torch file's object and storages; nothing in it is executed.
+
+    Raises CorruptData, BadCheckpoint, UnsupportedFormat.
+    """
+    found = entries(data, what)
+    pickled = [entry for entry in found if entry.name.endswith(f"/{PICKLE}")]
+    if len(pickled) != 1:
+        raise UnsupportedFormat(
+            f"{what}: not a torch file", expected=f"one {PICKLE}", found=len(pickled)
         )
-    try:
-        return archive.read(entry.info)
-    except (
-        zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError,
-        OSError, MemoryError,
-    ) as error:  # fmt: skip
-        raise CorruptData(
-            f"{what}: entry {entry.info.filename[:80]!r} is damaged", found=str(error)[:80]
-        ) from None
+    folder = pickled[0].name.removesuffix(PICKLE)
+    order = [entry for entry in found if entry.name == f"{folder}byteorder"]
+    if order and content(data, order[0], 16, what) != b"little":
+        raise UnsupportedFormat(f"{what}: its numbers are not little-endian")
+    root = pickles.describe(content(data, pickled[0], pickles.MAX_SIZE, what), what)
+    storages = {
+        entry.name.removeprefix(f"{folder}data/"): entry
+        for entry in found
+        if entry.name.startswith(f"{folder}data/")
+    }
+    return TorchFile(root, storages, pickled[0], found)
+
+
+def checked(view: TensorView, path: tuple[str, ...], what: str) -> tuple[str, int]:
+    """Return what a tensor's values are (a key of SIZES) and how many its storage should hold.
+
+    Raises UnsupportedFormat for values of an unknown kind, BadCheckpoint for a view that leaves its
+    storage.
+    """
+    kind = view.dtype or view.storage.kind
+    number = NUMBERS.get(kind)
+    if number is None:
+        raise UnsupportedFormat(f"{what}: tensor of an unknown kind", found=kind[:60])
+    held = view.storage.elements // (SIZES[number] if view.dtype else 1)
+    last = view.offset + sum(
+        (n - 1) * step for n, step in zip(view.shape, view.strides, strict=True)
+    )
+    if numbers(view.shape) and last >= held:
+        raise BadCheckpoint(
+            f"{what}: tensor {'.'.join(path)[:80]} reaches over the end of its storage",
+            expected=f"≤ {held} elements",
+            found=last + 1,
+        )
+    return number, held
 
 
 def read(data: memoryview, what: str) -> Plain:
-    """Pieces of a torch file. Raises CorruptData, BadCheckpoint, UnsupportedFormat."""
-    archive, found = entries(data, what)
-    pickled = [entry for entry in found if entry.info.filename.endswith("/data.pkl")]
-    if len(pickled) != 1:
-        raise UnsupportedFormat(
-            f"{what}: not a torch file", expected="one data.pkl", found=len(pickled)
-        )
-    root = pickles.describe(content(archive, pickled[0], pickles.MAX_SIZE, what), what)
-    folder = pickled[0].info.filename.removesuffix("data.pkl")
-    views = _views(root, what)
+    """Return the pieces of a torch file. Raises CorruptData, BadCheckpoint, UnsupportedFormat."""
+    file = opened(data, what)
+    owners = _owners(file.root, what)
+    keys = {entry.name: key for key, entry in file.storages.items()}
     pieces: list[Piece] = []
-    for entry in found:
-        name = entry.info.filename
-        if entry is pickled[0]:
+    for entry in file.entries:
+        if entry is file.pickle:
             pieces.append(Piece(entry.start, entry.size, "container", "pickle"))
-        elif name.startswith(f"{folder}data/"):
-            owners = views.pop(name.removeprefix(f"{folder}data/"), [])
-            pieces += _storage(entry, owners, what)
+        elif entry.name in keys:
+            pieces += _storage(entry, owners.pop(keys[entry.name], []), what)
         else:
             pieces.append(Piece(entry.start, entry.size, "container", "zip"))
-    if views:
+    if owners:
         raise BadCheckpoint(
-            f"{what}: storages are missing", found=", ".join(sorted(views)[:5])[:120]
+            f"{what}: storages are missing", found=", ".join(sorted(owners)[:5])[:120]
         )
     return Plain(
-        "torch", data, tiled(pieces, len(data), what, "zip"), _facts(root), _notes(root, what)
+        "torch",
+        data,
+        tiled(pieces, len(data), what, "zip"),
+        _facts(file.root),
+        _notes(file.root, what),
     )
 
 
-def _views(root: Any, what: str) -> dict[str, list[Piece]]:
-    """Tensors by storage key, as pieces whose place is not known yet; a view is listed once."""
-    found: dict[str, list[Piece]] = {}
+def _owners(root: Any, what: str) -> dict[str, list[Piece]]:
+    """Return tensors by storage key, as pieces whose place is not known yet; a view is listed once."""
+    owners: dict[str, list[Piece]] = {}
     seen = set()
     for path, view in pickles.tensors(root, what):
-        number = NUMBERS.get(view.storage.kind)
-        if number is None:
-            raise UnsupportedFormat(
-                f"{what}: tensor of an unknown kind", found=view.storage.kind[:60]
-            )
+        number, held = checked(view, path, what)
         count = numbers(view.shape)
-        last = view.offset + sum(
-            (n - 1) * step for n, step in zip(view.shape, view.strides, strict=True)
-        )
-        if count and last >= view.storage.elements:
-            raise BadCheckpoint(
-                f"{what}: tensor {'.'.join(path)[:80]} reaches over the end of its storage",
-                expected=f"≤ {view.storage.elements} elements",
-                found=last + 1,
-            )
-        if (view.storage.key, view.offset, view.shape, view.strides) in seen:
+        identity = (view.storage.key, view.offset, view.shape, view.strides)
+        if identity in seen:
             continue  # tied weights: the bytes are the first one's
-        seen.add((view.storage.key, view.offset, view.shape, view.strides))
+        seen.add(identity)
+        if len(seen) > MAX_TENSORS:
+            raise too_many_tensors(what)
         kind, tensor = described(path, number)
         # a view may repeat elements; a ledger counts each stored one once
-        dense = count == view.storage.elements and view.strides == _strides(view.shape)
+        dense = count == held and view.strides == _strides(view.shape)
         piece = Piece(
-            view.offset, view.storage.elements, "weights", kind, tensor, number,
-            min(count, view.storage.elements), view.shape if dense else None, path,
+            view.offset, held, "weights", kind, tensor, number,
+            min(count, held), view.shape if dense else None, path,
         )  # fmt: skip
-        found.setdefault(view.storage.key, []).append(piece)
-    return found
+        owners.setdefault(view.storage.key, []).append(piece)
+    return owners
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -192,11 +176,11 @@ def _storage(entry: Entry, owners: list[Piece], what: str) -> Iterator[Piece]:
         yield Piece(entry.start, entry.size, "other", "storage")
         return
     needed = max(piece.size * SIZES[piece.number] for piece in owners)
-    if entry.info.file_size < needed:
+    if entry.inflated < needed:
         raise CorruptData(
             f"{what}: storage of {owners[0].tensor[:80]} is too short",
             expected=f"{needed} bytes",
-            found=entry.info.file_size,
+            found=entry.inflated,
         )
     whole = Piece(entry.start, entry.size, "weights", "")
     if len(owners) == 1:
@@ -211,7 +195,7 @@ def _storage(entry: Entry, owners: list[Piece], what: str) -> Iterator[Piece]:
 
 
 def _facts(root: Any) -> dict[str, str]:
-    """The quantization format and the original dtypes, where the file says them."""
+    """Return the quantization format and the original dtypes, where the file says them."""
     facts: dict[str, str] = {}
     if isinstance(root, dict):
         if isinstance(root.get("__quant_format__"), str):
@@ -223,11 +207,13 @@ def _facts(root: Any) -> dict[str, str]:
     return facts
 
 
+def foreign(root: Any) -> str:
+    """Return the first few names that unpickling would call beside torch's own, in Python's way."""
+    names = sorted(name for name in pickles.calls(root) if not name.startswith(_OWN))
+    return ", ".join(name.replace(" ", ".") for name in names[:3])[:120]
+
+
 def _notes(root: Any, what: str) -> tuple[str, ...]:
-    foreign = sorted(
-        name for name in pickles.calls(root) if not name.startswith(("collections ", "torch "))
-    )
-    if not foreign:
-        return ()
-    listed = ", ".join(name.replace(" ", ".") for name in foreign[:3])[:120]
-    return (f"{what} would call {listed} when it is unpickled; nothing was executed here",)
+    names = foreign(root)
+    note = f"{what} would call {names} when it is unpickled; nothing was executed here"
+    return (note,) if names else ()

@@ -162,7 +162,11 @@ def _gradients(
 
 def content_key(loaded: LoadedModel, settings: Calibration) -> str:
     """Hash of everything the stages depend on: weights, configuration and settings."""
-    facts = [loaded.sha256, loaded.config.to_json(), asdict(settings.resolved(loaded))]
+    facts = [
+        loaded.sha256 + loaded.entry,
+        loaded.config.to_json(),
+        asdict(settings.resolved(loaded)),
+    ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import ast
 import re
 import sys
-import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import packages_distributions, version
 
 from squeeze.ledger.submission import CODE
-from squeeze.outside.script import MAX_SCRIPT, looks, read
+from squeeze.outside.script import looks, read
+from squeeze.outside.source import MAX_TOKENS, parsed_file
 from squeeze.submit.plain import BadSubmission
 
 GUARDS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
@@ -71,15 +71,13 @@ def imports_of_script(data: bytes, beside: Collection[str] = ()) -> Imports:
 
 
 def _parsed(source: bytes) -> ast.Module:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # escapes that do not exist warn when parsed
-            return ast.parse(source[:MAX_SCRIPT])
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    file = parsed_file(source)
+    if file is None:
         raise BadSubmission(
             "train_gpt.py: neither Python nor a script that unpacks itself readably",
-            found=str(error)[:120],
-        ) from None
+            expected=f"Python of ≤ {MAX_TOKENS:,} tokens",
+        )
+    return file[0]
 
 
 def _runs_text(statement: ast.stmt) -> bool:

@@ -175,7 +175,6 @@ def shard_of(count: int) -> bytes:
     return file("shard")[:8] + struct.pack("<i", count) + file("shard")[12:]
 
 
-NO_ZIP = r"torch cannot read it|damaged zip archive|not a zip"
 KNOWN: dict[str, dict[str, Case]] = {
     "sqz": {
         "truncated": Refused(half("sqz"), CorruptData, "ends inside its header"),
@@ -192,28 +191,29 @@ KNOWN: dict[str, dict[str, Case]] = {
         "oversized": Refused(endless_zlib, CorruptData, "inflates too far"),
     },
     "ptz-inside": {
-        "truncated": Refused(lambda: zlib.compress(half("ptz-inside")()), BadCheckpoint, NO_ZIP),
-        "flipped": Refused(lambda: zlib.compress(flipped("ptz-inside", 1200)()), BadCheckpoint,
-                           "torch cannot read it"),
-        "foreign": Refused(lambda: zlib.compress(gif("ptz-inside")()), BadCheckpoint,
-                           "not a torch zip file"),
+        "truncated": Refused(lambda: zlib.compress(half("ptz-inside")()), CorruptData,
+                             "damaged zip archive"),
+        "flipped": Refused(lambda: zlib.compress(flipped("ptz-inside", 1200)()), CorruptData,
+                           "no header where it should"),
+        "foreign": Refused(lambda: zlib.compress(gif("ptz-inside")()), UnsupportedFormat,
+                           "found zlib of first bytes 474946"),
         "oversized": Refused(lambda: zlib.compress(zip_that_declares_a_terabyte("ptz-inside")),
                              CorruptData, "inflates too far"),
     },
     "pt": {
-        "truncated": Refused(half("pt"), BadCheckpoint, NO_ZIP),
+        "truncated": Refused(half("pt"), CorruptData, "damaged zip archive"),
         "flipped": Refused(flipped("pt", 2), UnsupportedFormat, "not a checkpoint squeeze reads"),
         "foreign": Refused(gif("pt"), UnsupportedFormat, "not a checkpoint squeeze reads"),
         "oversized": Refused(lambda: zip_that_declares_a_terabyte("pt"), CorruptData,
                              "inflates too far"),
     },
     "safetensors": {
-        "truncated": Refused(lambda: file("safetensors")[:-2], BadCheckpoint,
-                             "not a valid safetensors file"),
-        "flipped": Refused(flipped("safetensors", 80), BadCheckpoint, "not a valid safetensors file"),
+        "truncated": Refused(lambda: file("safetensors")[:-2], CorruptData,
+                             "runs over the end of the file"),
+        "flipped": Refused(flipped("safetensors", 80), CorruptData, "header is not JSON"),
         "foreign": Refused(gif("safetensors"), UnsupportedFormat, "not a checkpoint squeeze reads"),
-        "oversized": Refused(lambda: safetensors_of([1 << 38], TERABYTE), BadCheckpoint,
-                             "not a valid safetensors file"),
+        "oversized": Refused(lambda: safetensors_of([1 << 38], TERABYTE), CorruptData,
+                             "runs over the end of the file"),
         "oversized header": Refused(lambda: TERABYTE.to_bytes(8, "little") + file("safetensors")[8:],
                                     UnsupportedFormat, "not a checkpoint squeeze reads"),
     },

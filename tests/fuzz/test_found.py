@@ -74,8 +74,8 @@ FOUND = {
         "tokenizer", lambda: with_text("tokenizer", "▁t".encode(), b"\xff\xff\xfft"),
         "not a tokenizer",
     ),
-    "a pickle that pops from nothing": ("pt", lambda: torch_pickle(b"\x80\x02R."), "torch cannot"),
-    "a pickle that ends early": ("pt", lambda: torch_pickle(b"\x80\x02}q"), "torch cannot"),
+    "a pickle that pops from nothing": ("pt", lambda: torch_pickle(b"\x80\x02R."), "damaged"),
+    "a pickle that ends early": ("pt", lambda: torch_pickle(b"\x80\x02}q"), "damaged"),
 }  # fmt: skip
 
 
