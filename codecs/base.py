@@ -33,7 +33,7 @@ class Codec(ABC):
     wire_id: int
 
     def accepts(self, symbols: Symbols) -> bool:
-        """Whether this codec has a meaningful encoding of a (valid) array; most take any."""
+        """Return whether this codec has a meaningful encoding of a (valid) array; most take any."""
         return True
 
     def encode(self, symbols: Symbols) -> bytes:

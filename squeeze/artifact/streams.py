@@ -34,7 +34,7 @@ Code = Callable[[StreamRecord, TensorRecord, Symbols], Coded]  # the record of i
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a `.sqz` holds: the model configuration and its tensors by name."""
+    """Contents of a `.sqz` file: the model configuration and its tensors by name."""
 
     config: dict[str, Any]
     tensors: dict[str, Tensor]

@@ -12,7 +12,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def to_safetensors(artifact: Artifact) -> bytes:
-    """The bytes of a safetensors file with the weights in their logical formats.
+    """Return the bytes of a safetensors file with the weights in their logical formats.
 
     Values are exactly those the evaluator uses: they are already rounded. `squeeze.checkpoint.read`
     reads tensors and configuration back.

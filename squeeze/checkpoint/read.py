@@ -27,7 +27,7 @@ from squeeze.checkpoint.torch_files import Weights, read_torch
 from squeeze.errors import BadCheckpoint
 from squeeze.files import read_file, sha256
 from squeeze.outside import safe_tensors, torch_zip, zip_archive
-from squeeze.outside.registry import uncompressed
+from squeeze.outside.exports import uncompressed
 from squeeze.tensors.floats import WORDS, Float32, from_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 from squeeze.train.model.config import ModelConfig

@@ -13,6 +13,7 @@ from squeeze.files import read_file
 from squeeze.ledger.files import Paths, Read, files_of, left_out
 from squeeze.ledger.submission import is_paper
 from squeeze.ledger.table import Ledger
+from squeeze.outside import registry
 from squeeze.rows import Row, split_bytes
 from squeeze.tensors.roles import layer_of, role_of
 
@@ -35,8 +36,6 @@ def attribute_paths(paths: Paths, read: Read = read_file) -> Ledger:
         if data[:4] == container.MAGIC:
             rows += artifact_rows(name, data)
             continue
-        from squeeze.outside import registry  # only for a file that needs it: loads numpy
-
         outside = registry.read(name, data)
         rows += [_file_row(name, data)] if outside is None else outside.rows
         notes += [] if outside is None else outside.notes

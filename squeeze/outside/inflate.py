@@ -1,4 +1,4 @@
-"""Compressed streams: zlib, gzip, bz2, xz, lzma, zstandard, brotli; and the byte shuffle inside.
+"""Compressed streams: zlib, gzip, bz2, xz, lzma, zstandard, brotli.
 
 Memory is bounded before it is taken. What a stream may inflate to: LIMIT, and RATIO times its size,
 since weights do not compress sixty-four-fold and bombs do. What a decoder takes for its window: WINDOW.
@@ -11,8 +11,6 @@ import bz2
 import lzma
 import zlib
 from typing import Any, Protocol
-
-import numpy as np
 
 from squeeze.errors import CorruptData
 
@@ -29,7 +27,6 @@ MAGICS = {
     b"\x5d\x00\x00": "lzma",
 }  # fmt: skip
 LRZIP = b"LRZI"
-SHUFFLE = b"BSHF"  # then the stride in one byte, then the planes one after another
 
 
 def coder_of(data: memoryview) -> str | None:
@@ -178,36 +175,3 @@ def _check_declared(data: memoryview | bytes, what: str, limit: int) -> None:
     unknown = (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR)
     if declared not in unknown and declared > limit:
         raise _bomb(what, limit, declared)
-
-
-def unshuffled(data: bytes | bytearray) -> tuple[bytes | bytearray, int]:
-    """Return the bytes in their own order, and the stride of the byte shuffle that was undone.
-
-    A shuffle is marked by SHUFFLE; without the mark, a stride of 2 or 4 is taken when a zip archive's
-    first bytes come out. Stride 0: not shuffled.
-    """
-    if data[:4] == SHUFFLE and len(data) > 5:
-        stride = data[4]
-        return (_unshuffle(memoryview(data)[5:], stride) if stride > 1 else data[5:]), stride
-    for stride in (2, 4):
-        starts = [sum(_lengths(len(data), stride)[:plane]) for plane in range(stride)]
-        head = bytes(data[start + at] for at in range(4 // stride) for start in starts
-                     if start + at < len(data))  # fmt: skip
-        if head == b"PK\x03\x04":
-            return _unshuffle(memoryview(data), stride), stride
-    return data, 0
-
-
-def _lengths(total: int, stride: int) -> list[int]:
-    return [total // stride + (plane < total % stride) for plane in range(stride)]
-
-
-def _unshuffle(data: memoryview, stride: int) -> bytearray:
-    plain = bytearray(len(data))
-    # A bytearray's own slices would copy each plane once more.
-    octets, planes = np.frombuffer(plain, np.uint8), np.frombuffer(data, np.uint8)
-    at = 0
-    for plane, length in enumerate(_lengths(len(data), stride)):
-        octets[plane::stride] = planes[at : at + length]
-        at += length
-    return plain

@@ -1,32 +1,12 @@
-"""Which reader a file is for, decided by its content."""
+"""Which reader a file is for, decided by its content. Code is read without numpy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from squeeze.errors import CorruptData
-from squeeze.outside import group_container, llama_bin, safe_tensors, script, torch_zip, zip_archive
-from squeeze.outside.inflate import LRZIP, bound, coder_of, inflate, unshuffled
-from squeeze.outside.pieces import Plain, entropies, rows
-from squeeze.rows import Row
-
-BROTLI_ENDINGS = (".ptz", ".br", ".brotli", ".bin", ".pt", ".pth")  # brotli has no magic to go by
-LAYERS = 2  # compressed streams inside each other
-
-
-@dataclass(frozen=True)
-class Outside:
-    """A file taken apart. floors: order-0 entropies in bytes by (file, tensor, kind).
-
-    plain: the file without its compression, where all of it is known.
-    """
-
-    format: str
-    rows: tuple[Row, ...]
-    floors: dict[tuple[str, str, str], float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    plain: Plain | None = None
+from squeeze.outside import script
+from squeeze.outside.result import Outside
+from squeeze.outside.source import Source
 
 
 def read(name: str, data: bytes, with_floors: bool = False) -> Outside | None:
@@ -34,98 +14,20 @@ def read(name: str, data: bytes, with_floors: bool = False) -> Outside | None:
 
     Raises CorruptData, BadCheckpoint or UnsupportedFormat when it is of a format and is malformed.
     """
-    view = memoryview(data)
-    if data[:4] == group_container.MAGIC:
-        made, floors, notes = group_container.read(name, view)
-        return Outside("PGRP", tuple(made), floors, tuple(notes))
-    if script.looks(view):
-        found = script.read(view, name)
-        if found is None:
-            return _source(name, data)
-        held = f"not read: {found.unread}"
-        if found.code is not None:
-            held = f"are {len(found.code):,} of source"
-        note = f"{name}: {found.compressed:,} bytes of {found.coder} {held}"
-        return Outside("script", tuple(script.rows(name, found)), notes=(note,))
-    if Path(name).suffix == ".py":
-        return _source(name, data)
-    inside, coders = uncompressed(view, name)
-    codec = " ".join(coders)
-    plain = _plain(inside, name)
-    if plain is None:
-        return _unknown(name, len(data), inside, codec)
-    measured = entropies(plain) if codec or with_floors else []
-    floors = {}
-    for piece, floor in zip(plain.pieces, measured, strict=False):
-        key = (name, piece.tensor, piece.kind)
-        floors[key] = floors.get(key, 0.0) + floor
-    made = rows(name, plain, len(data), codec, measured)
-    return Outside(f"{plain.format} {codec}".strip(), tuple(made), floors, plain.notes, plain)
+    if script.looks(data) or Path(name).suffix == ".py":
+        return _code(name, Source(data))
+    from squeeze.outside.exports import read_tensors  # loads numpy
+
+    return read_tensors(name, data, with_floors)
 
 
-def _source(name: str, data: bytes) -> Outside | None:
-    made = script.plain_rows(name, data)
-    return None if made is None else Outside("source", tuple(made))
-
-
-def uncompressed(view: memoryview, name: str) -> tuple[memoryview, list[str]]:
-    """Return a file's bytes once nothing is compressed or shuffled, and the names of what was undone.
-
-    Raises CorruptData for a stream that is damaged or inflates too far.
-    """
-    coders: list[str] = []
-    limit = bound(len(view))  # of every layer: a stream inside another is no larger a file
-    while len(coders) < LAYERS and not _known(view, name):
-        coder = coder_of(view)
-        if coder is not None:
-            inflated = inflate(view, coder, name, limit)
-        elif not coders and Path(name).suffix in BROTLI_ENDINGS:
-            found = _brotli(view, name)
-            if found is None:
-                break
-            coder, inflated = "brotli", found
-        else:
-            break
-        plain, stride = unshuffled(inflated)
-        coders += [coder, f"shuffle {stride}"] if stride else [coder]
-        view = memoryview(plain)
-    return view, coders
-
-
-def _known(view: memoryview, name: str) -> bool:
-    """Whether the bytes are of a format that is not compressed as a whole."""
-    return (
-        safe_tensors.looks(view)
-        or bytes(view[:4]) in (zip_archive.MAGIC, llama_bin.MAGIC, LRZIP)
-        or llama_bin.shape_of(view) is not None
-    )
-
-
-def _brotli(view: memoryview, name: str) -> bytes | bytearray | None:
-    try:
-        return inflate(view, "brotli", name)
-    except CorruptData as error:
-        if "inflates too far" in str(error):
-            raise
-        return None  # any bytes might have been brotli
-
-
-def _plain(view: memoryview, name: str) -> Plain | None:
-    if safe_tensors.looks(view):
-        return safe_tensors.read(view, name)
-    if bytes(view[:4]) == zip_archive.MAGIC:
-        return torch_zip.read(view, name) if torch_zip.looks(view, name) else None
-    if bytes(view[:4]) == llama_bin.MAGIC or llama_bin.shape_of(view) is not None:
-        return llama_bin.read(view, name)
-    return None
-
-
-def _unknown(name: str, size: int, inside: memoryview, codec: str) -> Outside | None:
-    if bytes(inside[:4]) == LRZIP:
-        codec = f"{codec} lrzip".strip()
-        note = f"{name}: an lrzip stream, not decoded"
-    elif codec:
-        note = f"{name}: {codec} of {len(inside):,} bytes of no known format"
-    else:
-        return None
-    return Outside(codec, (Row(name, "other", "file", size, codec=codec),), notes=(note,))
+def _code(name: str, source: Source) -> Outside | None:
+    packed = script.read(source, name)
+    if packed is None:
+        rows = script.plain_rows(name, source)
+        return None if rows is None else Outside("source", tuple(rows))
+    held = f"not read: {packed.unread}"
+    if packed.code is not None:
+        held = f"are {len(packed.code):,} of source"
+    note = f"{name}: {packed.compressed:,} bytes of {packed.coder} {held}"
+    return Outside("script", tuple(script.rows(name, packed)), notes=(note,))

@@ -8,7 +8,6 @@ file. Payloads that are context-mixed bring their decoder: see `squeeze.outside.
 from __future__ import annotations
 
 import ast
-import re
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -16,10 +15,11 @@ from squeeze.bundle.cost import NEWLINE, costs, parts, pieces
 from squeeze.errors import SqueezeError, UnsupportedFormat
 from squeeze.outside import mixed_script, zip_archive
 from squeeze.outside.payload import Undo, decoded, encoding_of, inflated, undo_of
-from squeeze.outside.source import MAX_SCRIPT, parsed, parsed_file, text_of
+from squeeze.outside.source import MAX_SCRIPT, Source, parsed
 from squeeze.rows import Row
 
 MIN_PAYLOAD = 64  # characters
+TENSORS = (zip_archive.MAGIC, b"PGRP")  # begin files of tensors, whatever words stand in them
 TAILS = {"b85decode": "base85 tax", "a85decode": "base85 tax", "b32decode": "base32 tax"}
 
 
@@ -40,18 +40,15 @@ class Script:
     unread: str = ""
 
 
-def looks(data: memoryview) -> bool:
+def looks(data: bytes) -> bool:
     """Return whether it is worth parsing: it executes something that it decompresses."""
-    if len(data) > MAX_SCRIPT:
+    if len(data) > MAX_SCRIPT or data[:4] in TENSORS:
         return False
-    if data[:4] == zip_archive.MAGIC:
-        return False
-    runs = re.search(b"exec", data) and re.search(b"decompress", data)
-    return bool(runs) or _ends_with_program(data)
+    return (b"exec" in data and b"decompress" in data) or _ends_with_program(data)
 
 
-def _ends_with_program(data: memoryview) -> bool:
-    tail = bytes(data[-200:])
+def _ends_with_program(data: bytes) -> bool:
+    tail = data[-200:]
     return b"PK\x05\x06" in tail[-80:] and b"__main__.py" in tail
 
 
@@ -59,30 +56,28 @@ def rows(name: str, script: Script) -> list[Row]:
     """Return rows that sum to the script's size: the payload by definition, elements are bytes."""
     made = [Row(name, "code", "stub", script.stub)]
     code = script.code or b""
-    made += _by_definition(name, code, "payload", script.compressed, script.coder) or [
+    made += _by_definition(name, Source(code), "payload", script.compressed, script.coder) or [
         Row(name, "code", "payload", script.compressed, codec=script.coder, elements=len(code))
     ]
     return made + ([Row(name, "code", script.tax_kind, script.tax)] if script.tax else [])
 
 
-def plain_rows(name: str, data: bytes) -> list[Row] | None:
+def plain_rows(name: str, source: Source) -> list[Row] | None:
     """Return rows of a script that is its own source, by definition; None where it does not parse."""
-    return _by_definition(name, data, "source", len(data))
+    return _by_definition(name, source, "source", len(source.raw))
 
 
 def _by_definition(
-    name: str, raw: bytes, kind: str, size: int, coder: str = ""
+    name: str, source: Source, kind: str, size: int, coder: str = ""
 ) -> list[Row] | None:
-    file = parsed_file(raw)
-    if file is None or not file[0].body:
+    if source.tree is None or not source.tree.body:
         return None
-    tree, text = file
-    code = text.encode()
-    found = pieces(code, tree)
-    lengths = [piece.end - piece.start for piece in found]
-    shares = lengths if kind == "source" else costs(code, found)
+    code = source.text.encode()
+    cut = pieces(code, source.tree)
+    lengths = [piece.end - piece.start for piece in cut]
+    shares = lengths if kind == "source" else costs(code, cut)
     module = PurePath(name).name
-    named = [(module, p.name, share, n) for p, share, n in zip(found, shares, lengths, strict=True)]
+    named = [(module, p.name, share, n) for p, share, n in zip(cut, shares, lengths, strict=True)]
     return [
         Row(name, "code", kind, part.bytes, part.module, None, part.name, coder, part.chars,
             kind != "source")
@@ -90,16 +85,16 @@ def _by_definition(
     ]  # fmt: skip
 
 
-def read(data: memoryview, what: str) -> Script | None:
+def read(source: Source, what: str) -> Script | None:
     """Return the parts of a self-extracting script; None when it is no such script.
 
-    Raises CorruptData when it is one and its payload does not decode.
+    what: its name, for messages. Raises CorruptData when it is one and its payload does not decode.
     """
-    if _ends_with_program(data):
-        return _archive(data, what)
-    raw = bytes(data)
-    text, width = text_of(raw)
-    tree = parsed(text)
+    if not looks(source.raw):
+        return None
+    if _ends_with_program(source.raw):
+        return _archive(source.raw, what)
+    text, tree = source.text, source.tree
     if tree is None:
         return None
     strings = [
@@ -116,9 +111,10 @@ def read(data: memoryview, what: str) -> Script | None:
     undo = undo_of(tree)
     if payload is None or undo is None:
         return None
-    written = _written(text, width, literal)
+    written = _written(text, source.encoding, literal)
     kind = TAILS.get(encoding or "", "base64 tax" if encoding else "escapes")
-    return _script(len(raw) - written, written - len(payload), kind, payload, tree, undo, what)
+    stub = len(source.raw) - written
+    return _script(stub, written - len(payload), kind, payload, tree, undo, what)
 
 
 def _script(
@@ -152,12 +148,13 @@ def _written(text: str, width: str, literal: ast.Constant) -> int:
     return len(segment.decode().encode(width))
 
 
-def _archive(data: memoryview, what: str) -> Script | None:
+def _archive(data: bytes, what: str) -> Script | None:
     """Return the parts of a payload with a zip archive of `__main__.py` behind it."""
+    view = memoryview(data)
     try:
-        entries = zip_archive.entries(data, what)
+        entries = zip_archive.entries(view, what)
         (main,) = [entry for entry in entries if entry.name == "__main__.py"]
-        stub = bytes(zip_archive.content(data, main, MAX_SCRIPT, what)).decode()
+        stub = bytes(zip_archive.content(view, main, MAX_SCRIPT, what)).decode()
     except (SqueezeError, ValueError):
         return None
     tree = parsed(stub)
@@ -172,4 +169,4 @@ def _archive(data: memoryview, what: str) -> Script | None:
     ]  # fmt: skip
     if not sizes or not 0 < sizes[0] <= len(data):
         return None
-    return _script(len(data) - sizes[0], 0, "", bytes(data[: sizes[0]]), tree, undo, what)
+    return _script(len(data) - sizes[0], 0, "", data[: sizes[0]], tree, undo, what)

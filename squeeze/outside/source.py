@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from functools import cached_property
 from itertools import islice
 
 MAX_SCRIPT = 16 << 20  # bytes of a script, or of the code inside; the challenge's limit is below
@@ -26,21 +27,28 @@ _LITERALS = re.compile(
 _CODE_IN_TEXT = re.compile(r"\b(?:f|fr|rf)[\"']", re.IGNORECASE)  # an f-string
 
 
-def text_of(raw: bytes) -> tuple[str, str]:
-    """Return the text of a script and its encoding: latin-1 where it says so, else UTF-8."""
-    first = raw[:200].lower().replace(b"-", b"").replace(b" ", b"")
-    latin = b"coding:l1" in first or b"coding:latin" in first or b"coding:iso8859" in first
-    width = "latin-1" if latin else "utf-8"
-    return raw.decode(width, "surrogateescape"), width
+class Source:
+    """A file of code: its bytes, and its text and tree, which are made at most once and if needed."""
 
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
 
-def parsed_file(raw: bytes) -> tuple[ast.Module, str] | None:
-    """Return the syntax tree and the text of a file; None for one that `parsed` refuses."""
-    if len(raw) > MAX_SCRIPT:
-        return None
-    text = text_of(raw)[0].removeprefix("\ufeff")
-    tree = parsed(text)
-    return None if tree is None else (tree, text)
+    @cached_property
+    def encoding(self) -> str:
+        """Encoding of the text: latin-1 where the file says so, else UTF-8."""
+        first = self.raw[:200].lower().replace(b"-", b"").replace(b" ", b"")
+        latin = b"coding:l1" in first or b"coding:latin" in first or b"coding:iso8859" in first
+        return "latin-1" if latin else "utf-8"
+
+    @cached_property
+    def text(self) -> str:
+        """The text, without a byte order mark."""
+        return self.raw.decode(self.encoding, "surrogateescape").removeprefix("\ufeff")
+
+    @cached_property
+    def tree(self) -> ast.Module | None:
+        """The syntax tree; None for a file that `parsed` refuses."""
+        return None if len(self.raw) > MAX_SCRIPT else parsed(self.text)
 
 
 def parsed(text: str) -> ast.Module | None:

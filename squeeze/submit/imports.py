@@ -14,8 +14,8 @@ from functools import cache
 from importlib.metadata import packages_distributions, version
 
 from squeeze.ledger.submission import CODE
-from squeeze.outside.script import looks, read
-from squeeze.outside.source import MAX_TOKENS, parsed_file
+from squeeze.outside.script import read
+from squeeze.outside.source import MAX_TOKENS, Source
 from squeeze.submit.plain import BadSubmission
 
 GUARDS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
@@ -47,12 +47,12 @@ def imports_of_script(data: bytes, beside: Collection[str] = ()) -> Imports:
     own = {name.removesuffix(".py") for name in beside if name.endswith(".py")}
     needed: set[str] = set()
     optional: set[str] = set()
-    script = read(memoryview(data), CODE) if looks(memoryview(data)) else None
-    source = data if script is None else script.code
-    if source is None:
+    script = read(Source(data), CODE)
+    code = data if script is None else script.code
+    if code is None:
         unread = "" if script is None else script.unread
         raise BadSubmission(f"{CODE}: its payload cannot be read", found=unread)
-    tree = _parsed(source)
+    tree = _parsed(code)
     if script is not None:
         needed |= CODERS.get(script.coder, set())
     elif any(map(_runs_text, tree.body)):
@@ -70,14 +70,14 @@ def imports_of_script(data: bytes, beside: Collection[str] = ()) -> Imports:
     return Imports(frozenset(needed & outside), frozenset((optional - needed) & outside))
 
 
-def _parsed(source: bytes) -> ast.Module:
-    file = parsed_file(source)
-    if file is None:
+def _parsed(code: bytes) -> ast.Module:
+    tree = Source(code).tree
+    if tree is None:
         raise BadSubmission(
             "train_gpt.py: neither Python nor a script that unpacks itself readably",
             expected=f"Python of ≤ {MAX_TOKENS:,} tokens",
         )
-    return file[0]
+    return tree
 
 
 def _runs_text(statement: ast.stmt) -> bool:

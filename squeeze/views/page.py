@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from squeeze import __version__
 from squeeze.errors import printable
@@ -17,10 +17,8 @@ from squeeze.packing.plan import Plan
 from squeeze.rows import Row
 from squeeze.tensors.roles import role_of
 from squeeze.views.text import verdict
+from squeeze.views.totals import Totals
 from squeeze.views.tree import Floors
-
-if TYPE_CHECKING:
-    from squeeze.views.totals import Totals
 
 Histogram = Mapping[str, Any]
 

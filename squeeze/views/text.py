@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -13,11 +12,9 @@ from squeeze.ledger.table import Ledger
 from squeeze.views.compare import Change
 from squeeze.views.console import PlainConsole
 from squeeze.views.scores import Scores
+from squeeze.views.totals import Totals
 from squeeze.views.tree import Node, tree
 from squeeze.views.what_if import WhatIf
-
-if TYPE_CHECKING:
-    from squeeze.views.totals import Totals  # loads numpy
 
 MOST = 24  # rows below one: the largest are shown, a script has hundreds of definitions
 STYLES = {

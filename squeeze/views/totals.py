@@ -16,6 +16,7 @@ from squeeze.ledger.files import files_of
 from squeeze.ledger.submission import CODE, is_paper, is_submission, shipped_bytes
 from squeeze.ledger.table import Ledger
 from squeeze.outside import script
+from squeeze.outside.source import Source
 
 MODELS = {".sqz", ".ptz", ".pt", ".pth", ".safetensors", ".bin", ".xz", ".lzma", ".br", ".zst"}
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -115,9 +116,8 @@ def totals_of(ledger: Ledger, paths: Iterable[str | os.PathLike[str]]) -> Totals
 
 def _virtual(data: bytes) -> tuple[int | None, str]:
     """(bytes of the wrapper, how it is made) of a script that may extract itself."""
-    view = memoryview(data)
     try:
-        packed = script.read(view, CODE) if script.looks(view) else None
+        packed = script.read(Source(data), CODE)
         if packed is not None and packed.code is None:
             return None, f"not known: {packed.unread}"
         wrapper = virtual(data) if packed is None else virtual(packed.code or b"", minified=True)

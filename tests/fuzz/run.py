@@ -123,6 +123,7 @@ def _atheris(name: str, seconds: float, seed: int, out: Path) -> int:
     target = TARGETS[name]
     with atheris.instrument_imports(include=["squeeze"]):
         import squeeze.checkpoint.read
+        import squeeze.outside.exports
         import squeeze.outside.registry
         import squeeze.score.proof.file  # noqa: F401
 

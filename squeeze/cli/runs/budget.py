@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -28,11 +28,9 @@ from squeeze.views.text import (
     print_what_if,
     verdict,
 )
+from squeeze.views.totals import Totals, totals_of
 from squeeze.views.tree import Floors, Node, tree
 from squeeze.views.what_if import foresee, parse
-
-if TYPE_CHECKING:
-    from squeeze.views.totals import Totals
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,7 @@ class Account:
     @cached_property
     def totals(self) -> Totals | None:
         """The three counts of a submission, None of other files. Takes seconds: it minifies."""
-        if not is_submission(self.ledger):
-            return None
-        from squeeze.views.totals import totals_of  # loads numpy
-
-        return totals_of(self.ledger, self.paths)
+        return totals_of(self.ledger, self.paths) if is_submission(self.ledger) else None
 
     @cached_property
     def floors(self) -> Floors | None:

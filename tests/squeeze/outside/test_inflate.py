@@ -12,6 +12,7 @@ import zstandard
 
 from squeeze.errors import CorruptData
 from squeeze.outside import inflate
+from squeeze.outside.shuffle import unshuffled
 from tests.squeeze.outside.exports import (
     shuffled,
 )
@@ -20,9 +21,9 @@ from tests.squeeze.outside.exports import (
 def test_the_byte_shuffle_is_undone_for_any_length():
     data = b"PK\x03\x04" + np.random.default_rng(2).bytes(57)
     for stride in (2, 3, 4, 7):
-        assert inflate.unshuffled(shuffled(data, stride)) == (data, stride)
-    assert inflate.unshuffled(shuffled(data, 4, mark=False)) == (data, 4)
-    assert inflate.unshuffled(data) == (data, 0)
+        assert unshuffled(shuffled(data, stride)) == (data, stride)
+    assert unshuffled(shuffled(data, 4, mark=False)) == (data, 4)
+    assert unshuffled(data) == (data, 0)
 
 
 @pytest.mark.parametrize("coder", ["zlib", "gzip", "bz2", "xz", "lzma", "zstd", "brotli"])
