@@ -16,6 +16,7 @@ from typing import Any
 
 from squeeze.checkpoint.read import load_model
 from squeeze.errors import SqueezeError
+from squeeze.files import make_folder
 from squeeze.packing.calibrate import Calibration, OnStage
 from squeeze.packing.pack import pack_model
 from squeeze.packing.request import PackRequest, Watch
@@ -52,10 +53,7 @@ def make_data(files: Files) -> tuple[int, int]:
     documents = python_docs_text()
     kept = [text for i, text in enumerate(documents) if i % HELD_OUT]
     held_out = documents[::HELD_OUT]
-    try:
-        files.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SqueezeError(f"{files.folder}: cannot be made: {error.strerror}") from None
+    make_folder(files.folder)
     train_tokenizer(kept, CONFIG.vocab_size, files.tokenizer)
     sizes = []
     for texts, path in ((kept, files.train), (held_out, files.held_out)):

@@ -50,7 +50,8 @@ class Bundle:
     """The file that ships, and the program at each stage. `parts` sum to len(shipped.data)."""
 
     shipped: Shipped
-    raw_bytes: int  # of all source files that went in
+    sources: tuple[Path, ...]  # all files that went in
+    raw_bytes: int  # of them
     readable: str
     minified: str
     modules: tuple[str, ...]
@@ -78,6 +79,7 @@ def bundle(entry: Path, packages: Iterable[str] = (), options: BundleOptions = S
     _verify(shipped, code)
     return Bundle(
         shipped,
+        tuple(module.path for module in graph.modules.values()),
         sum(len(module.source.encode()) for module in graph.modules.values()),
         readable,
         code,

@@ -100,7 +100,7 @@ def _run() -> int:
         return int(code or 0)
     except click.ClickException as error:
         if not isinstance(error, HELP):
-            error.message = printable(error.message)
+            vars(error)["message"] = printable(error.message)  # declared final
         error.show()
         return error.exit_code
     except click.Abort:

@@ -57,10 +57,12 @@ def command(
     import torch
 
     from squeeze.checkpoint.read import load_model
+    from squeeze.files import check_output_folder
     from squeeze.packing.calibrate import Calibration, calibrate
     from squeeze.packing.kept import locked
     from squeeze.ranks.connect import connected
 
+    check_output_folder(out)
     loaded = load_model(model, **architecture)
     settings = Calibration(source, tokens or 0, length, seed, temperature, data)
     notes = loaded.notes

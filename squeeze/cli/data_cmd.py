@@ -62,7 +62,8 @@ def fetch_command(variant: str, out: Path, as_json: bool, **options: Any) -> Non
       squeeze data fetch sp1024 --train-shards 10
       squeeze data fetch sp8192 -o data --from https://mirror.example/datasets
     """
-    from squeeze.cli.runs.data import FetchOptions, run_fetch
+    from squeeze.cli.runs.data import run_fetch
+    from squeeze.data.fetch import FetchOptions
 
     run_fetch(variant, out, FetchOptions(**options), as_json)
 
@@ -93,7 +94,9 @@ def tokenize_command(
     Example:
       squeeze data tokenize pages.jsonl.gz --tokenizer my.model -o shards --val-share 0.005
     """
-    from squeeze.cli.runs.data import ShardOptions, TextFiles, run_tokenize
+    from squeeze.cli.runs.data import run_tokenize
+    from squeeze.data.documents import TextFiles
+    from squeeze.data.tokenize import ShardOptions
 
     tokenizer, out = options.pop("tokenizer"), options.pop("out")
     texts = TextFiles(text, separator, field)
@@ -152,7 +155,8 @@ def tokenizer_command(
     Example:
       squeeze data tokenizer pages.jsonl -o my.model --vocab 4096 --max-bytes 200000000
     """
-    from squeeze.cli.runs.data import TextFiles, run_tokenizer
+    from squeeze.cli.runs.data import run_tokenizer
+    from squeeze.data.documents import TextFiles
 
     texts = TextFiles(text, separator, field)
     run_tokenizer(texts, options["out"], options["vocab"], options["max_bytes"], as_json)

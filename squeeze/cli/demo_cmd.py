@@ -37,11 +37,14 @@ def command(
     """
     from squeeze.cli.train_view import training_bar
     from squeeze.demo import Files, run
+    from squeeze.files import check_output_folder
     from squeeze.ledger.attribute import attribute_paths
     from squeeze.packing.plan import plan_of
     from squeeze.views.histograms import histograms_of
     from squeeze.views.page import Report, write_page
     from squeeze.views.text import print_ledger
+
+    check_output_folder(out)
 
     def say(text: str) -> None:
         print_line(f"· {text}", err=True)

@@ -105,6 +105,7 @@ def command(
       squeeze pack model.safetensors -o model.sqz --preset best --code train_gpt.py
     """
     from squeeze.checkpoint.read import load_model
+    from squeeze.files import check_output_folder, check_outputs, output_beside
     from squeeze.ledger.attribute import attribute_paths
     from squeeze.ledger.gate import check_limit
     from squeeze.packing.pack import pack_model
@@ -116,10 +117,13 @@ def command(
     first = int(os.environ.get("RANK", "0")) == 0
     if not first and not options["preset"]:
         return  # nothing to share: the first rank does it
-    target = out or Path(model).with_suffix(".sqz")
+    target = out or output_beside(model, ".sqz")
+    check_outputs([target], [model, options["tokenizer"], *options["code"], *options["data"]])
     clock = time.perf_counter()
-    loaded = load_model(model, **architecture)
     request = _request(target, **options)
+    if request.calibration is not None:
+        check_output_folder(request.cache)
+    loaded = load_model(model, **architecture)
 
     def show_trial(scale: float, size: int) -> None:
         if not as_json:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from squeeze.cli.options import json_option
-from squeeze.cli.terminal.printing import print_json, print_line
+from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 
 FILE = click.Path(path_type=Path)
 
@@ -42,8 +42,10 @@ def command(
       squeeze stats new-1.json new-2.json new-3.json \\
           --against old-1.json --against old-2.json --against old-3.json --plot seeds.svg
     """
+    from squeeze.files import check_outputs
     from squeeze.score.stats import compare, read_seeds, spread
 
+    check_outputs([plot], [*run, *against])
     runs = {"run": read_seeds(run)}
     if against:
         runs["against"] = read_seeds(against)
@@ -80,8 +82,7 @@ def _print(report: dict[str, Any]) -> None:
         if row["sd"] is not None:
             line += f"   sd {row['sd']:.6f}   95 % {row['low']:.6f} to {row['high']:.6f}"
         print_line(line + ("" if row["official"] else "   (not the official validation set)"))
-        for note in row["notes"]:
-            print_line(f"note: {name}: {note}", err=True)
+        print_notes(row["notes"], f"note: {name}: ")
     if "comparison" in report:
         found = report["comparison"]
         better, rule = found["better"], found["rule"]

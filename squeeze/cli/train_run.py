@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from squeeze.cli.train_view import TrainingView, TrainReport
-from squeeze.errors import BadData, SqueezeError
-from squeeze.files import held, read_file
+from squeeze.errors import BadData
+from squeeze.files import check_output_folder, check_outputs, held, read_file
 from squeeze.ranks.connect import connected
 from squeeze.ranks.group import Ranks
 from squeeze.score.evaluate import evaluate, resolve_device
@@ -56,15 +56,22 @@ class TrainRequest:
         """File of the run's state."""
         return self.out.with_suffix(".state")
 
+    @property
+    def config_file(self) -> str | None:
+        """File of the model's configuration; None where there is none, or the option is its JSON."""
+        text = self.config_json or "{"
+        return None if text.lstrip().startswith("{") else text
+
+    @property
+    def inputs(self) -> list[Path | str | None]:
+        """Files that the run reads, apart from shards of training."""
+        return [self.val, self.tokenizer, self.config_file]
+
 
 def run_training(request: TrainRequest) -> TrainReport | None:
     """Train, save and score a model; return the report on the first rank, None on the others."""
     preset = choose_preset(request)
     paths = shard_paths(request.data)
-    if not request.out.absolute().parent.is_dir():
-        raise SqueezeError(
-            f"{request.out}: cannot be written", found="no such folder", fix="Create it."
-        )
     if request.val is not None:
         shard_length(request.val)  # a bad file must not be noticed only after the training
     shards = [map_shard(path) for path in paths]
@@ -72,9 +79,12 @@ def run_training(request: TrainRequest) -> TrainReport | None:
         torch.set_num_threads(request.threads)
     with ExitStack() as until_the_end:
         with connected(resolve_device(request.device)) as ranks:
+            view = TrainingView(request.out, request.tensorboard, request.plot, request.quiet)
+            if ranks.first:
+                check_outputs([request.out, request.state, *view.files], [*paths, *request.inputs])
+                check_output_folder(request.tensorboard)
             # its trial shows a full disk before any file is made
             export = export_seconds(request.out, preset.model) if ranks.first else 0.0
-            view = TrainingView(request.out, request.tensorboard, request.plot, request.quiet)
             if ranks.first:  # log, state and pictures are one process's at a time
                 until_the_end.enter_context(held(view.log, "training"))
             options = RunOptions(
@@ -146,7 +156,9 @@ def choose_preset(request: TrainRequest) -> Preset:
     """Return the preset with all that the options change in it; raises BadConfig or BadData."""
     preset = find_preset(request.preset)
     if request.config_json is not None:
-        config = ModelConfig.from_json(_text_or_file(request.config_json))
+        file = request.config_file
+        text = request.config_json if file is None else read_file(file, MAX_CONFIG)
+        config = ModelConfig.from_json(text)
         preset = replace(preset, model=config)
     pieces = None
     if request.tokenizer is not None:
@@ -180,7 +192,3 @@ def shard_paths(patterns: tuple[str, ...]) -> list[Path]:
             raise BadData(f"{pattern}: no such file", expected="a token shard (.bin)")
         paths += matches
     return paths
-
-
-def _text_or_file(text: str) -> str | bytes:
-    return text if text.lstrip().startswith("{") else read_file(text, MAX_CONFIG)

@@ -20,7 +20,7 @@ from squeeze.train.run.clock import Row
 from squeeze.train.run.course import StepRecord
 from squeeze.train.run.flops import Utilization
 from squeeze.train.run.log import RunLog, TensorBoard
-from squeeze.train.run.plot import has_matplotlib, need_matplotlib, plot_log
+from squeeze.train.run.plot import has_matplotlib, need_matplotlib, pictures_of, plot_log
 from squeeze.train.run.training import RunOptions
 from squeeze.views.console import PlainConsole
 
@@ -86,6 +86,11 @@ class TrainingView:
             need_matplotlib()
         self.log, self.tensorboard, self.quiet = out.with_suffix(".jsonl"), tensorboard, quiet
         self.plot = has_matplotlib() if plot is None else plot
+
+    @property
+    def files(self) -> list[Path]:
+        """Files that a run writes beside its checkpoint, apart from its state."""
+        return [self.log, *(pictures_of(self.log) if self.plot else [])]
 
     @contextmanager
     def open(self, preset: Preset, options: RunOptions, data: list[Path]) -> Iterator[Show]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from squeeze.data.sources import Hub, Source, open_source
 from squeeze.errors import BadData, CorruptData, SqueezeError
-from squeeze.files import read_file, write_atomic
+from squeeze.files import check_replaceable, make_folder, read_file, write_atomic
 from squeeze.reporter import SILENT, Reporter
 from squeeze.train.data.shards import shard_length
 
@@ -69,10 +69,7 @@ def fetch(
     or number that the source does not have, CorruptData for a wrong checksum or a malformed shard.
     """
     work = out / WORK
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SqueezeError(f"{out}: cannot be made: {error.strerror}") from None
+    make_folder(work)
     source: Source
     if options.origin:
         source = open_source(options.origin)
@@ -179,8 +176,8 @@ class _Fetching:
             self.present += 1
             return
         partial = self._work / path.replace("/", "__")
-        with _writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
+        check_replaceable(target)
         self._source.fetch(path, partial, self._reporter)
         digest = _sha256(partial)
         expected = self.sums.get(path)

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from squeeze.data.documents import TextFiles, read_documents
-from squeeze.errors import BadConfig, BadData, CorruptData, SqueezeError
-from squeeze.files import read_file, sha256, write_atomic
+from squeeze.errors import BadConfig, BadData, CorruptData
+from squeeze.files import make_folder, read_file, sha256, write_atomic
 from squeeze.reporter import SILENT, Reporter
 from squeeze.train.data.shards import Tokens, shard_length, write_shard
 
@@ -108,10 +108,7 @@ def tokenize(
     job = Job(
         inputs, pieces.sha256, options.share, options.shard_tokens, texts.separator, texts.field
     )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SqueezeError(f"{out}: cannot be made: {error.strerror}") from None
+    make_folder(out)
     shards = _Shards(out, job)
     if not shards.finished:
         with reporter.stage("tokenizing", unit="documents") as stage:

@@ -35,7 +35,7 @@ from squeeze.calib.text.sources import (
 )
 from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import BadConfig, BadData, CorruptData
-from squeeze.files import write_atomic
+from squeeze.files import make_folder, write_atomic
 from squeeze.ranks.group import Ranks
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def calibrate(
     settings = settings.resolved(loaded)
     model = GPT.from_tensors(loaded.config, loaded.tensors).eval()
     key = content_key(loaded, settings)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     text_file, hessian_file, gradient_file = (
         folder / f"{stage}.safetensors" for stage in ("text", "hessians", "gradients")
     )

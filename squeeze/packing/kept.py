@@ -18,7 +18,7 @@ from squeeze.artifact import container
 from squeeze.artifact.file import CANDIDATES, decode, encode
 from squeeze.artifact.streams import Artifact, CodeStreams
 from squeeze.errors import SqueezeError
-from squeeze.files import held, read_file, write_atomic
+from squeeze.files import held, make_folder, read_file, write_atomic
 from squeeze.packing.quantizer import StoredMatrix
 from squeeze.tensors.quantized import QuantizedTensor
 
@@ -62,10 +62,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises SqueezeError when another process holds it or it cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SqueezeError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    make_folder(folder)
     with held(folder / "lock", "pack"):
         yield
 
@@ -79,7 +76,7 @@ class KeptCodes:
     def __init__(self, folder: Path | None, key: str = "", on_note: OnNote = silent) -> None:
         self.folder, self.key, self.on_note = folder, key, on_note
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
 
     def find(self, name: str, scale: float, states: int) -> StoredMatrix | None:
         """Return the matrix that was kept, or None; a damaged file counts as none, with a note."""

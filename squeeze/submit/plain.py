@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from squeeze.errors import SqueezeError
+from squeeze.files import kind_of
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@-]{0,99}")
 MAX_FILES = 200
@@ -64,7 +65,9 @@ def read_plain(path: Path, max_size: int = MAX_FILE) -> bytes:
         os.close(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise BadSubmission(
-                f"{path}: cannot be shipped", expected="a regular file", found=kind(facts.st_mode)
+                f"{path}: cannot be shipped",
+                expected="a regular file",
+                found=kind_of(facts.st_mode),
             )
         raise BadSubmission(
             f"{path}: too large", expected=f"≤ {max_size:,} bytes", found=f"{facts.st_size:,}"
@@ -74,19 +77,6 @@ def read_plain(path: Path, max_size: int = MAX_FILE) -> bytes:
             return file.read(max_size)
     except OSError as error:
         raise BadSubmission(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def kind(mode: int) -> str:
-    """Return the kind of file that a mode names, in words."""
-    kinds = {
-        stat.S_IFDIR: "a folder",
-        stat.S_IFLNK: "a symbolic link",
-        stat.S_IFIFO: "a pipe",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
-    return kinds.get(stat.S_IFMT(mode), "a regular file")
 
 
 def plain_files(folder: Path) -> dict[str, int]:
@@ -107,7 +97,7 @@ def plain_files(folder: Path) -> dict[str, int]:
                     raise BadSubmission(
                         f"{folder.name}/{entry.name}: must not be in a submission",
                         expected="regular files, no folders",
-                        found=kind(facts.st_mode),
+                        found=kind_of(facts.st_mode),
                     )
                 sizes[entry.name] = facts.st_size
                 if len(sizes) > MAX_FILES or facts.st_size > MAX_FILE:

@@ -78,7 +78,7 @@ def check_codecs(data: bytes) -> None:
             "the script of squeeze does not decode this model",
             expected=f"streams in {wanted}",
             found=", ".join(sorted(used - CODECS)),
-            fix=f"`squeeze pack MODEL --lossless --codecs {wanted}` codes it again, losslessly.",
+            fix=f"`squeeze pack MODEL -o NEW.sqz --lossless --codecs {wanted}` codes it again.",
         )
 
 

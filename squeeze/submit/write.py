@@ -26,7 +26,7 @@ from squeeze.submit.check import (
     sums,
 )
 from squeeze.submit.claims import About, check_command, config_sha256
-from squeeze.submit.folder import built_folder
+from squeeze.submit.folder import built_folder, check_target
 from squeeze.submit.imports import imports_of_script, requirements
 from squeeze.submit.parent import Config, config_of_model, read_parent
 from squeeze.submit.plain import BadSubmission, read_plain, safe_name, safe_names
@@ -83,6 +83,7 @@ def write_submission(
     force: replace a submission. Raises BadSubmission naming what is wrong, OverBudget.
     """
     mode = Mode() if mode is None else mode
+    check_target(target, force)
     content = _content(model, parts)
     config = config_of_model(model, content[MODEL])
     parents = [read_parent(path) for path in parts.parents]

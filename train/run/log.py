@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from squeeze.errors import SqueezeError
+from squeeze.files import check_replaceable
 from squeeze.train.run.course import StepRecord
 
 
@@ -26,6 +27,7 @@ class RunLog:
         self.path, self.append = path, append
 
     def __enter__(self) -> RunLog:
+        check_replaceable(self.path)
         try:
             # unbuffered: what a full disk refuses must not be written again when the file is closed
             self._file: IO[bytes] = open(self.path, "ab" if self.append else "wb", buffering=0)

@@ -26,6 +26,11 @@ def need_matplotlib() -> None:
         raise SqueezeError("a loss curve needs matplotlib", fix="pip install 'squeeze-lm[plot]'")
 
 
+def pictures_of(log: Path) -> list[Path]:
+    """Return the files that `plot_log` draws."""
+    return [log.with_suffix(".svg"), log.with_suffix(".png")]
+
+
 def plot_log(log: Path) -> list[Path]:
     """Draw loss over steps from a run's log beside it; returns the .svg and .png, none without steps."""
     need_matplotlib()
@@ -50,7 +55,7 @@ def plot_log(log: Path) -> list[Path]:
     axes.set(xlabel="step", ylabel="loss (nats per token)", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
-    paths = [log.with_suffix(".svg"), log.with_suffix(".png")]
+    paths = pictures_of(log)
     for path in paths:
         kind = path.suffix.removeprefix(".")
         undated = {"Date": None} if kind == "svg" else None

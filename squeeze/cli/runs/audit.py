@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from squeeze.cli.terminal.printing import print_json, print_line
-from squeeze.files import write_atomic
+from squeeze.files import check_outputs, write_atomic
 from squeeze.score.audit import Limits, audit, load_data
 from squeeze.score.modes import Mode
 from squeeze.train.fields import settings
@@ -51,6 +51,10 @@ class AuditRequest:
 
 def run(request: AuditRequest) -> None:
     """Audit a submission and print the report."""
+    check_outputs(
+        [request.markdown],
+        [request.submission, request.tokenizer, *request.data, *request.train_data],
+    )
     result = audit(
         request.submission,
         load_data(list(request.data), request.tokenizer, request.tokens),

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
-from squeeze.files import Remembering
+from squeeze.files import Remembering, check_outputs
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.gate import check_growth, check_limit, gate
 from squeeze.ledger.submission import is_submission, shipped_bytes
@@ -108,6 +108,8 @@ class Account:
 
 def run_budget(request: BudgetRequest) -> None:
     """Print what is asked for and write the page. Raises OverBudget when a limit is not held."""
+    reports = [request.plan, request.code_report]
+    check_outputs([request.html, request.base], [*request.paths, *reports])
     if request.compares:
         before, after = compare_two(request)
         if request.fail_growth:

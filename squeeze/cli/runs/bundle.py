@@ -7,14 +7,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.table import Table
 
 from squeeze.bundle.build import BOTH, Bundle, BundleOptions, bundle
 from squeeze.bundle.specialise import ShrinkOptions
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.errors import printable
-from squeeze.files import write_atomic
+from squeeze.files import check_outputs, output_beside, write_atomic
 from squeeze.score.modes import Mode
 from squeeze.submit.script import own_script
 from squeeze.train.presets import find_preset
@@ -48,6 +47,13 @@ class BundleRequest:
     as_json: bool
 
     @property
+    def target(self) -> Path:
+        """File of the bundle."""
+        if self.out is not None or self.entry is None:
+            return self.out or Path("train_gpt.py")
+        return output_beside(self.entry, ".bundle.py")
+
+    @property
     def options(self) -> BundleOptions:
         """Options of the bundler."""
         return BundleOptions(
@@ -68,14 +74,14 @@ class BundleRequest:
 
 def run(request: BundleRequest) -> None:
     """Write the bundle of an entry script, or of our own script for a preset."""
+    target = request.target
+    check_outputs([target, request.readable], [request.entry])
     if request.entry is None:
-        source, target = "submit/entry.py", request.out or Path("train_gpt.py")
-        result = _own(request.preset or "", request.settings)
+        source, result = "submit/entry.py", _own(request.preset or "", request.settings)
     else:
-        source, target = request.entry.name, request.out or request.entry.with_suffix(".bundle.py")
-        if target.resolve() == request.entry.resolve():
-            raise click.UsageError("--out is the entry script itself")
+        source = request.entry.name
         result = bundle(request.entry, request.packages, request.options)
+    check_outputs([target, request.readable], result.sources)
     write_atomic(target, result.shipped.data)
     if request.readable is not None:
         head = f"# Generated from {printable(source)} by squeeze bundle: read it, do not edit it.\n"

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from squeeze.cli.bars import Bars
-from squeeze.cli.terminal.printing import print_json, print_line
+from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.data.check import check_shards
 from squeeze.data.documents import TextFiles
 from squeeze.data.fetch import FetchOptions, fetch
 from squeeze.data.tokenize import ShardOptions, tokenize
 from squeeze.data.tokenizer import make_tokenizer
+from squeeze.files import check_output_folder, check_outputs
 from squeeze.score.tokenizer import Tokenizer
 
 CANONICAL = {True: ", the official total", False: ", NOT the official total"}
@@ -21,6 +22,7 @@ CANONICAL = {True: ", the official total", False: ", NOT the official total"}
 
 def run_fetch(variant: str, out: Path, options: FetchOptions, as_json: bool) -> None:
     """Fetch a variant and print what the folder holds."""
+    check_output_folder(out)
     with Bars(as_json) as bars:
         report = fetch(out, variant, options, bars)
     if as_json:
@@ -41,6 +43,7 @@ def run_tokenize(
     texts: TextFiles, tokenizer: Path, out: Path, options: ShardOptions, as_json: bool
 ) -> None:
     """Make shards and print their counts."""
+    check_output_folder(out)
     with Bars(as_json) as bars:
         report = tokenize(texts, tokenizer, out, options, bars)
     if as_json:
@@ -76,6 +79,7 @@ def run_tokenizer(
     texts: TextFiles, out: Path, vocab_size: int, max_bytes: int | None, as_json: bool
 ) -> None:
     """Train a tokenizer and print its figures."""
+    check_outputs([out], texts.paths)
     with Bars(as_json) as bars:
         report = make_tokenizer(texts, out, vocab_size, max_bytes, bars)
     if as_json:
@@ -103,7 +107,6 @@ def _print_check(report: dict[str, Any]) -> None:
             f"validation in training: {overlap['exact']} of {overlap['documents']:,} documents, "
             f"{overlap['near']} nearly; largest share of one {overlap['largest_share']:.1%}"
         )
-    for problem in report["problems"]:
-        print_line(f"problem: {problem}", err=True)
+    print_notes(report["problems"], "problem: ")
     if not report["problems"]:
         print_line("no problems")

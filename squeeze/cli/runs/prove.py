@@ -10,6 +10,7 @@ import torch
 
 from squeeze.cli.options import progress, stage_bars
 from squeeze.cli.terminal.printing import print_json, print_notes, print_rows
+from squeeze.files import check_outputs
 from squeeze.score.evaluate import resolve_device
 from squeeze.score.modes import Mode
 from squeeze.score.proof.coding import Submission
@@ -50,6 +51,9 @@ class ProveRequest:
 
 def run(request: ProveRequest) -> None:
     """Prove or decode, and print the report."""
+    check_outputs(
+        [request.output], [request.model, request.tokenizer, *request.data, request.encoded]
+    )
     report = _prove(request) if request.encoded is None else _decode(request, request.encoded)
     if request.as_json:
         print_json(report)

@@ -124,7 +124,7 @@ def test_a_checkpoint_may_be_read_through_a_link(inside: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/proc/self/mem", "/dev/stdin", "/"])
 def test_what_is_no_regular_file_is_never_read(name: str) -> None:
-    for arguments in (["unpack", name], ["inspect", name], ["data", "check", name]):
+    for arguments in (["unpack", name], ["inspect", name], ["data", "check", name], ["pack", name]):
         result = CliRunner().invoke(cli, arguments)
         assert result.exit_code != 0 and (
             isinstance(result.exception, SqueezeError) or "no such file" in result.output

@@ -1,10 +1,9 @@
-"""Reading and writing whole files, the safe way. A leaf module beside `squeeze.errors`."""
+"""Files that appear whole or not at all, temporary folders, and locks."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -15,44 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from squeeze.errors import SqueezeError
-
-MAX_FILE = 8 << 30  # bytes; nothing squeeze reads in one piece is larger
-UNFINISHED = ".unfinished"  # ends the names of temporary files and folders
-
-
-def read_file(path: str | os.PathLike[str], max_size: int = MAX_FILE) -> bytes:
-    """The bytes of a regular file; raises SqueezeError when it is missing, odd or over max_size."""
-    try:
-        if not os.path.isfile(path):
-            kind = "a folder" if os.path.isdir(path) else "nothing there"
-            raise SqueezeError(f"{path}: cannot be read", expected="a file", found=kind)
-        size = os.path.getsize(path)
-        if size > max_size:
-            raise SqueezeError(f"{path}: too large", expected=f"≤ {max_size} bytes", found=size)
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise SqueezeError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-class Remembering:
-    """`read_file` for several views of the same files: small ones are read once.
-
-    most: bytes kept of all files together.
-    """
-
-    def __init__(self, most: int = 64 << 20) -> None:
-        self.left, self.kept = most, dict[str, bytes]()
-
-    def __call__(self, path: str | os.PathLike[str]) -> bytes:
-        key = os.path.abspath(path)
-        if key in self.kept:
-            return self.kept[key]
-        data = read_file(path)
-        if len(data) <= self.left:
-            self.kept[key] = data
-            self.left -= len(data)
-        return data
+from squeeze.files.outputs import UNFINISHED, check_replaceable
 
 
 @contextlib.contextmanager
@@ -62,10 +24,11 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     A reader sees the old file or the new one, never a part; a full disk or a crash leaves the old.
     Two writers to one path do not mix: each has its own temporary file and the last rename wins. What
     a killed writer left beside `path` is removed. Raises SqueezeError when the folder is missing,
-    read-only or full.
+    read-only or full, or `path` is no regular file.
     """
     target = Path(path)
     temporary = None
+    check_replaceable(target)
     try:
         _sweep(target.parent, f".{target.name}.")
         temporary, file = _temporary(target)
@@ -93,12 +56,22 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
         file.write(data)
 
 
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder and its parents, unless they are there; raises SqueezeError when it cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SqueezeError(f"{path}: cannot be made: {error.strerror or error}") from None
+
+
 @contextlib.contextmanager
 def held(path: str | os.PathLike[str], work: str) -> Iterator[None]:
     """Hold a file, made if it is missing, for one process; freed with the process, however it ends.
 
-    Raises SqueezeError when another process holds it (`work`: what that does) or it cannot be written.
+    Raises SqueezeError when another process holds it (`work`: what that does), or it cannot be written
+    or is no regular file.
     """
+    check_replaceable(path)  # opening a pipe would wait for its reader
     try:
         file = open(path, "ab")  # noqa: SIM115  closed below
     except OSError as error:
@@ -114,11 +87,6 @@ def held(path: str | os.PathLike[str], work: str) -> Iterator[None]:
         except OSError:
             pass  # some file systems have no locks
         yield
-
-
-def sha256(data: bytes | memoryview) -> str:
-    """Hex SHA-256."""
-    return hashlib.sha256(data).hexdigest()
 
 
 @contextlib.contextmanager

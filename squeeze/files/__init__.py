@@ -1,0 +1,30 @@
+"""Reading and writing whole files, the safe way. A leaf beside `squeeze.errors`."""
+
+from squeeze.files.outputs import (
+    check_output_folder,
+    check_outputs,
+    check_replaceable,
+    kind_of,
+    output_beside,
+)
+from squeeze.files.reading import MAX_FILE, Remembering, parse_json, read_file, read_json, sha256
+from squeeze.files.writing import atomic_writer, held, make_folder, scratch_folder, write_atomic
+
+__all__ = [
+    "MAX_FILE",
+    "Remembering",
+    "atomic_writer",
+    "check_output_folder",
+    "check_outputs",
+    "check_replaceable",
+    "held",
+    "kind_of",
+    "make_folder",
+    "output_beside",
+    "parse_json",
+    "read_file",
+    "read_json",
+    "scratch_folder",
+    "sha256",
+    "write_atomic",
+]
