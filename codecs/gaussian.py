@@ -28,10 +28,12 @@ _MAX_SIGMA = 1 << 31 + FRACTION_BITS  # no uint32 or int32 deviates by more
 
 
 def frequency_table(mean: int, sigma: int) -> tuple[int, int, npt.NDArray[np.uint64]]:
-    """(shift, first, cumulative uint64[n+2]) for fixed-point mean and σ > 0 (FRACTION_BITS).
+    """Return (shift, first, cumulative uint64[n + 2]) for fixed-point mean and σ > 0.
 
     Table value i stands for the 2^shift symbols from (first + i) << shift on; value n, the last,
     for every other symbol. Frequencies add up to 2^TABLE_BITS and none is zero.
+
+    mean, sigma: with FRACTION_BITS fractional bits.
     """
     shift = max(0, (sigma >> FRACTION_BITS).bit_length() - FINE.bit_length() + 1)
     middle, reach = mean >> FRACTION_BITS + shift, (REACH * sigma >> FRACTION_BITS + shift) + 1
@@ -49,11 +51,11 @@ def frequency_table(mean: int, sigma: int) -> tuple[int, int, npt.NDArray[np.uin
 
 
 def fit(symbols: npt.NDArray[np.int64]) -> tuple[int, int]:
-    """Fixed-point mean and σ of integers, the variance less what their rounding added to it.
+    """Return the mean and σ of integers, FRACTION_BITS each; σ without the effect of rounding.
 
-    That is 1/12 (Sheppard), but never more than a third: below σ = ½ the rule would overshoot.
-    Sums are integer, so that the same symbols give the same bytes everywhere; values beyond 2^20
-    lose low bits, which their σ does not notice.
+    Rounding adds 1/12 to the variance (Sheppard), which is taken off again, but never more than a
+    third: below σ = ½ the rule would overshoot. Sums are integer, so that the same symbols give the
+    same bytes everywhere; values beyond 2^20 lose low bits, too few to change their σ.
     """
     coarse = max(0, int(np.abs(symbols).max()).bit_length() - 20)
     parts = symbols >> coarse
@@ -66,7 +68,7 @@ def fit(symbols: npt.NDArray[np.int64]) -> tuple[int, int]:
 
 
 def code_length(symbols: npt.NDArray[np.int64], mean: int, sigma: int) -> float:
-    """Bits that the model itself asks for: what a perfect coder would write after the header."""
+    """Return the bits that a perfect coder of this model would write after the header."""
     shift, first, cumulative = frequency_table(mean, sigma)
     values, escapes = _to_values(symbols, shift, first, cumulative.size - 2)
     freq = np.diff(cumulative.astype(np.int64))[values]
@@ -76,7 +78,7 @@ def code_length(symbols: npt.NDArray[np.int64], mean: int, sigma: int) -> float:
 def _to_values(
     symbols: npt.NDArray[np.int64], shift: int, first: int, n: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Table values int32[size], and the symbols that escape."""
+    """Return table values int32[size], and the symbols outside the table, which escape."""
     values = (symbols >> shift) - first
     outside = (values < 0) | (values >= n)
     values[outside] = n
@@ -84,9 +86,12 @@ def _to_values(
 
 
 class RangeGaussian(Codec):
-    """Payload: signed varint mean, varint σ (both with FRACTION_BITS), varint number of escapes,
+    """Codec of symbols with a bell-shaped distribution.
+
+    Payload: signed varint mean, varint σ (both with FRACTION_BITS), varint number of escapes,
     escaped symbols (4 bytes each, little-endian, modulo 2^32), low bits (packed), range-coded
-    table values."""
+    table values.
+    """
 
     name = "range-gaussian"
     wire_id = 32
@@ -96,9 +101,8 @@ class RangeGaussian(Codec):
         mean, sigma = fit(wide)
         shift, first, cumulative = frequency_table(mean, sigma)
         values, escapes = _to_values(wide, shift, first, cumulative.size - 2)
-        state = rangecoder.start_encoding()
-        words = np.empty(values.size * (TABLE_BITS + 1) // 32 + 4, np.uint32)
-        rangecoder.encode_run(values, cumulative, np.uint64(TABLE_BITS), state, words)
+        encoder = rangecoder.start_encoding(values.size * (TABLE_BITS + 1))
+        rangecoder.encode_run_(encoder, values, _table(cumulative))
         return b"".join(
             [
                 varint.write_signed(mean),
@@ -106,7 +110,7 @@ class RangeGaussian(Codec):
                 varint.write(escapes.size),
                 (escapes & 0xFFFFFFFF).astype("<u4").tobytes(),
                 _pack_low_bits(wide, shift),
-                rangecoder.finish_encoding(state, words),
+                rangecoder.finish_encoding(encoder),
             ]
         )
 
@@ -123,13 +127,11 @@ class RangeGaussian(Codec):
         if main_at > len(data):
             raise CorruptData(f"{self.name}: truncated")
         main = data[main_at:]
-        state, words = rangecoder.start_decoding(main)
-        values = np.zeros(size, np.int32)
-        lookup = np.empty(1 << rangecoder.LOOKUP_BITS, np.int32)
-        bits = np.uint64(TABLE_BITS)
-        rangecoder.fill_lookup_(lookup, cumulative, bits)
-        rangecoder.decode_run(values, cumulative, lookup, bits, state, words)
-        rangecoder.check_end(state, main)
+        decoder = rangecoder.start_decoding(main)
+        values, table = np.zeros(size, np.int32), _table(cumulative)
+        rangecoder.fill_lookup_(table)
+        rangecoder.decode_run_(decoder, values, table)
+        rangecoder.check_end(decoder, main)
 
         wide = (values.astype(np.int64) + first) << shift
         wide += _unpack_low_bits(data[low_at:main_at], size, shift)
@@ -140,6 +142,12 @@ class RangeGaussian(Codec):
         signed = np.dtype(dtype).kind == "i"
         wide[outside] = escapes.astype(np.int32) if signed else escapes
         return to_dtype(wide, dtype, self.name).reshape(shape)
+
+
+def _table(cumulative: npt.NDArray[np.uint64]) -> rangecoder.Table:
+    """Return a table with an empty lookup."""
+    lookup = np.zeros(1 << rangecoder.LOOKUP_BITS, np.int32)
+    return rangecoder.Table(cumulative, lookup, np.uint64(TABLE_BITS))
 
 
 def _pack_low_bits(symbols: npt.NDArray[np.int64], shift: int) -> bytes:

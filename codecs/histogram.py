@@ -20,89 +20,65 @@ MAX_ALPHABET = 1 << 16
 INCREMENT = 8  # of a count by an occurrence; every symbol starts at 1
 FIRST_BLOCK = 16
 BLOCK = 4096
-LIMIT = 1 << 19  # of the sum of counts: beyond it all are halved, so 64k symbols are remembered
+LARGEST_TOTAL = 1 << 19  # sum of counts; beyond it all are halved, so 64k symbols are remembered
 
 
 def table_bits(alphabet: int) -> int:
-    """log2 of the frequency total: room for at least 16 units a symbol."""
+    """Return log2 of the frequency total: room for at least 16 units a symbol."""
     return 16 if alphabet <= 1 << 12 else 20
 
 
-@njit(nogil=True)
-def _fill_cumulative_(
-    cumulative_: rangecoder.State, counts: npt.NDArray[np.uint32], bits: np.uint64
-) -> None:
+@njit(nogil=True, _nrt=False)
+def _fill_cumulative_(table_: rangecoder.Table, counts: npt.NDArray[np.uint32]) -> None:
     """Scale the counts' running sum, giving each symbol one unit first: no frequency is zero."""
+    cumulative_ = table_.cumulative
     alphabet = np.uint64(counts.size)
     total = np.uint64(0)
     for count in counts:
         total += np.uint64(count)
-    spread = (np.uint64(1) << bits) - alphabet
+    spread = (np.uint64(1) << table_.bits) - alphabet
     below = np.uint64(0)
     for i in range(counts.size):
         cumulative_[i] = np.uint64(i) + below * spread // total
         below += np.uint64(counts[i])
-    cumulative_[counts.size] = np.uint64(1) << bits
+    cumulative_[counts.size] = np.uint64(1) << table_.bits
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _learn_(counts_: npt.NDArray[np.uint32], values: npt.NDArray[np.int32]) -> None:
+    """Count values; halve all counts where their sum has grown too large."""
     for value in values:
         counts_[value] += np.uint32(INCREMENT)
     total = np.int64(0)
     for count in counts_:
         total += np.int64(count)
-    if total > max(LIMIT, 4 * INCREMENT * counts_.size):
+    if total > max(LARGEST_TOTAL, 4 * INCREMENT * counts_.size):
         for i in range(counts_.size):
             counts_[i] = (counts_[i] >> np.uint32(1)) | np.uint32(1)
 
 
 @njit(nogil=True)
-def _next_block(block: int, alphabet: int) -> int:
-    """Return how many values follow a block before the counts are scaled again."""
-    return min(2 * block, max(BLOCK, 4 * alphabet))
-
-
-@njit(nogil=True)
-def _encode_adaptive(
-    values: npt.NDArray[np.int32],
-    alphabet: int,
-    bits: np.uint64,
-    state_: rangecoder.State,
-    words_: rangecoder.Words,
+def _code_adaptive_(
+    coder_: rangecoder.Coder, values_: npt.NDArray[np.int32], alphabet: int, bits: np.uint64
 ) -> None:
+    """Encode int32[n], or decode into them; stops early past the end of the words."""
     counts = np.ones(alphabet, np.uint32)
-    cumulative = np.empty(alphabet + 1, np.uint64)
-    start, block = 0, FIRST_BLOCK
-    while start < values.size:
-        run = values[start : start + block]
-        _fill_cumulative_(cumulative, counts, bits)
-        rangecoder.encode_run(run, cumulative, bits, state_, words_)
-        _learn_(counts, run)
-        start += block
-        block = _next_block(block, alphabet)
-
-
-@njit(nogil=True)
-def _decode_adaptive(
-    values_: npt.NDArray[np.int32],
-    alphabet: int,
-    bits: np.uint64,
-    state_: rangecoder.State,
-    words: rangecoder.Words,
-) -> None:
-    counts = np.ones(alphabet, np.uint32)
-    cumulative = np.empty(alphabet + 1, np.uint64)
     lookup = np.empty(1 << rangecoder.LOOKUP_BITS, np.int32)
+    table = rangecoder.Table(np.empty(alphabet + 1, np.uint64), lookup, bits)
     start, block = 0, FIRST_BLOCK
-    while start < values_.size and state_[2] <= np.uint64(words.size + 2):
+    while start < values_.size:
         run = values_[start : start + block]
-        _fill_cumulative_(cumulative, counts, bits)
-        rangecoder.fill_lookup_(lookup, cumulative, bits)
-        rangecoder.decode_run(run, cumulative, lookup, bits, state_, words)
+        _fill_cumulative_(table, counts)
+        if coder_.encoding:
+            rangecoder.encode_run_(coder_, run, table)
+        else:
+            rangecoder.fill_lookup_(table)
+            rangecoder.decode_run_(coder_, run, table)
+            if coder_.state[2] > np.uint64(coder_.words.size + 2):
+                break
         _learn_(counts, run)
         start += block
-        block = _next_block(block, alphabet)
+        block = min(2 * block, max(BLOCK, 4 * alphabet))
 
 
 def encode_values(values: npt.NDArray[np.int32], alphabet: int) -> bytes:
@@ -110,27 +86,29 @@ def encode_values(values: npt.NDArray[np.int32], alphabet: int) -> bytes:
     if alphabet == 1:
         return b""
     bits = table_bits(alphabet)
-    state = rangecoder.start_encoding()
-    words = np.empty(values.size * (bits + 1) // 32 + 4, np.uint32)
-    _encode_adaptive(values, alphabet, np.uint64(bits), state, words)
-    return rangecoder.finish_encoding(state, words)
+    encoder = rangecoder.start_encoding(values.size * (bits + 1))
+    _code_adaptive_(encoder, values, alphabet, np.uint64(bits))
+    return rangecoder.finish_encoding(encoder)
 
 
 def decode_values(data: bytes, count: int, alphabet: int) -> npt.NDArray[np.int32]:
-    """Mirror of `encode_values`. Raises CorruptData."""
+    """Mirror `encode_values`: return int32[count]. Raises CorruptData."""
     values = np.zeros(count, np.int32)
     if alphabet == 1:
         if data:
             raise CorruptData("range-histogram: bytes for a one-symbol alphabet")
         return values
-    state, words = rangecoder.start_decoding(data)
-    _decode_adaptive(values, alphabet, np.uint64(table_bits(alphabet)), state, words)
-    rangecoder.check_end(state, data)
+    decoder = rangecoder.start_decoding(data)
+    _code_adaptive_(decoder, values, alphabet, np.uint64(table_bits(alphabet)))
+    rangecoder.check_end(decoder, data)
     return values
 
 
 class RangeHistogram(Codec):
-    """Payload: signed varint lowest value, varint highest - lowest, range-coded stream."""
+    """Codec that counts values.
+
+    Payload: signed varint lowest value, varint highest - lowest, range-coded stream.
+    """
 
     name = "range-histogram"
     wire_id = 33
@@ -155,7 +133,10 @@ class RangeHistogram(Codec):
 
 
 class RangePlanes(Codec):
-    """Payload, for each byte plane from the highest: varint length, range-coded stream."""
+    """Codec that counts the bytes of each plane.
+
+    Payload, for each byte plane from the highest: varint length, range-coded stream.
+    """
 
     name = "range-planes"
     wire_id = 34
@@ -163,11 +144,11 @@ class RangePlanes(Codec):
     def _encode(self, symbols: Symbols) -> bytes:
         words = symbols.astype(symbols.dtype.newbyteorder("<"), copy=False).reshape(-1)
         planes = words.view(np.uint8).reshape(symbols.size, -1)
-        out = []
+        payload = b""
         for plane in planes.T[::-1]:
             stream = encode_values(plane.astype(np.int32), 256)
-            out += [varint.write(len(stream)), stream]
-        return b"".join(out)
+            payload += varint.write(len(stream)) + stream
+        return payload
 
     def _decode(self, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Symbols:
         planes = np.empty((int(np.prod(shape)), dtype.itemsize), np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from squeeze.codecs.coder.reference import Decoder, Encoder
-from squeeze.codecs.histogram import BLOCK, FIRST_BLOCK, INCREMENT, LIMIT, table_bits
+from squeeze.codecs.histogram import BLOCK, FIRST_BLOCK, INCREMENT, LARGEST_TOTAL, table_bits
 
 
 class Histogram:
@@ -41,7 +41,7 @@ class Histogram:
             return
         for seen in self.pending:
             self.counts[seen] += INCREMENT
-        if sum(self.counts) > max(LIMIT, 4 * INCREMENT * len(self.counts)):
+        if sum(self.counts) > max(LARGEST_TOTAL, 4 * INCREMENT * len(self.counts)):
             self.counts = [count >> 1 | 1 for count in self.counts]
         self.pending = []
         self.block = min(2 * self.block, max(BLOCK, 4 * len(self.counts)))

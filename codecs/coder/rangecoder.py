@@ -39,7 +39,7 @@ one for each and 0 to 4 bytes, so a whole payload satisfies
 
     (3)   4·renormalisations ≤ bytes ≤ 4·renormalisations + 4,
 
-and `Reader.check_end` refuses all others. Past its end, the decoder shifts zeros in and stops
+and `check_end` refuses all others. Past its end, the decoder shifts zeros in and stops
 early; it never reads outside the array.
 """
 
@@ -64,17 +64,20 @@ LOOKUP_BITS = 10
 _WORD_BITS = np.uint64(32)
 _MIN_RANGE = np.uint64(1 << 32)
 _START_RANGE = np.uint64((1 << 64) - 1)
+_MASK64 = (1 << 64) - 1
 
-
-# --- one interval; models inline these ------------------------------------------------------------
+# Kernels that allocate nothing are compiled with `_nrt=False`: numba then counts no references to
+# their arrays, which takes longer than the coding. The steps that they share have `forceinline`, as
+# LLVM leaves them out of line otherwise: 52 instead of 78 ns a weight, and 105 with references counted
+# (docs/log.md).
 
 
 class Interval(NamedTuple):
-    """The interval that is left, in units of the last word's place, as kernels hold it in registers.
+    """The interval that is left, in registers; all on the scale of the next word.
 
-    low: uint64, its lower end; a decoder has `code`, the distance of the coded number from there.
-    span: uint64, its width, `range` in the derivation.
-    n: int64, words written or read, counted also beyond the end.
+    low: uint64, its lower end; a decoder has `code` here, the coded number's distance from that end.
+    span: uint64, its width: `range` in the derivation.
+    n: int64, number of words written, or read, counted also beyond the end.
     """
 
     low: int
@@ -82,19 +85,48 @@ class Interval(NamedTuple):
     n: int
 
 
+class Coder(NamedTuple):
+    """One end of a stream between two calls of a kernel.
+
+    encoding: True where symbols are written, False where they are read.
+    state: uint64[3], the fields of `Interval`.
+    words: uint32[n], the stream; an encoder needs room for all that a call may write.
+    """
+
+    encoding: bool
+    state: State
+    words: Words
+
+
+class Table(NamedTuple):
+    """Frequencies of symbols 0 ≤ v < n, which add up to 2^bits.
+
+    cumulative: uint64[n + 1], their running sums, from 0.
+    lookup: int32[2^LOOKUP_BITS], the values at which a decoder begins to look; see `fill_lookup_`.
+    bits: uint64, at least LOOKUP_BITS.
+    """
+
+    cumulative: State
+    lookup: npt.NDArray[np.int32]
+    bits: np.uint64
+
+
+# --- one interval; models inline these ------------------------------------------------------------
+
+
 @njit(nogil=True, _nrt=False, forceinline=True)
 def load(state: State) -> Interval:
-    """Return the interval that `state`, uint64[3], holds between two calls."""
+    """Return the interval that a state, uint64[3], holds."""
     return Interval(state[0], state[1], np.int64(state[2]))
 
 
 @njit(nogil=True, _nrt=False, forceinline=True)
 def store_(state_: State, interval: Interval) -> None:
-    """Write the interval into `state_`, uint64[3], for the next call."""
+    """Write the interval into a state, uint64[3]."""
     state_[0], state_[1], state_[2] = interval.low, interval.span, np.uint64(interval.n)
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def carry_(words_: Words, n: int) -> None:
     """Add one to the number that the first `n` words spell."""
     n -= 1
@@ -106,7 +138,10 @@ def carry_(words_: Words, n: int) -> None:
 
 @njit(nogil=True, _nrt=False, forceinline=True)
 def put(interval: Interval, words_: Words, start: int, width: int) -> Interval:
-    """Narrow to [start, start + width), both uint64 on the scale of the span; write what is settled."""
+    """Narrow to [start, start + width), uint64 both, and write the word that is then certain.
+
+    start, width: on the scale of the span.
+    """
     low, span, n = interval.low + start, width, interval.n
     if low < interval.low:
         carry_(words_, n)
@@ -120,7 +155,7 @@ def put(interval: Interval, words_: Words, start: int, width: int) -> Interval:
 
 @njit(nogil=True, _nrt=False, forceinline=True)
 def take(interval: Interval, words: Words, start: int, width: int) -> Interval:
-    """Mirror `put`: narrow to [start, start + width) and read the next word where one was written."""
+    """Mirror `put`: narrow to [start, start + width), and read a word where one was written."""
     code, span, n = interval.low - start, width, interval.n
     if span < _MIN_RANGE:
         code = code << _WORD_BITS
@@ -134,39 +169,32 @@ def take(interval: Interval, words: Words, start: int, width: int) -> Interval:
 # --- runs of symbols under one frequency table ----------------------------------------------------
 
 
-@njit(nogil=True)
-def encode_run(
-    values: npt.NDArray[Any], cumulative: State, bits: np.uint64, state_: State, words_: Words
-) -> None:
-    """Encode values (integers 0 ≤ v < n) under uint64[n+1] cumulative frequencies up to 2^bits."""
-    interval = load(state_)
+@njit(nogil=True, _nrt=False)
+def encode_run_(coder_: Coder, values: npt.NDArray[Any], table: Table) -> None:
+    """Encode integers [n] under a table, whose lookup is not used."""
+    interval = load(coder_.state)
+    cumulative = table.cumulative
     for value in values:
-        unit = interval.span >> bits
+        unit = interval.span >> table.bits
         start = cumulative[value]
         width = cumulative[value + 1] - start
-        interval = put(interval, words_, unit * start, unit * width)
-    store_(state_, interval)
+        interval = put(interval, coder_.words, unit * start, unit * width)
+    store_(coder_.state, interval)
 
 
-@njit(nogil=True)
-def decode_run(
-    values_: npt.NDArray[Any],
-    cumulative: State,
-    lookup: npt.NDArray[np.int32],
-    bits: np.uint64,
-    state_: State,
-    words: Words,
-) -> None:
-    """Mirror of `encode_run`; `lookup` as `fill_lookup_` makes it. Stops early past the end."""
-    interval = load(state_)
-    top = (np.uint64(1) << bits) - np.uint64(1)
-    shift = bits - np.uint64(LOOKUP_BITS)
+@njit(nogil=True, _nrt=False)
+def decode_run_(coder_: Coder, values_: npt.NDArray[Any], table: Table) -> None:
+    """Mirror `encode_run_`: fill integers [n]. Stops early past the end of the words."""
+    interval = load(coder_.state)
+    cumulative, words = table.cumulative, coder_.words
+    top = (np.uint64(1) << table.bits) - np.uint64(1)
+    shift = table.bits - np.uint64(LOOKUP_BITS)
     for i in range(values_.size):
-        unit = interval.span >> bits
+        unit = interval.span >> table.bits
         target = interval.low // unit
         if target > top:
             target = top
-        value = lookup[target >> shift]
+        value = table.lookup[target >> shift]
         while cumulative[value + 1] <= target:
             value += 1
         values_[i] = value
@@ -175,56 +203,66 @@ def decode_run(
         interval = take(interval, words, unit * start, unit * width)
         if interval.n > words.size + 2:
             break
-    store_(state_, interval)
+    store_(coder_.state, interval)
 
 
-@njit(nogil=True)
-def fill_lookup_(lookup_: npt.NDArray[np.int32], cumulative: State, bits: np.uint64) -> None:
-    """lookup[j] = the value whose interval holds j·2^(bits - LOOKUP_BITS): where to start looking."""
+@njit(nogil=True, _nrt=False)
+def fill_lookup_(table_: Table) -> None:
+    """Fill lookup[j] with the value whose interval holds j·2^(bits - LOOKUP_BITS)."""
     value = 0
-    shift = bits - np.uint64(LOOKUP_BITS)
-    for j in range(lookup_.size):
+    shift = table_.bits - np.uint64(LOOKUP_BITS)
+    for j in range(table_.lookup.size):
         target = np.uint64(j) << shift
-        while cumulative[value + 1] <= target:
+        while table_.cumulative[value + 1] <= target:
             value += 1
-        lookup_[j] = value
+        table_.lookup[j] = value
 
 
 # --- the two ends ---------------------------------------------------------------------------------
 
 
-def start_encoding() -> State:
-    """uint64[3]: low, range, words written."""
-    return np.array([0, _START_RANGE, 0], np.uint64)
+def start_encoding(bits: int = 0) -> Coder:
+    """Return the encoder of a new stream with room for so many bits."""
+    state = np.array([0, _START_RANGE, 0], np.uint64)
+    return with_room(Coder(True, state, np.empty(0, np.uint32)), bits)
 
 
-def finish_encoding(state: State, words: Words) -> bytes:
-    """The words (big-endian, as digits are written) and the fewest bytes that name the interval."""
-    low, span, n = (int(x) for x in state)
+def with_room(encoder: Coder, bits: int) -> Coder:
+    """Return an encoder that can write `bits` more bits: the same, or one with a longer array."""
+    words, needed = encoder.words, int(encoder.state[2]) + bits // 32 + 4
+    if needed <= words.size:
+        return encoder
+    longer = np.concatenate([words, np.empty(needed + words.size // 2, np.uint32)])
+    return Coder(True, encoder.state, longer)
+
+
+def finish_encoding(encoder_: Coder) -> bytes:
+    """Return the words, big-endian as digits are written, and the fewest bytes that end the number.
+
+    The last carry may change the encoder's words.
+    """
+    low, span, n = (int(x) for x in encoder_.state)
     for count in range(5):
         unit = 1 << 64 - 8 * count
         value = -(-low // unit) * unit
         if value - low < span:
             break
     if value >> 64:
-        carry_(words, n)
+        carry_(encoder_.words, n)
     tail = (value & _MASK64).to_bytes(8, "big")[:count]
-    return words[:n].astype(">u4").tobytes() + tail
+    return encoder_.words[:n].astype(">u4").tobytes() + tail
 
 
-_MASK64 = (1 << 64) - 1
-
-
-def start_decoding(data: bytes) -> tuple[State, Words]:
-    """uint64[3] (code, range, words read) and the payload as words, zero bytes appended."""
+def start_decoding(data: bytes) -> Coder:
+    """Return the decoder of a whole stream."""
     words = np.frombuffer(data + bytes(8 + -len(data) % 4), ">u4").astype(np.uint32)
     code = int(words[0]) << 32 | int(words[1])
-    return np.array([code, _START_RANGE, 2], np.uint64), words
+    return Coder(False, np.array([code, _START_RANGE, 2], np.uint64), words)
 
 
-def check_end(state: State, data: bytes) -> None:
-    """Raises CorruptData unless (3) holds: the decoder ended where the bytes end."""
-    written = 4 * (int(state[2]) - 2)
+def check_end(decoder: Coder, data: bytes) -> None:
+    """Raise CorruptData unless (3) holds: the decoder ended where the bytes end."""
+    written = 4 * (int(decoder.state[2]) - 2)
     if not written <= len(data) <= written + 4:
         raise CorruptData(
             "range coder: the stream does not end where its bytes end",

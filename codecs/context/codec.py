@@ -19,7 +19,6 @@ import numpy.typing as npt
 from squeeze.codecs.base import Codec, Symbols, to_dtype
 from squeeze.codecs.coder import rangecoder, varint
 from squeeze.codecs.context.kernel import code_rows_
-from squeeze.codecs.context.mixing import Coder, with_room
 from squeeze.codecs.context.model import SCALE_BITS, WORST_BITS, Start, Trellis, start_model
 from squeeze.codecs.context.prediction import MAX_COLUMNS, RowPredictor, is_promising
 from squeeze.codecs.trellis.tables import PARITY_CHECKS, next_states, supersets
@@ -162,21 +161,21 @@ def _chunks(matrix: Symbols, predictor: RowPredictor) -> Iterator[slice]:
 def encode_rows(matrix: Symbols, start: Start) -> bytes:
     """Return the stream of one band, integers [rows, columns]."""
     model, predictor = start_model(start), RowPredictor(matrix.shape[1], start.predict)
-    coder = Coder(True, rangecoder.start_encoding(), np.empty(0, np.uint32))
+    coder = rangecoder.start_encoding()
     for chunk in _chunks(matrix, predictor):
         indices = matrix[chunk].astype(np.int64)
-        coder = with_room(coder, indices.size * WORST_BITS)
+        coder = rangecoder.with_room(coder, indices.size * WORST_BITS)
         before = model.columns.states.copy()
         code_rows_(indices, model, predictor.prediction, coder)
         if start.predict:
             predictor.learn(_values(indices, before, start.trellis))
-    return rangecoder.finish_encoding(coder.state, coder.words)
+    return rangecoder.finish_encoding(coder)
 
 
 def decode_rows_(data: bytes, matrix_: Symbols, start: Start) -> None:
     """Mirror `encode_rows`: fill integers [rows, columns]. Raises CorruptData."""
     model, predictor = start_model(start), RowPredictor(matrix_.shape[1], start.predict)
-    coder = Coder(False, *rangecoder.start_decoding(data))
+    coder = rangecoder.start_decoding(data)
     for chunk in _chunks(matrix_, predictor):
         indices = np.zeros(matrix_[chunk].shape, np.int64)
         before = model.columns.states.copy()
@@ -184,7 +183,7 @@ def decode_rows_(data: bytes, matrix_: Symbols, start: Start) -> None:
         matrix_[chunk] = to_dtype(indices, matrix_.dtype, Context.name)
         if start.predict:
             predictor.learn(_values(indices, before, start.trellis))
-    rangecoder.check_end(coder.state, data)
+    rangecoder.check_end(coder, data)
 
 
 def _values(

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from squeeze.codecs.coder.rangecoder import Interval, load, store_
+from squeeze.codecs.coder.rangecoder import Coder, Interval, load, store_
 from squeeze.codecs.context.mixing import (
     EVEN_ODDS,
-    Coder,
     Decision,
     code_bit,
     code_mixed_,

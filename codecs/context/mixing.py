@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.codecs.coder.rangecoder import Interval, State, Words, put, take
+from squeeze.codecs.coder.rangecoder import Coder, Interval, put, take
 from squeeze.codecs.jit import njit
 from squeeze.codecs.normal_table import exp_minus
 
@@ -33,32 +33,19 @@ _WORK_BITS = 128
 Slots = npt.NDArray[np.uint32]
 
 
-class Coder(NamedTuple):
-    """One end of a stream.
-
-    encoding: whether bits are written; else they are read.
-    state: uint64[3], between two calls, as `rangecoder.start_encoding` or `start_decoding` makes it.
-    words: uint32[n], the stream; an encoder needs room for all that a call may write.
-    """
-
-    encoding: bool
-    state: State
-    words: Words
-
-
 class Mixer(NamedTuple):
-    """What mixed decisions learn: their slots, uint32, and their weights, int64 in 1/WEIGHT_ONE."""
+    """Statistics of mixed decisions: slots uint32, and weights int64 in 1/WEIGHT_ONE."""
 
     slots: Slots
     weights: npt.NDArray[np.int64]
 
 
 class Decision(NamedTuple):
-    """Where the statistics of one decision lie in a `Mixer`.
+    """Places of one decision's statistics in a `Mixer`.
 
-    first, second, third: its slots, one for each context.
+    first, second, third: the slots of its three contexts.
     weight: the first of its three weights.
-    rate: of their learning.
+    rate: speed at which they learn.
     """
 
     first: int
@@ -68,17 +55,8 @@ class Decision(NamedTuple):
     rate: int
 
 
-def with_room(coder: Coder, bits: int) -> Coder:
-    """Return an encoder that can write `bits` more bits: `coder`, or one with a longer array."""
-    words, needed = coder.words, int(coder.state[2]) + bits // 32 + 4
-    if needed <= words.size:
-        return coder
-    longer = np.concatenate([words, np.empty(needed + words.size // 2, np.uint32)])
-    return Coder(coder.encoding, coder.state, longer)
-
-
 def _squash_table() -> npt.NDArray[np.int64]:
-    """int64[2·ODDS_LIMIT]: 2^16 / (1 + exp(-x)) at log-odds x from -ODDS_LIMIT, at least 8."""
+    """Return int64[2·ODDS_LIMIT]: 2^16 / (1 + exp(-x)) at log-odds x from -ODDS_LIMIT, at least 8."""
     one = 1 << _WORK_BITS
     shrink = exp_minus(1, ODDS_UNIT)
     falling = one  # exp(-i / ODDS_UNIT)
@@ -91,7 +69,7 @@ def _squash_table() -> npt.NDArray[np.int64]:
 
 
 def _stretch_table(squash: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """int64[4096]: the log-odds of (i + ½) / 4096, as the inverse of `squash`."""
+    """Return int64[4096]: the log-odds of (i + ½) / 4096, as the inverse of `squash`."""
     centres = (2 * np.arange(2048, 4096) + 1) << PROBABILITY_BITS - 13
     upper = np.searchsorted(squash, centres) - ODDS_LIMIT
     return np.concatenate([-upper[::-1], upper])
@@ -101,8 +79,6 @@ SQUASH = _squash_table()
 STRETCH = _stretch_table(SQUASH)
 # A slot that has seen n decisions moves 1/(n + 3/2) of the way to the next.
 PACE = np.array([(2 << 16) // (2 * n + 3) for n in range(1024)], np.int64)
-
-# Inlined by numba rather than left to LLVM, which does not: 104 instead of 177 ns a weight.
 
 
 @njit(nogil=True, _nrt=False, forceinline=True)

@@ -18,15 +18,13 @@ import numpy.typing as npt
 
 from squeeze.codecs.base import Codec, Symbols
 from squeeze.codecs.coder import rangecoder
-from squeeze.codecs.coder.rangecoder import Interval, load, store_
+from squeeze.codecs.coder.rangecoder import Coder, Interval, load, store_
 from squeeze.codecs.context.mixing import (
     NEW_SLOT,
     WEIGHT_ONE,
-    Coder,
     Decision,
     Mixer,
     code_mixed_,
-    with_room,
 )
 from squeeze.codecs.jit import njit
 
@@ -156,21 +154,21 @@ class ContextWords(Codec):
         planes = symbols.dtype.itemsize
         patterns = symbols.reshape(-1).view(f"u{planes}")
         model = start_model(planes)
-        coder = Coder(True, rangecoder.start_encoding(), np.empty(0, np.uint32))
+        coder = rangecoder.start_encoding()
         for first in range(0, patterns.size, CHUNK):
             values = patterns[first : first + CHUNK].astype(np.int64)
-            coder = with_room(coder, values.size * planes * _WORST_BITS)
+            coder = rangecoder.with_room(coder, values.size * planes * _WORST_BITS)
             code_words_(values, planes, model, coder)
-        return rangecoder.finish_encoding(coder.state, coder.words)
+        return rangecoder.finish_encoding(coder)
 
     def _decode(self, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Symbols:
         planes = dtype.itemsize
         patterns = np.zeros(int(np.prod(shape)), f"u{planes}")
         model = start_model(planes)
-        coder = Coder(False, *rangecoder.start_decoding(data))
+        coder = rangecoder.start_decoding(data)
         for first in range(0, patterns.size, CHUNK):
             values = np.zeros(min(CHUNK, patterns.size - first), np.int64)
             code_words_(values, planes, model, coder)
             patterns[first : first + CHUNK] = values
-        rangecoder.check_end(coder.state, data)
+        rangecoder.check_end(coder, data)
         return patterns.view(dtype).reshape(shape)

@@ -13,22 +13,24 @@ from squeeze.codecs.coder.reference import Decoder, Encoder
 from squeeze.errors import CorruptData
 
 
+def table_of(cumulative, bits):
+    lookup = np.empty(1 << rangecoder.LOOKUP_BITS, np.int32)
+    return rangecoder.Table(np.array(cumulative, np.uint64), lookup, np.uint64(bits))
+
+
 def kernel_encode(values, cumulative, bits):
-    state = rangecoder.start_encoding()
-    words = np.empty(len(values) * (bits + 1) // 32 + 4, np.uint32)
-    table = np.array(cumulative, np.uint64)
-    rangecoder.encode_run(np.array(values, np.int32), table, np.uint64(bits), state, words)
-    return rangecoder.finish_encoding(state, words)
+    encoder = rangecoder.start_encoding(len(values) * (bits + 1))
+    rangecoder.encode_run_(encoder, np.array(values, np.int32), table_of(cumulative, bits))
+    return rangecoder.finish_encoding(encoder)
 
 
 def kernel_decode(data, count, cumulative, bits):
-    table = np.array(cumulative, np.uint64)
-    lookup = np.empty(1 << rangecoder.LOOKUP_BITS, np.int32)
-    rangecoder.fill_lookup_(lookup, table, np.uint64(bits))
-    state, words = rangecoder.start_decoding(data)
+    table = table_of(cumulative, bits)
+    rangecoder.fill_lookup_(table)
+    decoder = rangecoder.start_decoding(data)
     values = np.zeros(count, np.int32)
-    rangecoder.decode_run(values, table, lookup, np.uint64(bits), state, words)
-    rangecoder.check_end(state, data)
+    rangecoder.decode_run_(decoder, values, table)
+    rangecoder.check_end(decoder, data)
     return values.tolist()
 
 
@@ -111,7 +113,7 @@ def test_histogram_kernel_and_reference_agree(case):
 
 def test_histogram_forgets_the_same_way_in_kernel_and_reference():
     values = np.random.default_rng(3).integers(0, 4, 90_000, dtype=np.int32)
-    assert values.size * histogram.INCREMENT > histogram.LIMIT
+    assert values.size * histogram.INCREMENT > histogram.LARGEST_TOTAL
     data = histogram.encode_values(values, 5)
     assert histogram_reference.encode_values(values.tolist(), 5) == data
 
