@@ -43,14 +43,14 @@ _MODELS = {
 
 @cache
 def _wire_ids() -> dict[str, int]:
-    """Wire id of every name."""
+    """Return the wire id of every name."""
     ids = {name: i for i, name in enumerate(_GENERAL, start=1)}
     return ids | {name: wire_id for name, (wire_id, _, _) in _MODELS.items()}
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What `encode_smallest` chose."""
+    """The smallest encoding of an array, and the codec that made it."""
 
     name: str
     wire_id: int
@@ -58,13 +58,13 @@ class Encoded:
 
 
 def names() -> tuple[str, ...]:
-    """Every codec name, by rising wire id."""
+    """Return every codec name, by rising wire id."""
     return tuple(sorted(_wire_ids(), key=_wire_ids().__getitem__))
 
 
 @cache
 def get(name: str) -> Codec:
-    """The codec called `name`. Raises UnsupportedFormat for an unknown name."""
+    """Return the codec called `name`. Raises UnsupportedFormat for an unknown name."""
     if name not in _wire_ids():
         raise UnsupportedFormat("unknown codec", expected=", ".join(names()), found=name)
     if name in _MODELS:
@@ -79,7 +79,7 @@ def get(name: str) -> Codec:
 
 
 def name_of(wire_id: int) -> str:
-    """The name of the codec a file names by number; loads nothing. Raises UnsupportedFormat."""
+    """Return the name of the codec with a file's number; loads nothing. Raises UnsupportedFormat."""
     named = {number: name for name, number in _wire_ids().items()}
     if wire_id not in named:
         raise UnsupportedFormat(
@@ -89,16 +89,20 @@ def name_of(wire_id: int) -> str:
 
 
 def by_wire_id(wire_id: int) -> Codec:
-    """The codec a file names by number. Raises UnsupportedFormat for an unknown number."""
+    """Return the codec with a file's number. Raises UnsupportedFormat for an unknown number."""
     return get(name_of(wire_id))
 
 
 def encode_smallest(symbols: Symbols, candidates: Iterable[str | Codec] | None = None) -> Encoded:
-    """Encode with every candidate that accepts the array and keep the fewest bytes.
+    """Encode with every candidate that accepts the array, and return the fewest bytes.
 
-    Candidates are names, or codecs made with parameters; default: all codecs. Each result must
-    decode to the same array, or the candidate is dropped. On a tie the lowest wire id wins, so the
-    choice is deterministic.
+    Each result must decode to the same array, or the candidate is dropped. On a tie the lowest wire
+    id wins, so the choice is deterministic.
+
+    symbols: as `Codec.encode` takes them.
+    candidates: names, or codecs made with parameters; by default all codecs.
+
+    Raises SqueezeError when no candidate is left.
     """
     chosen = {get(c) if isinstance(c, str) else c for c in candidates or _wire_ids()}
     best: Encoded | None = None

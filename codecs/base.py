@@ -1,6 +1,6 @@
 """The codec interface: integer arrays to bytes and back.
 
-A codec is a symmetric pair. Whatever it needs to decode besides shape and dtype travels in its own
+A codec is a symmetric pair. All that it needs to decode besides shape and dtype travels in its own
 payload. `encode` and `decode` here validate; `_encode` and `_decode`, adjacent and mirrored in each
 codec, compute.
 """
@@ -25,8 +25,8 @@ _DTYPE_NAMES = ", ".join(t.name for t in DTYPES)
 class Codec(ABC):
     """A named, numbered pair of inverse functions. Bytes are deterministic and part of the format.
 
-    `name` is for people and command lines; `wire_id` is the byte written in files and never changes
-    meaning.
+    name: for people and command lines.
+    wire_id: the byte written in files, which never changes its meaning.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Codec(ABC):
 
 
 def to_dtype(values: Symbols, dtype: np.dtype[Any], name: str) -> Symbols:
-    """`values` as `dtype`, raising CorruptData when one does not fit."""
+    """Return `values` as `dtype`. Raises CorruptData, naming the codec, when one does not fit."""
     limits = np.iinfo(dtype)
     low, high = int(values.min()), int(values.max())
     if low < limits.min or high > limits.max:

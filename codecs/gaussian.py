@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from squeeze.codecs import normal_table
 from squeeze.codecs.base import Codec, Symbols, to_dtype
-from squeeze.codecs.coder import rangecoder, varint
+from squeeze.codecs.coder import rangecoder, runs, varint
 from squeeze.errors import CorruptData
 
 FRACTION_BITS = 8  # of mean and standard deviation in the payload
@@ -102,7 +102,7 @@ class RangeGaussian(Codec):
         shift, first, cumulative = frequency_table(mean, sigma)
         values, escapes = _to_values(wide, shift, first, cumulative.size - 2)
         encoder = rangecoder.start_encoding(values.size * (TABLE_BITS + 1))
-        rangecoder.encode_run_(encoder, values, _table(cumulative))
+        runs.encode_run_(encoder, values, runs.make_table(cumulative, TABLE_BITS))
         return b"".join(
             [
                 varint.write_signed(mean),
@@ -128,9 +128,9 @@ class RangeGaussian(Codec):
             raise CorruptData(f"{self.name}: truncated")
         main = data[main_at:]
         decoder = rangecoder.start_decoding(main)
-        values, table = np.zeros(size, np.int32), _table(cumulative)
-        rangecoder.fill_lookup_(table)
-        rangecoder.decode_run_(decoder, values, table)
+        values, table = np.zeros(size, np.int32), runs.make_table(cumulative, TABLE_BITS)
+        runs.fill_lookup_(table)
+        runs.decode_run_(decoder, values, table)
         rangecoder.check_end(decoder, main)
 
         wide = (values.astype(np.int64) + first) << shift
@@ -142,12 +142,6 @@ class RangeGaussian(Codec):
         signed = np.dtype(dtype).kind == "i"
         wide[outside] = escapes.astype(np.int32) if signed else escapes
         return to_dtype(wide, dtype, self.name).reshape(shape)
-
-
-def _table(cumulative: npt.NDArray[np.uint64]) -> rangecoder.Table:
-    """Return a table with an empty lookup."""
-    lookup = np.zeros(1 << rangecoder.LOOKUP_BITS, np.int32)
-    return rangecoder.Table(cumulative, lookup, np.uint64(TABLE_BITS))
 
 
 def _pack_low_bits(symbols: npt.NDArray[np.int64], shift: int) -> bytes:

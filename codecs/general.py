@@ -19,22 +19,25 @@ from squeeze.errors import CorruptData
 
 
 class Plain:
-    """Values as they lie."""
+    """Transform that leaves the values as they lie."""
 
     suffix = ""
 
     def accepts(self, symbols: Symbols) -> bool:
+        """Return True where the transform can make a difference to this array."""
         return True
 
     def forward(self, symbols: Symbols) -> bytes:
+        """Return the array's bytes in the transform's order."""
         return symbols.astype(symbols.dtype.newbyteorder("<"), copy=False).tobytes()
 
     def backward(self, raw: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Symbols:
+        """Return the array that `forward` gave these bytes of."""
         return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
 
 
 class Planes(Plain):
-    """All low bytes, then all next bytes, …: each plane has its own statistics."""
+    """Transform to all low bytes, then all next bytes, …: each plane has its own statistics."""
 
     suffix = "-planes"
 
@@ -51,7 +54,7 @@ class Planes(Plain):
 
 
 class Transposed(Plain):
-    """Column by column: input features resemble themselves more than rows do."""
+    """Transform to columns one by one: input features resemble themselves more than rows do."""
 
     suffix = "-transposed"
 
@@ -69,13 +72,15 @@ class Transposed(Plain):
 
 
 class Compressor(Protocol):
+    """Bytes to fewer bytes and back."""
+
     name: str
 
-    def compress(self, raw: bytes) -> bytes: ...
+    def compress(self, raw: bytes) -> bytes:
+        """Return the compressed stream of `raw`."""
 
     def decompress(self, data: bytes, size: int) -> bytes:
-        """At most `size` + a small block of bytes; raises CorruptData."""
-        ...
+        """Return the bytes of a stream, at most `size` and a small block. Raises CorruptData."""
 
 
 def _check_end(name: str, ended: bool) -> None:
@@ -85,6 +90,8 @@ def _check_end(name: str, ended: bool) -> None:
 
 
 class Stored:
+    """Compressor that leaves bytes as they are."""
+
     name = "raw"
 
     def compress(self, raw: bytes) -> bytes:
@@ -95,6 +102,8 @@ class Stored:
 
 
 class Deflate:
+    """Raw deflate of the standard library, level 9."""
+
     name = "zlib"
 
     def compress(self, raw: bytes) -> bytes:
@@ -112,6 +121,8 @@ class Deflate:
 
 
 class Lzma2:
+    """Raw LZMA2 of the standard library, its extreme preset."""
+
     name = "lzma"
 
     @staticmethod
@@ -137,6 +148,8 @@ class Lzma2:
 
 
 class Zstandard:
+    """Zstandard frames with their content size, level 22."""
+
     name = "zstd"
 
     def compress(self, raw: bytes) -> bytes:
@@ -160,6 +173,8 @@ class Zstandard:
 
 
 class Brotli:
+    """Brotli, quality 11, with the smallest window that holds the bytes."""
+
     name = "brotli"
 
     def compress(self, raw: bytes) -> bytes:
@@ -189,7 +204,7 @@ class Brotli:
 
 
 class General(Codec):
-    """A compressor after a transform."""
+    """Codec that compresses the bytes of a transform."""
 
     def __init__(self, wire_id: int, compressor: Compressor, transform: Plain) -> None:
         self.name = compressor.name + transform.suffix
@@ -212,7 +227,7 @@ class General(Codec):
 
 
 def codecs() -> list[General]:
-    """Every general codec, by rising wire id from 1."""
+    """Return every general codec, by rising wire id from 1."""
     pairs: list[tuple[Compressor, Plain]] = [(Stored(), Plain())]
     compressors: list[Compressor] = [Deflate(), Lzma2(), Zstandard(), Brotli()]
     for compressor in compressors:

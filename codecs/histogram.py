@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from squeeze.codecs.base import Codec, Symbols, to_dtype
-from squeeze.codecs.coder import rangecoder, varint
+from squeeze.codecs.coder import rangecoder, runs, varint
 from squeeze.codecs.jit import njit
 from squeeze.errors import CorruptData
 
@@ -29,7 +29,7 @@ def table_bits(alphabet: int) -> int:
 
 
 @njit(nogil=True, _nrt=False)
-def _fill_cumulative_(table_: rangecoder.Table, counts: npt.NDArray[np.uint32]) -> None:
+def _fill_cumulative_(table_: runs.Table, counts: npt.NDArray[np.uint32]) -> None:
     """Scale the counts' running sum, giving each symbol one unit first: no frequency is zero."""
     cumulative_ = table_.cumulative
     alphabet = np.uint64(counts.size)
@@ -63,17 +63,17 @@ def _code_adaptive_(
 ) -> None:
     """Encode int32[n], or decode into them; stops early past the end of the words."""
     counts = np.ones(alphabet, np.uint32)
-    lookup = np.empty(1 << rangecoder.LOOKUP_BITS, np.int32)
-    table = rangecoder.Table(np.empty(alphabet + 1, np.uint64), lookup, bits)
+    lookup = np.empty(1 << runs.LOOKUP_BITS, np.int32)
+    table = runs.Table(np.empty(alphabet + 1, np.uint64), lookup, bits)
     start, block = 0, FIRST_BLOCK
     while start < values_.size:
         run = values_[start : start + block]
         _fill_cumulative_(table, counts)
         if coder_.encoding:
-            rangecoder.encode_run_(coder_, run, table)
+            runs.encode_run_(coder_, run, table)
         else:
-            rangecoder.fill_lookup_(table)
-            rangecoder.decode_run_(coder_, run, table)
+            runs.fill_lookup_(table)
+            runs.decode_run_(coder_, run, table)
             if coder_.state[2] > np.uint64(coder_.words.size + 2):
                 break
         _learn_(counts, run)

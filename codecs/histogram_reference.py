@@ -28,19 +28,20 @@ class Histogram:
         self.cumulative.append(1 << self.bits)
 
     def interval(self, value: int) -> tuple[int, int]:
-        """(cum, freq) of a value."""
+        """Return (cum, freq) of a value."""
         return self.cumulative[value], self.cumulative[value + 1] - self.cumulative[value]
 
     def find(self, target: int) -> int:
-        """The value whose interval holds `target`."""
+        """Return the value whose interval holds `target`."""
         return max(v for v in range(len(self.counts)) if self.cumulative[v] <= target)
 
     def learn(self, value: int) -> None:
+        """Count a value, at the end of its block."""
         self.pending.append(value)
         if len(self.pending) < self.block:
             return
-        for seen in self.pending:
-            self.counts[seen] += INCREMENT
+        for counted in self.pending:
+            self.counts[counted] += INCREMENT
         if sum(self.counts) > max(LARGEST_TOTAL, 4 * INCREMENT * len(self.counts)):
             self.counts = [count >> 1 | 1 for count in self.counts]
         self.pending = []
@@ -49,7 +50,7 @@ class Histogram:
 
 
 def encode_values(values: Sequence[int], alphabet: int) -> bytes:
-    """As `histogram.encode_values`."""
+    """Encode values as `histogram.encode_values` does."""
     if alphabet == 1:
         return b""
     model, coder = Histogram(alphabet), Encoder()
@@ -60,7 +61,7 @@ def encode_values(values: Sequence[int], alphabet: int) -> bytes:
 
 
 def decode_values(data: bytes, count: int, alphabet: int) -> list[int]:
-    """As `histogram.decode_values`, without the check of the end."""
+    """Decode values as `histogram.decode_values` does, without the check of the end."""
     if alphabet == 1:
         return [0] * count
     model, coder = Histogram(alphabet), Decoder(data)

@@ -17,7 +17,7 @@ _WORK_BITS = 128
 
 
 def exp_minus(numerator: int, denominator: int) -> int:
-    """exp(-numerator / denominator) with _WORK_BITS fractional bits, for arguments up to 1."""
+    """Return exp(-numerator / denominator) with _WORK_BITS fractional bits, for arguments up to 1."""
     term = total = 1 << _WORK_BITS
     for k in range(1, 60):
         term = -term * numerator // (denominator * k)
@@ -27,7 +27,7 @@ def exp_minus(numerator: int, denominator: int) -> int:
 
 @cache
 def half_table() -> npt.NDArray[np.int64]:
-    """int64[2^GRID_BITS · REACH + 1]: Φ(i / 2^GRID_BITS) - ½ with VALUE_BITS fractional bits.
+    """Return Φ(i / 2^GRID_BITS) - ½, VALUE_BITS fractional bits: int64[2^GRID_BITS · REACH + 1].
 
     The density at i·h is exp(-(i·h)²/2): the ratio of neighbours shrinks by exp(-h²) each step.
     Its integral is the trapezoid sum with the Euler-Maclaurin end correction h²/12·(f'(0) - f'(x)),
@@ -51,7 +51,7 @@ def half_table() -> npt.NDArray[np.int64]:
 
 
 def distribution(x: npt.NDArray[np.int64], fraction_bits: int) -> npt.NDArray[np.int64]:
-    """Φ(x) with VALUE_BITS fractional bits; x has `fraction_bits` (≥ GRID_BITS) fractional bits.
+    """Return Φ(x) with VALUE_BITS fractional bits; x has `fraction_bits` (≥ GRID_BITS) of them.
 
     Non-decreasing, 0 and 1 at -REACH and REACH, odd around ½; linear between grid points (error
     below 2^-20).

@@ -11,7 +11,7 @@ LN_2 = 0.6931471805599453
 
 
 def exp2(x: float) -> float:
-    """2^x for x ≤ 0, by the same series in the same order."""
+    """Return 2^x for x ≤ 0, by the same series in the same order."""
     if x < -63.0:
         return 0.0
     whole = int(x - 0.5)
@@ -25,7 +25,7 @@ def exp2(x: float) -> float:
 
 
 def cumulative(logits: Sequence[float]) -> list[int]:
-    """Running sums of the frequencies of one row of logits; the last is their total."""
+    """Return the running sums of the frequencies of one row of logits; the last is their total."""
     top = max(logits)
     weights = [exp2((logit - top) * 1.4426950408889634) for logit in logits]
     total = 0.0
@@ -39,7 +39,7 @@ def cumulative(logits: Sequence[float]) -> list[int]:
 
 
 def encode(rows: Sequence[Sequence[float]], symbols: Sequence[int]) -> bytes:
-    """Symbols, each under its row of logits."""
+    """Encode symbols, each under its row of logits."""
     coder = Encoder()
     for logits, symbol in zip(rows, symbols, strict=True):
         cum = cumulative(logits)
@@ -48,7 +48,7 @@ def encode(rows: Sequence[Sequence[float]], symbols: Sequence[int]) -> bytes:
 
 
 def decode(data: bytes, rows: Sequence[Sequence[float]]) -> list[int]:
-    """Mirror of `encode`."""
+    """Mirror `encode`."""
     coder, symbols = Decoder(data), []
     for logits in rows:
         cum = cumulative(logits)

@@ -1,10 +1,9 @@
-"""What a matrix would cost at other rates: points of its rate–loss curve, for questions of "what if".
+"""Cost of a matrix at other rates: points of its rate–loss curve, for questions of "what if".
 
 A weight of variance σ² in steps s, θ = (s/2.07)², needs ½·log2(1 + σ²/θ) bits, as
 `squeeze.calib.allocation.waterfill.expected_bits` has it. The error it keeps depends on s/σ alone:
 measured on Gaussian weights (GAUSSIAN). At high rates a bit more quarters it; at low rates it ends
-at that of zeros. Contexts and feedback move both by little, which is taken from the quantizations
-that are known.
+at that of zeros. Contexts and feedback move both by little, which is measured on real quantizations.
 """
 
 from __future__ import annotations
@@ -36,13 +35,15 @@ def curve(
     factor: Factor,
     importance: Float32,
     scale: float,
-    known: Mapping[float, tuple[float, float]],
+    measured: Mapping[float, tuple[float, float]],
 ) -> Curve:
-    """Points for the OCTAVES around `scale`, through what is known.
+    """Return points for the OCTAVES around `scale`, through the measured ones.
 
-    known: (real bits a weight, expected nats per token) by octaves above `scale`, one or several;
-    between two of them what they add to the model's bits and factor into its loss is interpolated.
-    Raises as `waterfill`.
+    weights, factor, importance: as `waterfill` takes them; it also says what is raised.
+    scale: of the model.
+    measured: real bits a weight and expected nats per token, by octaves above `scale`, one or several;
+    between two of them their differences from the formula's bits, and ratios to its loss, are
+    interpolated.
     """
     stride = -(-len(weights) // SAMPLED_ROWS)
     sample = weights[::stride].reshape(-(-len(weights) // stride), -1).astype(np.float64)
@@ -50,30 +51,31 @@ def curve(
     variances = np.maximum(np.outer(rows, columns) / (columns.mean() or 1.0), 1e-30)
     costs = np.outer(importance[::stride].astype(np.float64), factor.weights) * variances
 
-    def at(octaves: float) -> tuple[float, float]:
+    def formula(octaves: float) -> tuple[float, float]:
         steps = waterfill(weights, factor, importance, scale * 2.0**octaves)
         squares = np.outer(steps.rows[::stride].astype(np.float64) ** 2, np.exp2(steps.columns / 4))
         rates = 0.5 * np.log2(1 + CELL**2 * variances / squares)
         errors = gaussian(0.5 * np.log2(squares / variances))
         return float(rates.mean()), float((costs * errors).sum()) or 1e-30
 
-    places = sorted(known)
-    models = [at(octaves) for octaves in places]
-    more = [known[place][0] - rate for place, (rate, _) in zip(places, models, strict=True)]
-    times = [known[place][1] / loss for place, (_, loss) in zip(places, models, strict=True)]
+    knots = sorted(measured)
+    expected = [formula(octaves) for octaves in knots]
+    excess = [measured[o][0] - rate for o, (rate, _) in zip(knots, expected, strict=True)]
+    ratios = [measured[o][1] / loss for o, (_, loss) in zip(knots, expected, strict=True)]
     points: list[tuple[float, float]] = []
     for octaves in OCTAVES:
-        rate, loss = at(octaves)
-        bits = max(rate + float(np.interp(octaves, places, more)), points[-1][0] if points else 0.0)
-        points.append((bits, loss * float(np.interp(octaves, places, times))))
+        rate, loss = formula(octaves)
+        bits = rate + float(np.interp(octaves, knots, excess))
+        bits = max(bits, points[-1][0] if points else 0.0)
+        points.append((bits, loss * float(np.interp(octaves, knots, ratios))))
     return tuple(points)
 
 
 def gaussian(octaves: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Error / σ² of weights whose step is 2^octaves times their σ; any shape.
+    """Return error / σ² of Gaussian weights whose step is 2^octaves times their σ; any shape.
 
     Beyond the finest step measured an octave quarters it.
     """
-    known, errors = GAUSSIAN.T
-    finer = np.maximum(known[0] - octaves, 0.0)
-    return np.exp2(np.interp(octaves, known, np.log2(errors)) - 2 * finer)
+    measured, errors = GAUSSIAN.T
+    finer = np.maximum(measured[0] - octaves, 0.0)
+    return np.exp2(np.interp(octaves, measured, np.log2(errors)) - 2 * finer)

@@ -1,4 +1,4 @@
-"""Steps by water-filling: every weight's error costs the same loss, so bits go where loss feels them.
+"""Steps by water-filling: every weight's error costs the same loss.
 
 The loss that quantization adds is, to second order and with Kronecker-factored curvature,
 ½·Σ g_r·(ΔW H ΔWᵀ)_rr nats per token, with g_r the mean squared gradient at output r
@@ -31,18 +31,26 @@ CELL = 2.07
 
 @dataclass(frozen=True)
 class Steps:
-    """rows: float32[R], powers of two in eighths of an octave; columns: int8[C], exponents too."""
+    """Steps of a matrix, all powers of two in eighths of an octave.
+
+    rows: float32[R], the step of each row.
+    columns: int8[C], exponents of the factor of each column.
+    """
 
     rows: Float32
     columns: npt.NDArray[np.int8]
 
 
 def waterfill(weights: Float32, factor: Factor, importance: Float32, scale: float) -> Steps:
-    """Steps of a tensor for the model's `scale`: the square root of a step's loss, √(nats/token).
+    """Return the steps of a tensor for the scale of its model.
 
-    weights: float32, rows are the first dimension. importance: float32[R] ≥ 0, mean squared gradient
-    at each output. Rows and columns are rounded to eighths of an octave, which costs 0.0002 bit at a
-    given loss and makes them cheap to store.
+    Rows and columns are rounded to eighths of an octave, which costs 0.0002 bit at a given loss and
+    makes them cheap to store.
+
+    weights: float32, rows are the first dimension.
+    factor: of the Hessian of the inputs.
+    importance: float32[R] ≥ 0, mean squared gradient at each output.
+    scale: square root of the loss that a step may cost, √(nats/token).
 
     Raises BadConfig for a scale that is not positive; BadData for importance of another shape, NaN
     or negative.
@@ -68,10 +76,11 @@ def waterfill(weights: Float32, factor: Factor, importance: Float32, scale: floa
 
 
 def expected_loss(delta: Float32, hessian: Float32, importance: Float32) -> float:
-    """Nats per token that an error adds: ½·tr(G ΔW H ΔWᵀ).
+    """Return the nats per token that an error adds: ½·tr(G ΔW H ΔWᵀ).
 
-    delta: float32 [R, C]; hessian: float32 [C, C], undamped; importance: G, float32 [R, R], or its
-    diagonal, float32 [R].
+    delta: error ΔW, float32[R, C].
+    hessian: H, float32[C, C], undamped.
+    importance: G, float32[R, R], or its diagonal, float32[R].
     """
     if importance.ndim == 1:
         return 0.5 * float(row_losses(delta, hessian) @ importance.astype(np.float64))
@@ -80,7 +89,7 @@ def expected_loss(delta: Float32, hessian: Float32, importance: Float32) -> floa
 
 
 def expected_bits(weights: Float32, steps: Steps) -> float:
-    """Roughly the bits of a tensor's trellis indices at these steps: says where to search.
+    """Return roughly the bits of a tensor's trellis indices at these steps, as a start of a search.
 
     ½·log2(1 + (CELL·σ/step)²) per weight, σ from the row's and the column's root mean square: the
     entropy of a Gaussian in cells of two steps where σ is large, and towards 0 where it is small.

@@ -68,7 +68,7 @@ class Ordered:
         working, upper = self.working.copy(), self.factor.upper
         for first in range(0, len(working), BLOCK):
             columns = slice(first, min(first + BLOCK, len(working)))
-            rest = slice(columns.stop, None)
+            later = slice(columns.stop, None)
             block = Block(
                 working[columns],
                 upper[columns, columns],
@@ -77,7 +77,7 @@ class Ordered:
                 np.empty(working[columns].shape),
             )
             quantize_(columns, block)
-            working[rest] -= upper[columns, rest].T @ block.errors
+            working[later] -= upper[columns, later].T @ block.errors
 
     def in_tensor_order(
         self, values: npt.NDArray[np.int32], dtype: npt.DTypeLike

@@ -1,4 +1,4 @@
-"""GPTQ-lite: per row, the clip percentile that rounds with the least squared error (#374, #414)."""
+"""GPTQ-lite: each row clipped at the percentile of least squared error (#374, #414)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ PERCENTILES = (0.999, 0.9995, 0.9999, 0.99999, 1.0)
 
 
 def lite_steps(matrix: Float32, bits: int, step_format: str = "fp16") -> Float32:
-    """float32[R]: of the steps that clip at each percentile of |row|, the one of least error.
+    """Return the step of each row, float32[R], that clips it at the percentile of least error.
 
-    The percentiles are those of PERCENTILES, interpolated as numpy does. Each candidate is rounded
-    to `step_format` before it is tried. Ties go to the smaller clip; a row of zeros gets step 1.
+    The percentiles of |row| are those of PERCENTILES, interpolated as numpy does. Each candidate is
+    rounded to `step_format` before it is tried. Ties go to the smaller clip; a row of zeros gets
+    step 1.
+
+    matrix: float32[R, C].
+    bits: number of bits of a code.
     """
     q_max = (1 << (bits - 1)) - 1
     magnitudes = np.abs(matrix)
@@ -23,8 +27,8 @@ def lite_steps(matrix: Float32, bits: int, step_format: str = "fp16") -> Float32
     least = np.full(len(matrix), np.inf)
     for clip in np.quantile(magnitudes, PERCENTILES, axis=1):
         clip[clip == 0] = q_max
-        wanted = np.maximum(clip / q_max, np.float64(2.0**-24)).astype(np.float32)
-        steps = from_bits(to_bits(wanted, step_format), step_format)
+        exact = np.maximum(clip / q_max, np.float64(2.0**-24)).astype(np.float32)
+        steps = from_bits(to_bits(exact, step_format), step_format)
         error = matrix - np.clip(np.rint(matrix / steps[:, None]), -q_max, q_max) * steps[:, None]
         squared = np.einsum("rc,rc->r", error, error, dtype=np.float64)
         better = squared < least
@@ -37,8 +41,11 @@ def quantize_lite(
 ) -> QuantizedTensor:
     """Quantize a tensor to `bits`-bit codes, nearest for the step that ships.
 
-    weights: float32, at least 1-D; rows are its first dimension. Raises BadConfig for bits outside
-    2…16.
+    weights: float32, at least 1-D; rows are its first dimension.
+    step_format: float format of the stored steps.
+    logical: float format of the weights that the codes stand for.
+
+    Raises BadConfig for bits outside 2…16.
     """
     check_bits(bits)
     matrix = weights.reshape(weights.shape[0], -1)

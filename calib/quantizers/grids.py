@@ -2,7 +2,7 @@
 with a straight-through estimate and a decoded integer export leave them.
 
 Such a grid is found from the values alone and stored as it is: the codes reproduce every weight, so
-nothing is lost; `worth_keeping` says whether that is worth its bytes against coarser steps elsewhere.
+nothing is lost. `worth_keeping` weighs its bytes against coarser steps elsewhere.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ NEIGHBOURS = 2  # floats on either side of an interval's middle that are tried a
 
 
 def find_grid(weights: Float32, logical: str = "fp32") -> QuantizedTensor | None:
-    """The tensor as codes −127…127 on one step a row, or None when it is not on such a grid.
+    """Return the tensor as codes −127…127 on one step a row, or None when it is not on such a grid.
 
-    weights: float32, rows are the first dimension. logical: the float format the checkpoint stored
-    ("fp32", "fp16", "bf16"), in which products were rounded. What is returned dequantizes to every
-    weight exactly (−0 comes back as 0). Steps are the largest that do, in the smallest format in which
-    all rows have one. NaN or an infinity anywhere: None.
-
+    The result dequantizes to every weight exactly (−0 comes back as 0). Steps are the largest that do,
+    in the smallest format in which all rows have one. A tensor with NaN or an infinity is on no grid.
     The test of one row ends at its first value off the grid, so a tensor of ordinary floats costs no
     more than sorting its first row.
+
+    weights: float32, rows are the first dimension.
+    logical: float format of the checkpoint ("fp32", "fp16", "bf16"), in which products were rounded.
     """
     matrix = weights.reshape(len(weights), -1) if weights.size else weights.reshape(0, 1)
     ranges = []
     for row in matrix:
-        found = _step_range(row, logical)
-        if found is None:
+        step_range = _step_range(row, logical)
+        if step_range is None:
             return None
-        ranges.append(found)
+        ranges.append(step_range)
     used = [interval for interval in ranges if interval[1] < math.inf]
     spare = used[0] if used else (1.0, 1.0)  # rows of zeros decode with any step
     ranges = [interval if interval[1] < math.inf else spare for interval in ranges]
@@ -54,33 +54,36 @@ def find_grid(weights: Float32, logical: str = "fp32") -> QuantizedTensor | None
 def worth_keeping(
     extra: Mapping[str, float], losses: Mapping[str, float], weights: Mapping[str, int]
 ) -> list[str]:
-    """The tensors to keep on their grids so that the whole model loses least at the same bytes.
+    """Return the tensors to keep on their grids, so that the whole model loses least at the same bytes.
 
-    extra: bits that the codes of a tensor's grid take beyond those of the same tensor water-filled
-    (tensors without a grid are left out); losses, weights: of every water-filled tensor, in nats per
-    token and elements. What is kept loses nothing, and its extra bits come from the others, whose
-    losses grow like 4^(bits taken per weight): kept in the order of loss saved per extra bit, as many
-    as that formula says.
+    A tensor on its grid loses nothing, and its extra bits come from the others, whose losses grow like
+    4^(bits taken per weight). Tensors are kept in the order of loss saved per extra bit, as many as
+    have the least expected loss by that formula.
+
+    extra: bits that the codes of each grid take beyond those of the same tensor water-filled; tensors
+    without a grid are left out.
+    losses: loss of every water-filled tensor, nats per token.
+    weights: number of weights of every water-filled tensor.
 
     >>> worth_keeping({"a": 1e6}, {"a": 0.01, "b": 0.001}, {"a": 1_000_000, "b": 9_000_000})
     ['a']
     """
     order = sorted(extra, key=lambda name: (-losses[name] / max(extra[name], 1.0), name))
-    best, kept = sum(losses.values()), 0
+    best, best_count = sum(losses.values()), 0
     for count in range(1, len(order) + 1):
         # in one order, for sums of floats depend on it
-        rest = [name for name in losses if name not in order[:count]]
-        taken, room = sum(extra[name] for name in order[:count]), sum(weights[n] for n in rest)
+        others = [name for name in losses if name not in order[:count]]
+        taken, room = sum(extra[name] for name in order[:count]), sum(weights[n] for n in others)
         if taken > room:  # a bit of every weight that is left: the formula holds no longer
             continue
-        expected = sum(losses[name] for name in rest) * 4.0 ** (taken / max(room, 1))
+        expected = sum(losses[name] for name in others) * 4.0 ** (taken / max(room, 1))
         if expected < best:
-            best, kept = expected, count
-    return order[:kept]
+            best, best_count = expected, count
+    return order[:best_count]
 
 
 def _step_range(row: Float32, logical: str) -> tuple[float, float] | None:
-    """All steps on whose grid a row lies, as (least, largest); (0, ∞) for a row of zeros.
+    """Return the least and the largest step on whose grid a row lies; (0, ∞) for a row of zeros.
 
     A weight is code · step rounded, so each bounds the step from both sides. The smallest magnitude is
     1, 2, … steps; the first count that suits all others has the largest step.
@@ -107,7 +110,7 @@ def _step_range(row: Float32, logical: str) -> tuple[float, float] | None:
 
 
 def _rounded_to(values: Float64, logical: str) -> tuple[Float64, Float64]:
-    """The least and the largest number that the format rounds to each of its positive `values`."""
+    """Return the least and the largest number that the format rounds to each positive value."""
     fraction, least_exponent = FRACTION[logical]
     mantissas, exponents = np.frexp(values)
     half: Float64 = np.ldexp(np.float64(0.5), np.maximum(exponents - 1, least_exponent) - fraction)
@@ -122,7 +125,7 @@ def _on_steps(
     step_format: str,
     logical: str,
 ) -> QuantizedTensor | None:
-    """The tensor with steps of this format inside their ranges, or None when a row has none."""
+    """Return the tensor with steps of this format inside their ranges, or None when a row has none."""
     codes, steps = np.empty(matrix.shape, np.int8), np.empty(len(matrix), np.float32)
     for r, (row, (least, largest)) in enumerate(zip(matrix, ranges, strict=True)):
         middle = (least + largest) / 2
@@ -138,7 +141,7 @@ def _on_steps(
 
 
 def _near(value: float, number: str) -> Float32:
-    """The positive finite floats of a format around a value, nearest first."""
+    """Return the positive finite floats of a format around a value, nearest first."""
     with np.errstate(over="ignore"):
         bits = int(to_bits(np.array([value], np.float32), number)[0])
     offsets = sorted(range(-NEIGHBOURS, NEIGHBOURS + 1), key=abs)

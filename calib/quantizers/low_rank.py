@@ -1,7 +1,7 @@
 """Low-rank correction of a quantized matrix (LQER, arXiv 2402.02446; record #1855 corrects three).
 
 W ≈ Q + A·B with A [R, r] and B [r, C], chosen so that what is left costs the least expected loss:
-the best approximation of G^½·(W − Q)·H^½. `pays` says whether its bytes buy more than finer steps do.
+the best approximation of G^½·(W − Q)·H^½. `pays` compares its bytes with finer steps for as many.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ ROOT_DAMPING = 1e-4  # of the mean diagonal: keeps the square roots invertible
 
 @dataclass(frozen=True)
 class LowRank:
-    """left: float32[R, r], right: float32[r, C], both exactly representable in `number`.
+    """A correction and its gain.
 
-    before, after: expected loss in nats per token without and with the correction. bytes: stored
-    plainly, two a number.
+    left: float32[R, r], exactly representable in `number`.
+    right: float32[r, C], likewise.
+    before: expected loss without the correction, nats per token.
+    after: expected loss with it.
+    bytes: size when stored plainly, two bytes a number.
+    number: float format of both factors.
     """
 
     left: Float32
@@ -35,9 +39,9 @@ class LowRank:
     number: str = "bf16"
 
     def pays(self, weights: int) -> bool:
-        """Whether finer steps for the same bytes would leave more loss: a bit per weight quarters it.
+        """Return True where finer steps for the same bytes would leave more loss.
 
-        weights: number of weights of the tensor.
+        A bit per weight quarters the loss. weights: number of weights of the tensor.
         """
         return self.after < self.before * 4.0 ** (-8 * self.bytes / weights)
 
@@ -45,9 +49,13 @@ class LowRank:
 def low_rank(
     delta: Float32, hessian: Float32, gradients: Float32, rank: int, number: str = "bf16"
 ) -> LowRank:
-    """The best correction of rank `rank` for an error delta = W − Q, float32 [R, C].
+    """Return the best correction of rank `rank`.
 
-    hessian: float32 [C, C] of the inputs; gradients: G float32 [R, R] or its diagonal [R].
+    delta: error W − Q, float32[R, C].
+    hessian: second moments of the inputs, float32[C, C].
+    gradients: G, float32[R, R], or its diagonal, float32[R].
+    number: float format that both factors are rounded to.
+
     Raises BadConfig for a rank below 1 or above the smaller side, BadData for values not finite.
     """
     if not 1 <= rank <= min(delta.shape, default=0):
@@ -67,7 +75,7 @@ def low_rank(
 
 
 def _roots(matrix: Float32) -> tuple[Float64, Float64]:
-    """(M^½, M^−½) of a damped positive semidefinite matrix, symmetric; identities for zeros."""
+    """Return M^½ and M^−½ of a damped positive semidefinite matrix; identities for zeros."""
     wide = matrix.astype(np.float64)
     mean = float(wide.diagonal().mean()) or 1.0
     values, vectors = np.linalg.eigh(wide)
@@ -76,7 +84,7 @@ def _roots(matrix: Float32) -> tuple[Float64, Float64]:
 
 
 def equal_bits(before: float, after: float) -> float:
-    """Bits per weight of finer steps that lower the loss as much: ½·log2(before/after).
+    """Return the bits per weight of finer steps that lower the loss as much: ½·log2(before/after).
 
     >>> equal_bits(4.0, 1.0)
     1.0

@@ -20,7 +20,7 @@ _PLANE = 7  # of them in the byte that begins with the exponent's last bit
 
 
 def round_mantissas(weights: Float32, bits: float) -> Float32:
-    """Weights rounded to nearest with `bits` bits of mantissa on average, 0…23; same shape.
+    """Round weights to nearest with `bits` bits of mantissa on average, 0…23; same shape.
 
     The first weights, in C order, keep a bit more than the others, as many as make up the fraction:
     so the coded size grows with `bits` without jumps. With 23 the weights come back unchanged.
@@ -30,16 +30,17 @@ def round_mantissas(weights: Float32, bits: float) -> Float32:
     if not 0 <= bits <= MANTISSA:
         raise BadConfig("mantissa bits", expected=f"0…{MANTISSA}", found=bits)
     flat = np.ascontiguousarray(weights, np.float32).reshape(-1)
-    kept = int(bits)
-    more = round((bits - kept) * flat.size)
-    parts = (_rounded(flat[:more], kept + 1), _rounded(flat[more:], kept))
+    whole = int(bits)
+    more = round((bits - whole) * flat.size)
+    parts = (_rounded(flat[:more], whole + 1), _rounded(flat[more:], whole))
     return np.concatenate(parts).reshape(weights.shape)
 
 
-def _rounded(flat: Float32, kept: int) -> Float32:
-    if kept >= MANTISSA:
+def _rounded(flat: Float32, bits: int) -> Float32:
+    """Return weights [n] rounded to so many bits of mantissa."""
+    if bits >= MANTISSA:
         return flat
-    dropped = np.uint32(MANTISSA - kept)
+    dropped = np.uint32(MANTISSA - bits)
     words = flat.view(np.uint32)
     nearest = (words + (np.uint32(1) << (dropped - np.uint32(1)))) >> dropped << dropped
     # the carry may only run into the exponent while the number stays finite
@@ -49,10 +50,10 @@ def _rounded(flat: Float32, kept: int) -> Float32:
 
 
 def head_bits(weights: Float32) -> float:
-    """Bits a weight that a coder of byte planes needs besides those of the mantissa.
+    """Return the bits a weight that a coder of byte planes needs besides those of the mantissa.
 
-    The entropies of the two highest bytes less the seven mantissa bits in them: sign, exponent and
-    what their bytes do not know of each other. 0 for no weights.
+    They are the entropies of the two highest bytes, each on its own, less the seven mantissa bits in
+    them. 0 for no weights.
     """
     if not weights.size:
         return 0.0
@@ -61,6 +62,7 @@ def head_bits(weights: Float32) -> float:
 
 
 def _entropy(symbols: npt.NDArray[Any]) -> float:
+    """Return the order-0 entropy of bytes [n], bits a symbol."""
     counts = np.bincount(symbols, minlength=256)
     shares = counts[counts > 0] / symbols.size
     return float(-(shares * np.log2(shares)).sum())

@@ -22,7 +22,7 @@ def check_bits(bits: int) -> None:
 
 
 def row_steps(matrix: Float32, bits: int, k: float | None) -> Float32:
-    """Step of each row, float32 [rows], positive: k·σ/(2^(bits−1)−1), or max|w|/(…) when k is None.
+    """Return the step of each row, float32[R] > 0: k·σ/(2^(bits−1)−1), or max|w|/(…) for a k of None.
 
     σ is the root mean square of the row (weights have mean ~0), summed in float64. A row of zeros
     gets the largest step of the matrix, or 1: any step decodes it exactly.
@@ -45,8 +45,14 @@ def quantize_rtn(
 ) -> QuantizedTensor:
     """Quantize a tensor to `bits`-bit codes in [−q_max, q_max], q_max = 2^(bits−1)−1.
 
-    weights: float32, at least 1-D; rows are its first dimension. The step is rounded to its stored
-    format *before* the codes are chosen, so codes are nearest for the step that ships.
+    The steps are rounded to their stored format *before* the codes are chosen, so codes are nearest
+    for the steps that ship.
+
+    weights: float32, at least 1-D; rows are its first dimension.
+    k: clip in standard deviations of a row, or None for its largest magnitude.
+    step_format: float format of the stored steps.
+    logical: float format of the weights that the codes stand for.
+
     Raises BadConfig for bits outside 2…16 or k ≤ 0.
     """
     check_bits(bits)
@@ -67,7 +73,7 @@ def quantize_rtn(
 
 
 def _representable(steps: Float32, step_format: str) -> Float32:
-    """Keep fp16 steps inside the format's normal range: a step of 0 or ∞ would lose the row."""
+    """Return steps that fit their format: a step of 0 or ∞ would lose the row."""
     if step_format != "fp16":
         return np.maximum(steps, np.float32(1e-30))
     return np.clip(steps, np.float32(2**-24), np.float32(65504.0))

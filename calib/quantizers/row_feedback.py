@@ -19,10 +19,11 @@ ROW_DAMPING = 0.1  # of G's mean diagonal; G comes from few tokens
 
 @dataclass(frozen=True)
 class RowFeedback:
-    """importance: float32[R], what a squared error in a row costs once later rows have made up.
+    """Shares by which later rows make up for the errors of earlier ones.
 
-    shares: float64[R, R], zero on and below the diagonal: what an error of row r adds to row s behind
-    it; None where rows do not make up for each other.
+    importance: float32[R], cost of a squared error in each row, once later rows have made up for it.
+    shares: float64[R, R], zero on and below the diagonal: the correction of row s behind row r for a
+    unit error of row r; None where rows do not make up for each other.
     """
 
     importance: Float32
@@ -30,7 +31,10 @@ class RowFeedback:
 
 
 def row_feedback(gradients: Float32, damping: float = ROW_DAMPING) -> RowFeedback:
-    """Feedback for the G of a matrix, float32[R, R], or none for its diagonal, float32[R].
+    """Return the feedback between the rows of a matrix.
+
+    gradients: G, float32[R, R], or its diagonal, float32[R], which allows no feedback.
+    damping: share of G's mean diagonal that is added to the diagonal.
 
     Raises BadData for NaN, infinities, a shape that is not square or no outer products' mean.
     """

@@ -47,7 +47,7 @@ early; it never reads outside the array.
 # mypy: disable-error-code="assignment, arg-type, return-value, operator"
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -57,8 +57,6 @@ from squeeze.errors import CorruptData
 
 Words = npt.NDArray[np.uint32]
 State = npt.NDArray[np.uint64]
-
-LOOKUP_BITS = 10
 
 # numba makes a float of uint64 op int64, so every constant that meets the state is a uint64.
 _WORD_BITS = np.uint64(32)
@@ -96,19 +94,6 @@ class Coder(NamedTuple):
     encoding: bool
     state: State
     words: Words
-
-
-class Table(NamedTuple):
-    """Frequencies of symbols 0 ≤ v < n, which add up to 2^bits.
-
-    cumulative: uint64[n + 1], their running sums, from 0.
-    lookup: int32[2^LOOKUP_BITS], the values at which a decoder begins to look; see `fill_lookup_`.
-    bits: uint64, at least LOOKUP_BITS.
-    """
-
-    cumulative: State
-    lookup: npt.NDArray[np.int32]
-    bits: np.uint64
 
 
 # --- one interval; models inline these ------------------------------------------------------------
@@ -164,58 +149,6 @@ def take(interval: Interval, words: Words, start: int, width: int) -> Interval:
         n += 1
         span = span << _WORD_BITS
     return Interval(code, span, n)
-
-
-# --- runs of symbols under one frequency table ----------------------------------------------------
-
-
-@njit(nogil=True, _nrt=False)
-def encode_run_(coder_: Coder, values: npt.NDArray[Any], table: Table) -> None:
-    """Encode integers [n] under a table, whose lookup is not used."""
-    interval = load(coder_.state)
-    cumulative = table.cumulative
-    for value in values:
-        unit = interval.span >> table.bits
-        start = cumulative[value]
-        width = cumulative[value + 1] - start
-        interval = put(interval, coder_.words, unit * start, unit * width)
-    store_(coder_.state, interval)
-
-
-@njit(nogil=True, _nrt=False)
-def decode_run_(coder_: Coder, values_: npt.NDArray[Any], table: Table) -> None:
-    """Mirror `encode_run_`: fill integers [n]. Stops early past the end of the words."""
-    interval = load(coder_.state)
-    cumulative, words = table.cumulative, coder_.words
-    top = (np.uint64(1) << table.bits) - np.uint64(1)
-    shift = table.bits - np.uint64(LOOKUP_BITS)
-    for i in range(values_.size):
-        unit = interval.span >> table.bits
-        target = interval.low // unit
-        if target > top:
-            target = top
-        value = table.lookup[target >> shift]
-        while cumulative[value + 1] <= target:
-            value += 1
-        values_[i] = value
-        start = cumulative[value]
-        width = cumulative[value + 1] - start
-        interval = take(interval, words, unit * start, unit * width)
-        if interval.n > words.size + 2:
-            break
-    store_(coder_.state, interval)
-
-
-@njit(nogil=True, _nrt=False)
-def fill_lookup_(table_: Table) -> None:
-    """Fill lookup[j] with the value whose interval holds j·2^(bits - LOOKUP_BITS)."""
-    value = 0
-    shift = table_.bits - np.uint64(LOOKUP_BITS)
-    for j in range(table_.lookup.size):
-        target = np.uint64(j) << shift
-        while table_.cumulative[value + 1] <= target:
-            value += 1
-        table_.lookup[j] = value
 
 
 # --- the two ends ---------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ MIN_RANGE = 1 << 32
 
 
 class Encoder:
-    """Narrows [low, low + range); see the derivation in `rangecoder`."""
+    """Encoder that narrows [low, low + range); see the derivation in `rangecoder`."""
 
     def __init__(self) -> None:
         self.low = 0
@@ -19,16 +19,16 @@ class Encoder:
         self.words = 0
 
     def encode(self, cum: int, freq: int, bits: int) -> None:
-        """A symbol with the interval [cum, cum + freq) of 2^bits."""
+        """Encode a symbol with the interval [cum, cum + freq) of 2^bits."""
         self.encode_share(cum, freq, 1 << bits)
 
     def encode_share(self, cum: int, freq: int, total: int) -> None:
-        """A symbol with the interval [cum, cum + freq) of any total up to 2^32."""
+        """Encode a symbol with the interval [cum, cum + freq) of any total up to 2^32."""
         unit = self.range // total
         self._narrow(unit * cum, unit * freq)
 
     def encode_bit(self, bit: int, p1: int, bits: int) -> None:
-        """A decision with P(1) = p1 / 2^bits, 0 < p1 < 2^bits."""
+        """Encode a decision with P(1) = p1 / 2^bits, 0 < p1 < 2^bits."""
         split = (self.range >> bits) * p1
         self._narrow(*((0, split) if bit else (split, self.range - split)))
 
@@ -44,6 +44,7 @@ class Encoder:
             self.range <<= 32
 
     def finish(self) -> bytes:
+        """Return the words and the fewest bytes that end the number."""
         for count in range(5):
             unit = 1 << 64 - 8 * count
             value = -(-self.low // unit) * unit
@@ -54,7 +55,7 @@ class Encoder:
 
 
 class Decoder:
-    """Follows `code`, the distance of the coded number from the encoder's low."""
+    """Decoder that follows `code`, the distance of the coded number from the encoder's low."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -68,23 +69,24 @@ class Decoder:
         return int.from_bytes(word, "big")
 
     def target(self, bits: int) -> int:
-        """Where in 2^bits the next symbol's interval lies."""
+        """Return a point of 2^bits within the next symbol's interval."""
         return self.target_share(1 << bits)
 
     def advance(self, cum: int, freq: int, bits: int) -> None:
-        """Mirror of `encode`, once the symbol is known."""
+        """Mirror `encode`, once the symbol is known."""
         self.advance_share(cum, freq, 1 << bits)
 
     def target_share(self, total: int) -> int:
-        """Where in the total the next symbol's interval lies."""
+        """Return a point of the total within the next symbol's interval."""
         return min(self.code // (self.range // total), total - 1)
 
     def advance_share(self, cum: int, freq: int, total: int) -> None:
-        """Mirror of `encode_share`, once the symbol is known."""
+        """Mirror `encode_share`, once the symbol is known."""
         unit = self.range // total
         self._narrow(unit * cum, unit * freq)
 
     def decode_bit(self, p1: int, bits: int) -> int:
+        """Mirror `encode_bit`: return the decision."""
         split = (self.range >> bits) * p1
         bit = int(self.code < split)
         self._narrow(*((0, split) if bit else (split, self.range - split)))
@@ -98,5 +100,6 @@ class Decoder:
             self.range <<= 32
 
     def ended_exactly(self) -> bool:
+        """Return True where the words that were read end where the bytes end."""
         written = self.position - 8
         return written <= len(self.data) <= written + 4

@@ -41,7 +41,7 @@ from squeeze.codecs.context.model import (
     Integers,
     Row,
 )
-from squeeze.codecs.context.prediction import LIMIT, Prediction, predicted
+from squeeze.codecs.context.prediction import LARGEST_INNOVATION, Prediction, predicted
 from squeeze.codecs.jit import njit
 
 
@@ -115,16 +115,16 @@ def code_index_(
     Returns the distance and the interval that is left.
     """
     mixer_, shift = model_.mixer, expected.shift
-    sign, rest = 0, distance
+    sign, size = 0, distance
     first = ZERO_FIRST
     if expected.superset or shift:
         first = SIGN_FIRST
         if distance < 0:
-            sign, rest = 1, -1 - distance
+            sign, size = 1, -1 - distance
     elif distance < 0:
-        sign, rest = 1, -distance
+        sign, size = 1, -distance
 
-    magnitude = rest >> shift
+    magnitude = size >> shift
     unary = 0
     node = first
     bit = 1
@@ -144,16 +144,16 @@ def code_index_(
     if unary == LONGEST_UNARY:
         excess, interval = _code_golomb(magnitude - unary, coder, interval)
         unary += excess
-    low = rest & ((1 << shift) - 1)
-    rest = unary
+    low = size & ((1 << shift) - 1)
+    size = unary
     if shift:
         slot = min(unary, LONGEST_UNARY)
         bit, interval = code_slot_(low >> (shift - 1), model_.low_slots, slot, coder, interval)
         low, interval = _code_plain(low, shift - 1, coder, interval)
-        rest = (rest << 1 | bit) << (shift - 1) | low
+        size = (size << 1 | bit) << (shift - 1) | low
     if sign:
-        rest = -1 - rest if first == SIGN_FIRST else -rest
-    return rest, interval
+        size = -1 - size if first == SIGN_FIRST else -size
+    return size, interval
 
 
 @njit(nogil=True, _nrt=False, forceinline=True)
@@ -168,7 +168,7 @@ def learn_(
     if prediction_.factor.size > 0:
         missed = value - expected.mean
         size = abs(missed)
-        prediction_.innovation[c] = min(max(missed, -LIMIT), LIMIT)
+        prediction_.innovation[c] = min(max(missed, -LARGEST_INNOVATION), LARGEST_INNOVATION)
     if row.number == 0:
         columns_.scale[c] = row.scale
     columns_.scale[c] += (size - columns_.scale[c]) * row.column_share >> 16

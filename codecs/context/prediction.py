@@ -1,4 +1,4 @@
-"""Predicting a weight from the weights before it in its row, for rows that resemble each other.
+"""Prediction of a weight from the weights before it in its row, for rows that resemble each other.
 
 Embedding rows do: their columns are correlated, so that the best linear prediction of a column from
 the columns before it takes a fifth of the variance away in a trained table of 8,192 rows. The
@@ -6,7 +6,7 @@ covariance of the rows coded so far gives that prediction and costs nothing to t
 
 Method. With the covariance factored as L·D·Lᵀ, L unit lower triangular, a row x is L·z for
 uncorrelated innovations z, so column c is predicted by the sum over k < c of L[c, k]·z[k], and z[c]
-is what the prediction missed. Off-diagonal covariances are shrunk by n / (n + 2·columns) after n
+is the error of that prediction. Off-diagonal covariances are shrunk by n / (n + 2·columns) after n
 rows, the best of the factors tried (docs/log.md).
 
 Integers throughout, so that every machine predicts the same.
@@ -31,19 +31,19 @@ FACTOR_BITS = 16  # of L in the scale of the columns
 MEAN_BITS = 8  # of means, innovations and predictions, which are in steps: half a value
 SAMPLE_ROWS, SAMPLE_COLUMNS = 64, 256
 LEAST_GAIN = 0.01  # bits a weight, on the sample, for a trial encoding
-LIMIT = 1 << 20  # of innovations and predictions
+LARGEST_INNOVATION = 1 << 20  # and the largest prediction
 _LEAST_VARIANCE = 1 << UNIT_BITS - 6
-_LARGEST = (1 << 31) - 1
+_LARGEST_FACTOR = (1 << 31) - 1
 
 
 class Prediction(NamedTuple):
-    """What the kernel predicts a row with.
+    """The prediction of a row's columns, each from the columns before it.
 
     factor: int32[columns, columns], L below the diagonal with FACTOR_BITS fractional bits; [0, 0]
     while there is no prediction.
     mean: int64[columns], mean of each column in steps, MEAN_BITS fractional bits.
-    innovation: int32[columns], what the predictions of the row that is being coded have missed, in
-    steps, MEAN_BITS fractional bits.
+    innovation: int32[columns], errors of the predictions in the row that is being coded, in steps,
+    MEAN_BITS fractional bits.
     """
 
     factor: npt.NDArray[np.int32]
@@ -52,9 +52,14 @@ class Prediction(NamedTuple):
 
 
 class RowPredictor:
-    """Prediction that learns from rows of values (2·index + superset) as they are coded."""
+    """Learner of a `Prediction` from rows of values (2·index + superset), as they are coded.
 
-    def __init__(self, columns: int, enabled: bool) -> None:
+    columns: number of columns.
+    enabled: False where nothing is ever predicted.
+    first_rows: number of rows before the first prediction.
+    """
+
+    def __init__(self, columns: int, enabled: bool, first_rows: int = FIRST_ROWS) -> None:
         self.prediction = Prediction(
             np.zeros((0, 0), np.int32), np.zeros(columns, np.int64), np.zeros(columns, np.int32)
         )
@@ -63,14 +68,14 @@ class RowPredictor:
         if enabled:
             self._sums = np.zeros(columns, np.int64)
             self._products = np.zeros((columns, columns), np.int64)  # below the diagonal
-            self._due = FIRST_ROWS
+            self._due = first_rows
 
     def rows_until_due(self, rows: int) -> int:
-        """How many of the next `rows` may be coded before `learn` must see them."""
+        """Return the number of the next `rows` that may be coded before `learn` must see them."""
         return min(rows, self._due - self.rows) if self._enabled else rows
 
     def learn(self, values: npt.NDArray[np.int64]) -> None:
-        """Take in int64[n, columns]; where that is due, predict from all rows so far."""
+        """Learn from rows int64[n, columns]; when that is due, predict from all rows so far."""
         if not self._enabled:
             return
         columns = np.ascontiguousarray(np.clip(values, -CLIP, CLIP).astype(np.int32).T)
@@ -108,7 +113,7 @@ def add_products_(products_: npt.NDArray[np.int64], columns: npt.NDArray[np.int3
 
 @njit(nogil=True)
 def root(square: int) -> int:
-    """floor(√square) for 0 ≤ square < 2^46, by Newton's method from above."""
+    """Return floor(√square) for 0 ≤ square < 2^46, by Newton's method from above."""
     guess = np.int64(1) << 23
     while guess * guess > square:
         guess = (guess + square // guess) >> 1
@@ -117,7 +122,7 @@ def root(square: int) -> int:
 
 @njit(nogil=True)
 def correlate_(
-    a: npt.NDArray[np.int64],
+    products_: npt.NDArray[np.int64],
     sums: npt.NDArray[np.int64],
     doubled: npt.NDArray[np.int64],
     deviation_: npt.NDArray[np.int64],
@@ -125,9 +130,14 @@ def correlate_(
 ) -> None:
     """Overwrite the lower triangle of n rows' products with shrunk correlations, UNIT_BITS.
 
-    deviation_: filled with the standard deviations of values, 4 fractional bits, at least 1.
+    products_: int64[columns, columns], sums of products of values.
+    sums: int64[columns], of the values.
+    doubled: int64[columns], mean of the values, MEAN_BITS fractional bits.
+    deviation_: int64[columns], filled with the standard deviations of values, 4 fractional bits, at
+    least 1.
+    n: number of rows.
     """
-    columns = a.shape[0]
+    a, columns = products_, products_.shape[0]
     for i in range(columns):
         variance = ((a[i, i] - (doubled[i] * sums[i] >> MEAN_BITS)) << 8) // n
         deviation_[i] = root(256 + max(variance, 0))
@@ -142,20 +152,24 @@ def correlate_(
 def rescale_(
     factor_: npt.NDArray[np.int32], lower: npt.NDArray[np.int64], deviation: npt.NDArray[np.int64]
 ) -> None:
-    """L in the scale of the columns, FACTOR_BITS, below the diagonal of int32[n, n]."""
+    """Fill int32[n, n] below its diagonal with L in the scale of the columns, FACTOR_BITS.
+
+    lower: int64[n, n], L below its diagonal, UNIT_BITS.
+    deviation: int64[n], standard deviation of each column.
+    """
     for i in range(lower.shape[0]):
         for j in range(i):
             entry = lower[i, j] * deviation[i] // (deviation[j] << UNIT_BITS - FACTOR_BITS)
-            factor_[i, j] = min(max(entry, -_LARGEST), _LARGEST)
+            factor_[i, j] = min(max(entry, -_LARGEST_FACTOR), _LARGEST_FACTOR)
 
 
 @njit(nogil=True)
-def factor_(a: npt.NDArray[np.int64]) -> None:
+def factor_(a_: npt.NDArray[np.int64]) -> None:
     """Overwrite the lower triangle of int64[n, n] with L of L·D·Lᵀ; UNIT_BITS fractional bits.
 
     The diagonal, 1 in L, is left at D; above it nothing is changed or used.
     """
-    n = a.shape[0]
+    a, n = a_, a_.shape[0]
     scaled = np.empty(n, np.int64)  # L[i, k]·D[k]
     for i in range(n):
         for j in range(i):
@@ -172,30 +186,31 @@ def factor_(a: npt.NDArray[np.int64]) -> None:
         a[i, i] = max(variance, _LEAST_VARIANCE)
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def predicted(prediction: Prediction, c: int) -> int:
-    """Return the prediction of column c in steps, MEAN_BITS fractional bits, within ±LIMIT."""
+    """Return the prediction of column c in steps, MEAN_BITS, within ±LARGEST_INNOVATION."""
     total = np.int64(0)
     row, innovation = prediction.factor[c], prediction.innovation
     for k in range(c):
         total += np.int64(row[k]) * np.int64(innovation[k])
-    return min(max(prediction.mean[c] + (total >> FACTOR_BITS), -LIMIT), LIMIT)
+    step = prediction.mean[c] + (total >> FACTOR_BITS)
+    return min(max(step, -LARGEST_INNOVATION), LARGEST_INNOVATION)
 
 
 @njit(nogil=True)
 def innovations(values: npt.NDArray[np.int64], prediction: Prediction) -> npt.NDArray[np.int32]:
-    """What predictions of int64[n, columns] values miss: int32[n, columns] in steps, MEAN_BITS."""
+    """Return the errors of predicting int64[n, columns] values: int32[n, columns] steps, MEAN_BITS."""
     missed = np.zeros(values.shape, np.int32)
     for r in range(values.shape[0]):
         for c in range(values.shape[1]):
             row = Prediction(prediction.factor, prediction.mean, missed[r])
             step = (values[r, c] << MEAN_BITS - 1) - predicted(row, c)
-            missed[r, c] = min(max(step, -LIMIT), LIMIT)
+            missed[r, c] = min(max(step, -LARGEST_INNOVATION), LARGEST_INNOVATION)
     return missed
 
 
 def is_promising(indices: npt.NDArray[Any]) -> bool:
-    """Whether to try: do the first rows of integer [n, columns] indices predict a sample of the rest?
+    """Return True where the first rows of integers [n, columns] predict a sample of the rest.
 
     Only some columns are looked at, or looking would take as long as coding.
     """
@@ -205,8 +220,7 @@ def is_promising(indices: npt.NDArray[Any]) -> bool:
     values = 2 * indices[:, :SAMPLE_COLUMNS].astype(np.int64)
     columns = values.shape[1]
     first = min(rows // 2, 2 * columns)
-    predictor = RowPredictor(columns, enabled=True)
-    predictor._due = first
+    predictor = RowPredictor(columns, enabled=True, first_rows=first)
     predictor.learn(values[:first])
     sample = np.clip(values[first :: 1 + (rows - first) // SAMPLE_ROWS], -CLIP, CLIP)
     missed = innovations(sample, predictor.prediction)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from squeeze.codecs.context.prediction import CLIP, FACTOR_BITS, FIRST_ROWS, LIMIT, UNIT_BITS
+from squeeze.codecs.context.prediction import (
+    CLIP,
+    FACTOR_BITS,
+    FIRST_ROWS,
+    LARGEST_INNOVATION,
+    UNIT_BITS,
+)
 
 Matrix = list[list[int]]
 
 
 class Predictor:
-    """`prediction.RowPredictor` and its kernels."""
+    """Learner and prediction in one; see `prediction.RowPredictor`."""
 
     def __init__(self, columns: int) -> None:
         self.rows: Matrix = []
@@ -22,10 +28,14 @@ class Predictor:
         self.factor: Matrix = []
 
     def predict(self, c: int, missed: Sequence[int]) -> int:
+        """Return the prediction of column c, given the errors in the columns before it."""
         total = sum(self.factor[c][k] * missed[k] for k in range(c))
-        return max(-LIMIT, min(self.mean[c] + (total >> FACTOR_BITS), LIMIT))
+        return max(
+            -LARGEST_INNOVATION, min(self.mean[c] + (total >> FACTOR_BITS), LARGEST_INNOVATION)
+        )
 
     def learn(self, values: Sequence[int]) -> None:
+        """Learn from one row; when that is due, predict from all rows so far."""
         self.rows.append([max(-CLIP, min(v, CLIP)) for v in values])
         n = len(self.rows)
         if n < self.due:
@@ -50,8 +60,8 @@ class Predictor:
             for j in range(i):
                 correlation = covariance(i, j) * one // (deviation[i] * deviation[j])
                 correlation = correlation * n // (n + 2 * self.columns)
-                known = sum(a * b for a, b in zip(scaled, lower[j], strict=True))
-                scaled.append(correlation - (known >> UNIT_BITS))
+                explained = sum(a * b for a, b in zip(scaled, lower[j], strict=True))
+                scaled.append(correlation - (explained >> UNIT_BITS))
             row = [a * one // variance for a, variance in zip(scaled, variances, strict=True)]
             row = [max(-16 * one, min(entry, 16 * one)) for entry in row]
             missing = sum(a * b >> UNIT_BITS for a, b in zip(row, scaled, strict=True))

@@ -24,7 +24,7 @@ from squeeze.codecs.context.model import (
     Expectation,
     Start,
 )
-from squeeze.codecs.context.prediction import LIMIT
+from squeeze.codecs.context.prediction import LARGEST_INNOVATION
 from squeeze.codecs.context.prediction_reference import Matrix, Predictor
 
 
@@ -120,8 +120,8 @@ def code_index(decide: Decisions, distance: int, expected: Expectation) -> int:
     shift = expected.shift
     zero_first = not expected.superset and not shift
     sign = int(distance < 0)
-    rest = abs(distance) if zero_first else (-1 - distance if sign else distance)
-    magnitude = rest >> shift
+    size = abs(distance) if zero_first else (-1 - distance if sign else distance)
+    magnitude = size >> shift
 
     def mixed(bit: int, name: object, contexts: tuple[int, ...], rate: int) -> int:
         decision = (zero_first, name)
@@ -139,10 +139,10 @@ def code_index(decide: Decisions, distance: int, expected: Expectation) -> int:
             unary += 1
     if unary == LONGEST_UNARY:
         unary += code_golomb(decide, magnitude - unary)
-    rest = code_low_bits(decide, rest, shift, unary)
+    size = code_low_bits(decide, size, shift, unary)
     if zero_first:
-        return -rest if sign else rest
-    return -1 - rest if sign else rest
+        return -size if sign else size
+    return -1 - size if sign else size
 
 
 def code_golomb(decide: Decisions, number: int) -> int:
@@ -157,11 +157,11 @@ def code_golomb(decide: Decisions, number: int) -> int:
     return coded - 1
 
 
-def code_low_bits(decide: Decisions, rest: int, shift: int, magnitude: int) -> int:
-    """Code the low `shift` bits of `rest`; return them under the magnitude, which is coded already."""
+def code_low_bits(decide: Decisions, size: int, shift: int, magnitude: int) -> int:
+    """Code the low `shift` bits of `size`; return them under the magnitude, which is coded already."""
     coded = magnitude
     for i in reversed(range(shift)):
-        digit = rest >> i & 1
+        digit = size >> i & 1
         if i == shift - 1:
             digit = decide.plain(digit, ("low", min(magnitude, LONGEST_UNARY)))
         else:
@@ -177,7 +177,7 @@ def learn(model: ContextModel, row: Row, expected: Expectation, distance: int) -
     missed = value - expected.mean
     size = abs(value) if model.predicting is None else abs(missed)
     row.values.append(2 * index + expected.superset)
-    row.missed.append(max(-LIMIT, min(missed, LIMIT)))
+    row.missed.append(max(-LARGEST_INNOVATION, min(missed, LARGEST_INNOVATION)))
     if row.number == 0:
         model.column_scale[c] = row.scale
     column_share = share(min(row.number + 2, COLUMN_WINDOW))

@@ -1,4 +1,4 @@
-"""What an index costs: the tables of bits the trellis search minimises together with the error.
+"""Prices of indices: the tables of bits that the trellis search minimises together with the error.
 
 The coder that follows adapts to the indices, so the tables are their own statistics: search a
 sample with a first guess, count, and repeat. Weights of rows and columns with different scales get
@@ -28,7 +28,9 @@ _SWEEP_LAMBDAS = (0.36, 0.4, 0.45, 0.5, 0.6)
 
 
 def best_lambda(step: float) -> float:
-    """λ in squared steps per bit for a step given in standard deviations, in 1/1024.
+    """Return the best λ, in squared steps per bit and a multiple of 1/1024.
+
+    step: in standard deviations of the weights.
 
     >>> best_lambda(0.24), best_lambda(0.95)
     (0.3603515625, 0.5)
@@ -38,8 +40,9 @@ def best_lambda(step: float) -> float:
 
 @dataclass(frozen=True)
 class Rates:
-    """bits: float64[G, M], bits of |n| = m with its sign, given the parity of n, in each class.
+    """Prices of the indices of one matrix.
 
+    bits: float64[G, M], bits of |n| = m with its sign, given the parity of n, in each class.
     classes: uint8[R, C], the class of each weight.
     """
 
@@ -48,9 +51,10 @@ class Rates:
 
 
 def scale_classes(magnitudes: Floats) -> npt.NDArray[np.uint8]:
-    """uint8[R, C] below CLASSES: where each weight's expected magnitude lies, from |weight|[R, C].
+    """Return the class of each weight, uint8[R, C] below CLASSES, from |weight|[R, C].
 
-    Expected is the product of its row's and its column's mean over the matrix mean.
+    It is the expected magnitude, the product of its row's and its column's mean over the mean of the
+    matrix, in half octaves.
     """
     overall = magnitudes.mean()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -61,7 +65,7 @@ def scale_classes(magnitudes: Floats) -> npt.NDArray[np.uint8]:
 
 
 def first_guess(magnitudes: Floats, classes: npt.NDArray[np.uint8], length: int) -> Floats:
-    """float64[CLASSES, length]: P(|n| given its parity), a two-sided geometric law for each class.
+    """Return P(|n| given its parity), float64[CLASSES, length]: a two-sided geometric law each class.
 
     magnitudes: |weights| in steps; an empty class takes the mean of all.
     """
@@ -76,7 +80,7 @@ def first_guess(magnitudes: Floats, classes: npt.NDArray[np.uint8], length: int)
 def counted(
     multiples: npt.NDArray[np.int32], classes: npt.NDArray[np.uint8], guess: Floats
 ) -> Floats:
-    """float64[CLASSES, length]: P(|n| given its parity) from counts, and PRIOR times `guess`."""
+    """Return P(|n| given its parity), float64[CLASSES, length], from counts and PRIOR times `guess`."""
     length = guess.shape[1]
     cells = length * classes.ravel().astype(np.int64) + np.abs(multiples).ravel()
     counts = np.bincount(cells, minlength=guess.size).reshape(guess.shape)
@@ -84,7 +88,7 @@ def counted(
 
 
 def bits_of(shares: Floats) -> Floats:
-    """Bits of |n| with its sign, given its parity. Both signs share one entry.
+    """Return the bits of |n| with its sign, given its parity; both signs share one entry.
 
     In units of 1/1024 bit: far finer than matters, and coarse enough that machines whose logarithms
     differ in the last place search with the same table.
@@ -95,7 +99,7 @@ def bits_of(shares: Floats) -> Floats:
 
 
 def _per_parity(masses: Floats) -> Floats:
-    """`masses` scaled so that each row's even entries sum to 1, and its odd entries too."""
+    """Return `masses` scaled so that each row's even entries sum to 1, and its odd entries too."""
     shares = np.empty_like(masses)
     for parity in (0, 1):
         part = masses[:, parity::2]

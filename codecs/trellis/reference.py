@@ -1,4 +1,4 @@
-"""Plain Python trellis search and inverse: the test oracle of trellis_kernels.py.
+"""The trellis search and its inverse in plain Python: the oracle of `kernels`.
 
 Python floats are IEEE doubles, and every expression is evaluated in the order of the kernel, so the
 two agree in every index, ties included.
@@ -15,7 +15,7 @@ from squeeze.codecs.trellis.tables import next_states, sources
 def cheapest_reference(
     x: float, weight: float, price: Sequence[float], residue: int
 ) -> tuple[int, float]:
-    """(n, cost) for n ≡ residue (mod 4) among the two that enclose x and the one next to zero."""
+    """Return (n, cost) of the cheapest n ≡ residue (mod 4): the two around x, or the one next to 0."""
     floor = math.floor(x)
     below = floor - (floor - residue) % 4
     near_zero = {0: 0, 1: 1, 2: 2 if x > 0.0 else -2, 3: -1}[residue]
@@ -34,7 +34,7 @@ def search_reference(
     classes: Sequence[int],
     n_states: int,
 ) -> list[int]:
-    """The multiples n of one column, in steps: Viterbi from state 0, any last state.
+    """Return the multiples n of one column, in steps, by Viterbi's algorithm from state 0.
 
     On a tie the even index survives, and the lowest last state wins.
     """
@@ -63,7 +63,7 @@ def search_reference(
 
 
 def multiples_reference(indices: Sequence[int], n_states: int) -> list[int]:
-    """The decoder of one column."""
+    """Return the multiples that the indices of one column stand for."""
     table = next_states(n_states).tolist()
     state, multiples = 0, []
     for k in indices:

@@ -1,4 +1,4 @@
-"""The trellis search of columns that are ready to be searched: scaled, priced, in the right layout."""
+"""The trellis search of columns that are scaled, priced and in the right layout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGEST_TRACEBACK = 1 << 30  # bytes, rows × states
 
 
 class ColumnSearch:
-    """Searches one column at a time, for callers that feed errors forward between columns.
+    """Search of one column at a time, for callers that feed errors forward between columns.
 
     >>> search_column = ColumnSearch(n_rows=4, n_states=8)
     >>> bits = np.array([[1.0, 2.0, 3.0, 4.0] + [9.0] * 12])
@@ -24,7 +24,10 @@ class ColumnSearch:
     """
 
     def __init__(self, n_rows: int, n_states: int) -> None:
-        """Raises BadConfig for an unknown trellis, or a column too long for its traceback."""
+        """Allocate the scratch arrays of columns of `n_rows` weights.
+
+        Raises BadConfig for an unknown trellis, or a column too long for its traceback.
+        """
         check_states(n_states)
         if n_rows * n_states > LARGEST_TRACEBACK:
             raise BadConfig(
@@ -45,11 +48,14 @@ class ColumnSearch:
         importance: Floats | None = None,
         classes: npt.NDArray[np.uint8] | None = None,
     ) -> npt.NDArray[np.int32]:
-        """The multiples n, int32[R], that minimise Σ importance·(column − n)² + price[class, |n|].
+        """Return the multiples n, int32[R], of least Σ importance·(column − n)² + price[class, |n|].
 
-        column: float64[R], weights divided by their steps. price: float64[G, M], λ·bits, C-order;
-        |column| stays below M - 5. importance: float64[R], default 1. classes: uint8[R], default 0.
-        Trusts its caller: nothing is checked, and nothing allocated but the result.
+        column: float64[R], weights divided by their steps; |column| stays below M - 5.
+        price: float64[G, M], λ·bits of each magnitude in each class, C-order.
+        importance: float64[R], by default 1.
+        classes: uint8[R], by default 0.
+
+        Nothing is checked, and nothing allocated but the result.
         """
         multiples = np.empty((1, self.n_rows), np.int32)
         columns = Columns(
@@ -61,5 +67,5 @@ class ColumnSearch:
         return multiples[0]
 
     def search_(self, columns: Columns, price: Floats, multiples_: npt.NDArray[np.int32]) -> None:
-        """Fill `multiples_`, int32[B, R], with the multiples of several columns; C-order all."""
+        """Fill `multiples_`, int32[B, R], with the multiples of several columns; all C-order."""
         search_(columns, price, self._workspace, multiples_)

@@ -3,7 +3,7 @@
 The integers are split in four subsets D0..D3 by their residue modulo 4, so that neighbours within
 a subset lie 4 apart, and in two supersets: A0 = D0 ∪ D2 (even) and A1 = D1 ∪ D3 (odd). A state
 allows one superset; the parity of the index transmitted within it names the subset and thereby the
-next state. No side bits: who knows the indices knows the path.
+next state. No side bits are needed: the indices determine the path.
 
 Codes: rate-1/2 systematic feedback convolutional codes with the parity-check polynomials for
 one-dimensional amplitude modulation of G. Ungerboeck, "Trellis-coded modulation with redundant
@@ -32,7 +32,7 @@ PARITY_CHECKS = {
 
 
 def check_states(n_states: int) -> None:
-    """Raises BadConfig unless there is a trellis with `n_states` states."""
+    """Raise BadConfig unless there is a trellis with `n_states` states."""
     if n_states not in PARITY_CHECKS:
         raise BadConfig(
             "trellis: no such number of states",
@@ -43,7 +43,9 @@ def check_states(n_states: int) -> None:
 
 @cache
 def next_states(n_states: int) -> npt.NDArray[np.uint8]:
-    """uint8[n_states, 2], read-only: the state after `state` when the index has parity `index & 1`.
+    """Return the state after each state, for an even and an odd index.
+
+    The table is uint8[n_states, 2], read-only.
 
     The code words are the pairs (z1, z0) with h1·z1 + h0·z0 = 0 over GF(2)[D]. In the observer form
     z0 is the lowest bit of the state (the superset) and z1 is the free bit (the index's parity).
@@ -59,7 +61,7 @@ def next_states(n_states: int) -> npt.NDArray[np.uint8]:
 
 @cache
 def supersets(n_states: int) -> npt.NDArray[np.uint8]:
-    """uint8[n_states], read-only: 0 where the state allows A0, 1 where it allows A1."""
+    """Return 0 for the states that allow A0, 1 for those that allow A1: uint8[n_states], read-only."""
     check_states(n_states)
     table = (np.arange(n_states) & 1).astype(np.uint8)
     table.flags.writeable = False
@@ -68,7 +70,10 @@ def supersets(n_states: int) -> npt.NDArray[np.uint8]:
 
 @cache
 def sources(n_states: int) -> npt.NDArray[np.uint8]:
-    """uint8[n_states, 2], read-only: the state before `state` when the index had parity 0 or 1."""
+    """Return the state before each state, when the index was even and when it was odd.
+
+    The table is uint8[n_states, 2], read-only.
+    """
     table = np.empty((n_states, 2), np.uint8)
     for state, targets in enumerate(next_states(n_states)):
         table[targets, [0, 1]] = state

@@ -8,28 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squeeze.codecs import gaussian, histogram, histogram_reference, normal_table
-from squeeze.codecs.coder import rangecoder
+from squeeze.codecs.coder import rangecoder, runs
 from squeeze.codecs.coder.reference import Decoder, Encoder
 from squeeze.errors import CorruptData
 
 
 def table_of(cumulative, bits):
-    lookup = np.empty(1 << rangecoder.LOOKUP_BITS, np.int32)
-    return rangecoder.Table(np.array(cumulative, np.uint64), lookup, np.uint64(bits))
+    return runs.make_table(np.array(cumulative, np.uint64), bits)
 
 
 def kernel_encode(values, cumulative, bits):
     encoder = rangecoder.start_encoding(len(values) * (bits + 1))
-    rangecoder.encode_run_(encoder, np.array(values, np.int32), table_of(cumulative, bits))
+    runs.encode_run_(encoder, np.array(values, np.int32), table_of(cumulative, bits))
     return rangecoder.finish_encoding(encoder)
 
 
 def kernel_decode(data, count, cumulative, bits):
     table = table_of(cumulative, bits)
-    rangecoder.fill_lookup_(table)
+    runs.fill_lookup_(table)
     decoder = rangecoder.start_decoding(data)
     values = np.zeros(count, np.int32)
-    rangecoder.decode_run_(decoder, values, table)
+    runs.decode_run_(decoder, values, table)
     rangecoder.check_end(decoder, data)
     return values.tolist()
 
@@ -54,7 +53,7 @@ def reference_decode(data, count, cumulative, bits):
 
 @st.composite
 def tables_and_values(draw):
-    bits = draw(st.integers(rangecoder.LOOKUP_BITS, 32))
+    bits = draw(st.integers(runs.LOOKUP_BITS, 32))
     n = draw(st.integers(1, 12))
     cuts = draw(st.sets(st.integers(1, (1 << bits) - 1), min_size=n - 1, max_size=n - 1))
     cumulative = [0, *sorted(cuts), 1 << bits]

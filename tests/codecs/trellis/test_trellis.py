@@ -12,6 +12,7 @@ from squeeze.codecs.trellis import quantize as trellis
 from squeeze.codecs.trellis.quantize import (
     ColumnSearch,
     Rates,
+    SearchOptions,
     dequantize_trellis,
     fit_rates,
     quantize_trellis,
@@ -188,7 +189,7 @@ def test_rate_term_pays():
     weights = gaussian(512, 256)
 
     def gap(step, lam):
-        result = quantize_trellis(weights, step, 8, lam)
+        result = quantize_trellis(weights, step, 8, SearchOptions(lam))
         multiples = dequantize_trellis(result.indices, 8)
         return gap_to_shannon(weights, multiples, step, order0_bits(result.indices, multiples & 1))
 
@@ -220,13 +221,13 @@ def test_important_weights_get_smaller_errors():
     weights = gaussian(256, 64)
     importance = np.ones((1, 64))
     importance[0, :32] = 30.0
-    result = quantize_trellis(weights, 0.5, 8, lam=1.0, importance=importance)
+    result = quantize_trellis(weights, 0.5, 8, SearchOptions(1.0, importance))
     errors = (weights / 0.5 - dequantize_trellis(result.indices, 8)) ** 2
     assert errors[:, :32].mean() < 0.8 * errors[:, 32:].mean()
 
 
 def test_worthless_weights_cost_next_to_nothing():
-    result = quantize_trellis(gaussian(256, 64), 0.1, 8, importance=0.0)
+    result = quantize_trellis(gaussian(256, 64), 0.1, 8, SearchOptions(importance=0.0))
     assert np.abs(result.indices).max() <= 1
 
 
@@ -269,8 +270,8 @@ def test_huge_steps_quantize_to_zero():
 @pytest.mark.parametrize("n_states", [8, 256])
 def test_one_and_two_threads_give_the_same_indices(n_states):
     weights = gaussian(128, 200)
-    one = quantize_trellis(weights, 0.3, n_states, threads=1)
-    two = quantize_trellis(weights, 0.3, n_states, threads=2)
+    one = quantize_trellis(weights, 0.3, n_states, SearchOptions(threads=1))
+    two = quantize_trellis(weights, 0.3, n_states, SearchOptions(threads=2))
     assert one.indices.tobytes() == two.indices.tobytes()
     assert one.rates.bits.tobytes() == two.rates.bits.tobytes()
 
@@ -278,14 +279,14 @@ def test_one_and_two_threads_give_the_same_indices(n_states):
 def test_given_rates_are_used_as_they_are():
     weights = gaussian(64, 10)
     rates = fit_rates(weights, 0.3, 8)
-    again = quantize_trellis(weights, 0.3, 8, rates=rates)
+    again = quantize_trellis(weights, 0.3, 8, SearchOptions(rates=rates))
     assert again.rates is rates
     assert again.indices.tobytes() == quantize_trellis(weights, 0.3, 8).indices.tobytes()
 
 
 def test_column_search_equals_the_matrix_search():
     weights, step = gaussian(100, 3) * np.array([[0.3, 1.0, 3.0]], np.float32), 0.3
-    result = quantize_trellis(weights, step, 16, lam=0.35)
+    result = quantize_trellis(weights, step, 16, SearchOptions(0.35))
     column_search = ColumnSearch(100, 16)
     price = 0.35 * result.rates.bits
     for j in range(3):
@@ -301,7 +302,9 @@ def test_rates_that_know_the_scale_of_a_column_cost_less(monkeypatch):
     weights = (gaussian(512, 256) * scales).astype(np.float32)
 
     def mean_gap():
-        multiples = dequantize_trellis(quantize_trellis(weights, 1.0, 8, 0.36).indices, 8)
+        multiples = dequantize_trellis(
+            quantize_trellis(weights, 1.0, 8, SearchOptions(0.36)).indices, 8
+        )
         bits = [order0_bits(n >> 1, n & 1) for n in multiples.T]
         return np.mean(bits) - 0.5 * math.log2(1 / ((weights - multiples) ** 2).mean())
 
@@ -341,13 +344,13 @@ def test_bad_step_is_refused(bad, shape):
 @pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
 def test_bad_importance_is_refused(bad):
     with pytest.raises(BadConfig, match="importance out of range"):
-        quantize_trellis(gaussian(4, 4), 0.3, 8, importance=bad)
+        quantize_trellis(gaussian(4, 4), 0.3, 8, SearchOptions(importance=bad))
 
 
 @pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
 def test_bad_lambda_is_refused(bad):
     with pytest.raises(BadConfig, match="lam out of range"):
-        quantize_trellis(gaussian(4, 4), 0.3, 8, bad)
+        quantize_trellis(gaussian(4, 4), 0.3, 8, SearchOptions(bad))
 
 
 def test_step_of_the_wrong_shape_is_refused():
@@ -371,7 +374,7 @@ def test_unknown_trellis_is_refused():
 def test_rates_of_another_matrix_are_refused(shape, magnitudes, chosen):
     rates = Rates(np.ones((1, magnitudes)), np.full(shape, chosen, np.uint8))
     with pytest.raises(BadConfig, match="rates do not match this matrix"):
-        quantize_trellis(gaussian(4, 4), 0.3, 8, rates=rates)
+        quantize_trellis(gaussian(4, 4), 0.3, 8, SearchOptions(rates=rates))
 
 
 @pytest.mark.parametrize(
