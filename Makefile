@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 300
 DEMO_SECONDS ?= 120
 
-.PHONY: results bench-models bench-calibration bench-what-if fuzz bench-pack-speed demo test test-slow check nojit golden sizes bench bench-code bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
+.PHONY: api results bench-models bench-calibration bench-what-if fuzz bench-pack-speed demo test test-slow check nojit golden sizes bench bench-code bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -54,6 +54,9 @@ bench-codec: $(VENV)/.bench  ## bytes at equal error against other coders (zpaq,
 
 bench-codec-speed: $(VENV)/.bench  ## 36M weights: search, encode, decode, memory
 	$(BIN)/python benchmarks/speed.py
+
+api: $(VENV)/.installed  ## docs/api.md from the docstrings of what `import squeeze` offers
+	$(BIN)/python docs/write_api.py
 
 results: $(VENV)/.installed  ## docs/results.md and README's tables from benchmarks/results/
 	$(BIN)/python benchmarks/front_page.py

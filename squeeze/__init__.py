@@ -1,8 +1,198 @@
-"""squeeze: pack tiny language models under a hard byte budget, and score the file that ships.
+"""Pack tiny language models under a hard byte budget, and score the file that ships.
 
-Importing this package imports neither torch nor numba; the commands load what they need.
+Importing this package imports neither torch nor numba nor numpy; its functions load what they need.
+The examples below go on from this one, a model of random weights and a little text:
+
+>>> import squeeze
+>>> from squeeze.train.data.text import encode_documents, train_tokenizer
+>>> from squeeze.train.model.config import ModelConfig
+>>> from squeeze.train.model.gpt import GPT
+>>> texts = [method.__doc__ for method in vars(str).values() if method.__doc__]
+>>> train_tokenizer(texts, 512, "tokenizer.model")
+>>> ids = encode_documents(texts, "tokenizer.model")
+>>> model = GPT(ModelConfig(512, 2, 64, 2, 1, 128, seq_len=64))
 """
 
-__all__ = ["__version__"]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from squeeze.errors import OverBudget, SqueezeError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+
+    from squeeze.checkpoint.infer import Config
+    from squeeze.checkpoint.inspect import Inspection
+    from squeeze.checkpoint.live import Packable
+    from squeeze.ledger.table import Ledger
+    from squeeze.packing.packed import Packed
+
+    Path = str | os.PathLike[str]
+    Array = npt.NDArray[np.floating[Any]]
+
+__all__ = [
+    "OverBudget",
+    "SqueezeError",
+    "__version__",
+    "budget",
+    "inspect",
+    "load",
+    "load_into",
+    "pack",
+]
 
 __version__ = "0.1.0"
+
+
+def pack(
+    model: Packable,
+    limit: int = 16_000_000,
+    code: Sequence[Path] = (),
+    tokens: npt.ArrayLike | None = None,
+    *,
+    preset: str = "best",
+    config: Config | None = None,
+    entry: str | None = None,
+    tokenizer: Path | None = None,
+    cache: Path | None = None,
+) -> Packed:
+    """Return a model packed into at most `limit` bytes, checked by decoding it.
+
+    model: a `squeeze.train.model.gpt.GPT`, its state dict, or the path of a checkpoint
+    limit: bytes that the artifact and `code` may take together
+    code: files and folders that ship beside the artifact
+    tokens: ids of text to calibrate on, integers [n]; None: text that the model writes
+    preset: `best` or `fast` (half the time, a little more loss) calibrate and land just under the
+        limit; `record-374`, `record-1394`, `record-1855`, `ternary` and `baseline-int8-zlib` do as
+        those entries did; `round` rounds to nearest, `lossless` keeps every bit
+    config: configuration of a state dict, or fields that a checkpoint does not tell, by name
+    entry: one of several sets of weights in a file, such as `ema`
+    tokenizer: sentencepiece model that gives costs per byte of text
+    cache: folder that keeps every stage, so that an interrupted pack resumes; None: keep nothing
+
+    Under a process group every rank must call: the ranks share the calibration, the first packs, and
+    all return its result. Raises OverBudget when the limit cannot be met, BadCheckpoint for weights
+    that cannot be packed, BadConfig for an unknown preset.
+
+    >>> packed = squeeze.pack(model, limit=40_000, tokens=ids, preset="fast")
+    >>> packed.save("model.sqz")
+    >>> 39_000 < packed.ledger.total <= 40_000
+    True
+    >>> packed.cost.measured < 0.01  # nats per token
+    True
+    """
+    from pathlib import Path as FilePath
+
+    from squeeze.checkpoint.live import open_model
+    from squeeze.ledger.gate import check_limit
+    from squeeze.packing.calibrate import Calibration
+    from squeeze.packing.pack import pack_model
+    from squeeze.packing.request import PackRequest
+    from squeeze.score.tokenizer import Tokenizer
+    from squeeze.train.data.shards import as_tokens
+
+    text = Calibration() if tokens is None else Calibration("tokens", ids=as_tokens(tokens))
+    request = PackRequest(
+        limit,
+        preset,
+        code=tuple(code),
+        calibration=text,
+        bytes_of=None if tokenizer is None else Tokenizer(tokenizer).table.of_targets,
+        cache=None if cache is None else FilePath(cache),
+    )
+    packed = pack_model(open_model(model, config, entry), request)
+    check_limit(packed.ledger.total, limit, "Choose preset best or fast, or ship smaller code.")
+    return packed
+
+
+@overload
+def load(
+    path: Path, framework: Literal["torch"] = "torch", *, entry: str | None = None
+) -> dict[str, torch.Tensor]: ...
+@overload
+def load(path: Path, framework: Literal["np"], *, entry: str | None = None) -> dict[str, Array]: ...
+def load(path: Path, framework: str = "torch", *, entry: str | None = None) -> dict[str, Any]:
+    """Return the tensors of an artifact or checkpoint by name, in the float formats it was made from.
+
+    framework: `torch`, or `np` for numpy arrays without importing torch (bfloat16 as float32)
+    entry: one of several sets of weights in a file, such as `ema`
+
+    Raises CorruptData, BadCheckpoint or UnsupportedFormat for a file that cannot be read.
+
+    >>> state = squeeze.load("model.sqz")
+    >>> state["tok_emb.weight"].shape
+    torch.Size([512, 64])
+    >>> squeeze.load("model.sqz", framework="np")["tok_emb.weight"].dtype
+    dtype('float32')
+    """
+    from squeeze.checkpoint.state import load_state
+
+    return load_state(path, framework, entry)
+
+
+def load_into(model: torch.nn.Module, path: Path, *, entry: str | None = None) -> None:
+    """Copy the tensors of an artifact or checkpoint into a module, whose device and dtypes stay.
+
+    entry: one of several sets of weights in a file, such as `ema`
+
+    Raises BadCheckpoint, and changes nothing, unless names and shapes are those of the module.
+
+    >>> squeeze.load_into(model, "model.sqz")
+    >>> bool((model.tok_emb.weight == state["tok_emb.weight"]).all())
+    True
+    """
+    from squeeze.checkpoint.state import load_into_module
+
+    load_into_module(model, path, entry)
+
+
+def budget(paths: Path | Iterable[Path], limit: int | None = None) -> Ledger:
+    """Return the ledger of files and folders: every byte in exactly one row.
+
+    paths: artifacts, code, submission folders, exports of others
+    limit: bytes they may take together, papers of a submission left out
+
+    Raises OverBudget above the limit, SqueezeError for a file that cannot be read.
+
+    >>> ledger = squeeze.budget("model.sqz", limit=40_000)
+    >>> ledger.total == sum(row.bytes for row in ledger.rows)
+    True
+    >>> {row.component for row in ledger.rows} == {"container", "weights"}
+    True
+    """
+    from os import PathLike
+
+    from squeeze.ledger.attribute import attribute_paths
+    from squeeze.ledger.gate import check_limit
+    from squeeze.ledger.submission import shipped_bytes
+
+    ledger = attribute_paths([paths] if isinstance(paths, str | PathLike) else paths)
+    if limit is not None:
+        check_limit(shipped_bytes(ledger), limit)
+    return ledger
+
+
+def inspect(path: Path, config: Config | None = None, *, entry: str | None = None) -> Inspection:
+    """Return the facts about a checkpoint or artifact: format, configuration, notes and tensors.
+
+    config: fields of the configuration that the file does not tell, by name
+    entry: one of several sets of weights in a file, such as `ema`
+
+    Raises as `load`.
+
+    >>> facts = squeeze.inspect("model.sqz")
+    >>> facts.format, facts.config.num_layers, facts.parameters
+    ('sqz', 2, 90692)
+    >>> facts.tensors[-1].tensor, facts.tensors[-1].storage
+    ('tok_emb.weight', 'trellis')
+    """
+    from squeeze.checkpoint.infer import config_fields
+    from squeeze.checkpoint.inspect import inspect_model
+
+    return inspect_model(path, entry=entry, **config_fields(config))

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 class Row:
     """Bytes of one purpose: a tensor's part of a stream, a container's header, or a whole file.
 
-    component: weights, container, code, tokenizer, papers or other. kind: the stream (codes, step.fp16,
-    raw.fp16 …), or "file". elements: symbols in those bytes; for codes and raw values, weights.
+    Of code, role is the module, tensor the definition, elements its bytes of source.
+
+    component: weights, container, code, tokenizer, papers or other
+    kind: the stream (codes, step.fp16, raw.fp16 …), or "file"
+    elements: symbols in those bytes; for codes and raw values, weights
     shared: whether the bytes are this tensor's share, by number of symbols, of a stream that holds
-    several tensors. Of code, role is the module, tensor the definition, elements its bytes of source.
+        several tensors
     """
 
     file: str

@@ -52,7 +52,8 @@ ROOMS = {
     "train.model": "train.fields",
     "train.optim": "train.fields ranks train.model",
     "train.data": "ranks",
-    "train.checkpoint": "train.model train.optim",
+    "train.metadata": "",
+    "train.checkpoint": "train.metadata train.model train.optim",
     "train.presets": "train.fields train.model train.optim",
     "train.run": "ranks train.model train.optim train.data train.presets",
     # One file of code that is small and runs.
@@ -65,7 +66,10 @@ ROOMS = {
     # Files: ours, and those of others.
     "artifact": "codecs.coder codecs codecs.context tensors train.model train.checkpoint",
     "outside": "rows tensors bundle.emit bundle.cost artifact",
-    "checkpoint": "tensors train.model artifact outside",
+    "checkpoint": (
+        "tensors train.fields train.metadata train.model train.optim train.checkpoint artifact"
+        " outside"
+    ),
     # What a file's bytes are spent on, and what fits a limit.
     "ledger": "rows codecs tensors artifact outside",
     "packing": (
@@ -90,8 +94,8 @@ ROOMS = {
     # The submission: `submit.entry` is the script that ships, so it names what it runs.
     "submit": (
         "codecs codecs.context tensors calib.text calib.statistics ranks train.model"
-        " train.optim train.data train.checkpoint train.run bundle.load bundle artifact outside"
-        " checkpoint ledger packing views score score.adapt score.modes score.evaluate"
+        " train.optim train.data train.metadata train.checkpoint train.run bundle.load bundle"
+        " artifact outside checkpoint ledger packing views score score.adapt score.modes score.evaluate"
         " score.serving score.audit"
     ),
     "demo": (

@@ -13,12 +13,9 @@ from torch import Tensor
 
 from squeeze.errors import BadCheckpoint
 from squeeze.files import atomic_writer
+from squeeze.train.metadata import CONFIG_KEY, RECIPE_KEY
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
-
-CONFIG_KEY = "squeeze.config"
-RECIPE_KEY = "squeeze.recipe"
-MAX_HEADER = 100_000_000  # bytes, the format's own limit
 
 
 def checkpoint_bytes(
@@ -71,19 +68,6 @@ def export_seconds(path: str | os.PathLike[str], config: ModelConfig) -> float:
         with contextlib.suppress(OSError):
             os.unlink(trial)
     return 0.05 + 2.0 * (time.perf_counter() - begun)
-
-
-def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The text metadata of a safetensors file that can be read; empty for any other file."""
-    with open(path, "rb") as file:
-        head = file.read(8)
-        head += file.read(min(MAX_HEADER, int.from_bytes(head, "little")))
-    size = int.from_bytes(head[:8], "little")
-    try:
-        fields = json.loads(head[8 : 8 + size]) if size <= len(head) - 8 else {}
-    except ValueError:
-        return {}
-    return dict(fields.get("__metadata__") or {}) if isinstance(fields, dict) else {}
 
 
 def _with_metadata(data: bytes, more: Mapping[str, str]) -> bytes:

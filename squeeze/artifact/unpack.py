@@ -2,23 +2,58 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 
-from squeeze.artifact.streams import Artifact
+from squeeze.artifact.container import MAGIC
+from squeeze.artifact.file import decode
+from squeeze.artifact.streams import Artifact, Tensor
+from squeeze.errors import UnsupportedFormat
+from squeeze.files import read_file, write_atomic
 from squeeze.train.checkpoint import checkpoint_bytes
 from squeeze.train.model.config import ModelConfig
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
+@dataclass(frozen=True)
+class Unpacked:
+    """An artifact and its sizes in bytes: packed, and as a checkpoint."""
+
+    artifact: Artifact
+    packed: int
+    plain: int
+
+
+def unpack(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> Unpacked:
+    """Write an artifact as a safetensors checkpoint; raises UnsupportedFormat for any other file."""
+    data = read_file(path)
+    if data[: len(MAGIC)] != MAGIC:
+        raise UnsupportedFormat(f"{path}: not a .sqz artifact", found=data[:4].hex())
+    artifact = decode(data)
+    blob = to_safetensors(artifact)
+    write_atomic(target, blob)
+    return Unpacked(artifact, len(data), len(blob))
+
+
 def to_safetensors(artifact: Artifact) -> bytes:
     """Return the bytes of a safetensors file with the weights in their logical formats.
 
-    Values are exactly those the evaluator uses: they are already rounded. `squeeze.checkpoint.read`
-    reads tensors and configuration back.
+    `squeeze.checkpoint.read` reads tensors and configuration back.
     """
-    tensors = {
-        name: torch.tensor(tensor.dequantize()).to(_DTYPES[tensor.logical])
-        for name, tensor in artifact.tensors.items()
-    }
+    tensors = torch_tensors(artifact.tensors)
     return checkpoint_bytes(ModelConfig.from_fields(artifact.config["model"]), tensors)
+
+
+def torch_tensors(tensors: Mapping[str, Tensor]) -> dict[str, torch.Tensor]:
+    """Return torch tensors on the CPU, in the logical formats.
+
+    Values are exactly those the evaluator uses: they are already rounded.
+    """
+    return {
+        name: torch.tensor(tensor.dequantize()).to(_DTYPES[tensor.logical])
+        for name, tensor in tensors.items()
+    }

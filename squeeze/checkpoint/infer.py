@@ -14,6 +14,7 @@ from squeeze.errors import BadCheckpoint
 from squeeze.train.model.config import ModelConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
+Config = ModelConfig | Mapping[str, Any]  # a configuration, or some fields of one
 FIRST = "blocks.0."
 
 # what no shape tells, with the command-line flag that does
@@ -46,6 +47,11 @@ def complete_config(
     config = ModelConfig.from_fields(fields)
     check_shapes(shapes, config)
     return config, notes
+
+
+def config_fields(config: Config | None) -> dict[str, Any]:
+    """Return the fields of a configuration that is given whole, in part or not at all."""
+    return _fields_of(config) if isinstance(config, ModelConfig) else dict(config or {})
 
 
 def check_shapes(shapes: Shapes, config: ModelConfig) -> None:

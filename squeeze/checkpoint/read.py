@@ -30,9 +30,8 @@ from squeeze.outside import safe_tensors, torch_zip, zip_archive
 from squeeze.outside.exports import uncompressed
 from squeeze.tensors.floats import WORDS, Float32, from_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+from squeeze.train.metadata import CONFIG_KEY
 from squeeze.train.model.config import ModelConfig
-
-CONFIG_KEY = "squeeze.config"
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def load_checkpoint(path: str | os.PathLike[str], entry: str | None = None) -> C
     tensors, front = with_one_front(tensors, unmet, notes, name)
     untied = len(tensors)
     tensors = with_tied_head(tensors, notes)
-    _refuse_non_finite(tensors, name)
+    refuse_non_finite(tensors, name)
     config = None
     if CONFIG_KEY in metadata:
         config = ModelConfig.from_json(metadata[CONFIG_KEY])
@@ -166,7 +165,8 @@ def _read_safetensors(data: memoryview, name: str) -> tuple[Weights, dict[str, s
     return Weights(tensors, "safetensors", notes), header.metadata
 
 
-def _refuse_non_finite(tensors: dict[str, Tensor], name: str) -> None:
+def refuse_non_finite(tensors: dict[str, Tensor], name: str) -> None:
+    """Raise BadCheckpoint for the first tensor with NaN or infinite values; name: of the checkpoint."""
     for key, tensor in tensors.items():
         if isinstance(tensor, QuantizedTensor):
             values = from_bits(tensor.steps, tensor.step_format)

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from squeeze.cli.options import (
-    architecture_options,
-    json_option,
-    limit_option,
-    stage_bars,
-)
-from squeeze.cli.plan_view import print_packed, summary_of
-from squeeze.cli.terminal.printing import print_json, print_line, print_notes
+from squeeze.cli.options import architecture_options, json_option, limit_option
 from squeeze.packing.presets import RECORDS, TARGETS
-
-if TYPE_CHECKING:
-    from squeeze.checkpoint.read import LoadedModel
-    from squeeze.packing.request import PackRequest
 
 SOURCES = ["self", "shards", "random"]
 OFFERED = [*TARGETS, *RECORDS]
@@ -91,9 +78,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--codecs", default="", metavar="NAME,…", help="Try these on every stream; or all.")
 @architecture_options
 @json_option
-def command(
-    model: str, out: Path | None, architecture: dict[str, Any], as_json: bool, **options: Any
-) -> None:
+def command(**options: Any) -> None:
     """Pack MODEL (safetensors, .pt or int8 .ptz) into a .sqz artifact.
 
     Preset fast or best: calibrate, spend bits where they lower the loss most, land just under the
@@ -104,89 +89,8 @@ def command(
     Example:
       squeeze pack model.safetensors -o model.sqz --preset best --code train_gpt.py
     """
-    from squeeze.checkpoint.read import load_model
-    from squeeze.files import check_output_folder, check_outputs, output_beside
-    from squeeze.ledger.attribute import attribute_paths
-    from squeeze.ledger.gate import check_limit
-    from squeeze.packing.pack import pack_model
-    from squeeze.packing.request import Watch
-    from squeeze.views.text import print_ledger
+    from squeeze.cli.runs.pack import PackOptions, run_pack
 
     if bool(options["lossless"]) + bool(options["preset"]) + bool(options["quant"]) > 1:
         raise click.UsageError("--quant, --lossless and --preset exclude one another")
-    first = int(os.environ.get("RANK", "0")) == 0
-    if not first and not options["preset"]:
-        return  # nothing to share: the first rank does it
-    target = out or output_beside(model, ".sqz")
-    check_outputs([target], [model, options["tokenizer"], *options["code"], *options["data"]])
-    clock = time.perf_counter()
-    request = _request(target, **options)
-    if request.calibration is not None:
-        check_output_folder(request.cache)
-    loaded = load_model(model, **architecture)
-
-    def show_trial(scale: float, size: int) -> None:
-        if not as_json:
-            print_line(f"scale {scale:.3g}: {size:,} bytes of {request.room:,}", err=True)
-
-    with stage_bars(quiet=as_json or not first) as on_stage:
-        packed = pack_model(loaded, request, Watch(on_stage, show_trial))
-    if not first:
-        return
-    packed.save(target)
-    summary = {
-        "artifact": str(target),
-        "source": _source(model, loaded),
-        **summary_of(packed, request.preset),
-        "notes": list(packed.notes),
-        "seconds": round(time.perf_counter() - clock, 3),
-    }
-    ledger = attribute_paths([target, *request.code])
-    if as_json:
-        print_json(summary | {"ledger": ledger.as_json(request.limit)})
-    else:
-        print_notes(packed.notes)
-        print_packed(packed, request.preset)
-        print_ledger(ledger, request.limit)
-        print_line(f"{target}: {loaded.size:,} → {len(packed.data):,} bytes")
-    check_limit(ledger.total, request.limit)
-
-
-def _request(
-    target: Path,
-    *,
-    preset: str | None,
-    lossless: bool,
-    tokenizer: str | None,
-    codecs: str,
-    **options: Any,
-) -> PackRequest:
-    """Return what the options ask for; those without a line of their own keep their name."""
-    from squeeze.packing.request import PackRequest
-    from squeeze.score.tokenizer import Tokenizer
-
-    text = {name: options.pop(name) for name in ("calibration", "data", "tokens", "seed")}
-    calibration = None
-    if preset:
-        from squeeze.packing.calibrate import Calibration
-
-        calibration = Calibration(
-            text["calibration"], text["tokens"] or 0, seed=text["seed"], data=text["data"]
-        )
-    return PackRequest(
-        preset=preset or ("lossless" if lossless else "round"),
-        calibration=calibration,
-        codecs=tuple(codecs.split(",")) if codecs else (),
-        bytes_of=Tokenizer(tokenizer).table.of_targets if tokenizer else None,
-        cache=target.with_name(target.name + ".cache"),
-        **options,
-    )
-
-
-def _source(path: str, loaded: LoadedModel) -> dict[str, Any]:
-    return {
-        "path": path,
-        "format": loaded.source,
-        "sha256": loaded.sha256,
-        "bytes": loaded.size,
-    }
+    run_pack(PackOptions(**options))

@@ -13,7 +13,8 @@ from squeeze.rows import Row
 class Ledger:
     """Rows, and the sizes of files in bytes that they sum to.
 
-    notes: sentences on how files were read.
+    files: bytes by name
+    notes: sentences on how files were read
     """
 
     rows: tuple[Row, ...]
@@ -26,8 +27,16 @@ class Ledger:
         return sum(self.files.values())
 
     @property
+    def components(self) -> dict[str, int]:
+        """Bytes by component: weights, container, code, tokenizer, papers or other."""
+        return {
+            name: sum(row.bytes for row in rows)
+            for name, rows in self.grouped(lambda row: row.component).items()
+        }
+
+    @property
     def unattributed(self) -> int:
-        """Bytes no row claims; 0 unless there is a defect."""
+        """Bytes that no row claims; 0 unless there is a defect."""
         return self.total - sum(row.bytes for row in self.rows)
 
     @property
@@ -47,6 +56,10 @@ class Ledger:
             groups.setdefault(key(row), []).append(row)
         return groups
 
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {size:,}" for name, size in self.components.items())
+        return f"{self.total:,} bytes: {parts}"
+
     def as_json(self, limit: int) -> dict[str, Any]:
         """Return a plain dictionary for `--json`."""
         return {
@@ -58,9 +71,6 @@ class Ledger:
             "bits_per_weight": self.bits_per_weight(),
             "files": self.files,
             "notes": list(self.notes),
-            "components": {
-                name: sum(row.bytes for row in rows)
-                for name, rows in self.grouped(lambda row: row.component).items()
-            },
+            "components": self.components,
             "rows": [asdict(row) for row in self.rows],
         }

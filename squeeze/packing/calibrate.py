@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from safetensors.numpy import save
 from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.fisher import OutputGradients, collect_gradients
 from squeeze.calib.statistics.hessian import Hessians
-from squeeze.calib.text.generate import TEMPERATURE, Progress
+from squeeze.calib.text.generate import TEMPERATURE, Progress, Tokens
 from squeeze.calib.text.sources import (
     TOKENS,
     Corpus,
@@ -35,13 +35,13 @@ from squeeze.calib.text.sources import (
 )
 from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import BadConfig, BadData, CorruptData
-from squeeze.files import make_folder, write_atomic
+from squeeze.files import make_folder, sha256, write_atomic
 from squeeze.ranks.group import Ranks
 
 if TYPE_CHECKING:
     from squeeze.train.model.gpt import GPT
 
-SOURCES = ("self", "shards", "random")
+SOURCES = ("self", "shards", "tokens", "random")
 OnStage = Callable[[str], Progress | None]  # told a stage's name, gives its progress callback
 
 
@@ -55,10 +55,13 @@ def default_tokens(weights: int) -> int:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What to calibrate on. tokens: in all, 0 for `default_tokens` of the model; length: of a sequence,
-    0 for the training window.
+    """Text to calibrate on.
 
-    source: "self" (the model writes it), "shards" (real text, the token shards in `data`) or "random".
+    source: "self" (the model writes it), "shards" (real text, the token shards in `data`), "tokens"
+        (real text, `ids`) or "random"
+    tokens: in all; 0: `default_tokens` of the model, or all of `ids` where they are fewer
+    length: tokens of a sequence; 0: the training window
+    ids: uint16 [n]
     """
 
     source: str = "self"
@@ -67,16 +70,33 @@ class Calibration:
     seed: int = 0
     temperature: float = TEMPERATURE
     data: tuple[str, ...] = ()
+    ids: Tokens | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise BadConfig("calibration source", expected=", ".join(SOURCES), found=self.source)
         if (self.source == "shards") != bool(self.data):
             raise BadConfig("calibration data is for source 'shards', which needs it")
+        if (self.source == "tokens") != (self.ids is not None):
+            raise BadConfig("calibration ids are for source 'tokens', which needs them")
 
     def resolved(self, loaded: LoadedModel) -> Calibration:
         """Return the settings with the number of tokens that a model is calibrated on."""
-        return replace(self, tokens=self.tokens or default_tokens(loaded.config.num_params))
+        tokens = self.tokens or default_tokens(loaded.config.num_params)
+        if self.ids is not None and not self.tokens:
+            length = self.length_for(loaded)
+            tokens = min(tokens, max(len(self.ids) // length, 1) * length)
+        return replace(self, tokens=tokens)
+
+    def length_for(self, loaded: LoadedModel) -> int:
+        """Return the tokens of a sequence for a model."""
+        return self.length or window_length(loaded.config.seq_len)
+
+    def facts(self) -> dict[str, object]:
+        """Return every setting by name, the ids as their hash."""
+        facts = {field.name: getattr(self, field.name) for field in fields(self)}
+        ids = facts.pop("ids")
+        return facts if ids is None else {**facts, "ids": sha256(ids.tobytes())}
 
 
 @dataclass(frozen=True)
@@ -122,8 +142,7 @@ def calibrate(
         text = _kept_text(text_file, key)
         if not ranks.on_all(text is not None) or text is None:
             source = _source(loaded, settings, partial(Cache, model), on_stage("calibration text"))
-            length = settings.length or window_length(loaded.config.seq_len)
-            text = source.draw(settings.tokens, length)
+            text = source.draw(settings.tokens, settings.length_for(loaded))
             if ranks.first:
                 _keep_text(text_file, key, text)
     with _noted(hessian_file, on_note if ranks.first else None):
@@ -165,7 +184,7 @@ def content_key(loaded: LoadedModel, settings: Calibration) -> str:
     facts = [
         loaded.sha256 + loaded.entry,
         loaded.config.to_json(),
-        asdict(settings.resolved(loaded)),
+        settings.resolved(loaded).facts(),
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -182,6 +201,8 @@ def _source(
 
         tokens = read_shards(list(settings.data))
         return Corpus(tokens, "shards", vocab_size, settings.seed)
+    if settings.ids is not None:
+        return Corpus(settings.ids, "given", vocab_size, settings.seed)
     if settings.source == "random":
         return RandomTokens(vocab_size, settings.seed)
     return SelfGenerated(

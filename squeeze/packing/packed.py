@@ -61,7 +61,7 @@ class Packed:
     plan: Plan | None = None
     correction: Correction | None = None
     notes: tuple[str, ...] = ()
-    code: tuple[str | Path, ...] = ()
+    code: tuple[str | os.PathLike[str], ...] = ()
 
     @property
     def cost(self) -> Cost | None:
@@ -78,11 +78,12 @@ class Packed:
     def _read(self, path: Path) -> bytes:
         return self.data if path == NAME else read_file(path)
 
-    def checked(self) -> Packed:
-        """Return self once its bytes decode to what was packed. Raises CorruptData otherwise."""
-        decode(self.data)  # compares the content digest
-        return self
-
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the artifact, whole or not at all. Raises SqueezeError when it cannot be written."""
         write_atomic(path, self.data)
+
+
+def checked(packed: Packed) -> Packed:
+    """Return `packed` once its bytes decode to what was packed. Raises CorruptData otherwise."""
+    decode(packed.data)  # compares the content digest
+    return packed

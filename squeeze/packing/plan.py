@@ -27,11 +27,14 @@ _NOTHING: Mapping[str, Any] = {}
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """How one tensor is stored.
+    """Storage of one tensor, and its price.
 
-    scale: the step's loss that was chosen, None where nothing was (small tensors). bytes: of all its
-    streams, shared ones in proportion. bits: of those bytes, per weight. loss: expected nats per token
-    that its rounding adds. curve: what other bits a weight would cost; empty where unknown.
+    kind: raw, uniform or trellis
+    bytes: of all its streams, shared ones in proportion
+    bits: of those bytes, per weight
+    scale: the loss that a step may cost; None for a tensor that is not quantized
+    loss: expected nats per token that its rounding adds
+    curve: pairs of bits a weight and expected nats per token; empty where unknown
     """
 
     name: str
@@ -46,12 +49,13 @@ class TensorPlan:
 
 @dataclass(frozen=True)
 class RoleCost:
-    """What the tensors of a role cost beside what the quadratic model expects, in nats per token.
+    """Cost of a role's tensors beside what the quadratic model expects, in nats per token.
 
     A tensor that the model expects to lose L at b bits a weight costs L·(factor + growth·4^−b): the
-    relative error of its weights is about 4^−b, and what is not quadratic grows with it. points: what
-    that is from: (expected, measured as KL) with nothing but this role quantized, in the steps that
-    were packed and in coarser ones.
+    relative error of its weights is about 4^−b, and what is not quadratic grows with it.
+
+    points: pairs (expected, measured as KL) that both are from, with nothing but this role quantized,
+        in the steps that were packed and in coarser ones
     """
 
     role: str
@@ -60,7 +64,7 @@ class RoleCost:
     points: Curve
 
     def real(self, loss: float, bits: float) -> float:
-        """Cost of a tensor with this expected loss and bits a weight."""
+        """Return the cost of a tensor with this expected loss and bits a weight."""
         return loss * (self.factor + self.growth * 4.0**-bits)
 
 
@@ -68,10 +72,15 @@ class RoleCost:
 class Plan:
     """A packed file and why it looks so.
 
-    key: hash of everything it came from. sha256, size: of the file. limit: for the artifact, in bytes.
-    trials: whole quantizations of the search. expected, measured: cost in nats per token, by the
-    quadratic model and as mean KL(fp32 ‖ packed) on calibration text. bytes_per_token: of that text,
-    or None where no tokenizer was given. roles: where the quadratic model is right, and where not.
+    key: hash of everything it came from
+    sha256, size: of the file
+    limit: bytes that the artifact may have
+    trials: whole quantizations of the search
+    expected, measured: cost in nats per token, by the quadratic model and as mean KL(fp32 ‖ packed)
+        on calibration text
+    bytes_per_token: of that text; None where no tokenizer was given
+    tensors: storage and price of each, in the order of the file
+    roles: where the quadratic model is right, and where not
     """
 
     key: str
@@ -92,20 +101,20 @@ class Plan:
 
     @property
     def scales(self) -> dict[str, float]:
-        """The scale of every matrix that was quantized."""
+        """Scale of every matrix that was quantized, by name."""
         return {t.name: t.scale for t in self.tensors if t.scale is not None}
 
     def in_bits(self, nats: float) -> float:
-        """Nats per token as bits per byte; as bits per token without a tokenizer."""
+        """Return nats per token as bits per byte; as bits per token without a tokenizer."""
         return nats / math.log(2) / (self.bytes_per_token or 1.0)
 
     @property
     def unit(self) -> str:
-        """What `in_bits` gives."""
+        """Unit of `in_bits`."""
         return "bits/byte" if self.bytes_per_token else "bits/token"
 
     def as_json(self) -> dict[str, Any]:
-        """The object that docs/plan.md describes."""
+        """Return the object that docs/plan.md describes."""
         return {"version": VERSION, **asdict(self), "unused": self.unused, "unit": self.unit,
                 "expected_cost": self.in_bits(self.expected),
                 "measured_cost": self.in_bits(self.measured)}  # fmt: skip

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from squeeze.errors import BadConfig
 
 if TYPE_CHECKING:
-    from squeeze.packing.request import Packer
+    from squeeze.packing.request import PresetPacker
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def packer_of(preset: Preset) -> Packer:
+def packer_of(preset: Preset) -> PresetPacker:
     """Return the function that packs as a preset says; loads what it needs."""
     module, function = preset.packer.split(":")
-    packer: Packer = getattr(importlib.import_module(module), function)
+    packer: PresetPacker = getattr(importlib.import_module(module), function)
     return packer

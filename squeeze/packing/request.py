@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -42,7 +43,7 @@ class PackRequest:
 
     limit: int
     preset: str
-    code: tuple[str | Path, ...] = ()
+    code: tuple[str | os.PathLike[str], ...] = ()
     calibration: Calibration | None = None
     quant: Mapping[str, str] = field(default_factory=dict)
     small: int = 65_536
@@ -83,8 +84,8 @@ class Watch:
     note: Callable[[str], None] = lambda text: None
 
 
-class Packer(Protocol):
-    """Packer of a preset (`squeeze.packing.presets`)."""
+class PresetPacker(Protocol):
+    """PresetPacker of a preset (`squeeze.packing.presets`)."""
 
     def __call__(self, loaded: LoadedModel, request: PackRequest, watch: Watch) -> Packed:
         """Return the model packed as the request says; every rank of a process group must call."""

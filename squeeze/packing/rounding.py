@@ -5,7 +5,7 @@ from __future__ import annotations
 from squeeze import codecs
 from squeeze.artifact.file import encode
 from squeeze.checkpoint.read import LoadedModel
-from squeeze.packing.packed import Packed
+from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import ROUNDINGS
 from squeeze.packing.recipe import LOSSLESS, Recipe, parse_precisions, quantize_checkpoint
 from squeeze.packing.request import PackRequest, Watch
@@ -35,4 +35,4 @@ def pack_rounded(loaded: LoadedModel, request: PackRequest, watch: Watch) -> Pac
             advance(done, total, 0.0)
 
     data = encode(artifact, candidates=candidates, on_stream=on_stream)
-    return Packed(data, exact=exact).checked()
+    return checked(Packed(data, exact=exact))

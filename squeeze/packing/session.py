@@ -13,7 +13,7 @@ from squeeze.checkpoint.read import LoadedModel
 from squeeze.files import scratch_folder
 from squeeze.packing.calibrate import Calibrated, Calibration, calibrate
 from squeeze.packing.kept import locked
-from squeeze.packing.packed import Packed
+from squeeze.packing.packed import Packed, checked
 from squeeze.packing.request import PackRequest, Watch
 from squeeze.ranks.connect import connected
 from squeeze.ranks.group import Ranks
@@ -53,7 +53,7 @@ class Session:
 
         An error of `work` is raised on every rank.
         """
-        return result_of_first(self.ranks, lambda: work().checked())
+        return result_of_first(self.ranks, lambda: checked(work()))
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from squeeze.packing.costs import coarser, curves_of, known_of, losses_of, mean_
 from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import Fitted, OnTrial, at_scales, fit
 from squeeze.packing.kept import KeptCodes, OnNote, code_key, hash_of
-from squeeze.packing.packed import Packed
+from squeeze.packing.packed import Packed, checked
 from squeeze.packing.plan import Plan, kept_plan, tensor_plans
 from squeeze.packing.presets import TARGETS
 from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer
@@ -49,7 +49,7 @@ def pack_to_target(loaded: LoadedModel, request: PackRequest, watch: Watch) -> P
     with open_session(loaded, request, watch) as session:
         exact = without_loss(loaded, limit)
         if exact is not None:
-            return Packed(exact, exact=True).checked()
+            return checked(Packed(exact, exact=True))
         calibrated = session.calibrated()
         return session.on_first(lambda: _packed(session, calibrated, limit))
 

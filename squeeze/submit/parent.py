@@ -107,7 +107,7 @@ def config_of_model(path: Path, data: bytes) -> Config:
         model = container.parse(data).config.get("model")
         return {"model": _completed(model if isinstance(model, dict) else {})}
     from squeeze.checkpoint.read import load_model
-    from squeeze.train.checkpoint import RECIPE_KEY, read_metadata
+    from squeeze.train.metadata import RECIPE_KEY, read_metadata
     from squeeze.train.optim.recipe import Recipe
 
     config = {"model": plain_values(asdict(load_model(path).config))}

@@ -246,7 +246,7 @@ def read_training(path: Path) -> Training:
 
 
 def _checkpoint(path: Path) -> Training:
-    from squeeze.train.checkpoint import CONFIG_KEY, RECIPE_KEY, read_metadata
+    from squeeze.train.metadata import CONFIG_KEY, RECIPE_KEY, read_metadata
     from squeeze.train.model.config import ModelConfig
     from squeeze.train.optim.recipe import Recipe
 

@@ -223,7 +223,7 @@ def _state(path: Path) -> object:
 
 
 def _metadata(path: Path) -> object:
-    from squeeze.train.checkpoint import read_metadata
+    from squeeze.train.metadata import read_metadata
 
     return read_metadata(path)
 

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from squeeze.checkpoint.read import load_model
 from squeeze.cli import cli
 from squeeze.errors import BadData, SqueezeError
-from squeeze.train.checkpoint import read_metadata
 from squeeze.train.data.shards import write_shard
 from squeeze.train.data.text import encode_documents, train_tokenizer
+from squeeze.train.metadata import read_metadata
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
 from squeeze.train.presets import PRESETS

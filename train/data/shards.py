@@ -18,6 +18,7 @@ MAGIC = 20240520
 VERSION = 1
 HEADER_INTS = 256
 HEADER_BYTES = 4 * HEADER_INTS
+MAX_TOKEN = 65_535
 
 
 def shard_length(path: str | os.PathLike[str]) -> int:
@@ -52,6 +53,28 @@ def shard_length(path: str | os.PathLike[str]) -> int:
             f"{path}: bytes left over after the last token", expected=f"{expected}", found=size
         )
     return count
+
+
+def as_tokens(ids: object) -> Tokens:
+    """Return token ids, a sequence or an array of integers [n], as uint16. Raises BadData for others.
+
+    >>> as_tokens([1, 2, 65535])
+    array([    1,     2, 65535], dtype=uint16)
+    """
+    array = np.asarray(ids)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise BadData(
+            "not token ids",
+            expected="one dimension of integers",
+            found=f"{array.dtype} of shape {array.shape}",
+        )
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= MAX_TOKEN:
+        raise BadData(
+            "a token id is out of range",
+            expected=f"0 to {MAX_TOKEN:,}",
+            found=f"{int(array.min())} to {int(array.max())}",
+        )
+    return array.astype(np.uint16)
 
 
 def read_shard(path: str | os.PathLike[str], max_tokens: int | None = None) -> Tokens:

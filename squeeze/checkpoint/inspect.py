@@ -1,0 +1,136 @@
+"""Facts about a checkpoint or artifact: format, configuration, how it was trained, every tensor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from squeeze.artifact.streams import Tensor
+from squeeze.checkpoint.read import load_model
+from squeeze.tensors.quantized import RawTensor
+from squeeze.tensors.roles import natural_key, role_of
+from squeeze.train.fields import changes
+from squeeze.train.metadata import RECIPE_KEY, read_metadata
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.optim.recipe import Recipe
+
+Path = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """Facts about one tensor.
+
+    storage: format of its floats, or its quantizer
+    codes: smallest and largest code of a quantized tensor
+    rms, max: root mean square and largest magnitude of the weights
+    """
+
+    tensor: str
+    role: str
+    shape: tuple[int, ...]
+    storage: str
+    codes: tuple[int, int] | None
+    rms: float
+    max: float
+
+    @classmethod
+    def of(cls, name: str, tensor: Tensor) -> TensorFacts:
+        """Return the facts about a tensor."""
+        values = tensor.dequantize()
+        if isinstance(tensor, RawTensor):
+            storage, codes = tensor.stored, None
+        else:
+            storage = tensor.quantizer
+            codes = int(tensor.codes.min()), int(tensor.codes.max())
+        return cls(
+            tensor=name,
+            role=role_of(name),
+            shape=tensor.shape,
+            storage=storage,
+            codes=codes,
+            rms=float((values.astype("f8") ** 2).mean() ** 0.5),
+            max=float(abs(values).max()),
+        )
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Facts about a checkpoint or artifact.
+
+    recipe: that of its training, None where the file does not say
+    notes: sentences on how the file was read, and what was assumed
+    """
+
+    path: str
+    format: str
+    bytes: int
+    sha256: str
+    parameters: int
+    config: ModelConfig
+    recipe: Recipe | None
+    notes: tuple[str, ...]
+    tensors: tuple[TensorFacts, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `squeeze inspect --json` prints."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Settings in which two models differ.
+
+    differ: values before and after, by the name of the setting
+    without_recipe: paths of models that do not say how they were trained; with any, only the settings
+        of the models are compared
+    """
+
+    paths: tuple[str, str]
+    differ: dict[str, tuple[Any, Any]]
+    without_recipe: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `squeeze inspect --json` prints for two models."""
+        return asdict(self)
+
+
+def inspect_model(path: Path, **overrides: Any) -> Inspection:
+    """Return the facts about a checkpoint or artifact; raises as `load_model` does.
+
+    overrides: `entry`, and fields of the configuration that the file does not tell
+    """
+    loaded = load_model(path, **overrides)
+    return Inspection(
+        path=str(path),
+        format=loaded.source,
+        bytes=loaded.size,
+        sha256=loaded.sha256,
+        parameters=loaded.config.num_params,
+        config=loaded.config,
+        recipe=recipe_of(path),
+        notes=tuple(loaded.notes),
+        # files of safetensors have any order
+        tensors=tuple(
+            TensorFacts.of(name, loaded.stored[name])
+            for name in sorted(loaded.stored, key=natural_key)
+        ),
+    )
+
+
+def compare_settings(paths: Sequence[Path], **overrides: Any) -> Difference:
+    """Return the settings of model and training in which two files differ."""
+    first, second = map(str, paths)
+    configs = [load_model(path, **overrides).config for path in paths]
+    recipes = [recipe_of(path) for path in paths]
+    unknown = tuple(p for p, recipe in zip((first, second), recipes, strict=True) if not recipe)
+    differ = changes(*configs) if unknown else changes(*configs) | changes(*recipes)
+    return Difference((first, second), differ, unknown)
+
+
+def recipe_of(path: Path) -> Recipe | None:
+    """Return the recipe a model was trained by, where its file says so."""
+    text = read_metadata(path).get(RECIPE_KEY)
+    return None if text is None else Recipe.from_json(text)

@@ -1,0 +1,95 @@
+"""Models in memory, as the checkpoints that they would be saved to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from squeeze.artifact.unpack import torch_tensors
+from squeeze.checkpoint.infer import Config, complete_config, config_fields
+from squeeze.checkpoint.names import Named, with_one_front, with_tied_head, without_wrappers
+from squeeze.checkpoint.read import LoadedModel, load_model, refuse_non_finite
+from squeeze.errors import BadCheckpoint
+from squeeze.files import sha256
+from squeeze.tensors.floats import to_bits
+from squeeze.tensors.quantized import RawTensor
+from squeeze.train.checkpoint import checkpoint_bytes
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
+
+FORMATS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+Packable = str | os.PathLike[str] | nn.Module | Mapping[str, torch.Tensor]
+
+
+def open_model(
+    model: Packable, config: Config | None = None, entry: str | None = None
+) -> LoadedModel:
+    """Return a model that is given as a file, as a module of this package or as a state dict.
+
+    config: the configuration, or those of its fields that the model does not tell
+    entry: one of several sets of weights in a file, such as "ema"
+
+    Raises BadCheckpoint for anything else, for weights that are not those of the configuration, and for
+    NaN or infinite weights; for a file as `squeeze.checkpoint.read.load_model` does.
+    """
+    fields = config_fields(config)
+    if isinstance(model, str | os.PathLike):
+        return load_model(model, entry, **fields)
+    module = unwrapped(model)
+    if isinstance(module, GPT):
+        return _from_state(module.state_dict(), module.config, "module", fields)
+    if isinstance(model, Mapping):
+        return _from_state(model, None, "state dict", fields)
+    raise BadCheckpoint(
+        "not a model that squeeze knows",
+        expected="a path, a squeeze.train.model.gpt.GPT, or a state dict of one",
+        found=type(model).__name__,
+    )
+
+
+def unwrapped(model: object) -> object:
+    """Return the module inside the wrappers of torch.compile and DistributedDataParallel."""
+    while isinstance(model, nn.Module):
+        inner = getattr(model, "_orig_mod", None) or getattr(model, "module", None)
+        if not isinstance(inner, nn.Module):
+            break
+        model = inner
+    return model
+
+
+def _from_state(
+    state: Mapping[str, torch.Tensor],
+    stored: ModelConfig | None,
+    source: str,
+    fields: dict[str, Any],
+) -> LoadedModel:
+    notes: list[str] = []
+    tensors: Named = {name: _raw(name, weight) for name, weight in state.items()}
+    tensors = without_wrappers(tensors, notes, source)
+    named, _ = with_one_front(tensors, None, notes, source)
+    tensors = with_tied_head(named, notes)
+    refuse_non_finite(tensors, source)
+    if len(tensors) < len(named):
+        fields = {**fields, "tie_embeddings": True}
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    config, guesses = complete_config(shapes, stored, **fields)
+    data = checkpoint_bytes(config, torch_tensors(tensors))
+    return LoadedModel(config, tensors, notes + guesses, source, sha256(data), len(data))
+
+
+def _raw(name: str, weight: object) -> RawTensor:
+    if not isinstance(weight, torch.Tensor) or weight.dtype not in FORMATS:
+        found = weight.dtype if isinstance(weight, torch.Tensor) else type(weight).__name__
+        raise BadCheckpoint(
+            f"tensor {name} is not a supported float",
+            expected="a torch tensor of float32, float16 or bfloat16",
+            found=found,
+            fix="Convert or drop it before packing.",
+        )
+    number = FORMATS[weight.dtype]
+    return RawTensor(to_bits(weight.detach().cpu().float().numpy(), number), number, number)

@@ -1,0 +1,95 @@
+"""Runs `squeeze calibrate`: calibrates a model into a folder and prints what it holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from squeeze.checkpoint.read import load_model
+from squeeze.cli.options import stage_bars
+from squeeze.cli.terminal.printing import print_json, print_line, print_notes
+from squeeze.files import check_output_folder
+from squeeze.packing.calibrate import Calibration, calibrate
+from squeeze.packing.kept import locked
+from squeeze.ranks.connect import connected
+
+CPU = torch.device("cpu")  # where calibration runs
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """Options of `squeeze calibrate`, each under its name."""
+
+    model: str
+    out: Path
+    source: str
+    data: tuple[str, ...]
+    tokens: int | None
+    length: int
+    temperature: float
+    seed: int
+    fresh: bool
+    architecture: Mapping[str, Any]
+    as_json: bool
+
+    @property
+    def settings(self) -> Calibration:
+        """Text to calibrate on."""
+        return Calibration(
+            source=self.source,
+            tokens=self.tokens or 0,
+            length=self.length,
+            seed=self.seed,
+            temperature=self.temperature,
+            data=self.data,
+        )
+
+
+def run_calibration(options: CalibrateOptions) -> None:
+    """Calibrate, and print the text's size and the number of Hessians."""
+    check_output_folder(options.out)
+    loaded = load_model(options.model, **options.architecture)
+    settings, notes = options.settings, list(loaded.notes)
+    clock = time.perf_counter()
+    with (
+        connected(CPU) as ranks,
+        locked(options.out) if ranks.first else nullcontext(),
+        stage_bars(options.as_json or not ranks.first) as on_stage,
+    ):
+        calibrated = calibrate(
+            loaded,
+            settings,
+            options.out,
+            fresh=options.fresh,
+            on_stage=on_stage,
+            on_note=notes.append,
+        )
+    if not ranks.first:
+        return
+    seconds = time.perf_counter() - clock
+    text, hessians = calibrated.text, calibrated.hessians.matrices
+    if options.as_json:
+        print_json(
+            {
+                "folder": str(options.out),
+                "tokens": text.tokens,
+                "sequences": len(text.lengths),
+                "source": text.source,
+                "digest": text.digest(),
+                "hessians": {name: len(hessian) for name, hessian in hessians.items()},
+                "notes": notes,
+                "seconds": seconds,
+            }
+        )
+        return
+    print_notes(notes)
+    print_line(
+        f"{options.out}: {text.tokens:,} {text.source} tokens in {len(text.lengths)} sequences, "
+        f"{len(hessians)} Hessians, {seconds:.1f} s"
+    )

@@ -1,0 +1,187 @@
+"""Runs `squeeze pack`: packs, writes, and prints the plan and the ledger of what was written."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from squeeze.checkpoint.read import LoadedModel, load_model
+from squeeze.cli.options import stage_bars
+from squeeze.cli.terminal.printing import print_json, print_line, print_notes
+from squeeze.files import check_output_folder, check_outputs, output_beside
+from squeeze.ledger.attribute import attribute_paths
+from squeeze.ledger.gate import check_limit
+from squeeze.packing.pack import pack_model
+from squeeze.packing.packed import Correction, Packed
+from squeeze.packing.plan import Plan
+from squeeze.packing.presets import RECORDS, TARGETS
+from squeeze.packing.request import PackRequest, Watch
+from squeeze.score.tokenizer import Tokenizer
+from squeeze.views.text import print_ledger
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """Options of `squeeze pack`, each under its name."""
+
+    model: str
+    out: Path | None
+    limit: int
+    code: tuple[str, ...]
+    preset: str | None
+    calibration: str
+    data: tuple[str, ...]
+    tokens: int | None
+    seed: int
+    fresh: bool
+    tokenizer: str | None
+    quant: Mapping[str, str]
+    small: int
+    small_floats: str
+    lossless: bool
+    codecs: str
+    architecture: Mapping[str, Any]
+    as_json: bool
+
+    @property
+    def target(self) -> Path:
+        """Path of the artifact."""
+        return self.out or output_beside(self.model, ".sqz")
+
+    def request(self) -> PackRequest:
+        """Return the pack that is asked for."""
+        calibration = None
+        if self.preset:
+            from squeeze.packing.calibrate import Calibration  # loads torch
+
+            calibration = Calibration(
+                self.calibration, self.tokens or 0, seed=self.seed, data=self.data
+            )
+        return PackRequest(
+            limit=self.limit,
+            preset=self.preset or ("lossless" if self.lossless else "round"),
+            code=self.code,
+            calibration=calibration,
+            quant=self.quant,
+            small=self.small,
+            small_floats=self.small_floats,
+            codecs=tuple(self.codecs.split(",")) if self.codecs else (),
+            bytes_of=Tokenizer(self.tokenizer).table.of_targets if self.tokenizer else None,
+            cache=self.target.with_name(self.target.name + ".cache"),
+            fresh=self.fresh,
+        )
+
+
+def run_pack(options: PackOptions) -> None:
+    """Write the artifact and print what it is. Raises OverBudget when it does not fit with its code."""
+    first = int(os.environ.get("RANK", "0")) == 0
+    if not first and not options.preset:
+        return  # nothing to share: the first rank does it
+    check_outputs(
+        [options.target], [options.model, options.tokenizer, *options.code, *options.data]
+    )
+    clock = time.perf_counter()
+    request = options.request()
+    if request.calibration is not None:
+        check_output_folder(request.cache)
+    loaded = load_model(options.model, **options.architecture)
+
+    def show_trial(scale: float, size: int) -> None:
+        if not options.as_json:
+            print_line(f"scale {scale:.3g}: {size:,} bytes of {request.room:,}", err=True)
+
+    with stage_bars(quiet=options.as_json or not first) as on_stage:
+        packed = pack_model(loaded, request, Watch(on_stage, show_trial))
+    if not first:
+        return
+    packed.save(options.target)
+    ledger = attribute_paths([options.target, *options.code])
+    if options.as_json:
+        print_json(
+            {
+                "artifact": str(options.target),
+                "source": source_of(options.model, loaded),
+                **facts_of(packed, request.preset),
+                "notes": list(packed.notes),
+                "seconds": round(time.perf_counter() - clock, 3),
+                "ledger": ledger.as_json(options.limit),
+            }
+        )
+    else:
+        print_notes(packed.notes)
+        print_packed(packed, request.preset)
+        print_ledger(ledger, options.limit)
+        print_line(f"{options.target}: {loaded.size:,} → {len(packed.data):,} bytes")
+    check_limit(ledger.total, options.limit)
+
+
+def source_of(path: str, loaded: LoadedModel) -> dict[str, Any]:
+    """Return the facts about the checkpoint that was packed."""
+    return {
+        "path": path,
+        "format": loaded.source,
+        "sha256": loaded.sha256,
+        "bytes": loaded.size,
+    }
+
+
+def facts_of(packed: Packed, preset: str) -> dict[str, Any]:
+    """Return the facts that depend on the kind of preset, under its key."""
+    if preset in TARGETS:
+        plan = {} if packed.plan is None else packed.plan.as_json()
+        return {"fit": {"lossless": packed.exact, **plan}}
+    if preset in RECORDS:
+        left_out = packed.correction
+        return {"record": {} if left_out is None else {"low_rank_left_out": price_of(left_out)}}
+    return {}
+
+
+def price_of(left_out: Correction) -> dict[str, Any]:
+    """Return the price of corrections that were left out."""
+    return {
+        "tensors": list(left_out.tensors),
+        "bytes": left_out.bytes,
+        "nats_per_token_saved": left_out.saved,
+    }
+
+
+def print_packed(packed: Packed, preset: str) -> None:
+    """Print the plan; for a record what is left out."""
+    if packed.plan is not None:
+        print_plan(packed.plan)
+    elif preset in TARGETS:
+        print_line("everything fits without loss")
+    elif packed.correction is not None:
+        left_out = packed.correction
+        print_line(
+            f"left out: low-rank correction of {', '.join(left_out.tensors)} "
+            f"({left_out.bytes:,} bytes, {left_out.saved:.6f} nats/token less)"
+        )
+
+
+def print_plan(plan: Plan) -> None:
+    """Print a row for each quantized matrix, the sums, and what all of it costs."""
+    print_line(
+        f"{'tensor':<34}{'weights':>11}{'bits/weight':>13}{'bytes':>12}{'Δ ' + plan.unit:>15}"
+    )
+    small = [t for t in plan.tensors if t.scale is None]
+    for tensor in plan.tensors:
+        if tensor.scale is not None:
+            _print_row(tensor.name, tensor.weights, tensor.bytes, plan.in_bits(tensor.loss))
+    _print_row("small tensors", sum(t.weights for t in small), sum(t.bytes for t in small), 0.0)
+    weights, size = sum(t.weights for t in plan.tensors), sum(t.bytes for t in plan.tensors)
+    _print_row("all", weights, size, plan.in_bits(plan.expected))
+    print_line(
+        f"cost: predicted {plan.in_bits(plan.expected):.6f} {plan.unit}, "
+        f"measured {plan.in_bits(plan.measured):.6f} (KL on calibration text); "
+        f"{plan.unused:,} bytes unused; {plan.trials} trials"
+    )
+
+
+def _print_row(name: str, weights: int, size: int, cost: float) -> None:
+    bits = 8 * size / max(weights, 1)
+    print_line(f"{name:<34}{weights:>11,}{bits:>13.3f}{size:>12,}{cost:>15.6f}")

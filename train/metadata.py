@@ -1,0 +1,23 @@
+"""Text that a checkpoint carries beside its tensors. Importing this loads no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+
+CONFIG_KEY = "squeeze.config"  # of the model's configuration
+RECIPE_KEY = "squeeze.recipe"  # of the recipe it was trained by
+MAX_HEADER = 100_000_000  # bytes, the format's own limit
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the text metadata of a safetensors file that can be read; empty for any other file."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+        head += file.read(min(MAX_HEADER, int.from_bytes(head, "little")))
+    size = int.from_bytes(head[:8], "little")
+    try:
+        fields = json.loads(head[8 : 8 + size]) if size <= len(head) - 8 else {}
+    except ValueError:
+        return {}
+    return dict(fields.get("__metadata__") or {}) if isinstance(fields, dict) else {}
