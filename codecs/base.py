@@ -86,10 +86,16 @@ class Codec(ABC):
         """Decode to at least one element, or raise CorruptData."""
 
 
-def to_dtype(values: Symbols, dtype: np.dtype[Any], name: str) -> Symbols:
-    """Return `values` as `dtype`. Raises CorruptData, naming the codec, when one does not fit."""
+def to_dtype(values: Symbols, dtype: np.dtype[Any], name: str, offset: int = 0) -> Symbols:
+    """Return `values` + `offset` as `dtype`, without a wider array in between.
+
+    Raises CorruptData, naming the codec, when a sum does not fit.
+    """
     limits = np.iinfo(dtype)
-    low, high = int(values.min()), int(values.max())
+    low, high = int(values.min()) + offset, int(values.max()) + offset
     if low < limits.min or high > limits.max:
         raise CorruptData(f"{name}: decoded values do not fit {dtype}", found=f"{low}..{high}")
-    return values.astype(dtype)
+    narrow = values.astype(dtype)
+    if offset:
+        narrow += np.array(offset, np.int64).astype(dtype)  # wraps; the sum does not
+    return narrow

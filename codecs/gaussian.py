@@ -22,6 +22,7 @@ TABLE_BITS = 16
 REACH = 12  # standard deviations on each side that the table covers; beyond, a symbol escapes
 MIN_SIGMA = 1 << FRACTION_BITS - 3
 FINE = 16  # a standard deviation above this many symbols sends low bits without coding
+CHUNK = 1 << 16  # symbols widened at a time: a multiple of eight, so that low bits start at a byte
 _X_BITS = 20  # fractional bits of a standardised value
 _MAX_MEAN = 1 << 32 + FRACTION_BITS
 _MAX_SIGMA = 1 << 31 + FRACTION_BITS  # no uint32 or int32 deviates by more
@@ -133,15 +134,24 @@ class RangeGaussian(Codec):
         runs.decode_run_(decoder, values, table)
         rangecoder.check_end(decoder, main)
 
-        wide = (values.astype(np.int64) + first) << shift
-        wide += _unpack_low_bits(data[low_at:main_at], size, shift)
-        outside = values == cumulative.size - 2
-        if np.count_nonzero(outside) != n_escapes:
+        escape = cumulative.size - 2
+        if np.count_nonzero(values == escape) != n_escapes:
             raise CorruptData(f"{self.name}: wrong number of escapes", found=n_escapes)
         escapes = np.frombuffer(data[position:low_at], "<u4")
-        signed = np.dtype(dtype).kind == "i"
-        wide[outside] = escapes.astype(np.int32) if signed else escapes
-        return to_dtype(wide, dtype, self.name).reshape(shape)
+        if np.dtype(dtype).kind == "i":
+            escapes = escapes.astype(np.int32)
+        symbols = np.empty(size, dtype)
+        taken = 0
+        for at in range(0, size, CHUNK):
+            part = values[at : at + CHUNK]
+            wide = (part.astype(np.int64) + first) << shift
+            wide += _unpack_low_bits(data[low_at + at * shift // 8 : main_at], part.size, shift)
+            outside = part == escape
+            count = int(np.count_nonzero(outside))
+            wide[outside] = escapes[taken : taken + count]
+            taken += count
+            symbols[at : at + CHUNK] = to_dtype(wide, dtype, self.name)
+        return symbols.reshape(shape)
 
 
 def _pack_low_bits(symbols: npt.NDArray[np.int64], shift: int) -> bytes:

@@ -129,7 +129,7 @@ class RangeHistogram(Codec):
         if span >= MAX_ALPHABET:
             raise CorruptData(f"{self.name}: alphabet too large", found=span + 1)
         values = decode_values(data[position:], int(np.prod(shape)), span + 1)
-        return to_dtype(values.astype(np.int64) + lowest, dtype, self.name).reshape(shape)
+        return to_dtype(values, dtype, self.name, lowest).reshape(shape)
 
 
 class RangePlanes(Codec):

@@ -108,6 +108,8 @@ def malformed() -> dict[str, tuple[bytes, str]]:
         "logical-format": (with_header(good, fields(logical=9)), "field logical format"),
         "dimensions": (with_header(good, fields(ndim=9)), "field number of dimensions"),
         "elements": (with_header(good, fields(shape=(1 << 20, 1 << 20))), "too large together"),
+        "elements-for-size": (reseal_stream(fields(shape=((1 << 22) + 1,), size=4)),
+                              "more weights than a file"),
         "stream-beyond-file": (one, "do not end where the file ends"),
         "unknown-codec": (reseal_stream(fields(codec=255, size=4)), "unknown codec number"),
         "codec-of-wrong-size": (reseal_stream(fields(shape=(2,), size=4)), "stream 0"),

@@ -26,6 +26,7 @@ from squeeze.errors import CorruptData
 
 BAND = 1 << 22  # indices in a stream, at most (but at least a row)
 LARGEST_SCALE = 1 << 16
+WIDEST = 1 << 20  # columns of a matrix; each takes 60 bytes while the matrix is coded
 CHUNK = 1 << 16  # indices converted and coded at a time
 # Scalar quantization as a trellis of one state; read-only, as the tables of the others are, so that
 # one compiled kernel serves them all.
@@ -58,6 +59,10 @@ class Context(Codec):
         self._n_states = n_states
         self._trellis = _trellis(n_states)
         self._threads = threads or os.cpu_count() or 1
+
+    def accepts(self, symbols: Symbols) -> bool:
+        """Return whether the array has at most WIDEST columns."""
+        return symbols.shape[-1] <= WIDEST
 
     def _encode(self, symbols: Symbols) -> bytes:
         matrix = np.atleast_2d(symbols)
@@ -96,7 +101,8 @@ class Context(Codec):
         trellis = _trellis(n_states)
         predict, position = varint.read(data, position)
         scale, position = varint.read(data, position)
-        if predict > 1 or scale > LARGEST_SCALE or (predict and shape[-1] > MAX_COLUMNS):
+        widest = MAX_COLUMNS if predict else WIDEST
+        if predict > 1 or scale > LARGEST_SCALE or shape[-1] > widest:
             raise CorruptData(f"{self.name}: malformed header")
         matrix = np.zeros(shape if len(shape) == 2 else (1, shape[0]), dtype)
         bands = _bands(*matrix.shape)

@@ -19,6 +19,8 @@ VERSION = 1
 PROLOGUE_SIZE = 22
 DIGEST_SIZE = 8
 MAX_HEADER = 1 << 20  # bytes of the compressed header
+WEIGHTS_PER_BYTE = 64  # of a file, at most; but any may hold
+FEW_WEIGHTS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,11 @@ def parse(data: bytes) -> Container:
     if end != len(data):
         raise CorruptData(
             "streams do not end where the file ends", expected=f"{end} bytes", found=len(data)
+        )
+    weights, room = sum(t.elements for t in tensors), max(FEW_WEIGHTS, WEIGHTS_PER_BYTE * len(data))
+    if weights > room:
+        raise CorruptData(
+            "more weights than a file of this size may hold", expected=f"≤ {room}", found=weights
         )
     return Container(
         config=config,
