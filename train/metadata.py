@@ -7,7 +7,7 @@ import os
 
 CONFIG_KEY = "squeeze.config"  # of the model's configuration
 RECIPE_KEY = "squeeze.recipe"  # of the recipe it was trained by
-MAX_HEADER = 100_000_000  # bytes, the format's own limit
+MAX_HEADER = 8 << 20  # bytes; JSON takes 24 times as many in memory
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -18,6 +18,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     size = int.from_bytes(head[:8], "little")
     try:
         fields = json.loads(head[8 : 8 + size]) if size <= len(head) - 8 else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return dict(fields.get("__metadata__") or {}) if isinstance(fields, dict) else {}
+    metadata = fields.get("__metadata__") if isinstance(fields, dict) else None
+    return metadata if isinstance(metadata, dict) else {}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import json
 import lzma
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +17,10 @@ from squeeze.errors import BadData, SqueezeError
 
 BLOCK = 1 << 20  # characters of plain text read at once
 MAX_DOCUMENT = 1 << 30  # characters: a separator that never comes must not fill the memory
-OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+# Characters of a document in a compressed file: so many for each byte of the file, but any may have
+# FEW. A compressor makes a thousand of a byte that says nothing.
+RATIO, FEW = 64, 8 << 20
+XZ_MEMORY = 129 << 20  # bytes of history, of which xz -9 asks for 65 MiB
 KINDS = "txt, jsonl or parquet; txt and jsonl also with .gz, .xz or .bz2"
 
 
@@ -50,6 +55,47 @@ def _without_halves(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+class _Xz(io.RawIOBase):
+    """Plain bytes of an .xz file of one or more streams, none of which may take more than XZ_MEMORY."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._decoder: lzma.LZMADecompressor | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        plain = self._plain(len(buffer))
+        buffer[: len(plain)] = plain
+        return len(plain)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _plain(self, most: int) -> bytes:
+        """Return some plain bytes, none at the end. Raises LZMAError, EOFError."""
+        while True:
+            data = b""
+            if self._decoder is None or self._decoder.eof:
+                data = b"" if self._decoder is None else self._decoder.unused_data
+                data = data.lstrip(b"\0") or self._file.read(io.DEFAULT_BUFFER_SIZE).lstrip(b"\0")
+                if not data:
+                    return b""
+                self._decoder = lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=XZ_MEMORY)
+            elif self._decoder.needs_input:
+                data = self._file.read(io.DEFAULT_BUFFER_SIZE)
+                if not data:
+                    raise EOFError("the stream is cut off")
+            plain = self._decoder.decompress(data, most)
+            if plain:
+                return plain
+
+
+OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".xz": _Xz, ".bz2": bz2.open}
+
+
 def _read(path: Path, separator: str | None, field: str) -> Iterator[str]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     opener = OPENERS.get(suffixes[-1]) if suffixes else None
@@ -69,33 +115,41 @@ def _read(path: Path, separator: str | None, field: str) -> Iterator[str]:
         }
         if kind[0] not in readers:
             raise BadData(f"{path}: unknown kind of text", expected=KINDS, found=path.suffix)
-        with (opener or open)(path, "rt", encoding="utf-8", newline="") as file:
+        plain = path.open("rb") if opener is None else io.BufferedReader(opener(path))
+        longest = MAX_DOCUMENT
+        if opener is not None:
+            longest = min(longest, max(FEW, RATIO * os.path.getsize(path)))
+        with io.TextIOWrapper(plain, encoding="utf-8", newline="") as file:
             option: Any = separator if readers[kind[0]] is _plain else field
-            yield from readers[kind[0]](path, file, option)
+            yield from readers[kind[0]](path, file, option, longest)
     except UnicodeDecodeError as error:
         raise BadData(f"{path}: not UTF-8", found=f"byte {error.start} of a block") from None
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise BadData(f"{path}: cannot be read: {error}") from None
 
 
-def _plain(path: Path, file: IO[str], separator: str | None) -> Iterator[str]:
+def _plain(path: Path, file: IO[str], separator: str | None, longest: int) -> Iterator[str]:
     rest = ""
     while block := file.read(BLOCK):
         rest += block
         if separator:
             *whole, rest = rest.split(separator)
             yield from whole
-        if len(rest) > MAX_DOCUMENT:
-            raise BadData(
-                f"{path}: a document is too long",
-                expected=f"≤ {MAX_DOCUMENT:,} characters",
-                fix="Name what stands between documents with --separator.",
-            )
+        if len(rest) > longest:
+            raise _too_long(path, longest, "Name what stands between documents with --separator.")
     yield rest
 
 
-def _lines(path: Path, file: IO[str], field: str) -> Iterator[str]:
-    for number, line in enumerate(file, start=1):
+def _too_long(path: Path, longest: int, fix: str) -> BadData:
+    return BadData(f"{path}: a document is too long", expected=f"≤ {longest:,} characters", fix=fix)
+
+
+def _lines(path: Path, file: IO[str], field: str, longest: int) -> Iterator[str]:
+    number = 0
+    while line := file.readline(longest + 1):
+        number += 1
+        if len(line) > longest:
+            raise _too_long(path, longest, f"Line {number} has no end.")
         if not line.strip():
             continue
         try:

@@ -247,6 +247,9 @@ class _Shards:
         if not pending.is_file():
             return
         try:
+            with zipfile.ZipFile(pending) as archive:
+                if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                    raise ValueError("its arrays are compressed")  # as `save` never writes them
             with np.load(pending, allow_pickle=False) as arrays:
                 state = json.loads(arrays["state"].tobytes())
                 waiting = {side: arrays[side].astype(np.uint16) for side in SIDES}

@@ -16,7 +16,7 @@ from squeeze.ledger.files import files_of
 from squeeze.ledger.submission import CODE, is_paper, is_submission, shipped_bytes
 from squeeze.ledger.table import Ledger
 from squeeze.outside import script
-from squeeze.outside.source import Source
+from squeeze.outside.source import MAX_TOKENS, Source
 
 MODELS = {".sqz", ".ptz", ".pt", ".pth", ".safetensors", ".bin", ".xz", ".lzma", ".br", ".zst"}
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -117,9 +117,12 @@ def totals_of(ledger: Ledger, paths: Iterable[str | os.PathLike[str]]) -> Totals
 def _virtual(data: bytes) -> tuple[int | None, str]:
     """(bytes of the wrapper, how it is made) of a script that may extract itself."""
     try:
-        packed = script.read(Source(data), CODE)
+        source = Source(data)
+        packed = script.read(source, CODE)
         if packed is not None and packed.code is None:
             return None, f"not known: {packed.unread}"
+        if not (source if packed is None else Source(packed.code or b"")).short:
+            return None, f"not known: {CODE} has more than {MAX_TOKENS:,} tokens"
         wrapper = virtual(data) if packed is None else virtual(packed.code or b"", minified=True)
     except SqueezeError as error:
         return None, f"not known: {error}"

@@ -20,6 +20,7 @@ from pathlib import Path
 MIB = 1 << 20
 SIZE = 400  # MiB that a stream inflates to
 ZEROS = bytes(MIB)
+WIDE, LARGE, GAUSSIAN = (1, 1 << 22), (1 << 14, 1 << 14), "range-gaussian"
 # zlib of bz2.compress(bytes(400 MiB)), which takes seconds to make again
 BZIP2 = (
     b"c-nJ{%CIzaj8qGb<l}sFpE17Af#CoH1BU{GL4&WG(*o6%Tn*Dl<w5eD5ublE"
@@ -27,12 +28,12 @@ BZIP2 = (
 )
 
 
-def deflated(bits: int) -> bytes:
+def deflated(bits: int, size: int = SIZE) -> bytes:
     """A stream of zeros, without its end; bits: -15 for raw deflate, 15 for zlib, 31 for gzip."""
     coder = zlib.compressobj(9, zlib.DEFLATED, bits)
     first = coder.compress(ZEROS) + coder.flush(zlib.Z_FULL_FLUSH)
     again = coder.compress(ZEROS) + coder.flush(zlib.Z_FULL_FLUSH)
-    return first + again * (SIZE - 1)
+    return first + again * (size - 1)
 
 
 def brotli_zeros() -> bytes:
@@ -161,6 +162,28 @@ def group_container(remainder: bytes) -> bytes:
     return b"PGRP" + sizes + b"".join(streams)
 
 
+def artifact(shape: tuple[int, int], codec: str, codes: bytes, config: str = "{}") -> bytes:
+    """An artifact of int8 codes of this shape, of which `codes` are the bytes in a codec's stream."""
+    from squeeze import codecs
+    from squeeze.artifact.container import assemble
+    from squeeze.artifact.header import content_fields
+    from squeeze.artifact.layout import TensorRecord
+
+    record = TensorRecord(name="x", shape=shape, kind="uniform", stored="fp16", code_bits=8)
+    streams = [(codecs.get("range-planes").wire_id, zeros_by("range-planes", (shape[0],), "u2")),
+               (codecs.get(codec).wire_id, codes)]  # fmt: skip
+    return assemble(content_fields(json.loads(config), [record]), streams, bytes(8))
+
+
+def zeros_by(codec: str, shape: tuple[int, ...], dtype: str = "i1") -> bytes:
+    """Zeros in a codec's stream."""
+    import numpy as np
+
+    from squeeze import codecs
+
+    return codecs.get(codec).encode(np.zeros(shape, dtype))
+
+
 # name: (file name, how it is made)
 BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "zstd of run-length blocks": ("m.ptz", zstd_runs),
@@ -176,6 +199,16 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     ),
     "brotli": ("m.ptz", brotli_zeros),
     "a byte shuffle": ("m.ptz", lambda: zstd_of(b"BSHF\2" + bytes(63 * MIB))),
+    "an artifact of 2^28 weights": (
+        "m.sqz", lambda: artifact(LARGE, "zlib", deflated(-15, 256) + b"\x03\0")
+    ),
+    "an artifact of one row": ("m.sqz", lambda: artifact(WIDE, "context", zeros_by("context", (1, 9)))),
+    "an artifact of one row of another codec": (
+        "m.sqz", lambda: artifact(WIDE, GAUSSIAN, zeros_by(GAUSSIAN, WIDE))
+    ),
+    "an artifact with a configuration of lists": (
+        "m.sqz", lambda: artifact((1, 1), "raw", b"x", '{"a":[' + "[]," * 2_700_000 + "0]}")
+    ),
     "a group container": ("m.ptz", lambda: group_container(brotli_zeros())),
     "a zip entry that lies about its size": ("m.pt", entry_that_lies),
     "a zip directory of a million entries": ("m.ptz", million_entries),
@@ -222,8 +255,11 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
 
 
 def _ledger(path: Path) -> object:
+    from squeeze.ledger.attribute import attribute_paths
     from squeeze.outside.registry import read
 
+    if path.suffix == ".sqz":
+        return attribute_paths([path])
     return read(path.name, path.read_bytes(), with_floors=True)
 
 

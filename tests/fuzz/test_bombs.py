@@ -13,6 +13,7 @@ import bombs
 from engine import corpus
 
 MOST = 300 << 20  # bytes over a process that has read a small file of the kind
+WARM = (("pt", "m.pt"), ("ptz", "m.ptz"), ("sqz", "m.sqz"), ("imports", "train_gpt.py"))
 SMALL = 9 << 20  # bytes of a bomb
 SECONDS = 240
 
@@ -26,7 +27,7 @@ def growth(tmp_path_factory):
     """Bytes and answers by (bomb, reader), all read by one process."""
     folder = tmp_path_factory.mktemp("bombs")
     (folder / "warm").mkdir()
-    for reader, name in (("pt", "m.pt"), ("ptz", "m.ptz"), ("imports", "train_gpt.py")):
+    for reader, name in WARM:
         (folder / "warm" / name).write_bytes(corpus(reader)[0])
     for bomb, (name, make) in bombs.BOMBS.items():
         path = folder / "bombs" / bomb / name

@@ -28,6 +28,7 @@ from squeeze.outside.payload import ENCODINGS
 from squeeze.outside.registry import read
 from squeeze.outside.zip_archive import content, entries
 from squeeze.submit.imports import imports_of_script
+from squeeze.train.metadata import read_metadata
 
 DEEP = 100_000
 ONES = {"a": np.ones((2, 4), np.float32), "b": np.ones((2, 4), np.float32)}
@@ -366,3 +367,12 @@ def test_the_files_of_the_field_are_read_as_torch_reads_them(materials: Path) ->
     )
     assert set(load_model(export).tensors) == {*plain["quantized"], *plain["passthrough"]}
     assert json.loads(model.config.to_json())["num_layers"] == 3
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a":' + "[" * DEEP, '{"__metadata__":[1]}', '{"__metadata__":5}']
+)
+def test_metadata_that_is_none_is_empty(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(with_header(text, 0))
+    assert read_metadata(path) == {}
