@@ -43,10 +43,13 @@ ROOMS = {
     "codecs.context": "codecs.jit codecs.coder codecs.trellis codecs",
     "tensors": "codecs.trellis",
     # Where to spend the bits of any torch module.
-    "calib.text": "ranks",
-    "calib.statistics": "tensors ranks calib.text",
-    "calib.allocation": "tensors calib.statistics",
-    "calib.quantizers": "codecs.jit codecs.trellis tensors calib.statistics calib.allocation",
+    "calib.parallel": "",
+    "calib.text": "ranks calib.parallel",
+    "calib.statistics": "tensors ranks calib.parallel calib.text",
+    "calib.allocation": "tensors calib.parallel calib.statistics",
+    "calib.quantizers": (
+        "codecs.jit codecs.trellis tensors calib.parallel calib.statistics calib.allocation"
+    ),
     # The model of this repository and its training; nothing else of ours.
     "train.fields": "",
     "train.model": "train.fields",
@@ -73,8 +76,8 @@ ROOMS = {
     # What a file's bytes are spent on, and what fits a limit.
     "ledger": "rows codecs tensors artifact outside",
     "packing": (
-        "codecs tensors ranks calib.text calib.statistics calib.allocation calib.quantizers"
-        " train.model train.data artifact checkpoint ledger"
+        "codecs tensors ranks calib.parallel calib.text calib.statistics calib.allocation"
+        " calib.quantizers train.model train.data artifact checkpoint ledger"
     ),
     "views": (
         "rows codecs tensors calib.allocation bundle.emit bundle.cost artifact outside ledger"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from squeeze.calib.parallel import product
 from squeeze.calib.statistics.curvature import Factor, row_losses
 from squeeze.errors import BadConfig, BadData
 from squeeze.tensors.floats import Float32
@@ -83,8 +84,8 @@ def expected_loss(delta: Float32, hessian: Float32, importance: Float32) -> floa
     importance: G, float32[R, R], or its diagonal, float32[R].
     """
     if importance.ndim == 1:
-        return 0.5 * float(row_losses(delta, hessian) @ importance.astype(np.float64))
-    products = (delta @ hessian) @ delta.T
+        return 0.5 * float((row_losses(delta, hessian) * importance).sum())
+    products = product(product(delta, hessian), delta.T)
     return 0.5 * float(np.einsum("rs,rs->", products, importance, dtype=np.float64))
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from squeeze.calib.parallel import product
 from squeeze.calib.quantizers.round_to_nearest import check_bits
 from squeeze.calib.statistics.curvature import Factor, Float64
 from squeeze.codecs.jit import njit
@@ -77,7 +78,7 @@ class Ordered:
                 np.empty(working[columns].shape),
             )
             quantize_(columns, block)
-            working[later] -= upper[columns, later].T @ block.errors
+            working[later] -= product(upper[columns, later].T, block.errors)
 
     def in_tensor_order(
         self, values: npt.NDArray[np.int32], dtype: npt.DTypeLike

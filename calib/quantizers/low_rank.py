@@ -10,8 +10,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from squeeze.calib.allocation.waterfill import expected_loss
+from squeeze.calib.parallel import one_thread, product
 from squeeze.calib.statistics.curvature import Float64
 from squeeze.errors import BadConfig, BadData
 from squeeze.tensors.floats import Float32, round_to
@@ -65,12 +67,16 @@ def low_rank(
     full = np.diag(gradients) if gradients.ndim == 1 else gradients
     rows, rows_back = _roots(full)
     columns, columns_back = _roots(hessian)
-    u, s, vt = np.linalg.svd(rows @ delta.astype(np.float64) @ columns, full_matrices=False)
+    felt = product(product(rows, delta.astype(np.float64)), columns)
+    with one_thread():
+        u, s, vt = (
+            part.numpy() for part in torch.linalg.svd(torch.tensor(felt), full_matrices=False)
+        )
     share = np.sqrt(s[:rank])
-    left = round_to((rows_back @ (u[:, :rank] * share)).astype(np.float32), number)
-    right = round_to(((share[:, None] * vt[:rank]) @ columns_back).astype(np.float32), number)
+    left = round_to(product(rows_back, u[:, :rank] * share).astype(np.float32), number)
+    right = round_to(product(share[:, None] * vt[:rank], columns_back).astype(np.float32), number)
     before = expected_loss(delta, hessian, gradients)
-    after = expected_loss(delta - left @ right, hessian, gradients)
+    after = expected_loss(delta - product(left, right), hessian, gradients)
     return LowRank(left, right, before, after, 2 * (left.size + right.size), number)
 
 
@@ -78,9 +84,10 @@ def _roots(matrix: Float32) -> tuple[Float64, Float64]:
     """Return M^½ and M^−½ of a damped positive semidefinite matrix; identities for zeros."""
     wide = matrix.astype(np.float64)
     mean = float(wide.diagonal().mean()) or 1.0
-    values, vectors = np.linalg.eigh(wide)
+    with one_thread():
+        values, vectors = (part.numpy() for part in torch.linalg.eigh(torch.tensor(wide)))
     roots = np.sqrt(np.maximum(values, 0.0) + ROOT_DAMPING * mean)
-    return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
+    return product(vectors * roots, vectors.T), product(vectors / roots, vectors.T)
 
 
 def equal_bits(before: float, after: float) -> float:

@@ -50,8 +50,7 @@ def collect(
     _go_on_(sums, unfinished, key_here)
     start, total = sums.done, sum(sums.counts)
     began = saved = time.perf_counter()
-    while sums.done < len(sums.blocks):
-        sums.add_next_()
+    for _ in sums.adding():
         now, ready = time.perf_counter(), sums.done
         if on_progress is not None:
             rate = sum(sums.counts[start:ready]) / max(now - began, 1e-9)

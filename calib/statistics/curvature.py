@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from squeeze.calib.parallel import one_thread, product
 from squeeze.errors import BadConfig, BadData
 from squeeze.tensors.floats import Float32
 
@@ -80,24 +82,28 @@ def factorize(hessian: Float32, damping: float = DAMPING, act_order: bool = True
     if act_order:
         order = np.argsort(-diagonal, kind="stable")
     matrix = matrix[np.ix_(order, order)]
-    while True:
-        try:
-            upper = _upper_of_inverse(matrix + damping * mean * np.eye(len(order)))
+    while damping <= MAX_DAMPING:
+        upper = _upper_of_inverse(matrix + damping * mean * np.eye(len(order)))
+        if upper is not None:
             return Factor(order.astype(np.int64), upper, dead)
-        except np.linalg.LinAlgError:
-            damping *= 10
-            if damping > MAX_DAMPING:
-                raise BadData(
-                    "Hessian is not positive semidefinite",
-                    fix="Sum x·xᵀ over inputs; nothing else is a Hessian here.",
-                ) from None
+        damping *= 10
+    raise BadData(
+        "Hessian is not positive semidefinite",
+        fix="Sum x·xᵀ over inputs; nothing else is a Hessian here.",
+    )
 
 
-def _upper_of_inverse(matrix: Float64) -> Float64:
-    """U upper triangular with matrix⁻¹ = UᵀU."""
+def _upper_of_inverse(matrix: Float64) -> Float64 | None:
+    """Return U upper triangular with matrix⁻¹ = UᵀU; None for a matrix that is not definite."""
     # matrix = R Rᵀ with R upper, from the Cholesky factor of the matrix read backwards; U = R⁻¹
-    backwards = np.linalg.cholesky(matrix[::-1, ::-1])
-    return np.triu(np.linalg.inv(backwards[::-1, ::-1]))
+    with one_thread():
+        backwards, failed = torch.linalg.cholesky_ex(torch.tensor(matrix[::-1, ::-1].copy()))
+        if int(failed):
+            return None
+        identity = torch.eye(len(matrix), dtype=torch.float64)
+        lower = torch.linalg.solve_triangular(backwards, identity, upper=False)
+        upper: Float64 = lower.flip(0, 1).numpy()
+    return upper
 
 
 def proxy_loss(delta: Float32, hessian: Float32) -> float:
@@ -110,6 +116,6 @@ def proxy_loss(delta: Float32, hessian: Float32) -> float:
 
 def row_losses(delta: Float32, hessian: Float32) -> Float64:
     """float64[R]: each row's share of `proxy_loss`."""
-    products = delta @ hessian.astype(np.float32)
+    products = product(delta, hessian.astype(np.float32))
     losses: Float64 = np.einsum("rc,rc->r", products, delta, dtype=np.float64)
     return losses

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from squeeze.calib.parallel import map_single_threaded, replicas
 from squeeze.calib.statistics.hessian import Float32, read_arrays, write_arrays
 from squeeze.calib.text.generate import Progress
 from squeeze.calib.text.sources import Sequences
@@ -29,7 +30,8 @@ from squeeze.ranks.group import Ranks
 
 TOKENS = 16_384
 WIDEST = 1024  # outputs up to which all of G is kept: beyond, rows are hardly correlated
-BLOCK = 2048  # tokens of one backward: about half a megabyte of activations each at 36M weights
+BLOCK = 1024  # tokens of one backward: about half a megabyte of activations each at 36M weights
+IN_FLIGHT = 4096  # tokens whose activations are held at a time, however many threads there are
 EMBEDDING, HEAD = "tok_emb", "lm_head"
 
 
@@ -112,20 +114,27 @@ def collect_gradients(
     counted = int(text.lengths[chosen].sum())
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = next(iter(model.parameters())).device
-    sums = _Sums(model, device)
     done, mine = 0, Ranks.current().deal(_blocks(text, chosen))
     total = sum(int(text.lengths[rows].sum()) for rows in mine)
+    lend = replicas(model)
+
+    def sums_of(rows: npt.NDArray[np.int64]) -> _Sums:
+        generator = torch.Generator(device).manual_seed(seed * 1_000_003 + int(rows[0]))
+        with lend() as replica:
+            sums = _Sums(replica, device)
+            sums.add_block_(text, rows, generator)
+        return sums
+
+    sums = _Sums(model, device)
+    most = max(1, IN_FLIGHT // max(BLOCK, text.ids.shape[1]))
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
-        with contextlib.ExitStack() as hooks, torch.enable_grad():
-            sums.attach(hooks)
-            for rows in mine:
-                generator = torch.Generator(device).manual_seed(seed * 1_000_003 + int(rows[0]))
-                sums.add_block_(text, rows, generator)
-                done += int(text.lengths[rows].sum())
-                if on_progress is not None:
-                    on_progress(done, total, 0.0)
+        for rows, added in zip(mine, map_single_threaded(sums_of, mine, device, most), strict=True):
+            sums.add_(added)
+            done += int(text.lengths[rows].sum())
+            if on_progress is not None:
+                on_progress(done, total, 0.0)
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
@@ -141,7 +150,7 @@ def _blocks(text: Sequences, chosen: npt.NDArray[np.int64]) -> list[npt.NDArray[
 
 
 class _Sums:
-    """Running sums of squares or outer products of gradients, and the hooks that feed them."""
+    """Sums of squares or outer products of gradients, and the hooks that feed them."""
 
     def __init__(self, model: Model, device: torch.device) -> None:
         self.model, self.device = model, device
@@ -158,7 +167,15 @@ class _Sums:
         self.head = torch.zeros_like(self.lookups[EMBEDDING])
         self.energy = torch.zeros((), device=device)  # Σ |head input|²
 
-    def attach(self, hooks: contextlib.ExitStack) -> None:
+    def add_(self, other: _Sums) -> None:
+        """Add another's sums."""
+        for total, added in zip(self._tensors(), other._tensors(), strict=True):
+            total += added
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self.outputs.values(), *self.lookups.values(), self.head, self.energy]
+
+    def _attach(self, hooks: contextlib.ExitStack) -> None:
         for name, layer in self.linears.items():
             hooks.callback(layer.register_forward_hook(partial(self._on_output, name)).remove)
         for name, table in self.tables.items():
@@ -189,16 +206,19 @@ class _Sums:
         output.register_hook(add)
 
     def _on_final(self, _: nn.Module, __: Any, output: Tensor) -> None:
-        # rows first: torch shares a sum over everything out among its threads, and rounds accordingly
-        self.energy += output.detach().float()[self.real].square().sum(-1).sum()
+        self.energy += output.detach().float()[self.real].square().sum()
 
+    @torch.enable_grad()
     def add_block_(
         self, text: Sequences, rows: npt.NDArray[np.int64], generator: torch.Generator
     ) -> None:
+        """Run these sequences forward and backward, and add what their gradients sum to."""
         longest = int(text.lengths[rows].max())
         ids = torch.from_numpy(text.ids[rows, :longest].astype(np.int64)).to(self.device)
         self.real = torch.from_numpy(np.arange(longest) < text.lengths[rows, None]).to(self.device)
-        logits = self.model(ids)[self.real]
+        with contextlib.ExitStack() as hooks:
+            self._attach(hooks)
+            logits = self.model(ids)[self.real]
         fixed = logits.detach()
         shares = torch.softmax(fixed, -1)
         cap = self.model.config.logit_softcap or float("inf")

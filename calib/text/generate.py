@@ -8,6 +8,7 @@ sequence, and ranks write different sequences.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from squeeze.calib.parallel import lender, map_single_threaded
 from squeeze.errors import BadCheckpoint, BadConfig
 from squeeze.ranks.group import Ranks
 
@@ -24,7 +26,8 @@ Tokens = npt.NDArray[np.uint16]
 Progress = Callable[[int, int, float], None]
 
 TEMPERATURE = 1.2  # errors are weighed best on text more varied than the model's own: docs/log.md
-BATCH = 64
+BATCH = 64  # sequences in memory at a time
+LANE = 32  # sequences that one CPU thread writes at a time: fewer read the weights too often
 
 
 class StepCache(Protocol):
@@ -58,8 +61,9 @@ def generate(
     new_cache(batch, length) makes an empty cache: `functools.partial(Cache, model)`. Sequence i draws
     its numbers from its own stream (seed, i), so it does not depend on the batch it is in nor on the
     number of ranks, up to a rounding of the logits that tips a draw lying within about 1e-6 of an
-    edge. Batches are of one size, at most `batch`, and go round the ranks.
-    on_progress(done, total, tokens per second) counts this rank's tokens.
+    edge. At most `batch` sequences are in memory at a time. They go round the ranks and the threads in
+    batches of one size, which the number of threads has no part in.
+    on_progress(done, total, tokens per second) counts this rank's tokens, from any thread.
 
     Raises BadConfig for values out of range, BadCheckpoint when the model's logits are not numbers.
     """
@@ -73,22 +77,35 @@ def generate(
     if not 1 <= vocab_size <= 1 << 16:
         raise BadConfig("vocabulary", expected="1..65536 tokens", found=vocab_size)
     ranks = Ranks.current()
-    groups = -(-count // (batch * ranks.world)) * ranks.world
-    batch = -(-count // groups)
-    starts = ranks.deal(range(0, count, batch))
-    total = len(starts) * batch * length
+    device = new_cache(1, 1).device
+    together = _together(count, ranks.world, batch, device)
+    starts = ranks.deal(range(0, count, together))
+    total = len(starts) * together * length
     report = None if on_progress is None else _reporter(total, on_progress)
-    cache = new_cache(batch, length)
-    tokens = torch.zeros(groups * batch, length, dtype=torch.int32, device=cache.device)
-    for start in starts:
-        rows = range(
-            start, start + batch
-        )  # those past count are dropped: one shape for all batches
-        numbers = torch.from_numpy(uniforms(seed, rows, length))
-        cache.reset_()
-        written = _sample(cache, numbers, vocab_size, temperature, report)
-        tokens[start : start + batch] = written.to(tokens.dtype)
+    lend = lender(lambda: new_cache(together, length))
+
+    def write(start: int) -> Tensor:
+        # sequences past count are dropped: one shape for all batches
+        numbers = torch.from_numpy(uniforms(seed, range(start, start + together), length))
+        with lend() as cache:
+            cache.reset_()
+            return _sample(cache, numbers, vocab_size, temperature, report)
+
+    tokens = torch.zeros(count + together, length, dtype=torch.int32, device=device)
+    most = max(1, batch // together)
+    for start, written in zip(
+        starts, map_single_threaded(write, starts, device, most), strict=True
+    ):
+        tokens[start : start + together] = written.to(tokens.dtype)
     return ranks.summed_(tokens)[:count].cpu().numpy().astype(np.uint16)
+
+
+def _together(count: int, world: int, batch: int, device: torch.device) -> int:
+    """Return how many sequences are written side by side: on a CPU so few that two threads get some."""
+    if device.type == "cpu":
+        batch = min(batch, LANE, -(-count // max(2, world)))
+    rounds = -(-count // (batch * world))
+    return -(-count // (rounds * world))
 
 
 def uniforms(seed: int, sequences: range, length: int) -> npt.NDArray[np.float64]:
@@ -137,11 +154,12 @@ def _sample(
 
 
 def _reporter(total: int, on_progress: Progress) -> Callable[[int], None]:
-    started, done = time.perf_counter(), 0
+    started, done, lock = time.perf_counter(), 0, threading.Lock()
 
     def report(count: int) -> None:
         nonlocal done
-        done += count
-        on_progress(done, total, done / max(time.perf_counter() - started, 1e-9))
+        with lock:
+            done += count
+            on_progress(done, total, done / max(time.perf_counter() - started, 1e-9))
 
     return report

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from squeeze.train.model.gpt import GPT
 
 SOURCES = ("self", "shards", "tokens", "random")
+PIECES = 2  # which way the stages are cut into pieces: cut another way they round otherwise
 OnStage = Callable[[str], Progress | None]  # told a stage's name, gives its progress callback
 
 
@@ -182,6 +183,7 @@ def _gradients(
 def content_key(loaded: LoadedModel, settings: Calibration) -> str:
     """Hash of everything the stages depend on: weights, configuration and settings."""
     facts = [
+        PIECES,
         loaded.sha256 + loaded.entry,
         loaded.config.to_json(),
         settings.resolved(loaded).facts(),

@@ -10,7 +10,7 @@ whose units revive costs twice the model's figure, and so does an embedding at a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ import torch
 from squeeze.artifact.streams import Tensor
 from squeeze.calib.allocation.allocate import COARSEST
 from squeeze.calib.allocation.sensitivity import Curve, curve
+from squeeze.calib.parallel import map_single_threaded
 from squeeze.calib.text.sources import Sequences
 from squeeze.checkpoint.read import LoadedModel
 from squeeze.packing.fit import SCOUT_STATES, Fitted, at_scales
@@ -30,6 +31,8 @@ from squeeze.train.model.gpt import GPT
 COARSER = 2.0  # octaves of the scale, about as many bits a weight
 MEASURED = 8192  # tokens of calibration text on which the cost of all is measured,
 MEASURED_ROLES = 2048  # and that of each role: it varies by about its mean from token to token
+MODELS_IN_FLIGHT = 4  # copies of the model with one role quantized, at most
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,10 @@ class Known:
 
 def losses_of(quantizer: Quantizer, tensors: Mapping[str, Tensor]) -> dict[str, float]:
     """Expected nats per token that each matrix's quantization adds."""
-    return {name: quantizer.curvature.loss(name, tensor) for name, tensor in tensors.items()}
+    losses = map_single_threaded(
+        lambda name: quantizer.curvature.loss(name, tensors[name]), list(tensors), CPU
+    )
+    return dict(zip(tensors, losses, strict=True))
 
 
 def known_of(quantizer: Quantizer, fitted: Fitted) -> Known:
@@ -82,15 +88,24 @@ def role_costs(
     roles: dict[str, list[str]] = {}
     for name in versions[0].tensors:
         roles.setdefault(role_of(name), []).append(name)
-    answers = list(_answers(reference, text, MEASURED_ROLES))
+    rows = _rows(text, MEASURED_ROLES)
+    answers = list(map_single_threaded(lambda row: _answer(reference, text, row), rows, CPU))
+    tokens = sum(ids.shape[1] for ids, _ in answers)
+
+    def divergence(case: tuple[list[str], Known]) -> float:
+        names, version = case
+        stored = {name: version.tensors[name].dequantize() for name in names}
+        model = GPT.from_tensors(loaded.config, {**loaded.tensors, **stored}).eval()
+        return math.fsum(_divergence(answer, model) for answer in answers) / tokens
+
+    cases = [(names, version) for names in roles.values() for version in versions]
+    figures = map_single_threaded(divergence, cases, CPU, MODELS_IN_FLIGHT)
     costs = []
     for role, names in roles.items():
         points = []
         for version in versions:
-            stored = {name: version.tensors[name].dequantize() for name in names}
-            model = GPT.from_tensors(loaded.config, {**loaded.tensors, **stored}).eval()
             expected = sum(version.losses[name] for name in names)
-            points.append((expected, _divergence(answers, model)))
+            points.append((expected, next(figures)))
         if all(expected > 0 and measured > 0 for expected, measured in points):
             relative = [
                 sum(version.losses[name] * 4.0 ** -version.bits[name] for name in names)
@@ -114,7 +129,13 @@ def _fit(points: Sequence[tuple[float, float]], relative: Sequence[float]) -> tu
 
 def mean_kl(reference: GPT, packed: GPT, text: Sequences, tokens: int = MEASURED) -> float:
     """Mean KL(reference ‖ packed) over next-token distributions, nats per token, on `tokens` tokens."""
-    return _divergence(_answers(reference, text, tokens), packed)
+
+    def divergence(row: int) -> float:
+        return _divergence(_answer(reference, text, row), packed)
+
+    rows = _rows(text, tokens)
+    counted = int(text.lengths[: len(rows)].sum())
+    return math.fsum(map_single_threaded(divergence, rows, CPU)) / counted
 
 
 Answer = tuple[
@@ -122,20 +143,20 @@ Answer = tuple[
 ]  # ids int64 [1, T]; logarithms of shares float64 [1, T, V]
 
 
-@torch.inference_mode()
-def _answers(model: GPT, text: Sequences, tokens: int) -> Iterator[Answer]:
-    rows = max(1, min(len(text.ids), tokens // text.ids.shape[1]))
-    for ids, length in zip(text.ids[:rows], text.lengths[:rows], strict=True):
-        inputs = torch.from_numpy(ids[None, :length].astype("int64"))
-        yield inputs, torch.log_softmax(model(inputs).double(), -1)
+def _rows(text: Sequences, tokens: int) -> range:
+    """Return the sequences on which a cost is measured."""
+    return range(max(1, min(len(text.ids), tokens // text.ids.shape[1])))
 
 
 @torch.inference_mode()
-def _divergence(answers: Sequence[Answer] | Iterator[Answer], model: GPT) -> float:
-    total, count = 0.0, 0
-    for inputs, right in answers:
-        wrong = torch.log_softmax(model(inputs).double(), -1)
-        # rows first: torch shares a sum over everything out among its threads, and rounds accordingly
-        total += float((right.exp() * (right - wrong)).sum(-1).sum())
-        count += inputs.shape[1]
-    return total / count
+def _answer(model: GPT, text: Sequences, row: int) -> Answer:
+    ids = torch.from_numpy(text.ids[row, : text.lengths[row]].astype("int64"))[None]
+    return ids, torch.log_softmax(model(ids).double(), -1)
+
+
+@torch.inference_mode()
+def _divergence(answer: Answer, model: GPT) -> float:
+    """Return the summed divergence of a model from the reference's answer."""
+    ids, right = answer
+    wrong = torch.log_softmax(model(ids).double(), -1)
+    return float((right.exp() * (right - wrong)).sum())

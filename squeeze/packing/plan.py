@@ -69,6 +69,22 @@ class RoleCost:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """Kind of machine whose arithmetic decided a plan; one kind gives the same bits on any threads.
+
+    processor: vendor, family and model
+    instructions: instruction set of torch, and environment variables that choose another
+    torch, numpy, numba: releases
+    """
+
+    processor: str = ""
+    instructions: str = ""
+    torch: str = ""
+    numpy: str = ""
+    numba: str = ""
+
+
+@dataclass(frozen=True)
 class Plan:
     """A packed file and why it looks so.
 
@@ -81,6 +97,7 @@ class Plan:
     bytes_per_token: of that text; None where no tokenizer was given
     tensors: storage and price of each, in the order of the file
     roles: where the quadratic model is right, and where not
+    machine: kind of machine that made it; its fields are empty in plans of earlier releases
     """
 
     key: str
@@ -93,6 +110,7 @@ class Plan:
     bytes_per_token: float | None
     tensors: tuple[TensorPlan, ...]
     roles: tuple[RoleCost, ...] = ()
+    machine: Machine = Machine()
 
     @property
     def unused(self) -> int:
@@ -144,13 +162,17 @@ class Plan:
             roles = tuple(
                 RoleCost(**{**r, "points": _points(r["points"])}) for r in facts.pop("roles", ())
             )
-            plan = cls(**facts, tensors=tensors, roles=roles)
-            records: tuple[Plan | TensorPlan | RoleCost, ...] = (plan, *tensors, *roles)
+            machine = Machine(**facts.pop("machine", {}))
+            plan = cls(**facts, tensors=tensors, roles=roles, machine=machine)
+            records: tuple[Record, ...] = (plan, machine, *tensors, *roles)
             for record in records:
                 _check_types(record)
             return plan
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SqueezeError(f"{path}: not a plan of this version: {error!r}") from None
+
+
+Record = Plan | Machine | TensorPlan | RoleCost
 
 
 def _points(pairs: Any) -> Curve:
@@ -160,7 +182,7 @@ def _points(pairs: Any) -> Curve:
     return points
 
 
-def _check_types(record: Plan | TensorPlan | RoleCost) -> None:
+def _check_types(record: Record) -> None:
     """TypeError unless every field of a plan just read is what its annotation says."""
     allowed = {
         "str": (str,), "int": (int,), "float": (float, int), "float | None": (float, int, type(None)),

@@ -24,6 +24,7 @@ from squeeze.packing.costs import coarser, curves_of, known_of, losses_of, mean_
 from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import Fitted, OnTrial, at_scales, fit
 from squeeze.packing.kept import KeptCodes, OnNote, code_key, hash_of
+from squeeze.packing.machine import this_machine
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.plan import Plan, kept_plan, tensor_plans
 from squeeze.packing.presets import TARGETS
@@ -199,6 +200,7 @@ def _plan(start: _Start, quantizer: Quantizer, fitted: Fitted, watch: Watch) -> 
         bytes_per_token=start.per_token,
         tensors=tensor_plans(fitted.data, fitted.scales, packed.losses, curves),
         roles=role_costs(loaded, reference, text, (packed, in_larger_steps)),
+        machine=this_machine(),
     )
 
 

@@ -1,0 +1,43 @@
+"""The kind of machine that a plan was made on: what else than its threads can change the last bits."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from squeeze.packing.plan import Machine
+
+CPUINFO = Path("/proc/cpuinfo")  # of Linux; elsewhere Python's name for the processor is taken
+# Environment variables that choose which instructions a library computes with.
+CHOICES = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "NPY_DISABLE_CPU_FEATURES")
+
+
+def this_machine() -> Machine:
+    """Return the kind of the machine that this process runs on."""
+    choices = [f"{name}={os.environ[name]}" for name in CHOICES if name in os.environ]
+    return Machine(
+        processor=processor(CPUINFO),
+        instructions=" ".join([torch.backends.cpu.get_cpu_capability(), *choices]),
+        torch=str(torch.__version__),
+        numpy=version("numpy"),
+        numba=version("numba"),
+    )
+
+
+def processor(path: Path) -> str:
+    """Return vendor, family and model of the first processor in a file like Linux's cpuinfo.
+
+    Where there is none or it has no vendor, Python's name of the processor or architecture.
+    """
+    facts: dict[str, str] = {}
+    if path.is_file():
+        for line in path.read_text(errors="replace").partition("\n\n")[0].splitlines():
+            name, _, value = line.partition(":")
+            facts[name.strip()] = value.strip()
+    if "vendor_id" not in facts:
+        return platform.processor() or platform.machine()
+    return f"{facts['vendor_id']} family {facts.get('cpu family')} model {facts.get('model')}"

@@ -1,0 +1,63 @@
+"""The kind of machine that a plan names."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from squeeze.errors import SqueezeError
+from squeeze.packing.machine import processor, this_machine
+from squeeze.packing.plan import Machine, Plan
+
+CPUINFO = """processor\t: 0
+vendor_id\t: AuthenticAMD
+cpu family\t: 25
+model\t\t: 17
+model name\t: AMD EPYC 9R14
+
+processor\t: 1
+vendor_id\t: Another
+"""
+PLAN = Plan("key", "0" * 64, 177, 900, 2, 0.01, 0.02, 2.3, ())
+
+
+def test_a_processor_is_named_by_vendor_family_and_model(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(CPUINFO)
+    assert processor(tmp_path / "cpuinfo") == "AuthenticAMD family 25 model 17"
+
+
+def test_a_processor_without_a_list_has_python_s_name(tmp_path: Path) -> None:
+    assert processor(tmp_path / "nothing")
+
+
+def test_a_machine_is_the_same_twice_and_other_with_other_instructions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MKL_ENABLE_INSTRUCTIONS", raising=False)
+    machine = this_machine()
+    assert machine == this_machine() and all(asdict(machine).values())
+    monkeypatch.setenv("MKL_ENABLE_INSTRUCTIONS", "AVX2")
+    limited = machine.instructions + " MKL_ENABLE_INSTRUCTIONS=AVX2"
+    assert this_machine() == replace(machine, instructions=limited)
+
+
+def test_a_plan_keeps_its_machine_and_one_of_an_earlier_release_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    plan = replace(PLAN, machine=this_machine())
+    plan.save(path)
+    assert Plan.load(path) == plan
+    facts = json.loads(path.read_text())
+    del facts["machine"]
+    path.write_text(json.dumps(facts))
+    assert Plan.load(path).machine == Machine()
+
+
+@pytest.mark.parametrize("machine", ["Xeon", {"processor": 6}, {"cores": "2"}, None])
+def test_a_machine_that_is_none_is_refused(machine: object, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({**PLAN.as_json(), "machine": machine}))
+    with pytest.raises(SqueezeError, match="not a plan"):
+        Plan.load(path)
