@@ -22,7 +22,7 @@ from machine import write
 
 from squeeze.checkpoint.read import load_model
 from squeeze.score.plan import Plan, sliding
-from squeeze.score.tokenizer import ByteTable, Tokens
+from squeeze.score.tokenizer import ByteTable, Text, Tokens
 from squeeze.score.window import batch_outputs, score_plan, score_windows
 from squeeze.train.data.shards import read_shard
 from squeeze.train.model.gpt import GPT
@@ -77,7 +77,7 @@ def measure(name: str, model: GPT, tokens: Tokens, count: int, windows: int) -> 
     span = tokens[: windows * 512 + 1]
     scored, forward = turns(
         count,
-        lambda: score_windows(model, span, table, seq_len),
+        lambda: score_windows(model, Text(span, table), seq_len),
         lambda: bare(model, span, seq_len),
     )
     slid = tokens[: LENGTH + windows * STRIDE + 1]
@@ -85,10 +85,10 @@ def measure(name: str, model: GPT, tokens: Tokens, count: int, windows: int) -> 
     plan = plan.select(plan.first > plan.start)  # the first window is the same in both
     ours, whole = turns(
         count,
-        lambda: score_plan(model, slid, table, plan),
+        lambda: score_plan(model, Text(slid, table), plan),
         lambda: naive(model, slid, plan),
     )
-    nats = score_plan(model, slid, table, plan).nats
+    nats = score_plan(model, Text(slid, table), plan).nats
     return {
         "model": name,
         "vocab_size": vocab_size,

@@ -169,7 +169,7 @@ def serve() -> None:
     import squeeze.cli.pack_cmd
     import squeeze.cli.prove_cmd
     import squeeze.cli.runs.prove
-    import squeeze.cli.train_run  # noqa: F401
+    import squeeze.cli.runs.train  # noqa: F401
     from squeeze.artifact import unpack  # noqa: F401
     from squeeze.artifact.file import decode, encode
     from squeeze.artifact.streams import Artifact

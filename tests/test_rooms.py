@@ -73,6 +73,7 @@ ROOMS = {
         "tensors train.fields train.metadata train.model train.optim train.checkpoint artifact"
         " outside"
     ),
+    "score.report": "",
     # What a file's bytes are spent on, and what fits a limit.
     "ledger": "rows codecs tensors artifact outside",
     "packing": (
@@ -81,13 +82,13 @@ ROOMS = {
     ),
     "views": (
         "rows codecs tensors calib.allocation bundle.emit bundle.cost artifact outside ledger"
-        " packing"
+        " packing score.report"
     ),
     # Bits per byte, and evidence for them.
-    "score": "ranks train.model",
+    "score": "ranks train.model score.report",
     "score.adapt": "ranks train.fields train.model score",
     "score.modes": "train.fields train.model score score.adapt",
-    "score.evaluate": "ranks train.model train.data checkpoint score score.modes",
+    "score.evaluate": "ranks train.model train.data checkpoint score.report score score.modes",
     "score.proof": (
         "codecs.coder codecs train.model train.data checkpoint score score.adapt score.modes"
     ),
@@ -98,8 +99,8 @@ ROOMS = {
     "submit": (
         "codecs codecs.context tensors calib.text calib.statistics ranks train.model"
         " train.optim train.data train.metadata train.checkpoint train.run bundle.load bundle"
-        " artifact outside checkpoint ledger packing views score score.adapt score.modes score.evaluate"
-        " score.serving score.audit"
+        " artifact outside checkpoint ledger packing views score.report score score.adapt"
+        " score.modes score.evaluate score.serving score.audit"
     ),
     "demo": (
         "train.model train.optim train.data train.checkpoint train.run artifact checkpoint packing"
@@ -107,8 +108,8 @@ ROOMS = {
     "cli": (
         "codecs tensors ranks train.fields train.model train.optim"
         " train.data train.checkpoint train.presets train.run bundle artifact outside checkpoint"
-        " ledger packing views score score.modes score.evaluate score.proof score.audit data submit"
-        " demo"
+        " ledger packing views score.report score score.modes score.evaluate score.proof score.audit"
+        " data submit demo"
     ),
     "__main__": "cli",
 }

@@ -1,4 +1,4 @@
-"""`squeeze audit`: run a submission in a box and report every rule. Parses only."""
+"""`squeeze audit`: run a submission in a box and report every rule."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import json_option, limit_option
-from squeeze.score.modes import MODES
+from squeeze.cli.options import json_option, limit_option, mode_options
+from squeeze.score.modes import IN_ORDER
 
 FILE = click.Path(path_type=Path)
-SERVED = [mode for mode in MODES if mode != "ttt-phased"]  # which does not score in order
 
 
 @click.command("audit")
@@ -20,7 +19,12 @@ SERVED = [mode for mode in MODES if mode != "ttt-phased"]  # which does not scor
 @click.option(
     "--data", type=FILE, multiple=True, required=True, help="Validation shard; repeatable."
 )
-@click.option("--train-data", type=FILE, multiple=True, help="Training shard; repeatable.")
+@click.option(
+    "--train-data",
+    type=FILE,
+    multiple=True,
+    help="Training shard, searched for validation documents; repeatable.",
+)
 @click.option(
     "--tokens",
     type=click.IntRange(min=64),
@@ -29,23 +33,20 @@ SERVED = [mode for mode in MODES if mode != "ttt-phased"]  # which does not scor
     metavar="N",
     help="Run on the first N targets.",
 )
-@click.option("--mode", type=click.Choice(SERVED), default="window", show_default=True)
-@click.option("--length", type=click.IntRange(min=1), help="Window of a bare artifact.")
-@click.option("--stride", type=click.IntRange(min=1), help="Its windows move by this.")
-@click.option("--ttt", multiple=True, metavar="NAME=VALUE", help="An option of a ttt mode.")
+@mode_options(IN_ORDER)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=1),
     default=60.0,
     show_default=True,
-    help="For one answer.",
+    help="Limit of an answer.",
 )
 @click.option(
     "--report-seconds",
     type=click.FloatRange(min=1),
     default=600.0,
     show_default=True,
-    help="For one report.",
+    help="Limit of a report.",
 )
 @click.option(
     "--memory",
@@ -53,9 +54,11 @@ SERVED = [mode for mode in MODES if mode != "ttt-phased"]  # which does not scor
     default=8.0,
     show_default=True,
     metavar="GIB",
-    help="Address space; 0: no limit, as CUDA needs.",
+    help="Limit of the address space; 0 sets none, as CUDA needs.",
 )
-@click.option("--seed", default=0, show_default=True, help="Chooses where futures are flipped.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Seed that places the changes of the text."
+)
 @click.option(
     "--markdown", type=FILE, metavar="FILE", help="Also write a section for a pull request."
 )
@@ -65,8 +68,8 @@ def command(**options: Any) -> None:
     """Check SUBMISSION by running it: a folder that speaks docs/protocol.md, or a .sqz artifact.
 
     It runs in fresh processes without network and outside files. Every rule of docs/rules.md passes,
-    fails or is not checkable, with the evidence. Exits with 1 when a rule fails. --mode and what
-    follows it say how to score a bare artifact, as in `squeeze eval`.
+    fails or is not checkable, with the evidence. Exits with 1 when a rule fails. --mode, --length,
+    --stride and --ttt say how to score a bare artifact, as in `squeeze eval`.
 
     \b
     Example:

@@ -35,7 +35,7 @@ def command(
     Example:
       squeeze demo --seconds 120 --limit 250000
     """
-    from squeeze.cli.train_view import training_bar
+    from squeeze.cli.runs.train_view import training_bar
     from squeeze.demo import Files, run
     from squeeze.files import check_output_folder
     from squeeze.ledger.attribute import attribute_paths

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
@@ -72,12 +72,67 @@ def architecture_options(command: F) -> F:
         fields |= parsed(ModelConfig, settings(kwargs.pop("settings")))
         return command(*args, architecture=fields, **kwargs)
 
-    gathered.__doc__ = command.__doc__
-    gathered.__name__ = command.__name__
-    gathered.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
-    for option in reversed(_ARCHITECTURE):
+    return _with_options(gathered, command, _ARCHITECTURE)
+
+
+def mode_options(modes: Sequence[str], stride: str = "64") -> Callable[[F], F]:
+    """Return a decorator that adds the flags of a scoring mode.
+
+    modes: names to choose from, the default first
+    stride: default of --stride, in words
+
+    They arrive as one keyword argument, `mode`: a `squeeze.score.modes.Mode`.
+    """
+    options = [
+        click.option(
+            "--mode",
+            "mode_name",
+            type=click.Choice(modes),
+            default=modes[0],
+            show_default=True,
+            help="How to score.",
+        ),
+        click.option(
+            "--length",
+            type=click.IntRange(1, 1 << 20),
+            metavar="N",
+            help="Tokens of a window  [default: the model's].",
+        ),
+        click.option(
+            "--stride",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help=f"Tokens by which windows move  [default: {stride}].",
+        ),
+        click.option(
+            "--ttt",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Set an option of a ttt mode; repeatable.",
+        ),
+    ]
+
+    def decorate(command: F) -> F:
+        def gathered(*args: Any, **kwargs: Any) -> Any:
+            from squeeze.score.modes import Mode
+            from squeeze.train.fields import settings
+
+            name, length, width = (kwargs.pop(key) for key in ("mode_name", "length", "stride"))
+            mode = Mode(name, length, width, settings(kwargs.pop("ttt"), "--ttt"))
+            return command(*args, mode=mode, **kwargs)
+
+        return _with_options(gathered, command, options)
+
+    return decorate
+
+
+def _with_options(gathered: Any, command: F, options: Sequence[Callable[[Any], Any]]) -> F:
+    """Return `gathered` in place of a command, with the command's name, text and flags, and more."""
+    gathered.__doc__, gathered.__name__ = command.__doc__, command.__name__
+    gathered.__click_params__ = getattr(command, "__click_params__", [])
+    for option in reversed(options):
         gathered = option(gathered)
-    return gathered  # type: ignore[return-value]
+    return gathered
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")

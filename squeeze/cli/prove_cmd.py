@@ -1,4 +1,4 @@
-"""`squeeze prove`: text through a packed model and back, as the proof of its score. Parses only."""
+"""`squeeze prove`: text through a packed model and back, as the proof of its score."""
 
 from __future__ import annotations
 
@@ -7,42 +7,45 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import json_option
-from squeeze.score.modes import MODES
+from squeeze.cli.options import json_option, mode_options
+from squeeze.score.modes import PROVABLE
 
 FILE = click.Path(path_type=Path)
-PROVABLE = ("documents", *(name for name in MODES if name.startswith("ttt-")))
 
 
 @click.command("prove")
 @click.argument("model", type=FILE)
 @click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model of the data.")
 @click.option("--data", type=FILE, multiple=True, help="Token shard to prove on; repeatable.")
-@click.option("--documents", type=click.IntRange(min=1), metavar="N", help="Only N documents.")
 @click.option(
-    "--bytes", "size", type=click.IntRange(min=1), metavar="N", help="Only about N bytes of text."
-)
-@click.option("--seed", type=int, help="Draw those documents at random.  [default: the first]")
-@click.option(
-    "--mode",
-    "mode_name",
-    type=click.Choice(PROVABLE),
-    default=PROVABLE[0],
-    show_default=True,
-    help="How to predict, as in eval.",
-)
-@click.option("--length", type=click.IntRange(min=1), help="Window.  [default: the model's]")
-@click.option("--stride", type=click.IntRange(min=1), help="Windows move by this.  [default: half]")
-@click.option(
-    "--ttt", "adaptation", multiple=True, metavar="NAME=VALUE", help="An option of a ttt mode."
+    "--documents", type=click.IntRange(min=1), metavar="N", help="Prove on only N documents."
 )
 @click.option(
-    "--batch", type=click.IntRange(min=1), help="Documents at a time.  [default: 64; ttt: 16 or 1]"
+    "--bytes",
+    "text_bytes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Prove on only about N bytes of text.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Of torch; the decoder takes as many.")
-@click.option("--device", help="cpu or cuda; default: cuda when there is one.")
+@click.option("--seed", type=int, help="Draw those documents at random  [default: the first].")
+@mode_options(PROVABLE, stride="half the window; 64 for ttt-chunk")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Documents that advance together  [default: 64; 16 or 1 for ttt].",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads of torch; the decoder uses as many.",
+)
+@click.option("--device", help="cpu or cuda  [default: cuda where there is one]")
 @click.option("--decode", "encoded", type=FILE, metavar="FILE", help="Only decode this file.")
-@click.option("-o", "--output", type=FILE, help="Keep the file; with --decode, the text.")
+@click.option(
+    "-o", "--output", type=FILE, help="Where to keep the coded file; with --decode, the text."
+)
 @json_option
 def command(**options: Any) -> None:
     """Code text with MODEL, decode it in another process, and compare.

@@ -1,4 +1,4 @@
-"""`squeeze stats`: what the seeds of a run, or of two runs, really say."""
+"""`squeeze stats`: mean, spread and significance over the seeds of a run, or of two runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import click
 
 from squeeze.cli.options import json_option
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
+from squeeze.files import check_outputs
+from squeeze.score.report import METRICS
+from squeeze.score.stats import Comparison, Seeds, compare, read_seeds, spread
 
 FILE = click.Path(path_type=Path)
 
@@ -18,10 +21,10 @@ FILE = click.Path(path_type=Path)
 @click.option("--against", type=FILE, multiple=True, help="Report of the run to beat; repeatable.")
 @click.option(
     "--metric",
-    type=click.Choice(["nats_per_token", "bpb"]),
-    default="nats_per_token",
+    type=click.Choice(METRICS),
+    default=METRICS[0],
     show_default=True,
-    help="bpb where tokenizers differ.",
+    help="Metric to compare; take bpb where the tokenizers differ.",
 )
 @click.option("--plot", type=FILE, help="Picture of the seeds to write (.svg, .png).")
 @json_option
@@ -32,65 +35,74 @@ def command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Mean and spread over the seeds of a RUN: reports of `squeeze eval --json`, one a seed.
+    """Show mean and spread over the seeds of a RUN: reports of `squeeze eval --json`, one a seed.
 
-    With --against, Welch's one-sided test of the difference and the challenge's rule: at least 0.005
-    nats better at p < 0.01. Reports of different configurations are refused.
+    With --against it also runs Welch's one-sided test of the difference, and the challenge's rule:
+    at least 0.005 nats better at p < 0.01. Reports of different configurations are refused.
 
     \b
     Example:
       squeeze stats new-1.json new-2.json new-3.json \\
           --against old-1.json --against old-2.json --against old-3.json --plot seeds.svg
     """
-    from squeeze.files import check_outputs
-    from squeeze.score.stats import compare, read_seeds, spread
-
     check_outputs([plot], [*run, *against])
     runs = {"run": read_seeds(run)}
+    comparison = None
     if against:
         runs["against"] = read_seeds(against)
-    report: dict[str, Any] = {"metric": metric}
-    for name, seeds in runs.items():
-        values = seeds.values(metric)
-        report[name] = {
-            **vars(spread(values)),
-            "values": values,
-            "files": list(seeds.files),
-            "official": seeds.reports[0]["official"],
-            "notes": list(seeds.notes),
-        }
-    if against:
-        report["comparison"] = compare(runs["run"], runs["against"], metric)
+        comparison = compare(runs["run"], runs["against"], metric)
     if plot is not None:
         from squeeze.score.stats_plot import plot_seeds
 
         plot_seeds(runs, metric, plot)
-        report["plot"] = str(plot)
     if as_json:
-        print_json(report)
-    else:
-        _print(report)
-
-
-def _print(report: dict[str, Any]) -> None:
-    print_line(f"{report['metric']}, lower is better")
-    for name in ("run", "against"):
-        if name not in report:
-            continue
-        row = report[name]
-        line = f"{name:<9}n = {row['n']}   mean {row['mean']:.6f}"
-        if row["sd"] is not None:
-            line += f"   sd {row['sd']:.6f}   95 % {row['low']:.6f} to {row['high']:.6f}"
-        print_line(line + ("" if row["official"] else "   (not the official validation set)"))
-        print_notes(row["notes"], f"note: {name}: ")
-    if "comparison" in report:
-        found = report["comparison"]
-        better, rule = found["better"], found["rule"]
-        print_line(f"gain     {found['gain']:+.6f}   p = {better['p']:.2g} that there is none")
-        verdict = "passes" if rule["passes"] else "does not pass"
-        if not rule["applies"]:
-            verdict = f"would {'pass' if rule['passes'] else 'not pass'} on this part of the data"
-        print_line(
-            f"rule     {verdict}: p = {rule['p']:.2g} for a gain of at most "
-            f"{rule['margin']:.6f} (Welch, t = {rule['t']:.2f}, df = {rule['df']:.1f})"
+        print_json(
+            {
+                "metric": metric,
+                **{name: _as_json(seeds, metric) for name, seeds in runs.items()},
+                **({} if comparison is None else {"comparison": comparison.as_json()}),
+                **({} if plot is None else {"plot": str(plot)}),
+            }
         )
+        return
+    print_line(f"{metric}, lower is better")
+    for name, seeds in runs.items():
+        _print_seeds(name, seeds, metric)
+    if comparison is not None:
+        _print_comparison(comparison)
+
+
+def _as_json(seeds: Seeds, metric: str) -> dict[str, Any]:
+    """Return the figures of one run as plain values."""
+    values = seeds.values(metric)
+    return {
+        **vars(spread(values)),
+        "values": values,
+        "files": list(seeds.files),
+        "official": seeds.reports[0].official,
+        "notes": list(seeds.notes),
+    }
+
+
+def _print_seeds(name: str, seeds: Seeds, metric: str) -> None:
+    """Print the figures of one run on a line."""
+    row = spread(seeds.values(metric))
+    line = f"{name:<9}n = {row.n}   mean {row.mean:.6f}"
+    if row.sd is not None:
+        line += f"   sd {row.sd:.6f}   95 % {row.low:.6f} to {row.high:.6f}"
+    official = seeds.reports[0].official
+    print_line(line + ("" if official else "   (not the official validation set)"))
+    print_notes(seeds.notes, f"note: {name}: ")
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    """Print the two tests of a difference."""
+    better, rule, passes = comparison.better, comparison.rule, comparison.passes
+    print_line(f"gain     {comparison.gain:+.6f}   p = {better.p:.2g} that there is none")
+    verdict = "passes" if passes else "does not pass"
+    if not comparison.applies:
+        verdict = f"would {'pass' if passes else 'not pass'} on this part of the data"
+    print_line(
+        f"rule     {verdict}: p = {rule.p:.2g} for a gain of at most "
+        f"{comparison.margin:.6f} (Welch, t = {rule.t:.2f}, df = {rule.df:.1f})"
+    )

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from squeeze.cli.options import json_option
-from squeeze.cli.terminal.printing import print_json
 
 FILE = click.Path(path_type=Path)
 
@@ -47,7 +46,7 @@ FILE = click.Path(path_type=Path)
     help="Draw the loss curve (.svg, .png)  [default: where matplotlib is installed]",
 )
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Train a model on token shards until its time or its steps are used up.
 
     Beside OUT, under its name: .jsonl (log), .svg and .png (loss), .state (for --resume, while it
@@ -61,9 +60,6 @@ def command(as_json: bool, **options: Any) -> None:
     """
     if options["val"] is not None and options["tokenizer"] is None:
         raise click.UsageError("--val needs --tokenizer, to count bytes.")
-    from squeeze.cli.train_run import TrainRequest, run_training
-    from squeeze.cli.train_view import print_report
+    from squeeze.cli.runs.train import TrainRequest, run
 
-    report = run_training(TrainRequest(**options, quiet=as_json))
-    if report is not None:  # on the first rank
-        print_json(report.as_json()) if as_json else print_report(report)
+    run(TrainRequest(**options))

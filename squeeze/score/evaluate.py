@@ -3,128 +3,159 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from squeeze.checkpoint.read import load_model
 from squeeze.errors import BadConfig, BadData
-from squeeze.score.modes import Mode
+from squeeze.ranks.group import Ranks
+from squeeze.score.modes import Mode, Progress
+from squeeze.score.official import official_set
+from squeeze.score.plan import Documents, document_spans, sample_documents
+from squeeze.score.provenance import code_sha256, device_facts, file_sha256, versions
+from squeeze.score.report import DocumentCounts, EvalReport, Hashes
+from squeeze.score.tokenizer import Text, Tokenizer, Tokens
+from squeeze.score.window import Score
+from squeeze.train.data.shards import read_shards, shard_length
+from squeeze.train.model.gpt import GPT
 
-if TYPE_CHECKING:
-    import torch
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Choices of an evaluation.
+
+    mode: how to score
+    tokens: only the first so many targets
+    documents: only so many whole documents, drawn with `seed`
+    batch: windows of a forward pass; None: as many as fit
+    device: name of a torch device; None: cuda, else cpu
+    architecture: fields of ModelConfig that the model's file does not hold
+    """
+
+    mode: Mode = field(default_factory=Mode)
+    tokens: int | None = None
+    documents: int | None = None
+    seed: int = 0
+    batch: int | None = None
+    device: str | None = None
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.documents is not None and not self.mode.facts.by_document:
+            raise BadConfig(
+                f"{self.mode.name} scoring reads one stream", found="a number of documents"
+            )
+        if self.batch is not None and self.mode.facts.learns:
+            raise BadConfig(f"{self.mode.name} scoring", found="--batch", fix="Use --ttt batch=N.")
 
 
 def evaluate(
     model: Path,
     tokenizer: Path,
-    data: list[Path],
-    tokens: int | None = None,
-    batch: int | None = None,
-    device: str | None = None,
-    architecture: dict[str, Any] | None = None,
-    on_progress: Any = None,
-    *,
-    mode: Mode | None = None,
-    documents: int | None = None,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Score a checkpoint or artifact on token shards; plain values, as `squeeze eval --json` prints.
+    data: Sequence[Path],
+    options: EvalOptions = EvalOptions(),
+    on_progress: Progress | None = None,
+) -> EvalReport:
+    """Score a checkpoint or artifact on token shards.
 
-    tokens: only the first so many targets. documents: only so many whole documents, drawn with
-    `seed`. architecture: ModelConfig fields the file does not tell. Under torch.distributed the work
-    goes round the ranks and every rank gets the report.
+    on_progress: called with this rank's targets that are done, and all of them
 
-    bpb and nats_per_token; nats (float64 sum), tokens (targets), bytes. Where documents are scored
-    one by one: documents, ends (BOS after a document, predicted but not scored), end_nats, and
-    bpb_with_ends. official: name of the official validation set, when it is that, whole; partial:
-    fewer targets than the data holds. order: what the ledger of test-time training shows. sha256 of
-    every file opened and of squeeze's code; versions; device; seconds by phase.
+    Under torch.distributed the work is dealt to the ranks and every rank gets the report.
+
+    Raises BadData for data that is no such data, shorter than `tokens` or of another vocabulary, and
+    the errors of `load_model` and of the mode.
     """
-    from squeeze.checkpoint.read import load_model
-    from squeeze.ranks.group import Ranks
-    from squeeze.score.official import official_set
-    from squeeze.score.plan import document_spans, sample_documents
-    from squeeze.score.provenance import code_sha256, device_facts, file_sha256, versions
-    from squeeze.score.tokenizer import Tokenizer
-    from squeeze.train.data.shards import read_shards, shard_length
-    from squeeze.train.model.gpt import GPT
-
-    mode = Mode() if mode is None else mode
-    if documents is not None and not mode.by_document:
-        raise BadConfig(f"{mode.name} scoring reads one stream", found="a number of documents")
-    clock = _Clock()
+    clock = _Laps()
     pieces = Tokenizer(tokenizer)
-    available = sum(shard_length(path) for path in data) - 1
-    if tokens is not None and tokens > available:
-        raise BadData(
-            "the data is shorter than --tokens", expected=f"≤ {available} targets", found=tokens
-        )
-    span = read_shards(data, None if tokens is None else tokens + 1)
-    official = official_set(span, pieces.table) if tokens is None and documents is None else None
-    if official is not None:
-        available = official[1]
-        span = span[: available + 1]
+    tokens, official, available = _read_data(data, pieces, options)
     hashes = {str(path): file_sha256(path) for path in data}
     clock.lap("data")
-    loaded = load_model(model, **(architecture or {}))
-    gpt = GPT.from_tensors(loaded.config, loaded.tensors).to(resolve_device(device))
+    loaded = load_model(model, **options.architecture)
+    gpt = GPT.from_tensors(loaded.config, loaded.tensors).to(resolve_device(options.device))
     clock.lap("load")
-    bos = loaded.config.bos_id
-    spans = document_spans(span, bos)
-    if documents is not None:
-        spans = sample_documents(span, bos, documents, seed)
-        if not len(spans[0]):
-            raise BadData("the data holds no whole document", expected=f"two BOS, token {bos}")
-    score, ledger = mode.score(gpt, span, pieces.table, spans, batch, on_progress)
+    documents = _documents(tokens, loaded.config.bos_id, options)
+    mode, text = options.mode, Text(tokens, pieces.table)
+    score, ledger = mode.scoring(gpt).score(text, documents, options.batch, on_progress)
     clock.lap("score")
-    checked = pieces.check_bytes(span[1:])
+    checked = pieces.check_bytes(tokens[1:])
     clock.lap("check_bytes")
-    report: dict[str, Any] = {
-        "model": str(model),
-        "bpb": score.bpb,
-        "nats_per_token": score.nats_per_token,
-        "nats": score.nats,
-        "tokens": score.tokens,
-        "bytes": score.bytes,
-        "official": None if official is None else official[0],
-        "partial": score.tokens + score.ends < available,
-        "available_tokens": available,
-        "bytes_checked_against_text": checked,
-        "mode": mode.name,
-        "options": mode.options(loaded.config.seq_len),
-    }
-    if mode.by_document:
-        report |= {
-            "documents": len(spans[0]),
-            "documents_seed": None if documents is None else seed,
-            "ends": score.ends,
-            "end_nats": score.end_nats,
-            "bpb_with_ends": score.bpb_with_ends,
-        }
-    if ledger is not None:
-        report["order"] = ledger.check()
-    return report | {
-        "config": asdict(loaded.config),
-        "notes": loaded.notes,
-        "format": loaded.source,
-        "model_bytes": loaded.size,
-        "sha256": {
-            "model": loaded.sha256,
-            "tokenizer": pieces.sha256,
-            "data": hashes,
-            "code": code_sha256(),
-        },
-        "versions": versions(),
-        "ranks": Ranks.current().world,
+    return EvalReport(
+        model=str(model),
+        bpb=score.bpb,
+        nats_per_token=score.nats_per_token,
+        nats=score.nats,
+        tokens=score.tokens,
+        bytes=score.bytes,
+        official=official,
+        partial=score.tokens + score.ends < available,
+        available_tokens=available,
+        bytes_checked_against_text=checked,
+        mode=mode.name,
+        options=asdict(mode.options(loaded.config.seq_len)),
+        by_document=_counts(score, documents, options),
+        order=None if ledger is None else ledger.check(),
+        config=asdict(loaded.config),
+        notes=loaded.notes,
+        format=loaded.source,
+        model_bytes=loaded.size,
+        sha256=Hashes(loaded.sha256, pieces.sha256, hashes, code_sha256()),
+        versions=versions(),
+        ranks=Ranks.current().world,
         **device_facts(next(gpt.parameters()).device),
-        "seconds": clock.laps,
-    }
+        seconds=clock.laps,
+    )
+
+
+def _read_data(
+    data: Sequence[Path], pieces: Tokenizer, options: EvalOptions
+) -> tuple[Tokens, str | None, int]:
+    """Return the tokens to score, the official set that they are, and how many targets there are."""
+    available = sum(shard_length(path) for path in data) - 1
+    if options.tokens is not None and options.tokens > available:
+        raise BadData(
+            "the data is shorter than --tokens",
+            expected=f"≤ {available} targets",
+            found=options.tokens,
+        )
+    tokens = read_shards(list(data), None if options.tokens is None else options.tokens + 1)
+    if options.tokens is not None or options.documents is not None:
+        return tokens, None, available
+    official = official_set(tokens, pieces.table)
+    if official is None:
+        return tokens, None, available
+    name, targets = official
+    return tokens[: targets + 1], name, targets
+
+
+def _documents(tokens: Tokens, bos: int, options: EvalOptions) -> Documents:
+    """Return all documents of the tokens, or those that are drawn."""
+    if options.documents is None:
+        return document_spans(tokens, bos)
+    documents = sample_documents(tokens, bos, options.documents, options.seed)
+    if not len(documents[0]):
+        raise BadData("the data holds no whole document", expected=f"two BOS, token {bos}")
+    return documents
+
+
+def _counts(score: Score, documents: Documents, options: EvalOptions) -> DocumentCounts | None:
+    """Return what a score by document has besides; None for one stream."""
+    if not options.mode.facts.by_document:
+        return None
+    return DocumentCounts(
+        documents=len(documents[0]),
+        documents_seed=None if options.documents is None else options.seed,
+        ends=score.ends,
+        end_nats=score.end_nats,
+        bpb_with_ends=score.bpb_with_ends,
+    )
 
 
 def resolve_device(name: str | None) -> torch.device:
-    """The torch device of that name; cuda, else cpu, for None. Raises BadConfig if unusable."""
-    import torch
-
+    """Return the torch device of that name; cuda, else cpu, for None. Raises BadConfig if unusable."""
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -135,14 +166,15 @@ def resolve_device(name: str | None) -> torch.device:
     return device
 
 
-class _Clock:
-    """Seconds since the last lap, by phase."""
+class _Laps:
+    """Seconds of each phase of an evaluation, by name."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
+        """End a phase."""
         now = time.perf_counter()
         self.laps[phase] = round(now - self._last, 3)
         self._last = now

@@ -1,34 +1,127 @@
-"""The scoring modes by name, with the options each takes and its defaults. Importing loads no torch."""
+"""The scoring modes by name: a table of what each is, and the class that scores in it.
+
+A class is loaded when it is first used, so importing this module imports no torch.
+
+>>> MODES
+('window', 'sliding', 'documents', 'ttt-lora', 'ttt-chunk', 'ttt-phased')
+>>> Mode("sliding", stride=256).options(seq_len=1024)
+SlidingOptions(length=1024, stride=256)
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from squeeze.errors import BadConfig
-from squeeze.train.fields import refuse_unknown
+from squeeze.score.adapt.options import ChunkOptions, LoraOptions, PhasedOptions
+from squeeze.score.options import SlidingOptions, WindowOptions
 
 if TYPE_CHECKING:
     from squeeze.score.adapt.order import OrderLedger
-    from squeeze.score.plan import Int64
-    from squeeze.score.tokenizer import ByteTable, Tokens
+    from squeeze.score.plan import Documents
+    from squeeze.score.predictor import Extent, Predictor
+    from squeeze.score.tokenizer import Text
     from squeeze.score.window import Score
     from squeeze.train.model.gpt import GPT
 
-MODES = ("window", "sliding", "documents", "ttt-lora", "ttt-chunk", "ttt-phased")
-BY_DOCUMENT = ("documents", "ttt-lora", "ttt-phased")
 STRIDE = 64  # tokens, as the records slide
-STRIDED = ("sliding", "documents", "ttt-chunk")
+Options = WindowOptions | SlidingOptions | LoraOptions | ChunkOptions | PhasedOptions
+Progress = Callable[[int, int], None]
+
+
+class Scoring(Protocol):
+    """A mode at work on one model."""
+
+    def score(
+        self, text: Text, documents: Documents, batch: int | None, on_progress: Progress | None
+    ) -> tuple[Score, OrderLedger | None]:
+        """Score a text, or its documents (`plan.document_spans`) where the mode goes by document.
+
+        batch: windows of a forward pass; None: as many as fit
+        on_progress: called with this rank's targets that are done, and all of them
+
+        The ledger is None where nothing is learnt.
+        """
+
+
+@runtime_checkable
+class TokenScoring(Scoring, Protocol):
+    """A mode at work on one model, which can also be fed token by token."""
+
+    def predictor(self, extent: Extent) -> Predictor:
+        """Return what scores the same token by token, for a text of that extent."""
+
+
+@runtime_checkable
+class LearningScoring(TokenScoring, Protocol):
+    """A mode at work on a model that it trains."""
+
+    @property
+    def chunk(self) -> int:
+        """Tokens between two updates."""
+
+
+class ModeFacts(NamedTuple):
+    """Facts of a mode that are known before anything is loaded.
+
+    options: class of all that its score depends on
+    module, scoring: name of the class that scores
+    by_document: documents are scored apart, each from its own BOS
+    strided: windows move by a stride that can be chosen
+    learns: the model is trained on what is scored, with settings of its own
+    in_order: targets are scored in the order of the text
+    """
+
+    options: type[Options]
+    module: str
+    scoring: str
+    by_document: bool = False
+    strided: bool = False
+    learns: bool = False
+    in_order: bool = True
+
+
+PLAIN, ADAPT = "squeeze.score.scoring", "squeeze.score.adapt"
+TABLE = {
+    "window": ModeFacts(WindowOptions, PLAIN, "StreamScoring"),
+    "sliding": ModeFacts(SlidingOptions, PLAIN, "StreamScoring", strided=True),
+    "documents": ModeFacts(
+        SlidingOptions, PLAIN, "DocumentScoring", by_document=True, strided=True
+    ),
+    "ttt-lora": ModeFacts(
+        LoraOptions, f"{ADAPT}.by_document", "LoraScoring", by_document=True, learns=True
+    ),
+    "ttt-chunk": ModeFacts(
+        ChunkOptions, f"{ADAPT}.by_chunk", "ChunkScoring", strided=True, learns=True
+    ),
+    "ttt-phased": ModeFacts(
+        PhasedOptions,
+        f"{ADAPT}.phased",
+        "PhasedScoring",
+        by_document=True,
+        learns=True,
+        in_order=False,
+    ),
+}
+MODES = tuple(TABLE)
+IN_ORDER = tuple(name for name, facts in TABLE.items() if facts.in_order)  # what an audit serves
+PROVABLE = tuple(name for name, facts in TABLE.items() if facts.by_document or facts.learns)
 
 
 @dataclass(frozen=True)
 class Mode:
-    """How to score. name: one of MODES. length: tokens read at once; None: the model's window.
+    """A mode and its options, as users name them.
 
-    stride: by how much windows move, where they do; None: 64. settings: options of the mode as text,
-    by name (`LoraOptions`, `ChunkOptions`, `PhasedOptions`; SGD's of phased training begin `sgd_`).
+    name: one of MODES
+    length: tokens read at once; None: the model's training window
+    stride: tokens by which windows move, where they do; None: STRIDE
+    settings: options of a mode that learns, as text by name (`LoraOptions`, `SgdOptions`,
+        `PhasedOptions`)
+
+    Raises BadConfig for a name, stride or settings that do not belong together.
     """
 
     name: str = "window"
@@ -37,115 +130,28 @@ class Mode:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.name not in MODES:
+        if self.name not in TABLE:
             raise BadConfig("scoring mode", expected=", ".join(MODES), found=self.name)
-        if self.stride is not None and self.name not in STRIDED:
+        if self.stride is not None and not self.facts.strided:
             raise BadConfig(f"{self.name} scoring has no stride", found=self.stride)
-        if self.settings and not self.name.startswith("ttt-"):
+        if self.settings and not self.facts.learns:
             raise BadConfig(
                 f"{self.name} scoring has no such options", found=", ".join(self.settings)
             )
 
     @property
-    def by_document(self) -> bool:
-        """Whether documents are scored apart, each from its own BOS."""
-        return self.name in BY_DOCUMENT
+    def facts(self) -> ModeFacts:
+        """Facts of the mode."""
+        return TABLE[self.name]
 
-    def options(self, seq_len: int) -> dict[str, Any]:
-        """Everything the mode depends on, by name, for a model of that training window."""
+    def options(self, seq_len: int) -> Options:
+        """Return all that a score depends on, for a model of that training window."""
         length = seq_len if self.length is None else self.length
         stride = min(STRIDE, length) if self.stride is None else self.stride
-        if self.name == "window":
-            return {"length": length}
-        if self.name in ("sliding", "documents"):
-            return {"length": length, "stride": stride}
-        options = self.adaptation(length, stride)
-        return dataclasses.asdict(options)
+        return self.facts.options.from_settings(length, stride, self.settings)
 
-    def score(
-        self,
-        model: GPT,
-        tokens: Tokens,
-        table: ByteTable,
-        documents: tuple[Int64, Int64],
-        batch: int | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> tuple[Score, OrderLedger | None]:
-        """Score tokens, or their documents (`plan.document_spans`) where the mode goes by document.
-
-        batch: windows, or documents, at a time. The ledger is None where nothing is learnt.
-        """
-        from squeeze.score.plan import sliding, spans
-        from squeeze.score.window import score_plan
-
-        length = model.config.seq_len if self.length is None else self.length
-        stride = min(STRIDE, length) if self.stride is None else self.stride
-        if not self.name.startswith("ttt-"):
-            if self.name == "documents":
-                plan, unscored = spans(*documents, length, stride), model.config.bos_id
-            else:
-                stride = length if self.name == "window" else stride
-                plan, unscored = sliding(max(0, len(tokens) - 1), length, stride), None
-            score = score_plan(
-                model, tokens, table, plan, unscored=unscored, batch=batch, on_progress=on_progress
-            )
-            return score, None
-        if batch is not None:
-            raise BadConfig(f"{self.name} scoring", found="--batch", fix="Use --ttt batch=N.")
-        options = self.adaptation(length, stride)
-        if self.name == "ttt-chunk":
-            from squeeze.score.adapt.by_chunk import score_chunks
-
-            return score_chunks(model, tokens, table, options, on_progress)
-        if self.name == "ttt-lora":
-            from squeeze.score.adapt.by_document import score_lora
-
-            return score_lora(model, tokens, table, documents, options, on_progress)
-        from squeeze.score.adapt.phased import score_phased
-
-        return score_phased(model, tokens, table, documents, options, on_progress)
-
-    def adaptation(self, length: int, stride: int) -> Any:
-        """The LoraOptions, ChunkOptions or PhasedOptions of a test-time training mode."""
-        from squeeze.score.adapt.lora import LoraOptions
-        from squeeze.score.adapt.sgd import SgdOptions
-
-        if self.name == "ttt-lora":
-            chunk = min(LoraOptions().chunk, length)
-            return changed(LoraOptions(chunk=chunk, length=length), self.settings)
-        if self.name == "ttt-chunk":
-            from squeeze.score.adapt.by_chunk import ChunkOptions
-
-            return ChunkOptions(length, stride, changed(SgdOptions(), self.settings))
-        from squeeze.score.adapt.phased import LORA, PhasedOptions
-
-        own = {"documents", "phases"}
-        sgd = {k.removeprefix("sgd_"): v for k, v in self.settings.items() if k.startswith("sgd_")}
-        lora = {k: v for k, v in self.settings.items() if k not in own and not k.startswith("sgd_")}
-        base = PhasedOptions(
-            dataclasses.replace(LORA, length=length, chunk=min(LORA.chunk, length)),
-        )
-        base = dataclasses.replace(base, lora=changed(base.lora, lora), sgd=changed(base.sgd, sgd))
-        return changed(base, {k: v for k, v in self.settings.items() if k in own})
-
-
-def changed(options: Any, settings: Mapping[str, str]) -> Any:
-    """A dataclass with fields replaced by values read from text; raises BadConfig."""
-    values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
-    refuse_unknown("--ttt", settings, values)
-    return dataclasses.replace(
-        options, **{name: _read(name, values[name], text) for name, text in settings.items()}
-    )
-
-
-def _read(name: str, like: Any, text: str) -> Any:
-    if isinstance(like, tuple):
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    kind = float if like is None else type(like)
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        return kind(text)
-    except (ValueError, KeyError):
-        expected = "true or false" if kind is bool else f"a number such as {like or 1.0}"
-        raise BadConfig(f"--ttt {name}", expected=expected, found=text) from None
+    def scoring(self, model: GPT) -> Scoring:
+        """Return the mode at work on a model."""
+        scoring = getattr(importlib.import_module(self.facts.module), self.facts.scoring)
+        at_work: Scoring = scoring(model, self.options(model.config.seq_len))
+        return at_work

@@ -1,13 +1,14 @@
 """The stateful scoring protocol: feed a token, get the distribution of the next one.
 
 An encoder and a decoder that feed the same tokens get the same distributions, bit for bit: a predictor
-sees nothing but what it was fed, and whatever adapts inside adapts on those tokens. Windows move as in
+reads nothing but the tokens fed to it, and adapts on those tokens alone. Windows move as in
 `squeeze.score.plan`, so that feeding a document token by token gives the score of `squeeze eval` to
 rounding.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +26,20 @@ Float32 = npt.NDArray[np.float32]
 ENDED = -1  # fed instead of a token for a document that has none left
 
 
+@dataclass(frozen=True)
+class Extent:
+    """Size of the text that a predictor is going to be fed.
+
+    documents: how many
+    outputs: predictions over all of them
+    batch: documents that are fed together
+    """
+
+    documents: int
+    outputs: int
+    batch: int
+
+
 class Predictor(Protocol):
     """One evaluation run: batch after batch of documents, token after token.
 
@@ -35,12 +50,12 @@ class Predictor(Protocol):
     vocab_size: int
 
     def start(self, batch: int) -> None:
-        """Begin `batch` new documents; what was fed before is no longer context."""
+        """Begin `batch` new documents; tokens fed before are no longer context."""
 
     def next(self, tokens: Int64) -> Float32:
-        """Logits float32 [B, V] of the token after tokens int64 [B], the next of each document.
+        """Return logits float32 [B, V] of the token after tokens int64 [B], one of each document.
 
-        The first token of a document (its BOS) is given, never predicted. ENDED marks a document that
+        The first token of a document (its BOS) is fed, never predicted. ENDED marks a document that
         has no more tokens: its row of the answer means nothing, and it stays ended.
         """
 
@@ -49,8 +64,8 @@ class CachedPredictor:
     """A model that does not adapt, read through windows of `length` tokens that move by `stride`.
 
     The first `length` tokens are one window; then each window drops the oldest `stride` tokens, reads
-    the rest again and predicts `stride` more. Positions start at 0 in every window. Predictors that
-    adapt say when they do, and where their windows start.
+    the rest again and predicts `stride` more. Positions start at 0 in every window. Subclasses that
+    adapt define when they do, and where their windows start.
     """
 
     def __init__(self, model: GPT, length: int | None = None, stride: int | None = None) -> None:
@@ -86,27 +101,38 @@ class CachedPredictor:
             return self._head(hidden)[:, -1].cpu().numpy()
 
     def _window_start(self, at: int) -> int:
-        """First token of the window that predicts after token `at`."""
+        """Return the first token of the window that predicts after token `at`."""
         return max(0, -(-(at + 1 - self.length) // self.stride)) * self.stride
 
     def _adapt(self, at: int) -> bool:
-        """Learn from the tokens fed so far, `at` the last; whether anything was learnt."""
+        """Learn from the tokens fed so far, `at` the last; return whether anything was learnt."""
         return False
 
     def _head(self, hidden: Tensor) -> Tensor:
-        """Logits float32 [B, t, V] of final states [B, t, D]."""
+        """Return logits float32 [B, t, V] of final states [B, t, D]."""
         return self._model.head(hidden)
 
     def _tokens(self, start: int, stop: int) -> Int64:
-        """Tokens start … stop - 1 of every document, int64 [B, stop - start]."""
+        """Return tokens start … stop - 1 of every document, int64 [B, stop - start]."""
         return np.stack(self._fed[start:stop], axis=1)
 
     def _on_device(self, ids: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(ids).to(self._device)
 
 
+class ShrinkingPredictor(CachedPredictor):
+    """A `CachedPredictor` that can drop documents which have ended, so that they cost no more."""
+
+    def keep(self, rows: Int64) -> None:
+        """Continue with documents `rows` int64 [k] of the batch only, k ≥ 1; the others have ended."""
+        self._ended = self._ended[rows]
+        self._fed = [tokens[rows] for tokens in self._fed]
+        self._context = Context(self._model, len(rows), self.length)
+        self._context.fill(self._on_device(self._tokens(self._start, len(self._fed))))
+
+
 def checked_tokens(tokens: Int64, ended: npt.NDArray[np.bool_], vocab_size: int) -> Int64:
-    """tokens with 0 for documents that have ended; `ended` bool [B] is brought up to date.
+    """Return tokens with 0 for documents that have ended; bring `ended` bool [B] up to date.
 
     Raises BadData for another batch size, a token out of range, or a token after the end.
     """

@@ -18,12 +18,12 @@ def plot_seeds(runs: Mapping[str, Seeds], metric: str, path: Path) -> None:
 
     figure = Figure(figsize=(1.5 + 1.8 * len(runs), 4), layout="constrained")
     axes = figure.add_subplot()
-    for place, seeds in enumerate(runs.values()):
+    for column, seeds in enumerate(runs.values()):
         values = seeds.values(metric)
-        found = spread(values)
-        axes.plot([place] * len(values), values, "o", color=f"C{place}", alpha=0.6)
-        half = 0.0 if found.high is None else found.high - found.mean
-        axes.errorbar(place + 0.15, found.mean, half, fmt="_", color=f"C{place}", capsize=4)
+        bar = spread(values)
+        axes.plot([column] * len(values), values, "o", color=f"C{column}", alpha=0.6)
+        half = 0.0 if bar.high is None else bar.high - bar.mean
+        axes.errorbar(column + 0.15, bar.mean, half, fmt="_", color=f"C{column}", capsize=4)
     axes.set_xticks(range(len(runs)), [f"{name}, n = {len(s.files)}" for name, s in runs.items()])
     axes.set_xlim(-0.5, len(runs) - 0.5)
     axes.set_ylabel(f"{metric.replace('_', ' ')}: seeds, mean and 95 % interval")

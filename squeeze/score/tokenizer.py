@@ -51,8 +51,16 @@ class ByteTable:
         return total
 
 
+@dataclass(frozen=True)
+class Text:
+    """Tokens uint16 [n] to score, and the table that counts their bytes."""
+
+    tokens: Tokens
+    table: ByteTable
+
+
 def byte_table(pieces: Any) -> ByteTable:
-    """The table of a sentencepiece processor."""
+    """Return the table of a sentencepiece processor."""
     size = len(pieces)
     base = np.zeros(size, np.int32)
     space = np.zeros(size, np.bool_)

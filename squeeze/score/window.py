@@ -1,8 +1,4 @@
-"""The scoring engine, and the challenge's plain validation score: non-overlapping windows.
-
-Window w reads tokens[w·T : (w+1)·T] and predicts the token after each, so every token but the first
-of the whole span is a target exactly once. The last window may be shorter.
-"""
+"""The scoring engine: nats and bytes of all targets that a plan names, on any number of processes."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from squeeze.errors import BadCheckpoint, BadData
 from squeeze.ranks.group import Ranks
 from squeeze.score.past import Context
 from squeeze.score.plan import Int64, Plan, sliding
-from squeeze.score.tokenizer import ByteTable, Tokens, check_vocab
+from squeeze.score.tokenizer import Text, Tokens, check_vocab
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 
@@ -32,10 +28,14 @@ CUDA_LOGIT_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Score:
-    """Sums over all targets. nats: float64 cross-entropy; tokens, bytes: counts; seconds: wallclock.
+    """Sums over all targets.
 
-    ends, end_nats: predictions of the BOS after a document, where documents are scored one by one.
-    They are no part of nats, tokens and bpb.
+    nats: cross-entropy, summed in float64
+    tokens: number of targets
+    bytes: bytes of their text
+    seconds: wallclock
+    ends, end_nats: predictions of the BOS after a document, where documents are scored one by one;
+        they are no part of nats, tokens and bpb
     """
 
     nats: float
@@ -63,38 +63,39 @@ class Score:
 
 def score_windows(
     model: GPT,
-    tokens: Tokens,
-    table: ByteTable,
+    text: Text,
     seq_len: int,
     batch: int | None = None,
     on_progress: Progress | None = None,
 ) -> Score:
-    """Score tokens uint16 [n]: n - 1 targets in windows of seq_len (see `score_plan`)."""
-    plan = sliding(max(0, len(tokens) - 1), seq_len, seq_len)
-    return score_plan(model, tokens, table, plan, batch=batch, on_progress=on_progress)
+    """Score all tokens but the first in windows that do not overlap (see `score_plan`).
+
+    Window w reads tokens[w·T : (w+1)·T] and predicts the token after each; the last may be shorter.
+    """
+    plan = sliding(max(0, len(text.tokens) - 1), seq_len, seq_len)
+    return score_plan(model, text, plan, batch, on_progress)
 
 
 def score_plan(
     model: GPT,
-    tokens: Tokens,
-    table: ByteTable,
+    text: Text,
     plan: Plan,
-    *,
-    unscored: int | None = None,
     batch: int | None = None,
     on_progress: Progress | None = None,
 ) -> Score:
-    """Score what a plan says of tokens uint16 [n], `batch` windows at a time.
+    """Score the targets of a plan.
 
-    Targets that are the token `unscored` (BOS, where documents are scored one by one) count as ends.
-    The forward runs where the model's weights are, in their dtype; only what is scored goes through
-    the head. Under torch.distributed the batches go round the ranks, and every rank returns the whole
-    score. on_progress(done, total) counts this rank's targets.
+    batch: windows of a forward pass; None: as many as fit the memory of scoring
+    on_progress: called with this rank's targets that are done, and all of them
+
+    The forward runs where the model's weights are, in their dtype; only outputs that are scored go
+    through the head. Under torch.distributed the batches are dealt to the ranks, and every rank
+    returns the whole score.
 
     Raises BadData for tokens out of range or text of zero bytes, BadCheckpoint when the model gives a
     loss that is not a number, RuleBroken for a plan that scores a token twice.
     """
-    num_bytes, ends = count_targets(model.config, tokens, table, plan, unscored)
+    num_bytes, ends = count_targets(model.config, text, plan)
     started = time.perf_counter()
     ranks = Ranks.current()
     groups = ranks.deal(list(plan.batches(batch_outputs(model), batch)))
@@ -102,27 +103,27 @@ def score_plan(
     sums = np.zeros(2)  # nats of text, nats of ends
     model.eval()
     for rows in groups:
-        losses, targets = score_batch(model, tokens, plan, rows)
-        sums += split_sum(losses, targets, unscored)
+        losses, targets = score_batch(model, text.tokens, plan, rows)
+        sums += split_sum(losses, targets, plan.end)
         done += len(targets)
         if on_progress is not None:
             on_progress(done, total)
-    nats, end_nats = ranks.summed_(torch.from_numpy(sums)).tolist()
-    return checked_score(
-        nats, plan.outputs, num_bytes, time.perf_counter() - started, ends, end_nats
-    )
+    ranks.summed_(torch.from_numpy(sums))
+    return checked_score(sums, plan.outputs, num_bytes, ends, time.perf_counter() - started)
 
 
 def batch_outputs(model: GPT) -> int:
-    """Positions that one forward pass of scoring reads."""
+    """Return how many positions a forward pass of scoring reads at most."""
     room = CUDA_LOGIT_BYTES if model.tok_emb.weight.is_cuda else LOGIT_BYTES
     return max(1, room // (4 * model.config.vocab_size))
 
 
-def count_targets(
-    config: ModelConfig, tokens: Tokens, table: ByteTable, plan: Plan, unscored: int | None
-) -> tuple[int, int]:
-    """Bytes of the targets a plan scores, and how many of them are `unscored` (see `score_plan`)."""
+def count_targets(config: ModelConfig, text: Text, plan: Plan) -> tuple[int, int]:
+    """Return the bytes of the targets a plan scores, and how many of these are ends of documents.
+
+    Raises as `score_plan`.
+    """
+    tokens, table = text.tokens, text.table
     if not len(plan):
         raise BadData("nothing to score", expected="2 tokens or more", found=len(tokens))
     check_vocab(tokens, config.vocab_size)
@@ -137,40 +138,46 @@ def count_targets(
     num_bytes = table.count(tokens, scored)
     if not num_bytes:
         raise BadData("the scored tokens stand for no text", found="0 bytes")
-    ends = 0 if unscored is None else int((scored & (tokens[1:] == unscored)).sum())
+    ends = 0 if plan.end is None else int((scored & (tokens[1:] == plan.end)).sum())
     return num_bytes, ends
 
 
 def checked_score(
-    nats: float, outputs: int, num_bytes: int, seconds: float, ends: int = 0, end_nats: float = 0.0
+    sums: npt.NDArray[np.float64], outputs: int, num_bytes: int, ends: int, seconds: float
 ) -> Score:
-    """A Score of `outputs` predictions, `ends` among them; BadCheckpoint unless finite."""
+    """Return the Score of `outputs` predictions, `ends` of them ends of documents.
+
+    sums: nats float64 [2] as of `split_sum`
+
+    Raises BadCheckpoint unless they are finite.
+    """
+    nats, end_nats = sums.tolist()
     if not math.isfinite(nats + end_nats):
         raise BadCheckpoint("the model's loss is not a number", found=nats + end_nats)
     return Score(nats, outputs - ends, num_bytes, seconds, ends, end_nats)
 
 
 def split_sum(
-    losses: npt.NDArray[np.float32], targets: Int64, unscored: int | None
+    losses: npt.NDArray[np.float32], targets: Int64, end: int | None
 ) -> npt.NDArray[np.float64]:
-    """Sums float64 [2] of losses [N]: of targets that count, and of those that are `unscored`."""
+    """Return sums float64 [2] of losses [N]: of targets that count, and of those that are `end`."""
     total = losses.sum(dtype=np.float64)
-    ends = losses[targets == unscored].sum(dtype=np.float64) if unscored is not None else 0.0
+    ends = losses[targets == end].sum(dtype=np.float64) if end is not None else 0.0
     return np.array([total - ends, ends])
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Nats float32 [...] of targets int64 [...] under logits float32 [..., V]."""
+    """Return nats float32 [...] of targets int64 [...] under logits float32 [..., V]."""
     return logits.logsumexp(-1) - logits.gather(-1, targets[..., None]).squeeze(-1)
 
 
 def read_batch(
     tokens: Tokens | Int64, plan: Plan, rows: Int64
 ) -> tuple[Int64, Int64, npt.NDArray[np.bool_]]:
-    """What the windows `rows`, alike in context, read: ids, targets, and which targets they score.
+    """Return the inputs and targets of the windows `rows`, which are alike in context.
 
-    ids int64 [b, t]; targets int64 and wanted bool [b, t - context]. Shorter windows are padded on
-    the right.
+    These are ids int64 [b, t], targets int64 [b, t - context], and bool [b, t - context], True where
+    a target is scored: shorter windows are padded on the right.
     """
     start, width = plan.start[rows], plan.stop[rows] - plan.start[rows]
     lead = int(plan.first[rows[0]] - start[0])
@@ -184,9 +191,9 @@ def read_batch(
 def score_batch(
     model: GPT, tokens: Tokens | Int64, plan: Plan, rows: Int64
 ) -> tuple[npt.NDArray[np.float32], Int64]:
-    """Nats float32 [N] and targets int64 [N] of all outputs that the windows `rows` score.
+    """Return nats float32 [N] and targets int64 [N] of all outputs that the windows `rows` score.
 
-    The windows are alike in context (`Plan.batches`). Without gradients.
+    The windows are alike in context (`Plan.batches`). No gradient is kept.
     """
     read, targets, wanted = read_batch(tokens, plan, rows)
     device = model.tok_emb.weight.device

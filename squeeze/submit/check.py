@@ -12,6 +12,7 @@ from squeeze.files import scratch_folder, sha256
 from squeeze.ledger.gate import check_limit
 from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODEL, REQUIREMENTS, SUMS
 from squeeze.score.audit.sandbox import Limits
+from squeeze.score.report import EvalReport
 from squeeze.submit.claims import check_fields, claimed_mode, config_sha256
 from squeeze.submit.imports import check_requirements, imports_of_script
 from squeeze.submit.parent import config_of_model
@@ -215,7 +216,7 @@ def _run(
     on_stage: OnStage,
 ) -> tuple[int, int, float, tuple[Run, ...]]:
     """(targets, targets of all data, bits per byte of squeeze, runs of the submission)."""
-    from squeeze.score.evaluate import evaluate
+    from squeeze.score.evaluate import EvalOptions, evaluate
     from squeeze.train.data.shards import read_shards, shard_length, write_shard
 
     available = sum(shard_length(path) for path in data) - 1
@@ -225,16 +226,17 @@ def _run(
         span = place / "span.bin"
         write_shard(span, read_shards(list(data), targets + 1))
         update = on_stage("squeeze eval")
-        report = evaluate(folder / MODEL, tokenizer, [span], targets, mode=mode, on_progress=update)
+        options = EvalOptions(mode, tokens=targets)
+        report = evaluate(folder / MODEL, tokenizer, [span], options, update)
         _check_stated(claims, report, targets == available)
         runs = []
         for way in ("evaluate", "scorer"):
             if way in claims:
                 on_stage(f"{way} in a fresh process")
                 made = run_submission(folder, way, claims[way], span, tokenizer, targets, limits)
-                _compare(made, report["bpb"], targets)
+                _compare(made, report.bpb, targets)
                 runs.append(made)
-    return targets, available, report["bpb"], tuple(runs)
+    return targets, available, report.bpb, tuple(runs)
 
 
 def _compare(run: Run, bpb: float, targets: int) -> None:
@@ -246,9 +248,9 @@ def _compare(run: Run, bpb: float, targets: int) -> None:
         )
 
 
-def _check_stated(claims: Mapping[str, Any], report: Mapping[str, Any], whole: bool) -> None:
-    same = claims["score"].get("tokens") == report["tokens"]
-    if whole and same and abs(report["bpb"] - claims["val_bpb"]) > CLAIM_NOISE:
+def _check_stated(claims: Mapping[str, Any], report: EvalReport, whole: bool) -> None:
+    same = claims["score"].get("tokens") == report.tokens
+    if whole and same and abs(report.bpb - claims["val_bpb"]) > CLAIM_NOISE:
         raise BadSubmission(
-            f"{CLAIMS}: val_bpb", expected=f"{report['bpb']:.6f}", found=f"{claims['val_bpb']:.6f}"
+            f"{CLAIMS}: val_bpb", expected=f"{report.bpb:.6f}", found=f"{claims['val_bpb']:.6f}"
         )

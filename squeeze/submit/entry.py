@@ -44,12 +44,12 @@ from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer, StoredMatr
 from squeeze.ranks.connect import connected
 from squeeze.ranks.group import Ranks
 from squeeze.score.adapt.by_document import LoraPredictor, score_lora
-from squeeze.score.adapt.lora import LoraOptions
+from squeeze.score.adapt.options import LoraOptions
 from squeeze.score.official import official_set
 from squeeze.score.plan import document_spans, sliding
 from squeeze.score.serving import protocol
 from squeeze.score.serving.served import Adapting, Windows
-from squeeze.score.tokenizer import ByteTable, Tokens, read_table
+from squeeze.score.tokenizer import ByteTable, Text, Tokens, read_table
 from squeeze.score.window import Score, score_plan
 from squeeze.tensors.floats import Float32, to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
@@ -204,7 +204,7 @@ def scored(model: GPT, given: dict[str, str]) -> Windows | Adapting:
 
         def adapt(tokens: Tokens, table: ByteTable) -> Score:
             documents = document_spans(tokens, model.config.bos_id)
-            return score_lora(model, tokens, table, documents, options)[0]
+            return score_lora(model, Text(tokens, table), documents, options)[0]
 
         predictor = partial(LoraPredictor, model, options)
         return Adapting(model, adapt, options.chunk, lambda targets: predictor(), True)
@@ -213,7 +213,8 @@ def scored(model: GPT, given: dict[str, str]) -> Windows | Adapting:
         stride = int(given.get("stride", min(STRIDE, length)))
 
     def score(tokens: Tokens, table: ByteTable) -> Score:
-        return score_plan(model, tokens, table, sliding(len(tokens) - 1, length, stride))
+        plan = sliding(len(tokens) - 1, length, stride)
+        return score_plan(model, Text(tokens, table), plan)
 
     return Windows(model, score, length, stride)
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from squeeze.files import sha256
 from squeeze.score.modes import Mode
+from squeeze.score.report import EvalReport
 from squeeze.submit.check import CLAIM_NOISE, OnStage
 from squeeze.submit.claims import mode_claims
 from squeeze.submit.plain import BadSubmission
 from squeeze.submit.seeds import (
     SeedRun,
     SeedRuns,
-    data_hashes,
     read_seed_runs,
     read_training,
 )
@@ -86,31 +86,33 @@ def read_scores(
 
 def _evaluated(
     model: Path, tokenizer: Path, data: Sequence[Path], mode: Mode, on_stage: OnStage
-) -> dict[str, Any]:
-    from squeeze.score.evaluate import evaluate
+) -> EvalReport:
+    from squeeze.score.evaluate import EvalOptions, evaluate
 
     update = on_stage("score of all data")
-    return evaluate(model, tokenizer, list(data), mode=mode, on_progress=update)
+    return evaluate(model, tokenizer, data, EvalOptions(mode), update)
 
 
-def _claims(report: Mapping[str, Any], own: SeedRun, mode: Mode, model: str) -> dict[str, Any]:
-    hashes = report["sha256"]
+def _claims(report: EvalReport, own: SeedRun, mode: Mode, model: str) -> dict[str, Any]:
     claims: dict[str, Any] = {
-        **{name: own.report[metric] for name, metric in METRICS},
+        **{name: own.report.metric(metric) for name, metric in METRICS},
         "score": {
             **mode_claims(mode),
-            **{key: report.get(key) for key in ("tokens", "bytes", "official", "partial")},
+            "tokens": report.tokens,
+            "bytes": report.bytes,
+            "official": report.official,
+            "partial": report.partial,
         },
         "sha256": {
             "model": model,
-            "tokenizer": hashes["tokenizer"],
-            "data": data_hashes(hashes["data"]),
-            "squeeze": hashes.get("code"),
+            "tokenizer": report.sha256.tokenizer,
+            "data": report.sha256.shards,
+            "squeeze": report.sha256.code,
         },
-        "versions": report.get("versions", {}),
+        "versions": report.versions or {},
     }
-    if not report.get("partial") and not mode.by_document:
-        claims |= {"val_tokens": report["tokens"], "val_bytes": report["bytes"]}
+    if not report.partial and not mode.facts.by_document:
+        claims |= {"val_tokens": report.tokens, "val_bytes": report.bytes}
     if own.clock is not None:
         inside = sum(row["seconds"] for row in own.clock if row["inside"])
         claims |= {"clock": own.clock, "training_seconds": inside}
@@ -121,8 +123,8 @@ def _row(run: SeedRun) -> dict[str, Any]:
     """An entry of `seeds`; seed is None where nothing tells it."""
     return {
         "seed": None if run.seed < 0 else run.seed,
-        **{name: run.report[metric] for name, metric in METRICS},
-        "model": run.report["sha256"]["model"],
+        **{name: run.report.metric(metric) for name, metric in METRICS},
+        "model": run.report.sha256.model,
     }
 
 
@@ -136,18 +138,16 @@ def _means(runs: SeedRuns) -> dict[str, float]:
     return found
 
 
-def _check_report(
-    report: Mapping[str, Any], mode: Mode, tokenizer: Path, data: Sequence[Path]
-) -> None:
+def _check_report(report: EvalReport, mode: Mode, tokenizer: Path, data: Sequence[Path]) -> None:
     """Raises BadSubmission unless a report is of this mode, tokenizer and data."""
     from squeeze.score.provenance import file_sha256
 
-    options = mode.options(int(report["config"].get("seq_len", 0)))
+    options = asdict(mode.options(int(report.config.get("seq_len", 0))))
     facts = {
-        "mode": (report["mode"], mode.name),
-        "options": tuple(json.loads(json.dumps(o)) for o in (report["options"], options)),
-        "tokenizer": (report["sha256"]["tokenizer"], file_sha256(tokenizer)),
-        "data": (data_hashes(report["sha256"]["data"]), [file_sha256(path) for path in data]),
+        "mode": (report.mode, mode.name),
+        "options": tuple(json.loads(json.dumps(o)) for o in (report.options, options)),
+        "tokenizer": (report.sha256.tokenizer, file_sha256(tokenizer)),
+        "data": (report.sha256.shards, [file_sha256(path) for path in data]),
     }
     for name, (stated, given) in facts.items():
         if stated != given:
@@ -159,21 +159,21 @@ def _check_report(
             )
 
 
-def _check_log(own: SeedRun, report: Mapping[str, Any], mode: Mode) -> None:
+def _check_log(own: SeedRun, report: EvalReport, mode: Mode) -> None:
     """Raises BadSubmission unless a log's score is that of the model on the data that is given."""
     facts = {
-        "mode": (own.report["mode"], mode.name),
-        "tokens": (own.report["tokens"], report["tokens"]),
-        "bytes": (own.report["bytes"], report["bytes"]),
+        "mode": (own.report.mode, mode.name),
+        "tokens": (own.report.tokens, report.tokens),
+        "bytes": (own.report.bytes, report.bytes),
     }
     for name, (stated, found) in facts.items():
         if stated != found:
             raise BadSubmission(f"the log of seed {own.seed}: {name}", expected=found, found=stated)
-    if abs(own.report["bpb"] - report["bpb"]) > CLAIM_NOISE:
+    if abs(own.report.bpb - report.bpb) > CLAIM_NOISE:
         raise BadSubmission(
             f"the log of seed {own.seed}: bits per byte",
-            expected=f"{report['bpb']:.6f}",
-            found=f"{own.report['bpb']:.6f}",
+            expected=f"{report.bpb:.6f}",
+            found=f"{own.report.bpb:.6f}",
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from squeeze.errors import BadData
 from squeeze.ledger.submission import CODE, MODEL
+from squeeze.score.report import EvalReport, Hashes
 from squeeze.score.stats import Spread, read_seeds, spread
 from squeeze.submit.parent import plain_values
 from squeeze.submit.plain import (
@@ -24,7 +25,7 @@ from squeeze.submit.plain import (
     read_plain,
 )
 
-TOLD = ("mode", "options", "tokens", "bytes", "official", "partial", "versions", "device_name")
+REPORTED = ("mode", "options", "tokens", "bytes", "official", "partial", "versions", "device_name")
 SAME = ("mode", "tokens", "bytes", "config", "recipe")  # of the logs of one configuration
 Clock = list[dict[str, Any]]
 
@@ -44,25 +45,32 @@ class Training:
 
 @dataclass(frozen=True)
 class SeedRun:
-    """One seed and the report of its score. code: SHA-256 of the script that made it, from its log."""
+    """One seed and the report of its score.
+
+    code: SHA-256 of the script that made it, from its log; None where the report is of `squeeze eval`
+    """
 
     seed: int
-    report: dict[str, Any]
+    report: EvalReport
     recipe: dict[str, Any] = field(default_factory=dict)
     clock: Clock | None = None
     code: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """`seed….json`: the run, without paths of the machine that made it."""
+        """Return `seed….json`: the run, without paths of the machine that made it."""
         report = self.report
         code = {} if self.code is None else {"code": self.code}
-        hashes = {**report["sha256"], "data": data_hashes(report["sha256"]["data"])}
+        facts = {name: getattr(report, name) for name in REPORTED}
+        known = {name: value for name, value in facts.items() if value is not None}
+        if self.code is None:  # only an evaluation knows whether a set is an official one
+            known["official"] = report.official
+        hashes = {**asdict(report.sha256), "data": report.sha256.shards}
         return {
             "seed": self.seed,
-            "val_bpb": report["bpb"],
-            "val_loss": report["nats_per_token"],
-            "config": plain_values({**report["config"], **self.recipe, **code}),
-            **{name: report[name] for name in TOLD if name in report},
+            "val_bpb": report.bpb,
+            "val_loss": report.nats_per_token,
+            "config": plain_values({**report.config, **self.recipe, **code}),
+            **{name: known[name] for name in REPORTED if name in known},
             "sha256": {name: value for name, value in hashes.items() if value},
             **({} if self.clock is None else {"clock": self.clock}),
         }
@@ -77,17 +85,17 @@ class SeedRuns:
 
     def spread(self, metric: str = "bpb") -> Spread:
         """Return mean and standard deviation over the seeds."""
-        return spread([float(run.report[metric]) for run in self.runs])
+        return spread([run.report.metric(metric) for run in self.runs])
 
     def of_model(self, sha256: str) -> SeedRun:
         """Return the run of the model that ships. Raises BadSubmission when there is none."""
         for run in self.runs:
-            if run.report["sha256"]["model"] == sha256:
+            if run.report.sha256.model == sha256:
                 return run
         raise BadSubmission(
             "no seed run is of the model that ships",
             expected=f"a report of the model {sha256[:12]}…",
-            found=", ".join(str(run.report["sha256"]["model"])[:12] for run in self.runs),
+            found=", ".join(str(run.report.sha256.model)[:12] for run in self.runs),
             fix="Give the report of `squeeze eval MODEL --json` too.",
         )
 
@@ -108,9 +116,7 @@ def read_seed_runs(given: Sequence[str], trainings: Sequence[Path] = ()) -> Seed
             )
         stated = [read_log(path) for _, path in named]
         _one_configuration(stated)
-        reports = [
-            _report(facts, str(path)) for facts, (_, path) in zip(stated, named, strict=True)
-        ]
+        reports = [_report(facts) for facts in stated]
     else:
         seeds_read = read_seeds([path for _, path in named])
         stated, reports = [read_object(path) for _, path in named], list(seeds_read.reports)
@@ -167,7 +173,7 @@ def check_seed(seed: object, what: str) -> int:
 def _trained(run: SeedRun, training: Training | None) -> SeedRun:
     if training is None:
         return run
-    _same("model", plain_values(run.report["config"]), training.config, run.seed)
+    _same("model", plain_values(run.report.config), training.config, run.seed)
     return SeedRun(run.seed, run.report, training.recipe, training.clock, run.code)
 
 
@@ -204,14 +210,17 @@ def read_log(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _report(facts: dict[str, Any], what: str) -> dict[str, Any]:
+def _report(facts: dict[str, Any]) -> EvalReport:
     """Return a log's last line in the form of a report of `squeeze eval`."""
-    return {
-        **{name: facts[name] for name in ("bpb", "tokens", "bytes", "mode")},
-        "nats_per_token": facts["nats"] / facts["tokens"],
-        "config": facts.get("config", {}),
-        "sha256": {"model": facts["sha256"][MODEL], "tokenizer": None, "data": []},
-    }
+    return EvalReport(
+        nats_per_token=facts["nats"] / facts["tokens"],
+        bpb=facts["bpb"],
+        tokens=facts["tokens"],
+        bytes=facts["bytes"],
+        mode=facts["mode"],
+        config=facts.get("config", {}),
+        sha256=Hashes(facts["sha256"][MODEL], None, []),
+    )
 
 
 def _one_configuration(stated: Sequence[dict[str, Any]]) -> None:
@@ -274,9 +283,3 @@ def read_clock(rows: object, what: str) -> Clock:
             )
         read_rows.append(dict(fields))
     return read_rows
-
-
-def data_hashes(stated: object) -> list[str]:
-    """Return the hashes of the shards, in order, in whatever form a report holds them."""
-    values = stated.values() if isinstance(stated, dict) else stated
-    return [str(value) for value in values] if values is not None else []  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file, sha256
 from squeeze.ledger.submission import CLAIMS, MODEL
+from squeeze.score.report import EvalReport
 
 REPORT = ".eval.json"
 MAX_SIZE = 1 << 24  # bytes of a report
@@ -90,24 +92,38 @@ def _stated_score(path: Path, notes: list[str]) -> Score | None:
 
 
 def _read(place: Path, model: Path) -> Score | None:
-    """The score in a report or a submission's claims; None when it is another model's."""
+    """Return the score in a report or a submission's claims; None when it is another model's."""
     facts = json.loads(read_file(place, MAX_SIZE))
-    submission = place.name == CLAIMS
-    bpb = facts["val_bpb" if submission else "bpb"]
+    read = _claimed if place.name == CLAIMS else _reported
+    score, hashed = read(facts, place)
+    if hashed is not None and model.is_file() and sha256(read_file(model)) != hashed:
+        return None
+    return score
+
+
+def _reported(facts: Any, place: Path) -> tuple[Score, str]:
+    """Return the score in a report of `squeeze eval`, and the hash of its model."""
+    report = EvalReport.from_json(facts, place.name)
+    hashes = report.sha256
+    conditions = _conditions(report.mode, report.tokens, hashes.tokenizer, hashes.shards)
+    return Score(report.bpb, place.name, conditions), hashes.model
+
+
+def _claimed(facts: Any, place: Path) -> tuple[Score, str | None]:
+    """Return the score in a submission's claims, and the hash of its model where they state one."""
+    bpb = facts["val_bpb"]
     if isinstance(bpb, bool) or not isinstance(bpb, int | float) or not math.isfinite(bpb):
         raise ValueError(f"bits per byte are {bpb!r}")
-    hashes = facts.get("sha256") or {}
-    stated = hashes.get("model")
-    if not submission and not isinstance(stated, str):
-        raise ValueError("no hash of the model")
-    if isinstance(stated, str) and model.is_file() and sha256(read_file(model)) != stated:
-        return None
-    scored = facts.get("score") or {} if submission else facts
-    data = hashes.get("data") or []
-    conditions = {
-        "mode": scored.get("mode", "window"),
-        "tokens": scored.get("tokens"),
-        "tokenizer": hashes.get("tokenizer"),
-        "data": sorted(data.values() if isinstance(data, dict) else data),
-    }
-    return Score(float(bpb), place.name, json.dumps(conditions, sort_keys=True))
+    stated, score = facts.get("sha256") or {}, facts.get("score") or {}
+    data, model = stated.get("data") or [], stated.get("model")
+    shards = list(data.values() if isinstance(data, dict) else data)
+    conditions = _conditions(
+        score.get("mode", "window"), score.get("tokens"), stated.get("tokenizer"), shards
+    )
+    return Score(float(bpb), place.name, conditions), model if isinstance(model, str) else None
+
+
+def _conditions(mode: str, tokens: int | None, tokenizer: str | None, shards: Sequence[str]) -> str:
+    """Return what was scored how, as text that is equal where two scores compare."""
+    facts = {"mode": mode, "tokens": tokens, "tokenizer": tokenizer, "data": sorted(shards)}
+    return json.dumps(facts, sort_keys=True)

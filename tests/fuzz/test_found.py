@@ -53,7 +53,7 @@ FOUND = {
     "a report whose data are a number": (
         "eval-report",
         lambda: with_json("eval-report", sha256={"model": "a", "tokenizer": "b", "data": 5}),
-        "list of sha256.data",
+        "no sha256 of model, tokenizer and data",
     ),
     "a state whose facts are not JSON": (
         "run-state", lambda: with_text("run-state", b'{\\"version', b'?\\"version'),

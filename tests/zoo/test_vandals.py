@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from squeeze.score.audit import Limits, audit, load_data
+from squeeze.score.audit import AuditOptions, Limits, audit, load_data
 from squeeze.score.audit.sandbox import Box, Isolation, isolation
 from squeeze.score.audit.verdict import UNKNOWN
 from tests.zoo.animals import HONEST, Animal, Habitat, build, make_habitat
@@ -45,7 +45,7 @@ def test_a_vandal_fails_and_harms_nothing(animal: Animal, habitat: Habitat, tmp_
     data = load_data([habitat.data], habitat.tokenizer, 200)
     started = time.monotonic()
     submission = build(marked(animal, tmp_path), habitat, tmp_path / "s")
-    result = audit(submission, data, limits=LIMITS)
+    result = audit(submission, data, AuditOptions(limits=LIMITS))
     assert "runs" in result.failures
     assert max(len(verdict.evidence) for verdict in result.verdicts.values()) < 3000
     assert result.verdicts["runs"].evidence
@@ -172,7 +172,7 @@ def test_without_namespaces_the_auditor_survives_as_well(
     monkeypatch.setattr("squeeze.score.audit.evidence.isolation", lambda: level)
     data = load_data([habitat.data], habitat.tokenizer, 200)
     submission = build(marked(animal, tmp_path), habitat, tmp_path / "s")
-    result = audit(submission, data, limits=LIMITS)
+    result = audit(submission, data, AuditOptions(limits=LIMITS))
     assert "runs" in result.failures
     assert not left_behind(tmp_path)
 

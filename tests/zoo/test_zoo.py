@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from squeeze.score.audit import Audit, Limits, audit, load_data
+from squeeze.score.audit import Audit, AuditOptions, Limits, audit, load_data
 from squeeze.score.audit.sandbox import isolation
 from squeeze.score.audit.verdict import PASS, UNKNOWN
 from squeeze.train.data.shards import write_shard
@@ -31,10 +31,7 @@ def examine(animal: Animal, habitat: Habitat, tmp_path: Path) -> Audit:
     return audit(
         build(animal, habitat, tmp_path / "submission"),
         load_data([habitat.data], habitat.tokenizer, TARGETS),
-        train_data=[shard],
-        validation_data=[habitat.data],
-        limits=LIMITS,
-        byte_limit=LIMIT,
+        AuditOptions(train_data=(shard,), limits=LIMITS, byte_limit=LIMIT),
     )
 
 

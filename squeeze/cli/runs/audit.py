@@ -1,4 +1,4 @@
-"""Runs `squeeze audit`: boxes a submission, prints every verdict, and exits with 1 on a failure."""
+"""Runs `squeeze audit`: prints the verdict of every rule, and exits with 1 when one fails."""
 
 from __future__ import annotations
 
@@ -8,25 +8,21 @@ from pathlib import Path
 
 from squeeze.cli.terminal.printing import print_json, print_line
 from squeeze.files import check_outputs, write_atomic
-from squeeze.score.audit import Limits, audit, load_data
+from squeeze.score.audit import AuditOptions, Limits, audit, load_data
 from squeeze.score.modes import Mode
-from squeeze.train.fields import settings
 from squeeze.views.console import PlainConsole
 
 
 @dataclass(frozen=True)
 class AuditRequest:
-    """Options of `squeeze audit`, each under its name; seconds, memory in GiB, limit in bytes."""
+    """Options of `squeeze audit`, each under its name."""
 
     submission: Path
     tokenizer: Path
     data: tuple[Path, ...]
     train_data: tuple[Path, ...]
     tokens: int
-    mode: str
-    length: int | None
-    stride: int | None
-    ttt: tuple[str, ...]
+    mode: Mode
     seconds: float
     report_seconds: float
     memory: float
@@ -35,37 +31,23 @@ class AuditRequest:
     limit: int
     as_json: bool
 
-    @property
-    def limits(self) -> Limits:
-        """Limits of the box."""
-        return Limits(self.seconds, self.report_seconds, int(self.memory * 2**30) or None)
-
-    @property
-    def serve_options(self) -> list[str]:
-        """Options by which squeeze serves a bare artifact. Raises BadConfig for a wrong combination."""
-        Mode(self.mode, self.length, self.stride, settings(self.ttt, "--ttt"))
-        named = {"--mode": self.mode, "--length": self.length, "--stride": self.stride}
-        given = [part for name, value in named.items() if value for part in (name, str(value))]
-        return given + [f"--ttt={option}" for option in self.ttt]
-
 
 def run(request: AuditRequest) -> None:
-    """Audit a submission and print the report."""
+    """Audit a submission, print the verdicts, and exit with 1 when a rule fails."""
     check_outputs(
         [request.markdown],
         [request.submission, request.tokenizer, *request.data, *request.train_data],
     )
-    result = audit(
-        request.submission,
-        load_data(list(request.data), request.tokenizer, request.tokens),
+    memory = int(request.memory * 2**30) or None
+    options = AuditOptions(
         train_data=request.train_data,
-        validation_data=request.data,
-        limits=request.limits,
+        limits=Limits(request.seconds, request.report_seconds, memory),
         byte_limit=request.limit,
-        serve_options=request.serve_options,
+        serve_options=_serve_options(request.mode),
         seed=request.seed,
-        on_stage=None if request.as_json else _show_stage,
     )
+    data = load_data(request.data, request.tokenizer, request.tokens)
+    result = audit(request.submission, data, options, None if request.as_json else _print_stage)
     if request.markdown is not None:
         write_atomic(request.markdown, result.markdown().encode())
     if request.as_json:
@@ -78,6 +60,14 @@ def run(request: AuditRequest) -> None:
         sys.exit(1)
 
 
-def _show_stage(stage: str) -> None:
+def _serve_options(mode: Mode) -> tuple[str, ...]:
+    """Return a mode as arguments of `python -m squeeze.score.serving.serve`."""
+    named = {"--mode": mode.name, "--length": mode.length, "--stride": mode.stride}
+    words = [word for name, value in named.items() if value for word in (name, str(value))]
+    return (*words, *(f"--ttt={name}={value}" for name, value in mode.settings.items()))
+
+
+def _print_stage(stage: str) -> None:
+    """Print the stage that begins, on a terminal."""
     if sys.stderr.isatty():
         print_line(f"{stage} …", err=True)

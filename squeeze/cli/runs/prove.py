@@ -1,40 +1,43 @@
-"""Runs `squeeze prove`: codes text and decodes it again, or only decodes a file."""
+"""Runs `squeeze prove`: codes text with a model and decodes it elsewhere, or only decodes a file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from squeeze.cli.options import progress, stage_bars
 from squeeze.cli.terminal.printing import print_json, print_notes, print_rows
-from squeeze.files import check_outputs
+from squeeze.files import check_outputs, read_file
 from squeeze.score.evaluate import resolve_device
 from squeeze.score.modes import Mode
 from squeeze.score.proof.coding import Submission
-from squeeze.score.proof.decode import decode_file
+from squeeze.score.proof.decode import DecodeReport, decode_text
+from squeeze.score.proof.file import Proof
 from squeeze.score.proof.predictor import BATCHES, mode_fields, read_mode
-from squeeze.score.proof.prove import prove, select_documents
+from squeeze.score.proof.prove import (
+    ProofOptions,
+    ProofReport,
+    Selection,
+    prove,
+    select_documents,
+)
+from squeeze.score.tokenizer import Text
 from squeeze.train.data.shards import read_shards
-from squeeze.train.fields import settings as read_settings
 
 
 @dataclass(frozen=True)
 class ProveRequest:
-    """Options of `squeeze prove`, each under its name; size in bytes of text."""
+    """Options of `squeeze prove`, each under its name."""
 
     model: Path
     tokenizer: Path
     data: tuple[Path, ...]
     documents: int | None
-    size: int | None
+    text_bytes: int | None
     seed: int | None
-    mode_name: str
-    length: int | None
-    stride: int | None
-    adaptation: tuple[str, ...]
+    mode: Mode
     batch: int | None
     threads: int | None
     device: str | None
@@ -42,81 +45,78 @@ class ProveRequest:
     output: Path | None
     as_json: bool
 
-    @property
-    def mode(self) -> Mode:
-        """Mode of the prediction, with the defaults of proofs."""
-        settings = read_settings(self.adaptation, "--ttt")
-        return read_mode(mode_fields(Mode(self.mode_name, self.length, self.stride, settings)))
-
 
 def run(request: ProveRequest) -> None:
-    """Prove or decode, and print the report."""
+    """Prove a model, or decode a file, and print the report."""
     check_outputs(
         [request.output], [request.model, request.tokenizer, *request.data, request.encoded]
     )
-    report = _prove(request) if request.encoded is None else _decode(request, request.encoded)
-    if request.as_json:
-        print_json(report)
+    if request.encoded is not None:
+        _decode(request, request.encoded)
     else:
-        _print(report)
+        _prove(request)
 
 
-def _decode(request: ProveRequest, encoded: Path) -> dict[str, Any]:
-    """Return the report of decoding one file."""
-    device = str(resolve_device(request.device))
+def _decode(request: ProveRequest, encoded: Path) -> None:
+    """Decode a file and print what it held."""
+    proof = Proof.from_bytes(read_file(encoded))
+    device = resolve_device(request.device)
+    submission = Submission.load(request.model, request.tokenizer, device)
     with progress("decoding", request.as_json) as update:
-        return decode_file(
-            request.model, request.tokenizer, encoded, request.output, device, update
-        )
+        report = decode_text(submission, proof, request.output, update)
+    print_json(report.as_json()) if request.as_json else _print(report, {})
 
 
-def _prove(request: ProveRequest) -> dict[str, Any]:
-    """Return the report of coding text and decoding it in another process."""
-    submission = Submission.load(request.model, request.tokenizer, resolve_device(request.device))
-    chosen, skipped = select_documents(
-        read_shards(list(request.data)),
-        submission.bos,
-        submission.tokenizer.table,
-        request.documents,
-        request.size,
-        request.seed,
-    )
-    mode = request.mode
-    batch = request.batch or BATCHES[mode.name]
+def _prove(request: ProveRequest) -> None:
+    """Code documents, decode them in another process, and print both."""
+    device = resolve_device(request.device)
+    submission = Submission.load(request.model, request.tokenizer, device)
+    text = Text(read_shards(list(request.data)), submission.tokenizer.table)
+    selection = Selection(request.documents, request.text_bytes, request.seed)
+    documents, skipped = select_documents(text, submission.bos, selection)
+    mode = read_mode(mode_fields(request.mode))
     threads = torch.get_num_threads() if request.threads is None else request.threads
+    options = ProofOptions(mode, request.batch or BATCHES[mode.name], threads)
     with stage_bars(request.as_json) as on_stage:
-        report = prove(submission, chosen, mode, batch, threads, request.output, on_stage)
-    return report | {
-        "data": [str(path) for path in request.data],
-        "selection": {
-            "documents": request.documents,
-            "bytes": request.size,
-            "seed": request.seed,
-        },
-        "tokens_before_first_bos": skipped,
-        "notes": submission.model.notes,
-    }
-
-
-def _print(report: dict[str, Any]) -> None:
-    rows = {
-        "text": f"{report['text_bytes']:,} bytes, {report['documents']:,} documents, "
-        f"{report['tokens']:,} tokens",
-    }
-    if "file_bytes" in report:
-        seconds, speed = report["seconds"], report["tokens_per_second"]
-        rows |= {
-            "decoded": "identical, in another process",
-            "file": f"{report['file_bytes']:,} bytes, header {report['header_bytes']}, "
-            f"{report['overhead']:+.4%} of the code length",
-            "file bits/byte": f"{report['file_bpb']:.6f}",
-            "bits per byte": f"{report['bpb_with_ends']:.6f} computed with ends of documents, "
-            f"{report['bpb']:.6f} without; {report['window_bpb']:.6f} in plain windows",
-            "encoded in": f"{seconds['encode']:.1f} s, {speed['encode']:,.0f} tokens/s",
-            "decoded in": f"{seconds['decode']:.1f} s, {speed['decode']:,.0f} tokens/s",
-            "machine": f"{report['machine']}, {report['threads']} threads, "
-            f"{report['batch']} documents at a time",
+        report = prove(submission, documents, options, request.output, on_stage)
+    notes = submission.model.notes
+    if not request.as_json:
+        _print(report, _proof_rows(report))
+        print_notes(notes)
+        return
+    print_json(
+        report.as_json()
+        | {
+            "data": [str(path) for path in request.data],
+            "selection": {
+                "documents": selection.documents,
+                "bytes": selection.text_bytes,
+                "seed": selection.seed,
+            },
+            "tokens_before_first_bos": skipped,
+            "notes": notes,
         }
-    rows["SHA-256 of text"] = report["sha256"]["text"]
-    print_rows(rows, 17)
-    print_notes(report.get("notes", ()))
+    )
+
+
+def _print(report: DecodeReport | ProofReport, rows: dict[str, str]) -> None:
+    """Print the decoded text in figures, with rows of the proof in between."""
+    text = f"{report.text_bytes:,} bytes, {report.documents:,} documents, {report.tokens:,} tokens"
+    print_rows({"text": text, **rows, "SHA-256 of text": report.sha256["text"]}, 17)
+
+
+def _proof_rows(report: ProofReport) -> dict[str, str]:
+    """Return what a proof has to show besides its text."""
+    seconds, speed = report.seconds, report.tokens_per_second
+    return {
+        "decoded": "identical, in another process",
+        "file": f"{report.file_bytes:,} bytes, header {report.header_bytes}, "
+        f"{report.overhead:+.4%} of the code length",
+        "file bits/byte": f"{report.file_bpb:.6f}",
+        "bits per byte": f"{report.bpb_with_ends:.6f} computed with ends of documents, "
+        f"{report.bpb:.6f} without; {report.window_bpb:.6f} in plain windows",
+        "encoded in": f"{seconds['encode']:.1f} s, {speed['encode']:,.0f} tokens/s",
+        "decoded in": f"{seconds['decode']:.1f} s, {speed['decode']:,.0f} tokens/s",
+        "machine": f"{report.machine}, {report.threads} threads, "
+        f"{report.batch} documents at a time",
+    }

@@ -1,26 +1,27 @@
 """Test-time training on the whole stream: score a chunk, train all weights on it, go on (#549, #1493).
 
 Every window whose outputs lie in the chunk is scored first, sliding over the stream. The last chunk is
-never trained on. What is learnt stays: later documents are scored with weights that have seen earlier
-ones, so a score of this mode carries state across documents by design.
+never trained on. All that is learnt stays: later documents are scored with weights that were trained
+on earlier ones, so a score of this mode carries state across documents by design.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from squeeze.errors import BadConfig
 from squeeze.ranks.group import Ranks
+from squeeze.score.adapt.options import ChunkOptions
 from squeeze.score.adapt.order import OrderLedger
-from squeeze.score.adapt.sgd import Sgd, SgdOptions
-from squeeze.score.plan import Int64, sliding, spans
-from squeeze.score.predictor import CachedPredictor
-from squeeze.score.tokenizer import ByteTable, Tokens
+from squeeze.score.adapt.sgd import Sgd
+from squeeze.score.plan import Documents, Int64, sliding, spans
+from squeeze.score.predictor import CachedPredictor, Extent
+from squeeze.score.tokenizer import Text, Tokens
 from squeeze.score.window import (
     Progress,
     Score,
@@ -34,30 +35,45 @@ from squeeze.train.model.gpt import GPT
 
 
 @dataclass(frozen=True)
-class ChunkOptions:
-    """Windows of `length` tokens moving by `stride`, between the steps of `sgd`."""
+class ChunkScoring:
+    """Scoring of one stream by a model that learns every chunk; the mode `ttt-chunk`."""
 
-    length: int = 2048  # tokens
-    stride: int = 64  # tokens
-    sgd: SgdOptions = field(default_factory=SgdOptions)
+    model: GPT
+    options: ChunkOptions
+
+    @property
+    def chunk(self) -> int:
+        """Tokens between two updates."""
+        return self.options.sgd.chunk
+
+    def score(
+        self, text: Text, documents: Documents, batch: int | None, on_progress: Progress | None
+    ) -> tuple[Score, OrderLedger]:
+        """Score all tokens but the first; see `squeeze.score.modes.Scoring`."""
+        return score_chunks(self.model, text, self.options, on_progress)
+
+    def predictor(self, extent: Extent) -> ChunkPredictor:
+        """Return what scores the same token by token."""
+        return ChunkPredictor(self.model, extent.outputs, self.options)
 
 
 def score_chunks(
     model: GPT,
-    tokens: Tokens,
-    table: ByteTable,
-    options: ChunkOptions | None = None,
+    text: Text,
+    options: ChunkOptions,
     on_progress: Progress | None = None,
 ) -> tuple[Score, OrderLedger]:
-    """Score tokens uint16 [n], training a copy of the model on every chunk but the last.
+    """Score all tokens but the first, training a copy of the model on every chunk but the last.
 
-    Under torch.distributed the scoring goes round the ranks and each of them trains alike. Raises as
-    `score_plan`, and RuleBroken when the order of scoring and learning is not legal.
+    Returns the score, and when what was learnt. Under torch.distributed the scoring is dealt to the
+    ranks and each of them trains alike.
+
+    Raises as `score_plan`, and RuleBroken when the order of scoring and learning is not legal.
     """
-    options = options or ChunkOptions()
+    tokens = text.tokens
     outputs = max(0, len(tokens) - 1)
     plan = sliding(outputs, options.length, options.stride).cut(options.sgd.chunk)
-    num_bytes, _ = count_targets(model.config, tokens, table, plan, None)
+    num_bytes, _ = count_targets(model.config, text, plan)
     started = time.perf_counter()
     model = copy.deepcopy(model).eval()
     sgd, ledger = Sgd(model, options.sgd), OrderLedger(len(tokens))
@@ -76,33 +92,34 @@ def score_chunks(
         ledger.score(np.arange(begin + 1, end + 1))
         if chunk < chunks - 1:
             ledger.use(np.arange(begin, end + 1))
-            train_chunk_(sgd, tokens, begin, end, options, chunks)
+            train_chunk_(sgd, tokens, chunk, outputs, options)
         if on_progress is not None:
             on_progress(end, outputs)
     ledger.check()
-    nats = float(ranks.summed_(torch.from_numpy(sums))[0])
-    return checked_score(nats, outputs, num_bytes, time.perf_counter() - started), ledger
+    ranks.summed_(torch.from_numpy(sums))
+    return checked_score(sums, outputs, num_bytes, 0, time.perf_counter() - started), ledger
 
 
 def train_chunk_(
-    sgd: Sgd, tokens: Tokens | Int64, begin: int, end: int, options: ChunkOptions, chunks: int
+    sgd: Sgd, tokens: Tokens | Int64, chunk: int, outputs: int, options: ChunkOptions
 ) -> None:
-    """Train on outputs begin … end - 1, one of `chunks`, in windows that do not overlap."""
-    plan = spans(np.array([begin]), np.array([end - begin]), options.length, options.length)
-    sgd.learn_(tokens, plan, options.sgd.rate(begin // options.sgd.chunk, chunks))
+    """Train on chunk number `chunk` of a stream of `outputs`, in windows that do not overlap."""
+    begin = chunk * options.sgd.chunk
+    count = min(options.sgd.chunk, outputs - begin)
+    plan = spans(np.array([begin]), np.array([count]), options.length, options.length)
+    sgd.learn_(tokens, plan, options.sgd.rate(chunk, options.sgd.chunks(outputs)))
 
 
 class ChunkPredictor(CachedPredictor):
-    """`score_chunks` fed token by token: one stream of `outputs` + 1 tokens, and one `start`.
+    """Form of `score_chunks` that is fed token by token: one stream, and one `start`.
 
-    The length must be known in advance, since the step size depends on it.
+    outputs: tokens of the stream but the last; the step size depends on it
     """
 
-    def __init__(self, model: GPT, outputs: int, options: ChunkOptions | None = None) -> None:
-        self.options = options or ChunkOptions()
-        super().__init__(copy.deepcopy(model), self.options.length, self.options.stride)
-        self._sgd = Sgd(self._model, self.options.sgd)
-        self._chunks = self.options.sgd.chunks(outputs)
+    def __init__(self, model: GPT, outputs: int, options: ChunkOptions) -> None:
+        self.outputs, self.options = outputs, options
+        super().__init__(copy.deepcopy(model), options.length, options.stride)
+        self._sgd = Sgd(self._model, options.sgd)
         self._started = False
 
     def start(self, batch: int) -> None:
@@ -112,8 +129,9 @@ class ChunkPredictor(CachedPredictor):
         super().start(batch)
 
     def _adapt(self, at: int) -> bool:
-        if at == 0 or at % self.options.sgd.chunk:
+        size = self.options.sgd.chunk
+        if at == 0 or at % size:
             return False
         tokens = self._tokens(0, at + 1)[0]
-        train_chunk_(self._sgd, tokens, at - self.options.sgd.chunk, at, self.options, self._chunks)
+        train_chunk_(self._sgd, tokens, at // size - 1, self.outputs, self.options)
         return True

@@ -2,47 +2,75 @@
 
 Documents begin at BOS, are scored apart, and leave nothing behind. A chunk is predicted from a window
 of `length` tokens that ends with it, read anew with the weights of that moment. The last chunk of a
-document is not trained on, since nothing would be scored with what it taught.
+document is not trained on, since nothing would be scored after it.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from squeeze.errors import BadConfig
 from squeeze.ranks.group import Ranks
-from squeeze.score.adapt.lora import LoraBank, LoraOptions
+from squeeze.score.adapt.lora import LoraBank
+from squeeze.score.adapt.options import LoraOptions
 from squeeze.score.adapt.order import OrderLedger
-from squeeze.score.plan import Int64, document_batches, spans
-from squeeze.score.predictor import CachedPredictor, Float32
-from squeeze.score.tokenizer import ByteTable, Tokens
+from squeeze.score.plan import Documents, Int64, document_batches, document_plan
+from squeeze.score.predictor import CachedPredictor, Extent, Float32
+from squeeze.score.tokenizer import Text, Tokens
 from squeeze.score.window import Progress, Score, checked_score, count_targets, split_sum
 from squeeze.train.model.gpt import GPT
 
 
+@dataclass(frozen=True)
+class LoraScoring:
+    """Scoring of documents that adapts to each; the mode `ttt-lora`."""
+
+    model: GPT
+    options: LoraOptions
+
+    @property
+    def chunk(self) -> int:
+        """Tokens between two updates."""
+        return self.options.chunk
+
+    def score(
+        self, text: Text, documents: Documents, batch: int | None, on_progress: Progress | None
+    ) -> tuple[Score, OrderLedger]:
+        """Score the documents; see `squeeze.score.modes.Scoring`."""
+        return score_lora(self.model, text, documents, self.options, on_progress)
+
+    def predictor(self, extent: Extent) -> LoraPredictor:
+        """Return what scores the same token by token."""
+        return LoraPredictor(self.model, self.options)
+
+
 def score_lora(
     model: GPT,
-    tokens: Tokens,
-    table: ByteTable,
-    documents: tuple[Int64, Int64],
-    options: LoraOptions | None = None,
+    text: Text,
+    documents: Documents,
+    options: LoraOptions,
     on_progress: Progress | None = None,
 ) -> tuple[Score, OrderLedger]:
-    """Score documents (`plan.document_spans`) of tokens uint16 [n], adapting to each as it goes.
+    """Score documents, adapting to each as it goes; return the score, and when what was learnt.
 
-    Predictions of the BOS after a document count as ends. Batches go round the ranks of
-    torch.distributed; score and ledger are those of all. Raises as `score_plan`, RuleBroken when the
-    order of scoring and learning is not legal, and BadConfig for a factor that outlives documents.
+    documents: as of `plan.document_spans`
+    on_progress: called with this rank's targets that are done, and all of them
+
+    Predictions of the BOS after a document count as ends. Batches are dealt to the ranks of
+    torch.distributed; score and ledger are those of all.
+
+    Raises as `score_plan`, RuleBroken when the order of scoring and learning is not legal, and
+    BadConfig for a factor that outlives documents.
     """
-    options = options or LoraOptions()
     if options.keep_a:
         raise BadConfig("ttt-lora drops all it learnt with a document", fix="Use ttt-phased.")
-    run = DocumentRun(model, tokens, documents, options)
-    plan = spans(*documents, options.length, options.length)
-    num_bytes, ends = count_targets(model.config, tokens, table, plan, run.bos)
+    run = DocumentRun(model, text.tokens, documents, options)
+    plan = document_plan(documents, options.length, options.length, run.bos)
+    num_bytes, ends = count_targets(model.config, text, plan)
     started = time.perf_counter()
     ranks = Ranks.current()
     groups = ranks.deal(document_batches(documents[1], options.batch))
@@ -53,16 +81,20 @@ def score_lora(
         ranks.summed_(torch.from_numpy(ticks))  # a token's ticks are all of one rank
     run.ledger.updates = int(ranks.summed_(torch.tensor(run.ledger.updates)))
     run.ledger.check()
-    nats, end_nats = ranks.summed_(torch.from_numpy(run.sums)).tolist()
+    ranks.summed_(torch.from_numpy(run.sums))
     seconds = time.perf_counter() - started
-    return checked_score(nats, plan.outputs, num_bytes, seconds, ends, end_nats), run.ledger
+    return checked_score(run.sums, plan.outputs, num_bytes, ends, seconds), run.ledger
 
 
 class DocumentRun:
-    """Documents scored chunk by chunk, batch after batch; sums float64 [2] as of `split_sum`."""
+    """Scoring of documents, batch after batch and chunk by chunk.
+
+    sums: nats so far, float64 [2] as of `split_sum`
+    done: targets so far
+    """
 
     def __init__(
-        self, model: GPT, tokens: Tokens, documents: tuple[Int64, Int64], options: LoraOptions
+        self, model: GPT, tokens: Tokens, documents: Documents, options: LoraOptions
     ) -> None:
         self.model, self.tokens, self.options = model.eval(), tokens, options
         self.begin, self.outputs = documents
@@ -74,7 +106,10 @@ class DocumentRun:
     def score(
         self, rows: Int64, bank: LoraBank, on_progress: Progress | None = None, total: int = 0
     ) -> None:
-        """Score the documents `rows`, one batch, adapting their bank."""
+        """Score a batch, the documents `rows`, and let their bank learn.
+
+        total: targets of all batches, for on_progress
+        """
         with bank.attached():
             for first in range(0, int(self.outputs[rows].max()), self.options.chunk):
                 self._chunk(rows, bank, first)
@@ -82,7 +117,10 @@ class DocumentRun:
                     on_progress(self.done, total)
 
     def _chunk(self, rows: Int64, bank: LoraBank, first: int) -> None:
-        """Score outputs first … of a batch's documents, then let those that go on learn from them."""
+        """Score a chunk of every document of a batch from output `first` on.
+
+        Documents that go on after it learn from it.
+        """
         begin, outputs = self.begin[rows, None], self.outputs[rows, None]
         stop = min(first + self.options.chunk, int(outputs.max()))
         start = self.options.window_start(first)
@@ -111,11 +149,11 @@ class DocumentRun:
 
 
 class LoraPredictor(CachedPredictor):
-    """`score_lora` fed token by token: the same steps, at the same places, on the same tokens."""
+    """Form of `score_lora` that is fed token by token: the same steps, in the same places."""
 
-    def __init__(self, model: GPT, options: LoraOptions | None = None) -> None:
-        self.options = options or LoraOptions()
-        super().__init__(model, self.options.length)
+    def __init__(self, model: GPT, options: LoraOptions) -> None:
+        self.options = options
+        super().__init__(model, options.length)
         self._bank = LoraBank(self._model, self.options, 0)
 
     def start(self, batch: int) -> None:

@@ -1,6 +1,6 @@
 """Phased test-time training: a LoRA per document, and pauses to train all weights (#1610, #1855).
 
-Batches of documents are scored as `squeeze.score.adapt.by_document` does, the longest first, with a
+Batches of documents are scored as in `squeeze.score.adapt.by_document`, the longest first, with a
 first LoRA factor that is kept from batch to batch (#1767). Each time another part of the first
 `documents` documents has been scored, scoring pauses and all weights take steps of SGD on every
 document scored so far. State crosses documents by design.
@@ -10,53 +10,45 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from squeeze.errors import BadConfig
 from squeeze.ranks.group import Ranks
 from squeeze.score.adapt.by_document import DocumentRun, LoraPredictor
-from squeeze.score.adapt.lora import LoraBank, LoraOptions, check_range
+from squeeze.score.adapt.lora import LoraBank
+from squeeze.score.adapt.options import PhasedOptions
 from squeeze.score.adapt.order import OrderLedger
-from squeeze.score.adapt.sgd import Sgd, SgdOptions
-from squeeze.score.plan import Int64, document_batches, spans
-from squeeze.score.predictor import Float32
-from squeeze.score.tokenizer import ByteTable, Tokens
+from squeeze.score.adapt.sgd import Sgd
+from squeeze.score.plan import Documents, Int64, document_batches, document_plan, spans
+from squeeze.score.predictor import Extent, Float32
+from squeeze.score.tokenizer import Text
 from squeeze.score.window import Progress, Score, checked_score, count_targets
 from squeeze.train.model.gpt import GPT
 
-LORA = LoraOptions(
-    chunk=48,
-    length=2048,
-    rank=80,
-    alpha=144.0,
-    targets=("head", "c_q", "c_k", "c_v", "attn", "mlp"),
-    lr=1e-4,
-    beta1=0.0,
-    beta2=0.99,
-    eps=1e-10,
-    weight_decay=0.5,
-    keep_a=True,
-)
-
 
 @dataclass(frozen=True)
-class PhasedOptions:
-    """#1855's values. documents: how many are trained on at most; phases: in how many parts."""
+class PhasedScoring:
+    """Scoring of documents that adapts to each, with pauses to train; the mode `ttt-phased`."""
 
-    lora: LoraOptions = LORA
-    sgd: SgdOptions = field(default_factory=lambda: SgdOptions(lr=0.001, epochs=1))
-    documents: int = 2500
-    phases: int = 3
+    model: GPT
+    options: PhasedOptions
 
-    def __post_init__(self) -> None:
-        check_range("documents", self.documents, 0, 1 << 30)
-        check_range("phases", self.phases, 1, 1000)
+    def score(
+        self, text: Text, documents: Documents, batch: int | None, on_progress: Progress | None
+    ) -> tuple[Score, OrderLedger]:
+        """Score the documents; see `squeeze.score.modes.Scoring`."""
+        return score_phased(self.model, text, documents, self.options, on_progress)
+
+    def predictor(self, extent: Extent) -> PhasedPredictor:
+        """Return what scores the same token by token, in batches of the extent's size."""
+        lora = replace(self.options.lora, batch=extent.batch)
+        return PhasedPredictor(self.model, extent.documents, replace(self.options, lora=lora))
 
 
 class Pauses:
-    """When to pause, and what to do then. `documents`: how many the whole evaluation has."""
+    """The pauses of an evaluation of so many documents, and the training in them."""
 
     def __init__(self, model: GPT, options: PhasedOptions, documents: int) -> None:
         self.model, self.options = model, options
@@ -65,13 +57,13 @@ class Pauses:
         self.edges = [edge for edge in edges if edge]  # documents scored at each pause
 
     def due(self, scored: int) -> int:
-        """Documents to train on now that `scored` have been scored; 0: no pause."""
+        """Return how many documents to train on now that `scored` are scored; 0: no pause."""
         passed = [edge for edge in self.edges if edge <= scored]
         self.edges = self.edges[len(passed) :]
         return passed[-1] if passed else 0
 
     def train_(self, documents: list[Int64]) -> None:
-        """Steps of SGD on documents int64 [n] each, one after another, every chunk but the last."""
+        """Take steps of SGD on documents int64 [n] laid end to end, on every chunk but the last."""
         sizes = np.array([len(document) for document in documents])
         plan = spans(
             np.cumsum(sizes) - sizes, sizes - 1, self.options.lora.length, self.options.lora.length
@@ -87,22 +79,21 @@ class Pauses:
 
 def score_phased(
     model: GPT,
-    tokens: Tokens,
-    table: ByteTable,
-    documents: tuple[Int64, Int64],
-    options: PhasedOptions | None = None,
+    text: Text,
+    documents: Documents,
+    options: PhasedOptions,
     on_progress: Progress | None = None,
 ) -> tuple[Score, OrderLedger]:
-    """Score documents (`plan.document_spans`) of tokens uint16 [n] with a copy of the model.
+    """Score documents with a copy of the model; return the score, and when what was learnt.
 
     Raises as `score_lora`, and BadConfig under several ranks: each batch needs the one before.
     """
-    options = options or PhasedOptions()
     world = Ranks.current().world
     if world > 1:
         raise BadConfig("phased training is one process", found=f"{world} ranks")
-    plan = spans(*documents, options.lora.length, options.lora.length)
-    num_bytes, ends = count_targets(model.config, tokens, table, plan, model.config.bos_id)
+    tokens, length = text.tokens, options.lora.length
+    plan = document_plan(documents, length, length, model.config.bos_id)
+    num_bytes, ends = count_targets(model.config, text, plan)
     started = time.perf_counter()
     model = copy.deepcopy(model)
     run = DocumentRun(model, tokens, documents, options.lora)
@@ -117,19 +108,17 @@ def score_phased(
             run.ledger.use(np.concatenate(read))
             pauses.train_([tokens[at].astype(np.int64) for at in read])
     run.ledger.check()
-    nats, end_nats = run.sums.tolist()
     seconds = time.perf_counter() - started
-    return checked_score(nats, plan.outputs, num_bytes, seconds, ends, end_nats), run.ledger
+    return checked_score(run.sums, plan.outputs, num_bytes, ends, seconds), run.ledger
 
 
 class PhasedPredictor(LoraPredictor):
-    """`score_phased` fed token by token, batches in its order (`plan.document_batches`).
+    """Form of `score_phased` that is fed token by token, batches in the same order.
 
-    documents: how many there are in all, since the pauses depend on it.
+    documents: how many there are in all; the pauses depend on it
     """
 
-    def __init__(self, model: GPT, documents: int, options: PhasedOptions | None = None) -> None:
-        options = options or PhasedOptions()
+    def __init__(self, model: GPT, documents: int, options: PhasedOptions) -> None:
         super().__init__(copy.deepcopy(model), options.lora)
         self._pauses = Pauses(self._model, options, documents)
         self._scored: list[Int64] = []

@@ -7,51 +7,43 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from squeeze.files import scratch_folder
-from squeeze.ledger.submission import MODEL
-from squeeze.score.audit.evidence import Data, gather, load_data
+from squeeze.score.audit.evidence import AuditOptions, Data, gather, load_data
 from squeeze.score.audit.report import Audit
 from squeeze.score.audit.rules import judge
 from squeeze.score.audit.sandbox import Limits
 from squeeze.score.audit.submission import load_submission
+from squeeze.score.overlap import find_overlap
+from squeeze.train.data.shards import read_shard, read_shards
 
-__all__ = ["Audit", "Data", "Limits", "audit", "load_data"]
+__all__ = ["Audit", "AuditOptions", "Data", "Limits", "audit", "load_data"]
 
 
 def audit(
     submission: Path,
     data: Data,
-    *,
-    train_data: Sequence[Path] = (),
-    validation_data: Sequence[Path] = (),
-    limits: Limits | None = None,
-    byte_limit: int = 16_000_000,
-    serve_options: Sequence[str] = (),
-    seed: int = 0,
+    options: AuditOptions = AuditOptions(),  # noqa: B008  frozen
     on_stage: Callable[[str], None] | None = None,
 ) -> Audit:
     """Audit a folder or a bare .sqz artifact on a validation span (see `load_data`).
 
-    train_data: shards to search for the documents of validation_data. seed: chooses where requests are
-    flipped. Raises SqueezeError when there is nothing to run; whatever a submission does is a verdict.
+    on_stage: called with the name of each stage that begins
+
+    Raises SqueezeError when there is nothing to run; whatever a submission does is a verdict.
     """
-    started = time.perf_counter()
+    start = time.perf_counter()
     with scratch_folder("squeeze-artifact-") as folder:
         if submission.is_file():
-            shutil.copy(submission, folder / MODEL)
+            shutil.copy(submission, folder / "model.sqz")
             submission = folder
-        found = load_submission(submission, serve_options)
-        evidence = gather(found, data, limits or Limits(), byte_limit, seed, on_stage)
-    if train_data:
-        from squeeze.score.overlap import find_overlap
-        from squeeze.train.data.shards import read_shard, read_shards
-
+        loaded = load_submission(submission, options.serve_options)
+        evidence = gather(loaded, data, options, on_stage)
+    if options.train_data:
         if on_stage is not None:
             on_stage("training shards")
-        evidence.overlap = find_overlap(
-            read_shards(list(validation_data)), map(read_shard, train_data), data.bos
-        )
-    return Audit(evidence, judge(evidence), time.perf_counter() - started)
+        validation = read_shards(list(data.shards))
+        evidence.overlap = find_overlap(validation, map(read_shard, options.train_data), data.bos)
+    return Audit(evidence, judge(evidence), time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""Runs a submission three times in fresh boxes and collects what the rules judge.
+"""Three runs of a submission in fresh boxes, and everything that the rules judge in them.
 
 1. twice its own report on one span; 2. the protocol's distributions of the span, and flips; 3. its
 report again, and on spans with a few tokens changed. Each run opens with the same short request, so the
@@ -8,7 +8,7 @@ first two answers of runs 1 and 3 have the same history.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,9 +37,10 @@ from squeeze.score.audit.probe import (
 )
 from squeeze.score.audit.sandbox import Box, Isolation, Limits, isolation
 from squeeze.score.audit.submission import Submission
+from squeeze.score.official import official_set
 from squeeze.score.overlap import Overlap
-from squeeze.score.tokenizer import ByteTable, check_vocab
-from squeeze.train.data.shards import write_shard
+from squeeze.score.tokenizer import ByteTable, Tokenizer, check_vocab
+from squeeze.train.data.shards import read_shards, write_shard
 from squeeze.train.data.text import BOS
 
 PATCH = 4  # tokens changed in a patched report
@@ -50,20 +51,47 @@ OnStage = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Data:
-    """The validation span a submission is run on, and its byte table. span: uint16 [n], the first n
-    tokens of the data; available: targets of the whole data; total_bytes: of all of them."""
+    """The validation span that a submission is run on.
+
+    span: uint16 [n], the first n tokens of the data
+    table: bytes of its tokens
+    bos: token that starts a document
+    tokenizer: file of the tokenizer
+    shards: files of the whole data
+    available: targets of the whole data
+    total_bytes: bytes of their text
+    """
 
     span: Tokens
     table: ByteTable
     bos: int
     tokenizer: Path
+    shards: tuple[Path, ...]
     available: int
     total_bytes: int
 
     def scored(self, hello: Hello) -> npt.NDArray[np.int64]:
-        """Indices of the targets (target i is span[i + 1]) a whole score has."""
+        """Return the indices of the targets (target i is span[i + 1]) that a whole score has."""
         targets = np.arange(len(self.span) - 1)
         return targets if hello.scores_bos else targets[self.span[1:] != self.bos]
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """Choices of an audit.
+
+    train_data: shards that are searched for the documents of the validation data
+    limits: of the box
+    byte_limit: of the files that count
+    serve_options: arguments of `python -m squeeze.score.serving.serve`, for a bare artifact
+    seed: places the changes of the text
+    """
+
+    train_data: tuple[Path, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    byte_limit: int = 16_000_000
+    serve_options: tuple[str, ...] = ()
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,13 +104,12 @@ class Patched:
 
 @dataclass
 class Evidence:
-    """Everything observed. What is None was not reached; `failure` says why."""
+    """Everything observed; fields that are None were not reached, and `failure` says why."""
 
     submission: Submission
     data: Data
     isolation: Isolation
-    limits: Limits
-    byte_limit: int
+    options: AuditOptions
     failure: str | None = None
     hello: Hello | None = None
     report: Reported | None = None
@@ -105,25 +132,23 @@ class Evidence:
 
 
 def gather(
-    submission: Submission,
-    data: Data,
-    limits: Limits,
-    byte_limit: int,
-    seed: int = 0,
-    on_stage: OnStage | None = None,
+    submission: Submission, data: Data, options: AuditOptions, on_stage: OnStage | None = None
 ) -> Evidence:
-    """Run everything; a submission that fails is evidence too and raises nothing."""
-    evidence = Evidence(submission, data, isolation(), limits, byte_limit)
+    """Run a submission three times and return what was observed.
+
+    A submission that fails is evidence too and raises nothing.
+    """
+    evidence = Evidence(submission, data, isolation(), options)
     evidence.watched = True
     runs = {"report": _run_report, "distributions": _run_probes, "patched reports": _run_patched}
     with scratch_folder("squeeze-span-") as folder:
-        files = _input_files(folder, data, seed)
+        files = _input_files(folder, data, options.seed)
         for name, run in runs.items():
             if on_stage is not None:
                 on_stage(name)
             try:
                 with _session(evidence, files) as session:
-                    run(evidence, session, seed)
+                    run(evidence, session)
             except SubmissionFailed as error:
                 evidence.failure = f"{name}: {error}"
                 break
@@ -131,12 +156,16 @@ def gather(
 
 
 def _patches(data: Data) -> list[int]:
-    """Early, where a warm-up batch may lie, and at the end, which a second pass would have seen."""
+    """Return where patches start: early, where a warm-up batch may lie, and at the end.
+
+    A second pass over the text would have read both.
+    """
     count = len(data.span)
     return [max(2, count // 16), max(3, count - 1 - PATCH)]
 
 
 def _input_files(folder: Path, data: Data, seed: int) -> dict[str, Path]:
+    """Write the span, its patched copies and the tokenizer; return them by name."""
     spans = {"span.bin": data.span}
     for start in _patches(data):
         at = np.arange(len(data.span))
@@ -151,11 +180,12 @@ def _input_files(folder: Path, data: Data, seed: int) -> dict[str, Path]:
 
 @contextlib.contextmanager
 def _session(evidence: Evidence, files: dict[str, Path]) -> Iterator[Session]:
+    """Open a session with a fresh process, and note in the end what it touched."""
     submission = evidence.submission
     box = Box(
         submission.folder,
         submission.command,
-        evidence.limits,
+        evidence.options.limits,
         evidence.isolation,
         files,
         submission.trusted,
@@ -180,8 +210,8 @@ def _session(evidence: Evidence, files: dict[str, Path]) -> Iterator[Session]:
             evidence.watched &= bool(box.records("start"))
             evidence.folders.append(box.working_folder)
             for kind, name in (("opened", "open"), ("network", "network"), ("programs", "program")):
-                told = [*getattr(evidence, kind), *box.records(name)]
-                setattr(evidence, kind, list(dict.fromkeys(told)))
+                records = [*getattr(evidence, kind), *box.records(name)]
+                setattr(evidence, kind, list(dict.fromkeys(records)))
 
 
 def _head(evidence: Evidence, hello: Hello) -> Tokens:
@@ -193,14 +223,14 @@ def _report(evidence: Evidence, session: Session, name: str = "span.bin") -> Rep
     return session.report(name, "tokenizer.model", TARGETS_PER_LOSS * len(evidence.data.span))
 
 
-def _run_report(evidence: Evidence, session: Session, seed: int) -> None:
+def _run_report(evidence: Evidence, session: Session) -> None:
     evidence.first_rows = session.score(_head(evidence, session.hello))
     evidence.report = _report(evidence, session)
     evidence.again = _report(evidence, session)
 
 
-def _run_probes(evidence: Evidence, session: Session, seed: int) -> None:
-    data, hello = evidence.data, session.hello
+def _run_probes(evidence: Evidence, session: Session) -> None:
+    data, hello, seed = evidence.data, session.hello, evidence.options.seed
     head = _head(evidence, hello)
     rows = session.score(head)
     assert evidence.first_rows is not None
@@ -216,7 +246,7 @@ def _run_probes(evidence: Evidence, session: Session, seed: int) -> None:
         evidence.documents = flip_documents(session, data.span, data.bos)
 
 
-def _run_patched(evidence: Evidence, session: Session, seed: int) -> None:
+def _run_patched(evidence: Evidence, session: Session) -> None:
     session.score(_head(evidence, session.hello))
     evidence.other = _report(evidence, session)
     if len(evidence.other.losses):
@@ -225,17 +255,16 @@ def _run_patched(evidence: Evidence, session: Session, seed: int) -> None:
             evidence.patched.append(Patched(start, report))
 
 
-def load_data(paths: list[Path], tokenizer: Path, targets: int) -> Data:
-    """The first `targets` targets of the shards, and what the whole of them holds.
+def load_data(paths: Sequence[Path], tokenizer: Path, targets: int) -> Data:
+    """Read the first `targets` targets of the shards, and count what all of them hold.
 
-    Of an official set, what its scores are over (`squeeze.score.official`).
+    Of an official set only the part counts that its scores are over (`squeeze.score.official`).
+
+    Raises BadData for files that are no shards or tokens outside the vocabulary, SqueezeError for too
+    few tokens.
     """
-    from squeeze.score.official import official_set
-    from squeeze.score.tokenizer import Tokenizer
-    from squeeze.train.data.shards import read_shards
-
     pieces = Tokenizer(tokenizer)
-    tokens = read_shards(paths)
+    tokens = read_shards(list(paths))
     check_vocab(tokens, pieces.vocab_size)
     if len(tokens) < 64:
         raise SqueezeError("too little to audit on", expected="≥ 64 tokens", found=len(tokens))
@@ -244,4 +273,12 @@ def load_data(paths: list[Path], tokenizer: Path, targets: int) -> Data:
         tokens = tokens[: official[1] + 1]
     total = pieces.table.count(tokens, np.ones(len(tokens) - 1, np.bool_))
     pieces.check_bytes(tokens[1 : targets + 1])
-    return Data(tokens[: targets + 1], pieces.table, BOS, tokenizer, len(tokens) - 1, total)
+    return Data(
+        span=tokens[: targets + 1],
+        table=pieces.table,
+        bos=BOS,
+        tokenizer=tokenizer,
+        shards=tuple(paths),
+        available=len(tokens) - 1,
+        total_bytes=total,
+    )

@@ -51,12 +51,12 @@ def size(e: Evidence) -> Verdict:
     counted = shipped(e)
     total = sum(counted.values())
     papers = sorted(name for name in counted if is_paper(name))
-    data = {"total": total, "limit": e.byte_limit, "files": counted}
-    said = f"{total:,} bytes in {len(counted)} files, limit {e.byte_limit:,}"
+    data = {"total": total, "limit": e.options.byte_limit, "files": counted}
+    said = f"{total:,} bytes in {len(counted)} files, limit {e.options.byte_limit:,}"
     if papers and e.watched:
         said += f"; run time reads {', '.join(papers[:MAX_SHOWN])}, so it counts"
-    if total > e.byte_limit:
-        return failed(f"{said}: over by {total - e.byte_limit:,}", **data)
+    if total > e.options.byte_limit:
+        return failed(f"{said}: over by {total - e.options.byte_limit:,}", **data)
     claimed = e.submission.claims.get("bytes_total")
     if isinstance(claimed, int) and claimed < total:
         return failed(f"{said}; submission.json counts only {claimed:,}", claimed=claimed, **data)

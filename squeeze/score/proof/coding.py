@@ -14,7 +14,7 @@ from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.errors import BadConfig, BadData, CorruptData, UnsupportedFormat
 from squeeze.files import sha256
 from squeeze.score.modes import Mode
-from squeeze.score.predictor import Predictor
+from squeeze.score.predictor import Extent
 from squeeze.score.proof.file import DIGEST_BYTES, ID_BYTES, MAX_BATCH, MAX_THREADS, Proof
 from squeeze.score.proof.predictor import build_predictor, mode_fields, read_mode
 from squeeze.score.proof.stream import Coded, OnProgress, decode_documents, encode_documents
@@ -24,7 +24,7 @@ from squeeze.train.data.shards import Tokens
 
 @dataclass(frozen=True)
 class Submission:
-    """A loaded model and its tokenizer, to predict on `device`; `files` are their paths."""
+    """A loaded model and its tokenizer, which predict on `device`; `files` are their paths."""
 
     model: LoadedModel
     tokenizer: Tokenizer
@@ -33,7 +33,7 @@ class Submission:
 
     @classmethod
     def load(cls, model: Path, tokenizer: Path, device: torch.device) -> Submission:
-        """Raises BadData when the two have different vocabularies."""
+        """Read a model and its tokenizer; raises BadData when their vocabularies differ."""
         loaded, pieces = load_model(model), Tokenizer(tokenizer)
         if pieces.vocab_size != loaded.config.vocab_size:
             raise BadData(
@@ -46,18 +46,11 @@ class Submission:
 
     @property
     def bos(self) -> int:
-        """The token that starts a document."""
+        """Token that starts a document."""
         return self.model.config.bos_id
 
-    def predictor(self, mode: Mode, documents: int, tokens: int, batch: int) -> Predictor:
-        """What `mode` (docs/prove.md §3) describes, before the first document."""
-        loaded = self.model
-        return build_predictor(
-            loaded.config, loaded.tensors, mode, documents, tokens, batch, self.device
-        )
-
     def digest(self, documents: Sequence[Tokens]) -> bytes:
-        """Of all tokens and of what they are coded with (docs/prove.md §2)."""
+        """Return the digest of all tokens and of the files they are coded with (docs/prove.md §2)."""
         digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         digest.update(bytes.fromhex(self.model.sha256))
         digest.update(bytes.fromhex(self.tokenizer.sha256))
@@ -65,7 +58,7 @@ class Submission:
         return digest.digest()
 
     def text(self, documents: Sequence[Tokens]) -> list[bytes]:
-        """The UTF-8 text of each document."""
+        """Return the UTF-8 text of each document."""
         return [self.tokenizer.decode(tokens.tolist()).encode() for tokens in documents]
 
     def encode(
@@ -76,7 +69,12 @@ class Submission:
         threads: int,
         on_progress: OnProgress | None = None,
     ) -> tuple[Proof, Coded]:
-        """Code documents, each uint16 [n] without its BOS. Sets torch's threads."""
+        """Code documents, each uint16 [n] without its BOS; sets torch's number of threads.
+
+        batch: documents that advance together
+
+        Raises BadData for documents that cannot be coded, BadConfig for numbers out of range.
+        """
         if not documents:
             raise BadData("nothing to code", expected="a document")
         batch = min(batch, len(documents))
@@ -85,7 +83,8 @@ class Submission:
                 raise BadConfig(name, expected=f"1..{most}", found=value)
         torch.set_num_threads(threads)
         tokens = sum(map(len, documents))
-        predictor = self.predictor(mode, len(documents), tokens, batch)
+        extent = Extent(len(documents), tokens + len(documents), batch)
+        predictor = build_predictor(self.model, mode, extent, self.device)
         coded = encode_documents(predictor, documents, self.bos, batch, on_progress)
         proof = Proof(
             artifact=bytes.fromhex(self.model.sha256)[:ID_BYTES],
@@ -102,22 +101,16 @@ class Submission:
         return proof, coded
 
     def decode(self, proof: Proof, on_progress: OnProgress | None = None) -> list[Tokens]:
-        """The documents of a proof. Sets torch's threads.
+        """Return the documents of a proof; sets torch's number of threads.
 
         Raises BadData for another artifact or tokenizer, UnsupportedFormat on another kind of machine,
-        CorruptData when what comes out is not what went in.
+        CorruptData when the decoded text is not the text that was coded.
         """
-        self._check_made_with(proof)
+        self._check_origin(proof)
         torch.set_num_threads(proof.threads)
-        documents = decode_documents(
-            self.predictor(read_mode(proof.mode), proof.documents, proof.tokens, proof.batch),
-            proof.payload,
-            proof.documents,
-            proof.tokens,
-            self.bos,
-            proof.batch,
-            on_progress,
-        )
+        extent = Extent(proof.documents, proof.tokens + proof.documents, proof.batch)
+        predictor = build_predictor(self.model, read_mode(proof.mode), extent, self.device)
+        documents = decode_documents(predictor, proof.payload, extent, self.bos, on_progress)
         if self.digest(documents) != proof.digest:
             raise CorruptData(
                 "proof: the decoded text is not the text that was coded",
@@ -127,16 +120,17 @@ class Submission:
             )
         return documents
 
-    def _check_made_with(self, proof: Proof) -> None:
-        for name, expected, found in (
+    def _check_origin(self, proof: Proof) -> None:
+        """Raise unless a proof was made with these files, on this kind of machine."""
+        for name, expected, own in (
             ("artifact", proof.artifact, self.model.sha256),
             ("tokenizer", proof.tokenizer, self.tokenizer.sha256),
         ):
-            if expected.hex() != found[: 2 * ID_BYTES]:
+            if expected.hex() != own[: 2 * ID_BYTES]:
                 raise BadData(
                     f"proof: made with another {name}",
                     expected=f"SHA-256 {expected.hex()}…",
-                    found=f"{found[: 2 * ID_BYTES]}…",
+                    found=f"{own[: 2 * ID_BYTES]}…",
                     fix=f"Give the {name} that encoded it.",
                 )
         if proof.machine != machine(self.device):
@@ -149,7 +143,7 @@ class Submission:
 
 
 def machine(device: torch.device) -> str:
-    """What decides the last bits of logits, threads apart: release of torch, kind of processor."""
+    """Return what the last bits of logits depend on besides threads: torch's release, the processor."""
     release = str(torch.__version__).split("+")[0]
     if device.type == "cuda":
         return f"{release} {torch.cuda.get_device_name(device)}"
@@ -157,11 +151,11 @@ def machine(device: torch.device) -> str:
 
 
 def token_bytes(documents: Sequence[Tokens], bos: int) -> bytes:
-    """All tokens as little-endian uint16, a BOS before each document."""
+    """Return all tokens as little-endian uint16, a BOS before each document."""
     start = np.array([bos], "<u2").tobytes()
     return b"".join(start + tokens.astype("<u2").tobytes() for tokens in documents)
 
 
 def hashes(documents: Sequence[Tokens], text: Sequence[bytes], bos: int) -> dict[str, str]:
-    """SHA-256 of all tokens, and of the texts joined by newlines."""
+    """Return the SHA-256 of all tokens, and of the texts joined by newlines."""
     return {"tokens": sha256(token_bytes(documents, bos)), "text": sha256(b"\n".join(text))}

@@ -1,7 +1,7 @@
 """The decoding process of a proof: `python -m squeeze.score.proof.decode MODEL TOKENIZER FILE OUTPUT`.
 
-It is told nothing but those paths. On stdout it prints JSON lines: {"done", "total"} as it goes, and at
-the end the report, or {"error"}.
+Its arguments are those paths and a device. On stdout it prints JSON lines: {"done", "total"} as it
+goes, and at the end the report, or {"error"}.
 """
 
 from __future__ import annotations
@@ -10,53 +10,63 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from squeeze.errors import SqueezeError
+from squeeze.files import read_file, write_atomic
+from squeeze.score.proof.coding import Submission, hashes
+from squeeze.score.proof.file import Proof
+from squeeze.score.proof.stream import OnProgress
 
 EVERY = 0.2  # seconds between lines of progress
 
 
-def decode_file(
-    model: Path,
-    tokenizer: Path,
-    file: Path,
-    output: Path | None,
-    device: str = "cpu",
-    on_progress: Any = None,
-) -> dict[str, Any]:
-    """Decode a proof file and write its texts to `output`, joined by newlines.
+@dataclass(frozen=True)
+class DecodeReport:
+    """The decoded text in figures.
 
-    Returns documents, tokens, text_bytes, sha256 of tokens and of text, and seconds, of
-    wallclock and of all threads.
+    sha256: of tokens and of text
+    seconds, cpu_seconds: wallclock, and time of all threads
     """
-    import torch
 
-    from squeeze.files import read_file, write_atomic
-    from squeeze.score.proof.coding import Submission, hashes
-    from squeeze.score.proof.file import Proof
+    documents: int
+    tokens: int
+    text_bytes: int
+    sha256: dict[str, str]
+    seconds: float
+    cpu_seconds: float
 
-    proof = Proof.from_bytes(read_file(file))
-    submission = Submission.load(model, tokenizer, torch.device(device))
-    started, cpu_started = time.perf_counter(), time.process_time()
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values for `--json`."""
+        return asdict(self)
+
+
+def decode_text(
+    submission: Submission, proof: Proof, output: Path | None, on_progress: OnProgress | None = None
+) -> DecodeReport:
+    """Decode a proof and write its texts to `output`, joined by newlines; raises as `decode`."""
+    start, cpu_start = time.perf_counter(), time.process_time()
     documents = submission.decode(proof, on_progress)
-    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     text = submission.text(documents)
     if output is not None:
         write_atomic(output, b"\n".join(text))
-    return {
-        "documents": len(documents),
-        "tokens": proof.tokens,
-        "text_bytes": sum(map(len, text)),
-        "sha256": hashes(documents, text, submission.bos),
-        "seconds": round(seconds, 3),
-        "cpu_seconds": round(cpu_seconds, 3),
-    }
+    return DecodeReport(
+        documents=len(documents),
+        tokens=proof.tokens,
+        text_bytes=sum(map(len, text)),
+        sha256=hashes(documents, text, submission.bos),
+        seconds=round(seconds, 3),
+        cpu_seconds=round(cpu_seconds, 3),
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The process; returns its exit code."""
+    """Decode as the arguments say; return the exit code of the process."""
     model, tokenizer, file, output, device = arguments
     last = 0.0
 
@@ -67,12 +77,13 @@ def main(arguments: Sequence[str]) -> int:
             print(json.dumps({"done": done, "total": total}), flush=True)
 
     try:
-        paths = Path(model), Path(tokenizer), Path(file), Path(output)
-        report = decode_file(*paths, device, on_progress)
+        proof = Proof.from_bytes(read_file(file))
+        submission = Submission.load(Path(model), Path(tokenizer), torch.device(device))
+        report = decode_text(submission, proof, Path(output), on_progress)
     except SqueezeError as error:
         print(json.dumps({"error": str(error)}), flush=True)
         return error.exit_code
-    print(json.dumps(report), flush=True)
+    print(json.dumps(report.as_json()), flush=True)
     return 0
 
 

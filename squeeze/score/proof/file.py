@@ -28,11 +28,15 @@ MIN_BYTES = (
 
 @dataclass(frozen=True)
 class Proof:
-    """Everything in the file (docs/prove.md §1).
+    """Contents of the file (docs/prove.md §1).
 
-    artifact, tokenizer: the first bytes of the SHA-256 of those files. digest: of the coded tokens.
-    documents, tokens: how many, without the BOS that starts and ends each. batch: documents that
-    advance together. threads, machine: what the computation ran on. mode: options of the predictor.
+    artifact, tokenizer: first bytes of the SHA-256 of those files
+    digest: of the coded tokens
+    documents, tokens: how many, without the BOS that starts and ends each document
+    batch: documents that advance together
+    threads, machine: threads and kind of machine of the encoder
+    mode: options of the predictor
+    payload: the coded stream
     """
 
     artifact: bytes
@@ -47,7 +51,7 @@ class Proof:
     payload: bytes
 
     def to_bytes(self) -> bytes:
-        """The file."""
+        """Return the file's bytes."""
         texts = (self.machine.encode(), _canonical(self.mode))
         numbers = (self.documents, self.tokens, self.batch, self.threads)
         content = b"".join(
@@ -66,7 +70,7 @@ class Proof:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Proof:
-        """Inverse of `to_bytes`. Raises UnsupportedFormat or CorruptData, for each field its own."""
+        """Return the proof in a file's bytes; raises UnsupportedFormat or CorruptData, by field."""
         if data[:4] != MAGIC:
             raise UnsupportedFormat(
                 "not a file of squeeze prove", expected=MAGIC, found=data[:4] or "nothing"
@@ -104,7 +108,7 @@ class Proof:
 
 
 class _Reader:
-    """Takes fields off the front; raises CorruptData for what runs over the end."""
+    """A position in the header that fields are taken at; raises CorruptData beyond the end."""
 
     def __init__(self, data: bytes, position: int) -> None:
         self._data, self._position = data, position
@@ -137,7 +141,7 @@ class _Reader:
 
 
 def _canonical(mode: dict[str, Any]) -> bytes:
-    """Canonical JSON, nothing for no options: most proofs need none, and every byte counts."""
+    """Return canonical JSON; nothing for no options: most proofs need none, and every byte counts."""
     return json.dumps(mode, sort_keys=True, separators=(",", ":")).encode() if mode else b""
 
 

@@ -1,4 +1,4 @@
-"""The predictors a proof can run on, and how its file names them (docs/prove.md §3)."""
+"""The predictors that a proof can run on, and their names in its file (docs/prove.md §3)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import BadConfig, CorruptData
-from squeeze.score.adapt.by_chunk import ChunkOptions, ChunkPredictor
-from squeeze.score.adapt.by_document import LoraPredictor
-from squeeze.score.adapt.lora import LoraOptions
-from squeeze.score.adapt.phased import PhasedOptions, PhasedPredictor
-from squeeze.score.modes import Mode
-from squeeze.score.past import Context
-from squeeze.score.predictor import CachedPredictor, Int64, Predictor
+from squeeze.score.adapt.options import LoraOptions, PhasedOptions
+from squeeze.score.modes import Mode, Options, TokenScoring
+from squeeze.score.predictor import Extent, Int64, Predictor
 from squeeze.train.model.config import MAX_SEQ_LEN, ModelConfig
 from squeeze.train.model.gpt import GPT
 
@@ -27,25 +24,17 @@ DEFAULT = "documents"
 BATCHES = {"documents": 64, "ttt-lora": 16, "ttt-phased": 16, "ttt-chunk": 1}  # documents at a time
 
 
-class ShrinkingPredictor(CachedPredictor):
-    """`CachedPredictor` that can let go of documents that have ended, so that they cost no more."""
-
-    def keep(self, rows: Int64) -> None:
-        """Go on with documents `rows` int64 [k] of the batch only, k ≥ 1; the others have ended."""
-        self._ended = self._ended[rows]
-        self._fed = [tokens[rows] for tokens in self._fed]
-        self._context = Context(self._model, len(rows), self.length)
-        self._context.fill(self._on_device(self._tokens(self._start, len(self._fed))))
-
-
 def rows_to_keep(live: npt.NDArray[np.bool_]) -> Int64 | None:
-    """Rows in use, if dropping the others is worth reading the window again; else None."""
+    """Return the rows in use, or None when dropping the others costs more than it saves.
+
+    The window is read again for the rows that stay.
+    """
     count = int(live.sum())
     return np.flatnonzero(live) if 0 < count <= SHRINK * len(live) else None
 
 
 def mode_fields(mode: Mode) -> dict[str, Any]:
-    """A mode as proof files hold it: what differs from the default."""
+    """Return a mode as proof files hold it: the fields that differ from the default."""
     fields = {
         "mode": None if mode.name == DEFAULT else mode.name,
         "length": mode.length,
@@ -56,7 +45,7 @@ def mode_fields(mode: Mode) -> dict[str, Any]:
 
 
 def read_mode(fields: Mapping[str, Any]) -> Mode:
-    """Inverse of `mode_fields`. Raises CorruptData for what that cannot write, BadConfig as Mode."""
+    """Return the mode of `mode_fields`; raises CorruptData for other fields, BadConfig as Mode."""
     kinds = {"mode": str, "length": int, "stride": int, "ttt": dict}
     for name, value in fields.items():
         if name not in kinds or type(value) is not kinds[name]:
@@ -79,40 +68,34 @@ def read_mode(fields: Mapping[str, Any]) -> Mode:
 
 
 def build_predictor(
-    config: ModelConfig,
-    tensors: Any,
-    mode: Mode,
-    documents: int,
-    tokens: int,
-    batch: int,
-    device: torch.device,
+    loaded: LoadedModel, mode: Mode, extent: Extent, device: torch.device
 ) -> Predictor:
-    """The predictor of a mode, before the first of `documents` documents, of `tokens` tokens in all.
+    """Return the predictor of a mode for a text of that extent, before its first document.
 
     Raises BadConfig for values out of range or that would take more than MAX_MEMORY bytes.
     """
+    config = loaded.config
     length = config.seq_len if mode.length is None else mode.length
-    if mode.name == DEFAULT:
-        stride = max(1, length // 2) if mode.stride is None else mode.stride
-        options: Any = None
-    else:
-        stride = min(64, length) if mode.stride is None else mode.stride
-        options = mode.adaptation(length, stride)
-    lora = options.lora if isinstance(options, PhasedOptions) else options
-    _check_memory(config, batch, length, lora.rank if isinstance(lora, LoraOptions) else 0)
-    model = GPT.from_tensors(config, tensors).to(device)
-    if isinstance(options, LoraOptions):
-        return LoraPredictor(model, options)
+    if mode.name == DEFAULT and mode.stride is None:
+        mode = dataclasses.replace(mode, stride=max(1, length // 2))
+    _check_memory(config, extent.batch, length, _rank(mode.options(config.seq_len)))
+    scoring = mode.scoring(GPT.from_tensors(config, loaded.tensors).to(device))
+    assert isinstance(scoring, TokenScoring)  # read_mode takes no other
+    return scoring.predictor(extent)
+
+
+def _rank(options: Options) -> int:
+    """Return the rank of the factors that each document of a batch has; 0 where it has none."""
     if isinstance(options, PhasedOptions):
-        lora = dataclasses.replace(options.lora, batch=batch)
-        return PhasedPredictor(model, documents, dataclasses.replace(options, lora=lora))
-    if isinstance(options, ChunkOptions):
-        return ChunkPredictor(model, tokens + documents, options)
-    return ShrinkingPredictor(model, length, stride)
+        return options.lora.rank
+    return options.rank if isinstance(options, LoraOptions) else 0
 
 
 def _check_memory(config: ModelConfig, batch: int, length: int, rank: int) -> None:
-    """Keys and values; and LoRA factors with their gradients and moments, on everything in a block."""
+    """Raise BadConfig when a batch needs more than MAX_MEMORY bytes.
+
+    Counted are keys and values, and LoRA factors with their gradients and moments on all of a block.
+    """
     past = 2 * len(config.depth) * config.num_kv_heads * config.head_dim * length
     widths = config.vocab_size + 13 * config.num_layers * config.model_dim
     needed = 4 * batch * (past + 4 * rank * widths)

@@ -1,7 +1,7 @@
 """Proof by decoding: text coded by a packed model, decoded by a process that has only the submission.
 
-The file's bits over the text's bytes are a score that needs no trust: what is in neither the artifact,
-the tokenizer nor the file cannot come out. See docs/prove.md.
+The file's bits over the text's bytes are a score that needs no trust: text that is in neither the
+artifact, the tokenizer nor the file cannot come out. See docs/prove.md.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from squeeze.files import read_file, scratch_folder, sha256, write_atomic
 from squeeze.score.modes import Mode
 from squeeze.score.plan import document_starts
 from squeeze.score.proof.coding import Submission, hashes, token_bytes
+from squeeze.score.proof.decode import DecodeReport
 from squeeze.score.proof.stream import OnProgress
-from squeeze.score.tokenizer import ByteTable, check_vocab
+from squeeze.score.tokenizer import Text, check_vocab
 from squeeze.score.window import score_windows
 from squeeze.train.data.shards import Tokens
 from squeeze.train.model.gpt import GPT
@@ -33,77 +35,149 @@ OnStage = Callable[[str], OnProgress]
 MODEL, TOKENIZER, FILE, TEXT = "model.sqz", "tokenizer.model", "text.sqp", "text.txt"
 
 
+@dataclass(frozen=True)
+class ProofOptions:
+    """Choices of a proof.
+
+    mode: how to predict
+    batch: documents that advance together
+    threads: of torch, in both processes
+    """
+
+    mode: Mode
+    batch: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Documents to prove on: all, or the first of them, or with a seed random ones.
+
+    documents: at most so many
+    text_bytes: as many as it takes to hold so much text
+    """
+
+    documents: int | None = None
+    text_bytes: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class ProofReport:
+    """A proof that succeeded: the decoded text is the text that was coded.
+
+    file_bytes: size of the coded file, header_bytes of them its header
+    code_bytes: computed code length of text and ends of documents
+    overhead: by which share the file is larger than that
+    file_bpb: bits of the file per byte of text
+    bpb, bpb_with_ends: computed bits per byte, without and with the ends of documents
+    window_bpb: of the same documents in plain windows
+    mode: name and options of the predictor
+    seconds, cpu_seconds, tokens_per_second: of encoding and decoding
+    sha256: of artifact, tokenizer, file, tokens and text
+    """
+
+    model: str
+    documents: int
+    tokens: int
+    text_bytes: int
+    file_bytes: int
+    header_bytes: int
+    code_bytes: float
+    overhead: float
+    file_bpb: float
+    bpb_with_ends: float
+    bpb: float
+    window_bpb: float
+    identical: bool
+    mode: dict[str, Any]
+    batch: int
+    threads: int
+    machine: str
+    seconds: dict[str, float]
+    cpu_seconds: dict[str, float]
+    tokens_per_second: dict[str, float]
+    sha256: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values for `--json`."""
+        return asdict(self)
+
+
 def prove(
     submission: Submission,
     documents: Sequence[Tokens],
-    mode: Mode,
-    batch: int,
-    threads: int,
+    options: ProofOptions,
     output: Path | None,
     on_stage: OnStage,
-) -> dict[str, Any]:
-    """Encode documents, decode them in another process, compare; returns the report as plain values.
+) -> ProofReport:
+    """Encode documents, decode them in another process, and compare.
 
-    The file is kept at `output` if that is given. Raises RuleBroken when anything differs.
+    documents: uint16 [n] each, without its BOS
+    output: where to keep the coded file
+
+    Raises RuleBroken when anything differs, BadData for documents without text.
     """
-    if mode.name in ("ttt-lora", "ttt-phased"):  # a batch waits for its longest: let them be alike
+    facts = options.mode.facts
+    if facts.by_document and facts.learns:  # a batch waits for its longest: let them be alike
         documents = sorted(documents, key=len, reverse=True)
     text = submission.text(documents)
     text_bytes = sum(map(len, text))
     if not text_bytes:
         raise BadData("the chosen documents stand for no text", found=f"{len(documents)} documents")
-    started, cpu_started = time.perf_counter(), time.process_time()
-    proof, coded = submission.encode(documents, mode, batch, threads, on_stage("encoding"))
-    encode_seconds = time.perf_counter() - started
-    cpu_seconds = time.process_time() - cpu_started
+    start, cpu_start = time.perf_counter(), time.process_time()
+    proof, coded = submission.encode(
+        documents, options.mode, options.batch, options.threads, on_stage("encoding")
+    )
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     data = proof.to_bytes()
     if output is not None:
         write_atomic(output, data)
     expected = hashes(documents, text, submission.bos)
     decoded = decode_elsewhere(submission, data, expected["text"], on_stage("decoding"))
-    if decoded["sha256"] != expected:
-        raise RuleBroken("the decoded tokens differ", expected=expected, found=decoded["sha256"])
+    if decoded.sha256 != expected:
+        raise RuleBroken("the decoded tokens differ", expected=expected, found=decoded.sha256)
     code_bits = (coded.nats + coded.end_nats) / math.log(2.0)
-    return {
-        "model": str(submission.files[0]),
-        "documents": len(documents),
-        "tokens": proof.tokens,
-        "text_bytes": text_bytes,
-        "file_bytes": len(data),
-        "header_bytes": len(data) - len(proof.payload),
-        "code_bytes": code_bits / 8,
-        "overhead": len(data) / (code_bits / 8) - 1,
-        "file_bpb": 8 * len(data) / text_bytes,
-        "bpb_with_ends": code_bits / text_bytes,
-        "bpb": coded.nats / math.log(2.0) / text_bytes,
-        "window_bpb": window_bpb(submission, documents),
-        "identical": True,
-        "mode": {"name": mode.name, **proof.mode},
-        "batch": proof.batch,
-        "threads": proof.threads,
-        "machine": proof.machine,
-        "seconds": {"encode": round(encode_seconds, 3), "decode": decoded["seconds"]},
-        "cpu_seconds": {"encode": round(cpu_seconds, 3), "decode": decoded["cpu_seconds"]},
-        "tokens_per_second": {
-            "encode": round(coded.symbols / encode_seconds, 1),
-            "decode": round(coded.symbols / max(decoded["seconds"], 1e-9), 1),
+    return ProofReport(
+        model=str(submission.files[0]),
+        documents=len(documents),
+        tokens=proof.tokens,
+        text_bytes=text_bytes,
+        file_bytes=len(data),
+        header_bytes=len(data) - len(proof.payload),
+        code_bytes=code_bits / 8,
+        overhead=len(data) / (code_bits / 8) - 1,
+        file_bpb=8 * len(data) / text_bytes,
+        bpb_with_ends=code_bits / text_bytes,
+        bpb=coded.nats / math.log(2.0) / text_bytes,
+        window_bpb=window_bpb(submission, documents),
+        identical=True,
+        mode={"name": options.mode.name, **proof.mode},
+        batch=proof.batch,
+        threads=proof.threads,
+        machine=proof.machine,
+        seconds={"encode": round(seconds, 3), "decode": decoded.seconds},
+        cpu_seconds={"encode": round(cpu_seconds, 3), "decode": decoded.cpu_seconds},
+        tokens_per_second={
+            "encode": round(coded.symbols / seconds, 1),
+            "decode": round(coded.symbols / max(decoded.seconds, 1e-9), 1),
         },
-        "sha256": {
+        sha256={
             "artifact": submission.model.sha256,
             "tokenizer": submission.tokenizer.sha256,
             "file": sha256(data),
             **expected,
         },
-    }
+    )
 
 
 def decode_elsewhere(
     submission: Submission, data: bytes, text_sha256: str, on_progress: OnProgress
-) -> dict[str, Any]:
+) -> DecodeReport:
     """Decode in a process whose folder holds copies of the submission and the file, and no more.
 
-    Returns its report (`squeeze.score.proof.decode`). Raises SqueezeError with the process's own
-    message when it fails, RuleBroken when the text it wrote has another SHA-256 than `text_sha256`.
+    Raises SqueezeError with the process's own message when it fails, RuleBroken when the text it wrote
+    has another SHA-256 than `text_sha256`.
     """
     with scratch_folder("squeeze-prove-") as folder:
         for path, copy in zip(submission.files, (MODEL, TOKENIZER), strict=True):
@@ -113,14 +187,19 @@ def decode_elsewhere(
         command = [sys.executable, "-I", "-m", "squeeze.score.proof.decode"]
         command += [MODEL, TOKENIZER, FILE, TEXT, str(submission.device)]
         report = _run(command, folder, on_progress)
-        found = sha256((folder / TEXT).read_bytes())
-        if found != text_sha256:
-            raise RuleBroken("the decoded text is not the text", expected=text_sha256, found=found)
+        written = sha256((folder / TEXT).read_bytes())
+        if written != text_sha256:
+            raise RuleBroken(
+                "the decoded text is not the text", expected=text_sha256, found=written
+            )
     return report
 
 
-def _run(command: list[str], folder: Path, on_progress: OnProgress) -> dict[str, Any]:
-    """The last JSON line a process prints; earlier ones are progress. It never outlives the call."""
+def _run(command: list[str], folder: Path, on_progress: OnProgress) -> DecodeReport:
+    """Run the decoding process and return its report; the process never outlives the call.
+
+    The report is the last JSON line that it prints; earlier ones are progress.
+    """
     last: dict[str, Any] = {}
     with (
         tempfile.TemporaryFile() as complaints,
@@ -144,22 +223,17 @@ def _run(command: list[str], folder: Path, on_progress: OnProgress) -> dict[str,
             tail = complaints.read()[-500:].decode(errors="replace").strip()
             reason = last.get("error") or tail or f"exit code {code}"
             raise SqueezeError(f"decoding in another process failed: {reason}")
-    return last
+    return DecodeReport(**last)
 
 
 def select_documents(
-    tokens: Tokens,
-    bos: int,
-    table: ByteTable,
-    documents: int | None = None,
-    text_bytes: int | None = None,
-    seed: int | None = None,
+    text: Text, bos: int, selection: Selection = Selection()
 ) -> tuple[list[Tokens], int]:
-    """Documents of a token stream, without BOS, in its order; and the tokens before the first BOS.
+    """Return documents of a text, without BOS and in its order, and the tokens before the first BOS.
 
-    All of them, or the first `documents`, or as many as it takes to hold `text_bytes`; with a seed,
-    drawn at random. Raises BadData when there is no BOS, or a token outside the table.
+    Raises BadData when there is no BOS, or a token outside the table.
     """
+    tokens, table = text.tokens, text.table
     check_vocab(tokens, len(table.base))
     starts = document_starts(tokens, bos)
     starts = starts[tokens[starts] == bos]
@@ -167,18 +241,18 @@ def select_documents(
         raise BadData("the data holds no whole document", expected=f"a BOS (token {bos})")
     ends = np.append(starts[1:], len(tokens))
     order = np.arange(len(starts))
-    if seed is not None:
-        order = np.random.default_rng(seed).permutation(order)
-    if text_bytes is not None:
+    if selection.seed is not None:
+        order = np.random.default_rng(selection.seed).permutation(order)
+    if selection.text_bytes is not None:
         sizes = [int(table.of_targets(tokens[starts[i] : ends[i]]).sum()) for i in order]
-        order = order[: 1 + int(np.searchsorted(np.cumsum(sizes), text_bytes))]
-    chosen = np.sort(order[:documents])
+        order = order[: 1 + int(np.searchsorted(np.cumsum(sizes), selection.text_bytes))]
+    chosen = np.sort(order[: selection.documents])
     return [tokens[starts[i] + 1 : ends[i]] for i in chosen], int(starts[0])
 
 
 def window_bpb(submission: Submission, documents: Sequence[Tokens]) -> float:
-    """Plain score of the same documents, one after another in non-overlapping windows."""
+    """Return the plain score of the documents laid end to end, in windows that do not overlap."""
     stream = np.frombuffer(token_bytes(documents, submission.bos), "<u2").astype(np.uint16)
     config = submission.model.config
     gpt = GPT.from_tensors(config, submission.model.tensors).to(submission.device)
-    return score_windows(gpt, stream, submission.tokenizer.table, config.seq_len).bpb
+    return score_windows(gpt, Text(stream, submission.tokenizer.table), config.seq_len).bpb

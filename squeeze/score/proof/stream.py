@@ -16,8 +16,15 @@ import numpy.typing as npt
 from squeeze.codecs.softmax import SoftmaxDecoder, SoftmaxEncoder
 from squeeze.errors import BadData, CorruptData
 from squeeze.score.adapt.by_chunk import ChunkPredictor
-from squeeze.score.predictor import ENDED, Float32, Int64, Predictor
-from squeeze.score.proof.predictor import ShrinkingPredictor, rows_to_keep
+from squeeze.score.predictor import (
+    ENDED,
+    Extent,
+    Float32,
+    Int64,
+    Predictor,
+    ShrinkingPredictor,
+)
+from squeeze.score.proof.predictor import rows_to_keep
 from squeeze.train.data.shards import Tokens
 
 OnProgress = Callable[[int, int], None]
@@ -27,7 +34,11 @@ Code = Callable[[Float32, Int64, int], Int64]
 
 @dataclass(frozen=True)
 class Coded:
-    """A stream of `symbols` symbols. nats: float64 cross-entropy of the text; end_nats: of its ends."""
+    """A coded stream.
+
+    nats, end_nats: cross-entropy of the text, and of the ends of documents, summed in float64
+    symbols: number of tokens and ends
+    """
 
     payload: bytes
     nats: float
@@ -44,8 +55,9 @@ def encode_documents(
 ) -> Coded:
     """Code documents, each uint16 [n] without its BOS, `batch` of them at a time.
 
-    on_progress(done, total) counts symbols. Raises BadData for tokens the predictor does not know or a
-    BOS inside a document.
+    on_progress: called with the symbols that are done, and all of them
+
+    Raises BadData for tokens that the predictor does not know or a BOS inside a document.
     """
     for number, document in enumerate(documents):
         if len(document) and (document.max() >= predictor.vocab_size or (document == bos).any()):
@@ -80,17 +92,15 @@ def encode_documents(
 def decode_documents(
     predictor: Predictor,
     payload: bytes,
-    count: int,
-    tokens: int,
+    extent: Extent,
     bos: int,
-    batch: int,
     on_progress: OnProgress | None = None,
 ) -> list[Tokens]:
-    """Mirror of `encode_documents`: `count` documents of `tokens` tokens in all.
+    """Return the documents that `encode_documents` coded.
 
     Raises CorruptData when the stream ends early or late, or holds another number of tokens.
     """
-    coder = SoftmaxDecoder(payload)
+    coder, tokens = SoftmaxDecoder(payload), extent.outputs - extent.documents
     documents: list[list[int]] = []  # grows as they begin: a header may claim any number
     done, ended = 0, 0
 
@@ -107,10 +117,10 @@ def decode_documents(
         if done - ended > tokens:
             raise CorruptData("proof: more tokens than the header says", expected=tokens)
         if on_progress is not None:
-            on_progress(done, tokens + count)
+            on_progress(done, extent.outputs)
         return symbols
 
-    _walk(predictor, count, bos, batch, code)
+    _walk(predictor, extent.documents, bos, extent.batch, code)
     coder.finish()
     if done - ended != tokens:
         raise CorruptData("proof: number of tokens", expected=tokens, found=done - ended)
@@ -118,9 +128,9 @@ def decode_documents(
 
 
 def _walk(predictor: Predictor, count: int, bos: int, batch: int, code: Code) -> None:
-    """Feed documents 0..count-1 in groups of `batch`; `code` gives the symbols of each step.
+    """Feed documents 0 … count - 1 in groups of `batch`; `code` returns the symbols of each step.
 
-    What is fed, and which rows are dropped when, follows from the symbols alone.
+    The tokens fed, and the rows dropped, follow from the symbols alone.
     """
     if isinstance(predictor, ChunkPredictor):
         _walk_stream(predictor, count, bos, code)
@@ -157,7 +167,7 @@ def _walk_stream(predictor: Predictor, count: int, bos: int, code: Code) -> None
 
 
 def cross_entropy(logits: Float32, symbols: Int64) -> npt.NDArray[np.float64]:
-    """-ln softmax(logits)[symbol] of each row, float64 [B]; logits [B, V], symbols [B]."""
+    """Return -ln softmax(logits)[symbol] of each row, float64 [B]; logits [B, V], symbols [B]."""
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=1, keepdims=True)
     chosen = wide[np.arange(len(symbols)), symbols]

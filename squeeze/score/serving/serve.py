@@ -12,51 +12,45 @@ import torch
 
 from squeeze.checkpoint.read import load_model
 from squeeze.errors import BadConfig
-from squeeze.score.adapt.by_chunk import ChunkPredictor
-from squeeze.score.adapt.by_document import LoraPredictor
-from squeeze.score.modes import MODES, STRIDE, Mode
+from squeeze.score.modes import MODES, LearningScoring, Mode
+from squeeze.score.options import SlidingOptions, WindowOptions
 from squeeze.score.plan import document_spans
+from squeeze.score.predictor import Extent, Predictor
 from squeeze.score.serving import protocol
 from squeeze.score.serving.served import Adapting, Windows
-from squeeze.score.tokenizer import ByteTable, Tokens
+from squeeze.score.tokenizer import ByteTable, Text, Tokens
 from squeeze.score.window import Score
 from squeeze.train.fields import settings
 from squeeze.train.model.gpt import GPT
 
 
 def scorer(model: GPT, mode: Mode) -> Windows | Adapting:
-    """What serves a mode. Raises BadConfig for one that does not score in the order of the text."""
+    """Return what answers an auditor about a model that is scored in a mode.
 
-    def score(tokens: Tokens, table: ByteTable) -> Score:
-        documents = document_spans(tokens, model.config.bos_id)
-        return mode.score(model, tokens, table, documents)[0]
-
-    if mode.name == "ttt-phased":
+    Raises BadConfig for a mode that does not score in the order of the text.
+    """
+    if not mode.facts.in_order:
         raise BadConfig(
             "phased training scores the longest documents first",
             expected="a mode that scores in order",
             found=mode.name,
             fix="Audit ttt-lora; `squeeze eval` checks the ledger of phased training.",
         )
-    isolated = mode.by_document
-    if not mode.name.startswith("ttt-"):
-        options = mode.options(model.config.seq_len)
-        length = options["length"]
-        return Windows(model, score, length, options.get("stride", length), isolated)
-    length = model.config.seq_len if mode.length is None else mode.length
-    stride = min(STRIDE, length) if mode.stride is None else mode.stride
-    adapting = mode.adaptation(length, stride)
-    if mode.name == "ttt-lora":
-        return Adapting(
-            model, score, adapting.chunk, lambda _: LoraPredictor(model, adapting), isolated
-        )
-    return Adapting(
-        model,
-        score,
-        adapting.sgd.chunk,
-        lambda targets: ChunkPredictor(model, targets, adapting),
-        isolated,
-    )
+    scoring, options = mode.scoring(model), mode.options(model.config.seq_len)
+
+    def score(tokens: Tokens, table: ByteTable) -> Score:
+        documents = document_spans(tokens, model.config.bos_id)
+        return scoring.score(Text(tokens, table), documents, None, None)[0]
+
+    if isinstance(scoring, LearningScoring):
+        learning = scoring
+
+        def predictor(targets: int) -> Predictor:
+            return learning.predictor(Extent(1, targets, 1))
+
+        return Adapting(model, score, scoring.chunk, predictor, mode.facts.by_document)
+    assert isinstance(options, WindowOptions | SlidingOptions)  # of all modes that do not learn
+    return Windows(model, score, options.length, options.stride, mode.facts.by_document)
 
 
 def main() -> None:

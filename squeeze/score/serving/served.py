@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from squeeze.score.plan import Plan, document_spans, spans
-from squeeze.score.predictor import CachedPredictor
+from squeeze.score.predictor import Predictor
 from squeeze.score.serving import protocol
 from squeeze.score.tokenizer import ByteTable, Tokens, read_table
 from squeeze.score.window import Score, batch_outputs, score_batch
@@ -104,7 +104,7 @@ class Adapting(Served):
         model: GPT,
         score: Scoring,
         chunk: int,
-        predictor: Callable[[int], CachedPredictor],
+        predictor: Callable[[int], Predictor],
         isolated: bool = False,
     ) -> None:
         super().__init__(model, score, isolated, {"stateful": True, "chunk": chunk})

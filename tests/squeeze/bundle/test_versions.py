@@ -116,7 +116,7 @@ def test_the_submission_trains_packs_and_scores_alike_on_every_version(tmp_path,
     limit = len(made.shipped.data) + ROOM
 
     def scored(model: Path) -> float:
-        return evaluate(model, inputs["TOKENIZER_PATH"], [shard])["bpb"]
+        return evaluate(model, inputs["TOKENIZER_PATH"], [shard]).bpb
 
     folder = tmp_path / "entry"
     folder.mkdir()

@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from squeeze.artifact.file import decode, encode, load
 from squeeze.checkpoint.read import load_checkpoint
 from squeeze.cli import cli
-from squeeze.cli.eval_cmd import evaluate
 from squeeze.errors import BadConfig, SqueezeError
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.packing.recipe import (
@@ -27,6 +26,7 @@ from squeeze.packing.recipe import (
     quantize_checkpoint,
 )
 from squeeze.rows import split_bytes
+from squeeze.score.evaluate import EvalOptions, evaluate
 from squeeze.tensors.roles import natural_key
 from squeeze.train.model.config import ModelConfig
 
@@ -278,6 +278,6 @@ def test_known_answers_through_packed_artifacts_of_lossless_streams(
         out = tmp_path / f"{name}.sqz"
         flags = ["--lossless", "--seq-len", window, "--mlp-power", power]
         assert run("pack", materials / "checkpoints" / name, "-o", out, *flags)[0] == 0
-        report = evaluate(out, tokenizer, [shard], tokens=131_072)
-        assert report["bytes"] == 303_113
-        assert report["bpb"] == pytest.approx(bpb, abs=1e-5)
+        report = evaluate(out, tokenizer, [shard], EvalOptions(tokens=131_072))
+        assert report.bytes == 303_113
+        assert report.bpb == pytest.approx(bpb, abs=1e-5)

@@ -13,6 +13,7 @@ import torch.distributed.nn.functional  # before a group exists: see squeeze.ran
 from squeeze.errors import BadConfig
 from squeeze.score.modes import MODES, Mode
 from squeeze.score.plan import document_spans
+from squeeze.score.tokenizer import Text
 from tests.scoring import BOS, TABLE, random_model, repetitive_documents
 
 SETTINGS = {"ttt-lora": {"chunk": "4", "batch": "3"}, "ttt-chunk": {"chunk": "32"}}
@@ -27,14 +28,16 @@ def main(folder: Path, rank: int, world: int) -> None:
     tokens = repetitive_documents((23, 4, 1, 40, 9, 30, 5, 12, 17))
     scores = {}
     for name in MODES:
-        batch = None if name.startswith("ttt-") else 2
         mode = Mode(name, settings=SETTINGS.get(name, {}))
+        batch = None if mode.facts.learns else 2
         done: list[int] = []
         try:
-            score, ledger = mode.score(
-                random_model(), tokens, TABLE, document_spans(tokens, BOS), batch,
+            score, ledger = mode.scoring(random_model()).score(
+                Text(tokens, TABLE),
+                document_spans(tokens, BOS),
+                batch,
                 lambda now, total, done=done: done.append(now),
-            )  # fmt: skip
+            )
         except BadConfig as error:
             scores[name] = {"error": str(error)}
             continue

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from squeeze.score.adapt.by_chunk import ChunkOptions, score_chunks
+from squeeze.score.adapt.by_chunk import score_chunks
 from squeeze.score.adapt.by_document import LoraPredictor, score_lora
-from squeeze.score.adapt.lora import MODULES, LoraOptions
-from squeeze.score.adapt.sgd import SgdOptions
+from squeeze.score.adapt.options import MODULES, ChunkOptions, LoraOptions, SgdOptions
 from squeeze.score.plan import document_spans, sliding, spans
 from squeeze.score.predictor import CachedPredictor
-from squeeze.score.tokenizer import ByteTable
+from squeeze.score.tokenizer import ByteTable, Text
 from squeeze.score.window import score_plan
 from squeeze.train.model.config import ModelConfig
 from tests.scoring import BOS, nats_when_fed, repetitive_documents
@@ -34,21 +33,21 @@ def test_context_read_cheaply_scores_as_whole_windows_do(config: ModelConfig) ->
         logits = model(ids[None, start:stop])[0, first - start :].double()
         chances = torch.log_softmax(logits, -1)
         nats -= float(chances.gather(1, ids[first + 1 : stop + 1, None]).sum())
-    assert score_plan(model, TOKENS, TABLE, plan).nats == pytest.approx(nats, rel=1e-5)
+    assert score_plan(model, Text(TOKENS, TABLE), plan).nats == pytest.approx(nats, rel=1e-5)
 
 
 @pytest.mark.parametrize("config", EVERYTHING.values(), ids=EVERYTHING)
 def test_fed_documents_score_as_read_ones(config: ModelConfig) -> None:
     model, plan = lively(config), spans(*DOCUMENTS, 16, 5)
     nats = nats_when_fed(CachedPredictor(model, 16, 5), TOKENS, DOCUMENTS)
-    assert score_plan(model, TOKENS, TABLE, plan).nats == pytest.approx(nats.sum(), rel=1e-5)
+    assert score_plan(model, Text(TOKENS, TABLE), plan).nats == pytest.approx(nats.sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize("config", NARROW.values(), ids=NARROW)
 def test_every_preset_adapts_and_does_so_alike_when_fed(config: ModelConfig) -> None:
     model = lively(config)
-    adapted, _ = score_lora(model, TOKENS, TABLE, DOCUMENTS, OPTIONS)
-    still, _ = score_lora(model, TOKENS, TABLE, DOCUMENTS, replace(OPTIONS, lr=0.0))
+    adapted, _ = score_lora(model, Text(TOKENS, TABLE), DOCUMENTS, OPTIONS)
+    still, _ = score_lora(model, Text(TOKENS, TABLE), DOCUMENTS, replace(OPTIONS, lr=0.0))
     nats = nats_when_fed(LoraPredictor(model, OPTIONS), TOKENS, DOCUMENTS)
     assert adapted.nats + adapted.end_nats == pytest.approx(nats.sum(), rel=1e-4)
     assert adapted.nats != pytest.approx(still.nats, rel=1e-4)
@@ -58,7 +57,7 @@ def test_every_preset_adapts_and_does_so_alike_when_fed(config: ModelConfig) -> 
 def test_every_preset_trains_between_chunks(config: ModelConfig) -> None:
     model = lively(config)
     options = ChunkOptions(16, 16, SgdOptions(chunk=16, lr=0.02))
-    plain = score_plan(model, TOKENS, TABLE, sliding(len(TOKENS) - 1, 16, 16))
-    score, ledger = score_chunks(model, TOKENS, TABLE, options)
+    plain = score_plan(model, Text(TOKENS, TABLE), sliding(len(TOKENS) - 1, 16, 16))
+    score, ledger = score_chunks(model, Text(TOKENS, TABLE), options)
     assert ledger.check()["updates"] == 3
     assert score.nats != pytest.approx(plain.nats, rel=1e-6)

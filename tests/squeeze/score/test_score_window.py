@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squeeze.errors import BadCheckpoint, BadData, RuleBroken
-from squeeze.score.plan import Plan, document_spans, sliding, spans
-from squeeze.score.tokenizer import ByteTable
+from squeeze.score.plan import Plan, document_plan, document_spans, sliding
+from squeeze.score.tokenizer import ByteTable, Text
 from squeeze.score.window import Score, score_plan, score_windows
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -53,7 +53,7 @@ def test_windows_sum_what_a_plain_loop_sums(
 ) -> None:
     tokens = np.random.default_rng(seed).integers(2, 50, length).astype(np.uint16)
     tokens[-1] = 4  # never a text of zero bytes
-    score = score_windows(model(), tokens, TABLE, seq_len, batch)
+    score = score_windows(model(), Text(tokens, TABLE), seq_len, batch)
     nats, size = plain_score(model(), tokens, seq_len)
     assert score.tokens == length - 1
     assert score.bytes == size
@@ -86,15 +86,15 @@ def test_sliding_windows_sum_what_a_plain_loop_sums(
     tokens = np.random.default_rng(seed).integers(2, 50, length).astype(np.uint16)
     tokens[-1] = 4
     plan = sliding(length - 1, seq_len, min(stride, seq_len))
-    score = score_plan(model(), tokens, TABLE, plan, batch=batch)
+    score = score_plan(model(), Text(tokens, TABLE), plan, batch=batch)
     assert score.tokens == length - 1
     assert score.nats == pytest.approx(sum(plain_plan(model(), tokens, plan).values()), rel=1e-5)
 
 
 def test_sliding_by_the_whole_length_is_the_window_score_exactly() -> None:
     tokens = np.random.default_rng(5).integers(2, 50, 100).astype(np.uint16)
-    windows = score_windows(model(), tokens, TABLE, 8)
-    slid = score_plan(model(), tokens, TABLE, sliding(99, 8, 8))
+    windows = score_windows(model(), Text(tokens, TABLE), 8)
+    slid = score_plan(model(), Text(tokens, TABLE), sliding(99, 8, 8))
     assert (slid.nats, slid.tokens, slid.bytes) == (windows.nats, windows.tokens, windows.bytes)
 
 
@@ -108,8 +108,8 @@ def test_documents_see_only_themselves_and_their_ends_are_counted_apart(
     tokens[-1] = 4
     tokens[1 + random.choice(38, 6, replace=False)] = 1
     begin, outputs = document_spans(tokens, 1)
-    plan = spans(begin, outputs, 8, stride)
-    score = score_plan(model(), tokens, TABLE, plan, unscored=1, batch=batch)
+    plan = document_plan((begin, outputs), 8, stride, bos=1)
+    score = score_plan(model(), Text(tokens, TABLE), plan, batch)
     nats = plain_plan(model(), tokens, plan)
     ends = [i for i in nats if tokens[i] == 1]
     assert len(nats) == 39 and len(ends) == 6
@@ -123,7 +123,7 @@ def test_documents_see_only_themselves_and_their_ends_are_counted_apart(
 def test_a_plan_that_scores_a_token_twice_is_refused() -> None:
     twice = Plan(np.array([0, 2]), np.array([0, 3]), np.array([4, 8]))
     with pytest.raises(RuleBroken, match="token after position 3"):
-        score_plan(model(), np.full(9, 4, np.uint16), TABLE, twice)
+        score_plan(model(), Text(np.full(9, 4, np.uint16), TABLE), twice)
 
 
 def test_bits_per_byte_divides_once_at_the_end() -> None:
@@ -135,7 +135,9 @@ def test_bits_per_byte_divides_once_at_the_end() -> None:
 def test_progress_counts_every_target_once() -> None:
     tokens = np.full(36, 4, np.uint16)
     seen: list[tuple[int, int]] = []
-    score_windows(model(), tokens, TABLE, 8, 2, lambda done, total: seen.append((done, total)))
+    score_windows(
+        model(), Text(tokens, TABLE), 8, 2, lambda done, total: seen.append((done, total))
+    )
     assert seen == [(16, 35), (32, 35), (35, 35)]
 
 
@@ -150,17 +152,17 @@ def test_progress_counts_every_target_once() -> None:
 )
 def test_tokens_that_cannot_be_scored_are_refused(tokens: list[int], message: str) -> None:
     with pytest.raises(BadData, match=message):
-        score_windows(model(), np.array(tokens, np.uint16), TABLE, 8)
+        score_windows(model(), Text(np.array(tokens, np.uint16), TABLE), 8)
 
 
 def test_a_tokenizer_of_another_vocabulary_is_refused_naming_both() -> None:
     other = ByteTable(TABLE.base[:40], TABLE.space[:40], TABLE.boundary[:40])
     with pytest.raises(BadData, match=r"model's 50 pieces.*found 40 pieces"):
-        score_windows(model(), np.full(9, 4, np.uint16), other, 8)
+        score_windows(model(), Text(np.full(9, 4, np.uint16), other), 8)
 
 
 def test_a_model_whose_loss_is_no_number_is_refused() -> None:
     broken = model()
     torch.nn.init.constant_(broken.tok_emb.weight, float("nan"))
     with pytest.raises(BadCheckpoint, match="not a number"):
-        score_windows(broken, np.full(9, 4, np.uint16), TABLE, 8)
+        score_windows(broken, Text(np.full(9, 4, np.uint16), TABLE), 8)

@@ -15,15 +15,8 @@ from hypothesis import strategies as st
 
 from squeeze.cli import cli
 from squeeze.errors import BadData, SqueezeError
-from squeeze.score.stats import (
-    compare,
-    incomplete_beta,
-    read_seeds,
-    spread,
-    t_quantile,
-    t_tail,
-    welch,
-)
+from squeeze.score.stats import compare, read_seeds, spread, welch
+from squeeze.score.student import incomplete_beta, t_quantile, t_tail
 
 REPORT: dict[str, Any] = {
     "bpb": 1.2,
@@ -114,15 +107,15 @@ def test_the_rule_asks_for_the_margin_and_not_only_for_a_difference(tmp_path: Pa
     small = read_seeds(run_of(tmp_path, "small", [1.9960, 1.9962, 1.9958]))
     large = read_seeds(run_of(tmp_path, "large", [1.9900, 1.9902, 1.9898]))
     found = compare(small, old)
-    assert found["better"]["p"] < 1e-4 and found["gain"] == pytest.approx(0.004)
-    assert not found["rule"]["passes"] and found["rule"]["p"] > 0.9
-    assert compare(large, old)["rule"]["passes"] and found["rule"]["applies"]
+    assert found.better.p < 1e-4 and found.gain == pytest.approx(0.004)
+    assert not found.passes and found.rule.p > 0.9
+    assert compare(large, old).passes and found.applies
 
 
 def test_in_bits_per_byte_the_margin_is_converted(tmp_path: Path) -> None:
     old = read_seeds(run_of(tmp_path, "old", [2.0, 2.001]))
     new = read_seeds(run_of(tmp_path, "new", [1.9, 1.901]))
-    margin = compare(new, old, "bpb")["rule"]["margin"]
+    margin = compare(new, old, "bpb").margin
     assert margin == pytest.approx(0.005 * 62_021_632 / 151_079_963 / math.log(2))
 
 
@@ -132,7 +125,7 @@ def test_runs_of_different_tokenizers_are_compared_in_bits_per_byte_only(tmp_pat
     new = read_seeds(run_of(tmp_path, "new", [1.9, 1.901], sha256=other, tokens=40_000_000))
     with pytest.raises(BadData, match=r"different tokenizers.*Compare them in bpb"):
         compare(new, old)
-    assert compare(new, old, "bpb")["gain"] > 0
+    assert compare(new, old, "bpb").gain > 0
 
 
 def test_runs_on_different_text_are_not_compared(tmp_path: Path) -> None:
@@ -183,7 +176,7 @@ def test_a_training_report_is_read_with_its_recipe(tmp_path: Path) -> None:
         path = tmp_path / f"train{seed}.json"
         path.write_text(json.dumps({"seed": seed, "recipe": {"lr": lr}, "val": inner}))
         paths.append(path)
-    assert read_seeds(paths[:1]).reports[0]["recipe"] == {"lr": 0.1}
+    assert read_seeds(paths[:1]).values("nats_per_token") == [2.0]
     with pytest.raises(BadData, match=r"recipe\.lr 0\.1"):
         read_seeds(paths)
 

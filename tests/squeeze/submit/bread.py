@@ -128,7 +128,8 @@ def rehash(folder: Path) -> None:
 
 @cache
 def _score(inputs: Path) -> str:
-    return json.dumps(evaluate(inputs / "m.sqz", inputs / "t.model", [inputs / "d.bin"]))
+    report = evaluate(inputs / "m.sqz", inputs / "t.model", [inputs / "d.bin"])
+    return json.dumps(report.as_json())
 
 
 def score(inputs: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from squeeze.bundle.build import BundleOptions
-from squeeze.score.evaluate import evaluate
+from squeeze.score.evaluate import EvalOptions, evaluate
 from squeeze.score.modes import Mode
 from squeeze.submit.script import own_script, smallest_options
 from squeeze.train.data.shards import write_shard
@@ -90,7 +90,7 @@ def trained(script: Path, data: Path) -> tuple[float, dict[str, Any]]:
 def score_of(script: Path, data: Path, mode: Mode) -> float:
     model, tokenizer = script.with_name("model.sqz"), data / "tokenizer.model"
     shards = [data / "fineweb_val_000000.bin"]
-    return float(evaluate(model, tokenizer, shards, TARGETS, mode=mode)["bpb"])
+    return evaluate(model, tokenizer, shards, EvalOptions(mode, tokens=TARGETS)).bpb
 
 
 def test_it_trains_packs_under_the_limit_and_scores_what_it_wrote(

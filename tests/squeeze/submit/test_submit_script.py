@@ -14,7 +14,7 @@ from squeeze.artifact.file import encode
 from squeeze.artifact.streams import Artifact
 from squeeze.bundle.build import BundleOptions
 from squeeze.cli.bundle_cmd import command as bundle_command
-from squeeze.score.audit import Limits, audit, load_data
+from squeeze.score.audit import AuditOptions, Limits, audit, load_data
 from squeeze.score.modes import Mode
 from squeeze.submit import write as writing
 from squeeze.submit.claims import About
@@ -104,7 +104,7 @@ def test_the_submission_of_our_own_script_runs_alone_and_passes_the_audit(
     found = audit(
         tmp_path / "s",
         load_data([inputs / "d.bin"], inputs / "t.model", 150),
-        limits=Limits(seconds=300.0),
+        AuditOptions(limits=Limits(seconds=300.0)),
     )
     assert found.failures == []
 

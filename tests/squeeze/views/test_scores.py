@@ -14,7 +14,9 @@ from tests.squeeze.views.test_views import artifact
 def report(path, bpb, **changes):
     """What `squeeze eval --json` prints of a file, as far as it matters here."""
     hashes = {"model": sha256(path.read_bytes()), "tokenizer": "t", "data": {"/a/val.bin": "d"}}
-    return {"bpb": bpb, "mode": "window", "tokens": 4096, "sha256": hashes} | changes
+    facts = {"bpb": bpb, "nats_per_token": 2.0, "mode": "window", "options": {"length": 256}}
+    facts |= {"tokens": 4096, "bytes": 9999, "config": {}, "sha256": hashes}
+    return facts | changes
 
 
 @pytest.fixture

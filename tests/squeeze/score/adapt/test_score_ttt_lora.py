@@ -11,9 +11,11 @@ import torch
 
 from squeeze.errors import BadConfig, RuleBroken
 from squeeze.score.adapt.by_document import DocumentRun, LoraPredictor, score_lora
-from squeeze.score.adapt.lora import LoraBank, LoraOptions
+from squeeze.score.adapt.lora import LoraBank
+from squeeze.score.adapt.options import LoraOptions
 from squeeze.score.adapt.order import OrderLedger
-from squeeze.score.plan import document_spans, spans
+from squeeze.score.plan import document_plan, document_spans
+from squeeze.score.tokenizer import Text
 from squeeze.score.window import Score, score_plan
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -29,7 +31,9 @@ def documents(lengths: tuple[int, ...] = (23, 4, 1, 40, 9, 30, 5)) -> np.ndarray
 
 
 def lora(tokens: np.ndarray, options: LoraOptions = OPTIONS, gpt: GPT | None = None) -> Score:
-    return score_lora(gpt or random_model(), tokens, TABLE, document_spans(tokens, BOS), options)[0]
+    return score_lora(
+        gpt or random_model(), Text(tokens, TABLE), document_spans(tokens, BOS), options
+    )[0]
 
 
 def fed(tokens: np.ndarray, options: LoraOptions = OPTIONS, gpt: GPT | None = None) -> np.ndarray:
@@ -53,17 +57,15 @@ def test_fed_token_by_token_it_gives_the_same_score(
 
 def test_learning_from_repetition_lowers_the_loss() -> None:
     tokens = documents()
-    plain = score_plan(
-        random_model(), tokens, TABLE, spans(*document_spans(tokens, BOS), 16, 4), unscored=BOS
-    )
+    plan = document_plan(document_spans(tokens, BOS), 16, 4, BOS)
+    plain = score_plan(random_model(), Text(tokens, TABLE), plan)
     assert lora(tokens).nats < plain.nats - 1.0
 
 
 def test_without_a_step_size_it_is_the_unadapted_model() -> None:
     tokens = documents(lengths=(16, 9, 3))
-    plain = score_plan(
-        random_model(), tokens, TABLE, spans(*document_spans(tokens, BOS), 16, 16), unscored=BOS
-    )
+    plan = document_plan(document_spans(tokens, BOS), 16, 16, BOS)
+    plain = score_plan(random_model(), Text(tokens, TABLE), plan)
     still = lora(tokens, replace(OPTIONS, lr=0.0))
     assert still.nats == pytest.approx(plain.nats, rel=1e-6)
     assert (still.tokens, still.bytes, still.ends) == (plain.tokens, plain.bytes, plain.ends)
@@ -73,7 +75,7 @@ def test_a_document_is_scored_alike_in_any_company() -> None:
     tokens = documents()
     begin, outputs = document_spans(tokens, BOS)
     alone = [
-        score_lora(random_model(), tokens, TABLE, (begin[[d]], outputs[[d]]), OPTIONS)[0]
+        score_lora(random_model(), Text(tokens, TABLE), (begin[[d]], outputs[[d]]), OPTIONS)[0]
         for d in range(len(begin))
         if outputs[d] > 1
     ]
@@ -94,7 +96,9 @@ def test_no_token_after_a_prediction_reaches_it() -> None:
 
 def test_the_ledger_of_a_run_is_legal_and_complete() -> None:
     tokens = documents()
-    _, ledger = score_lora(random_model(), tokens, TABLE, document_spans(tokens, BOS), OPTIONS)
+    _, ledger = score_lora(
+        random_model(), Text(tokens, TABLE), document_spans(tokens, BOS), OPTIONS
+    )
     facts = ledger.check()
     assert facts["scored"] == len(tokens) - 1 and facts["given"] == 7
     assert facts["updates"] > 10

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from squeeze.errors import BadConfig, RuleBroken
-from squeeze.score.adapt.by_chunk import ChunkOptions, ChunkPredictor, score_chunks
-from squeeze.score.adapt.lora import LoraOptions
+from squeeze.score.adapt.by_chunk import ChunkPredictor, score_chunks
+from squeeze.score.adapt.options import ChunkOptions, LoraOptions, PhasedOptions, SgdOptions
 from squeeze.score.adapt.order import OrderLedger
-from squeeze.score.adapt.phased import PhasedOptions, PhasedPredictor, score_phased
-from squeeze.score.adapt.sgd import Sgd, SgdOptions
+from squeeze.score.adapt.phased import PhasedPredictor, score_phased
+from squeeze.score.adapt.sgd import Sgd
 from squeeze.score.plan import document_spans, sliding
+from squeeze.score.tokenizer import Text
 from squeeze.score.window import score_plan
 from tests.scoring import BOS, TABLE, nats_when_fed, random_model, repetitive_documents
 
@@ -46,7 +47,7 @@ def stream(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_chunk_training_fed_token_by_token_gives_the_same_score() -> None:
-    score, _ = score_chunks(random_model(), TOKENS, TABLE, CHUNKED)
+    score, _ = score_chunks(random_model(), Text(TOKENS, TABLE), CHUNKED)
     predictor = ChunkPredictor(random_model(), len(TOKENS) - 1, CHUNKED)
     nats = nats_when_fed(predictor, TOKENS, stream(TOKENS))
     assert score.tokens == len(TOKENS) - 1 and score.ends == 0
@@ -54,7 +55,7 @@ def test_chunk_training_fed_token_by_token_gives_the_same_score() -> None:
 
 
 def test_phased_training_fed_token_by_token_gives_the_same_score() -> None:
-    score, _ = score_phased(random_model(), TOKENS, TABLE, DOCUMENTS, PHASED)
+    score, _ = score_phased(random_model(), Text(TOKENS, TABLE), DOCUMENTS, PHASED)
     predictor = PhasedPredictor(random_model(), len(DOCUMENTS[0]), PHASED)
     nats = nats_when_fed(predictor, TOKENS, DOCUMENTS, PHASED.lora.batch)
     ends = TOKENS == BOS
@@ -66,22 +67,22 @@ def test_training_on_the_stream_lowers_the_loss_and_leaves_the_model_alone() -> 
     model = random_model()
     before = copy.deepcopy(model.state_dict())
     tokens = repetitive_documents((300,))
-    plain = score_plan(model, tokens, TABLE, sliding(len(tokens) - 1, 16, 5))
-    score, _ = score_chunks(model, tokens, TABLE, CHUNKED)
+    plain = score_plan(model, Text(tokens, TABLE), sliding(len(tokens) - 1, 16, 5))
+    score, _ = score_chunks(model, Text(tokens, TABLE), CHUNKED)
     assert score.nats < plain.nats - 10
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 
 
 def test_without_epochs_chunk_scoring_is_sliding() -> None:
     still = replace(CHUNKED, sgd=replace(CHUNKED.sgd, epochs=0))
-    plain = score_plan(random_model(), TOKENS, TABLE, sliding(len(TOKENS) - 1, 16, 5))
-    score, _ = score_chunks(random_model(), TOKENS, TABLE, still)
+    plain = score_plan(random_model(), Text(TOKENS, TABLE), sliding(len(TOKENS) - 1, 16, 5))
+    score, _ = score_chunks(random_model(), Text(TOKENS, TABLE), still)
     assert score.nats == pytest.approx(plain.nats, rel=1e-6)
     assert (score.tokens, score.bytes) == (plain.tokens, plain.bytes)
 
 
 def test_every_chunk_but_the_last_is_used_after_it_was_scored() -> None:
-    _, ledger = score_chunks(random_model(), TOKENS, TABLE, CHUNKED)
+    _, ledger = score_chunks(random_model(), Text(TOKENS, TABLE), CHUNKED)
     facts, chunks = ledger.check(), -(-(len(TOKENS) - 1) // 32)
     assert facts["updates"] == chunks - 1 and facts["scored"] == len(TOKENS) - 1
     trained = (chunks - 1) * 32
@@ -113,11 +114,11 @@ def test_gradients_are_clipped() -> None:
 
 
 def test_pauses_come_after_each_part_of_the_documents_and_use_only_scored_ones() -> None:
-    _, ledger = score_phased(random_model(), TOKENS, TABLE, DOCUMENTS, PHASED)
+    _, ledger = score_phased(random_model(), Text(TOKENS, TABLE), DOCUMENTS, PHASED)
     facts = ledger.check()
     assert facts["scored"] == len(TOKENS) - 1 and facts["given"] == 9
     never = replace(PHASED, documents=0)
-    _, plain = score_phased(random_model(), TOKENS, TABLE, DOCUMENTS, never)
+    _, plain = score_phased(random_model(), Text(TOKENS, TABLE), DOCUMENTS, never)
     assert facts["updates"] - plain.check()["updates"] == 2
 
 
@@ -153,7 +154,7 @@ def test_training_on_documents_not_yet_scored_is_caught(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(OrderLedger, "use", greedy)
     with pytest.raises(RuleBroken, match="used a token before scoring it"):
-        score_phased(random_model(), TOKENS, TABLE, DOCUMENTS, PHASED)
+        score_phased(random_model(), Text(TOKENS, TABLE), DOCUMENTS, PHASED)
 
 
 def test_a_chunk_predictor_reads_one_stream_once() -> None:

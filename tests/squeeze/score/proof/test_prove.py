@@ -19,11 +19,18 @@ from squeeze.artifact.streams import Artifact
 from squeeze.cli import cli
 from squeeze.errors import BadConfig, BadData, CorruptData, SqueezeError, UnsupportedFormat
 from squeeze.score.modes import Mode
-from squeeze.score.plan import document_spans, spans
+from squeeze.score.plan import document_plan, document_spans
 from squeeze.score.proof.coding import Submission, machine, token_bytes
 from squeeze.score.proof.file import Proof
 from squeeze.score.proof.predictor import mode_fields, read_mode
-from squeeze.score.proof.prove import decode_elsewhere, prove, select_documents
+from squeeze.score.proof.prove import (
+    ProofOptions,
+    Selection,
+    decode_elsewhere,
+    prove,
+    select_documents,
+)
+from squeeze.score.tokenizer import Text
 from squeeze.score.window import score_plan
 from squeeze.tensors.quantized import RawTensor
 from squeeze.train.data.shards import write_shard
@@ -129,8 +136,8 @@ def test_the_code_length_is_the_score_of_the_same_windows(
     stream, table = scored_stream(documents), submission.tokenizer.table
     gpt = GPT.from_tensors(submission.model.config, submission.model.tensors)
     coded = submission.encode(documents, mode, batch=4, threads=1)[1]
-    plan = spans(*document_spans(stream, 1), length, stride)
-    score = score_plan(gpt, stream, table, plan, unscored=1)
+    plan = document_plan(document_spans(stream, 1), length, stride, bos=1)
+    score = score_plan(gpt, Text(stream, table), plan)
     assert coded.nats == pytest.approx(score.nats, rel=1e-5)
     assert coded.end_nats == pytest.approx(score.end_nats, rel=1e-5)
     assert coded.symbols == plan.outputs
@@ -143,7 +150,7 @@ def test_the_code_length_is_the_score_of_models_that_adapt(submission, documents
     spans_of = document_spans(stream, 1)
     for mode, batch in ((LORA, 6), (PHASED, 2), (CHUNK, 1)):
         grouped = mode if mode is CHUNK else with_batch(mode, batch)
-        score, _ = grouped.score(gpt, stream, table, spans_of)
+        score, _ = grouped.scoring(gpt).score(Text(stream, table), spans_of, None, None)
         coded = submission.encode(alike, mode, batch, threads=1)[1]
         total = score.nats + score.end_nats
         assert coded.nats + coded.end_nats == pytest.approx(total, rel=1e-5), mode
@@ -195,8 +202,9 @@ def test_a_forged_stream_fails_clearly_however_late(
 def test_weights_that_differ_by_a_hair_fail_clearly(submission: Submission, proof: Proof) -> None:
     """As on a machine that rounds differently: the header agrees, the logits do not."""
     name = "tok_emb.weight"
-    tensors = submission.model.tensors | {name: submission.model.tensors[name] * np.float32(1.0001)}
-    other = replace(submission, model=replace(submission.model, tensors=tensors))
+    weights = submission.model.tensors[name] * np.float32(1.0001)
+    stored = submission.model.stored | {name: RawTensor(weights.view(np.uint32), "fp32", "fp32")}
+    other = replace(submission, model=replace(submission.model, stored=stored))
     with pytest.raises(CorruptData):
         other.decode(proof)
 
@@ -270,7 +278,8 @@ def test_a_mode_names_only_what_differs() -> None:
 
 def test_documents_without_text_prove_nothing(submission: Submission) -> None:
     with pytest.raises(BadData, match="stand for no text"):
-        prove(submission, [np.zeros(0, np.uint16)], WINDOWS, 1, 1, None, lambda name: print)
+        empty = [np.zeros(0, np.uint16)]
+        prove(submission, empty, ProofOptions(WINDOWS, 1, 1), None, lambda name: print)
 
 
 @pytest.mark.parametrize("inside", [1, 299 + 1])
@@ -288,7 +297,7 @@ def chosen(folder: Path, **options: int) -> list[int]:
     """Lengths of the documents selected from a stream that begins inside one."""
     table = Submission.load(folder / "m.sqz", folder / "t.model", CPU).tokenizer.table
     tokens = np.concatenate([[9, 9], *([1] + [270] * n for n in range(20))]).astype(np.uint16)
-    documents, skipped = select_documents(tokens, 1, table, **options)
+    documents, skipped = select_documents(Text(tokens, table), 1, Selection(**options))
     assert skipped == 2
     return [len(document) for document in documents]
 
@@ -311,7 +320,7 @@ def test_documents_are_taken_until_their_text_is_long_enough(folder: Path) -> No
 
 def test_a_shard_without_documents_is_refused(submission: Submission) -> None:
     with pytest.raises(BadData, match="no whole document"):
-        select_documents(np.full(9, 5, np.uint16), 1, submission.tokenizer.table)
+        select_documents(Text(np.full(9, 5, np.uint16), submission.tokenizer.table), 1)
 
 
 # --- the command ---

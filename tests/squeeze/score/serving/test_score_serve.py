@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from squeeze.cli import cli
 from squeeze.errors import BadConfig
-from squeeze.score.audit import Limits, audit, load_data
+from squeeze.score.audit import AuditOptions, Limits, audit, load_data
 from squeeze.score.audit.verdict import UNKNOWN
 from squeeze.score.modes import Mode
 from squeeze.score.serving.serve import Adapting, Windows, scorer
-from squeeze.score.tokenizer import Tokenizer
+from squeeze.score.tokenizer import Text, Tokenizer
 from squeeze.score.window import score_windows
 from squeeze.train.checkpoint import save_checkpoint
 from squeeze.train.data.shards import read_shard, write_shard
@@ -82,7 +82,7 @@ def test_rows_are_distributions_and_do_not_depend_on_how_they_are_asked(
 
 def test_windows_report_what_eval_says(model: GPT, habitat: Habitat) -> None:
     shard, table = habitat.folder / "short.bin", Tokenizer(habitat.tokenizer).table
-    score = score_windows(model, read_shard(shard), table, 16)
+    score = score_windows(model, Text(read_shard(shard), table), 16)
     report = served(model, "window").report(str(shard), str(habitat.tokenizer))
     assert report[:3] == (score.nats, score.bytes, score.tokens)
 
@@ -120,10 +120,11 @@ def test_an_artifact_passes_its_audit_in_every_mode(
     result = audit(
         artifact,
         load_data([habitat.data], habitat.tokenizer, 400),
-        train_data=[habitat.folder / "train.bin"],
-        validation_data=[habitat.data],
-        limits=Limits(seconds=120, report_seconds=120),
-        serve_options=options,
+        AuditOptions(
+            train_data=(habitat.folder / "train.bin",),
+            limits=Limits(seconds=120, report_seconds=120),
+            serve_options=tuple(options),
+        ),
     )
     unstated = [name for name, v in result.verdicts.items() if v.status == UNKNOWN]
     assert result.failures == [], {n: result.verdicts[n].evidence for n in result.failures}

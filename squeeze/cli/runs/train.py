@@ -1,4 +1,4 @@
-"""The work of `squeeze train`: from its options to a checkpoint and a report."""
+"""Runs `squeeze train`: from its options to a checkpoint and a report."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from squeeze.cli.train_view import TrainingView, TrainReport
+from squeeze.cli.runs.train_view import TrainingView, TrainReport, print_report
+from squeeze.cli.terminal.printing import print_json
 from squeeze.errors import BadData
 from squeeze.files import check_output_folder, check_outputs, held, read_file
 from squeeze.ranks.connect import connected
 from squeeze.ranks.group import Ranks
-from squeeze.score.evaluate import evaluate, resolve_device
+from squeeze.score.evaluate import EvalOptions, evaluate, resolve_device
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.train.checkpoint import export_seconds, save_checkpoint
 from squeeze.train.data.shards import map_shard, shard_length
@@ -30,7 +31,7 @@ MAX_CONFIG = 1 << 20  # bytes of a file of the model's configuration
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """Options of `squeeze train`, by their names there; `quiet` shows no progress."""
+    """Options of `squeeze train`, each under its name."""
 
     data: tuple[str, ...]
     out: Path
@@ -49,7 +50,7 @@ class TrainRequest:
     resume: bool
     tensorboard: Path | None
     plot: bool | None
-    quiet: bool = False
+    as_json: bool
 
     @property
     def state(self) -> Path:
@@ -68,7 +69,14 @@ class TrainRequest:
         return [self.val, self.tokenizer, self.config_file]
 
 
-def run_training(request: TrainRequest) -> TrainReport | None:
+def run(request: TrainRequest) -> None:
+    """Train, save and score a model, and print the report on the first rank."""
+    report = _train(request)
+    if report is not None:
+        print_json(report.as_json()) if request.as_json else print_report(report)
+
+
+def _train(request: TrainRequest) -> TrainReport | None:
     """Train, save and score a model; return the report on the first rank, None on the others."""
     preset = choose_preset(request)
     paths = shard_paths(request.data)
@@ -79,7 +87,7 @@ def run_training(request: TrainRequest) -> TrainReport | None:
         torch.set_num_threads(request.threads)
     with ExitStack() as until_the_end:
         with connected(resolve_device(request.device)) as ranks:
-            view = TrainingView(request.out, request.tensorboard, request.plot, request.quiet)
+            view = TrainingView(request.out, request.tensorboard, request.plot, request.as_json)
             if ranks.first:
                 check_outputs([request.out, request.state, *view.files], [*paths, *request.inputs])
                 check_output_folder(request.tensorboard)
@@ -131,7 +139,8 @@ def _report(
     score = None
     if request.val is not None and request.tokenizer is not None:
         with clock.stage("validation"):
-            score = evaluate(request.out, request.tokenizer, [request.val], device=request.device)
+            options = EvalOptions(device=request.device)
+            score = evaluate(request.out, request.tokenizer, [request.val], options)
     return TrainReport(
         out=str(request.out),
         params=preset.model.num_params,

@@ -6,13 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn
 
 from squeeze.cli.terminal.printing import print_line, print_rows
+from squeeze.score.report import EvalReport
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
 from squeeze.train.presets import Preset
@@ -58,15 +59,17 @@ class TrainReport:
     threads: int
     config: ModelConfig
     recipe: Recipe
-    val: dict[str, Any] | None
+    val: EvalReport | None
     clock: list[Row]
     files: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return a plain dictionary for `--json`; without a score it has no `val`."""
-        plain = asdict(self)
+        plain = asdict(replace(self, val=None))
         if self.val is None:
             del plain["val"]
+        else:
+            plain["val"] = self.val.as_json()
         return plain
 
 
@@ -199,7 +202,7 @@ def print_report(report: TrainReport) -> None:
         "training loss": f"{report.final_loss:.4f} nats per token",
     }
     if report.val is not None:
-        rows["validation"] = f"{report.val['bpb']:.4f} bits per byte"
+        rows["validation"] = f"{report.val.bpb:.4f} bits per byte"
     stages = [
         f"{row.stage} {row.seconds:.1f} s" + ("" if row.inside else " (not counted)")
         for row in report.clock

@@ -1,0 +1,61 @@
+"""Student's t distribution: its tail and its quantiles, for any degrees of freedom. No torch here."""
+
+from __future__ import annotations
+
+import math
+
+
+def t_tail(t: float, df: float) -> float:
+    """Return P(T > t) of Student's t with df > 0 degrees of freedom.
+
+    >>> round(t_tail(1.812461123, 10), 9)  # the 95 % point of the tables
+    0.05
+    """
+    square = t * t
+    if square < df:  # near the middle, where df / (df + t²) would round to 1
+        tail = 0.5 - 0.5 * incomplete_beta(0.5, 0.5 * df, square / (df + square))
+    else:
+        tail = 0.5 * incomplete_beta(0.5 * df, 0.5, df / (df + square))
+    return tail if t > 0 else 1.0 - tail
+
+
+def t_quantile(p: float, df: float) -> float:
+    """Return the t with P(T ≤ t) = p, for p in [0.5, 1), by bisection."""
+    low, high = 0.0, 1.0
+    while 1.0 - t_tail(high, df) < p:
+        low, high = high, 2.0 * high
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if 1.0 - t_tail(middle, df) < p else (low, middle)
+    return high
+
+
+def incomplete_beta(a: float, b: float, x: float) -> float:
+    """Return the regularised incomplete beta function I_x(a, b), a, b > 0, x in [0, 1].
+
+    Continued fraction 8.17.22 of the NIST Digital Library of Mathematical Functions, by the modified
+    Lentz method; where it converges slowly, through I_x(a, b) = 1 - I_{1-x}(b, a).
+    """
+    if x <= 0.0 or x >= 1.0:
+        return float(x >= 1.0)
+    if x > (a + 1.0) / (a + b + 2.0):
+        return 1.0 - incomplete_beta(b, a, 1.0 - x)
+    log_front = a * math.log(x) + b * math.log1p(-x)
+    log_front += math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    tiny, fraction, c, d = 1e-300, 1.0, 1.0, 0.0
+    for step in range(2000):
+        m = step // 2
+        if step == 0:
+            term = 1.0
+        elif step % 2:
+            term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        else:
+            term = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        d = 1.0 + term * d
+        d = 1.0 / (d if abs(d) > tiny else tiny)
+        c = 1.0 + term / c
+        c = c if abs(c) > tiny else tiny
+        fraction *= c * d
+        if step and abs(1.0 - c * d) < 1e-16:
+            break
+    return math.exp(log_front) / a * (fraction - 1.0)
