@@ -17,13 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "api.md"
 FACE = "squeeze/__init__.py"
-FUNCTIONS = ("pack", "load", "load_into", "budget", "inspect")
+FUNCTIONS = ("pack", "load", "load_into", "budget", "evaluate", "inspect")
 RESULTS = {
     "Packed": "squeeze/packing/packed.py",
     "Cost": "squeeze/packing/packed.py",
     "Plan": "squeeze/packing/plan.py",
     "Ledger": "squeeze/ledger/table.py",
     "Row": "squeeze/rows.py",
+    "EvalReport": "squeeze/score/report.py",
     "Inspection": "squeeze/checkpoint/inspect.py",
     "TensorFacts": "squeeze/checkpoint/inspect.py",
 }

@@ -3,6 +3,7 @@
 Importing this package imports neither torch nor numba nor numpy; its functions load what they need.
 The examples below go on from this one, a model of random weights and a little text:
 
+>>> import math
 >>> import squeeze
 >>> from squeeze.train.data.text import encode_documents, train_tokenizer
 >>> from squeeze.train.model.config import ModelConfig
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from squeeze.checkpoint.live import Packable
     from squeeze.ledger.table import Ledger
     from squeeze.packing.packed import Packed
+    from squeeze.score.report import EvalReport
 
     Path = str | os.PathLike[str]
     Array = npt.NDArray[np.floating[Any]]
@@ -41,6 +43,7 @@ __all__ = [
     "SqueezeError",
     "__version__",
     "budget",
+    "evaluate",
     "inspect",
     "load",
     "load_into",
@@ -176,6 +179,45 @@ def budget(paths: Path | Iterable[Path], limit: int | None = None) -> Ledger:
     if limit is not None:
         check_limit(shipped_bytes(ledger), limit)
     return ledger
+
+
+def evaluate(
+    model: Packable,
+    tokens: npt.ArrayLike,
+    tokenizer: Path,
+    *,
+    mode: str = "window",
+    config: Config | None = None,
+    entry: str | None = None,
+    device: str | None = None,
+) -> EvalReport:
+    """Return the score of a model on tokens, in nats a token and in bits per byte of their text.
+
+    model: a `squeeze.train.model.gpt.GPT`, its state dict, or the path of a checkpoint or artifact
+    tokens: ids, integers [n]; the first is context only
+    tokenizer: sentencepiece model of the tokens, which says how many bytes each stands for
+    mode: `window`, `sliding`, `documents`, `ttt-lora`, `ttt-chunk` or `ttt-phased`, with its defaults
+    config: configuration of a state dict, or fields that a checkpoint does not tell, by name
+    entry: one of several sets of weights in a file, such as `ema`
+    device: name of a torch device; None: cuda, else cpu
+
+    Under a process group the ranks share the work and all return the report. Raises BadData for tokens
+    of another vocabulary, BadConfig for an unknown mode or device, BadCheckpoint as `pack`.
+
+    >>> report = squeeze.evaluate("model.sqz", ids[:513], "tokenizer.model")
+    >>> report.tokens, report.bpb == report.nats / math.log(2) / report.bytes
+    (512, True)
+    """
+    from pathlib import Path as FilePath
+
+    from squeeze.checkpoint.live import open_model
+    from squeeze.score.evaluate import EvalOptions, evaluate_tokens
+    from squeeze.score.modes import Mode
+    from squeeze.train.data.shards import as_tokens
+
+    options = EvalOptions(Mode(mode), device=device)
+    loaded = open_model(model, config, entry)
+    return evaluate_tokens(loaded, FilePath(tokenizer), as_tokens(tokens), options)
 
 
 def inspect(path: Path, config: Config | None = None, *, entry: str | None = None) -> Inspection:

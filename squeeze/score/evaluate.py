@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from squeeze.checkpoint.read import load_model
+from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.errors import BadConfig, BadData
+from squeeze.files import sha256
 from squeeze.ranks.group import Ranks
 from squeeze.score.modes import Mode, Progress
 from squeeze.score.official import official_set
@@ -53,6 +54,21 @@ class EvalOptions:
             raise BadConfig(f"{self.mode.name} scoring", found="--batch", fix="Use --ttt batch=N.")
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """Tokens to score: uint16 [n], of which all but the first are targets.
+
+    official: name of the official set that they are, or None
+    available: targets that the data has, scored or not
+    sha256: of the data, hexadecimal, by name
+    """
+
+    tokens: Tokens
+    official: str | None
+    available: int
+    sha256: dict[str, str]
+
+
 def evaluate(
     model: Path,
     tokenizer: Path,
@@ -71,10 +87,38 @@ def evaluate(
     """
     clock = _Laps()
     pieces = Tokenizer(tokenizer)
-    tokens, official, available = _read_data(data, pieces, options)
-    hashes = {str(path): file_sha256(path) for path in data}
+    scored = _read_data(data, pieces, options)
     clock.lap("data")
     loaded = load_model(model, **options.architecture)
+    return _report(str(model), loaded, pieces, scored, options, clock, on_progress)
+
+
+def evaluate_tokens(
+    loaded: LoadedModel,
+    tokenizer: Path,
+    tokens: Tokens,
+    options: EvalOptions = EvalOptions(),
+    on_progress: Progress | None = None,
+) -> EvalReport:
+    """Score a model in memory on tokens in memory, uint16 [n]; otherwise as `evaluate`."""
+    clock = _Laps()
+    pieces = Tokenizer(tokenizer)
+    scored = _first_targets(tokens, pieces, options, {"tokens": sha256(tokens.tobytes())})
+    clock.lap("data")
+    return _report(loaded.source, loaded, pieces, scored, options, clock, on_progress)
+
+
+def _report(
+    name: str,
+    loaded: LoadedModel,
+    pieces: Tokenizer,
+    scored: _Scored,
+    options: EvalOptions,
+    clock: _Laps,
+    on_progress: Progress | None,
+) -> EvalReport:
+    """Score a loaded model and return the report, whose `model` is `name`."""
+    tokens = scored.tokens
     gpt = GPT.from_tensors(loaded.config, loaded.tensors).to(resolve_device(options.device))
     clock.lap("load")
     documents = _documents(tokens, loaded.config.bos_id, options)
@@ -84,15 +128,15 @@ def evaluate(
     checked = pieces.check_bytes(tokens[1:])
     clock.lap("check_bytes")
     return EvalReport(
-        model=str(model),
+        model=name,
         bpb=score.bpb,
         nats_per_token=score.nats_per_token,
         nats=score.nats,
         tokens=score.tokens,
         bytes=score.bytes,
-        official=official,
-        partial=score.tokens + score.ends < available,
-        available_tokens=available,
+        official=scored.official,
+        partial=score.tokens + score.ends < scored.available,
+        available_tokens=scored.available,
         bytes_checked_against_text=checked,
         mode=mode.name,
         options=asdict(mode.options(loaded.config.seq_len)),
@@ -102,7 +146,7 @@ def evaluate(
         notes=loaded.notes,
         format=loaded.source,
         model_bytes=loaded.size,
-        sha256=Hashes(loaded.sha256, pieces.sha256, hashes, code_sha256()),
+        sha256=Hashes(loaded.sha256, pieces.sha256, scored.sha256, code_sha256()),
         versions=versions(),
         ranks=Ranks.current().world,
         **device_facts(next(gpt.parameters()).device),
@@ -110,25 +154,40 @@ def evaluate(
     )
 
 
-def _read_data(
-    data: Sequence[Path], pieces: Tokenizer, options: EvalOptions
-) -> tuple[Tokens, str | None, int]:
-    """Return the tokens to score, the official set that they are, and how many targets there are."""
+def _read_data(data: Sequence[Path], pieces: Tokenizer, options: EvalOptions) -> _Scored:
+    """Read the shards as far as they are scored."""
     available = sum(shard_length(path) for path in data) - 1
+    _check_length(options, available)
+    tokens = read_shards(list(data), None if options.tokens is None else options.tokens + 1)
+    hashes = {str(path): file_sha256(path) for path in data}
+    scored = _first_targets(tokens, pieces, options, hashes)
+    return scored if scored.official else replace(scored, available=available)
+
+
+def _first_targets(
+    tokens: Tokens, pieces: Tokenizer, options: EvalOptions, hashes: dict[str, str]
+) -> _Scored:
+    """Return the tokens that the options ask for, cut to the official set where they begin one."""
+    available = len(tokens) - 1
+    _check_length(options, available)
+    if options.tokens is not None or options.documents is not None:
+        end = None if options.tokens is None else options.tokens + 1
+        return _Scored(tokens[:end], None, available, hashes)
+    official = official_set(tokens, pieces.table)
+    if official is None:
+        return _Scored(tokens, None, available, hashes)
+    name, targets = official
+    return _Scored(tokens[: targets + 1], name, targets, hashes)
+
+
+def _check_length(options: EvalOptions, available: int) -> None:
+    """Raise BadData when more targets are asked for than there are."""
     if options.tokens is not None and options.tokens > available:
         raise BadData(
             "the data is shorter than --tokens",
             expected=f"≤ {available} targets",
             found=options.tokens,
         )
-    tokens = read_shards(list(data), None if options.tokens is None else options.tokens + 1)
-    if options.tokens is not None or options.documents is not None:
-        return tokens, None, available
-    official = official_set(tokens, pieces.table)
-    if official is None:
-        return tokens, None, available
-    name, targets = official
-    return tokens[: targets + 1], name, targets
 
 
 def _documents(tokens: Tokens, bos: int, options: EvalOptions) -> Documents:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ import squeeze
 from squeeze.cli import cli
 from squeeze.errors import BadCheckpoint, BadConfig, BadData, UnsupportedFormat
 from squeeze.train.data.shards import write_shard
+from squeeze.train.data.text import train_tokenizer
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 from tests.tiny_models import begun
@@ -141,6 +144,26 @@ def test_a_module_that_does_not_fit_is_left_alone(checkpoint: Path) -> None:
     with pytest.raises(BadCheckpoint, match=r"blocks\.0\.mlp\.fc\.weight does not fit"):
         squeeze.load_into(other, checkpoint)
     assert all(torch.equal(weight, before[name]) for name, weight in other.state_dict().items())
+
+
+def test_a_score_in_python_is_that_of_the_command(tmp_path: Path) -> None:
+    config = ModelConfig(300, 1, 32, 2, 1, 64, seq_len=16)
+    model = GPT(config)
+    save_file(model.state_dict(), tmp_path / "m.safetensors", {"squeeze.config": config.to_json()})
+    pieces = tmp_path / "t.model"
+    train_tokenizer(["A pound of flour takes two thirds of a pound of water. " * 40], 300, pieces)
+    ids = np.arange(3, 203, dtype=np.uint16)
+    write_shard(tmp_path / "d.bin", ids)
+    command = ["eval", "m.safetensors", "--tokenizer", "t.model", "--data", "d.bin", "--json"]
+    with chdir(tmp_path):
+        done = CliRunner().invoke(cli, command, catch_exceptions=False)
+    stated = json.loads(done.stdout)
+    for given in (model, tmp_path / "m.safetensors"):
+        report = squeeze.evaluate(given, ids, pieces)
+        assert (report.nats, report.bytes, report.tokens) == (stated["nats"], stated["bytes"], 199)
+        assert not report.partial
+    with pytest.raises(BadConfig, match="mode"):
+        squeeze.evaluate(model, ids, pieces, mode="fast")
 
 
 def test_the_ledger_of_a_packed_model_counts_its_code(model: GPT, tmp_path: Path) -> None:
