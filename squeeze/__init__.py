@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
-    import torch
+    from torch import Tensor
+    from torch.nn import Module
 
     from squeeze.checkpoint.infer import Config
     from squeeze.checkpoint.inspect import Inspection
@@ -117,7 +118,7 @@ def pack(
 @overload
 def load(
     path: Path, framework: Literal["torch"] = "torch", *, entry: str | None = None
-) -> dict[str, torch.Tensor]: ...
+) -> dict[str, Tensor]: ...
 @overload
 def load(path: Path, framework: Literal["np"], *, entry: str | None = None) -> dict[str, Array]: ...
 def load(path: Path, framework: str = "torch", *, entry: str | None = None) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def load(path: Path, framework: str = "torch", *, entry: str | None = None) -> d
     return load_state(path, framework, entry)
 
 
-def load_into(model: torch.nn.Module, path: Path, *, entry: str | None = None) -> None:
+def load_into(model: Module, path: Path, *, entry: str | None = None) -> None:
     """Copy the tensors of an artifact or checkpoint into a module, whose device and dtypes stay.
 
     entry: one of several sets of weights in a file, such as `ema`

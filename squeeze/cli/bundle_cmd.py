@@ -77,10 +77,9 @@ def command(**options: Any) -> None:
       squeeze bundle train.py --package mylib -o train_gpt.py --readable train_gpt.flat.py
       squeeze bundle --preset record-1493 -o train_gpt.py
     """
-    if (options["entry"] is None) == (options["preset"] is None):
+    entry, preset = options["entry"], options["preset"]
+    if (entry is None) == (preset is None) or (options["settings"] and preset is None):
         raise click.UsageError("give ENTRY, or --preset with any --set")
-    if options["settings"] and options["preset"] is None:
-        raise click.UsageError("--set changes a --preset")
     from squeeze.cli.runs.bundle import BundleRequest, run
 
     run(BundleRequest(**options))
