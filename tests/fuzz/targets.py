@@ -123,7 +123,7 @@ def _report(path: Path) -> object:
     from squeeze.score.stats import read_seeds, spread
 
     seeds = read_seeds([path])
-    return spread([report["bpb"] for report in seeds.reports])
+    return spread([report.bpb for report in seeds.reports])
 
 
 def _proof(data: bytes) -> object:
