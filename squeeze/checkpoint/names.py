@@ -116,5 +116,9 @@ def same_bits(one: Tensor, other: Tensor | None) -> bool:
         mine == others
         and np.array_equal(one.codes, other.codes)
         and np.array_equal(one.steps, other.steps)
-        and (one.columns is None or np.array_equal(one.columns, other.columns))
+        and (
+            one.columns is None
+            or other.columns is None
+            or np.array_equal(one.columns, other.columns)
+        )
     )

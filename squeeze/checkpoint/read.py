@@ -92,8 +92,8 @@ def load_checkpoint(path: str | os.PathLike[str], entry: str | None = None) -> C
         if entry is not None:
             raise no_choice([TOP], entry, name, several=False)
         artifact = decode(data)
-        config = ModelConfig.from_json(json.dumps(artifact.config.get("model", {})))
-        return Checkpoint(artifact.tensors, config, "sqz", sha256(data), len(data))
+        stored = ModelConfig.from_json(json.dumps(artifact.config.get("model", {})))
+        return Checkpoint(artifact.tensors, stored, "sqz", sha256(data), len(data))
     weights, metadata = _weights(data, name, entry)
     notes = list(weights.notes)
     tensors = without_wrappers(weights.tensors, notes, name)
@@ -102,7 +102,7 @@ def load_checkpoint(path: str | os.PathLike[str], entry: str | None = None) -> C
     untied = len(tensors)
     tensors = with_tied_head(tensors, notes)
     refuse_non_finite(tensors, name)
-    config = None
+    config: ModelConfig | None = None
     if CONFIG_KEY in metadata:
         config = ModelConfig.from_json(metadata[CONFIG_KEY])
         if len(tensors) < untied:

@@ -52,10 +52,10 @@ def uncompressed(view: memoryview, name: str) -> tuple[memoryview, list[str]]:
         if coder is not None:
             inflated = inflate(view, coder, name, limit)
         elif not coders and Path(name).suffix in BROTLI_ENDINGS:
-            found = _brotli(view, name)
-            if found is None:
+            plain_bytes = _brotli(view, name)
+            if plain_bytes is None:
                 break
-            coder, inflated = "brotli", found
+            coder, inflated = "brotli", bytearray(plain_bytes)
         else:
             break
         plain, stride = unshuffled(inflated)

@@ -79,7 +79,7 @@ def opened(data: memoryview, what: str) -> TorchFile:
         )
     folder = pickled[0].name.removesuffix(PICKLE)
     order = [entry for entry in found if entry.name == f"{folder}byteorder"]
-    if order and content(data, order[0], 16, what) != b"little":
+    if order and bytes(content(data, order[0], 16, what)) != b"little":
         raise UnsupportedFormat(f"{what}: its numbers are not little-endian")
     root = pickles.describe(content(data, pickled[0], pickles.MAX_SIZE, what), what)
     storages = {

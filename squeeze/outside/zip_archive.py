@@ -131,7 +131,7 @@ def _place(data: memoryview, what: str) -> tuple[int, int, int]:
     ended = len(data) - len(tail) + at
     *_, size, offset, _ = _END.unpack_from(data, ended)
     locator = ended - _LOCATOR.size
-    if locator >= 0 and data[locator : locator + 4] == b"PK\x06\x07":
+    if locator >= 0 and bytes(data[locator : locator + 4]) == b"PK\x06\x07":
         ended = locator - _END64.size
         magic, *_, size, offset = _END64.unpack_from(data, max(ended, 0))
         if magic != b"PK\x06\x06":
