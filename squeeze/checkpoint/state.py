@@ -10,6 +10,8 @@ import numpy as np
 from squeeze.artifact.container import MAGIC
 from squeeze.artifact.file import decode
 from squeeze.artifact.streams import Tensor
+from squeeze.checkpoint.entries import TABLE
+from squeeze.checkpoint.names import HEAD
 from squeeze.checkpoint.read import load_checkpoint
 from squeeze.errors import BadCheckpoint, BadConfig
 from squeeze.files import read_file
@@ -53,10 +55,14 @@ def load_into_module(
 ) -> None:
     """Copy the tensors of a file into a module, whose device and dtypes stay.
 
+    A head that the module keeps under a name of its own is the table of a file that ties them.
+
     Raises BadCheckpoint, and changes nothing, unless names and shapes are those of the module.
     """
     state = load_state(path, "torch", entry)
     wanted = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    if HEAD in wanted and TABLE in state:
+        state.setdefault(HEAD, state[TABLE])
     found = {name: tuple(weight.shape) for name, weight in state.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):

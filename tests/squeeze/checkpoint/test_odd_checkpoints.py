@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import dataclasses
 import io
 import json
 import lzma
@@ -23,9 +24,11 @@ from squeeze.artifact.file import load
 from squeeze.checkpoint.entries import fronts
 from squeeze.checkpoint.names import model_names
 from squeeze.checkpoint.read import load_checkpoint, load_model
+from squeeze.checkpoint.state import load_into_module
 from squeeze.cli import cli
 from squeeze.errors import BadCheckpoint, SqueezeError, UnsupportedFormat
 from squeeze.packing.calibrate import Calibration, content_key
+from squeeze.train.model.gpt import GPT
 from tests.squeeze.checkpoint.test_checkpoint import CONFIG, export, state
 
 State = dict[str, torch.Tensor]
@@ -241,6 +244,13 @@ def test_a_head_that_is_the_table_is_tied_and_said(
     model = load_model(tmp_path / "m")
     assert model.config.tie_embeddings and HEAD not in model.tensors
     assert any(note.startswith(f"{HEAD} is {TABLE}") for note in model.notes)
+
+
+def test_a_module_with_a_head_of_its_own_takes_the_table_of_a_tied_file(tmp_path: Path) -> None:
+    tied_in_torch(tmp_path / "m.pt")
+    untied = GPT(dataclasses.replace(CONFIG, tie_embeddings=False))
+    load_into_module(untied, tmp_path / "m.pt")
+    assert torch.equal(untied.state_dict()[HEAD], STATE[TABLE])
 
 
 def test_a_head_that_differs_by_one_bit_is_not_tied(tmp_path: Path) -> None:
