@@ -49,14 +49,12 @@ def uncompressed(view: memoryview, name: str) -> tuple[memoryview, list[str]]:
     limit = bound(len(view))  # of every layer: a stream inside another is no larger a file
     while len(coders) < LAYERS and not _known(view, name):
         coder = coder_of(view)
+        inflated: bytes | bytearray | None = None
         if coder is not None:
             inflated = inflate(view, coder, name, limit)
         elif not coders and Path(name).suffix in BROTLI_ENDINGS:
-            plain_bytes = _brotli(view, name)
-            if plain_bytes is None:
-                break
-            coder, inflated = "brotli", bytearray(plain_bytes)
-        else:
+            coder, inflated = "brotli", _brotli(view, name)
+        if coder is None or inflated is None:
             break
         plain, stride = unshuffled(inflated)
         coders += [coder, f"shuffle {stride}"] if stride else [coder]
