@@ -1,1 +1,1 @@
-"""Model, optimizers, data and the training loop."""
+"""Our own model and its training: model, optimizers, data, runs. Imports nothing of calib or codecs."""

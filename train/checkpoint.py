@@ -21,7 +21,7 @@ from squeeze.train.optim.recipe import Recipe
 def checkpoint_bytes(
     config: ModelConfig, state: Mapping[str, Tensor], recipe: Recipe | None = None
 ) -> bytes:
-    """A safetensors file of the tensors, in their dtypes, with the configuration as metadata.
+    """Return a safetensors file of the tensors, in their dtypes, with the configuration as metadata.
 
     The same weights give the same bytes. Raises BadCheckpoint for tensors of another configuration.
     """
@@ -41,10 +41,12 @@ def save_checkpoint(
     recipe: Recipe | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write `checkpoint_bytes`: a crash leaves the old file or the new one.
+    """Write `checkpoint_bytes`; a crash leaves the old file or the new one.
 
-    check is called when all bytes are on disk and the file only lacks its name: if it raises, nothing
-    was exported. Raises SqueezeError when it cannot be written.
+    check: called when all bytes are on disk and the file only lacks its name; if it raises, nothing is
+        exported
+
+    Raises SqueezeError when the file cannot be written.
     """
     data = checkpoint_bytes(config, state, recipe)
     with atomic_writer(path) as file:
@@ -55,11 +57,11 @@ def save_checkpoint(
 
 
 def export_seconds(path: str | os.PathLike[str], config: ModelConfig) -> float:
-    """Seconds to allow for writing a model of this size to `path`: twice what a trial took.
+    """Return the seconds to allow for writing a model of this size to `path`: twice those of a trial.
 
-    Raises SqueezeError when it cannot be written.
+    Raises SqueezeError when the trial cannot be written.
     """
-    begun = time.perf_counter()
+    start = time.perf_counter()
     trial = os.path.join(os.path.dirname(os.path.abspath(path)), f".{os.path.basename(path)}.trial")
     try:
         with atomic_writer(trial) as file:
@@ -67,11 +69,11 @@ def export_seconds(path: str | os.PathLike[str], config: ModelConfig) -> float:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(trial)
-    return 0.05 + 2.0 * (time.perf_counter() - begun)
+    return 0.05 + 2.0 * (time.perf_counter() - start)
 
 
 def _with_metadata(data: bytes, more: Mapping[str, str]) -> bytes:
-    """A safetensors file with further metadata, in this order: 8-byte header size, JSON, tensors."""
+    """Return a safetensors file with further metadata: 8-byte header size, JSON, tensors."""
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
     header["__metadata__"] |= more

@@ -1,4 +1,4 @@
-"""Configuration fields that know their range: declared once, checked and read from text everywhere."""
+"""Fields of configurations, declared with their range: checked everywhere, and read from text."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MOST = 1 << 10  # entries of a list
 
 
 def number(low: float, high: float, default: Any = dataclasses.MISSING) -> Any:
-    """A field for an integer (integer default, or none) or a float, in low…high."""
+    """Declare a field for an integer (integer default, or none) or a float, in low…high."""
     if not VALIDATING:
         return default
     return dataclasses.field(default=default, metadata={"low": low, "high": high})
 
 
 def choice(default: str, options: tuple[str, ...]) -> Any:
-    """A field for one of a few words."""
+    """Declare a field for one of a few words."""
     if not VALIDATING:
         return default
     return dataclasses.field(default=default, metadata={"options": options})
@@ -66,12 +66,12 @@ def _check_float(name: str, value: Any, low: float, high: float) -> None:
 
 
 def kind_of(field: dataclasses.Field[Any]) -> type:
-    """int, float, bool, str or tuple."""
+    """Return the type of a field's values: int, float, bool, str or tuple."""
     return int if field.default is dataclasses.MISSING else type(field.default)
 
 
 def parse(field: dataclasses.Field[Any], text: str) -> Any:
-    """A field's value from the command line; raises BadConfig.
+    """Return a field's value, read from the command line; raises BadConfig.
 
     Lists are numbers and ranges, `3-5,7`; an empty text is an empty list.
     """
@@ -95,23 +95,23 @@ def _range(text: str) -> range:
     return range(int(first), int(last or first) + 1)
 
 
-def refuse_unknown(what: str, found: Iterable[str], known: Iterable[str]) -> None:
-    """Raise BadConfig for names that are not known, suggesting the nearest ones."""
-    known = sorted(known)
-    unknown = sorted(set(found) - set(known))
+def refuse_unknown(what: str, names: Iterable[str], declared: Iterable[str]) -> None:
+    """Raise BadConfig for names that do not exist, suggesting the nearest ones that do."""
+    choices = sorted(declared)
+    unknown = sorted(set(names) - set(choices))
     if not unknown:
         return
-    near = difflib.get_close_matches(unknown[0], known, n=3)
+    near = difflib.get_close_matches(unknown[0], choices, n=3)
     raise BadConfig(
         f"{what}: unknown name",
-        expected=None if near else ", ".join(known),
+        expected=None if near else ", ".join(choices),
         found=", ".join(unknown)[:200],
         fix=f"Did you mean {' or '.join(near)}?" if near else "Use a newer squeeze, or drop it.",
     )
 
 
 def changes(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
-    """Fields of two configurations of one kind that differ: name → (before, after).
+    """Return the fields in which two configurations of a kind differ: name → (before, after).
 
     >>> from squeeze.train.model.config import ModelConfig
     >>> changes(ModelConfig(8, 1, 8, 2, 1, 8), ModelConfig(8, 1, 8, 2, 1, 16))
@@ -123,7 +123,7 @@ def changes(before: Any, after: Any) -> dict[str, tuple[Any, Any]]:
 
 
 def read_object(what: str, text: str | bytes) -> dict[str, Any]:
-    """A JSON object without repeated names; raises BadConfig."""
+    """Return a JSON object without repeated names; raises BadConfig."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
@@ -141,7 +141,7 @@ def read_object(what: str, text: str | bytes) -> dict[str, Any]:
 
 
 def settings(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
-    """`name=value` pairs of the command line by name; raises BadConfig."""
+    """Return `name=value` pairs of the command line by name; raises BadConfig."""
     pairs = [text.partition("=") for text in texts]
     for name, equals, value in pairs:
         if not (name.strip() and equals):
@@ -149,8 +149,8 @@ def settings(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def parsed(kind: Any, given: Mapping[str, str]) -> dict[str, Any]:
-    """Values of a configuration class's fields, read from text. Raises BadConfig."""
+def parsed(kind: Any, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return values of a configuration class's fields, read from text; raises BadConfig."""
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    refuse_unknown("--set", given, fields)
-    return {name: parse(fields[name], text) for name, text in given.items()}
+    refuse_unknown("--set", texts, fields)
+    return {name: parse(fields[name], text) for name, text in texts.items()}

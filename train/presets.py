@@ -21,7 +21,12 @@ Config = TypeVar("Config", ModelConfig, Recipe)
 
 @dataclass(frozen=True)
 class Preset:
-    """A model and how to train it. published: parameters the source reports, 0 where none is given."""
+    """A model, and the recipe that trains it.
+
+    source: where its figures come from
+    published: number of parameters that the source reports, 0 where it reports none
+    differs: why ours is another
+    """
 
     model: ModelConfig
     recipe: Recipe
@@ -30,7 +35,7 @@ class Preset:
     differs: str = ""
 
     def with_settings(self, texts: Iterable[str]) -> Preset:
-        """The preset with `name=value` settings of model or recipe; all is validated again.
+        """Return the preset with `name=value` settings of model or recipe; all is validated again.
 
         Values are written as on the command line: `layer_schedule=0-5,3-5,6-10`, `qk_norm=off`. Raises
         BadConfig for what is no setting, an unknown name (with the nearest known ones) or a bad value.
@@ -38,13 +43,13 @@ class Preset:
         >>> PRESETS["baseline"].with_settings(["num_layers=4", "grad_clip=0.5"]).model.num_layers
         4
         """
-        given = settings(texts)
-        refuse_unknown("--set", given, _names(self.model) | _names(self.recipe))
-        model, recipe = _overridden(self.model, given), _overridden(self.recipe, given)
+        changed = settings(texts)
+        refuse_unknown("--set", changed, _names(self.model) | _names(self.recipe))
+        model, recipe = _overridden(self.model, changed), _overridden(self.recipe, changed)
         return dataclasses.replace(self, model=model, recipe=recipe)
 
     def changes(self, other: Preset) -> dict[str, tuple[Any, Any]]:
-        """Settings of model and recipe in which another preset differs: name → (this, other)."""
+        """Return the settings in which another preset differs: name → (this, other)."""
         return changes(self.model, other.model) | changes(self.recipe, other.recipe)
 
 
@@ -52,20 +57,28 @@ def _names(config: Any) -> set[str]:
     return {field.name for field in dataclasses.fields(config)}
 
 
-def _overridden(config: Config, given: dict[str, str]) -> Config:
-    own = {name: value for name, value in given.items() if name in _names(config)}
+def _overridden(config: Config, changed: dict[str, str]) -> Config:
+    """Return a configuration with those of the settings that are its own."""
+    own = {name: value for name, value in changed.items() if name in _names(config)}
     return dataclasses.replace(config, **parsed(config, own))
 
 
 def find_preset(name: str) -> Preset:
-    """The preset of this name; raises BadConfig with the nearest names."""
+    """Return the preset of this name; raises BadConfig with the nearest names."""
     refuse_unknown("presets", [name], PRESETS)
     return PRESETS[name]
 
 
 BASELINE = Preset(
-    ModelConfig(vocab_size=1024, num_layers=9, model_dim=512, num_heads=8, num_kv_heads=4,
-                mlp_hidden=1024, seq_len=1024),
+    ModelConfig(
+        vocab_size=1024,
+        num_layers=9,
+        model_dim=512,
+        num_heads=8,
+        num_kv_heads=4,
+        mlp_hidden=1024,
+        seq_len=1024,
+    ),
     Recipe(
         budget_seconds=600,
         batch_tokens=524_288,
@@ -82,7 +95,7 @@ BASELINE = Preset(
     ),
     "the challenge's naive baseline, train_gpt.py",
     published=17_059_912,
-)  # fmt: skip
+)
 
 # What #1204 and its successors share.
 _ELEVEN = {
@@ -107,65 +120,76 @@ _COMMON = {
     "average": "ema",
 }
 
+
+def _eleven_layers(**fields: Any) -> ModelConfig:
+    """Return a model of the successors of #1204."""
+    return ModelConfig.from_fields(_ELEVEN | fields)
+
+
+def _recipe(**fields: Any) -> Recipe:
+    """Return a recipe of the successors of #1204."""
+    return Recipe.from_fields(_COMMON | fields)
+
+
 RECORD_1204 = Preset(
-    ModelConfig.from_fields(_ELEVEN | {
-        "vocab_size": 1024,
-        "mlp_hidden": 1536,
-        "layer_schedule": [0, 1, 2, 3, 4, 5, 4, 5, 6, 7, 8, 9, 10],
-        "untied_mlps": [4, 5],
-        "untied_scalars": True,
-        "parallel": "lanes-in-turn",
-        "parallel_from": 7,
-        "value_layers": [9, 10],
-        "smear_gate": "channels",
-        "bigram_rows": 2816,
-        "bigram_dim": 160,
-    }),
-    Recipe.from_fields(_COMMON | {
-        "matrix_lr": 0.025,  # the record has 0.03 in the second half of the layers
-        "matrix_decay": 0.04,
-        "momentum": 0.99,
-        "table_lr": 0.035,
-        "small_lr": 0.025,
-        "table_decay": 0.04,
-        "small_decay": 0.04,
-        "warmdown": 0.56,  # 3,500 of about 6,240 steps
-        "ema_decay": 0.997,
-        "recurrence_step": 3000,
-    }),
+    _eleven_layers(
+        vocab_size=1024,
+        mlp_hidden=1536,
+        layer_schedule=[0, 1, 2, 3, 4, 5, 4, 5, 6, 7, 8, 9, 10],
+        untied_mlps=[4, 5],
+        untied_scalars=True,
+        parallel="lanes-in-turn",
+        parallel_from=7,
+        value_layers=[9, 10],
+        smear_gate="channels",
+        bigram_rows=2816,
+        bigram_dim=160,
+    ),
+    _recipe(
+        matrix_lr=0.025,  # the record has 0.03 in the second half of the layers
+        matrix_decay=0.04,
+        momentum=0.99,
+        table_lr=0.035,
+        small_lr=0.025,
+        table_decay=0.04,
+        small_decay=0.04,
+        warmdown=0.56,  # 3,500 of about 6,240 steps
+        ema_decay=0.997,
+        recurrence_step=3000,
+    ),
     "openai/parameter-golf #1204; architecture options from its ancestors #65, #265, #315, #374, #686",
     published=30_352_046,
     differs="42 fewer: lane weights of the seven blocks that run before the lanes begin are left "
     "out. The count is met by hashed pairs of width 160 (#1179), not the 112 of its summary. "
     "Unlike the record, the first block keeps its attention and smearing stops at documents.",
-)  # fmt: skip
+)
 
 RECORD_1493 = Preset(
-    ModelConfig.from_fields(_ELEVEN | {
-        "vocab_size": 8192,
-        "mlp_hidden": 2048,
-        "layer_schedule": [0, 1, 2, 3, 4, 5, 3, 4, 5, 3, 4, 5, 6, 7, 8, 9, 10],
-        "parallel": "sum",
-        "parallel_from": 7,
-        "q_gain_init": 5.25,
-    }),
-    Recipe.from_fields(_COMMON | {
-        "reserve_seconds": 12.0,
-        "matrix_lr": 0.022,
-        "matrix_decay": 0.095,
-        "momentum": 0.99,
-        "row_normalize": True,
-        "table_lr": 0.03,
-        "small_lr": 0.02,
-        "table_decay": 0.085,
-        "small_decay": 0.02,
-        "warmdown": 0.72,
-        "ema_decay": 0.9965,
-        "recurrence_start": 0.35,
-    }),
+    _eleven_layers(
+        vocab_size=8192,
+        mlp_hidden=2048,
+        layer_schedule=[0, 1, 2, 3, 4, 5, 3, 4, 5, 3, 4, 5, 6, 7, 8, 9, 10],
+        parallel="sum",
+        parallel_from=7,
+        q_gain_init=5.25,
+    ),
+    _recipe(
+        reserve_seconds=12.0,
+        matrix_lr=0.022,
+        matrix_decay=0.095,
+        momentum=0.99,
+        row_normalize=True,
+        table_lr=0.03,
+        small_lr=0.02,
+        table_decay=0.085,
+        small_decay=0.02,
+        warmdown=0.72,
+        ema_decay=0.9965,
+        recurrence_start=0.35,
+    ),
     "openai/parameter-golf #1493",
     published=35_944_536,
-)  # fmt: skip
+)
 
 RECORD_1855 = Preset(
     dataclasses.replace(
@@ -196,9 +220,19 @@ RECORD_1855 = Preset(
 # Five minutes of two CPU cores see a few million tokens: little for matrices, enough for tables of
 # hashed pairs and triples, which cost no multiplications. Figures in docs/log.md.
 TINY = Preset(
-    ModelConfig(vocab_size=1024, num_layers=4, model_dim=192, num_heads=2, num_kv_heads=2,
-                mlp_hidden=384, seq_len=256, bigram_rows=32768, bigram_dim=64,
-                trigram_rows=65536, trigram_dim=32),
+    ModelConfig(
+        vocab_size=1024,
+        num_layers=4,
+        model_dim=192,
+        num_heads=2,
+        num_kv_heads=2,
+        mlp_hidden=384,
+        seq_len=256,
+        bigram_rows=32768,
+        bigram_dim=64,
+        trigram_rows=65536,
+        trigram_dim=32,
+    ),
     Recipe(
         budget_seconds=300,
         batch_tokens=2048,
@@ -209,7 +243,7 @@ TINY = Preset(
         small_lr=0.003,
     ),
     "this project",
-)  # fmt: skip
+)
 
 PRESETS = {
     "tiny": TINY,

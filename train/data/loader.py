@@ -25,8 +25,11 @@ from squeeze.train.data.shards import Batch, Tokens
 
 @dataclass(frozen=True)
 class Pass:
-    """The order of one pass. offset: tokens skipped at each shard's start; firsts: windows before
-    each shard, int64 [shards + 1]."""
+    """The order of one pass: window number k is (start + k·stride) mod windows.
+
+    offset: tokens skipped at each shard's start
+    firsts: number of windows before each shard, int64 [shards + 1]
+    """
 
     offset: int
     start: int
@@ -35,14 +38,16 @@ class Pass:
 
     @property
     def windows(self) -> int:
-        """Windows in the pass."""
+        """Number of windows in the pass."""
         return int(self.firsts[-1])
 
 
 class Order:
-    """Which window of which shard comes when; the same for the same lengths, window and seed.
+    """The order of the windows of all shards; equal for equal lengths, window and seed.
 
-    lengths: tokens of each shard. A window is seq_len inputs and the target after the last.
+    lengths: tokens of each shard
+    seq_len: inputs of a window, which also holds the target after the last
+
     Raises BadData when no shard holds a window.
     """
 
@@ -63,20 +68,20 @@ class Order:
         self._ends = [self._passes[0].windows]
 
     def windows(self, position: int, count: int) -> tuple[Batch, Batch]:
-        """(shard, first token) int64 [count] each of the windows position, position + 1, …"""
+        """Return (shard, first token), int64 [count] each, of the windows position, position + 1, …"""
         while self._ends[-1] < position + count:
             self._passes.append(self._make(len(self._passes)))
             self._ends.append(self._ends[-1] + self._passes[-1].windows)
         shards, tokens = [], []
         while count:
             number = int(np.searchsorted(self._ends, position, side="right"))
-            here = self._passes[number]
+            order = self._passes[number]
             take = min(count, self._ends[number] - position)
-            first = position - (self._ends[number] - here.windows)
-            window = (here.start + np.arange(first, first + take) * here.stride) % here.windows
-            shard = np.searchsorted(here.firsts, window, side="right") - 1
+            first = position - (self._ends[number] - order.windows)
+            window = (order.start + np.arange(first, first + take) * order.stride) % order.windows
+            shard = np.searchsorted(order.firsts, window, side="right") - 1
             shards.append(shard)
-            tokens.append(here.offset + (window - here.firsts[shard]) * self.seq_len)
+            tokens.append(order.offset + (window - order.firsts[shard]) * self.seq_len)
             position, count = position + take, count - take
         return np.concatenate(shards), np.concatenate(tokens)
 
@@ -96,9 +101,14 @@ class Order:
 class Loader:
     """Endless batches of one rank: ids and targets int64 [rows, seq_len] on the rank's device.
 
-    batch: windows of all ranks together; each rank gets its share of the same global batch, so that
-    the number of ranks does not change what is learnt. On a GPU the next batch is prepared by a thread
-    in pinned memory and copied without waiting. Raises BadData for a token outside the vocabulary.
+    Each rank gets its share of the same global batch, so that the number of ranks does not change what
+    is learnt. On a GPU the next batch is prepared by a thread in pinned memory and copied without
+    waiting.
+
+    position: windows dealt out so far, of all ranks
+
+    Raises BadConfig for a batch that does not divide among the ranks, BadData for a token outside the
+    vocabulary.
     """
 
     def __init__(
@@ -121,7 +131,7 @@ class Loader:
         self._ahead: tuple[int, Future[Tensor]] | None = None
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """This rank's part of the next batch."""
+        """Return this rank's part of the next batch."""
         position, self.position = self.position, self.position + self.batch
         if self._pool is None:
             rows = self._read(position)
@@ -133,7 +143,7 @@ class Loader:
         return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
     def peek(self) -> tuple[Tensor, Tensor]:
-        """What `next` would return, without taking it."""
+        """Return the batch that `next` is going to return, without taking it."""
         rows = self._read(self.position).to(self.device)
         return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 

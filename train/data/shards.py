@@ -22,10 +22,12 @@ MAX_TOKEN = 65_535
 
 
 def shard_length(path: str | os.PathLike[str]) -> int:
-    """Tokens in a shard: 256 little-endian int32 (magic, version, count, rest ignored), then uint16.
+    """Return the number of tokens in a shard.
 
-    Raises BadData, a different one for each way a file can fail to be a shard: missing, shorter than
-    its header, wrong magic or version, negative count, fewer or more bytes than its count says.
+    A shard is 256 little-endian int32 (magic, version, count, rest ignored), then uint16 tokens.
+
+    Raises BadData, with its own message for a file that is missing, shorter than its header, of a wrong
+    magic or version, with a negative count, or of fewer or more bytes than its count says.
     """
     try:
         if not os.path.isfile(path):
@@ -78,7 +80,7 @@ def as_tokens(ids: object) -> Tokens:
 
 
 def read_shard(path: str | os.PathLike[str], max_tokens: int | None = None) -> Tokens:
-    """The first max_tokens (or all) tokens uint16 [n] of a shard; raises BadData (`shard_length`)."""
+    """Return the first max_tokens (or all) tokens uint16 [n] of a shard; raises as `shard_length`."""
     count = shard_length(path)
     if max_tokens is not None:
         count = min(count, max_tokens)
@@ -86,7 +88,7 @@ def read_shard(path: str | os.PathLike[str], max_tokens: int | None = None) -> T
 
 
 def map_shard(path: str | os.PathLike[str]) -> Tokens:
-    """All tokens uint16 [n] of a shard, read from disk when they are used; raises BadData."""
+    """Return all tokens uint16 [n] of a shard, read from disk when they are used; raises BadData."""
     count = shard_length(path)
     if not count:
         return np.zeros(0, np.uint16)
@@ -94,7 +96,7 @@ def map_shard(path: str | os.PathLike[str]) -> Tokens:
 
 
 def read_shards(paths: list[Path] | list[str], max_tokens: int | None = None) -> Tokens:
-    """Shards joined in the order given, cut after max_tokens; headers of all are checked."""
+    """Return shards joined in their order, cut after max_tokens; the headers of all are checked."""
     parts, left = [], max_tokens
     for path in paths:
         parts.append(read_shard(path, left))

@@ -1,4 +1,4 @@
-"""Text to tokens, with no download: the documentation that ships with Python, and tokenizers for it."""
+"""Text without a download, which is the documentation that ships with Python, and tokenizers for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAD, BOS, EOS, UNKNOWN = range(4)  # control pieces, numbered as in the challeng
 
 
 def python_docs_text() -> list[str]:
-    """Documents: the language reference's topics, then each library module's docstrings.
+    """Return documents: the topics of the language reference, then the docstrings of each module.
 
     The order depends only on the Python installation; about 2.3 MB on CPython 3.11.
     """
@@ -41,7 +41,7 @@ def python_docs_text() -> list[str]:
 
 
 def _docstrings(path: Path) -> str:
-    """All docstrings of one source file in order, a blank line between; empty if it has none."""
+    """Return all docstrings of a source file in order, a blank line between; empty if it has none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in other people's strings
@@ -49,12 +49,12 @@ def _docstrings(path: Path) -> str:
     except (OSError, SyntaxError, ValueError, RecursionError):
         return ""
     holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    found = []
+    texts = []
     for node in ast.walk(tree):
         if isinstance(node, holders) and (text := ast.get_docstring(node, clean=False)):
             name = path.stem if isinstance(node, ast.Module) else node.name
-            found.append((getattr(node, "lineno", 0), f"{name}\n{inspect.cleandoc(text)}"))
-    return "\n\n".join(text for _, text in sorted(found))
+            texts.append((getattr(node, "lineno", 0), f"{name}\n{inspect.cleandoc(text)}"))
+    return "\n\n".join(text for _, text in sorted(texts))
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLike[str]) -> None:
@@ -97,7 +97,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: str | os.PathLi
 def encode_documents(
     texts: Sequence[str], tokenizer: str | os.PathLike[str]
 ) -> npt.NDArray[np.uint16]:
-    """Tokens uint16 [n] of documents, each behind a BOS, as in the challenge's shards."""
+    """Return tokens uint16 [n] of documents, each behind a BOS, as in the challenge's shards.
+
+    Raises BadData for a file that is no tokenizer, or one that cannot make shards.
+    """
     import sentencepiece
 
     try:

@@ -32,7 +32,7 @@ SHORT = 256  # tokens; up to here a CPU trains faster with the scores written ou
 
 
 def document_starts(ids: Tensor, bos_id: int) -> Tensor:
-    """Position int64 [B, T], in its row, of the first token of each token's document.
+    """Return, for each token, the position int64 [B, T] where its document begins in its row.
 
     ids: int64 [B, T]; `bos_id` begins a document, and so does a row.
     """
@@ -41,21 +41,26 @@ def document_starts(ids: Tensor, bos_id: int) -> Tensor:
 
 
 def visible(first: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
-    """Mask bool [B, t, s]: whether the query at a position sees the key at a position.
+    """Return the mask bool [B, t, s] that is True where a query sees a key.
 
-    first: the earliest position that each query sees [B or 1, t]; queries [t], keys [s]: positions.
+    first: earliest position that each query sees [B or 1, t]
+    queries, keys: their positions [t] and [s]
     """
     return (keys <= queries[:, None]) & (keys >= first[..., None])
 
 
 def first_seen(starts: Tensor | None, queries: Tensor, window: int) -> Tensor:
-    """Earliest position [B or 1, t] that queries at positions [t] see; starts of documents [B, t]."""
+    """Return the earliest position [B or 1, t] that queries at positions [t] see.
+
+    starts: where the documents of the queries begin [B, t]; None: all earlier tokens may be seen
+    window: tokens that a query sees, itself included; 0: no limit
+    """
     first = queries[None] - (window - 1) if window else torch.zeros_like(queries)[None]
     return first if starts is None else torch.maximum(first, starts)
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Softmax attention as it is defined: the oracle of the tests.
+    """Return softmax attention as it is defined: the oracle of the tests.
 
     q [B, H, T, d]; k, v [B, KV, S, d], KV dividing H; mask bool [B or 1, T, S], True where visible.
     """
@@ -66,7 +71,7 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention to all earlier tokens; q [B, H, T, d], k and v [B, KV, T, d] with KV dividing H."""
+    """Return attention to all earlier tokens; q [B, H, T, d], k and v [B, KV, T, d], KV dividing H."""
     if q.device.type == "cpu" and q.size(2) <= SHORT and torch.is_grad_enabled():
         return short_attention(q, k, v)
     shared = k.size(1) != q.size(1)
@@ -74,7 +79,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def short_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """`causal_attention` with its [T, T] scores written out, in float32 whatever the inputs are.
+    """Return `causal_attention` through its [T, T] scores, in float32 whatever the inputs are.
 
     Query heads that share keys are rows of one product. At T = 128 in bfloat16 forward and backward
     take less than half of the CPU time of `scaled_dot_product_attention`.
@@ -88,7 +93,7 @@ def short_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def attention_for(config: ModelConfig, ids: Tensor, dtype: torch.dtype) -> Attend:
-    """`attention_over` ids int64 [B, T] as a model asks for it."""
+    """Return the attention over ids int64 [B, T] that a model's configuration asks for."""
     if config.document_attention or config.attention_window:
         return attention_over(
             ids,
@@ -109,9 +114,11 @@ def _attention_to_all(ids: Tensor, dtype: torch.dtype) -> Attend:
 def attention_over(
     ids: Tensor, bos_id: int, *, documents: bool, window: int, dtype: torch.dtype
 ) -> Attend:
-    """Attention for ids int64 [B, T]: causal, within documents if asked, `window` tokens if not 0.
+    """Return causal attention for ids int64 [B, T], within documents and windows where asked.
 
-    dtype: what queries, keys and values are computed in; FlashAttention needs 16 bits.
+    documents: tokens see their own document only
+    window: tokens that a query sees, itself included; 0: no limit
+    dtype: of queries, keys and values; FlashAttention needs 16 bits
     """
     flashes = flash is not None and ids.is_cuda and dtype in HALVES
     if not documents and (not window or window >= ids.size(1)):
@@ -131,13 +138,13 @@ def attention_over(
 
 
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Attention through `scaled_dot_product_attention` under a mask [B or 1, T, S]."""
+    """Return attention through `scaled_dot_product_attention` under a mask [B or 1, T, S]."""
     shared = k.size(1) != q.size(1)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None], enable_gqa=shared)
 
 
 def flex_blocks(first: Tensor) -> Any:
-    """FlexAttention's block mask for the earliest position [B, T] that each query sees."""
+    """Return FlexAttention's block mask for the earliest position [B, T] that each query sees."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -148,7 +155,7 @@ def flex_blocks(first: Tensor) -> Any:
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, blocks: Any, dtype: torch.dtype) -> Tensor:
-    """FlexAttention under a block mask; compiled on CUDA, where it is a kernel only when compiled."""
+    """Return FlexAttention under a block mask; on CUDA it is compiled, which makes it a kernel."""
     q, k, v = (x.to(dtype) for x in (q, k, v))
     shared = k.size(1) != q.size(1)
     kernel = _compiled_flex() if q.is_cuda and not torch.compiler.is_compiling() else _flex()
@@ -168,17 +175,19 @@ def _compiled_flex() -> Callable[..., Any]:
 
 
 def _eager(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Left alone by torch.compile; without FlashAttention nobody calls it: the compiler stays out."""
+    """Return a function that torch.compile leaves alone; itself where there is no FlashAttention."""
     return torch.compiler.disable(function) if flash is not None else function
 
 
 @_eager
 def document_bounds(starts: Tensor) -> Tensor:
-    """Where documents begin in the flattened batch, then its end: int32 [at least documents + 1].
+    """Return where documents begin in the flattened batch, then its end: int32 [documents + 1 or more].
 
-    starts: as of `document_starts`. The end is repeated up to a multiple of a 64th of the tokens: empty
-    sequences cost next to nothing, and a length that changed with the data would compile the model anew
-    with every batch. How many documents there are is only known to the GPU, so this waits for it.
+    starts: as of `document_starts`
+
+    The end is repeated up to a multiple of a 64th of the tokens: empty sequences cost next to nothing,
+    and a length that changed with the data would compile the model anew with every batch. Only the GPU
+    holds the number of documents, so this waits for it.
     """
     positions = torch.arange(starts.size(1), device=starts.device)
     begins = (starts == positions).flatten().nonzero()[:, 0]
@@ -187,7 +196,7 @@ def document_bounds(starts: Tensor) -> Tensor:
 
 
 def _flash_rows(q: Tensor, k: Tensor, v: Tensor, window: int, dtype: torch.dtype) -> Tensor:
-    """FlashAttention-3 over whole rows."""
+    """Return FlashAttention-3 over whole rows."""
     q, k, v = (x.transpose(1, 2).to(dtype) for x in (q, k, v))
     mixed = flash.flash_attn_func(q, k, v, causal=True, window_size=_flash_window(window))
     return _first(mixed).transpose(1, 2)
@@ -196,7 +205,7 @@ def _flash_rows(q: Tensor, k: Tensor, v: Tensor, window: int, dtype: torch.dtype
 def _flash_documents(
     q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, window: int, dtype: torch.dtype
 ) -> Tensor:
-    """FlashAttention-3 over documents as sequences of varying length."""
+    """Return FlashAttention-3 over documents; bounds are those of `document_bounds`."""
     batch, length = q.size(0), q.size(2)
     q, k, v = (x.transpose(1, 2).flatten(0, 1).to(dtype) for x in (q, k, v))
     mixed = flash.flash_attn_varlen_func(
@@ -218,6 +227,6 @@ def _flash_window(window: int) -> tuple[int, int]:
 
 
 def _first(result: Any) -> Tensor:
-    """The output; some releases return it with the logarithms of the sums."""
+    """Return the output, which some releases return with the logarithms of the sums."""
     mixed: Tensor = result[0] if isinstance(result, tuple) else result
     return mixed

@@ -17,10 +17,13 @@ from squeeze.train.model.layers import Linear, RMSNorm, Rotary, rotate, vector
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a layer reads besides the residual stream.
+    """Inputs of a layer besides the residual stream.
 
-    first: the stream that entered the first block [B, T, D]. values: value embedding [B, T, KV·d] for
-    the blocks that use it. number: how often the block has run already.
+    first: stream that entered the first block [B, T, D]
+    rotary: angles of the positions
+    attend: attention of this layer
+    values: value embedding [B, T, KV·d], for the blocks that use one
+    number: how often the block has run before
     """
 
     first: Tensor
@@ -50,7 +53,7 @@ class Attention(nn.Module):
         self.value_scale = vector(1) if layer in config.value_layers else None
 
     def project(self, x: Tensor, gain: Tensor, around: Surroundings) -> tuple[Tensor, ...]:
-        """Queries [B, H, T, d], keys and values [B, KV, T, d] ready for the dot products."""
+        """Return queries [B, H, T, d], keys and values [B, KV, T, d], ready for the dot products."""
         q, k, v = self.c_q(x), self.c_k(x), self.c_v(x)
         if self.value_scale is not None and around.values is not None:
             v = v + (self.value_scale * around.values).to(v.dtype)
@@ -86,16 +89,18 @@ class AttentionGate(nn.Module):
         self.linear = Linear(config.gate_window, config.num_heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Factors [B, H, T, 1] for inputs [B, T, D]."""
+        """Return factors [B, H, T, 1] for inputs [B, T, D]."""
         logits = self.scale * self.linear(x[..., : self.window])
         return self.most * torch.sigmoid(logits).transpose(1, 2)[..., None]
 
 
 def without_own_value(mixed: Tensor, v: Tensor) -> Tensor:
-    """Exclusive self-attention: each head's output without its part along the token's own value (#265).
+    """Return each head's output without its part along the token's own value (#265).
 
-    mixed: [B, H, T, d]. v: [B, KV, T, d] of the same tokens; query heads that share a value are seen
-    as a group of one view, so values are not repeated.
+    mixed: outputs [B, H, T, d]
+    v: values [B, KV, T, d] of the same tokens
+
+    Query heads that share a value form a group of one view, so values are not repeated.
     """
     groups = mixed.unflatten(1, (v.size(1), -1))
     own = F.normalize(v, dim=-1)[:, :, None]
@@ -122,7 +127,7 @@ class MLP(nn.Module):
 
 
 class Repeat(nn.Module):
-    """What a later pass of a repeated block has of its own: scalars (#686), an MLP (#1204), or both."""
+    """Parameters of a later pass of a repeated block: scalars (#686), an MLP (#1204), or both."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -133,7 +138,7 @@ class Repeat(nn.Module):
 
 
 def add_scalars_(module: nn.Module, config: ModelConfig) -> None:
-    """Give a module a layer's scales and mix."""
+    """Add the scales and the mix of a layer to a module."""
     module.attn_scale = vector(config.model_dim)
     module.mlp_scale = vector(config.model_dim)
     mix = vector(2, config.model_dim) if config.residual_mix else None
@@ -162,13 +167,13 @@ class Block(nn.Module):
         self.own_scalars, self.own_mlp = config.untied_scalars, layer in config.untied_mlps
 
     def forward(self, x: Tensor, around: Surroundings) -> Tensor:
-        """The stream [B, T, D] after this layer."""
+        """Return the stream [B, T, D] after this layer."""
         x = self.mix(x, around)
         x = x + self.attended(x, around)
         return x + self.processed(x, around)
 
     def mix(self, x: Tensor, around: Surroundings) -> Tensor:
-        """The stream with the first one mixed in."""
+        """Return the stream with the first one mixed in."""
         mix = self._scalars(around.number).resid_mix
         if mix is None:
             return x
@@ -176,14 +181,14 @@ class Block(nn.Module):
         return keep * x + add * around.first
 
     def attended(self, x: Tensor, around: Surroundings) -> Tensor:
-        """What attention adds."""
+        """Return what attention adds to the stream."""
         scalars = self._scalars(around.number)
         gain = self.attn.q_gain if scalars is self else scalars.q_gain
         out: Tensor = scalars.attn_scale.to(x.dtype) * self.attn(self.attn_norm(x), gain, around)
         return out
 
     def processed(self, x: Tensor, around: Surroundings) -> Tensor:
-        """What the MLP adds."""
+        """Return what the MLP adds to the stream."""
         again = around.number > 0 and self.own_mlp
         mlp: Any = self.repeats[around.number - 1].mlp if again else self.mlp
         scale = self._scalars(around.number).mlp_scale.to(x.dtype)
@@ -206,10 +211,12 @@ class SumBlock(Block):
 
 
 class LaneBlock(Block):
-    """Attention reads one lane, the MLP another, and both write to both (#1529, #1787, #1855).
+    """Two lanes: attention reads one, the MLP the other, and both write to both (#1529, #1787, #1855).
 
-    lane_keep [2]: what stays of each lane. lane_write [2, 2]: how much attention (row 0) and MLP
-    (row 1) add to each lane. The MLP's lane is not mixed with the first stream.
+    lane_keep: share of each lane that stays [2]
+    lane_write: share of attention (row 0) and MLP (row 1) that each lane receives [2, 2]
+
+    The MLP's lane is not mixed with the first stream.
     """
 
     lanes = True
@@ -220,7 +227,7 @@ class LaneBlock(Block):
         self.lane_keep, self.lane_write = vector(2), vector(2, 2)
 
     def forward(self, lanes: tuple[Tensor, Tensor], around: Surroundings) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """The lanes after this layer."""
+        """Return the two lanes [B, T, D] after this layer."""
         attended = self.attended(self.mix(lanes[0], around), around)
         processed = self.processed(lanes[1], around)
         keep, write = self.lane_keep.to(attended.dtype), self.lane_write.to(attended.dtype)
@@ -231,16 +238,17 @@ class LaneBlock(Block):
 
 
 class TurnBlock(LaneBlock):
-    """Lanes as in #1204: attention writes to both lanes before the MLP reads the second one.
+    """Two lanes as in #1204: attention writes to both before the MLP reads the second one.
 
-    lane_keep [2]: what stays of both lanes when attention (0) and when the MLP (1) writes. Both lanes
-    are mixed with the first stream before they are read.
+    lane_keep: share of both lanes that stays when attention (0) and when the MLP (1) writes [2]
+
+    Both lanes are mixed with the first stream before they are read.
     """
 
     keep_init = math.sqrt(1.1)
 
     def forward(self, lanes: tuple[Tensor, Tensor], around: Surroundings) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """The lanes after this layer."""
+        """Return the two lanes [B, T, D] after this layer."""
         for turn, branch in enumerate((self.attended, self.processed)):
             added = branch(self.mix(lanes[turn], around), around)
             keep, write = (w[turn].to(added.dtype) for w in (self.lane_keep, self.lane_write))
@@ -249,7 +257,7 @@ class TurnBlock(LaneBlock):
 
 
 def build_block(config: ModelConfig, layer: int) -> Block:
-    """The block of a layer, of the kind that the configuration asks for there."""
+    """Return the block of a layer, of the kind that the configuration asks for there."""
     if layer >= config.parallel_from:
         if config.parallel == "sum":
             return SumBlock(config, layer)

@@ -25,14 +25,14 @@ WARM_UPS = 2  # uncaptured runs before a capture, as CUDA graphs ask for
 
 
 class Cache:
-    """The past of `batch` sequences that grow together to at most `length` tokens.
+    """Keys and values of `batch` sequences that grow together to at most `length` tokens.
+
+    buckets: attend over whole buckets of positions behind a mask, the fixed shapes that graphs need;
+        None: only on CUDA, where steps of one token are then captured and replayed
 
     step(ids [B, t]) takes any t ≥ 1: a prompt at once or token by token, in any mixture; logits agree
     with the full forward to rounding. Positions may exceed the model's training window. A sequence
     that ends early is padded on the right: later tokens never reach earlier logits.
-
-    buckets: attend over whole buckets of positions behind a mask, the fixed shapes that graphs need;
-    by default only on CUDA, where steps of one token are then captured and replayed.
     """
 
     def __init__(self, model: GPT, batch: int, length: int, buckets: bool | None = None) -> None:
@@ -56,14 +56,14 @@ class Cache:
         self.reset_()
 
     def reset_(self) -> None:
-        """Forget everything; the buffers stay and are written over."""
+        """Drop all tokens; the buffers stay and are written over."""
         self.used = 0
         self._visible = 0
         self._now = self._all_positions[:0]
 
     @torch.inference_mode()
     def step(self, ids: Tensor) -> Tensor:
-        """Logits float32 [B, t, V] for the token after each of ids int64 [B, t], t ≥ 1.
+        """Return logits float32 [B, t, V] for the token after each of ids int64 [B, t], t ≥ 1.
 
         Raises BadData for another batch size, no tokens, or more than fit the length.
         """
@@ -82,7 +82,7 @@ class Cache:
         return logits
 
     def begin(self, ids: Tensor) -> Tensor:
-        """Positions int64 [t] of the running step's tokens [B, t]; settles what attention may see."""
+        """Return positions int64 [t] of the running step's tokens [B, t]; sets what attention sees."""
         config, now = self.model.config, self._now
         starts = None
         if config.document_attention:
@@ -96,16 +96,16 @@ class Cache:
         return now
 
     def shift(self, what: str, x: Tensor) -> Tensor:
-        """x [B, t, ...] of the running step one token earlier; `what` names it within a step."""
+        """Return x [B, t, ...] of the running step moved by one token; `what` names it within a step."""
         if what not in self._earlier:
             shape = (self.batch, self.length + 1, *x.shape[2:])
             self._earlier[what] = torch.zeros(shape, dtype=x.dtype, device=self.device)
-        kept = self._earlier[what]
-        kept.index_copy_(1, self._now + 1, x)
-        return kept.index_select(1, self._now)
+        earlier = self._earlier[what]
+        earlier.index_copy_(1, self._now + 1, x)
+        return earlier.index_select(1, self._now)
 
     def attend(self, level: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Keep k and v [B, KV, t, d] of one effective layer; q [B, H, t, d] sees them and the past."""
+        """Store k and v [B, KV, t, d] of a layer, and return attention of q [B, H, t, d] over all."""
         keys, values = self._keys[level], self._values[level]
         keys.index_copy_(2, self._now, k)
         values.index_copy_(2, self._now, v)
@@ -124,7 +124,7 @@ class Cache:
         return self._graphs[self._visible](ids)
 
     def _capture(self, ids: Tensor) -> Callable[[Tensor], Tensor]:
-        """One CUDA graph of a single-token step at the current bucket, with its own static inputs."""
+        """Return a CUDA graph of a single-token step at the current bucket, with its static inputs."""
         fixed_ids, fixed_now = ids.clone(), self._now.clone()
         now, self._now = self._now, fixed_now
         stream = torch.cuda.Stream(self.device)

@@ -1,7 +1,7 @@
-"""The shape of a model: what a checkpoint's tensors alone cannot tell. No torch here.
+"""The configuration of a model: all that the tensors of a checkpoint leave open. No torch here.
 
-The configuration travels with the weights (safetensors metadata key `squeeze.config`, header of a
-.sqz artifact), so that nobody has to guess heads, activation or window length a second time.
+It travels with the weights (safetensors metadata key `squeeze.config`, header of a .sqz artifact), so
+that nobody has to guess heads, activation or window length a second time.
 """
 
 from __future__ import annotations
@@ -114,30 +114,30 @@ class ModelConfig:
         return self.layer_schedule or tuple(range(self.num_layers))
 
     def passes(self, block: int) -> int:
-        """How often a block runs."""
+        """Return how often a block runs."""
         return self.depth.count(block)
 
     @property
     def num_skips(self) -> int:
-        """Skip connections from the first half of the effective layers to the second."""
+        """Number of skip connections from the first half of the effective layers to the second."""
         return len(self.depth) // 2 if self.skips else 0
 
     @property
     def has_lanes(self) -> bool:
-        """Whether the residual stream splits into one for attention and one for MLPs."""
+        """True where the residual stream splits into one for attention and one for MLPs."""
         return self.parallel.startswith("lanes")
 
     @property
     def num_params(self) -> int:
-        """Weights in all tensors."""
+        """Number of weights in all tensors."""
         return sum(math.prod(shape) for shape in self.parameter_shapes().values())
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every tensor of the checkpoint; matrices are [out, in]."""
+        """Return the name and shape of every tensor of the checkpoint; matrices are [out, in]."""
         return parameter_shapes(self)
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces, fields at their default left out.
+        """Return canonical JSON: sorted keys, no spaces, fields at their default left out.
 
         >>> ModelConfig(1024, 3, 128, 4, 2, 256, mlp_power=3).to_json()[-33:]
         '"num_layers":3,"vocab_size":1024}'
@@ -152,15 +152,15 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelConfig:
-        """Inverse of `to_json`. Raises BadConfig naming the unknown, missing or malformed field."""
+        """Return the configuration in JSON; raises BadConfig naming the field that is wrong."""
         return cls.from_fields(read_object("model configuration", text))
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> ModelConfig:
-        """Build from plain values, as read from JSON; lists stand for tuples."""
-        known = {field.name: field for field in dataclasses.fields(cls)}
-        refuse_unknown("model configuration", fields, known)
-        required = {n for n, field in known.items() if field.default is dataclasses.MISSING}
+        """Return the configuration of plain values, as read from JSON; lists stand for tuples."""
+        declared = {field.name: field for field in dataclasses.fields(cls)}
+        refuse_unknown("model configuration", fields, declared)
+        required = {n for n, field in declared.items() if field.default is dataclasses.MISSING}
         missing = sorted(required - set(fields))
         if missing:
             raise BadConfig("model configuration is incomplete", found=f"no {', '.join(missing)}")

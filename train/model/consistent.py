@@ -1,4 +1,4 @@
-"""Which model configurations make sense. No torch here."""
+"""Checks of model configurations: ranges, and values that contradict each other. No torch here."""
 
 from __future__ import annotations
 

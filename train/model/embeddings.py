@@ -1,7 +1,7 @@
-"""What tokens become before the first block: embeddings, hashed pairs, a glance at the token before.
+"""Inputs of the first block: hashed pairs and triples of tokens, and gates to the token before.
 
-Everything here that looks back stops at the beginning of a document. `Shift` gives each token the
-value of something at the token before it, also across the steps of an incremental forward.
+Everything here that looks back stops at the beginning of a document. A `Shift` moves values by one
+token, also across the steps of an incremental forward.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ THIRD_PRIME = 51437
 
 
 def predecessors(ids: Tensor, bos_id: int, shift: Shift) -> Tensor:
-    """The token before each of ids int64 [B, T], -1 where its document begins."""
+    """Return the token before each of ids int64 [B, T], -1 where its document begins."""
     before = shift("token", ids + 1) - 1  # what a shift finds before a row is 0
     return torch.where(ids == bos_id, -1, before)
 
 
 def second_predecessors(ids: Tensor, before: Tensor, bos_id: int, shift: Shift) -> Tensor:
-    """The token before the one before, -1 where the document has none; before as of `predecessors`."""
+    """Return the token two before each of ids, -1 where its document has none.
+
+    before: as of `predecessors`
+    """
     second = shift("second token", before + 1) - 1
     return torch.where(ids == bos_id, -1, second)
 
 
 class Bigram(nn.Module):
-    """BigramHash: a row of a hash table for each pair of neighbouring tokens, projected to the width.
+    """Rows of a hash table for pairs of neighbouring tokens, projected to the width (BigramHash).
 
     The row is (36313·token XOR 27191·token before) mod (rows − 1); the last row is for tokens without
     a predecessor in their document. Source: #65, sizes 2048×128 … 2816×160 in later records.
@@ -46,7 +49,7 @@ class Bigram(nn.Module):
         self.scale = vector(1)
 
     def rows(self, ids: Tensor, before: Tensor) -> Tensor:
-        """Row numbers int64 [B, T] of ids [B, T] and the tokens before them (`predecessors`)."""
+        """Return row numbers int64 [B, T] of ids [B, T] and the tokens before them (`predecessors`)."""
         last = self.table.num_embeddings - 1
         hashed = (FIRST_PRIME * ids) ^ (SECOND_PRIME * before)
         return torch.where(before < 0, last, hashed % last)
@@ -57,7 +60,7 @@ class Bigram(nn.Module):
 
 
 class Trigram(nn.Module):
-    """The same for triples: a row for each token with the two before it, in a table of its own.
+    """Rows of a hash table for each token with the two before it, projected to the width.
 
     (36313·token XOR 27191·token before XOR 51437·token before that) mod (rows − 1); the last row is for
     tokens with fewer than two predecessors in their document. Tables cost no multiplications, so where
@@ -73,7 +76,7 @@ class Trigram(nn.Module):
         self.scale = vector(1)
 
     def rows(self, ids: Tensor, before: Tensor, second: Tensor) -> Tensor:
-        """Row numbers int64 [B, T] of ids [B, T] and their two predecessors."""
+        """Return row numbers int64 [B, T] of ids [B, T] and their two predecessors."""
         last = self.table.num_embeddings - 1
         hashed = (FIRST_PRIME * ids) ^ (SECOND_PRIME * before) ^ (THIRD_PRIME * second)
         return torch.where(second < 0, last, hashed % last)
@@ -84,10 +87,10 @@ class Trigram(nn.Module):
 
 
 class ChannelSmear(nn.Module):
-    """SmearGate by channel: each channel takes a learned share from the token before (#65).
+    """Gate by channel that mixes in a learned share of the token before (SmearGate, #65).
 
-    (1 − g)·x[t] + g·x[t−1] with g = sigmoid(gate) [D], on normalised embeddings. inside: [B, T, 1], 0
-    at the beginning of a document, where x stays as it is, else 1.
+    (1 − g)·x[t] + g·x[t−1] with g = sigmoid(gate) [D], on normalised embeddings. `inside` [B, T, 1] is
+    0 at the beginning of a document, where x stays as it is, else 1.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -100,10 +103,10 @@ class ChannelSmear(nn.Module):
 
 
 class TokenSmear(nn.Module):
-    """SmearGate by token: x[t] + s·sigmoid(w·x[t][:window])·x[t−1], before the norm (#1667, #1855).
+    """Gate by token: x[t] + s·sigmoid(w·x[t][:window])·x[t−1], before the norm (#1667, #1855).
 
-    w [1, window] and s begin at zero. inside: [B, T, 1], 0 at the beginning of a document: without it
-    each document would see the last token of the one before (a leak that #1855 had to mend).
+    w [1, window] and s begin at zero. `inside` [B, T, 1] is 0 at the beginning of a document: without
+    it each document would read the last token of the one before (a leak that #1855 had to mend).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -124,7 +127,7 @@ SMEARS: dict[str, Callable[[ModelConfig], nn.Module]] = {
 
 
 class ValueEmbedding(nn.Module):
-    """Token identity for attention values: one narrow table for all layers that use it (#374).
+    """Narrow table of token values that attention adds, shared by all layers that use it (#374).
 
     Projected from `value_dim` to the width of all values; each using layer has a scale of its own.
     After "Value Residual Learning" (Z. Zhou et al., arXiv 2410.17897) and modded-nanogpt.
@@ -137,6 +140,6 @@ class ValueEmbedding(nn.Module):
         self.scale = vector(1)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """What values take in: [B, T, KV·d] of ids [B, T]."""
+        """Return what is added to the values [B, T, KV·d] of ids [B, T]."""
         out: Tensor = self.proj(self.table(ids))
         return out * self.scale

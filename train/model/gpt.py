@@ -38,28 +38,28 @@ from squeeze.train.model.start import init_weights_
 
 
 class Past(Protocol):
-    """What an incremental forward remembers of earlier tokens (see `squeeze.train.model.cache`)."""
+    """Earlier tokens of an incremental forward (see `squeeze.train.model.cache`)."""
 
     def begin(self, ids: Tensor) -> Tensor:
-        """Take in the next tokens int64 [B, T]; their positions int64 [T]."""
+        """Take in the next tokens int64 [B, T] and return their positions int64 [T]."""
 
     def attend(self, level: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of the new tokens over old and new; level counts effective layers."""
+        """Return attention of the new tokens over old and new; level counts effective layers."""
 
     def shift(self, what: str, x: Tensor) -> Tensor:
-        """x [B, T, ...] of the new tokens, each replaced by that of the token before it; 0 at first."""
+        """Return x [B, T, ...] of the new tokens moved by one token; 0 for the very first."""
 
 
 def shift_whole(what: str, x: Tensor) -> Tensor:
-    """`Past.shift` of a forward that begins with its first token."""
+    """Return x moved by one token, for a forward that begins with its first token (`Past.shift`)."""
     return torch.cat((torch.zeros_like(x[:, :1]), x[:, :-1]), dim=1)
 
 
 class GPT(nn.Module):
-    """The whole model. `GPT(config)` is initialised from `seed`; `from_tensors` loads weights.
+    """The model: `GPT(config)` is initialised from `seed`, `from_tensors` loads weights.
 
-    recurrent: whether the blocks that `layer_schedule` repeats do repeat. It may be switched at any
-    time (#1204 and #1493 train without at first, `start_repeats_`).
+    recurrent: True while the blocks that `layer_schedule` repeats do repeat; it may be switched at any
+        time (#1204 and #1493 train without repeats at first, `start_repeats_`)
     """
 
     def __init__(self, config: ModelConfig, seed: int = 0) -> None:
@@ -91,7 +91,7 @@ class GPT(nn.Module):
     def from_tensors(
         cls, config: ModelConfig, tensors: Mapping[str, npt.NDArray[np.float32]]
     ) -> GPT:
-        """A model holding a copy of the given weights, in float32.
+        """Return a model that holds a copy of the weights, in float32.
 
         Raises BadCheckpoint naming the tensor that is missing, unexpected or of another shape.
         """
@@ -105,7 +105,7 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def start_repeats_(self) -> None:
-        """Let later passes begin with what their block has learned (#1204, when repetition starts)."""
+        """Set later passes to the parameters of their block (#1204, when repetition starts)."""
         block: Any
         for block in self.blocks:
             own = dict(block.named_parameters()) | {"q_gain": block.attn.q_gain}
@@ -114,7 +114,7 @@ class GPT(nn.Module):
                     weight.copy_(own[name])
 
     def hidden(self, ids: Tensor, past: Past | None = None) -> Tensor:
-        """Normalised final states [B, T, D] of token ids [B, T]: what the head multiplies."""
+        """Return normalised final states [B, T, D] of token ids [B, T], the inputs of the head."""
         config = self.config
         attends = self._attends(ids, past)
         count, device = ids.size(1), ids.device
@@ -141,20 +141,20 @@ class GPT(nn.Module):
         return out
 
     def _attends(self, ids: Tensor, past: Past | None) -> Callable[[int], Attend]:
-        """The attention of each effective layer."""
+        """Return the attention of each effective layer, by its level."""
         if past is not None:
             return lambda level: partial(past.attend, level)
         whole = attention_for(self.config, ids, self._dtype())
         return lambda level: whole  # one function: blocks that are compiled alone share their code
 
     def _dtype(self) -> torch.dtype:
-        """What the residual stream and attention are computed in: autocast's dtype, or the weights'."""
+        """Return the dtype of the residual stream and attention: autocast's, or that of the weights."""
         weight = self.tok_emb.weight
         kind = weight.device.type
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
     def _embed(self, ids: Tensor, shift: Shift) -> Tensor:
-        """The stream [B, T, D] that enters the blocks."""
+        """Return the stream [B, T, D] that enters the blocks."""
         config, x = self.config, self.tok_emb(ids)
         hashed = config.bigram_rows or config.trigram_rows
         if not hashed and config.smear_gate == "none":
@@ -172,12 +172,12 @@ class GPT(nn.Module):
         return self.smear(x, inside, shift) if config.smear_gate == "channels" else x
 
     def _passes(self, depth: tuple[int, ...]) -> Iterator[tuple[int, nn.Module]]:
-        """How often each block of the depth has run before, and the block."""
+        """Yield each block of the depth, with the number of times it has run before."""
         for level, block in enumerate(depth):
             yield depth[:level].count(block), self.blocks[block]
 
     def _joined(self, stream: Any, at: int, skip: Tensor) -> Any:
-        """The stream with a skip connection added, or mixed in by a gate (#1179, #1493).
+        """Return the stream with a skip connection added, or mixed in by a gate (#1179, #1493).
 
         Of two lanes the first takes it (#1529), or both when they are read in turn (#1204).
         """
@@ -191,10 +191,11 @@ class GPT(nn.Module):
         return torch.lerp(skip, stream, torch.sigmoid(self.skip_gates[at]).to(skip.dtype))
 
     def head(self, hidden: Tensor, extra: Tensor | None = None) -> Tensor:
-        """Logits float32 [B, T, V] of final states [B, T, D] (`hidden`), soft-capped.
+        """Return logits float32 [B, T, V] of final states [B, T, D] (`hidden`), soft-capped.
+
+        extra: [B, T, V] that an adapter adds before the cap
 
         cap·tanh(logits / cap): Gemma 2, arXiv 2408.00118, section 2; the challenge's baseline.
-        extra: what an adapter adds to the logits before the cap [B, T, V].
         """
         weight = self.tok_emb.weight if self.config.tie_embeddings else self.lm_head.weight
         logits = F.linear(hidden, weight).float()
@@ -204,18 +205,18 @@ class GPT(nn.Module):
         return cap * torch.tanh(logits.div_(cap)) if cap else logits
 
     def forward(self, ids: Tensor, past: Past | None = None) -> Tensor:
-        """Logits float32 [B, T, V] for the token after each of ids int64 [B, T].
+        """Return logits float32 [B, T, V] for the token after each of ids int64 [B, T].
 
-        With a past, ids go on from the tokens it holds, and it takes them in.
+        With a past, ids follow the tokens that it holds, and are added to them.
         """
         return self.head(self.hidden(ids, past))
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats per token; ids and targets int64 [B, T]."""
+        """Return the mean cross-entropy in nats per token; ids and targets int64 [B, T]."""
         return self.head_loss(self.hidden(ids), targets)
 
     def head_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats per token of final states [B, T, D]; targets int64 [B, T]."""
+        """Return the mean cross-entropy in nats per token of final states [B, T, D]."""
         return F.cross_entropy(self.head(hidden).flatten(0, 1), targets.flatten())
 
 

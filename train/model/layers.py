@@ -1,4 +1,4 @@
-"""Parts that every module of the model is made of: bias-free matrices, weightless norms, rotations."""
+"""Parts of the model's modules: bias-free matrices, weightless norms, rotations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Rotary = tuple[Tensor, Tensor]
 
 
 class Linear(nn.Linear):
-    """A bias-free matrix [out, in] that the model fills itself (no initialisation of its own)."""
+    """Bias-free matrix [out, in], which the model fills itself."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, bias=False)
@@ -20,17 +20,17 @@ class Linear(nn.Linear):
 
 
 class Table(nn.Embedding):
-    """Rows [rows, width] looked up by number; the model fills them itself."""
+    """Table [rows, width] looked up by number, which the model fills itself."""
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__(rows, width, _weight=torch.empty(rows, width))
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) over the last axis; no weights, epsilon is that of the dtype (torch's default).
+    """Norm x / rms(x) over the last axis, without weights; epsilon is torch's default for the dtype.
 
-    factor: what the result is multiplied by; 1/sqrt(n + 1) in block n is #315's scale by depth (its
-    LN_SCALE, after W. Sun et al., "The Curse of Depth", arXiv 2502.05795).
+    factor: multiplies the result; 1/sqrt(n + 1) in block n is #315's scale by depth (its LN_SCALE,
+        after W. Sun et al., "The Curse of Depth", arXiv 2502.05795)
     """
 
     def __init__(self, factor: float = 1.0) -> None:
@@ -43,22 +43,22 @@ class RMSNorm(nn.Module):
 
 
 def vector(*shape: int) -> nn.Parameter:
-    """A small parameter that the model fills itself."""
+    """Return a small parameter, which the model fills itself."""
     return nn.Parameter(torch.empty(*shape))
 
 
 def rotary_table(positions: Tensor, dims: int, base: float) -> Rotary:
-    """Cosines and sines [T, dims/2] float32 of the rotary angles at integer positions [T]."""
+    """Return cosines and sines [T, dims/2] float32 of the rotary angles at integer positions [T]."""
     steps = torch.arange(0, dims, 2, dtype=torch.float32, device=positions.device)
     angles = torch.outer(positions.float(), 1.0 / base ** (steps / dims))
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
-    """Rotate pairs (i, i + r/2) of the first r dimensions of x [B, H, T, d]; rotate-half layout.
+    """Return x [B, H, T, d] with pairs (i, i + r/2) of its first r dimensions rotated.
 
-    The table [T, r/2] says how many: with r below d the rest carries no position (partial RoPE, #315;
-    S. Black et al., arXiv 2204.06745).
+    r is twice the width of the tables [T, r/2]: below d, the rest carries no position (partial RoPE,
+    #315; S. Black et al., arXiv 2204.06745).
     """
     cos, sin = (table.to(x.dtype) for table in rotary)
     dims = 2 * cos.size(-1)

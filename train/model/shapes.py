@@ -21,7 +21,7 @@ GATES = ("attn.gate.linear.weight", "smear.gate.weight")
 
 
 def group_of(name: str) -> str:
-    """Which optimizer group a tensor belongs to: "matrix", "table" or "small".
+    """Return the optimizer group of a tensor: "matrix", "table" or "small".
 
     >>> group_of("blocks.0.mlp.fc.weight"), group_of("tok_emb.weight"), group_of("smear.gate.weight")
     ('matrix', 'table', 'small')
@@ -32,7 +32,7 @@ def group_of(name: str) -> str:
 
 
 def parameter_shapes(config: ModelConfig) -> Shapes:
-    """Name and shape of every tensor, matrices [out, in], in the order of the modules.
+    """Return the name and shape of every tensor, matrices [out, in], in the order of the modules.
 
     A tensor whose option is off does not exist; a model of one layer has no skips.
     """

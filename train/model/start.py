@@ -1,4 +1,4 @@
-"""How weights begin: as in the challenge's baseline, options so that they change little at first."""
+"""Initial weights: those of the challenge's baseline, and options that change little at first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ZERO = ("attn.proj.weight", "mlp.proj.weight", "gate.weight", "gate.linear.weigh
 
 @torch.no_grad()
 def init_weights_(model: GPT, seed: int) -> None:
-    """Residual outputs and the untied head zero, tables small, other matrices orthogonal."""
+    """Set residual outputs and the untied head to zero, tables small, other matrices orthogonal."""
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
         leaf = name.rsplit(".", 1)[-1]

@@ -1,4 +1,4 @@
-"""Averages of the weights along a run: what is exported when the recipe asks for one."""
+"""Averages of the weights along a run, exported in their place when the recipe asks for one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from squeeze.train.optim.recipe import Recipe
 
 
 class Average:
-    """Exponential ("ema") or plain ("swa") average of weights, kept beside them in their dtype.
+    """Exponential ("ema") or plain ("swa") average of weights, held beside them in their dtype.
 
     ema: after each step, with weight 1 − d for the new weights; d = min(ema_decay, (1 + n)/(10 + n))
     for the n-th update, so that a short run does not remember its start. swa: every swa_every-th step
@@ -26,7 +26,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, progress: float, step: int) -> None:
-        """Take in the weights after step 1, 2, …, with `progress` (0…1) of the run done."""
+        """Take in the weights after step 1, 2, …, at `progress` (0…1) of the run."""
         recipe = self.recipe
         if recipe.average == "none" or progress < recipe.average_start:
             return
@@ -42,11 +42,11 @@ class Average:
         self.updates += 1
 
     def result(self) -> dict[str, Tensor]:
-        """The average by name; the weights themselves when nothing was averaged."""
+        """Return the average by name; the weights themselves when nothing was averaged."""
         return self.mean or {name: weight.detach() for name, weight in self.weights.items()}
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Tensors to save, under the weights' names; `updates` is saved apart."""
+        """Return tensors to save, under the weights' names; `updates` is saved apart."""
         return self.mean
 
     def load_state_(self, mean: dict[str, Tensor], updates: int) -> None:

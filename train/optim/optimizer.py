@@ -67,7 +67,13 @@ def orthogonalize(
 
 
 class Bank:
-    """Matrices [rows, cols] of one shape, and this rank's share of Muon's state for them."""
+    """Matrices [rows, cols] of one shape, and this rank's share of Muon's state for them.
+
+    gradients: of all matrices, padded with zeros so that the shares are equal [world·n, rows, cols]
+    share: this rank's part of their mean over the ranks [n, rows, cols]
+    average: momentum of the share
+    used: numbers of the matrices that have a gradient in this step
+    """
 
     def __init__(self, matrices: list[Tensor], ranks: Ranks) -> None:
         self.matrices, self.ranks = matrices, ranks
@@ -96,7 +102,10 @@ class Bank:
         return self.ranks.sum_shares(self.gradients, self.share)
 
     def update(self, momentum: float, recipe: Recipe, dtype: torch.dtype) -> tuple[Tensor, Wait]:
-        """Orthogonalised Nesterov direction of all matrices [n, rows, cols], once the call returns."""
+        """Return the orthogonalised Nesterov direction of all matrices [n, rows, cols], and its `Wait`.
+
+        dtype: what the orthogonalisation is computed in
+        """
         self.average.lerp_(self.share, 1.0 - momentum)
         ahead = self.share.lerp(self.average, momentum)
         if recipe.row_normalize:
@@ -111,7 +120,7 @@ class Bank:
         return whole, self.ranks.gather(whole, share)
 
     def apply(self, update: Tensor, lr: float, decay: float) -> None:
-        """Decoupled weight decay, then the step; matrices that the forward did not use stay."""
+        """Apply decoupled weight decay, then the step; matrices that the forward did not use stay."""
         if not self.used:
             return
         matrices = [self.matrices[row] for row in self.used]
@@ -123,8 +132,8 @@ class Bank:
 class Optimizer:
     """Muon and AdamW over all parameters of a model, for one rank of many.
 
-    step() expects the gradients of this rank's share of the batch; afterwards all ranks hold the same
-    weights. `peaks` of the rates come from the recipe, the factor of the schedule with each step.
+    `step` expects the gradients of this rank's share of the batch; afterwards all ranks hold the same
+    weights. The recipe has the `peaks` of the rates, each step brings the factor of the schedule.
     """
 
     def __init__(
@@ -160,7 +169,7 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, rate: float, momentum: float) -> Tensor:
-        """Update every weight and drop the gradients; returns their norm before clipping, float32 []."""
+        """Update every weight, drop the gradients, and return their norm before clipping, float32 []."""
         recipe, ranks = self.recipe, self.ranks
         waits = [bank.reduce() for bank in self.banks]
         rest = [weight for weight in self.rest.values() if weight.grad is not None]
@@ -189,7 +198,7 @@ class Optimizer:
         return norm
 
     def _reduce_rest(self, gradients: list[Tensor]) -> Wait:
-        """Begin averaging the gradients that every rank keeps whole: one message for all."""
+        """Begin averaging the gradients that every rank holds whole, in one message for all."""
         if self.ranks.world == 1 or not gradients:
             return lambda: None
         flat = torch.cat([gradient.flatten() for gradient in gradients]).div_(self.ranks.world)
@@ -204,19 +213,19 @@ class Optimizer:
         return finish
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Everything the next step depends on besides weights, whole on every rank, by weight name."""
-        found: dict[str, Tensor] = {}
+        """Return all that the next step depends on besides weights, whole on every rank, by name."""
+        tensors: dict[str, Tensor] = {}
         for names, bank in zip(self.bank_names, self.banks, strict=True):
             averages = self.ranks.gathered(bank.average)
-            found |= {f"muon.{name}": averages[i] for i, name in enumerate(names)}
+            tensors |= {f"muon.{name}": averages[i] for i, name in enumerate(names)}
         for name, weight in self.rest.items():
             for key, value in self.adam.state[weight].items():
-                found[f"adam.{key}.{name}"] = value
-        return found
+                tensors[f"adam.{key}.{name}"] = value
+        return tensors
 
     @torch.no_grad()
     def load_state_(self, state: dict[str, Tensor]) -> None:
-        """Continue from `snapshot()`, on as many ranks as there are now; KeyError if incomplete."""
+        """Continue from `snapshot()` on any number of ranks; raises KeyError when it is incomplete."""
         for names, bank in zip(self.bank_names, self.banks, strict=True):
             bank.average.zero_()
             start = self.ranks.rank * len(bank.average)
@@ -231,7 +240,7 @@ class Optimizer:
 
 
 def split_parameters(named: Iterable[tuple[str, Tensor]]) -> tuple[Named, Named, Named, Named]:
-    """(matrices of blocks, embeddings, untied head, everything smaller)."""
+    """Return (matrices of blocks, embeddings, untied head, everything smaller), each by name."""
     parts: dict[str, Named] = {"matrix": {}, "table": {}, "head": {}, "small": {}}
     for name, weight in named:
         parts["head" if name == "lm_head.weight" else group_of(name)][name] = weight

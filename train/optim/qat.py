@@ -1,4 +1,4 @@
-"""Quantization-aware training: the forward sees the packer's grid, the weights get its gradient.
+"""Quantization-aware training: the forward reads rounded weights, the exact ones get the gradient.
 
 The grid is that of `squeeze pack --quant BITS:K` (record entries' int6): row by row uniform, step
 k·σ/(2^(bits−1)−1) with σ the root mean square of the row, rounded to fp16 as it is stored; codes are
@@ -29,7 +29,7 @@ LEAST_STEP, LARGEST_STEP = 2.0**-24, 65504.0  # of fp16
 
 @dataclass(frozen=True)
 class Grid:
-    """Codes of `bits` bits; rows clip at k standard deviations, or at their maximum when k is 0."""
+    """Grid of codes of `bits` bits; rows clip at k standard deviations, at their maximum if k is 0."""
 
     bits: int
     k: float
@@ -40,7 +40,7 @@ class Grid:
         return (1 << (self.bits - 1)) - 1
 
     def steps(self, weights: Tensor) -> Tensor:
-        """Step of each row [..., rows, 1] of weights [..., rows, cols], float32."""
+        """Return the step of each row [..., rows, 1] of weights [..., rows, cols], float32."""
         if self.k:
             clip = self.k * weights.square().mean(dim=-1, keepdim=True).sqrt_()
         else:
@@ -49,25 +49,25 @@ class Grid:
         return steps.half().float()
 
     def rounded(self, weights: Tensor) -> Tensor:
-        """The nearest values on the grid, float32, of weights' shape."""
+        """Return the nearest values on the grid, float32, in the shape of the weights."""
         steps = self.steps(weights)
         return (weights / steps).round_().clamp_(-self.largest, self.largest).mul_(steps)
 
 
 def code_bits(weights: Tensor, steps: Tensor) -> Tensor:
-    """Bits log₂(1 + |w|/step) for each weight: what an adaptive code spends on a magnitude.
+    """Return bits log₂(1 + |w|/step) for each weight: about what an adaptive code spends on a magnitude.
 
-    The plain form of what `QuantizationAware.add_rate_gradient_` adds the slope of. A smooth stand-in
-    for the entropy coder, up to a constant for the sign and the spread of each level. Its slope is
-    largest at zero: it clears small weights first.
+    `QuantizationAware.add_rate_gradient_` adds its slope, which is largest at zero and clears small
+    weights first. It is a smooth stand-in for the entropy coder, up to a constant for the sign and the
+    spread of each level.
     """
     return torch.log2(1.0 + weights.abs() / steps)
 
 
 class QuantizationAware:
-    """Rounds the matrices of blocks, embeddings and head while it is `on`.
+    """Rounding of the matrices of blocks, embeddings and head while it is `on`.
 
-    matrices, tables: parameters [rows, cols] by name; those of one shape are rounded together.
+    matrices, tables: parameters [rows, cols] by name; those of one shape are rounded together
     """
 
     def __init__(
@@ -88,21 +88,21 @@ class QuantizationAware:
 
     @contextmanager
     def rounded(self) -> Iterator[None]:
-        """Inside, the weights are on the grid; afterwards they are exactly what they were."""
+        """Put the weights on the grid; afterwards they are exactly what they were."""
         if not self.on:
             yield
             return
-        kept = []
+        exact_weights = []
         with torch.no_grad():
             for grid, weights in self.banks:
                 exact = torch.stack([weight.detach() for weight in weights])
                 torch._foreach_copy_(weights, list(grid.rounded(exact).unbind()))
-                kept.append(exact)
+                exact_weights.append(exact)
         try:
             yield
         finally:
             with torch.no_grad():
-                for (_, weights), exact in zip(self.banks, kept, strict=True):
+                for (_, weights), exact in zip(self.banks, exact_weights, strict=True):
                     torch._foreach_copy_(weights, list(exact.unbind()))
 
     @torch.no_grad()

@@ -1,8 +1,7 @@
-"""How to train: every hyperparameter of a run in one frozen, validated record. No torch here.
+"""The recipe of a training: every hyperparameter in one frozen, validated record. No torch here.
 
-What shapes the model is in `ModelConfig` (its `seq_len` is also the training window); what only says
-where and how to run (device, folders, compilation, seed) is an argument of
-`squeeze.train.run.training`.
+`ModelConfig` holds the shape of the model (its `seq_len` is also the training window), and
+`squeeze.train.run.training.RunOptions` the surroundings: device, files, compilation, seed.
 """
 
 from __future__ import annotations
@@ -113,39 +112,39 @@ class Recipe:
             _check_(self)
 
     def rate(self, progress: float) -> float:
-        """Factor on every learning rate when `progress` (0…1) of the run is done."""
+        """Return the factor on every learning rate at `progress` (0…1) of the run."""
         rise = (progress + 1e-3) / self.warmup if self.warmup else 1.0
         fall = (1.0 - progress) / self.warmdown if self.warmdown else 1.0
         fall = self.final_rate + (1.0 - self.final_rate) * min(1.0, max(0.0, fall))
         return max(0.0, min(1.0, rise, fall))
 
     def momentum_at(self, step: int) -> float:
-        """Muon's momentum in step 0, 1, …: linear from momentum_start over momentum_warmup steps."""
+        """Return Muon's momentum in step 0, 1, …, linear over the first momentum_warmup steps."""
         if not self.momentum_start or step >= self.momentum_warmup:
             return self.momentum
         done = step / self.momentum_warmup
         return self.momentum_start + (self.momentum - self.momentum_start) * done
 
     def recurrent_at(self, progress: float, step: int) -> bool:
-        """Whether repeated layers repeat in step 0, 1, … that begins with `progress` done."""
+        """Return whether repeated layers repeat in step 0, 1, …, which begins at `progress`."""
         return progress >= self.recurrence_start and step >= self.recurrence_step
 
     def quantized_at(self, progress: float) -> bool:
-        """Whether the forward sees weights rounded to the packer's grid."""
+        """Return whether the forward reads weights rounded to the packer's grid."""
         return self.qat_start < 1.0 and progress >= self.qat_start
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces, every field, so that a run's record stays true."""
+        """Return canonical JSON: sorted keys, no spaces, every field, so that a record stays true."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Recipe:
-        """Inverse of `to_json`; fields left out take their default. Raises BadConfig."""
+        """Return the recipe in JSON; fields left out take their default. Raises BadConfig."""
         return cls.from_fields(read_object("recipe", text))
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Recipe:
-        """Build from plain values. Raises BadConfig naming fields that do not exist."""
+        """Return the recipe of plain values; raises BadConfig naming fields that do not exist."""
         refuse_unknown("recipe", fields, [field.name for field in dataclasses.fields(cls)])
         return cls(**fields)
 

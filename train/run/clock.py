@@ -19,7 +19,7 @@ OUTSIDE = ("compile and warm-up", "packing", "validation")  # stages that the bu
 
 
 class OutOfTime(SqueezeError):
-    """The budget is too small: not one step fits, or it was over before the model was written."""
+    """Error of a budget that is too small: no step fits, or it was over before the model was written."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,10 @@ class Row:
 
 
 class Clock:
-    """Every second since it was made belongs to one stage; "setup" outside of any `stage(...)`.
+    """A ledger of time: every second since it was created belongs to one stage, at first "setup".
 
-    now: seconds from any fixed moment. spent: stages' seconds of an earlier part of the same run.
+    now: seconds from any fixed moment
+    spent: seconds by stage of an earlier part of the same run
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Inside, time goes to `name`; the stage around it pauses."""
+        """Charge time to a stage while it is open; the stage around it pauses."""
         self._charge()
         self._stages.append(name)
         try:
@@ -59,17 +60,17 @@ class Clock:
             self._stages.pop()
 
     def of(self, stage: str) -> float:
-        """Seconds of one stage until now."""
+        """Return the seconds of one stage until now."""
         self._charge()
         return self.seconds.get(stage, 0.0)
 
     def inside(self) -> float:
-        """Seconds that count towards the budget until now."""
+        """Return the seconds that count towards the budget until now."""
         self._charge()
         return sum(s for stage, s in self.seconds.items() if stage not in OUTSIDE)
 
     def ledger(self, recipe: Recipe | None = None) -> list[Row]:
-        """All stages in the order they first began; with a recipe, the reserve that it keeps, too."""
+        """Return all stages in the order they first began; with a recipe, its reserve too."""
         self._charge()
         rows = [Row(stage, s, stage not in OUTSIDE) for stage, s in self.seconds.items()]
         if recipe is not None and recipe.reserve_seconds:
@@ -125,7 +126,7 @@ class Governor:
 
 
 def check_in_time(clock: Clock, recipe: Recipe) -> None:
-    """Raise OutOfTime when the budget is over: what is not written by now must not be."""
+    """Raise OutOfTime when the budget is over: nothing may be written after it."""
     elapsed = clock.inside()
     if recipe.budget_seconds and elapsed > recipe.budget_seconds:
         raise OutOfTime(

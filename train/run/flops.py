@@ -1,4 +1,4 @@
-"""Arithmetic of a training step and the peak of a device: what MFU is made of."""
+"""Model FLOPs utilization: arithmetic of a training step over the peak of the devices."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PEAKS = {
 
 
 def flops_per_token(config: ModelConfig, recurrent: bool = True) -> float:
-    """Floating-point operations of forward and backward for each token of a window.
+    """Return the floating-point operations of forward and backward for each token of a window.
 
     6 for every weight of a matrix each time it is used (2 forward, 4 backward), the head included and
     table look-ups not, and 6·T·D for each layer's causal attention (half of T² pairs). Shorter
@@ -46,7 +46,7 @@ def flops_per_token(config: ModelConfig, recurrent: bool = True) -> float:
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """Dense bfloat16 FLOP/s of a GPU; None when it is not known."""
+    """Return dense bfloat16 FLOP/s of a GPU; None for a device that PEAKS does not list."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -65,7 +65,7 @@ class Utilization:
         self.flops = {on: flops_per_token(preset.model, on) for on in (False, True)}
 
     def __call__(self, step: StepRecord) -> float | None:
-        """Fraction 0…1, or None when the peak is not known."""
+        """Return the fraction 0…1 of a step, or None when the peak is not known."""
         if self.peak is None:
             return None
         recurrent = self.recipe.recurrent_at(step.progress, step.step)

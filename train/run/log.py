@@ -1,4 +1,4 @@
-"""What a run leaves to read: one JSON object a line, and TensorBoard's files on request."""
+"""Records of a run: a log of one JSON object a line, and TensorBoard's files on request."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from squeeze.train.run.course import StepRecord
 class RunLog:
     """A JSONL file: {"event": "begin", …}, a line for each step, {"event": "end", …}.
 
-    append: continue an earlier file; its steps after the one a run resumes at are repeated, the later
-    line counts. Each line is complete on disk when the step is over; one that a killed run left
-    incomplete is ended first. Raises SqueezeError when a line cannot be written.
+    append: continue an earlier file; steps after the one that a run resumes at are repeated, and the
+        later line counts
+
+    Each line is complete on disk when its step is over; one that a killed run left incomplete is ended
+    first. Raises SqueezeError when a line cannot be written.
     """
 
     def __init__(self, path: Path, append: bool = False) -> None:
@@ -74,7 +76,7 @@ def _ends_a_line(path: Path) -> bool:
 
 
 def read_steps(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The steps of a log in order, each once; an incomplete last line is left out."""
+    """Return the steps of a log in order, each once; an incomplete last line is left out."""
     steps: dict[int, dict[str, Any]] = {}
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
@@ -93,7 +95,10 @@ def _is_step(entry: dict[str, Any]) -> bool:
 
 
 class TensorBoard:
-    """Loss, speed and schedule as scalars; raises SqueezeError when tensorboard is not installed."""
+    """TensorBoard's files: loss, speed and schedule as scalars.
+
+    Raises SqueezeError when tensorboard is not installed.
+    """
 
     def __init__(self, folder: Path) -> None:
         try:

@@ -16,7 +16,7 @@ SMOOTHING = 50  # the line is the mean of so many points of the curve
 
 
 def has_matplotlib() -> bool:
-    """Whether curves can be drawn."""
+    """Return whether curves can be drawn."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
@@ -32,7 +32,7 @@ def pictures_of(log: Path) -> list[Path]:
 
 
 def plot_log(log: Path) -> list[Path]:
-    """Draw loss over steps from a run's log beside it; returns the .svg and .png, none without steps."""
+    """Draw loss over steps beside a run's log; return the .svg and .png, none without steps."""
     need_matplotlib()
     entries = read_steps(log)
     if not entries:

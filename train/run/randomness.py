@@ -1,4 +1,4 @@
-"""The states of torch's random generators, taken and put back."""
+"""States of torch's random generators: reading and restoring them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """States of torch's generators of this process, each [1, bytes] uint8."""
-    found = {"cpu": torch.get_rng_state()[None]}
+    """Return the states of torch's generators of this process, each [1, bytes] uint8."""
+    states = {"cpu": torch.get_rng_state()[None]}
     if device.type == "cuda":
-        found["cuda"] = torch.cuda.get_rng_state(device)[None]
-    return found
+        states["cuda"] = torch.cuda.get_rng_state(device)[None]
+    return states
 
 
 def set_random_state(states: Mapping[str, Tensor], rank: int, device: torch.device) -> None:
-    """Restore row `rank` of gathered `random_state`s, where there is one."""
+    """Restore row `rank` of gathered states, where there is one."""
     for name, rows in states.items():
         if rank < len(rows):
             row = rows[rank].cpu().contiguous()

@@ -1,4 +1,4 @@
-"""The state of a run on disk: everything the next step depends on, in one file, without pickle.
+"""The state of a run on disk: all that the next step depends on, in one file, without pickle.
 
 A safetensors file whose only metadata key, `squeeze.run`, is a JSON object of the small facts.
 """
@@ -24,14 +24,14 @@ VERSION = 1
 def save_state(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
 ) -> None:
-    """Write tensors and facts (JSON values) whole or not at all; raises SqueezeError when it cannot."""
+    """Write tensors and facts (JSON values), whole or not at all; raises SqueezeError when it cannot."""
     copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"version": VERSION, **facts}, sort_keys=True)
     write_atomic(path, save(copies, metadata={RUN_KEY: text}))
 
 
 def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors on the CPU, facts) of `save_state`; raises BadCheckpoint for anything else."""
+    """Return (tensors on the CPU, facts) of `save_state`; raises BadCheckpoint for anything else."""
     if not os.path.exists(path):
         raise BadCheckpoint(
             f"{path}: no state of a run to continue",

@@ -14,14 +14,17 @@ PATIENCE = 20.0  # seconds a step may still take after SIGTERM; schedulers kill 
 
 
 class Stopped(SqueezeError):
-    """The run was asked to stop before its end."""
+    """Error of a run that was asked to stop before its end."""
 
 
 class StopSignals:
-    """While entered, SIGTERM and SIGINT set `name` and nothing else; a second one acts as usual.
+    """Handlers that turn the first SIGTERM or SIGINT into a request; a second signal acts as usual.
 
-    A step that waits for a process which no longer exists would never end: after PATIENCE seconds
-    without `leave` the process says so and exits. Does nothing outside the main thread.
+    name: of the signal that came, "" before
+
+    A step that waits for a process which no longer exists would never end: when the handlers are still
+    in use PATIENCE seconds after a signal, the process prints a message and exits. Outside the main
+    thread nothing is handled.
     """
 
     def __init__(self) -> None:

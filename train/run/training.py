@@ -28,11 +28,11 @@ RECENT = 20  # steps whose mean loss is the final one
 
 
 class TrainingDiverged(SqueezeError):
-    """The loss or the gradient stopped being a number."""
+    """Error of a run whose loss or gradient is no number."""
 
 
 class OutOfMemory(SqueezeError):
-    """The device has too little memory for a step."""
+    """Error of a device with too little memory for a step."""
 
 
 @dataclass(frozen=True)
