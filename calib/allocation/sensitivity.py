@@ -13,13 +13,12 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from squeeze.calib.allocation.octaves import OCTAVES
 from squeeze.calib.allocation.waterfill import CELL, SAMPLED_ROWS, waterfill
 from squeeze.calib.statistics.curvature import Factor
 from squeeze.tensors.floats import Float32
 
 Curve = tuple[tuple[float, float], ...]  # (bits a weight, nats per token), bits rising
-
-OCTAVES = (4.0, 3.0, 2.0, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0, -3.0, -4.0)  # of the scale
 
 # Octaves of s/σ, and mean squared error / σ² of the trellis of 8 states with the price of bits that
 # packing uses: 768 × 768 Gaussian weights (docs/log.md). θ/(σ² + θ) would be half of it near one bit.

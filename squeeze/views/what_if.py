@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+from squeeze.calib.allocation.octaves import OCTAVES
 from squeeze.errors import BadConfig
 from squeeze.packing.plan import Plan, TensorPlan
 from squeeze.tensors.roles import role_of
@@ -173,8 +174,6 @@ def _means(name: str, tensor: str) -> bool:
 
 def scale_at(tensor: TensorPlan, bits: float) -> float:
     """Return the scale at which a tensor has these bits a weight, within its curve."""
-    from squeeze.calib.allocation.sensitivity import OCTAVES  # loads numpy
-
     points = list(zip((bits for bits, _ in tensor.curve), OCTAVES, strict=False))
     octaves = points[0][1] if bits <= points[0][0] else points[-1][1]
     for (low, coarse), (high, fine) in pairwise(points):
@@ -186,8 +185,8 @@ def scale_at(tensor: TensorPlan, bits: float) -> float:
 def loss_at(curve: Iterable[tuple[float, float]], bits: float) -> float:
     """Return the expected nats per token at bits a weight.
 
-    Between points the logarithm is linear in bits.
-    Above the last point a bit more quarters the loss; below the first it stays what it is there.
+    Between points the logarithm is linear in bits. Above the last point a bit more quarters the loss;
+    below the first it stays as it is there.
     """
     points = sorted((b, max(loss, 1e-30)) for b, loss in curve)
     if bits <= points[0][0]:

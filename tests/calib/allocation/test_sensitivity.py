@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from squeeze.calib.allocation.sensitivity import OCTAVES, curve, gaussian
+from squeeze.calib.allocation.octaves import OCTAVES
+from squeeze.calib.allocation.sensitivity import curve, gaussian
 from squeeze.calib.allocation.waterfill import waterfill
 from squeeze.calib.quantizers.trellis_gptq import TrellisOptions, trellis_gptq
 from squeeze.calib.statistics.curvature import factorize, proxy_loss

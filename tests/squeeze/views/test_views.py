@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from squeeze.artifact.file import encode
 from squeeze.artifact.streams import Artifact
-from squeeze.calib.allocation.sensitivity import OCTAVES
+from squeeze.calib.allocation.octaves import OCTAVES
 from squeeze.cli.budget_cmd import command
 from squeeze.errors import BadConfig
 from squeeze.files import sha256
