@@ -92,7 +92,10 @@ def parse(field: dataclasses.Field[Any], text: str) -> Any:
 
 def _range(text: str) -> range:
     first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
+    numbers = range(int(first), int(last or first) + 1)
+    if len(numbers) > MOST:
+        raise ValueError("more block numbers than any model has")
+    return numbers
 
 
 def refuse_unknown(what: str, names: Iterable[str], declared: Iterable[str]) -> None:

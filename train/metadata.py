@@ -21,4 +21,5 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     except (ValueError, RecursionError):
         return {}
     metadata = fields.get("__metadata__") if isinstance(fields, dict) else None
-    return metadata if isinstance(metadata, dict) else {}
+    pairs = metadata.items() if isinstance(metadata, dict) else ()
+    return {name: text for name, text in pairs if isinstance(text, str)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import json_option, limit_option, mode_options
+from squeeze.cli.options import SEED, json_option, limit_option, mode_options
 from squeeze.score.modes import IN_ORDER
 
 FILE = click.Path(path_type=Path)
@@ -57,7 +57,11 @@ FILE = click.Path(path_type=Path)
     help="Limit of the address space; 0 sets none, as CUDA needs.",
 )
 @click.option(
-    "--seed", default=0, show_default=True, help="Seed that places the changes of the text."
+    "--seed",
+    type=SEED,
+    default=0,
+    show_default=True,
+    help="Seed that places the changes of the text.",
 )
 @click.option(
     "--markdown", type=FILE, metavar="FILE", help="Also write a section for a pull request."

@@ -21,7 +21,7 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
             raise click.BadParameter(f"{text}: expected NAME=VALUE such as DEBUG=False")
         try:
             constants[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             raise click.BadParameter(f"{value} is not a Python literal") from None
     return constants
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import architecture_options, json_option
+from squeeze.cli.options import SEED, architecture_options, json_option
 
 
 @click.command("calibrate")
@@ -27,10 +27,10 @@ from squeeze.cli.options import architecture_options, json_option
     "--tokens", type=click.IntRange(min=1), help="[131072; 32768 of a model over 16M weights]"
 )
 @click.option(
-    "--length", type=click.IntRange(min=0), default=0, help="Tokens per sequence [--seq-len]."
+    "--length", type=click.IntRange(0, 1 << 20), default=0, help="Tokens per sequence [--seq-len]."
 )
 @click.option("--temperature", type=float, default=1.2, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--fresh", is_flag=True, help="Ignore what the folder already holds.")
 @architecture_options
 @json_option

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from squeeze.cli.options import json_option, stage_bars
+from squeeze.cli.options import SEED, json_option, stage_bars
 from squeeze.cli.terminal.printing import print_json, print_line
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), default=250_000, show_default=True,
               metavar="BYTES", help="Byte limit of the packed model.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default="demo", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--open", "open_page", is_flag=True, help="Open the report in a browser.")
 @json_option
 def command(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import architecture_options, json_option, mode_options
+from squeeze.cli.options import SEED, architecture_options, json_option, mode_options
 from squeeze.score.modes import MODES
 
 FILE = click.Path(path_type=Path)
@@ -24,7 +24,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--documents", type=click.IntRange(min=1), metavar="N", help="Score only N documents."
 )
-@click.option("--seed", type=int, default=0, help="Seed that draws the documents.")
+@click.option("--seed", type=SEED, default=0, help="Seed that draws the documents.")
 @click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Windows per forward pass.")
 @click.option("--device", help="cpu or cuda  [default: cuda where there is one]")
 @architecture_options

@@ -16,6 +16,25 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_LIMIT = 16_000_000  # decimal bytes: the challenge's cap on code plus weights
 
 
+class Seed(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.5
+    """A seed that numpy and torch both take: 0 … 2^63 - 1."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """Return the number. Raises BadParameter."""
+        try:
+            seed = int(value)
+        except ValueError:
+            seed = -1
+        if not 0 <= seed < 1 << 63:
+            self.fail(f"{str(value)[:40]!r} is not a whole number from 0 to 2^63 - 1", param, ctx)
+        return seed
+
+
+SEED = Seed()
+
+
 class Schedule(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.5
     """Block numbers in the order they run, as `0,1,2,1,2,3`."""
 

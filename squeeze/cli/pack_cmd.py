@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import architecture_options, json_option, limit_option
+from squeeze.cli.options import SEED, architecture_options, json_option, limit_option
 from squeeze.packing.presets import RECORDS, TARGETS
 
 SOURCES = ["self", "shards", "random"]
@@ -47,9 +47,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     metavar="N",
     help="Calibration tokens [131072; large: 32768].",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Of calibration text [0]."
-)
+@click.option("--seed", type=SEED, default=0, metavar="N", help="Of calibration text [0].")
 @click.option("--fresh", is_flag=True, help="Start over, whatever OUT.cache holds.")
 @click.option("--tokenizer", type=click.Path(), help="Gives costs per byte, not per token.")
 @click.option(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import json_option, mode_options
+from squeeze.cli.options import SEED, json_option, mode_options
 from squeeze.score.modes import PROVABLE
 
 FILE = click.Path(path_type=Path)
@@ -27,7 +27,7 @@ FILE = click.Path(path_type=Path)
     metavar="N",
     help="Prove on only about N bytes of text.",
 )
-@click.option("--seed", type=int, help="Draw those documents at random  [default: the first].")
+@click.option("--seed", type=SEED, help="Draw those documents at random  [default: the first].")
 @mode_options(PROVABLE, stride="half the window; 64 for ttt-chunk")
 @click.option(
     "--batch",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import json_option
+from squeeze.cli.options import SEED, json_option
 
 FILE = click.Path(path_type=Path)
 
@@ -26,7 +26,9 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--val", type=FILE, help="Shard to score afterwards; needs --tokenizer.")
 @click.option("--tokenizer", type=FILE, help="Sentencepiece model; sets the vocabulary size.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights and batches.")
+@click.option(
+    "--seed", type=SEED, default=0, show_default=True, help="Seed of weights and batches."
+)
 @click.option("--device", help="cpu or cuda  [default: cuda where there is one]")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads  [default: torch's choice]")
 @click.option("--compile", "compiled", is_flag=True, help="Run the model through torch.compile.")

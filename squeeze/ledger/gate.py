@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from squeeze.errors import OverBudget, SqueezeError
-from squeeze.files import read_file, write_atomic
+from squeeze.files import read_json, write_atomic
 
 MAX_SIZE = 1 << 24  # bytes of a file of totals
 MOST_GROWTH = 1e12  # per cent, or bytes
@@ -67,12 +67,12 @@ def gate(base: Path, total: int, allowed: str | None, commit: str | None) -> Non
 def load(base: Path) -> dict[str, int]:
     """Return totals in bytes by commit, oldest first. Raises SqueezeError for anything else."""
     try:
-        totals = json.loads(read_file(base, MAX_SIZE))
+        totals = read_json(base, MAX_SIZE)
         if not isinstance(totals, dict):
             raise ValueError("not an object")
         if not all(isinstance(size, int) and size >= 0 for size in totals.values()):
             raise ValueError("not all values are bytes")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise SqueezeError(
             f"{base}: not totals by commit", expected='{"commit": bytes, …}', found=str(error)[:80]
         ) from None

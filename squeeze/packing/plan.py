@@ -16,7 +16,7 @@ from typing import Any
 
 from squeeze.artifact.container import parse
 from squeeze.errors import SqueezeError
-from squeeze.files import read_file, sha256, write_atomic
+from squeeze.files import read_file, read_json, sha256, write_atomic
 from squeeze.ledger.attribute import artifact_rows
 from squeeze.ledger.files import Read
 
@@ -146,7 +146,7 @@ class Plan:
     def load(cls, path: Path) -> Plan:
         """Read what `save` wrote. Raises SqueezeError when it is damaged or of another version."""
         try:
-            facts = json.loads(read_file(path))
+            facts = read_json(path)
             if facts.pop("version") != VERSION:
                 raise ValueError("another version")
             for derived in ("unused", "unit", "expected_cost", "measured_cost"):

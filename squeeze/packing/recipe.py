@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -47,7 +48,8 @@ class Precision:
             precision = cls(int(bits), float(k) if k else None)
         except ValueError:
             precision = cls()
-        if not MIN_BITS <= precision.bits <= MAX_BITS:
+        clips = precision.k is None or 0 < precision.k < math.inf
+        if not (MIN_BITS <= precision.bits <= MAX_BITS and clips):
             raise BadConfig(
                 "bad precision",
                 expected=f"BITS or BITS:K, {MIN_BITS}…{MAX_BITS} bits; or {', '.join(FLOAT_FORMATS)}",

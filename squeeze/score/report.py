@@ -9,6 +9,7 @@ from typing import Any
 from squeeze.errors import BadData
 
 PRINTED = "what `squeeze eval --json` prints"
+LARGEST_METRIC = 1e9  # nats or bits; the square of a larger one may overflow
 METRICS = ("nats_per_token", "bpb")
 # fields that every report must have, and those that may be left out, with their kinds
 REQUIRED: dict[str, type | tuple[type, ...]] = {
@@ -175,7 +176,7 @@ class EvalReport:
                 found=f"no {', '.join(lacking or ['sha256 of model, tokenizer and data'])[:200]}",
             )
         for name in METRICS:
-            if not _is_finite(facts[name]):
+            if not (_is_finite(facts[name]) and abs(facts[name]) < LARGEST_METRIC):
                 raise BadData(
                     f"{source}: {name}", expected="a finite number", found=repr(facts[name])[:40]
                 )

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from squeeze.errors import BadData
-from squeeze.files import read_file
-from squeeze.score.report import PRINTED, EvalReport
+from squeeze.files import read_json
+from squeeze.score.report import EvalReport
 from squeeze.score.student import t_quantile, t_tail
 
 MARGIN_NATS = 0.005  # nats per token
@@ -198,10 +198,7 @@ def compare(new: Seeds, old: Seeds, metric: str = "nats_per_token") -> Compariso
 
 def _read_report(path: Path) -> tuple[EvalReport, Any]:
     """Return the report of a score, and the recipe where it stands in the report of a training."""
-    try:
-        facts = json.loads(read_file(path, MAX_REPORT))
-    except (ValueError, RecursionError):
-        raise BadData(f"{path}: not JSON", expected=PRINTED) from None
+    facts = read_json(path, MAX_REPORT)
     fields = facts if isinstance(facts, dict) else {}
     score = fields["val"] if isinstance(fields.get("val"), dict) else fields
     return EvalReport.from_json(score, str(path)), fields.get("recipe")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path, PurePath
@@ -16,7 +15,7 @@ from typing import Any
 
 from squeeze.bundle.cost import Part
 from squeeze.errors import SqueezeError
-from squeeze.files import read_file
+from squeeze.files import parse_json, read_file
 from squeeze.ledger.submission import CODE
 from squeeze.ledger.table import Ledger
 from squeeze.rows import Row, split_bytes
@@ -46,7 +45,7 @@ def read_parts(path: Path) -> tuple[Part, ...]:
         if path.suffix == ".csv":
             table: Iterable[dict[str, Any]] = csv.DictReader(io.StringIO(data.decode()))
         else:
-            table = json.loads(data)["parts"]
+            table = parse_json(data, str(path))["parts"]
         parts = tuple(
             Part(str(row["module"]), str(row["name"]), int(row["bytes"]), int(row["chars"]))
             for row in table

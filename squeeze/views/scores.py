@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from squeeze.errors import SqueezeError
-from squeeze.files import read_file, sha256
+from squeeze.files import read_file, read_json, sha256
 from squeeze.ledger.submission import CLAIMS, MODEL
 from squeeze.score.report import EvalReport
 
@@ -93,7 +93,7 @@ def _stated_score(path: Path, notes: list[str]) -> Score | None:
 
 def _read(place: Path, model: Path) -> Score | None:
     """Return the score in a report or a submission's claims; None when it is another model's."""
-    facts = json.loads(read_file(place, MAX_SIZE))
+    facts = read_json(place, MAX_SIZE)
     read = _claimed if place.name == CLAIMS else _reported
     score, hashed = read(facts, place)
     if hashed is not None and model.is_file() and sha256(read_file(model)) != hashed:
