@@ -27,10 +27,11 @@ from report import write_report
 
 from squeeze.artifact.file import decode
 from squeeze.checkpoint.read import load_model
+from squeeze.files.sources import code_sha256
 from squeeze.packing.calibrate import Calibration, calibrate, content_key
 from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import at_scales
-from squeeze.packing.kept import KeptCodes, code_key, hash_of
+from squeeze.packing.kept import KeptCodes, hash_of
 from squeeze.packing.pack import pack_model
 from squeeze.packing.plan import Plan
 from squeeze.packing.presets import TARGETS
@@ -121,7 +122,7 @@ def packed(folder: Path, checkpoint: Path, limit: int, tokens: int, targets: int
     if made.plan is None:
         raise SystemExit("everything fits without loss: nothing to foresee")
     found = calibrate(loaded, settings, folder)
-    kept = KeptCodes(folder / "codes", hash_of(code_key(), content_key(loaded, settings)))
+    kept = KeptCodes(folder / "codes", hash_of(code_sha256(), content_key(loaded, settings)))
     contents = contents_of(loaded, found, "fp16")
     curvature = Curvature.of(contents.matrices, found.hessians, found.gradients)
     quantizer = Quantizer(contents, curvature, TARGETS["fast"].states, kept)

@@ -16,28 +16,23 @@ The examples below go on from this one, a model of random weights and a little t
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from squeeze.errors import OverBudget, SqueezeError
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Sequence
-
-    import numpy as np
-    import numpy.typing as npt
-    from torch import Tensor
-    from torch.nn import Module
-
     from squeeze.checkpoint.infer import Config
     from squeeze.checkpoint.inspect import Inspection
     from squeeze.checkpoint.live import Packable
+    from squeeze.checkpoint.state import Array, Module, Tensor
     from squeeze.ledger.table import Ledger
     from squeeze.packing.packed import Packed
     from squeeze.score.report import EvalReport
+    from squeeze.train.data.shards import TokenIds
 
     Path = str | os.PathLike[str]
-    Array = npt.NDArray[np.floating[Any]]
 
 __all__ = [
     "OverBudget",
@@ -58,7 +53,7 @@ def pack(
     model: Packable,
     limit: int = 16_000_000,
     code: Sequence[Path] = (),
-    tokens: npt.ArrayLike | None = None,
+    tokens: TokenIds | None = None,
     *,
     preset: str = "best",
     config: Config | None = None,
@@ -91,28 +86,11 @@ def pack(
     >>> packed.cost.measured < 0.01  # nats per token
     True
     """
-    from pathlib import Path as FilePath
-
-    from squeeze.checkpoint.live import open_model
-    from squeeze.ledger.gate import check_limit
-    from squeeze.packing.calibrate import Calibration
-    from squeeze.packing.pack import pack_model
-    from squeeze.packing.request import PackRequest
+    from squeeze.packing.live import PackCall, pack_call
     from squeeze.score.tokenizer import Tokenizer
-    from squeeze.train.data.shards import as_tokens
 
-    text = Calibration() if tokens is None else Calibration("tokens", ids=as_tokens(tokens))
-    request = PackRequest(
-        limit,
-        preset,
-        code=tuple(code),
-        calibration=text,
-        bytes_of=None if tokenizer is None else Tokenizer(tokenizer).table.of_targets,
-        cache=None if cache is None else FilePath(cache),
-    )
-    packed = pack_model(open_model(model, config, entry), request)
-    check_limit(packed.ledger.total, limit, "Choose preset best or fast, or ship smaller code.")
-    return packed
+    bytes_of = None if tokenizer is None else Tokenizer(tokenizer).table.of_targets
+    return pack_call(PackCall(model, limit, code, tokens, preset, config, entry, bytes_of, cache))
 
 
 @overload
@@ -170,21 +148,14 @@ def budget(paths: Path | Iterable[Path], limit: int | None = None) -> Ledger:
     >>> {row.component for row in ledger.rows} == {"container", "weights"}
     True
     """
-    from os import PathLike
+    from squeeze.ledger.gate import attribute_within
 
-    from squeeze.ledger.attribute import attribute_paths
-    from squeeze.ledger.gate import check_limit
-    from squeeze.ledger.submission import shipped_bytes
-
-    ledger = attribute_paths([paths] if isinstance(paths, str | PathLike) else paths)
-    if limit is not None:
-        check_limit(shipped_bytes(ledger), limit)
-    return ledger
+    return attribute_within(paths, limit)
 
 
 def evaluate(
     model: Packable,
-    tokens: npt.ArrayLike,
+    tokens: TokenIds,
     tokenizer: Path,
     *,
     mode: str = "window",
@@ -209,8 +180,6 @@ def evaluate(
     >>> report.tokens, report.bpb == report.nats / math.log(2) / report.bytes
     (512, True)
     """
-    from pathlib import Path as FilePath
-
     from squeeze.checkpoint.live import open_model
     from squeeze.score.evaluate import EvalOptions, evaluate_tokens
     from squeeze.score.modes import Mode
@@ -218,7 +187,7 @@ def evaluate(
 
     options = EvalOptions(Mode(mode), device=device)
     loaded = open_model(model, config, entry)
-    return evaluate_tokens(loaded, FilePath(tokenizer), as_tokens(tokens), options)
+    return evaluate_tokens(loaded, tokenizer, as_tokens(tokens), options)
 
 
 def inspect(path: Path, config: Config | None = None, *, entry: str | None = None) -> Inspection:
@@ -235,7 +204,6 @@ def inspect(path: Path, config: Config | None = None, *, entry: str | None = Non
     >>> facts.tensors[-1].tensor, facts.tensors[-1].storage
     ('tok_emb.weight', 'trellis')
     """
-    from squeeze.checkpoint.infer import config_fields
     from squeeze.checkpoint.inspect import inspect_model
 
-    return inspect_model(path, entry=entry, **config_fields(config))
+    return inspect_model(path, config, entry=entry)

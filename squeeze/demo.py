@@ -92,7 +92,7 @@ def pack_to_limit(files: Files, limit: int, on_stage: OnStage) -> float:
 
 
 def score(model: Path, files: Files) -> dict[str, Any]:
-    """What `squeeze eval --json` reports for a model, from a fresh process."""
+    """Return the report of `squeeze eval --json` on a model, from a fresh process."""
     command = [sys.executable, "-m", "squeeze", "eval", str(model), "--json"]
     command += ["--tokenizer", str(files.tokenizer), "--data", str(files.held_out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -26,6 +26,17 @@ LAG = 64  # rows after which paths must agree; 32 costs 2 % of the loss more, do
 WINDOW = 2 * LAG  # rows that a path's own errors reach
 
 
+class Pricing(NamedTuple):
+    """Prices of the multiples of a step, for the weights of some columns.
+
+    classes: uint8[B, R], the row of `prices` that each weight uses.
+    prices: float64[G, M], the cost of coding a multiple of magnitude m, in each class.
+    """
+
+    classes: npt.NDArray[np.uint8]
+    prices: Float64
+
+
 class Column(NamedTuple):
     """A column to search.
 
@@ -128,24 +139,16 @@ def nearby(shares: Float64) -> Float32:
 
 @njit(nogil=True)
 def search_block_(
-    block_: Block,
-    classes: npt.NDArray[np.uint8],
-    prices: Float64,
-    workspace_: Workspace,
-    multiples_: npt.NDArray[np.int32],
+    block_: Block, pricing: Pricing, workspace_: Workspace, multiples_: npt.NDArray[np.int32]
 ) -> None:
-    """Search the columns of a block one after the other; fill `multiples_`, int32[B, R].
-
-    classes: uint8[B, R], the row of `prices` that each weight uses.
-    prices: float64[G, M], the cost of coding a multiple of magnitude m, in each class.
-    """
+    """Search the columns of a block one after the other; fill `multiples_`, int32[B, R]."""
     n_cols, n_rows = block_.working.shape
     steps = np.empty(n_rows)
     for j in range(n_cols):
         for r in range(n_rows):
             steps[r] = np.float64(block_.scales[r]) * np.float64(block_.factors[j])
-        column = Column(block_.working[j].copy(), steps, classes[j], multiples_[j])
-        _search_(column, prices, workspace_)
+        column = Column(block_.working[j].copy(), steps, pricing.classes[j], multiples_[j])
+        _search_(column, pricing.prices, workspace_)
         feed_forward_(block_, j, multiples_[j])
 
 

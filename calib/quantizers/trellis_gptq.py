@@ -15,7 +15,8 @@ import numpy.typing as npt
 from squeeze.calib.quantizers import survivors
 from squeeze.calib.quantizers.gptq import Block, Ordered, feed_forward_, prepare
 from squeeze.calib.quantizers.row_feedback import RowFeedback
-from squeeze.calib.statistics.curvature import Factor, Float64
+from squeeze.calib.quantizers.survivors import Pricing
+from squeeze.calib.statistics.curvature import Factor
 from squeeze.codecs.jit import njit
 from squeeze.codecs.trellis.kernels import Columns, Workspace, make_workspace, search_
 from squeeze.codecs.trellis.rates import bits_of, counted, first_guess, scale_classes
@@ -121,8 +122,8 @@ def _searched(matrix: Ordered, options: TrellisOptions) -> tuple[npt.NDArray[np.
     guess = first_guess(magnitudes, classes, int(HEADROOM * largest) + MARGIN)
     bits = bits_of(guess)
     for n_states in (min(COUNTING_STATES, options.n_states), options.n_states):
-        prices = options.lam * bits
-        multiples = _search(matrix, options.feedback, n_states, classes, prices)
+        pricing = Pricing(classes, options.lam * bits)
+        multiples = _search(matrix, options.feedback, n_states, pricing)
         bits = bits_of(counted(multiples, classes, guess))
     return multiples, float(bits[classes, np.abs(multiples)].sum())
 
@@ -131,14 +132,9 @@ def _search(
     matrix: Ordered,
     feedback: RowFeedback | None,
     n_states: int,
-    classes: npt.NDArray[np.uint8],
-    prices: Float64,
+    pricing: Pricing,
 ) -> npt.NDArray[np.int32]:
-    """Return the multiples int32[C, R] that one pass over all columns chooses.
-
-    classes: uint8[C, R], the row of `prices` that each weight uses.
-    prices: float64[G, M], the cost of coding a multiple of magnitude m, in each class.
-    """
+    """Return the multiples int32[C, R] that one pass over all columns chooses."""
     multiples = np.empty(matrix.working.shape, np.int32)
     shares = None if feedback is None else feedback.shares
     search_block_, workspace = (
@@ -148,7 +144,9 @@ def _search(
     )
 
     def quantize_(columns: slice, block: Block) -> None:
-        search_block_(block, classes[columns], prices, workspace, multiples[columns])
+        search_block_(
+            block, Pricing(pricing.classes[columns], pricing.prices), workspace, multiples[columns]
+        )
 
     matrix.sweep(quantize_)
     return multiples
@@ -157,13 +155,13 @@ def _search(
 @njit(nogil=True)
 def _search_block_(
     block_: Block,
-    classes: npt.NDArray[np.uint8],
-    prices: Float64,
+    pricing: Pricing,
     workspace_: Workspace,
     multiples_: npt.NDArray[np.int32],
 ) -> None:
     """Search the columns of a block as `survivors.search_block_`, without feedback between rows."""
     n_cols, n_rows = block_.working.shape
+    classes, prices = pricing.classes, pricing.prices
     targets, ones = np.empty((1, n_rows)), np.ones((1, n_rows))
     farthest = np.float64(prices.shape[1] - 8)  # candidates reach four multiples beyond
     for j in range(n_cols):

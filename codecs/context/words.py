@@ -37,7 +37,7 @@ _WORST_BITS = 14 * 8  # of a byte
 
 
 class History(NamedTuple):
-    """What is known of the words before.
+    """The words before, as far as contexts use them.
 
     last, before: the last word and the one before it.
     mean: 2^8 times their running mean.

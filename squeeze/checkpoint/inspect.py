@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from squeeze.artifact.streams import Tensor
+from squeeze.checkpoint.infer import Config, config_fields
 from squeeze.checkpoint.read import load_model
 from squeeze.tensors.quantized import RawTensor
 from squeeze.tensors.roles import natural_key, role_of
@@ -97,12 +98,13 @@ class Difference:
         return asdict(self)
 
 
-def inspect_model(path: Path, **overrides: Any) -> Inspection:
+def inspect_model(path: Path, config: Config | None = None, **overrides: Any) -> Inspection:
     """Return the facts about a checkpoint or artifact; raises as `load_model` does.
 
-    overrides: `entry`, and fields of the configuration that the file does not tell
+    config: fields of the configuration that the file does not tell
+    overrides: those fields, or `entry`, as keywords
     """
-    loaded = load_model(path, **overrides)
+    loaded = load_model(path, **config_fields(config), **overrides)
     return Inspection(
         path=str(path),
         format=loaded.source,

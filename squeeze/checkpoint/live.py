@@ -84,11 +84,11 @@ def _from_state(
 
 def _raw(name: str, weight: object) -> RawTensor:
     if not isinstance(weight, torch.Tensor) or weight.dtype not in FORMATS:
-        found = weight.dtype if isinstance(weight, torch.Tensor) else type(weight).__name__
+        kind = weight.dtype if isinstance(weight, torch.Tensor) else type(weight).__name__
         raise BadCheckpoint(
             f"tensor {name} is not a supported float",
             expected="a torch tensor of float32, float16 or bfloat16",
-            found=found,
+            found=kind,
             fix="Convert or drop it before packing.",
         )
     number = FORMATS[weight.dtype]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from squeeze.artifact import streams
 from squeeze.artifact.container import MAGIC
 from squeeze.artifact.file import decode
-from squeeze.artifact.streams import Tensor
 from squeeze.checkpoint.entries import TABLE
 from squeeze.checkpoint.names import HEAD
 from squeeze.checkpoint.read import load_checkpoint
@@ -17,9 +17,12 @@ from squeeze.errors import BadCheckpoint, BadConfig
 from squeeze.files import read_file
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor as Tensor
+    from torch.nn import Module as Module
 
+Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
 FRAMEWORKS = ("torch", "np")
+NO_TENSOR = "none of that name"
 
 
 def load_state(
@@ -45,13 +48,13 @@ def load_state(
     return dict(torch_tensors(tensors))
 
 
-def _array(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
+def _array(tensor: streams.Tensor) -> Array:
     values = tensor.dequantize()
     return values.astype(np.float16) if tensor.logical == "fp16" else values
 
 
 def load_into_module(
-    module: nn.Module, path: str | os.PathLike[str], entry: str | None = None
+    module: Module, path: str | os.PathLike[str], entry: str | None = None
 ) -> None:
     """Copy the tensors of a file into a module, whose device and dtypes stay.
 
@@ -60,15 +63,15 @@ def load_into_module(
     Raises BadCheckpoint, and changes nothing, unless names and shapes are those of the module.
     """
     state = load_state(path, "torch", entry)
-    wanted = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
-    if HEAD in wanted and TABLE in state:
+    own_shapes = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    if HEAD in own_shapes and TABLE in state:
         state.setdefault(HEAD, state[TABLE])
-    found = {name: tuple(weight.shape) for name, weight in state.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
+    shapes = {name: tuple(weight.shape) for name, weight in state.items()}
+    for name in sorted(own_shapes.keys() | shapes.keys()):
+        if own_shapes.get(name) != shapes.get(name):
             raise BadCheckpoint(
                 f"{path}: tensor {name} does not fit the module",
-                expected=wanted.get(name, "none of that name"),
-                found=found.get(name, "none of that name"),
+                expected=own_shapes.get(name, NO_TENSOR),
+                found=shapes.get(name, NO_TENSOR),
             )
     module.load_state_dict(state)

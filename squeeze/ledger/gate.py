@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from squeeze.errors import OverBudget, SqueezeError
 from squeeze.files import read_json, write_atomic
+from squeeze.ledger.attribute import attribute_paths
+from squeeze.ledger.files import Paths
+from squeeze.ledger.submission import shipped_bytes
+from squeeze.ledger.table import Ledger
 
 MAX_SIZE = 1 << 24  # bytes of a file of totals
 MOST_GROWTH = 1e12  # per cent, or bytes
@@ -25,6 +30,14 @@ def check_limit(total: int, limit: int, fix: str = SMALLER) -> None:
             found=f"{total:,}",
             fix=fix,
         )
+
+
+def attribute_within(paths: str | os.PathLike[str] | Paths, limit: int | None) -> Ledger:
+    """Return the ledger of files and folders. Raises OverBudget when what ships is above the limit."""
+    ledger = attribute_paths([paths] if isinstance(paths, str | os.PathLike) else paths)
+    if limit is not None:
+        check_limit(shipped_bytes(ledger), limit)
+    return ledger
 
 
 def check_growth(before: int, after: int, allowed: str) -> None:

@@ -1,14 +1,13 @@
-"""Stages of a pack, kept in a folder under hashes of everything they depend on.
+"""Quantized tensors of a pack, kept in a folder under hashes of everything they depend on.
 
-A killed pack goes on where it was: what is found under its key is used, anything else is made again.
-Every file is written whole or not at all, and checked when read.
+An interrupted pack resumes: a file under the right key is used, any other is made again. Every file is
+written whole or not at all, and checked when read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -26,34 +25,15 @@ OnNote = Callable[[str], None]
 # Word contexts save floats half a per cent of byte planes, at 20 times the time; where a limit is met
 # by dropping mantissa bits that is no gain at all.
 QUICK = {**CANDIDATES, "raw.fp32": ("range-planes",)}
-# whatever decides what is quantized and coded
-PACKAGES = (
-    "squeeze.tensors",
-    "squeeze.artifact",
-    "squeeze.packing",
-    "squeeze.calib",
-    "squeeze.codecs",
-)
 
 
 def silent(note: str) -> None:
-    """Drops a note."""
+    """Drop a note."""
 
 
 def hash_of(*facts: Any) -> str:
-    """Hex SHA-256 of JSON values."""
+    """Return the hex SHA-256 of JSON values."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def code_key() -> str:
-    """Hash of the sources that decide what is quantized and coded: other code, other results."""
-    state = hashlib.sha256()
-    for package in PACKAGES:
-        root = Path(str(importlib.import_module(package).__file__)).parent
-        for file in sorted(root.rglob("*.py")):
-            state.update(f"{package}/{file.relative_to(root).as_posix()}\0".encode())
-            state.update(hashlib.sha256(file.read_bytes()).digest())
-    return state.hexdigest()
 
 
 @contextlib.contextmanager
@@ -68,9 +48,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 class KeptCodes:
-    """Quantized tensors by name, scale and number of states; each is kept as a `.sqz` of its own.
+    """Quantized matrices by name, scale and number of states, each in a `.sqz` file of its own.
 
-    folder: None keeps nothing. key: hash of what all of them depend on. on_note hears of damage.
+    folder: of the files; None keeps nothing
+    key: hash of everything that all of them depend on
+    on_note: called for each damaged file
     """
 
     def __init__(self, folder: Path | None, key: str = "", on_note: OnNote = silent) -> None:
@@ -80,15 +62,16 @@ class KeptCodes:
 
     def find(self, name: str, scale: float, states: int) -> StoredMatrix | None:
         """Return the matrix that was kept, or None; a damaged file counts as none, with a note."""
-        path, key = self._place(name, scale, states)
+        key = self._key(name, scale, states)
+        path = self._path(key)
         if path is None or not path.is_file():
             return None
         try:
             data = read_file(path)
-            kept = decode(data)
-            tensor = kept.tensors[name]
+            artifact = decode(data)
+            tensor = artifact.tensors[name]
             parsed = container.parse(data)
-            if kept.config != {"key": key} or not isinstance(tensor, QuantizedTensor):
+            if artifact.config != {"key": key} or not isinstance(tensor, QuantizedTensor):
                 raise SqueezeError("of another key")
         except (SqueezeError, KeyError) as error:
             self.on_note(f"{path} is made again: {error}")
@@ -98,28 +81,31 @@ class KeptCodes:
         return StoredMatrix(tensor, codes)
 
     def code(self, name: str, scale: float, states: int, tensor: QuantizedTensor) -> StoredMatrix:
-        """Code a tensor, keep it, and return it with its coded codes."""
-        path, key = self._place(name, scale, states)
+        """Return `tensor` with its codes coded, and keep both."""
+        key = self._key(name, scale, states)
         coded: CodeStreams = {}
         data = encode(Artifact({"key": key}, {name: tensor}), streams_=coded)
+        path = self._path(key)
         if path is not None:
             write_atomic(path, data)
         return StoredMatrix(tensor, coded[name])
 
-    def file(self, whole: Artifact, known: CodeStreams, floats: bool) -> bytes:
-        """The bytes of a whole file. known: codes; floats: whether matrices are stored as floats."""
+    def file(self, artifact: Artifact, known: CodeStreams, floats: bool) -> bytes:
+        """Return the whole file; see `squeeze.packing.quantizer.Coder`."""
         candidates = QUICK if floats else CANDIDATES
-        return encode(whole, candidates=candidates, streams_=known)
+        return encode(artifact, candidates=candidates, streams_=known)
 
-    def keep_only(self, places: Iterable[tuple[str, float, int]]) -> None:
-        """Remove every file but those of these names, scales and states."""
+    def keep_only(self, settings: Iterable[tuple[str, float, int]]) -> None:
+        """Remove every file but those of these names, scales and numbers of states."""
         if self.folder is None:
             return
-        kept = {self._place(*place)[0] for place in places}
+        wanted_paths = {self._path(self._key(*setting)) for setting in settings}
         for path in self.folder.glob("*"):
-            if path not in kept:
+            if path not in wanted_paths:
                 path.unlink(missing_ok=True)
 
-    def _place(self, name: str, scale: float, states: int) -> tuple[Path | None, str]:
-        key = hash_of(self.key, name, float(scale).hex(), states)
-        return (None if self.folder is None else self.folder / f"{key[:32]}.sqz"), key
+    def _key(self, name: str, scale: float, states: int) -> str:
+        return hash_of(self.key, name, float(scale).hex(), states)
+
+    def _path(self, key: str) -> Path | None:
+        return None if self.folder is None else self.folder / f"{key[:32]}.sqz"

@@ -24,10 +24,10 @@ FLOAT_FORMATS = (*FLOATS, "keep")
 
 @dataclass(frozen=True)
 class Precision:
-    """How a role's matrices are stored: `bits`-bit codes clipped at k·σ, or floats when bits is 0.
+    """Storage of a role's matrices: codes of `bits` bits, or floats when `bits` is 0.
 
-    k: clip in standard deviations of a row; None clips at the row's largest magnitude.
-    floats: the float format when bits is 0; "keep" stores what the checkpoint has.
+    k: clip in standard deviations of a row; None clips at the row's largest magnitude
+    floats: format when `bits` is 0; "keep" stores what the checkpoint has
     """
 
     bits: int = 0
@@ -69,11 +69,12 @@ RECORD_1394 = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """Precisions by role, and what happens to small tensors.
+    """Precisions by role, and the storage of small tensors.
 
-    precisions: keys are roles or their first part ("attn" covers "attn.q"); the longest key wins.
-    Tensors of one dimension or at most `small` elements are stored as `small_floats` (the challenge's
-    int8 export draws the line at 65,536).
+    precisions: by role or by its first part ("attn" covers "attn.q"); the longest key wins
+    small: tensors of one dimension, or of at most so many elements, are stored as `small_floats` (the
+        challenge's int8 export draws the line at 65,536)
+    step_format: float format of the steps
     """
 
     precisions: Mapping[str, Precision] = field(default_factory=lambda: RECORD_1394)
@@ -82,7 +83,7 @@ class Recipe:
     step_format: str = "fp16"
 
     def precision_for(self, name: str, shape: tuple[int, ...]) -> Precision:
-        """How the tensor of this name and shape is stored."""
+        """Return the storage of the tensor of this name and shape."""
         if len(shape) < 2 or int(np.prod(shape)) <= self.small:
             return Precision(floats=self.small_floats)
         role = role_of(name)
@@ -97,7 +98,7 @@ LOSSLESS = Recipe(
 
 
 def parse_precisions(rules: Mapping[str, str]) -> dict[str, Precision]:
-    """Recipe precisions from `ROLE=SPEC` pairs over the defaults; "all" stands for every role.
+    """Return precisions from `ROLE=SPEC` pairs over the defaults; "all" stands for every role.
 
     Raises BadConfig for an unknown role.
     """
@@ -156,15 +157,15 @@ def _store(name: str, tensor: Tensor, recipe: Recipe) -> Tensor:
 
 
 def on_grid(tensor: Tensor) -> QuantizedTensor | None:
-    """The tensor as integer codes that give back every one of its bits, or None when it is no grid.
+    """Return a tensor as integer codes that give back every one of its bits; None when it is no grid.
 
-    Checkpoints trained with quantization-aware training, or decoded from an integer export, are.
+    Checkpoints of quantization-aware training, and those decoded from an integer export, hold grids.
     """
     if isinstance(tensor, QuantizedTensor):
         return tensor
     if len(tensor.shape) < 2 or tensor.bits.size < SMALLEST_GRID:
         return None
-    found = find_grid(tensor.dequantize(), tensor.logical)
-    if found is None or not np.array_equal(to_bits(found.dequantize(), tensor.stored), tensor.bits):
+    grid = find_grid(tensor.dequantize(), tensor.logical)
+    if grid is None or not np.array_equal(to_bits(grid.dequantize(), tensor.stored), tensor.bits):
         return None  # minus zeros, say
-    return found
+    return grid

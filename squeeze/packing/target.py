@@ -19,11 +19,12 @@ from squeeze.calib.text.sources import Sequences
 from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import OverBudget, SqueezeError
 from squeeze.files import sha256
+from squeeze.files.sources import code_sha256
 from squeeze.packing.calibrate import Calibrated, content_key
 from squeeze.packing.costs import coarser, curves_of, known_of, losses_of, mean_kl, role_costs
 from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import Fitted, OnTrial, at_scales, fit
-from squeeze.packing.kept import KeptCodes, OnNote, code_key, hash_of
+from squeeze.packing.kept import KeptCodes, OnNote, hash_of
 from squeeze.packing.machine import this_machine
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.plan import Plan, kept_plan, tensor_plans
@@ -66,7 +67,7 @@ def without_loss(loaded: LoadedModel, limit: int) -> bytes | None:
 
 @dataclass(frozen=True)
 class _Start:
-    """What a file of at most `limit` bytes is made from.
+    """All that the search for a file of at most `limit` bytes starts from.
 
     key: hash of everything that the plan depends on
     plan_path: file that keeps the plan
@@ -103,7 +104,7 @@ def _start(session: Session, calibrated: Calibrated, limit: int) -> _Start:
     loaded, request, folder = session.loaded, session.request, session.folder
     contents = contents_of(loaded, calibrated, request.small_floats)
     curvature = Curvature.of(contents.matrices, calibrated.hessians, calibrated.gradients)
-    settings = hash_of(code_key(), content_key(loaded, session.settings))
+    settings = hash_of(code_sha256(), content_key(loaded, session.settings))
     kept_codes = KeptCodes(folder / "codes", settings, session.watch.note)
     states = TARGETS[request.preset].states
     per_token = None

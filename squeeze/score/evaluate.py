@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,26 +55,11 @@ class EvalOptions:
             raise BadConfig(f"{self.mode.name} scoring", found="--batch", fix="Use --ttt batch=N.")
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """Tokens to score: uint16 [n], of which all but the first are targets.
-
-    official: name of the official set that they are, or None
-    available: targets that the data has, scored or not
-    sha256: of the data, hexadecimal, by name
-    """
-
-    tokens: Tokens
-    official: str | None
-    available: int
-    sha256: dict[str, str]
-
-
 def evaluate(
     model: Path,
     tokenizer: Path,
     data: Sequence[Path],
-    options: EvalOptions = EvalOptions(),
+    options: EvalOptions | None = None,
     on_progress: Progress | None = None,
 ) -> EvalReport:
     """Score a checkpoint or artifact on token shards.
@@ -85,109 +71,117 @@ def evaluate(
     Raises BadData for data that is no such data, shorter than `tokens` or of another vocabulary, and
     the errors of `load_model` and of the mode.
     """
-    clock = _Laps()
-    pieces = Tokenizer(tokenizer)
-    scored = _read_data(data, pieces, options)
-    clock.lap("data")
-    loaded = load_model(model, **options.architecture)
-    return _report(str(model), loaded, pieces, scored, options, clock, on_progress)
+    evaluation = _Evaluation(tokenizer, options)
+    evaluation.read_shards(data)
+    loaded = load_model(model, **evaluation.options.architecture)
+    return evaluation.report(str(model), loaded, on_progress)
 
 
 def evaluate_tokens(
     loaded: LoadedModel,
-    tokenizer: Path,
+    tokenizer: str | os.PathLike[str],
     tokens: Tokens,
-    options: EvalOptions = EvalOptions(),
+    options: EvalOptions | None = None,
     on_progress: Progress | None = None,
 ) -> EvalReport:
     """Score a model in memory on tokens in memory, uint16 [n]; otherwise as `evaluate`."""
-    clock = _Laps()
-    pieces = Tokenizer(tokenizer)
-    scored = _first_targets(tokens, pieces, options, {"tokens": sha256(tokens.tobytes())})
-    clock.lap("data")
-    return _report(loaded.source, loaded, pieces, scored, options, clock, on_progress)
+    evaluation = _Evaluation(tokenizer, options)
+    evaluation.take(tokens, {"tokens": sha256(tokens.tobytes())})
+    return evaluation.report(loaded.source, loaded, on_progress)
 
 
-def _report(
-    name: str,
-    loaded: LoadedModel,
-    pieces: Tokenizer,
-    scored: _Scored,
-    options: EvalOptions,
-    clock: _Laps,
-    on_progress: Progress | None,
-) -> EvalReport:
-    """Score a loaded model and return the report, whose `model` is `name`."""
-    tokens = scored.tokens
-    gpt = GPT.from_tensors(loaded.config, loaded.tensors).to(resolve_device(options.device))
-    clock.lap("load")
-    documents = _documents(tokens, loaded.config.bos_id, options)
-    mode, text = options.mode, Text(tokens, pieces.table)
-    score, ledger = mode.scoring(gpt).score(text, documents, options.batch, on_progress)
-    clock.lap("score")
-    checked = pieces.check_bytes(tokens[1:])
-    clock.lap("check_bytes")
-    return EvalReport(
-        model=name,
-        bpb=score.bpb,
-        nats_per_token=score.nats_per_token,
-        nats=score.nats,
-        tokens=score.tokens,
-        bytes=score.bytes,
-        official=scored.official,
-        partial=score.tokens + score.ends < scored.available,
-        available_tokens=scored.available,
-        bytes_checked_against_text=checked,
-        mode=mode.name,
-        options=asdict(mode.options(loaded.config.seq_len)),
-        by_document=_counts(score, documents, options),
-        order=None if ledger is None else ledger.check(),
-        config=asdict(loaded.config),
-        notes=loaded.notes,
-        format=loaded.source,
-        model_bytes=loaded.size,
-        sha256=Hashes(loaded.sha256, pieces.sha256, scored.sha256, code_sha256()),
-        versions=versions(),
-        ranks=Ranks.current().world,
-        **device_facts(next(gpt.parameters()).device),
-        seconds=clock.laps,
-    )
+class _Evaluation:
+    """An evaluation under way.
 
+    tokens: uint16 [n], of which all but the first are targets
+    official: name of the official set that they are, or None
+    available: targets that the data holds, scored or not
+    hashes: of the data, hexadecimal, by name
+    seconds: by phase
+    """
 
-def _read_data(data: Sequence[Path], pieces: Tokenizer, options: EvalOptions) -> _Scored:
-    """Read the shards as far as they are scored."""
-    available = sum(shard_length(path) for path in data) - 1
-    _check_length(options, available)
-    tokens = read_shards(list(data), None if options.tokens is None else options.tokens + 1)
-    hashes = {str(path): file_sha256(path) for path in data}
-    scored = _first_targets(tokens, pieces, options, hashes)
-    return scored if scored.official else replace(scored, available=available)
+    def __init__(self, tokenizer: Path, options: EvalOptions | None) -> None:
+        self.options = options or EvalOptions()
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+        self.pieces = Tokenizer(tokenizer)
 
+    def read_shards(self, data: Sequence[Path]) -> None:
+        """Take the shards as far as they are scored."""
+        tokens = self.options.tokens
+        available = sum(shard_length(path) for path in data) - 1
+        self._check_length(available)
+        span = read_shards(list(data), None if tokens is None else tokens + 1)
+        self.take(span, {str(path): file_sha256(path) for path in data})
+        if self.official is None:
+            self.available = available
 
-def _first_targets(
-    tokens: Tokens, pieces: Tokenizer, options: EvalOptions, hashes: dict[str, str]
-) -> _Scored:
-    """Return the tokens that the options ask for, cut to the official set where they begin one."""
-    available = len(tokens) - 1
-    _check_length(options, available)
-    if options.tokens is not None or options.documents is not None:
-        end = None if options.tokens is None else options.tokens + 1
-        return _Scored(tokens[:end], None, available, hashes)
-    official = official_set(tokens, pieces.table)
-    if official is None:
-        return _Scored(tokens, None, available, hashes)
-    name, targets = official
-    return _Scored(tokens[: targets + 1], name, targets, hashes)
+    def take(self, tokens: Tokens, hashes: dict[str, str]) -> None:
+        """Take the tokens that the options ask for, cut to the official set where they begin one."""
+        self.tokens, self.hashes, self.available = tokens, hashes, len(tokens) - 1
+        self.official: str | None = None
+        count, documents = self.options.tokens, self.options.documents
+        self._check_length(self.available)
+        if count is not None:
+            self.tokens = tokens[: count + 1]
+        elif documents is None and (known := official_set(tokens, self.pieces.table)):
+            self.official, self.available = known
+            self.tokens = tokens[: self.available + 1]
+        self._lap("data")
 
-
-def _check_length(options: EvalOptions, available: int) -> None:
-    """Raise BadData when more targets are asked for than there are."""
-    if options.tokens is not None and options.tokens > available:
-        raise BadData(
-            "the data is shorter than --tokens",
-            expected=f"≤ {available} targets",
-            found=options.tokens,
+    def report(
+        self, name: str, loaded: LoadedModel, on_progress: Progress | None = None
+    ) -> EvalReport:
+        """Score a loaded model and return the report, whose `model` is `name`."""
+        options, mode, tokens = self.options, self.options.mode, self.tokens
+        gpt = GPT.from_tensors(loaded.config, loaded.tensors).to(resolve_device(options.device))
+        self._lap("load")
+        documents = _documents(tokens, loaded.config.bos_id, options)
+        text = Text(tokens, self.pieces.table)
+        score, ledger = mode.scoring(gpt).score(text, documents, options.batch, on_progress)
+        self._lap("score")
+        checked = self.pieces.check_bytes(tokens[1:])
+        self._lap("check_bytes")
+        return EvalReport(
+            model=name,
+            bpb=score.bpb,
+            nats_per_token=score.nats_per_token,
+            nats=score.nats,
+            tokens=score.tokens,
+            bytes=score.bytes,
+            official=self.official,
+            partial=score.tokens + score.ends < self.available,
+            available_tokens=self.available,
+            bytes_checked_against_text=checked,
+            mode=mode.name,
+            options=asdict(mode.options(loaded.config.seq_len)),
+            by_document=_counts(score, documents, options),
+            order=None if ledger is None else ledger.check(),
+            config=asdict(loaded.config),
+            notes=loaded.notes,
+            format=loaded.source,
+            model_bytes=loaded.size,
+            sha256=Hashes(loaded.sha256, self.pieces.sha256, self.hashes, code_sha256()),
+            versions=versions(),
+            ranks=Ranks.current().world,
+            **device_facts(next(gpt.parameters()).device),
+            seconds=self.seconds,
         )
+
+    def _check_length(self, available: int) -> None:
+        """Raise BadData when more targets are asked for than there are."""
+        if self.options.tokens is not None and self.options.tokens > available:
+            raise BadData(
+                "the data is shorter than --tokens",
+                expected=f"≤ {available} targets",
+                found=self.options.tokens,
+            )
+
+    def _lap(self, phase: str) -> None:
+        """End a phase."""
+        now = time.perf_counter()
+        self.seconds[phase] = round(now - self._last, 3)
+        self._last = now
 
 
 def _documents(tokens: Tokens, bos: int, options: EvalOptions) -> Documents:
@@ -223,17 +217,3 @@ def resolve_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise BadConfig(f"device {name!r} cannot be used", found=str(error)[:100]) from None
     return device
-
-
-class _Laps:
-    """Seconds of each phase of an evaluation, by name."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        """End a phase."""
-        now = time.perf_counter()
-        self.laps[phase] = round(now - self._last, 3)
-        self._last = now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -11,22 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from squeeze import __version__
+from squeeze.files.sources import code_sha256 as code_sha256
 
-PACKAGES = ("squeeze", "squeeze.codecs", "squeeze.calib", "squeeze.train")
 DISTRIBUTIONS = ("torch", "numpy", "numba", "sentencepiece", "safetensors")
-
-
-def code_sha256() -> str:
-    """Hex SHA-256 over the names and contents of all source files of squeeze, as installed."""
-    roots = {name: Path(str(importlib.import_module(name).__file__)).parent for name in PACKAGES}
-    files: dict[str, Path] = {}
-    for name, root in roots.items():
-        for file in root.rglob("*.py"):
-            files[f"{name}/{file.relative_to(root).as_posix()}"] = file
-    state = hashlib.sha256()
-    for name in sorted(files):
-        state.update(f"{name}\0".encode() + hashlib.sha256(files[name].read_bytes()).digest())
-    return state.hexdigest()
 
 
 def file_sha256(path: Path) -> str:

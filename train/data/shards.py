@@ -13,6 +13,7 @@ from squeeze.files import atomic_writer
 
 Tokens = npt.NDArray[np.uint16]
 Batch = npt.NDArray[np.int64]
+TokenIds = npt.ArrayLike  # integers [n]
 
 MAGIC = 20240520
 VERSION = 1
@@ -57,7 +58,7 @@ def shard_length(path: str | os.PathLike[str]) -> int:
     return count
 
 
-def as_tokens(ids: object) -> Tokens:
+def as_tokens(ids: TokenIds) -> Tokens:
     """Return token ids, a sequence or an array of integers [n], as uint16. Raises BadData for others.
 
     >>> as_tokens([1, 2, 65535])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from squeeze.calib.allocation.waterfill import expected_loss, waterfill
 from squeeze.calib.quantizers.gptq import Block
 from squeeze.calib.quantizers.row_feedback import row_feedback
-from squeeze.calib.quantizers.survivors import LAG, make_workspace, search_block_
+from squeeze.calib.quantizers.survivors import LAG, Pricing, make_workspace, search_block_
 from squeeze.calib.quantizers.survivors_reference import search_fed_reference
 from squeeze.calib.quantizers.trellis_gptq import TrellisOptions, trellis_gptq
 from squeeze.calib.statistics.curvature import factorize
@@ -92,7 +92,8 @@ def test_every_path_carries_what_its_rows_owe(seed, n_rows, n_states):
         np.empty((1, n_rows)),
     )
     multiples = np.empty((1, n_rows), np.int32)
-    search_block_(block, classes[None], price, make_workspace(shares, n_states), multiples)
+    pricing = Pricing(classes[None], price)
+    search_block_(block, pricing, make_workspace(shares, n_states), multiples)
     rows = list(zip(column.tolist(), steps.tolist(), price[classes].tolist(), strict=True))
     assert multiples[0].tolist() == search_fed_reference(rows, shares.tolist(), n_states)
 

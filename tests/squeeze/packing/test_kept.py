@@ -124,6 +124,17 @@ def test_starting_over_uses_nothing_that_was_kept(model: Path, uninterrupted: Pa
     assert uninterrupted.read_bytes() == before
 
 
+def test_codes_that_other_code_kept_are_made_again(
+    model: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = uninterrupted.read_bytes()
+    with monkeypatch.context() as other:
+        other.setattr("squeeze.packing.target.code_sha256", lambda: "of another version")
+        assert "scale" in pack(model, uninterrupted).stderr
+    assert uninterrupted.read_bytes() == before
+    assert pack(model, uninterrupted).exit_code == 0  # for the tests that follow
+
+
 def test_only_the_final_codes_stay(uninterrupted: Path) -> None:
     cache = uninterrupted.with_name("model.sqz.cache")
     assert len(list((cache / "codes").iterdir())) == len(Plan.load(cache / "plan.json").scales)

@@ -1,0 +1,55 @@
+"""Packing from Python: a model in memory or in a file, text as token ids."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from squeeze.checkpoint.infer import Config
+from squeeze.checkpoint.live import Packable, open_model
+from squeeze.ledger.gate import check_limit
+from squeeze.packing.calibrate import Calibration
+from squeeze.packing.pack import pack_model
+from squeeze.packing.packed import Packed
+from squeeze.packing.request import BytesOf, PackRequest
+from squeeze.train.data.shards import TokenIds, as_tokens
+
+ADVICE = "Choose preset best or fast, or ship smaller code."
+
+
+@dataclass(frozen=True)
+class PackCall:
+    """Arguments of `squeeze.pack`, each under its name; the tokenizer as its byte table."""
+
+    model: Packable
+    limit: int
+    code: Sequence[str | os.PathLike[str]]
+    tokens: TokenIds | None
+    preset: str
+    config: Config | None
+    entry: str | None
+    bytes_of: BytesOf | None
+    cache: str | os.PathLike[str] | None
+
+    def request(self) -> PackRequest:
+        """Return the pack that is asked for. Raises BadData for tokens that are no token ids."""
+        text = Calibration()
+        if self.tokens is not None:
+            text = Calibration("tokens", ids=as_tokens(self.tokens))
+        return PackRequest(
+            self.limit,
+            self.preset,
+            code=tuple(self.code),
+            calibration=text,
+            bytes_of=self.bytes_of,
+            cache=None if self.cache is None else Path(self.cache),
+        )
+
+
+def pack_call(call: PackCall) -> Packed:
+    """Return the packed model. Raises OverBudget when it and its code are above the limit."""
+    packed = pack_model(open_model(call.model, call.config, call.entry), call.request())
+    check_limit(packed.ledger.total, call.limit, ADVICE)
+    return packed
