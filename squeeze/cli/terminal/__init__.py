@@ -1,1 +1,1 @@
-"""What a terminal, a pipe or a log gets: lines, and streams that do not fail in surprising ways."""
+"""Lines for terminals, pipes and logs, and streams that do not fail in surprising ways."""
