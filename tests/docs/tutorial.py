@@ -21,11 +21,11 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILI
 
 # what a test changes so that a minute is enough; everything else is run as it stands
 QUICK = {
-    "--budget-seconds 60": "--budget-seconds 60 --steps 8",
-    "--tokens 16384": "--tokens 1024",
+    "--budget-seconds 60": "--budget-seconds 60 --steps 4",
+    "--tokens 16384": "--tokens 512",
     "--tokens 2048": "--tokens 256",
-    "--documents 10": "--documents 2",
-    "python_docs_text()": "python_docs_text()[:120]",
+    "--documents 10": "--documents 1",
+    "python_docs_text()": "python_docs_text()[:60]",
 }
 
 
