@@ -41,8 +41,8 @@ def _labels(flat: Flat, tree: ast.Module) -> dict[ast.stmt, tuple[str, str]]:
         return {}
     labels = {}
     for statement, (name, original) in zip(statements[hoisted:], originals, strict=True):
-        origin = flat.origins.get(original)
-        module, own_name = flat.homes.get(name, (origin.name if origin else "__main__", ""))
+        default = (flat.loading.module_of(original) or "__main__", "")
+        module, own_name = flat.homes.get(name, default)
         labels[statement] = (module, own_name or "(statements)")
     return labels
 

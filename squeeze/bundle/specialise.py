@@ -45,8 +45,11 @@ class ShrinkOptions:
 NOTHING = ShrinkOptions()  # given up
 
 
-def passes(options: ShrinkOptions, keep: tuple[str, ...]) -> list[Pass]:
-    """Return the passes of one round in their order; each may leave more for those before it."""
+def passes(options: ShrinkOptions, reach: Pass) -> list[Pass]:
+    """Return the passes of one round in their order; each may leave more for those before it.
+
+    reach: the pass that drops what the program cannot reach.
+    """
     table: list[tuple[bool, Pass]] = [
         (not options.checks, without_checks),
         (options.terse_errors, without_texts),
@@ -54,7 +57,7 @@ def passes(options: ShrinkOptions, keep: tuple[str, ...]) -> list[Pass]:
         (options.specialise, without_idle_statements),
         (True, fold_constants),
         (True, strip),
-        (True, partial(shake, keep=keep)),
+        (True, reach),
     ]
     return [run for wanted, run in table if wanted]
 
@@ -64,15 +67,15 @@ def specialise(flat: Flat, keep: Iterable[str], options: ShrinkOptions) -> ast.M
 
     keep: names of definitions that stay. Raises BundleError for a field that cannot be told apart.
     """
-    keep, tree = tuple(keep), flat.tree
-    _fix_fields(flat, keep, options)
+    tree, reach = flat.tree, partial(shake, keep=tuple(keep), loading=flat.loading)
+    _fix_fields(flat, reach, options)
     strip(tree)
-    shake(tree, keep)
+    reach(tree)
     if options == NOTHING:
         return tree
     before = ""
     for _ in range(ROUNDS):
-        for run in passes(options, keep):
+        for run in passes(options, reach):
             run(tree)
         after = ast.dump(tree)
         if after == before:
@@ -80,11 +83,11 @@ def specialise(flat: Flat, keep: Iterable[str], options: ShrinkOptions) -> ast.M
         before = after
     if options.specialise:
         shorten_classes(tree)
-        shake(tree, keep)
+        reach(tree)
     return tree
 
 
-def _fix_fields(flat: Flat, keep: tuple[str, ...], options: ShrinkOptions) -> None:
+def _fix_fields(flat: Flat, reach: Pass, options: ShrinkOptions) -> None:
     """Put constants for fields while annotations are there; those first that all reads agree on.
 
     What they rule out may hold the only read of another field that cannot be told apart.
@@ -92,7 +95,7 @@ def _fix_fields(flat: Flat, keep: tuple[str, ...], options: ShrinkOptions) -> No
     waiting = {**options.optional_fields, **options.fields}
     refused: dict[str, BundleError] = {}
     while waiting:
-        shake(flat.tree, keep)
+        reach(flat.tree)
         refused = fix_fields(flat, waiting)
         fold_constants(flat.tree)
         if len(refused) == len(waiting):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 from squeeze.bundle.analysis.effects import import_origins
 from squeeze.bundle.analysis.outside import ACTING, VALUE_BUILTINS, VALUE_MODULES
-from squeeze.bundle.load.scopes import FUNCTIONS
+from squeeze.bundle.load.scopes import FUNCTIONS, evaluated_outside
 
 PLAIN_BASES = frozenset(("object", "Protocol", "Generic", "ABC", "NamedTuple"))
 
@@ -60,8 +61,8 @@ class Purity:
         return True
 
     def _only_value(self, node: ast.expr) -> bool:
-        """Return whether an expression only gives a value."""
-        for part in ast.walk(node):
+        """Return whether an expression only gives a value; the body of a lambda does not run yet."""
+        for part in _walk_running(node):
             if isinstance(part, ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr):
                 return False
             if isinstance(part, ast.Call) and not self._call_is_pure(part.func):
@@ -97,6 +98,18 @@ class Purity:
             base in PLAIN_BASES or (base in self.classes and self._is_record(self.classes[base]))
             for base in bases
         )
+
+
+def _walk_running(node: ast.expr) -> Iterator[ast.AST]:
+    """Yield the parts of an expression that run when it does."""
+    stack: list[ast.AST] = [node]
+    while stack:
+        part = stack.pop()
+        yield part
+        if isinstance(part, ast.Lambda):
+            stack += evaluated_outside(part)
+        else:
+            stack += ast.iter_child_nodes(part)
 
 
 def is_docstring(node: ast.stmt) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from squeeze.bundle.load.attributes import Attributes, Locals
 from squeeze.bundle.load.fold import Filling
 from squeeze.bundle.load.imports import join_imports, takes_future_annotations, without_local
+from squeeze.bundle.load.loading import Loading
 from squeeze.bundle.load.modules import BundleError, Graph, Module
 from squeeze.bundle.load.names import Names, aliases_of, defined_by
 from squeeze.bundle.load.scopes import Use, module_uses
@@ -19,13 +20,13 @@ from squeeze.bundle.load.warn import warnings_of
 class Flat:
     """The flat program.
 
-    origins: side table of the module that each top-level statement came from. homes: (module, name) of
-    each name. warnings: `file:line: what may not survive`. refused: names that stand for what cannot be
-    bundled, and the error to raise if one of them is reached.
+    loading: side tables of the module that each top-level statement came from, and of those it loads.
+    homes: (module, name) of each name. warnings: `file:line: what may not survive`. refused: names that
+    stand for what cannot be bundled, and the error to raise if one of them is reached.
     """
 
     tree: ast.Module
-    origins: dict[ast.AST, Module]
+    loading: Loading
     homes: dict[str, tuple[str, str]]
     warnings: list[str] = field(default_factory=list)
     refused: dict[str, BundleError] = field(default_factory=dict)
@@ -40,9 +41,10 @@ class Flat:
 def flatten(graph: Graph) -> Flat:
     """Join the modules of a graph into one that runs them in order, once each.
 
-    Top-level code of modules that are imported inside functions runs at the start, too. Raises
-    BundleError, naming the line, where that cannot give the same program: star imports of computed
-    names, assignments to another module's names. Modules used as values are `refused`.
+    Top-level code of modules that are imported inside functions runs at the start, too, once shaking
+    has found such a function to be reached. Raises BundleError, naming the line, where that cannot give
+    the same program: star imports of computed names, assignments to another module's names. Modules
+    used as values are `refused`.
     """
     modules = graph.ordered()
     aliases = {module.name: aliases_of(graph, module) for module in modules}
@@ -50,11 +52,15 @@ def flatten(graph: Graph) -> Flat:
     names = Names(graph, modules, aliases, defined)
     body: list[ast.stmt] = []
     origins: dict[ast.AST, Module] = {}
+    lazy: dict[ast.AST, set[str]] = {}
     warnings: list[str] = []
     refused: dict[str, BundleError] = {}
     future = False
     for module in modules:
         future |= takes_future_annotations(module)
+        for node in module.tree.body:
+            imports = graph.local_imports(module, ast.Module([node], []))
+            lazy[node] = {imported.module for imported in imports if imported.lazy}
         attributes = Attributes(module, graph, names)
         attributes.visit(module.tree)
         refused |= attributes.refused
@@ -72,7 +78,11 @@ def flatten(graph: Graph) -> Flat:
     body = join_imports(body, origins)
     tree = ast.fix_missing_locations(ast.Module(body, []))
     homes = {new: key for key, new in names.chosen.items()}
-    return Flat(tree, origins, homes, warnings, refused)
+    eager = {
+        name: {imported.module for imported in imports if not imported.lazy}
+        for name, imports in graph.imports.items()
+    }
+    return Flat(tree, Loading(origins, eager, lazy), homes, warnings, refused)
 
 
 class _WithoutAll(Filling):

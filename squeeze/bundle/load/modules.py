@@ -112,10 +112,11 @@ class Graph:
         bound, redirected, _ = bound_names(module.tree.body)
         module.bound = frozenset(bound | redirected)
         self.modules[name] = module
-        self.imports[name] = list(dict.fromkeys(self._local_imports(module)))
+        self.imports[name] = list(dict.fromkeys(self.local_imports(module, module.tree)))
 
-    def _local_imports(self, module: Module) -> Iterator[Import]:
-        for node, lazy in imports_of(module.tree):
+    def local_imports(self, module: Module, tree: ast.Module) -> Iterator[Import]:
+        """Yield the local modules that `tree`, a part of `module`, imports, packages around them too."""
+        for node, lazy in imports_of(tree):
             for name in self.targets(module, node):
                 parts = name.split(".")
                 for depth in range(1, len(parts) + 1):  # importing a.b runs a first

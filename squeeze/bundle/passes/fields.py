@@ -66,7 +66,7 @@ def fix_fields(flat: Flat, fields: dict[str, object]) -> dict[str, BundleError]:
             _Field(said, owner, name, value, frozenset(binders - owners))
         )
     for dry in (True, False):
-        _Fix(types, flat.origins, wanted, refused, dry).visit(flat.tree)
+        _Fix(types, flat.loading.origins, wanted, refused, dry).visit(flat.tree)
     ast.fix_missing_locations(flat.tree)
     return refused
 

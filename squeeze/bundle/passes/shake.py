@@ -1,9 +1,10 @@
 """Drop what the program can never reach: definitions, methods, names of imports.
 
-Reachability starts from statements with effects. A top-level definition without effects of its own
-(`def`, `class`, an import, an assignment of a plain value) stays only if something that stays names
-it. A method stays if its class stays and anything that stays reads an attribute of that name, or the
-class inherits from outside, where callers cannot be seen.
+Reachability starts from statements with effects, of the modules that are loaded at the start or by
+what is reached. A top-level definition without effects of its own (`def`, `class`, an import, an
+assignment of a plain value) stays only if something that stays names it. A method stays if its class
+stays and anything that stays reads an attribute of that name, or the class inherits from outside,
+where callers cannot be seen.
 """
 
 from __future__ import annotations
@@ -15,20 +16,25 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from squeeze.bundle.analysis.purity import PLAIN_BASES, Purity
+from squeeze.bundle.load.loading import Loading
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names, walk_scopes
 
+EVERYTHING_AT_START = Loading()
 Method = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def shake(tree: ast.Module, keep: Iterable[str] = ()) -> ast.Module:
+def shake(
+    tree: ast.Module, keep: Iterable[str] = (), loading: Loading = EVERYTHING_AT_START
+) -> ast.Module:
     """Return the tree, changed in place, with only what effects and the names in `keep` reach.
 
-    keep: names of definitions or methods that stay even if nothing reads them.
+    keep: names of definitions or methods that stay even if nothing reads them. loading: modules that
+    statements came from, and load; by default all run at the start.
     """
     keep, reads = set(keep), _Reads()
     changed = True
     while changed:
-        changed = _drop_statements(tree, keep, reads)
+        changed = _drop_statements(tree, keep, reads, loading)
         changed |= _drop_methods(tree, keep, reads)
     return ast.fix_missing_locations(tree)
 
@@ -51,17 +57,22 @@ class _Reads:
         self._names.pop(statement, None)
 
 
-def _drop_statements(tree: ast.Module, keep: set[str], reads: _Reads) -> bool:
+def _drop_statements(tree: ast.Module, keep: set[str], reads: _Reads, loading: Loading) -> bool:
     """Drop unreached statements and unread names of imports; return whether anything went."""
     purity = Purity(tree)
     binders: dict[str, list[ast.stmt]] = defaultdict(list)
+    effects: dict[str, list[ast.stmt]] = defaultdict(list)  # by module
     queue: list[ast.stmt] = []
     for statement in tree.body:
         names = bound_names([statement])[0]
         for name in names:
             binders[name].append(statement)
-        if not (names and purity.only_binds(statement)) or names & keep:
+        if names & keep:
             queue.append(statement)
+        if not (names and purity.only_binds(statement)):
+            effects[loading.module_of(statement)].append(statement)
+    for module in loading.at_start():
+        queue += effects.pop(module, [])
     reached: set[ast.stmt] = set()
     while queue:
         statement = queue.pop()
@@ -69,6 +80,8 @@ def _drop_statements(tree: ast.Module, keep: set[str], reads: _Reads) -> bool:
             reached.add(statement)
             for name in reads.of(statement):
                 queue += binders.get(name, [])
+            for module in loading.by(statement):
+                queue += effects.pop(module, [])
     before = len(tree.body)
     tree.body = [statement for statement in tree.body if statement in reached]
     return _drop_imports(tree, keep, reads) or len(tree.body) < before

@@ -37,7 +37,7 @@ def run(path, *arguments):
 def flat(entry, **options):
     program = flatten(Graph(entry, **options))
     strip(program.tree)
-    return ast.unparse(shake(program.tree))
+    return ast.unparse(shake(program.tree, loading=program.loading))
 
 
 def output_of(code):
@@ -107,6 +107,41 @@ def test_what_is_never_reached_is_dropped(tmp_path):
 def test_statements_with_effects_stay(tmp_path):
     text = flat(write(tmp_path, main="import lib\n", lib="x = print('hello')\nlist.sort\n"))
     assert output_of(text) == "hello\n"
+
+
+def test_modules_that_only_unreached_functions_import_leave_nothing(tmp_path):
+    lib = "def used(): return 1\ndef unused():\n    from heavy import f\n    return f()\n"
+    heavy = "import deeper\nprint('loaded')\ndef f(n=print('made')): return n\n"
+    files = {"lib": lib, "heavy": heavy, "deeper": "print('deeper')\n"}
+    text = flat(write(tmp_path, main="from lib import used\nprint(used())\n", **files))
+    assert text.split("\n") == ["def used():", "    return 1", "print(used())"]
+
+
+@pytest.mark.parametrize(
+    "late", ["from heavy import f", "import heavy", "import package.inner", "from heavy import *"]
+)
+def test_modules_that_a_reached_function_imports_run_with_all_that_they_import(tmp_path, late):
+    files = {
+        "heavy": "import deeper\nprint('loaded')\ndef f(): return 1\n",
+        "deeper": "print('deeper')\n",
+        "package__SLASH____init__": "import heavy\n",
+        "package__SLASH__inner": "",
+    }
+    if late.endswith("*"):
+        main = f"def unused(): pass\nif __name__ == '__main__':\n    {late}\n    print(f())\n"
+    else:
+        main = f"def late():\n    {late}\nlate()\n"
+    assert output_of(flat(write(tmp_path, main=main, **files))).startswith("deeper\nloaded\n")
+
+
+def test_a_lambda_is_not_run_where_it_is_made(tmp_path):
+    made = "from dataclasses import dataclass, field\nimport ast\n@dataclass\nclass Gone:\n"
+    made += "    tree: object = field(default_factory=lambda: ast.parse('x'))\n"
+    assert flat(write(tmp_path, main=made + "print(1)\n")) == "print(1)"
+    run_now = "x = (lambda: print('run'))()\n"
+    assert output_of(flat(write(tmp_path, main=run_now))) == "run\n"
+    default = "f = lambda n=print('default'): n\n"
+    assert output_of(flat(write(tmp_path, main=default))) == "default\n"
 
 
 def test_a_function_of_annotations_alone_still_has_a_body_where_docstrings_stay(tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from squeeze.bundle.build import BundleOptions
+from squeeze.bundle.build import Bundle, BundleOptions
 from squeeze.score.evaluate import EvalOptions, evaluate
 from squeeze.score.modes import Mode
 from squeeze.submit.script import own_script, smallest_options
@@ -31,6 +31,18 @@ RECIPE = Recipe(
     recurrence_start=0.35, qat_start=0.7, grad_clip=0.3,
 )  # fmt: skip
 SMALL = {"STATES": 4, "SCOUT_STATES": 4, "CALIBRATION_TOKENS": 128, "QUANTIZED": 256}
+ROOMS = {
+    "artifact",
+    "calib",
+    "codecs",
+    "errors",
+    "files",
+    "packing",
+    "ranks",
+    "score",
+    "tensors",
+    "train",
+}
 ROOM = 7_500  # bytes of model.sqz
 TARGETS = 150  # scored
 
@@ -73,12 +85,21 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("submission") / "train_gpt.py"
+def made() -> Bundle:
     options = BundleOptions(constants=SMALL, forms=("plain",), minified=False)
-    made = own_script(vars(CONFIG), vars(RECIPE), 16_000_000, Mode(), options)
+    return own_script(vars(CONFIG), vars(RECIPE), 16_000_000, Mode(), options)
+
+
+@pytest.fixture(scope="module")
+def script(made: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("submission") / "train_gpt.py"
     path.write_bytes(made.shipped.data)
     return path
+
+
+def test_only_rooms_that_the_script_enters_ship(made: Bundle) -> None:
+    modules = {part.module for part in made.parts if part.module.startswith("squeeze.")}
+    assert {module.split(".")[1] for module in modules} == ROOMS
 
 
 @pytest.fixture(scope="module")
