@@ -1,8 +1,8 @@
-"""Which of a file's dictionaries holds the weights: trainers wrap them, and some save several sets.
+"""Sets of weights in a file's object: trainers wrap them in dictionaries, and some save several.
 
 A set of weights is a dictionary from names to tensors. One is found wherever it is; several are listed,
-and the user names one. What optimizers keep is none: their dictionaries have `param_groups` or numbers
-for keys.
+and the user names one. The state of an optimizer is none: its dictionaries have `param_groups` or
+numbers for keys.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class WeightSet:
     values: Mapping[Any, Any]
 
     def matches(self, entry: str | None) -> bool:
-        """Return whether a user who says `entry` means this one: all of its keys, or one of them."""
+        """Return whether `entry` names this set: by all of its keys, or by one of them."""
         return entry in (self.entry, *self.entry.split("."))
 
 
@@ -52,13 +52,13 @@ def _has_matrix(values: Mapping[Any, Any]) -> bool:
 
 
 def _dictionaries_of_tensors(root: Any) -> Iterator[WeightSet]:
-    seen: set[int] = set()
+    visited: set[int] = set()
     waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
     while waiting:
         path, value = waiting.pop()
-        if not isinstance(value, dict) or id(value) in seen or len(path) > MAX_DEPTH:
+        if not isinstance(value, dict) or id(value) in visited or len(path) > MAX_DEPTH:
             continue
-        seen.add(id(value))
+        visited.add(id(value))
         if "param_groups" in value or any(isinstance(key, int) for key in value):
             continue
         if QUANTIZED in value or any(map(is_tensor, value.values())):
@@ -96,7 +96,7 @@ def no_choice(entries: Sequence[str], entry: str | None, what: str, several: boo
 
 
 def fronts(names: Sequence[str]) -> list[str]:
-    """Return what stands before the names of each model of the challenge, "" for nothing.
+    """Return the prefix of the names of each model of the challenge, "" for none.
 
     >>> fronts(["model.tok_emb.weight", "model.blocks.0.attn_scale", "loss.weight"])
     ['model.']

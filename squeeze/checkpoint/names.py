@@ -71,13 +71,13 @@ def with_one_front(
     A Lightning module keeps its model under `model.`, say, and an averaged one beside it under `ema.`.
     entry: names one of several. Raises BadCheckpoint, which lists them.
     """
-    found = fronts(list(tensors))
-    named = [front for front in found if (front.rstrip(".") or TOP) == entry]
+    candidates = fronts(list(tensors))
+    named = [front for front in candidates if (front.rstrip(".") or TOP) == entry]
     if entry is not None and not named:
-        raise no_choice([f.rstrip(".") or TOP for f in found], entry, what, False)
-    if len(found) > 1 and not named:
-        raise no_choice([f.rstrip(".") or TOP for f in found], entry, what, True)
-    front = (named or found or [""])[0]
+        raise no_choice([f.rstrip(".") or TOP for f in candidates], entry, what, False)
+    if len(candidates) > 1 and not named:
+        raise no_choice([f.rstrip(".") or TOP for f in candidates], entry, what, True)
+    front = (named or candidates or [""])[0]
     inside = [name for name in tensors if name.startswith(front)]
     if not front or (len(inside) < len(tensors) and not named):
         return tensors, ""

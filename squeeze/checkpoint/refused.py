@@ -34,21 +34,24 @@ KNOWN = {
 
 
 def refusal(data: memoryview, name: str, coders: Sequence[str]) -> UnsupportedFormat:
-    """Return the error for a file that is no checkpoint. coders: of the compression that was undone."""
+    """Return the error for a file that is no checkpoint.
+
+    coders: names of the compression formats that were undone before
+    """
     head = bytes(data[:8])
-    found, fix = f"first bytes {head.hex() or '(empty file)'}", ""
+    content, fix = f"first bytes {head.hex() or '(empty file)'}", ""
     for magic, (kind, advice) in KNOWN.items():
         if head.startswith(magic):
-            found, fix = kind, advice
+            content, fix = kind, advice
     if head.startswith(zip_archive.MAGIC):
-        found, fix = _archive(data, name)
+        content, fix = _archive(data, name)
     elif head.startswith(b"{") and (shards := _shards(data)):
-        found = f"an index of {len(shards)} shards"
+        content = f"an index of {len(shards)} shards"
         fix = f"Merge them into one file; a shard alone ({shards[0][:60]}) lacks tensors."
     if coders:
-        found = f"{' '.join(coders)} of {found}"
+        content = f"{' '.join(coders)} of {content}"
     return UnsupportedFormat(
-        f"{name}: not a checkpoint squeeze reads", expected=EXPECTED, found=found, fix=fix
+        f"{name}: not a checkpoint squeeze reads", expected=EXPECTED, found=content, fix=fix
     )
 
 
@@ -61,13 +64,17 @@ def refuse_folder(path: str | os.PathLike[str]) -> None:
     except OSError:
         names = []
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    fix = ""
+    if len(names) == 1:
+        fix = f"Name one of its files: {Path(path) / names[0]}."
+    elif names:
+        fix = "Merge its shards into one file."
     raise SqueezeError(
         f"{path}: cannot be read",
         expected="a file",
         found="a folder" + (f" of {', '.join(names[:4])}{more}" if names else ""),
-        fix=f"Name one of its files: {Path(path) / names[0]}." if len(names) == 1
-        else "Merge its shards into one file." if len(names) > 1 else "",
-    )  # fmt: skip
+        fix=fix,
+    )
 
 
 def _archive(data: memoryview, name: str) -> tuple[str, str]:

@@ -80,9 +80,9 @@ def read_int8_per_row(export: Mapping[str, Any], numbers: Numbers, name: str) ->
     """Return the tensors of an `int8_clean_per_row_v1` dictionary: int8 codes × a scale for each row (or
     one for all), and passthroughs."""
     if export[QUANTIZED] != INT8_PER_ROW:
-        found = export[QUANTIZED] if isinstance(export[QUANTIZED], str) else "no text"
+        label = export[QUANTIZED] if isinstance(export[QUANTIZED], str) else "no text"
         raise UnsupportedFormat(
-            f"{name}: unknown quantization format", expected=INT8_PER_ROW, found=repr(found[:80])
+            f"{name}: unknown quantization format", expected=INT8_PER_ROW, found=repr(label[:80])
         )
     parts = {
         key: export.get(key, {})
@@ -110,7 +110,7 @@ def _format_of(dtype: Any) -> str | None:
 
 
 class Numbers:
-    """The numbers of a torch file's tensors, each storage decoded once.
+    """Numbers of a torch file's tensors, each storage decoded once.
 
     limit: bytes that all tensors together, written out densely, may take.
     """

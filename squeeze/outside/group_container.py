@@ -29,7 +29,7 @@ GROUPS = (
 
 
 def streams(data: memoryview, what: str) -> list[memoryview]:
-    """The streams, back to back to the end of the file. Raises CorruptData."""
+    """Return the streams, which lie back to back to the end of the file. Raises CorruptData."""
     count = int.from_bytes(data[4:8], "little")
     base = 8 + 4 * count
     if count > MAX_STREAMS or base > len(data):
@@ -41,40 +41,40 @@ def streams(data: memoryview, what: str) -> list[memoryview]:
             expected=len(data) - base,
             found=sum(sizes),
         )
-    found = []
+    parts = []
     for size in sizes:
-        found.append(data[base : base + size])
+        parts.append(data[base : base + size])
         base += size
-    return found
+    return parts
 
 
 def read(
     name: str, data: memoryview
 ) -> tuple[list[Row], dict[tuple[str, str, str], float], list[str]]:
-    """Rows, floors in bytes, and notes. Raises CorruptData, BadCheckpoint."""
-    found = streams(data, name)
-    made = [Row(name, "container", "header", len(data) - sum(map(len, found)))]
+    """Return rows, floors in bytes, and notes. Raises CorruptData, BadCheckpoint."""
+    parts = streams(data, name)
+    result_rows = [Row(name, "container", "header", len(data) - sum(map(len, parts)))]
     floors: dict[tuple[str, str, str], float] = {}
-    if len(found) != len(GROUPS) + 2:
-        made += [
+    if len(parts) != len(GROUPS) + 2:
+        result_rows += [
             Row(name, "weights", f"stream {i}", len(s), "other", codec=_coder(s))
-            for i, s in enumerate(found)
+            for i, s in enumerate(parts)
         ]
-        return made, floors, [f"{name}: {len(found)} streams of an unknown order"]
-    rest = torch_zip.read(memoryview(inflate(found[-2], "brotli", f"{name}: remainder")), name)
+        return result_rows, floors, [f"{name}: {len(parts)} streams of an unknown order"]
+    rest = torch_zip.read(memoryview(inflate(parts[-2], "brotli", f"{name}: remainder")), name)
     shapes = _shapes(rest, name)
-    for group, stream in zip(GROUPS, found, strict=False):
-        made += _group(name, group, stream, shapes.get(group, []))
+    for group, stream in zip(GROUPS, parts, strict=False):
+        result_rows += _group(name, group, stream, shapes.get(group, []))
     inner = entropies(rest)
-    for row in rows(name, rest, len(found[-2]), "brotli", inner):
-        made.append(row)
+    for row in rows(name, rest, len(parts[-2]), "brotli", inner):
+        result_rows.append(row)
     for piece, floor in zip(rest.pieces, inner, strict=True):
         key = (name, piece.tensor, piece.kind)
         floors[key] = floors.get(key, 0.0) + floor
-    made.append(Row(name, "weights", "row order", len(found[-1]), "other", codec="brotli"))
-    lrzip = sum(len(stream) for stream in found[: len(GROUPS)])
+    result_rows.append(Row(name, "weights", "row order", len(parts[-1]), "other", codec="brotli"))
+    lrzip = sum(len(stream) for stream in parts[: len(GROUPS)])
     notes = [f"{name}: {lrzip:,} bytes of lrzip split by number of codes, not decoded"]
-    return made, floors, [*notes, *rest.notes]
+    return result_rows, floors, [*notes, *rest.notes]
 
 
 def _coder(stream: memoryview) -> str:
@@ -109,11 +109,24 @@ def _shape(given: object, what: str) -> tuple[int, ...]:
 def _group(name: str, group: str, stream: memoryview, shapes: list[tuple[int, ...]]) -> list[Row]:
     tensors = [group] if group == GROUPS[0] else [f"blocks.{i}.{group}" for i in range(len(shapes))]
     if not shapes:
-        return [Row(name, "weights", "codes", len(stream), role_of(group), None, group,
-                    _coder(stream))] if len(stream) else []  # fmt: skip
+        if not len(stream):
+            return []
+        role, coder = role_of(group), _coder(stream)
+        return [Row(name, "weights", "codes", len(stream), role, None, group, coder)]
     counts = [numbers(shape) for shape in shapes[: len(tensors)]]
+    shares = split_bytes(len(stream), counts)
     return [
-        Row(name, "weights", "codes", share, role_of(tensor), layer_of(tensor), tensor,
-            _coder(stream), count, len(tensors) > 1)
-        for tensor, count, share in zip(tensors, counts, split_bytes(len(stream), counts), strict=True)
-    ]  # fmt: skip
+        Row(
+            name,
+            "weights",
+            "codes",
+            share,
+            role_of(tensor),
+            layer_of(tensor),
+            tensor,
+            _coder(stream),
+            count,
+            len(tensors) > 1,
+        )
+        for tensor, count, share in zip(tensors, counts, shares, strict=True)
+    ]

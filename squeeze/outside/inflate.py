@@ -23,9 +23,12 @@ WINDOW = 128 << 20  # bytes of history a decoder may keep: what zstd -22 and xz 
 FED = 1 << 10
 STEP = 1 << 20  # bytes of output asked of brotli at once: a few bytes of it stand for any number
 MAGICS = {
-    b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b\x08": "gzip", b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x1f\x8b\x08": "gzip",
+    b"BZh": "bz2",
     b"\x5d\x00\x00": "lzma",
-}  # fmt: skip
+}
 LRZIP = b"LRZI"
 
 
@@ -160,8 +163,8 @@ def drained(
     raise CorruptData(f"{what}: the stream is cut off", found=f"{len(plain)} bytes of it")
 
 
-def _bomb(what: str, limit: int, found: object = "more") -> CorruptData:
-    return CorruptData(f"{what} inflates too far", expected=f"≤ {limit} bytes", found=found)
+def _bomb(what: str, limit: int, size: object = "more") -> CorruptData:
+    return CorruptData(f"{what} inflates too far", expected=f"≤ {limit} bytes", found=size)
 
 
 def _check_declared(data: memoryview | bytes, what: str, limit: int) -> None:

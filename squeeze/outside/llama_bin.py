@@ -36,7 +36,7 @@ class Shape:
 
     @property
     def valid(self) -> bool:
-        """Whether a model of this shape can exist; checked before any product is used."""
+        """True where a model of this shape can exist; checked before any product is used."""
         plain = (self.dim, self.hidden, self.heads, self.kv_heads, self.vocab, self.length)
         return (
             all(0 < n <= MAX for n in plain)
@@ -46,7 +46,7 @@ class Shape:
         )
 
     def matrices(self) -> Iterator[tuple[str, int]]:
-        """(name, elements) of wq … w3 layer by layer, the order of every version."""
+        """Yield (name, elements) of wq … w3 layer by layer, the order of every version."""
         kv = self.dim // self.heads * self.kv_heads
         for name, count in (
             ("attn.c_q.weight", self.dim * self.dim),
@@ -66,7 +66,7 @@ class Shape:
 
 
 def _shape(data: memoryview, at: int, tied: bool | None) -> Shape:
-    """The seven numbers at a byte; tied: None when the sign of the vocabulary's size says it."""
+    """Return the seven numbers at a byte; tied: None when the sign of the vocabulary's size says it."""
     dim, hidden, layers, heads, kv_heads, vocab, length = struct.unpack_from("<7i", data, at)
     if tied is None:
         return Shape(dim, hidden, layers, heads, kv_heads, abs(vocab), length, vocab > 0)

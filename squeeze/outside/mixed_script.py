@@ -39,25 +39,27 @@ def find(tree: ast.AST) -> Mixed | None:
         lower = taken.slice if isinstance(taken, ast.Subscript) else None
         start = lower.lower if isinstance(lower, ast.Slice) else None
         numbers = [
-            node.value for node in (start, size)
-            if isinstance(node, ast.Constant) and isinstance(node.value, int)
+            node.value
+            for node in (start, size)
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, int)
             and 0 < node.value <= MAX_SCRIPT
-        ]  # fmt: skip
+        ]
         if len(numbers) == 2:
             return Mixed(numbers[0], numbers[1])
     return None
 
 
-def code(payload: bytes, found: Mixed, what: str) -> bytes:
+def code(payload: bytes, shape: Mixed, what: str) -> bytes:
     """Return the source. Raises CorruptData; UnsupportedFormat for a decoder of another version."""
     try:
         inflater = zlib.decompressobj(-15)
-        decoder = inflater.decompress(payload[: found.start], MAX_DECODER)
+        decoder = inflater.decompress(payload[: shape.start], MAX_DECODER)
     except zlib.error as error:
         raise CorruptData(f"{what}: the decoder does not inflate", found=str(error)) from None
-    if found.size > MAX_CODE or not inflater.eof or inflater.unused_data:
-        raise CorruptData(f"{what}: no mixed payload", found=f"{found.size:,} bytes of source")
-    return _decoded(payload[found.start :], decoder, found.size)
+    if shape.size > MAX_CODE or not inflater.eof or inflater.unused_data:
+        raise CorruptData(f"{what}: no mixed payload", found=f"{shape.size:,} bytes of source")
+    return _decoded(payload[shape.start :], decoder, shape.size)
 
 
 @lru_cache(maxsize=4)

@@ -19,8 +19,14 @@ from squeeze.errors import CorruptData
 from squeeze.outside.inflate import WINDOW, Decoder, bound, coder_of, drained, inflate
 
 PIECE = 5 << 16  # characters of base85 decoded at once: Python makes an object of every five
-MODULES = {"lzma": "lzma", "zlib": "zlib", "brotli": "brotli", "zstandard": "zstd", "bz2": "bz2",
-           "gzip": "gzip"}  # fmt: skip
+MODULES = {
+    "lzma": "lzma",
+    "zlib": "zlib",
+    "brotli": "brotli",
+    "zstandard": "zstd",
+    "bz2": "bz2",
+    "gzip": "gzip",
+}
 # Positional arguments of each module's `decompress` after the data.
 ARGUMENTS = {"lzma": ("format", "memlimit", "filters"), "zlib": ("wbits",)}
 
@@ -55,9 +61,12 @@ def _ascii85(value: str | bytes) -> bytes:
 
 
 ENCODINGS: dict[str, Callable[[str | bytes], bytes]] = {
-    "b85decode": _base85, "a85decode": _ascii85, "b64decode": base64.b64decode,
-    "standard_b64decode": base64.b64decode, "b32decode": base64.b32decode,
-}  # fmt: skip
+    "b85decode": _base85,
+    "a85decode": _ascii85,
+    "b64decode": base64.b64decode,
+    "standard_b64decode": base64.b64decode,
+    "b32decode": base64.b32decode,
+}
 
 
 def encoding_of(tree: ast.AST) -> str | None:

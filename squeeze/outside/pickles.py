@@ -241,7 +241,7 @@ class _Odd:
 
 def tensors(root: Any, what: str) -> Iterator[tuple[tuple[str, ...], TensorView]]:
     """Yield each tensor below an object with the keys that lead to it, in the object's order."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     nodes = 0
     waiting: list[Iterator[tuple[tuple[str, ...], Any]]] = [iter([((), root)])]
     while waiting:
@@ -258,9 +258,9 @@ def tensors(root: Any, what: str) -> Iterator[tuple[tuple[str, ...], TensorView]
             continue
         if isinstance(value, Call):
             value = value.arguments
-        if not isinstance(value, dict | list | tuple) or id(value) in seen:
+        if not isinstance(value, dict | list | tuple) or id(value) in visited:
             continue
-        seen.add(id(value))  # a structure that holds itself ends here
+        visited.add(id(value))  # a structure that holds itself ends here
         if len(path) < MAX_DEPTH:
             waiting.append(_inside(path, value))
 
@@ -276,15 +276,15 @@ def _inside(
 def calls(root: Any) -> set[str]:
     """Return the names of everything the pickle would call, other than tensors."""
     names: set[str] = set()
-    seen: set[int] = set()
+    visited: set[int] = set()
     waiting = [root]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, Call) and id(value) not in seen:
-            seen.add(id(value))
+        if isinstance(value, Call) and id(value) not in visited:
+            visited.add(id(value))
             names.add(value.name)
             value = value.arguments
-        if isinstance(value, dict | list | tuple) and id(value) not in seen:
-            seen.add(id(value))
+        if isinstance(value, dict | list | tuple) and id(value) not in visited:
+            visited.add(id(value))
             waiting += value.values() if isinstance(value, dict) else value
     return names

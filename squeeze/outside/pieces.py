@@ -52,7 +52,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Plain:
-    """What a file holds once nothing is compressed any more.
+    """Content of a file once nothing is compressed any more.
 
     data: its plain bytes. pieces tile them. facts: short strings by name, such as the numbers' format.
     notes: sentences for the user.
@@ -74,11 +74,11 @@ def too_many_tensors(what: str) -> CorruptData:
     )
 
 
-def tiled(found: Iterable[Piece], total: int, what: str, gap: str = "padding") -> tuple[Piece, ...]:
-    """Pieces in order with gaps filled; raises CorruptData when two overlap or one leaves the file."""
+def tiled(parts: Iterable[Piece], total: int, what: str, gap: str = "padding") -> tuple[Piece, ...]:
+    """Return pieces in order with gaps filled. Raises CorruptData when two overlap or leave the file."""
     tiles: list[Piece] = []
     at = 0
-    for piece in sorted(found, key=lambda piece: (piece.start, piece.size)):
+    for piece in sorted(parts, key=lambda piece: (piece.start, piece.size)):
         if piece.start < at:
             raise CorruptData(
                 f"{what}: two parts overlap",
@@ -142,7 +142,7 @@ def entropies(plain: Plain) -> list[float]:
 
 
 def rows(name: str, plain: Plain, size: int, codec: str, floors: Sequence[float]) -> list[Row]:
-    """The rows of a file of `size` bytes. codec: what it is compressed with, "" for nothing.
+    """Return the rows of a file of `size` bytes. codec: what it is compressed with, "" for nothing.
 
     Pieces of one tensor and kind, and all of the container's of one kind, become one row.
     """
@@ -157,15 +157,22 @@ def rows(name: str, plain: Plain, size: int, codec: str, floors: Sequence[float]
     merged: dict[tuple[str, str, str], Row] = {}
     for piece, share in zip(pieces, shares, strict=True):
         key = (piece.component, piece.kind, piece.tensor)
-        known = merged.get(key)
-        if known is None:
+        earlier = merged.get(key)
+        if earlier is None:
             merged[key] = Row(
-                name, piece.component, piece.kind, share,
-                role_of(piece.tensor) if piece.tensor else "", layer_of(piece.tensor),
-                piece.tensor, codec, piece.elements, piece.shared or bool(codec),
-            )  # fmt: skip
+                name,
+                piece.component,
+                piece.kind,
+                share,
+                role_of(piece.tensor) if piece.tensor else "",
+                layer_of(piece.tensor),
+                piece.tensor,
+                codec,
+                piece.elements,
+                piece.shared or bool(codec),
+            )
         else:
             merged[key] = replace(
-                known, bytes=known.bytes + share, elements=known.elements + piece.elements
+                earlier, bytes=earlier.bytes + share, elements=earlier.elements + piece.elements
             )
     return list(merged.values())

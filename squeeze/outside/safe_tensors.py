@@ -32,7 +32,7 @@ NUMBERS = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A tensor of a file: its bytes are [start, start + size) of the file.
+    """Tensor of a file: its bytes are [start, start + size) of the file.
 
     dtype: in the format's spelling. number: the same as a key of SIZES.
     """
@@ -103,10 +103,17 @@ def read(data: memoryview, what: str) -> Plain:
         kind, tensor = described((entry.name,), entry.number)
         pieces.append(
             Piece(
-                entry.start, entry.size, "weights", kind, tensor, entry.number,
-                numbers(entry.shape), entry.shape, (entry.name,),
+                entry.start,
+                entry.size,
+                "weights",
+                kind,
+                tensor,
+                entry.number,
+                numbers(entry.shape),
+                entry.shape,
+                (entry.name,),
             )
-        )  # fmt: skip
+        )
     return Plain("safetensors", data, tiled(pieces, len(data), what))
 
 

@@ -79,10 +79,20 @@ def _by_definition(
     module = PurePath(name).name
     named = [(module, p.name, share, n) for p, share, n in zip(cut, shares, lengths, strict=True)]
     return [
-        Row(name, "code", kind, part.bytes, part.module, None, part.name, coder, part.chars,
-            kind != "source")
+        Row(
+            name,
+            "code",
+            kind,
+            part.bytes,
+            part.module,
+            None,
+            part.name,
+            coder,
+            part.chars,
+            kind != "source",
+        )
         for part in parts(named, size)
-    ]  # fmt: skip
+    ]
 
 
 def read(source: Source, what: str) -> Script | None:
@@ -98,9 +108,10 @@ def read(source: Source, what: str) -> Script | None:
     if tree is None:
         return None
     strings = [
-        node for node in ast.walk(tree)
+        node
+        for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
-    ]  # fmt: skip
+    ]
     literal = max(strings, key=lambda node: len(node.value), default=None)  # type: ignore[arg-type]
     if literal is None or not isinstance(literal.value, str | bytes):
         return None
@@ -162,11 +173,15 @@ def _archive(data: bytes, what: str) -> Script | None:
     if tree is None or undo is None:
         return None
     sizes = [
-        node.args[0].value for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-        and node.func.attr == "read" and len(node.args) == 1
-        and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, int)
-    ]  # fmt: skip
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "read"
+        and len(node.args) == 1
+        and isinstance(node.args[0], ast.Constant)
+        and isinstance(node.args[0].value, int)
+    ]
     if not sizes or not 0 < sizes[0] <= len(data):
         return None
     return _script(len(data) - sizes[0], 0, "", data[: sizes[0]], tree, undo, what)

@@ -18,8 +18,8 @@ def unshuffled(data: bytes | bytearray) -> tuple[bytes | bytearray, int]:
         return (_unshuffle(memoryview(data)[5:], stride) if stride > 1 else data[5:]), stride
     for stride in (2, 4):
         starts = [sum(_lengths(len(data), stride)[:plane]) for plane in range(stride)]
-        head = bytes(data[start + at] for at in range(4 // stride) for start in starts
-                     if start + at < len(data))  # fmt: skip
+        places = [start + at for at in range(4 // stride) for start in starts]
+        head = bytes(data[place] for place in places if place < len(data))
         if head == b"PK\x03\x04":
             return _unshuffle(memoryview(data), stride), stride
     return data, 0

@@ -42,17 +42,17 @@ class Source:
 
     @cached_property
     def text(self) -> str:
-        """The text, without a byte order mark."""
+        """Text without a byte order mark."""
         return self.raw.decode(self.encoding, "surrogateescape").removeprefix("\ufeff")
 
     @property
     def short(self) -> bool:
-        """Whether memory to parse it is bounded: at most MAX_SCRIPT bytes and MAX_TOKENS tokens."""
+        """True where memory to parse it is bounded: at most MAX_SCRIPT bytes and MAX_TOKENS tokens."""
         return len(self.raw) <= MAX_SCRIPT and not _too_long(self.text)
 
     @cached_property
     def tree(self) -> ast.Module | None:
-        """The syntax tree; None for a file that `parsed` refuses."""
+        """Syntax tree; None for a file that `parsed` refuses."""
         return None if len(self.raw) > MAX_SCRIPT else parsed(self.text)
 
 

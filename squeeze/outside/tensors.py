@@ -1,4 +1,4 @@
-"""What `squeeze` would make of a file taken apart: its tensors in the weights unit, coded and decoded.
+"""A file taken apart as an artifact of `squeeze`: its tensors in the weights unit, coded and decoded.
 
 Unlike the rest of this package it loads the codecs, and takes as long as packing does.
 """
@@ -20,7 +20,9 @@ WORDS = {"fp32": "<u4", "fp16": "<u2", "bf16": "<u2"}
 
 
 def squeezed(plain: Plain) -> int:
-    """Bytes of a `.sqz` with every number of the file, plus those of the tensors it cannot hold.
+    """Return the size in bytes of a `.sqz` with every number of the file.
+
+    Tensors that it cannot hold count with the bytes they have.
 
     The artifact is decoded and compared before its size is believed. Raises SqueezeError when a
     tensor's numbers do not lie in one piece.
@@ -32,14 +34,14 @@ def squeezed(plain: Plain) -> int:
 
 
 def weights(plain: Plain) -> tuple[dict[str, Tensor], int]:
-    """Tensors by name, and bytes of those with numbers no artifact stores (64-bit, integers)."""
-    found: dict[str, dict[str, Piece]] = {}
+    """Return tensors by name, and the bytes of those no artifact stores (64-bit, integers)."""
+    kinds_of: dict[str, dict[str, Piece]] = {}
     for piece in plain.pieces:
         if piece.component == "weights":
-            found.setdefault(piece.tensor, {})[piece.kind] = piece
+            kinds_of.setdefault(piece.tensor, {})[piece.kind] = piece
     tensors: dict[str, Tensor] = {}
     left = 0
-    for name, kinds in found.items():
+    for name, kinds in kinds_of.items():
         codes = kinds.pop("codes", None)
         step = next((piece for kind, piece in kinds.items() if kind.startswith("step.")), None)
         if codes is not None:

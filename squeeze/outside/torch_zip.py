@@ -71,27 +71,27 @@ def opened(data: memoryview, what: str) -> TorchFile:
 
     Raises CorruptData, BadCheckpoint, UnsupportedFormat.
     """
-    found = entries(data, what)
-    pickled = [entry for entry in found if entry.name.endswith(f"/{PICKLE}")]
+    listed = entries(data, what)
+    pickled = [entry for entry in listed if entry.name.endswith(f"/{PICKLE}")]
     if len(pickled) != 1:
         raise UnsupportedFormat(
             f"{what}: not a torch file", expected=f"one {PICKLE}", found=len(pickled)
         )
     folder = pickled[0].name.removesuffix(PICKLE)
-    order = [entry for entry in found if entry.name == f"{folder}byteorder"]
+    order = [entry for entry in listed if entry.name == f"{folder}byteorder"]
     if order and bytes(content(data, order[0], 16, what)) != b"little":
         raise UnsupportedFormat(f"{what}: its numbers are not little-endian")
     root = pickles.describe(content(data, pickled[0], pickles.MAX_SIZE, what), what)
     storages = {
         entry.name.removeprefix(f"{folder}data/"): entry
-        for entry in found
+        for entry in listed
         if entry.name.startswith(f"{folder}data/")
     }
-    return TorchFile(root, storages, pickled[0], found)
+    return TorchFile(root, storages, pickled[0], listed)
 
 
 def checked(view: TensorView, path: tuple[str, ...], what: str) -> tuple[str, int]:
-    """Return what a tensor's values are (a key of SIZES) and how many its storage should hold.
+    """Return the kind of a tensor's values (a key of SIZES) and their number in its storage.
 
     Raises UnsupportedFormat for values of an unknown kind, BadCheckpoint for a view that leaves its
     storage.
@@ -142,23 +142,30 @@ def read(data: memoryview, what: str) -> Plain:
 def _owners(root: Any, what: str) -> dict[str, list[Piece]]:
     """Return tensors by storage key, as pieces whose place is not known yet; a view is listed once."""
     owners: dict[str, list[Piece]] = {}
-    seen = set()
+    visited = set()
     for path, view in pickles.tensors(root, what):
         number, held = checked(view, path, what)
         count = numbers(view.shape)
         identity = (view.storage.key, view.offset, view.shape, view.strides)
-        if identity in seen:
+        if identity in visited:
             continue  # tied weights: the bytes are the first one's
-        seen.add(identity)
-        if len(seen) > MAX_TENSORS:
+        visited.add(identity)
+        if len(visited) > MAX_TENSORS:
             raise too_many_tensors(what)
         kind, tensor = described(path, number)
         # a view may repeat elements; a ledger counts each stored one once
         dense = count == held and view.strides == _strides(view.shape)
         piece = Piece(
-            view.offset, held, "weights", kind, tensor, number,
-            min(count, held), view.shape if dense else None, path,
-        )  # fmt: skip
+            view.offset,
+            held,
+            "weights",
+            kind,
+            tensor,
+            number,
+            min(count, held),
+            view.shape if dense else None,
+            path,
+        )
         owners.setdefault(view.storage.key, []).append(piece)
     return owners
 
@@ -187,9 +194,16 @@ def _storage(entry: Entry, owners: list[Piece], what: str) -> Iterator[Piece]:
         (owner,) = owners
         shape = owner.shape if entry.stored and entry.size == needed else None
         yield Piece(
-            entry.start, entry.size, owner.component, owner.kind, owner.tensor, owner.number,
-            owner.elements, shape, owner.path,
-        )  # fmt: skip
+            entry.start,
+            entry.size,
+            owner.component,
+            owner.kind,
+            owner.tensor,
+            owner.number,
+            owner.elements,
+            shape,
+            owner.path,
+        )
     else:
         yield from divided(whole, owners)
 

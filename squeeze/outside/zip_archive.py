@@ -45,19 +45,19 @@ class Entry:
 
     @property
     def stored(self) -> bool:
-        """Whether the bytes are plain."""
+        """True where the bytes are plain."""
         return self.method == STORED
 
 
 def entries(data: memoryview, what: str) -> list[Entry]:
     """Return the entries of an archive, by their places. Raises CorruptData when it is damaged."""
     try:
-        found = list(_directory(data, what))
+        listed = list(_directory(data, what))
     except struct.error as error:
         raise CorruptData(f"{what}: damaged zip archive", found=str(error)[:80]) from None
-    if len({entry.name for entry in found}) != len(found):
+    if len({entry.name for entry in listed}) != len(listed):
         raise CorruptData(f"{what}: damaged zip archive", found="two entries of one name")
-    return sorted(found, key=lambda entry: entry.start)
+    return sorted(listed, key=lambda entry: entry.start)
 
 
 def content(data: memoryview, entry: Entry, limit: int, what: str) -> memoryview:

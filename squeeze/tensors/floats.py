@@ -41,7 +41,7 @@ def to_bits(values: Float32, number: str) -> Bits:
 
 
 def from_bits(bits: Bits, number: str) -> Float32:
-    """The exact float32 values of bit patterns; the inverse of `to_bits`.
+    """Return the exact float32 values of bit patterns; the inverse of `to_bits`.
 
     >>> from_bits(to_bits(np.float32([1.00390625, -2]), "bf16"), "bf16").tolist()
     [1.0, -2.0]
@@ -55,5 +55,5 @@ def from_bits(bits: Bits, number: str) -> Float32:
 
 
 def round_to(values: Float32, number: str) -> Float32:
-    """Float32 values rounded to a format."""
+    """Return float32 values rounded to a format."""
     return values if number == "fp32" else from_bits(to_bits(values, number), number)

@@ -17,7 +17,7 @@ from squeeze.tensors.floats import Bits, Float32, from_bits, round_to
 Codes = npt.NDArray[np.signedinteger[Any]]
 
 # 2^(i/8) rounded to float32: column steps are eighths of an octave. Square roots and products are
-# rounded alike everywhere (IEEE 754), so no library of powers has a say.
+# rounded alike everywhere (IEEE 754), so no library of powers is asked.
 EIGHTHS = np.cumprod([1.0, *[np.sqrt(np.sqrt(np.sqrt(2.0)))] * 7]).astype(np.float32)
 
 
@@ -38,7 +38,7 @@ class RawTensor:
         return self.bits.shape
 
     def dequantize(self) -> Float32:
-        """The values in float32, exact, shape of the tensor."""
+        """Return the values in float32, exact, shape of the tensor."""
         return from_bits(self.bits, self.stored).reshape(self.shape)
 
 
@@ -64,11 +64,10 @@ class QuantizedTensor:
     columns: npt.NDArray[np.int8] | None = None
 
     def dequantize(self) -> Float32:
-        """The weights in float32, of `shape`, rounded to the logical format."""
+        """Return the weights in float32, of `shape`, rounded to the logical format."""
         if self.quantizer == "trellis":
-            from squeeze.codecs.trellis.quantize import (
-                dequantize_trellis,  # compiled, so only when needed
-            )
+            # compiled, so only when needed
+            from squeeze.codecs.trellis.quantize import dequantize_trellis
 
             weights = dequantize_trellis(self.codes, self.states).astype(np.float32)
         else:
@@ -80,7 +79,7 @@ class QuantizedTensor:
 
 
 def column_factors(exponents: npt.NDArray[np.int8]) -> Float32:
-    """2^(e/8) for each exponent, float32, exact by table and power of two.
+    """Return 2^(e/8) for each exponent, float32, exact by table and power of two.
 
     >>> column_factors(np.array([0, 8, -8, 1], dtype=np.int8)).tolist()
     [1.0, 2.0, 0.5, 1.0905077457427979]

@@ -1,4 +1,4 @@
-"""What a tensor does in the model, read off its name: the unit of recipes and of the ledger."""
+"""Roles of tensors in the model, read off their names: the unit of recipes and of the ledger."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROLES = (*_ENDINGS, "other")
 
 
 def role_of(name: str) -> str:
-    """Role of a tensor: one of ROLES.
+    """Return the role of a tensor: one of ROLES.
 
     >>> role_of("blocks.3.attn.c_k.weight"), role_of("blocks.3.attn_scale")
     ('attn.k', 'other')
@@ -35,7 +35,7 @@ def role_of(name: str) -> str:
 
 
 def layer_of(name: str) -> int | None:
-    """Number of the block a tensor belongs to, or None.
+    """Return the number of the block a tensor belongs to, or None.
 
     >>> layer_of("blocks.3.attn_scale"), layer_of("skip_weights")
     (3, None)
@@ -45,5 +45,5 @@ def layer_of(name: str) -> int | None:
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key under which blocks.10 follows blocks.9."""
+    """Return the sort key under which blocks.10 follows blocks.9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
