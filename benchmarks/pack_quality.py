@@ -43,6 +43,7 @@ from squeeze.packing.kept import KeptCodes
 from squeeze.packing.presets import RECORDS, TARGETS
 from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer
 from squeeze.packing.record import RANK, quantize_record
+from squeeze.reporter import Reporter
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.tensors.floats import to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
@@ -57,6 +58,16 @@ BATCH = 4  # windows of a forward
 LEFT, RIGHT = ".left", ".right"  # factors of a low-rank correction, tensors of the file
 
 Make = Callable[[], tuple[bytes, dict[str, Any]]]  # a file, and facts of how it came about
+
+
+class Trials(Reporter):
+    """Scales and sizes of the trials of a search."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, int]] = []
+
+    def trial(self, scale: float, size: int) -> None:
+        self.rows.append((scale, size))
 
 
 class Judge:
@@ -157,12 +168,12 @@ class Packer:
         """
         states = TARGETS[preset].states
         quantizer = Biased(self.contents, self.curvature, states, KeptCodes(None), known_bias)
-        trials: list[tuple[float, int]] = []
-        fitted = fit(quantizer, limit, lambda scale, size: trials.append((scale, size)))
-        scale, size = trials[-1]
+        trials = Trials()
+        fitted = fit(quantizer, limit, trials)
+        scale, size = trials.rows[-1]
         expected = sum(losses_of(quantizer, fitted.tensors).values())
         bias = size - Quantizer.estimate(quantizer, scale)
-        more = {"trials": len(trials), "bias": bias, "expected_nats": expected}
+        more = {"trials": len(trials.rows), "bias": bias, "expected_nats": expected}
         return fitted.data, more
 
 

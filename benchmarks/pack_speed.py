@@ -13,6 +13,8 @@ import argparse
 import resource
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -22,7 +24,8 @@ from squeeze.checkpoint.read import load_model
 from squeeze.packing.calibrate import Calibration, default_tokens
 from squeeze.packing.pack import pack_model
 from squeeze.packing.presets import TARGETS
-from squeeze.packing.request import PackRequest, Watch
+from squeeze.packing.request import PackRequest
+from squeeze.reporter import Reporter
 from squeeze.train.checkpoint import save_checkpoint
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -48,12 +51,20 @@ def write_model(path: Path) -> None:
     save_checkpoint(path, CONFIG, weights)
 
 
-class Stages:
+class Stages(Reporter):
     """Wall and processor seconds of each stage; a stage ends where the next begins."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float | str]] = []
         self.begin("read, try without loss")
+
+    @contextmanager
+    def stage(self, name: str, total: float | None = None, unit: str = "") -> Iterator[Reporter]:
+        self.begin(name)
+        yield self
+
+    def trial(self, scale: float, size: int) -> None:
+        self.begin(f"after a trial of {size:,} bytes")
 
     def begin(self, name: str) -> None:
         self.end()
@@ -84,16 +95,13 @@ def main() -> None:
         write_model(path)
     wall, cpu, stages = time.perf_counter(), time.process_time(), Stages()
 
-    def on_trial(scale: float, size: int) -> None:
-        stages.begin(f"after a trial of {size:,} bytes")
-
     request = PackRequest(
         LIMIT,
         options.preset,
         calibration=Calibration(tokens=options.tokens),
         cache=folder / "cache",
     )
-    packed = pack_model(load_model(path), request, Watch(stages.begin, on_trial))
+    packed = pack_model(load_model(path), request, stages)
     stages.end()
     for row in stages.rows:
         row.pop("done", None)

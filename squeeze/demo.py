@@ -1,7 +1,7 @@
-"""The whole job on a small model and no download: text, training, packing, ledger, score.
+"""Steps of the demo: text, training, packing and score of a small model, without a download.
 
-The text is the documentation that ships with Python. Held-out documents are scored, packed and
-unpacked, each by `squeeze eval` in a process of its own.
+The text is the documentation that ships with Python. The trained and the packed model are scored on
+held-out documents, each by `squeeze eval` in a process of its own.
 """
 
 from __future__ import annotations
@@ -9,30 +9,28 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from squeeze.checkpoint.read import load_model
 from squeeze.errors import SqueezeError
 from squeeze.files import make_folder
-from squeeze.packing.calibrate import Calibration, OnStage
+from squeeze.packing.calibrate import Calibration
 from squeeze.packing.pack import pack_model
-from squeeze.packing.request import PackRequest, Watch
+from squeeze.packing.request import PackRequest
+from squeeze.reporter import SILENT, Reporter
 from squeeze.train.checkpoint import save_checkpoint
 from squeeze.train.data.shards import read_shard, write_shard
 from squeeze.train.data.text import encode_documents, python_docs_text, train_tokenizer
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
-from squeeze.train.run.course import StepRecord
 from squeeze.train.run.training import RunOptions, Training, TrainResult
 
-# 0.6M weights: what two CPU cores can teach something in two minutes (docs/log.md)
+# 0.6M weights: few enough for two CPU cores to train in two minutes (docs/log.md)
 CONFIG = ModelConfig(1024, 4, 128, 4, 2, 256, seq_len=128)
 HELD_OUT = 20  # every 20th document is for scoring
 CALIBRATION = Calibration(tokens=16_384)
-TrainingBar = Callable[[], AbstractContextManager[Callable[[StepRecord], None]]]
 
 
 class Files:
@@ -48,37 +46,44 @@ class Files:
         self.report = folder / "report.html"
 
 
-def make_data(files: Files) -> tuple[int, int]:
-    """Write tokenizer and shards; returns the number of training and held-out tokens."""
+@dataclass(frozen=True)
+class DataSizes:
+    """Sizes of the demo's shards in tokens."""
+
+    train: int
+    held_out: int
+
+
+def make_data(files: Files) -> DataSizes:
+    """Write the tokenizer and both shards, and return their sizes."""
     documents = python_docs_text()
-    kept = [text for i, text in enumerate(documents) if i % HELD_OUT]
-    held_out = documents[::HELD_OUT]
+    training_texts = [text for i, text in enumerate(documents) if i % HELD_OUT]
     make_folder(files.folder)
-    train_tokenizer(kept, CONFIG.vocab_size, files.tokenizer)
-    sizes = []
-    for texts, path in ((kept, files.train), (held_out, files.held_out)):
-        tokens = encode_documents(texts, files.tokenizer)
-        write_shard(path, tokens)
-        sizes.append(len(tokens))
-    return sizes[0], sizes[1]
+    train_tokenizer(training_texts, CONFIG.vocab_size, files.tokenizer)
+    train = encode_documents(training_texts, files.tokenizer)
+    held_out = encode_documents(documents[::HELD_OUT], files.tokenizer)
+    write_shard(files.train, train)
+    write_shard(files.held_out, held_out)
+    return DataSizes(len(train), len(held_out))
 
 
-def train_model(files: Files, seconds: float, seed: int, training_bar: TrainingBar) -> TrainResult:
-    """Train for `seconds` of wallclock and save the checkpoint."""
+def begin_training(files: Files, seconds: float, seed: int) -> Training:
+    """Return a training of `seconds` of wallclock, whose steps the caller loops over."""
     recipe = Recipe(budget_seconds=seconds)
-    training = Training(CONFIG, [read_shard(files.train)], recipe, RunOptions(seed=seed))
-    with training_bar() as show:
-        for step in training.steps():
-            show(step)
+    return Training(CONFIG, [read_shard(files.train)], recipe, RunOptions(seed=seed))
+
+
+def save_trained(files: Files, training: Training) -> TrainResult:
+    """Write the checkpoint of a training whose steps have ended, and return its result."""
     result = training.result()
     save_checkpoint(files.checkpoint, result.config, result.state_dict)
     return result
 
 
-def pack_to_limit(files: Files, limit: int, on_stage: OnStage) -> float:
-    """Pack just under `limit` bytes, calibrated on text the model writes; returns bits per weight.
+def pack_to_limit(files: Files, limit: int, reporter: Reporter = SILENT) -> float:
+    """Pack just under `limit` bytes, and return the bits per weight.
 
-    Raises OverBudget when nothing fits.
+    The calibration text is written by the model. Raises OverBudget when nothing fits.
     """
     request = PackRequest(
         limit,
@@ -86,13 +91,16 @@ def pack_to_limit(files: Files, limit: int, on_stage: OnStage) -> float:
         calibration=CALIBRATION,
         cache=files.artifact.with_name(files.artifact.name + ".cache"),  # as `squeeze pack` has it
     )
-    packed = pack_model(load_model(files.checkpoint), request, Watch(on_stage))
+    packed = pack_model(load_model(files.checkpoint), request, reporter)
     packed.save(files.artifact)
     return 8 * len(packed.data) / CONFIG.num_params
 
 
 def score(model: Path, files: Files) -> dict[str, Any]:
-    """Return the report of `squeeze eval --json` on a model, from a fresh process."""
+    """Return the report of `squeeze eval --json` on a model, from a fresh process.
+
+    Raises SqueezeError when that process fails.
+    """
     command = [sys.executable, "-m", "squeeze", "eval", str(model), "--json"]
     command += ["--tokenizer", str(files.tokenizer), "--data", str(files.held_out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -100,38 +108,3 @@ def score(model: Path, files: Files) -> dict[str, Any]:
         raise SqueezeError(f"scoring {model} failed: {done.stderr.strip()}")
     report: dict[str, Any] = json.loads(done.stdout)
     return report
-
-
-def run(
-    folder: Path,
-    seconds: float,
-    limit: int,
-    seed: int,
-    say: Callable[[str], None],
-    training_bar: TrainingBar,
-    on_stage: OnStage,
-) -> dict[str, Any]:
-    """The whole demo; `say` gets a line before each stage. Returns the figures of its last table."""
-    files = Files(folder)
-    say("text and tokenizer: documentation that ships with Python")
-    train_tokens, held_out_tokens = make_data(files)
-    say(f"training {CONFIG.num_params:,} weights on {train_tokens:,} tokens for {seconds:g} s")
-    trained = train_model(files, seconds, seed, training_bar)
-    say(f"packing to at most {limit:,} bytes")
-    bits = pack_to_limit(files, limit, on_stage)
-    say(f"scoring {held_out_tokens:,} held-out tokens, each model in a fresh process")
-    plain, packed = score(files.checkpoint, files), score(files.artifact, files)
-    size = files.artifact.stat().st_size
-    return {
-        "fp32_bpb": plain["bpb"],
-        "packed_bpb": packed["bpb"],
-        "fp32_bytes": files.checkpoint.stat().st_size,
-        "packed_bytes": size,
-        "limit": limit,
-        "unused_bytes": limit - size,
-        "bits_per_weight": bits,
-        "steps": trained.steps,
-        "train_seconds": trained.seconds,
-        "scored_bytes": packed["bytes"],
-        "folder": str(folder),
-    }

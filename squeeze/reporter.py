@@ -31,7 +31,7 @@ class Reporter:
         yield self
 
     def advance(self, n: float = 1) -> None:
-        """Count `n` more units of the current stage as done."""
+        """Count `n` more units of the current stage as done; several threads may call at a time."""
 
     def note(self, text: str) -> None:
         """Tell the user one sentence that outlives the progress bar."""
@@ -41,3 +41,33 @@ class Reporter:
 
 
 SILENT = Reporter()
+
+
+class NoteKeeper(Reporter):
+    """A reporter that keeps every note, those of its stages too, and passes everything on.
+
+    notes: sentences kept so far, in order
+    """
+
+    def __init__(self, onward: Reporter = SILENT, notes: list[str] | None = None) -> None:
+        self.notes: list[str] = [] if notes is None else notes
+        self._onward = onward
+
+    @contextmanager
+    def stage(self, name: str, total: float | None = None, unit: str = "") -> Iterator[Reporter]:
+        """Open the stage, whose notes are kept here as well."""
+        with self._onward.stage(name, total, unit) as stage:
+            yield NoteKeeper(stage, self.notes)
+
+    def advance(self, n: float = 1) -> None:
+        """Pass the count on."""
+        self._onward.advance(n)
+
+    def note(self, text: str) -> None:
+        """Keep a note, and pass it on."""
+        self.notes.append(text)
+        self._onward.note(text)
+
+    def trial(self, scale: float, size: int) -> None:
+        """Pass the trial on."""
+        self._onward.trial(scale, size)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from squeeze.errors import OverBudget
+from squeeze.reporter import SILENT, Reporter
 
 T = TypeVar("T")
-OnTrial = Callable[[float, int], None]  # (scale, bytes)
 
 SLACK = 200  # bytes under the limit that are good enough
 MAX_TRIALS = 12  # quantizations of the whole model; three or four are usual
@@ -73,30 +73,28 @@ def allocate(
     *,
     slack: int = SLACK,
     start: float | None = None,
-    on_trial: OnTrial = lambda scale, size: None,
+    reporter: Reporter = SILENT,
 ) -> Allocation[T]:
     """Find the finest common scale whose file fits, and fill the file up to the limit.
 
-    limit: bytes of the file, at most.
-    slack: bytes under the limit that may be left.
-    start: scale to try first, from `common_scale` of a quicker packer.
-    on_trial: called with the scale and the bytes of every whole quantization.
+    limit: bytes of the file, at most
+    slack: bytes under the limit that may be left
+    start: scale to try first, from `common_scale` of a quicker packer
+    reporter: shown the scale and the bytes of every whole quantization
 
     When the finest scale fits, that is the result, however far under the limit. Raises OverBudget
     with the smallest possible size when even the coarsest file does not fit.
     """
-    search = _Search(packer, limit, slack, on_trial)
+    search = _Search(packer, limit, slack, reporter)
     filled = _fill(search, search.near(start))
     if filled.size > limit:  # a jump that single tensors could not make up for
         filled = _fill(search, search.under())
     return filled
 
 
-def common_scale(
-    packer: Packer[T], limit: int, on_trial: OnTrial = lambda scale, size: None
-) -> float:
+def common_scale(packer: Packer[T], limit: int, reporter: Reporter = SILENT) -> float:
     """Return the scale at which the whole file is expected to meet the limit; see `allocate`."""
-    search = _Search(packer, limit, SLACK, on_trial)
+    search = _Search(packer, limit, SLACK, reporter)
     near = search.near(None)
     octave = math.log2(max(near.scales.values(), default=1.0))
     if math.isinf(octave):
@@ -107,8 +105,8 @@ def common_scale(
 class _Search(Generic[T]):
     """Trials of whole quantizations, of which the nearest on either side of the limit are kept."""
 
-    def __init__(self, packer: Packer[T], limit: int, slack: int, on_trial: OnTrial) -> None:
-        self.packer, self.limit, self.slack, self.on_trial = packer, limit, slack, on_trial
+    def __init__(self, packer: Packer[T], limit: int, slack: int, reporter: Reporter) -> None:
+        self.packer, self.limit, self.slack, self.reporter = packer, limit, slack, reporter
         self.weights = sum(packer.weight_counts.values())
         self.tolerance = max(slack, CLOSE_ENOUGH * limit, FILLABLE * self.weights / 8)
         self.aim = limit - slack / 2
@@ -171,7 +169,7 @@ class _Search(Generic[T]):
         tensors = self.packer.quantize(scales)
         size = self.packer.measure(tensors)
         self.trials += 1
-        self.on_trial(scale, size)
+        self.reporter.trial(scale, size)
         return Allocation(tensors, scales, size, self.trials)
 
     def _at_end(self, octave: float) -> bool:

@@ -1,4 +1,4 @@
-"""Collecting Hessians: calibration text through the model, the result and partial sums kept in files."""
+"""Collection of Hessians from calibration text; the result and partial sums are kept in files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 from squeeze.calib.statistics.hessian import Hessians, read_arrays, write_arrays
 from squeeze.calib.statistics.inputs import BLOCK, InputSums, Model
-from squeeze.calib.text.generate import Progress
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import CorruptData
 from squeeze.ranks.group import Ranks
+from squeeze.reporter import SILENT, Reporter
 
 SAVE_EVERY = 30.0  # seconds between two saves of partial sums
 
@@ -24,41 +24,40 @@ def collect(
     *,
     path: Path | None = None,
     key: str = "",
-    on_progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> Hessians:
-    """Run the text through the model and sum the inputs of every linear layer and of the head.
+    """Return the Hessians of every linear layer and of the head, from the text run through the model.
 
+    path: file that keeps the result; partial sums are kept beside it every SAVE_EVERY seconds, from
+        which an interrupted run resumes and ends with the same bits
+    key: the caller's hash of the weights; a file of another key, text or number of ranks is ignored
+    reporter: counts the tokens of this rank
+
+    Every sequence starts afresh (`Sequences.cut_at` cuts documents apart) and padding is left out.
     Tables that are only looked up (an untied embedding, hashed pairs, value embeddings) get identities.
-
-    Every sequence starts afresh (cut documents apart with `Sequences.cut_at`) and padding is left
-    out. Ranks take blocks in turn and add up: all return the same result. With a path the result is
-    kept there, and partial sums beside it every SAVE_EVERY seconds: a killed run goes on where it was
-    and ends with the same bits. A file of another key (the caller's hash of the weights), other text
-    or other ranks is collected anew. on_progress(done, total, tokens per second) counts this rank's
-    tokens.
+    Ranks take blocks in turn and add up: all return the same result.
 
     Raises BadCheckpoint naming the tensor whose input is NaN or infinite, or that is never used.
     """
     ranks = Ranks.current()
     key = f"{key} {text.digest()}"
-    kept = _load_if_kept(path, key)
-    if kept is not None:
-        return kept
+    kept_hessians = _load_if_kept(path, key)
+    if kept_hessians is not None:
+        return kept_hessians
     unfinished = path and path.with_name(f"{path.name}.rank{ranks.rank}of{ranks.world}")
-    key_here = f"{key} block {BLOCK} rank {ranks.rank} of {ranks.world}"
+    key_of_rank = f"{key} block {BLOCK} rank {ranks.rank} of {ranks.world}"
     sums = InputSums(model, text)
-    _go_on_(sums, unfinished, key_here)
-    start, total = sums.done, sum(sums.counts)
-    began = saved = time.perf_counter()
-    for _ in sums.adding():
-        now, ready = time.perf_counter(), sums.done
-        if on_progress is not None:
-            rate = sum(sums.counts[start:ready]) / max(now - began, 1e-9)
-            on_progress(sum(sums.counts[:ready]), total, rate)
-        if unfinished and now - saved > SAVE_EVERY and ready < len(sums.blocks):
-            arrays = {name: total.cpu().numpy() for name, total in sums.totals.items()}
-            write_arrays(unfinished, arrays, key_here, {"cursor": ready})
-            saved = now
+    _resume_(sums, unfinished, key_of_rank)
+    saved = time.perf_counter()
+    with reporter.stage("Hessians", sum(sums.counts), "tokens") as stage:
+        stage.advance(sum(sums.counts[: sums.done]))
+        for tokens in sums.adding():
+            stage.advance(tokens)
+            now = time.perf_counter()
+            if unfinished and now - saved > SAVE_EVERY and sums.done < len(sums.blocks):
+                arrays = {name: total.cpu().numpy() for name, total in sums.totals.items()}
+                write_arrays(unfinished, arrays, key_of_rank, {"cursor": sums.done})
+                saved = now
     result = sums.hessians()
     if path and ranks.first:
         result.save(path, key)
@@ -67,8 +66,8 @@ def collect(
     return result
 
 
-def _go_on_(sums: InputSums, unfinished: Path | None, key: str) -> None:
-    """Take over the partial sums that an earlier run saved, where they fit."""
+def _resume_(sums: InputSums, unfinished: Path | None, key: str) -> None:
+    """Load the partial sums that an earlier run saved under this key, if there are any."""
     if unfinished and unfinished.exists():
         with contextlib.suppress(CorruptData):
             arrays, facts = read_arrays(unfinished, key)
@@ -81,9 +80,9 @@ def _go_on_(sums: InputSums, unfinished: Path | None, key: str) -> None:
 
 
 def _load_if_kept(path: Path | None, key: str) -> Hessians | None:
-    """The finished file, when every rank can read it."""
-    kept = None
+    """Return the finished file when every rank can read it, else None."""
+    kept_hessians = None
     if path and path.exists():
         with contextlib.suppress(CorruptData):
-            kept = Hessians.load(path, key)
-    return kept if Ranks.current().on_all(kept is not None) else None
+            kept_hessians = Hessians.load(path, key)
+    return kept_hessians if Ranks.current().on_all(kept_hessians is not None) else None

@@ -1,9 +1,9 @@
-"""What a weight error costs: the factor of an inverse Hessian that GPTQ feeds errors forward with.
+"""Cost of weight errors: the factor of an inverse Hessian that GPTQ feeds errors forward with.
 
 Notation: a matrix W [R, C] multiplies inputs x [C] with second moments H = E[x xᵀ] [C, C]. Errors
 ΔW = W − Q cost tr(ΔW H ΔWᵀ). Columns are quantized one after another and the later ones make up for
-the errors of the earlier; what is left of a unit error in column j is then 1/U_jj², where
-H⁻¹ = UᵀU with U upper triangular (GPTQ, arXiv 2210.17323, section 3.3; WaterSIC, arXiv 2603.04956).
+the errors of the earlier; of a unit error in column j a cost of 1/U_jj² remains, where H⁻¹ = UᵀU
+with U upper triangular (GPTQ, arXiv 2210.17323, section 3.3; WaterSIC, arXiv 2603.04956).
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ MAX_DAMPING = 10.0
 class Factor:
     """Columns in the order in which they are quantized, and the factor of their inverse Hessian.
 
-    order: int64[C], a permutation of the columns. upper: float64[C, C], U with H⁻¹ = UᵀU for the
-    damped H[order][:, order]. dead: bool[C] in tensor order, columns whose input is always zero.
+    order: permutation of the columns, int64 [C]
+    upper: U with H⁻¹ = UᵀU for the damped H[order][:, order], float64 [C, C]
+    dead: columns whose input is always zero, bool [C] in tensor order
     """
 
     order: npt.NDArray[np.int64]
@@ -40,19 +41,20 @@ class Factor:
 
     @property
     def weights(self) -> Float64:
-        """float64[C] in tensor order: the cost of a unit error in each column, 1/U_jj²."""
+        """Cost of a unit error in each column, 1/U_jj², float64 [C] in tensor order."""
         costs = np.empty(len(self.order))
         costs[self.order] = np.diag(self.upper) ** -2.0
         return costs
 
 
 def factorize(hessian: Float32, damping: float = DAMPING, act_order: bool = True) -> Factor:
-    """Factor a Hessian, float32 or float64 [C, C].
+    """Return the factor of a Hessian, float32 or float64 [C, C].
 
-    damping: this share of the mean diagonal is added to the diagonal. act_order: columns by falling
-    diagonal instead of as they come. A Hessian of zeros counts as the identity, a dead column as one
-    of mean energy that nothing else depends on. When rounding has made the damped matrix indefinite
-    the damping grows tenfold until it is not.
+    damping: share of the mean diagonal that is added to the diagonal
+    act_order: take columns by falling diagonal instead of as they come
+
+    A Hessian of zeros counts as the identity, a dead column as one of mean energy that no other depends
+    on. When rounding has made the damped matrix indefinite the damping grows tenfold until it is not.
 
     Raises BadData for NaN, infinities, a shape that is not square, a negative diagonal, or a matrix
     that is not positive semidefinite; BadConfig for damping below or equal to zero.
@@ -107,15 +109,16 @@ def _upper_of_inverse(matrix: Float64) -> Float64 | None:
 
 
 def proxy_loss(delta: Float32, hessian: Float32) -> float:
-    """tr(ΔW H ΔWᵀ): the squared output error per input, summed over the outputs.
+    """Return tr(ΔW H ΔWᵀ): the squared output error per input, summed over the outputs.
 
-    delta: float32 [R, C]; hessian: [C, C], undamped.
+    delta: float32 [R, C]
+    hessian: float32 or float64 [C, C], undamped
     """
     return float(row_losses(delta, hessian).sum())
 
 
 def row_losses(delta: Float32, hessian: Float32) -> Float64:
-    """float64[R]: each row's share of `proxy_loss`."""
+    """Return each row's share of `proxy_loss`, float64 [R]."""
     products = product(delta, hessian.astype(np.float32))
     losses: Float64 = np.einsum("rc,rc->r", products, delta, dtype=np.float64)
     return losses

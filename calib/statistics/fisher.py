@@ -1,4 +1,4 @@
-"""How much the loss feels each output of each matrix: mean squared gradients of the model's own loss.
+"""Sensitivity of the loss to each output of each matrix: mean squared gradients of the model's loss.
 
 The second derivative of KL(model ‖ changed model) is the Fisher information: the mean outer product
 of the gradients of log p(y), y drawn from the model itself (J. Martens, arXiv 1412.1193). Kronecker
@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from squeeze.calib.parallel import map_single_threaded, replicas
 from squeeze.calib.statistics.hessian import Float32, read_arrays, write_arrays
-from squeeze.calib.text.generate import Progress
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import BadCheckpoint, CorruptData
 from squeeze.ranks.group import Ranks
+from squeeze.reporter import SILENT, Reporter
 
 TOKENS = 16_384
 WIDEST = 1024  # outputs up to which all of G is kept: beyond, rows are hardly correlated
@@ -36,7 +36,7 @@ EMBEDDING, HEAD = "tok_emb", "lm_head"
 
 
 class Config(Protocol):
-    """What is read of the model's configuration."""
+    """Configuration of a model: the two fields that are read here."""
 
     @property
     def logit_softcap(self) -> float: ...
@@ -45,12 +45,12 @@ class Config(Protocol):
 
 
 class Model(Protocol):
-    """What collection needs of `squeeze.train.model.gpt.GPT`."""
+    """Model whose gradients are collected, such as `squeeze.train.model.gpt.GPT`."""
 
     config: Any
 
     def __call__(self, ids: Tensor) -> Tensor:
-        """Capped logits [B, T, V] for ids int64 [B, T]."""
+        """Return capped logits [B, T, V] for ids int64 [B, T]."""
 
     def named_modules(self) -> Iterator[tuple[str, nn.Module]]: ...
     def parameters(self) -> Iterator[nn.Parameter]: ...
@@ -60,12 +60,16 @@ class Model(Protocol):
 class OutputGradients:
     """Second moments of the gradients at the outputs, by tensor name, per token, in nats².
 
-    rows[name]: float32 [out], the mean squares. products[name]: float32 [out, out], the mean outer
-    products, of which they are the diagonal; only for layers of at most WIDEST outputs. A layer that
-    runs several times adds all its passes. A tied embedding has its head's gradients plus those of
-    its lookups, in the unit in which the head's Hessian weighs them; other tables (an untied embedding,
-    hashed pairs, value embeddings) have those of their lookups per element, to be used with the
-    identity as Hessian.
+    rows: mean squares, float32 [out]
+    products: mean outer products, of which `rows` are the diagonal, float32 [out, out]; only of layers
+        of at most WIDEST outputs
+    tokens: number of tokens they were collected on
+    source: origin of the text
+
+    A layer that runs several times adds all its passes. A tied embedding has its head's gradients plus
+    those of its lookups, in the unit in which the head's Hessian weighs them; other tables (an untied
+    embedding, hashed pairs, value embeddings) have those of their lookups per element, to be used with
+    the identity as Hessian.
     """
 
     rows: dict[str, Float32] = field(repr=False)
@@ -74,7 +78,7 @@ class OutputGradients:
     source: str = ""
 
     def best(self, name: str) -> Float32:
-        """The outer products where they are kept, the squares elsewhere."""
+        """Return the outer products of a tensor where there are any, else its squares."""
         return self.products.get(name, self.rows[name])
 
     def save(self, path: Path, key: str = "") -> None:
@@ -84,7 +88,7 @@ class OutputGradients:
 
     @classmethod
     def load(cls, path: Path, key: str = "") -> OutputGradients:
-        """Read what `save` wrote; raises CorruptData when damaged or written under another key."""
+        """Read a file of `save`. Raises CorruptData when it is damaged or of another key."""
         arrays, facts = read_arrays(path, key)
         products = {name: array for name, array in arrays.items() if array.ndim == 2}
         rows = {n: products[n].diagonal().copy() if n in products else a for n, a in arrays.items()}
@@ -100,12 +104,14 @@ def collect_gradients(
     *,
     tokens: int = TOKENS,
     seed: int = 0,
-    on_progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> OutputGradients:
     """Run the first sequences of the text, about `tokens` tokens, forward and backward.
 
-    Targets are drawn from the model with `seed`. Ranks take sequences in turn and add up. The
-    weights' own gradients are never formed. on_progress(done, total, 0) counts this rank's tokens.
+    seed: of the targets, which are drawn from the model
+    reporter: counts the tokens of this rank
+
+    Ranks take sequences in turn and add up. The gradients of the weights themselves are never formed.
 
     Raises BadCheckpoint naming the tensor whose gradient is NaN or infinite.
     """
@@ -114,8 +120,8 @@ def collect_gradients(
     counted = int(text.lengths[chosen].sum())
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = next(iter(model.parameters())).device
-    done, mine = 0, Ranks.current().deal(_blocks(text, chosen))
-    total = sum(int(text.lengths[rows].sum()) for rows in mine)
+    blocks = Ranks.current().deal(_blocks(text, chosen))
+    total = sum(int(text.lengths[rows].sum()) for rows in blocks)
     lend = replicas(model)
 
     def sums_of(rows: npt.NDArray[np.int64]) -> _Sums:
@@ -130,11 +136,11 @@ def collect_gradients(
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
-        for rows, added in zip(mine, map_single_threaded(sums_of, mine, device, most), strict=True):
-            sums.add_(added)
-            done += int(text.lengths[rows].sum())
-            if on_progress is not None:
-                on_progress(done, total, 0.0)
+        added = map_single_threaded(sums_of, blocks, device, most)
+        with reporter.stage("output gradients", total, "tokens") as stage:
+            for rows, block_sums in zip(blocks, added, strict=True):
+                sums.add_(block_sums)
+                stage.advance(int(text.lengths[rows].sum()))
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
@@ -150,7 +156,7 @@ def _blocks(text: Sequences, chosen: npt.NDArray[np.int64]) -> list[npt.NDArray[
 
 
 class _Sums:
-    """Sums of squares or outer products of gradients, and the hooks that feed them."""
+    """Sums of squares or outer products of gradients, and the hooks that add to them."""
 
     def __init__(self, model: Model, device: torch.device) -> None:
         self.model, self.device = model, device
@@ -168,7 +174,7 @@ class _Sums:
         self.energy = torch.zeros((), device=device)  # Σ |head input|²
 
     def add_(self, other: _Sums) -> None:
-        """Add another's sums."""
+        """Add the sums of another block."""
         for total, added in zip(self._tensors(), other._tensors(), strict=True):
             total += added
 
@@ -196,7 +202,8 @@ class _Sums:
     def _on_lookup(
         self, name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
     ) -> None:
-        output.requires_grad_(True)  # the weights do not ask for gradients: the graph starts here
+        # the weights require no gradients: the graph starts here
+        output.requires_grad_(True)
 
         def add(gradient: Tensor) -> None:
             self.lookups[name].index_add_(
@@ -212,7 +219,7 @@ class _Sums:
     def add_block_(
         self, text: Sequences, rows: npt.NDArray[np.int64], generator: torch.Generator
     ) -> None:
-        """Run these sequences forward and backward, and add what their gradients sum to."""
+        """Run these sequences forward and backward, and add the sums of their gradients."""
         longest = int(text.lengths[rows].max())
         ids = torch.from_numpy(text.ids[rows, :longest].astype(np.int64)).to(self.device)
         self.real = torch.from_numpy(np.arange(longest) < text.lengths[rows, None]).to(self.device)
@@ -231,7 +238,10 @@ class _Sums:
         F.cross_entropy(logits, targets, reduction="sum").backward()
 
     def means(self, tokens: int) -> dict[str, Float32]:
-        """Over all ranks, per token; raises BadCheckpoint for a gradient that is not finite."""
+        """Return the means per token over all ranks, by tensor name.
+
+        Raises BadCheckpoint for a gradient that is not finite.
+        """
         ranks = Ranks.current()
         reduced = {f"{n}.weight": ranks.summed_(t) / tokens for n, t in self.outputs.items()}
         head, energy = ranks.summed_(self.head) / tokens, ranks.summed_(self.energy) / tokens
@@ -239,8 +249,8 @@ class _Sums:
         for name, table in self.tables.items():
             reduced[f"{name}.weight"] = lookups[name] / table.embedding_dim
         if self.model.config.tie_embeddings:
-            felt = lookups[EMBEDDING] / energy.clamp_min(1e-30)
-            reduced[f"{EMBEDDING}.weight"] = head + felt
+            of_lookups = lookups[EMBEDDING] / energy.clamp_min(1e-30)
+            reduced[f"{EMBEDDING}.weight"] = head + of_lookups
         else:
             reduced[f"{HEAD}.weight"] = head
         for name, values in reduced.items():
@@ -254,5 +264,5 @@ def _not_finite(name: str) -> BadCheckpoint:
         f"the gradient of {name} is not a number",
         expected="finite gradients",
         found="NaN or infinity",
-        fix="Train on from an earlier checkpoint, or calibrate on other text.",
+        fix="Resume training from an earlier checkpoint, or calibrate on other text.",
     )

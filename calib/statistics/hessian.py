@@ -1,9 +1,9 @@
-"""Second moments of the inputs of every weight matrix: what GPTQ and bit allocation weigh errors with.
+"""Second moments of the inputs of every weight matrix, with which GPTQ and allocation weigh errors.
 
 H = Σ x xᵀ / tokens over all inputs x a matrix sees. A block that runs several times adds all its
 passes and is still divided by the tokens, so tr(ΔW H ΔWᵀ) is the squared output error per token and
 can be compared between tensors. (GPTQ's own convention has a factor 2, which cancels there.)
-`squeeze.calib.statistics.collect` makes them.
+`squeeze.calib.statistics.collect` collects them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,14 @@ META = "squeeze.hessians"
 
 @dataclass(frozen=True)
 class Hessians:
-    """Input second moments by tensor name: `matrices[name]` float32 [in, in], symmetric.
+    """Second moments of inputs by tensor name.
 
-    Divided by `tokens`, the number of calibration tokens. Tensors that read the same input share one
-    array. A tied embedding appears under its own name, with the head's input. source: of the text.
+    matrices: float32 [in, in], symmetric, divided by `tokens`
+    tokens: number of calibration tokens
+    source: origin of the text
+
+    Tensors that read the same input share one array. A tied embedding appears under its own name, with
+    the head's input.
     """
 
     matrices: dict[str, Float32] = field(repr=False)
@@ -39,7 +43,7 @@ class Hessians:
     source: str = ""
 
     def save(self, path: Path, key: str = "") -> None:
-        """Write a safetensors file atomically; shared matrices once."""
+        """Write a safetensors file atomically, with each shared matrix once."""
         owners: dict[int, str] = {}
         shared = {n: owners.setdefault(id(m), n) for n, m in self.matrices.items()}
         facts = {"tokens": self.tokens, "source": self.source, "shared": shared}
@@ -47,7 +51,7 @@ class Hessians:
 
     @classmethod
     def load(cls, path: Path, key: str = "") -> Hessians:
-        """Read what `save` wrote; raises CorruptData when damaged or written under another key."""
+        """Read a file of `save`. Raises CorruptData when it is damaged or of another key."""
         arrays, facts = read_arrays(path, key)
         try:
             matrices = {name: arrays[owner] for name, owner in facts["shared"].items()}
@@ -64,7 +68,10 @@ def write_arrays(path: Path, arrays: dict[str, Float32], key: str, facts: dict[s
 
 
 def read_arrays(path: Path, key: str) -> tuple[dict[str, Float32], dict[str, Any]]:
-    """Inverse of `write_arrays`; raises CorruptData when damaged or of another key."""
+    """Return the arrays and facts of a file of `write_arrays`.
+
+    Raises CorruptData when it is damaged or of another key.
+    """
     try:
         with safe_open(path, "numpy") as file:
             facts = json.loads((file.metadata() or {}).get(META, "{}"))

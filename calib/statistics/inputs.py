@@ -32,10 +32,10 @@ IN_FLIGHT = 2 << 30  # bytes of blocks' sums at most, so that many threads do no
 
 
 class Model(Protocol):
-    """What collection needs of `squeeze.train.model.gpt.GPT`."""
+    """Model whose inputs are collected, such as `squeeze.train.model.gpt.GPT`."""
 
     def hidden(self, ids: Tensor) -> Tensor:
-        """The head's input [B, T, D] for ids int64 [B, T]."""
+        """Return the head's input [B, T, D] for ids int64 [B, T]."""
 
     def named_modules(self) -> Iterator[tuple[str, nn.Module]]: ...
 
@@ -43,10 +43,12 @@ class Model(Protocol):
 
 
 class InputSums:
-    """What the linear layers of a model read, summed over this rank's share of a text.
+    """Sums of the inputs of a model's linear layers over this rank's share of a text.
 
-    owners: of the input of each tensor. totals: Σ xᵀx by owner, float32 [in, in], upper triangle;
-    the first `done` of `blocks` are in them. counts: tokens of each block.
+    owners: by tensor name, the tensor whose sum has its input
+    totals: Σ xᵀx by owner, float32 [in, in], upper triangle; the first `done` blocks are in them
+    blocks: sequences of each forward
+    counts: tokens of each block
     """
 
     def __init__(self, model: Model, text: Sequences) -> None:
@@ -58,8 +60,8 @@ class InputSums:
         self.blocks, self.done = self.ranks.deal(_blocks(text)), 0
         self.counts = [int(text.lengths[rows].sum()) for rows in self.blocks]
 
-    def adding(self) -> Iterator[None]:
-        """Add the blocks that are missing, in their order, and pause after each."""
+    def adding(self) -> Iterator[int]:
+        """Add the blocks that are missing, in their order, and yield the tokens of each."""
         lend = replicas(self.model)
 
         def outer(rows: npt.NDArray[np.int64]) -> dict[str, list[Tensor]]:
@@ -73,10 +75,13 @@ class InputSums:
                 for panel, product in zip(_panels(len(self.totals[name])), panels, strict=True):
                     self.totals[name][panel] += product
             self.done += 1
-            yield
+            yield self.counts[self.done - 1]
 
     def hessians(self) -> Hessians:
-        """The means over all ranks' blocks; adds those that are missing and uses the totals up."""
+        """Return the means over all ranks' blocks.
+
+        Blocks that are missing are added first; the totals cannot be used afterwards.
+        """
         for _ in self.adding():
             pass
         tokens = self.text.tokens
@@ -87,7 +92,7 @@ class InputSums:
 
 
 def _layout(model: Model) -> tuple[dict[str, str], dict[str, int]]:
-    """Owner of the input of each tensor, and the width of each owner's input; one token is run.
+    """Return the owner of each tensor's input and the width of each owner's input; runs one token.
 
     Layers called with the very same tensor object (queries, keys and values) share the first's sum.
     """
@@ -115,9 +120,10 @@ def _layout(model: Model) -> tuple[dict[str, str], dict[str, int]]:
 
 
 def _tables(model: Model, owners: dict[str, str]) -> dict[str, Float32]:
-    """Identities for tables that are only looked up: a row's input is one-hot, so its error is its own.
+    """Return identities for tables that are only looked up.
 
-    How much rows matter is in the gradients of their lookups (`squeeze.calib.statistics.fisher`).
+    A row's input is one-hot, so its error is its own; the importance of rows is in the gradients of
+    their lookups (`squeeze.calib.statistics.fisher`).
     """
     tables = {f"{n}.weight": m for n, m in model.named_modules() if isinstance(m, nn.Embedding)}
     return {
@@ -128,15 +134,15 @@ def _tables(model: Model, owners: dict[str, str]) -> dict[str, Float32]:
 
 
 def _linears(model: Model) -> dict[str, nn.Linear]:
-    """Linear layers by the name of their weight; an untied head is fed by `hidden`, not called."""
-    found = {f"{n}.weight": m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
-    found.pop("lm_head.weight", None)
-    return found
+    """Return linear layers by the name of their weight, without a head: its input is `hidden`'s."""
+    layers = {f"{n}.weight": m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+    layers.pop("lm_head.weight", None)
+    return layers
 
 
 @torch.inference_mode()
 def _forward(model: Model, ids: Tensor, take: Take) -> None:
-    """Run ids int64 [B, T] and hand take(tensor name, input [B, T, in]) in order of execution."""
+    """Run ids int64 [B, T] and call take(tensor name, input [B, T, in]) in order of execution."""
     names = {name for name, _ in model.named_modules()}
     head = "lm_head.weight" if "lm_head" in names else "tok_emb.weight"
     with contextlib.ExitStack() as hooks:
@@ -151,13 +157,13 @@ def _hand_over(take: Take, name: str, _: nn.Module, inputs: tuple[Tensor, ...]) 
 
 
 def _blocks(text: Sequences) -> list[npt.NDArray[np.int64]]:
-    """Row numbers of each forward: about BLOCK tokens, like lengths together to pad little."""
+    """Return the sequences of each forward: about BLOCK tokens, of like lengths to pad little."""
     order = np.argsort(-text.lengths, kind="stable")
-    blocks, at = [], 0
-    while at < len(order):
-        rows = max(1, BLOCK // int(text.lengths[order[at]]))
-        blocks.append(order[at : at + rows])
-        at += rows
+    blocks, start = [], 0
+    while start < len(order):
+        rows = max(1, BLOCK // int(text.lengths[order[start]]))
+        blocks.append(order[start : start + rows])
+        start += rows
     return blocks
 
 
@@ -176,7 +182,7 @@ def _outer_products(
     real = torch.from_numpy(np.arange(longest) < lengths[:, None]).to(device)
 
     sums: dict[str, list[Tensor]] = {}
-    # in the order of execution, so that the first is to blame
+    # in the order of execution, so that an error names the first that is not a number
     energies: list[tuple[str, Tensor]] = []
 
     def take(name: str, x: Tensor) -> None:
@@ -198,7 +204,7 @@ def _outer_products(
             f"the input of {name} is not a number",
             expected="finite activations",
             found="NaN or infinity",
-            fix="Train on from an earlier checkpoint, or calibrate on other text.",
+            fix="Resume training from an earlier checkpoint, or calibrate on other text.",
         )
     return sums
 
@@ -219,7 +225,7 @@ def _panels(width: int) -> list[tuple[slice, slice]]:
 
 
 def _finish(total: Tensor, tokens: int) -> Float32:
-    """The symmetric mean, from the upper triangle of a sum."""
+    """Return the symmetric mean, from the upper triangle of a sum."""
     upper = total.triu() / tokens
     mean: Float32 = (upper + upper.triu(1).T).cpu().numpy()
     return mean

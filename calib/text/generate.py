@@ -8,8 +8,6 @@ sequence, and ranks write different sequences.
 from __future__ import annotations
 
 import math
-import threading
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,9 +19,9 @@ from torch import Tensor
 from squeeze.calib.parallel import lender, map_single_threaded
 from squeeze.errors import BadCheckpoint, BadConfig
 from squeeze.ranks.group import Ranks
+from squeeze.reporter import SILENT, Reporter
 
 Tokens = npt.NDArray[np.uint16]
-Progress = Callable[[int, int, float], None]
 
 TEMPERATURE = 1.2  # errors are weighed best on text more varied than the model's own: docs/log.md
 BATCH = 64  # sequences in memory at a time
@@ -31,12 +29,12 @@ LANE = 32  # sequences that one CPU thread writes at a time: fewer read the weig
 
 
 class StepCache(Protocol):
-    """What sampling needs of `squeeze.train.model.cache.Cache`."""
+    """Key/value cache of a model, such as `squeeze.train.model.cache.Cache`."""
 
     device: torch.device
 
     def step(self, ids: Tensor) -> Tensor:
-        """Logits [B, t, V] after each of ids [B, t]."""
+        """Return the logits [B, t, V] after each of ids int64 [B, t]."""
 
     def reset_(self) -> None:
         """Forget everything."""
@@ -54,16 +52,19 @@ def generate(
     seed: int = 0,
     temperature: float = TEMPERATURE,
     batch: int = BATCH,
-    on_progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> Tokens:
-    """Sample `count` sequences of `length` tokens: uint16 [count, length], the same on every rank.
+    """Return `count` sampled sequences of `length` tokens, uint16 [count, length], alike on every rank.
 
-    new_cache(batch, length) makes an empty cache: `functools.partial(Cache, model)`. Sequence i draws
-    its numbers from its own stream (seed, i), so it does not depend on the batch it is in nor on the
-    number of ranks, up to a rounding of the logits that tips a draw lying within about 1e-6 of an
-    edge. At most `batch` sequences are in memory at a time. They go round the ranks and the threads in
-    batches of one size, which the number of threads has no part in.
-    on_progress(done, total, tokens per second) counts this rank's tokens, from any thread.
+    new_cache: makes an empty cache of (batch, length), as `functools.partial(Cache, model)` does
+    seed: 0 … 2⁶⁴ − 1
+    temperature: divisor of the logits
+    batch: sequences in memory at a time, at most
+    reporter: counts the tokens of this rank
+
+    Sequence i draws its numbers from its own stream (seed, i), so it does not depend on the batch it is
+    in nor on the number of ranks, up to a rounding of the logits that tips a draw within about 1e-6 of
+    an edge. Ranks and threads take batches of one size, which does not depend on the number of threads.
 
     Raises BadConfig for values out of range, BadCheckpoint when the model's logits are not numbers.
     """
@@ -81,27 +82,26 @@ def generate(
     together = _together(count, ranks.world, batch, device)
     starts = ranks.deal(range(0, count, together))
     total = len(starts) * together * length
-    report = None if on_progress is None else _reporter(total, on_progress)
     lend = lender(lambda: new_cache(together, length))
 
-    def write(start: int) -> Tensor:
+    def write(start: int, stage: Reporter) -> Tensor:
         # sequences past count are dropped: one shape for all batches
         numbers = torch.from_numpy(uniforms(seed, range(start, start + together), length))
         with lend() as cache:
             cache.reset_()
-            return _sample(cache, numbers, vocab_size, temperature, report)
+            return _sample(cache, numbers, vocab_size, temperature, stage)
 
     tokens = torch.zeros(count + together, length, dtype=torch.int32, device=device)
     most = max(1, batch // together)
-    for start, written in zip(
-        starts, map_single_threaded(write, starts, device, most), strict=True
-    ):
-        tokens[start : start + together] = written.to(tokens.dtype)
+    with reporter.stage("calibration text", total, "tokens") as stage:
+        batches = map_single_threaded(lambda start: write(start, stage), starts, device, most)
+        for start, written in zip(starts, batches, strict=True):
+            tokens[start : start + together] = written.to(tokens.dtype)
     return ranks.summed_(tokens)[:count].cpu().numpy().astype(np.uint16)
 
 
 def _together(count: int, world: int, batch: int, device: torch.device) -> int:
-    """Return how many sequences are written side by side: on a CPU so few that two threads get some."""
+    """Return the number of sequences written side by side: on a CPU few enough for two threads."""
     if device.type == "cpu":
         batch = min(batch, LANE, -(-count // max(2, world)))
     rounds = -(-count // (batch * world))
@@ -109,7 +109,7 @@ def _together(count: int, world: int, batch: int, device: torch.device) -> int:
 
 
 def uniforms(seed: int, sequences: range, length: int) -> npt.NDArray[np.float64]:
-    """Numbers in [0, 1), float64 [len(sequences), length]; row i is counter-based on (seed, i)."""
+    """Return numbers in [0, 1), float64 [len(sequences), length], row i counter-based on (seed, i)."""
     rows = np.empty((len(sequences), length))
     for row, sequence in zip(rows, sequences, strict=True):
         key = np.array([seed, sequence], dtype=np.uint64)
@@ -123,17 +123,19 @@ def _sample(
     numbers: Tensor,
     vocab_size: int,
     temperature: float,
-    report: Callable[[int], None] | None,
+    stage: Reporter,
 ) -> Tensor:
-    """Tokens int64 [B, T] for numbers float64 [B, T]: the first uniform, the rest by inverse CDF."""
+    """Return tokens int64 [B, T] for numbers float64 [B, T].
+
+    The first token of each sequence is uniform, the others are drawn by the inverse distribution.
+    """
     batch, length = numbers.shape
     numbers = numbers.to(cache.device)
     tokens = torch.empty(batch, length, dtype=torch.int64, device=cache.device)
     tokens[:, 0] = (numbers[:, 0] * vocab_size).long()
-    # One flag read at the end: looking at every step would stall a GPU.
+    # One flag read at the end: reading it at every step would stall a GPU.
     finite = torch.ones(batch, dtype=torch.bool, device=cache.device)
-    if report is not None:
-        report(batch)
+    stage.advance(batch)
     for at in range(1, length):
         logits = cache.step(tokens[:, at - 1 : at])[:, 0]
         # float64: draws must not hang on the rounding of a sum over thousands of tokens
@@ -142,8 +144,7 @@ def _sample(
         finite &= total.isfinite()[:, 0]
         drawn = torch.searchsorted(edges, numbers[:, at : at + 1] * total, right=True)
         tokens[:, at] = drawn[:, 0].clamp_(max=vocab_size - 1)
-        if report is not None:
-            report(batch)
+        stage.advance(batch)
     if not bool(finite.all()):
         raise BadCheckpoint(
             "the model's logits are not numbers",
@@ -151,15 +152,3 @@ def _sample(
             found=f"NaN or infinity in {int((~finite).sum())} of {batch} generated sequences",
         )
     return tokens
-
-
-def _reporter(total: int, on_progress: Progress) -> Callable[[int], None]:
-    started, done, lock = time.perf_counter(), 0, threading.Lock()
-
-    def report(count: int) -> None:
-        nonlocal done
-        with lock:
-            done += count
-            on_progress(done, total, done / max(time.perf_counter() - started, 1e-9))
-
-    return report

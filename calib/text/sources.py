@@ -1,8 +1,9 @@
-"""Where calibration tokens come from: the model itself, a corpus (shards, text), or chance.
+"""Sources of calibration tokens: the model itself, a corpus (shards, text), or chance.
 
-One interface for all, so that the choice can be measured: `source.draw(tokens, length)` gives whole
-sequences of at least that many tokens. Validation calibration 1.1145, self-generated 1.1148, random
-tokens 1.1165 BPB in #1019.
+    text = Corpus(read_shards(paths), "shards", vocab_size).draw(tokens=131_072, length=2048)
+
+All have one interface, so that the choice can be measured: in #1019 calibration on validation text
+gave 1.1145 BPB, on self-generated text 1.1148, on random tokens 1.1165.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from squeeze.calib.text.generate import (
     BATCH,
     TEMPERATURE,
     NewCache,
-    Progress,
     Tokens,
     generate,
     uniforms,
 )
 from squeeze.errors import BadConfig, BadData
+from squeeze.reporter import SILENT, Reporter
 
 TOKENS = 131_072  # 64 × 2,048, as record entries calibrate
 MAX_LENGTH = 2048
@@ -31,9 +32,12 @@ MAX_LENGTH = 2048
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences that see nothing of one another: ids uint16 [N, T], real tokens in each int32 [N].
+    """Sequences of tokens that are independent of one another.
 
-    What lies behind a sequence's length is padding. source: where they came from, for reports.
+    ids: uint16 [N, T]; those behind a sequence's length are padding
+    lengths: real tokens of each sequence, int32 [N]
+    source: origin of the text, for reports
+
     Raises BadData when the shapes disagree or a length is not in 1..T.
     """
 
@@ -57,23 +61,23 @@ class Sequences:
 
     @classmethod
     def whole(cls, ids: Tokens, source: str) -> Sequences:
-        """Rows without padding."""
+        """Return sequences without padding, one for each row of ids uint16 [N, T]."""
         return cls(ids, np.full(len(ids), ids.shape[1], np.int32), source)
 
     @property
     def tokens(self) -> int:
-        """Real tokens in all sequences."""
+        """Number of real tokens in all sequences."""
         return int(self.lengths.sum(dtype=np.int64))
 
     def digest(self) -> str:
-        """SHA-256 (hex) of ids and lengths: equal digests calibrate equally."""
+        """Return the SHA-256 (hex) of ids and lengths: equal digests calibrate equally."""
         state = hashlib.sha256(repr(self.ids.shape).encode())
         state.update(np.ascontiguousarray(self.ids, "<u2").tobytes())
         state.update(np.ascontiguousarray(self.lengths, "<i4").tobytes())
         return state.hexdigest()
 
     def cut_at(self, bos: int) -> Sequences:
-        """The same tokens with every document, which opens with `bos`, in a sequence of its own."""
+        """Return the same tokens cut before every `bos`: each document is a sequence of its own."""
         pieces = [
             piece
             for row, length in zip(self.ids, self.lengths, strict=True)
@@ -88,25 +92,25 @@ class Sequences:
 
 
 class Source(Protocol):
-    """Anything that calibration sequences can be drawn from."""
+    """A source that calibration sequences can be drawn from."""
 
     def draw(self, tokens: int, length: int) -> Sequences:
-        """⌈tokens/length⌉ sequences of `length` tokens."""
+        """Return ⌈tokens/length⌉ sequences of `length` tokens."""
 
 
 @dataclass(frozen=True)
 class SelfGenerated:
-    """Text the model samples (see `generate`); every rank of a process group gets all of it."""
+    """Text that the model samples (see `generate`); every rank of a process group gets all of it."""
 
     new_cache: NewCache
     vocab_size: int
     seed: int = 0
     temperature: float = TEMPERATURE
     batch: int = BATCH
-    on_progress: Progress | None = None
+    reporter: Reporter = SILENT
 
     def draw(self, tokens: int, length: int) -> Sequences:
-        """See Source.draw."""
+        """Return sampled sequences (see Source.draw)."""
         ids = generate(
             self.new_cache,
             self.vocab_size,
@@ -115,16 +119,18 @@ class SelfGenerated:
             seed=self.seed,
             temperature=self.temperature,
             batch=self.batch,
-            on_progress=self.on_progress,
+            reporter=self.reporter,
         )
         return Sequences.whole(ids, "self-generated")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Windows of real text: tokens uint16 [n], of shards or of an encoded text.
+    """Windows of real text.
 
-    The windows lie on a grid of the length asked for, and the seed picks which; they do not overlap.
+    tokens: uint16 [n], of shards or of an encoded text
+    source: origin of the text, for reports and errors
+    seed: picks the windows, which lie on a grid of their length and do not overlap
     """
 
     tokens: Tokens = field(repr=False)
@@ -133,18 +139,21 @@ class Corpus:
     seed: int = 0
 
     def draw(self, tokens: int, length: int) -> Sequences:
-        """See Source.draw. Raises BadData for too little text or a token outside the vocabulary."""
+        """Return windows (see Source.draw).
+
+        Raises BadData for too little text or a token outside the vocabulary.
+        """
         count = _count(tokens, length)
-        have = len(self.tokens) // length
-        if have < count:
+        windows = len(self.tokens) // length
+        if windows < count:
             raise BadData(
                 f"too little {self.source} text to calibrate on",
                 expected=f"≥ {count * length} tokens",
                 found=len(self.tokens),
                 fix="Give more text, or fewer calibration tokens.",
             )
-        picked = np.random.default_rng(self.seed).choice(have, count, replace=False)
-        ids = self.tokens[: have * length].reshape(have, length)[np.sort(picked)]
+        picked = np.random.default_rng(self.seed).choice(windows, count, replace=False)
+        ids = self.tokens[: windows * length].reshape(windows, length)[np.sort(picked)]
         if int(ids.max()) >= self.vocab_size:
             raise BadData(
                 f"{self.source} text holds a token outside the model's vocabulary",
@@ -163,13 +172,16 @@ class RandomTokens:
     seed: int = 0
 
     def draw(self, tokens: int, length: int) -> Sequences:
-        """See Source.draw."""
+        """Return random sequences (see Source.draw)."""
         numbers = uniforms(self.seed, range(_count(tokens, length)), length)
         return Sequences.whole((numbers * self.vocab_size).astype(np.uint16), "random tokens")
 
 
 def window_length(seq_len: int) -> int:
-    """Length of calibration sequences: the training window (beyond it a model degrades), ≤ 2,048."""
+    """Return the tokens of a calibration sequence: the training window, at most 2,048.
+
+    Beyond its training window a model degrades.
+    """
     return min(MAX_LENGTH, seq_len)
 
 

@@ -1,6 +1,7 @@
-"""Tensors ⇄ `.sqz` bytes: chooses a codec for each stream, and checks what it wrote by decoding it.
+"""Tensors ⇄ `.sqz` bytes: chooses a codec for each stream, and decodes every file before it is written.
 
-`squeeze.artifact.streams` knows what the streams mean, `squeeze.artifact.container` the file's bytes.
+`squeeze.artifact.streams` has the meaning of the streams, `squeeze.artifact.container` the layout of
+the file's bytes.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from squeeze.artifact.streams import (
     Artifact,
     Coded,
     CodeStreams,
-    OnStream,
     Symbols,
     decode_with,
     encode_with,
 )
 from squeeze.codecs.base import Codec
 from squeeze.files import read_file, write_atomic
+from squeeze.reporter import SILENT, Reporter
 
 # Codec names, or those of each stream kind.
 Candidates = Sequence[str] | Mapping[str, Sequence[str]]
@@ -39,15 +40,15 @@ def encode(
     artifact: Artifact,
     *,
     candidates: Candidates | None = None,
-    on_stream: OnStream | None = None,
     streams_: CodeStreams | None = None,
+    reporter: Reporter = SILENT,
 ) -> bytes:
-    """Return the bytes of a `.sqz` file.
+    """Return the bytes of a `.sqz` file, which do not depend on the number of cores.
 
-    candidates: codec names tried on every stream, smallest kept; or those for each kind of stream,
-    "raw.fp32" going before "raw" (None: CANDIDATES). Streams are encoded on all cores; the bytes do
-    not depend on how many. streams_: code streams by tensor name that are known already; those that
-    are not are added.
+    candidates: codec names tried on every stream, of which the smallest result is stored; or the names
+        for each kind of stream, "raw.fp32" going before "raw" (None: CANDIDATES)
+    streams_: code streams by tensor name that are coded already; the others are added
+    reporter: counts streams
     """
     chosen = candidates or CANDIDATES
 
@@ -56,7 +57,7 @@ def encode(
         encoded = codecs.encode_smallest(symbols, tried)
         return encoded.wire_id, encoded.data
 
-    return encode_with(artifact, code, streams_, on_stream)
+    return encode_with(artifact, code, streams_, reporter)
 
 
 def _names_for(kind: str, candidates: Candidates) -> Sequence[str]:
@@ -74,13 +75,13 @@ def _with_trellis(name: str, record: TensorRecord) -> str | Codec:
     return Context(n_states=record.states)
 
 
-def decode(data: bytes, *, on_stream: OnStream | None = None) -> Artifact:
+def decode(data: bytes) -> Artifact:
     """Decode a `.sqz` file; the inverse of `encode`.
 
     Raises CorruptData naming the stream when a stream does not decode, or when the decoded content
     is not what was packed.
     """
-    return decode_with(data, codecs.by_wire_id, on_stream)
+    return decode_with(data, codecs.by_wire_id)
 
 
 def save(
@@ -88,19 +89,18 @@ def save(
     path: str | os.PathLike[str],
     *,
     candidates: Candidates | None = None,
-    on_stream: OnStream | None = None,
 ) -> Container:
-    """Encode, decode what was encoded and compare, then write atomically.
+    """Write a `.sqz` file atomically, once its bytes decode to the artifact, and return its header.
 
-    Returns the header of the file written. Raises CorruptData when a codec does not give back what it
-    was given, SqueezeError when the file cannot be written.
+    Raises CorruptData when a codec does not decode to its input, SqueezeError when the file cannot be
+    written.
     """
-    data = encode(artifact, candidates=candidates, on_stream=on_stream)
+    data = encode(artifact, candidates=candidates)
     decode(data)  # compares the content digest
     write_atomic(path, data)
     return parse(data)
 
 
-def load(path: str | os.PathLike[str], *, on_stream: OnStream | None = None) -> Artifact:
+def load(path: str | os.PathLike[str]) -> Artifact:
     """Read and decode a `.sqz` file. Raises SqueezeError when it is missing or malformed."""
-    return decode(read_file(path), on_stream=on_stream)
+    return decode(read_file(path))

@@ -1,7 +1,7 @@
 """Tensors ⇄ `.sqz` bytes, whatever codecs the streams are coded with. Spec: docs/format.md, §5 and §6.
 
-`squeeze.artifact.container` knows the file's bytes; this module knows what its streams mean;
-`squeeze.artifact.file` chooses the codecs.
+Here the streams get their meaning; `squeeze.artifact.container` has the layout of the file's bytes,
+`squeeze.artifact.file` the choice of codecs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from squeeze.artifact.header import check_names, content_fields
 from squeeze.artifact.layout import StreamRecord, TensorRecord, derive_streams
 from squeeze.codecs.base import Codec
 from squeeze.errors import CorruptData, SqueezeError
+from squeeze.reporter import SILENT, Reporter
 from squeeze.tensors.floats import WORDS
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 
@@ -28,7 +29,6 @@ Tensor = RawTensor | QuantizedTensor
 Symbols = npt.NDArray[Any]  # integers
 Coded = tuple[int, bytes]  # (codec id, bytes) of a stream
 CodeStreams = dict[str, Coded]  # of each tensor's codes
-OnStream = Callable[[int, int], None]  # (streams done, streams in all)
 Code = Callable[[StreamRecord, TensorRecord, Symbols], Coded]  # the record of its first tensor
 
 
@@ -59,7 +59,7 @@ def record_of(name: str, tensor: Tensor) -> TensorRecord:
 
 
 def symbols_of(stream: StreamRecord, tensors: Sequence[Tensor]) -> Symbols:
-    """Return the integers a stream holds (§5): 2-D for codes, 1-D over all its members otherwise."""
+    """Return the integers of a stream (§5): 2-D for codes, else 1-D over all its members."""
     members = [tensors[i] for i in stream.members]
     if stream.kind == "codes":
         (tensor,) = members
@@ -105,11 +105,12 @@ def encode_with(
     artifact: Artifact,
     code: Code,
     codes_: CodeStreams | None = None,
-    on_stream: OnStream | None = None,
+    reporter: Reporter = SILENT,
 ) -> bytes:
-    """Return the bytes of a `.sqz` file whose streams `code` makes, on all cores.
+    """Return the bytes of a `.sqz` file whose streams `code` codes, on all cores.
 
-    codes_: code streams by tensor name that need not be made again; those made are added.
+    codes_: code streams by tensor name that are not coded again; those that are coded are added
+    reporter: counts streams
     """
     tensors = list(artifact.tensors.values())
     records = [record_of(name, tensor) for name, tensor in artifact.tensors.items()]
@@ -125,15 +126,17 @@ def encode_with(
             codes[first.name] = coded
         return coded
 
-    streams = in_order(work, derive_streams(records), on_stream)
+    layout = derive_streams(records)
+    with reporter.stage("coding streams", len(layout), "streams") as stage:
+        streams = in_order(work, layout, stage)
     content = content_fields(artifact.config, records)
     return assemble(content, streams, content_digest(artifact))
 
 
-def decode_with(
-    data: bytes, codec_of: Callable[[int], Codec], on_stream: OnStream | None = None
-) -> Artifact:
-    """Decode a `.sqz` file, the inverse of `encode_with`. codec_of: the codec of a number.
+def decode_with(data: bytes, codec_of: Callable[[int], Codec]) -> Artifact:
+    """Decode a `.sqz` file, the inverse of `encode_with`.
+
+    codec_of: returns the codec of an id
 
     Raises CorruptData naming the stream when a stream does not decode, or when the decoded content
     is not what was packed.
@@ -150,7 +153,7 @@ def decode_with(
             names = [parsed.tensors[i].name for i in stream.members]
             raise type(error)(f"stream {index} ({stream.kind} of {names[0]}…): {error}") from None
 
-    symbols = in_order(work, range(len(parsed.streams)), on_stream)
+    symbols = in_order(work, range(len(parsed.streams)))
     artifact = Artifact(dict(parsed.config), _rebuild(parsed, symbols))
     digest = content_digest(artifact)
     if digest != parsed.digest:
@@ -191,13 +194,15 @@ def _rebuild(parsed: Container, symbols: Sequence[Symbols]) -> dict[str, Tensor]
 
 
 def in_order(
-    work: Callable[[Any], Any], items: Sequence[Any], on_done: OnStream | None = None
+    work: Callable[[Any], Any], items: Sequence[Any], stage: Reporter = SILENT
 ) -> list[Any]:
-    """Run `work` over items on all cores; results in item order."""
+    """Return the results of `work` over items, in their order, computed on all cores.
+
+    stage: counts items
+    """
     results = []
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for done, result in enumerate(pool.map(work, items), start=1):
+        for result in pool.map(work, items):
             results.append(result)
-            if on_done is not None:
-                on_done(done, len(items))
+            stage.advance()
     return results

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 class Bars(Reporter):
     """A reporter that draws on stderr while it is entered.
 
-    quiet: draw and print nothing. `notes` holds every note in order, whether drawn or not. Where
-    stderr is no terminal no bar is drawn, so that logs stay readable.
+    quiet: draw and print nothing
+    limit: bytes that a trial has room for, shown beside its size; 0: none is known
+
+    `notes` holds every note in order, whether drawn or not. Where stderr is no terminal no bar is
+    drawn, so that logs stay readable.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, limit: int = 0) -> None:
         self.notes: list[str] = []
-        self._quiet = quiet
+        self._quiet, self._limit = quiet, limit
         self._progress: Progress | None = None
 
     def __enter__(self) -> Bars:
@@ -57,7 +60,8 @@ class Bars(Reporter):
     def trial(self, scale: float, size: int) -> None:
         """Print a trial of the search on a line of its own, which stays."""
         if not self._quiet:
-            print_line(f"scale {scale:.3g}: {size:,} bytes", err=True)
+            room = f" of {self._limit:,}" if self._limit else ""
+            print_line(f"scale {scale:.3g}: {size:,} bytes{room}", err=True)
 
 
 class _Bar(Reporter):

@@ -1,7 +1,9 @@
 """Calibration of a loaded model: text, Hessians, output gradients, kept in a folder by content hash.
 
-A killed run goes on where it was: a stage whose key matches is read back, Hessian sums go on from
-their last save. The key covers weights, configuration and every setting that matters.
+    calibrated = calibrate(load_model("model.safetensors"), Calibration(tokens=131_072), folder)
+
+An interrupted run resumes: a stage whose key matches is read back, sums of Hessians continue from their
+last save. The key covers weights, configuration and every setting that matters.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +25,7 @@ from safetensors.numpy import save
 from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.fisher import OutputGradients, collect_gradients
 from squeeze.calib.statistics.hessian import Hessians
-from squeeze.calib.text.generate import TEMPERATURE, Progress, Tokens
+from squeeze.calib.text.generate import TEMPERATURE, Tokens
 from squeeze.calib.text.sources import (
     TOKENS,
     Corpus,
@@ -37,20 +39,18 @@ from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import BadConfig, BadData, CorruptData
 from squeeze.files import make_folder, sha256, write_atomic
 from squeeze.ranks.group import Ranks
-
-if TYPE_CHECKING:
-    from squeeze.train.model.gpt import GPT
+from squeeze.reporter import SILENT, Reporter
+from squeeze.train.data.shards import read_shards
+from squeeze.train.model.cache import Cache
+from squeeze.train.model.gpt import GPT
 
 SOURCES = ("self", "shards", "tokens", "random")
-PIECES = 2  # which way the stages are cut into pieces: cut another way they round otherwise
-OnStage = Callable[[str], Progress | None]  # told a stage's name, gives its progress callback
-
-
+PIECES = 2  # number of the way in which stages are cut into pieces; another way rounds otherwise
 LARGE = 16_000_000  # weights; of a larger model a quarter of the tokens takes minutes on two cores
 
 
 def default_tokens(weights: int) -> int:
-    """Calibration tokens for a model of so many weights, when nobody asks for a number."""
+    """Return the calibration tokens for a model of so many weights where no number is asked for."""
     return TOKENS if weights <= LARGE else TOKENS // 4
 
 
@@ -60,9 +60,14 @@ class Calibration:
 
     source: "self" (the model writes it), "shards" (real text, the token shards in `data`), "tokens"
         (real text, `ids`) or "random"
-    tokens: in all; 0: `default_tokens` of the model, or all of `ids` where they are fewer
+    tokens: number of tokens; 0: `default_tokens` of the model, or all of `ids` where they are fewer
     length: tokens of a sequence; 0: the training window
-    ids: uint16 [n]
+    seed: of sampled text, random tokens and the windows of real text
+    temperature: of sampled text
+    data: paths of token shards
+    ids: tokens of real text, uint16 [n]
+
+    Raises BadConfig for an unknown source, and for data or ids that the source does not use or lacks.
     """
 
     source: str = "self"
@@ -82,7 +87,7 @@ class Calibration:
             raise BadConfig("calibration ids are for source 'tokens', which needs them")
 
     def resolved(self, loaded: LoadedModel) -> Calibration:
-        """Return the settings with the number of tokens that a model is calibrated on."""
+        """Return a copy with the number of tokens that a model is calibrated on."""
         tokens = self.tokens or default_tokens(loaded.config.num_params)
         if self.ids is not None and not self.tokens:
             length = self.length_for(loaded)
@@ -94,7 +99,7 @@ class Calibration:
         return self.length or window_length(loaded.config.seq_len)
 
     def facts(self) -> dict[str, object]:
-        """Return every setting by name, the ids as their hash."""
+        """Return every setting by name, with the hash of the ids in their place."""
         facts = {field.name: getattr(self, field.name) for field in fields(self)}
         ids = facts.pop("ids")
         return facts if ids is None else {**facts, "ids": sha256(ids.tobytes())}
@@ -102,7 +107,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A model and what calibration found out about it."""
+    """A model with its calibration text, and the Hessians and output gradients on it."""
 
     model: GPT
     text: Sequences
@@ -116,17 +121,17 @@ def calibrate(
     folder: Path,
     *,
     fresh: bool = False,
-    on_stage: OnStage = lambda name: None,
-    on_note: Callable[[str], None] = lambda note: None,
+    reporter: Reporter = SILENT,
 ) -> Calibrated:
-    """The model, calibration text, and Hessians and gradients on it, from `folder` where kept.
+    """Return a model with its calibration; stages that `folder` holds are read back.
 
-    fresh: ignore what is kept. on_note hears of kept files that had to be made again. Every rank of a
-    process group must call, and gets the same; the first writes.
+    fresh: start over, whatever the folder holds
+    reporter: shown the stages; on the first rank it gets a note for each file that was made again
+
+    Every rank of a process group must call, and all return the same; the first writes. Raises
+    BadCheckpoint for a model whose logits, inputs or gradients are not numbers, BadData for text that
+    is too short or not in the model's vocabulary.
     """
-    from squeeze.train.model.cache import Cache
-    from squeeze.train.model.gpt import GPT
-
     settings = settings.resolved(loaded)
     model = GPT.from_tensors(loaded.config, loaded.tensors).eval()
     key = content_key(loaded, settings)
@@ -136,52 +141,52 @@ def calibrate(
     )
     ranks = Ranks.current()
     if fresh and ranks.first:
-        for kept in folder.glob("*.safetensors*"):
-            kept.unlink()
-    ranks.on_all(True)  # no rank looks before the first has cleared up
-    with _noted(text_file, on_note if ranks.first else None):
+        for kept_file in folder.glob("*.safetensors*"):
+            kept_file.unlink()
+    ranks.on_all(True)  # no rank reads a file before the first has removed them
+    with _replacement_noted(text_file, reporter):
         text = _kept_text(text_file, key)
         if not ranks.on_all(text is not None) or text is None:
-            source = _source(loaded, settings, partial(Cache, model), on_stage("calibration text"))
+            source = _source(loaded, settings, partial(Cache, model), reporter)
             text = source.draw(settings.tokens, settings.length_for(loaded))
             if ranks.first:
                 _keep_text(text_file, key, text)
-    with _noted(hessian_file, on_note if ranks.first else None):
-        hessians = collect(
-            model, text, path=hessian_file, key=key, on_progress=on_stage("Hessians")
-        )
-    with _noted(gradient_file, on_note if ranks.first else None):
-        gradients = _gradients(model, text, gradient_file, key, on_stage)
+    with _replacement_noted(hessian_file, reporter):
+        hessians = collect(model, text, path=hessian_file, key=key, reporter=reporter)
+    with _replacement_noted(gradient_file, reporter):
+        gradients = _gradients(model, text, gradient_file, key, reporter)
     return Calibrated(model, text, hessians, gradients)
 
 
 @contextlib.contextmanager
-def _noted(path: Path, on_note: Callable[[str], None] | None) -> Iterator[None]:
-    """Tell on_note when a file that was there is replaced."""
+def _replacement_noted(path: Path, reporter: Reporter) -> Iterator[None]:
+    """Note, on the first rank, that a file which was there was replaced inside."""
     before = path.stat().st_mtime_ns if path.is_file() else None
     yield
-    if on_note is not None and before is not None and path.stat().st_mtime_ns != before:
-        on_note(f"{path} was damaged or of other weights or settings: made again")
+    if before is not None and Ranks.current().first and path.stat().st_mtime_ns != before:
+        reporter.note(f"{path} was damaged or of other weights or settings: made again")
 
 
 def _gradients(
-    model: GPT, text: Sequences, path: Path, key: str, on_stage: OnStage
+    model: GPT, text: Sequences, path: Path, key: str, reporter: Reporter
 ) -> OutputGradients:
-    kept = None
+    """Return the gradients that the file keeps when every rank can read it, else collect them."""
+    kept_gradients = None
     if path.is_file():
-        with contextlib.suppress(CorruptData):  # of other weights or torn: made again
-            kept = OutputGradients.load(path, key)
+        # a file of other weights, or a torn one, is made again
+        with contextlib.suppress(CorruptData):
+            kept_gradients = OutputGradients.load(path, key)
     ranks = Ranks.current()
-    if ranks.on_all(kept is not None) and kept is not None:
-        return kept
-    gradients = collect_gradients(model, text, on_progress=on_stage("output gradients"))
+    if ranks.on_all(kept_gradients is not None) and kept_gradients is not None:
+        return kept_gradients
+    gradients = collect_gradients(model, text, reporter=reporter)
     if ranks.first:
         gradients.save(path, key)
     return gradients
 
 
 def content_key(loaded: LoadedModel, settings: Calibration) -> str:
-    """Hash of everything the stages depend on: weights, configuration and settings."""
+    """Return the hash of everything the stages depend on: weights, configuration and settings."""
     facts = [
         PIECES,
         loaded.sha256 + loaded.entry,
@@ -195,12 +200,11 @@ def _source(
     loaded: LoadedModel,
     settings: Calibration,
     new_cache: Callable[[int, int], object],
-    on_progress: Progress | None,
+    reporter: Reporter,
 ) -> Source:
+    """Return the source of text that the settings name."""
     vocab_size = loaded.config.vocab_size
     if settings.source == "shards":
-        from squeeze.train.data.shards import read_shards
-
         tokens = read_shards(list(settings.data))
         return Corpus(tokens, "shards", vocab_size, settings.seed)
     if settings.ids is not None:
@@ -212,7 +216,7 @@ def _source(
         vocab_size,
         settings.seed,
         settings.temperature,
-        on_progress=on_progress,
+        reporter=reporter,
     )
 
 
@@ -222,7 +226,7 @@ def _keep_text(path: Path, key: str, text: Sequences) -> None:
 
 
 def _kept_text(path: Path, key: str) -> Sequences | None:
-    """The text kept under this key, or None when there is none or it is of another key or damaged."""
+    """Return the text kept under this key; None where there is none, or it is damaged."""
     if not path.is_file():
         return None
     try:

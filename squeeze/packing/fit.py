@@ -1,30 +1,29 @@
-"""Spend bits where the loss feels them, and land just under the byte limit.
+"""Spend bits where they lower the loss most, and land just under the byte limit.
 
 `squeeze.calib.allocation.allocate` finds the scale whose *encoded file* fits;
-`squeeze.packing.quantizer` says what a model is at any scale.
+`squeeze.packing.quantizer` quantizes a model at any scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from squeeze.artifact.streams import Tensor
 from squeeze.calib.allocation.allocate import allocate, common_scale
 from squeeze.packing.quantizer import Quantizer, StoredMatrix
+from squeeze.reporter import SILENT, Reporter
 
 # At one scale 8 and 256 states give files that differ by a thousandth, in a tenth of the time
 # (docs/log.md): so the scale is looked for with the former.
 SCOUT_STATES = 8
 
-OnTrial = Callable[[float, int], None]
-
 
 @dataclass(frozen=True)
 class Fitted:
-    """The matrices as they are stored, the file, and how it came about.
+    """A file that fits: its matrices as they are stored, its bytes, and the search for it.
 
-    scales: of each matrix
+    scales: by the name of a matrix
     trials: whole quantizations of the search; 0 when the scales were known already
     """
 
@@ -46,15 +45,17 @@ class Fitted:
         return cls(tensors, quantizer.encode(matrices), scales, trials)
 
 
-def fit(quantizer: Quantizer, limit: int, on_trial: OnTrial = lambda scale, size: None) -> Fitted:
+def fit(quantizer: Quantizer, limit: int, reporter: Reporter = SILENT) -> Fitted:
     """Return the model packed into at most `limit` bytes, and as few fewer as can be had.
+
+    reporter: shown every trial of the search
 
     Raises OverBudget with the smallest possible size when even the coarsest file does not fit.
     """
     start = None
     if quantizer.n_states > SCOUT_STATES:
-        start = common_scale(quantizer.with_states(SCOUT_STATES), limit, on_trial)
-    allocation = allocate(quantizer, limit, start=start, on_trial=on_trial)
+        start = common_scale(quantizer.with_states(SCOUT_STATES), limit, reporter)
+    allocation = allocate(quantizer, limit, start=start, reporter=reporter)
     return Fitted.of(quantizer, allocation.tensors, allocation.scales, allocation.trials)
 
 

@@ -1,7 +1,7 @@
 """Quantized tensors of a pack, kept in a folder under hashes of everything they depend on.
 
-An interrupted pack resumes: a file under the right key is used, any other is made again. Every file is
-written whole or not at all, and checked when read.
+An interrupted pack resumes: a file under the right key is used, any other is made again. Every file
+is written whole or not at all, and checked when it is read.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,12 @@ from squeeze.artifact.streams import Artifact, CodeStreams
 from squeeze.errors import SqueezeError
 from squeeze.files import held, make_folder, read_file, write_atomic
 from squeeze.packing.quantizer import StoredMatrix
+from squeeze.reporter import SILENT, Reporter
 from squeeze.tensors.quantized import QuantizedTensor
 
-OnNote = Callable[[str], None]
 # Word contexts save floats half a per cent of byte planes, at 20 times the time; where a limit is met
 # by dropping mantissa bits that is no gain at all.
 QUICK = {**CANDIDATES, "raw.fp32": ("range-planes",)}
-
-
-def silent(note: str) -> None:
-    """Drop a note."""
 
 
 def hash_of(*facts: Any) -> str:
@@ -52,16 +48,16 @@ class KeptCodes:
 
     folder: of the files; None keeps nothing
     key: hash of everything that all of them depend on
-    on_note: called for each damaged file
+    reporter: gets a note for each damaged file
     """
 
-    def __init__(self, folder: Path | None, key: str = "", on_note: OnNote = silent) -> None:
-        self.folder, self.key, self.on_note = folder, key, on_note
+    def __init__(self, folder: Path | None, key: str = "", reporter: Reporter = SILENT) -> None:
+        self.folder, self.key, self.reporter = folder, key, reporter
         if folder is not None:
             make_folder(folder)
 
     def find(self, name: str, scale: float, states: int) -> StoredMatrix | None:
-        """Return the matrix that was kept, or None; a damaged file counts as none, with a note."""
+        """Return the kept matrix, or None; a damaged file counts as none, with a note."""
         key = self._key(name, scale, states)
         path = self._path(key)
         if path is None or not path.is_file():
@@ -74,7 +70,7 @@ class KeptCodes:
             if artifact.config != {"key": key} or not isinstance(tensor, QuantizedTensor):
                 raise SqueezeError("of another key")
         except (SqueezeError, KeyError) as error:
-            self.on_note(f"{path} is made again: {error}")
+            self.reporter.note(f"{path} is made again: {error}")
             return None
         pairs = zip(parsed.streams, container.stream_bytes(data, parsed), strict=True)
         (codes,) = ((s.codec_id, bytes(view)) for s, view in pairs if s.kind == "codes")

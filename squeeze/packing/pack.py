@@ -7,24 +7,20 @@ from dataclasses import replace
 from squeeze.checkpoint.read import LoadedModel
 from squeeze.packing.packed import Packed
 from squeeze.packing.presets import find_preset, packer_of
-from squeeze.packing.request import PackRequest, Watch
+from squeeze.packing.request import PackRequest
+from squeeze.reporter import SILENT, NoteKeeper, Reporter
 
-SILENT = Watch()
 
-
-def pack_model(loaded: LoadedModel, request: PackRequest, watch: Watch = SILENT) -> Packed:
+def pack_model(loaded: LoadedModel, request: PackRequest, reporter: Reporter = SILENT) -> Packed:
     """Return the model packed as the request says, checked by decoding it.
+
+    reporter: shown the stages of the pack, the trials of a search, and every note
 
     Under a process group every rank must call: the ranks share the calibration, the first packs, and
     all return its result. Raises BadConfig for a preset, precision or calibration that does not exist,
     OverBudget when a preset that packs to a limit cannot meet it.
     """
     packer = packer_of(find_preset(request.preset))
-    notes = list(loaded.notes)
-
-    def note(text: str) -> None:
-        notes.append(text)
-        watch.note(text)
-
-    packed = packer(loaded, request, replace(watch, note=note))
-    return replace(packed, notes=tuple(notes), code=request.code)
+    keeper = NoteKeeper(reporter)
+    packed = packer(loaded, request, keeper)
+    return replace(packed, notes=(*loaded.notes, *keeper.notes), code=request.code)

@@ -1,9 +1,9 @@
-"""Pack as a record entry of the challenge did: what this project's packing is measured against.
+"""Pack as a record entry of the challenge did, for comparison with this project's packing.
 
 Quantizer, clips and coder are the entry's (`squeeze.packing.presets`); the container is ours, which
-costs an entry nothing: under a kilobyte where torch.save takes more. Not there: the lrzip binary of
-#1855 and its row sort, the groups of 128 of the ternary entry (one step a row instead), and
-low-rank corrections, which are priced instead.
+costs an entry nothing: under a kilobyte where torch.save takes more. Left out are the lrzip binary of
+#1855 and its row sort, the groups of 128 of the ternary entry (one step a row instead), and low-rank
+corrections, of which only the price is reported.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.packed import Correction, Packed
 from squeeze.packing.presets import RECORDS, Record
 from squeeze.packing.recipe import Recipe, quantize_checkpoint
-from squeeze.packing.request import PackRequest, Watch
+from squeeze.packing.request import PackRequest
 from squeeze.packing.session import Session, open_session
+from squeeze.reporter import Reporter
 from squeeze.tensors.floats import Float32
 from squeeze.tensors.quantized import QuantizedTensor
 from squeeze.tensors.roles import natural_key
@@ -39,13 +40,13 @@ RANK = 4  # of a low-rank correction
 WIDEST = 2048  # rows of a matrix that is priced: an embedding's square root would take minutes
 
 
-def pack_record(loaded: LoadedModel, request: PackRequest, watch: Watch) -> Packed:
+def pack_record(loaded: LoadedModel, request: PackRequest, reporter: Reporter) -> Packed:
     """Return the model as the record that the request names stores it.
 
     Calibrates only where the record does. Raises BadConfig when a value does not fit its float format.
     """
     record = RECORDS[request.preset]
-    with open_session(loaded, request, watch) as session:
+    with open_session(loaded, request, reporter) as session:
         calibrated = session.calibrated() if record.hessian else None
         return session.on_first(lambda: _packed(session, record, calibrated))
 
@@ -93,9 +94,9 @@ def quantize_record(
 
     weights: float32 [R, C]
     hessian: of the inputs, float32 [C, C]; None: errors count alike, as in a table that is looked up
-    coarser: factor of every step, which is how an entry would land at another size: by tuning k
+    coarser: factor of every step; an entry lands at another size in this way, by tuning k
 
-    Raises BadConfig for `coarser` not above 0, BadData for a Hessian that is none.
+    Raises BadConfig for `coarser` not above 0, BadData for a matrix that is no Hessian.
     """
     if not (np.isfinite(coarser) and coarser > 0):
         raise BadConfig("coarser", expected="finite and above 0", found=coarser)

@@ -1,4 +1,4 @@
-"""A request to pack a model, and who follows its progress. Importing this loads no torch."""
+"""A request to pack a model, and the signature of the function that carries it out."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import OverBudget
 from squeeze.ledger.attribute import attribute_paths
-
-if TYPE_CHECKING:
-    from squeeze.checkpoint.read import LoadedModel
-    from squeeze.packing.calibrate import Calibration, OnStage
-    from squeeze.packing.packed import Packed
+from squeeze.packing.calibrate import Calibration
+from squeeze.packing.packed import Packed
+from squeeze.reporter import Reporter
 
 # bytes of text in each token but the first
 BytesOf = Callable[[npt.NDArray[np.uint16]], npt.NDArray[np.int32]]
@@ -26,7 +25,7 @@ BytesOf = Callable[[npt.NDArray[np.uint16]], npt.NDArray[np.int32]]
 
 @dataclass(frozen=True)
 class PackRequest:
-    """Everything that is asked of a pack.
+    """Options of a pack.
 
     limit: bytes that the artifact and `code` may take together
     preset: a name in `squeeze.packing.presets.PRESETS`
@@ -35,7 +34,7 @@ class PackRequest:
     quant: precisions by role for preset "round", as `squeeze.packing.recipe.parse_precisions` reads them
     small: tensors of at most so many weights stay floats; for "round" and the records
     small_floats: format of floats that the preset does not quantize: fp16, bf16, fp32 or keep
-    codecs: names of those tried on every stream by "round" and "lossless"; none: the usual ones
+    codecs: names of codecs that "round" and "lossless" try on every stream; none: the usual ones
     bytes_of: byte table of a tokenizer, which gives costs per byte instead of per token
     cache: folder that keeps every stage, so that an interrupted pack resumes; None: keep nothing
     fresh: ignore what the cache holds
@@ -66,26 +65,8 @@ class PackRequest:
         return room
 
 
-def _no_stage(name: str) -> None:
-    """Follow no stage."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Callbacks that follow a pack; those left out do nothing.
-
-    stage: given the name of the stage that begins, returns its progress callback or None
-    trial: given the scale and the bytes of each trial of the search for a limit
-    note: given each sentence for the user
-    """
-
-    stage: OnStage = _no_stage
-    trial: Callable[[float, int], None] = lambda scale, size: None
-    note: Callable[[str], None] = lambda text: None
-
-
 class PresetPacker(Protocol):
-    """PresetPacker of a preset (`squeeze.packing.presets`)."""
+    """Packer of a preset (`squeeze.packing.presets`)."""
 
-    def __call__(self, loaded: LoadedModel, request: PackRequest, watch: Watch) -> Packed:
+    def __call__(self, loaded: LoadedModel, request: PackRequest, reporter: Reporter) -> Packed:
         """Return the model packed as the request says; every rank of a process group must call."""

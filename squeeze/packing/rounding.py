@@ -8,12 +8,13 @@ from squeeze.checkpoint.read import LoadedModel
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import ROUNDINGS
 from squeeze.packing.recipe import LOSSLESS, Recipe, parse_precisions, quantize_checkpoint
-from squeeze.packing.request import PackRequest, Watch
+from squeeze.packing.request import PackRequest
+from squeeze.reporter import Reporter
 from squeeze.tensors.quantized import QuantizedTensor
 
 
-def pack_rounded(loaded: LoadedModel, request: PackRequest, watch: Watch) -> Packed:
-    """Return the model rounded as `request.quant` says; a quantized export is kept as it is.
+def pack_rounded(loaded: LoadedModel, request: PackRequest, reporter: Reporter) -> Packed:
+    """Return the model rounded as `request.quant` says; a quantized export is stored as it is.
 
     Raises BadConfig for a precision or role that does not exist, or when a value does not fit its float
     format; UnsupportedFormat for an unknown codec.
@@ -25,14 +26,10 @@ def pack_rounded(loaded: LoadedModel, request: PackRequest, watch: Watch) -> Pac
     if not exact:
         recipe = Recipe(parse_precisions(request.quant), request.small, request.small_floats)
     elif not preset.exact:
-        watch.note("the checkpoint is quantized already: stored without loss (--quant to change)")
+        reporter.note(
+            "the checkpoint is quantized already: stored without loss (--quant to change)"
+        )
     artifact = quantize_checkpoint(loaded.stored, loaded.config, recipe)
     candidates = codecs.names() if request.codecs == ("all",) else request.codecs
-    advance = watch.stage("coding streams")
-
-    def on_stream(done: int, total: int) -> None:
-        if advance is not None:
-            advance(done, total, 0.0)
-
-    data = encode(artifact, candidates=candidates, on_stream=on_stream)
+    data = encode(artifact, candidates=candidates, reporter=reporter)
     return checked(Packed(data, exact=exact))

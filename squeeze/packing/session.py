@@ -14,27 +14,32 @@ from squeeze.files import scratch_folder
 from squeeze.packing.calibrate import Calibrated, Calibration, calibrate
 from squeeze.packing.kept import locked
 from squeeze.packing.packed import Packed, checked
-from squeeze.packing.request import PackRequest, Watch
+from squeeze.packing.request import PackRequest
 from squeeze.ranks.connect import connected
 from squeeze.ranks.group import Ranks
 from squeeze.ranks.result import result_of_first
+from squeeze.reporter import SILENT, Reporter
 
-SCRATCH = "squeeze-pack-"  # begins the names of folders that are gone after a pack
+SCRATCH = "squeeze-pack-"  # prefix of folders that are removed after a pack
 
 
 @dataclass(frozen=True)
 class Session:
-    """A pack under way: the model, what is asked, and where its stages are kept."""
+    """A pack under way.
+
+    folder: keeps the stages
+    reporter: of the first rank; silent on the others
+    """
 
     loaded: LoadedModel
     request: PackRequest
     folder: Path
-    watch: Watch
+    reporter: Reporter
     ranks: Ranks
 
     @property
     def settings(self) -> Calibration:
-        """Calibration that was asked for, or that of text the model writes."""
+        """Settings of the calibration: those of the request, or text that the model writes."""
         return self.request.calibration or Calibration()
 
     def calibrated(self) -> Calibrated:
@@ -44,12 +49,11 @@ class Session:
             self.settings,
             self.folder,
             fresh=self.request.fresh,
-            on_stage=self.watch.stage,
-            on_note=self.watch.note,
+            reporter=self.reporter,
         )
 
     def on_first(self, work: Callable[[], Packed]) -> Packed:
-        """Return, on every rank, what `work` returns on the first, once that decodes to what was packed.
+        """Return, on every rank, the result of `work` on the first rank, checked by decoding it.
 
         An error of `work` is raised on every rank.
         """
@@ -57,14 +61,16 @@ class Session:
 
 
 @contextlib.contextmanager
-def open_session(loaded: LoadedModel, request: PackRequest, watch: Watch) -> Iterator[Session]:
-    """Open the group that torchrun describes and the cache, which the first rank locks.
+def open_session(
+    loaded: LoadedModel, request: PackRequest, reporter: Reporter
+) -> Iterator[Session]:
+    """Open the process group that torchrun describes and the cache, which the first rank locks.
 
     Raises SqueezeError when another process packs into the same cache or it cannot be written.
     """
     cpu = torch.device("cpu")  # where calibration runs
     with connected(cpu) as ranks, _cache(request.cache, ranks.first) as folder:
-        yield Session(loaded, request, folder, watch if ranks.first else Watch(), ranks)
+        yield Session(loaded, request, folder, reporter if ranks.first else SILENT, ranks)
 
 
 @contextlib.contextmanager

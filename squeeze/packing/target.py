@@ -1,8 +1,8 @@
 """Pack to a byte target: without loss if that fits, else calibrated and water-filled.
 
-In three steps: what the model is quantized from (`_start`), the file that fits (`_fitted`), and what
-it costs (`_plan`). A file that an earlier run found for the same model and settings needs only its
-bytes made again (`_resumed`).
+In three steps: the quantizer (`_start`), the file that fits (`_fitted`), and its cost (`_plan`). Of a
+file that an earlier run planned for the same model and settings only the bytes are made again
+(`_resumed`).
 """
 
 from __future__ import annotations
@@ -23,32 +23,34 @@ from squeeze.files.sources import code_sha256
 from squeeze.packing.calibrate import Calibrated, content_key
 from squeeze.packing.costs import coarser, curves_of, known_of, losses_of, mean_kl, role_costs
 from squeeze.packing.curvature import Curvature
-from squeeze.packing.fit import Fitted, OnTrial, at_scales, fit
-from squeeze.packing.kept import KeptCodes, OnNote, hash_of
+from squeeze.packing.fit import Fitted, at_scales, fit
+from squeeze.packing.kept import KeptCodes, hash_of
 from squeeze.packing.machine import this_machine
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.plan import Plan, kept_plan, tensor_plans
 from squeeze.packing.presets import TARGETS
 from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer
 from squeeze.packing.recipe import LOSSLESS, Recipe, on_grid, quantize_checkpoint
-from squeeze.packing.request import BytesOf, PackRequest, Watch
+from squeeze.packing.request import BytesOf, PackRequest
 from squeeze.packing.session import Session, open_session
+from squeeze.reporter import Reporter
 from squeeze.tensors.roles import natural_key
 from squeeze.train.model.gpt import GPT
 
-BOUND = ("range-planes",)  # 20 times as fast as the word contexts,
-NEAR = 0.9  # which make its bytes at most this much fewer
+# Planes code 20 times as fast as the word contexts, whose files are at least NEAR times as large.
+BOUND = ("range-planes",)
+NEAR = 0.9
 
 
-def pack_to_target(loaded: LoadedModel, request: PackRequest, watch: Watch) -> Packed:
+def pack_to_target(loaded: LoadedModel, request: PackRequest, reporter: Reporter) -> Packed:
     """Return the file that costs the least expected loss of those that the limit has room for.
 
     The cache keeps the stages of `squeeze.packing.calibrate`, quantized tensors and the plan.
-    `watch.note` is called for each kept file that is damaged or of other settings. Raises OverBudget
+    The reporter gets a note for each kept file that is damaged or of other settings. Raises OverBudget
     with the smallest possible size when nothing fits.
     """
     limit = request.room
-    with open_session(loaded, request, watch) as session:
+    with open_session(loaded, request, reporter) as session:
         exact = without_loss(loaded, limit)
         if exact is not None:
             return checked(Packed(exact, exact=True))
@@ -67,7 +69,7 @@ def without_loss(loaded: LoadedModel, limit: int) -> bytes | None:
 
 @dataclass(frozen=True)
 class _Start:
-    """All that the search for a file of at most `limit` bytes starts from.
+    """Start of the search for a file of at most `limit` bytes.
 
     key: hash of everything that the plan depends on
     plan_path: file that keeps the plan
@@ -89,12 +91,12 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     if session.request.fresh:
         _forget(session.folder)
     start = _start(session, calibrated, limit)
-    resumed = _resumed(start, session.watch.note)
+    resumed = _resumed(start, session.reporter)
     if resumed is not None:
         return resumed
-    session.watch.stage("fit")
-    quantizer, fitted = _fitted(start, session.watch.trial)
-    plan = _plan(start, quantizer, fitted, session.watch)
+    with session.reporter.stage("fit") as stage:
+        quantizer, fitted = _fitted(start, stage)
+    plan = _plan(start, quantizer, fitted, session.reporter)
     plan.save(start.plan_path)
     _tidy(start, plan)
     return Packed(fitted.data, plan=plan)
@@ -105,7 +107,7 @@ def _start(session: Session, calibrated: Calibrated, limit: int) -> _Start:
     contents = contents_of(loaded, calibrated, request.small_floats)
     curvature = Curvature.of(contents.matrices, calibrated.hessians, calibrated.gradients)
     settings = hash_of(code_sha256(), content_key(loaded, session.settings))
-    kept_codes = KeptCodes(folder / "codes", settings, session.watch.note)
+    kept_codes = KeptCodes(folder / "codes", settings, session.reporter)
     states = TARGETS[request.preset].states
     per_token = None
     if request.bytes_of is not None:
@@ -136,12 +138,12 @@ def contents_of(loaded: LoadedModel, calibrated: Calibrated, small_floats: str) 
     return Contents(matrices, stored.tensors, order, config)
 
 
-def _resumed(start: _Start, note: OnNote) -> Packed | None:
+def _resumed(start: _Start, reporter: Reporter) -> Packed | None:
     """Return the file of the plan that an earlier run kept under the same key, if there is one."""
     try:
         plan = kept_plan(start.plan_path, start.key)
     except SqueezeError as error:
-        note(f"made again: {error}")
+        reporter.note(f"made again: {error}")
         return None
     if plan is None:
         return None
@@ -149,19 +151,20 @@ def _resumed(start: _Start, note: OnNote) -> Packed | None:
     quantizer = start.quantizer.with_fixed(_grids(start.loaded, on_grids))
     data = at_scales(quantizer, plan.scales).data
     if sha256(data) != plan.sha256:
-        note(f"{start.plan_path}: not the plan of this file, made again")
+        reporter.note(f"{start.plan_path}: not the plan of this file, made again")
         return None
-    _tidy(start, plan)  # a run killed after its plan did not
+    # a run that was killed after it wrote the plan did not tidy up
+    _tidy(start, plan)
     return Packed(data, plan=plan)
 
 
-def _fitted(start: _Start, on_trial: OnTrial) -> tuple[Quantizer, Fitted]:
-    """Return the file that fits, and what quantized it.
+def _fitted(start: _Start, reporter: Reporter) -> tuple[Quantizer, Fitted]:
+    """Return the file that fits, and its quantizer.
 
     Matrices stay on the grid that they were trained on where the whole loses less by it.
     """
     quantizer, limit = start.quantizer, start.limit
-    fitted = fit(quantizer, limit, on_trial)
+    fitted = fit(quantizer, limit, reporter)
     grids = _grids(start.loaded, fitted.tensors)
     if not grids:
         return quantizer, fitted
@@ -182,14 +185,15 @@ def _fitted(start: _Start, on_trial: OnTrial) -> tuple[Quantizer, Fitted]:
     return quantizer, fitted
 
 
-def _plan(start: _Start, quantizer: Quantizer, fitted: Fitted, watch: Watch) -> Plan:
+def _plan(start: _Start, quantizer: Quantizer, fitted: Fitted, reporter: Reporter) -> Plan:
     """Return the plan of a file: its cost, expected and measured, and that of other bits."""
     loaded, reference, text = start.loaded, start.calibrated.model, start.calibrated.text
-    watch.stage("measured cost")
-    measured = mean_kl(reference, _model_of(loaded, quantizer, fitted), text)
-    watch.stage("cost of other bits")
-    packed, in_larger_steps = known_of(quantizer, fitted), coarser(quantizer, fitted)
-    curves = curves_of(quantizer, fitted.scales, packed, in_larger_steps)
+    with reporter.stage("measured cost"):
+        measured = mean_kl(reference, _model_of(loaded, quantizer, fitted), text)
+    with reporter.stage("cost of other bits"):
+        packed, in_larger_steps = known_of(quantizer, fitted), coarser(quantizer, fitted)
+        curves = curves_of(quantizer, fitted.scales, packed, in_larger_steps)
+        roles = role_costs(loaded, reference, text, (packed, in_larger_steps))
     return Plan(
         key=start.key,
         sha256=sha256(fitted.data),
@@ -200,7 +204,7 @@ def _plan(start: _Start, quantizer: Quantizer, fitted: Fitted, watch: Watch) -> 
         measured=measured,
         bytes_per_token=start.per_token,
         tensors=tensor_plans(fitted.data, fitted.scales, packed.losses, curves),
-        roles=role_costs(loaded, reference, text, (packed, in_larger_steps)),
+        roles=roles,
         machine=this_machine(),
     )
 
@@ -224,7 +228,7 @@ def _bytes_per_token(text: Sequences, bytes_of: BytesOf) -> float:
 
 
 def _tidy(start: _Start, plan: Plan) -> None:
-    """Drop codes that the search tried and the file does not hold."""
+    """Remove codes that the search tried and that are not in the file."""
     states = start.quantizer.n_states
     start.kept_codes.keep_only((name, scale, states) for name, scale in plan.scales.items())
 

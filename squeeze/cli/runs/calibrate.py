@@ -1,4 +1,4 @@
-"""Runs `squeeze calibrate`: calibrates a model into a folder and prints what it holds."""
+"""Runs `squeeze calibrate`: calibrates a model into a folder and prints the folder's contents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from squeeze.checkpoint.read import load_model
-from squeeze.cli.options import stage_bars
+from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.files import check_output_folder
 from squeeze.packing.calibrate import Calibration, calibrate
@@ -55,24 +55,24 @@ def run_calibration(options: CalibrateOptions) -> None:
     """Calibrate, and print the text's size and the number of Hessians."""
     check_output_folder(options.out)
     loaded = load_model(options.model, **options.architecture)
-    settings, notes = options.settings, list(loaded.notes)
+    settings = options.settings
     clock = time.perf_counter()
     with (
         connected(CPU) as ranks,
         locked(options.out) if ranks.first else nullcontext(),
-        stage_bars(options.as_json or not ranks.first) as on_stage,
+        Bars(quiet=options.as_json or not ranks.first) as bars,
     ):
         calibrated = calibrate(
             loaded,
             settings,
             options.out,
             fresh=options.fresh,
-            on_stage=on_stage,
-            on_note=notes.append,
+            reporter=bars,
         )
     if not ranks.first:
         return
     seconds = time.perf_counter() - clock
+    notes = [*loaded.notes, *bars.notes]
     text, hessians = calibrated.text, calibrated.hessians.matrices
     if options.as_json:
         print_json(

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from squeeze.checkpoint.read import LoadedModel, load_model
-from squeeze.cli.options import stage_bars
+from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.files import check_output_folder, check_outputs, output_beside
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.gate import check_limit
+from squeeze.packing.calibrate import Calibration
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Correction, Packed
 from squeeze.packing.plan import Plan
 from squeeze.packing.presets import RECORDS, TARGETS
-from squeeze.packing.request import PackRequest, Watch
+from squeeze.packing.request import PackRequest
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.views.text import print_ledger
 
@@ -53,11 +54,9 @@ class PackOptions:
         return self.out or output_beside(self.model, ".sqz")
 
     def request(self) -> PackRequest:
-        """Return the pack that is asked for."""
+        """Return the request to pack."""
         calibration = None
         if self.preset:
-            from squeeze.packing.calibrate import Calibration  # loads torch
-
             calibration = Calibration(
                 self.calibration, self.tokens or 0, seed=self.seed, data=self.data
             )
@@ -80,7 +79,7 @@ def run_pack(options: PackOptions) -> None:
     """Write the artifact and print what it is. Raises OverBudget when it does not fit with its code."""
     first = int(os.environ.get("RANK", "0")) == 0
     if not first and not options.preset:
-        return  # nothing to share: the first rank does it
+        return  # there is no work to share: the first rank does it
     check_outputs(
         [options.target], [options.model, options.tokenizer, *options.code, *options.data]
     )
@@ -89,13 +88,9 @@ def run_pack(options: PackOptions) -> None:
     if request.calibration is not None:
         check_output_folder(request.cache)
     loaded = load_model(options.model, **options.architecture)
-
-    def show_trial(scale: float, size: int) -> None:
-        if not options.as_json:
-            print_line(f"scale {scale:.3g}: {size:,} bytes of {request.room:,}", err=True)
-
-    with stage_bars(quiet=options.as_json or not first) as on_stage:
-        packed = pack_model(loaded, request, Watch(on_stage, show_trial))
+    room = request.room if options.preset in TARGETS else 0
+    with Bars(quiet=options.as_json or not first, limit=room) as bars:
+        packed = pack_model(loaded, request, bars)
     if not first:
         return
     packed.save(options.target)

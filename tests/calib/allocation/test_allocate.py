@@ -14,6 +14,7 @@ from squeeze.calib.quantizers.trellis_gptq import trellis_gptq
 from squeeze.calib.statistics.curvature import factorize
 from squeeze.codecs import encode_smallest
 from squeeze.errors import OverBudget
+from tests.recorder import Recorder
 
 
 @dataclass
@@ -113,10 +114,10 @@ def test_same_result_twice():
 
 
 def test_trials_are_reported():
-    heard = []
-    result = Model({"a": 50_000}).allocate(20_000, on_trial=lambda *facts: heard.append(facts))
-    assert len(heard) == result.trials
-    assert heard[-1][1] <= 20_000
+    recorder = Recorder()
+    result = Model({"a": 50_000}).allocate(20_000, reporter=recorder)
+    assert len(recorder.trials) == result.trials
+    assert recorder.trials[-1][1] <= 20_000
 
 
 def test_real_tensors_land_under_their_limit_with_the_bytes_of_their_codes():

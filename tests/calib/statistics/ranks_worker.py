@@ -15,9 +15,19 @@ from squeeze.calib.statistics import inputs as inputs_module
 from squeeze.calib.statistics.collect import collect
 from squeeze.calib.text.generate import generate
 from squeeze.calib.text.sources import Sequences
+from squeeze.reporter import Reporter
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+
+
+class Counting(Reporter):
+    """A reporter that counts units."""
+
+    count = 0.0
+
+    def advance(self, n: float = 1) -> None:
+        self.count += n
 
 
 def main(folder: Path, rank: int, world: int) -> None:
@@ -31,16 +41,14 @@ def main(folder: Path, rank: int, world: int) -> None:
     for weight in model.parameters():
         weight.data = torch.randn(weight.shape, generator=generator) * 0.3
     model.requires_grad_(False)
-    steps: list[int] = []
-    text = generate(
-        partial(Cache, model), 50, 9, 16, seed=4, on_progress=lambda done, *_: steps.append(done)
-    )
+    work = Counting()
+    text = generate(partial(Cache, model), 50, 9, 16, seed=4, reporter=work)
     sequences = Sequences.whole(text, "self-generated").cut_at(1)
     found = collect(model, sequences, path=folder / f"hessians-{world}")
     kept = collect(model, sequences, path=folder / f"hessians-{world}")
     arrays = {name.replace(".", "_"): matrix for name, matrix in found.matrices.items()}
     same = all(np.array_equal(found.matrices[n], kept.matrices[n]) for n in found.matrices)
-    np.savez(folder / f"{rank}-of-{world}.npz", text=text, work=steps[-1], same=same, **arrays)
+    np.savez(folder / f"{rank}-of-{world}.npz", text=text, work=work.count, same=same, **arrays)
     if world > 1:
         dist.destroy_process_group()
 

@@ -18,6 +18,7 @@ from squeeze.calib.text.sources import Corpus, Sequences
 from squeeze.errors import BadCheckpoint, CorruptData
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.recorder import Recorder, Stage
 
 LOOPED = ModelConfig(50, 2, 24, 2, 1, 40, layer_schedule=(0, 1, 0, 1, 1))
 UNTIED = ModelConfig(50, 2, 24, 2, 1, 40, tie_embeddings=False)
@@ -120,26 +121,25 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(
     path, whole = tmp_path / "h.safetensors", collect(model(), text(), key="w")
 
     def stop_after(tokens: int) -> None:
-        def report(done: int, total: int, rate: float) -> None:
-            if done > tokens:
-                raise Stop
+        class Stopping(Recorder):
+            def advance(self, n: float = 1) -> None:
+                super().advance(n)
+                if sum(self.stages[-1].counts) > tokens:
+                    raise Stop
 
         with pytest.raises(Stop):
-            collect(model(), text(), path=path, key="w", on_progress=report)
+            collect(model(), text(), path=path, key="w", reporter=Stopping())
 
     stop_after(100)
     assert not path.exists() and len(list(tmp_path.iterdir())) == 1
     stop_after(200)
-    seen: list[int] = []
-    resumed = collect(
-        model(), text(), path=path, key="w", on_progress=lambda done, *_: seen.append(done)
-    )
-    assert seen == [240, 260]  # only what was left
+    recorder = Recorder()
+    resumed = collect(model(), text(), path=path, key="w", reporter=recorder)
+    assert recorder.stages == [Stage("Hessians", 260, "tokens", [200, 40, 20])]
     assert all(np.array_equal(whole.matrices[n], resumed.matrices[n]) for n in whole.matrices)
     assert list(tmp_path.iterdir()) == [path]
-    again = collect(
-        model(), text(), path=path, key="w", on_progress=lambda *_: pytest.fail("collected again")
-    )
+    again = collect(model(), text(), path=path, key="w", reporter=recorder)
+    assert len(recorder.stages) == 1  # read, not collected
     assert all(np.array_equal(whole.matrices[n], again.matrices[n]) for n in whole.matrices)
 
 
@@ -150,10 +150,9 @@ def test_sums_of_other_weights_or_other_text_are_not_gone_on_with(
     collect(model(), text(), path=path, key="old weights")
     other = collect(model(), text(8), path=path, key="old weights")
     assert other.tokens == 160
-    seen: list[int] = []
-    report = lambda done, *_: seen.append(done)  # noqa: E731
-    collect(model(), text(8), path=path, key="new weights", on_progress=report)
-    assert seen == [160]
+    recorder = Recorder()
+    collect(model(), text(8), path=path, key="new weights", reporter=recorder)
+    assert recorder.stages == [Stage("Hessians", 160, "tokens", [0, 160])]
 
 
 def test_a_saved_file_loads_back_and_a_damaged_one_is_collected_anew(tmp_path: Path) -> None:

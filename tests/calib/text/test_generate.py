@@ -14,6 +14,7 @@ from squeeze.errors import BadCheckpoint, BadConfig
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.recorder import Recorder
 
 CONFIG = ModelConfig(50, 2, 16, 2, 1, 24, seq_len=8, layer_schedule=(0, 1, 0))
 
@@ -90,11 +91,12 @@ def test_frequencies_match_the_distribution() -> None:
     assert not (text == 1).any()
 
 
-def test_progress_ends_at_the_total_with_a_rate() -> None:
-    seen: list[tuple[int, int, float]] = []
-    write(count=4, length=5, batch=2, on_progress=lambda *report: seen.append(report))
-    assert [done for done, _, _ in seen] == list(range(2, 21, 2))
-    assert seen[-1][1] == 20 and all(rate > 0 for _, _, rate in seen)
+def test_every_step_counts_its_tokens_up_to_the_total() -> None:
+    recorder = Recorder()
+    write(count=4, length=5, batch=2, reporter=recorder)
+    (stage,) = recorder.stages
+    assert (stage.name, stage.total, stage.unit) == ("calibration text", 20, "tokens")
+    assert stage.counts == [2] * 10
 
 
 def test_one_token_needs_no_step() -> None:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from squeeze.cli.demo_cmd import command
+from squeeze.cli.runs.demo import DemoOptions
 from squeeze.demo import Files
 from tests.squeeze.views.test_views import artifact, plan_of
 
@@ -22,18 +23,17 @@ FIGURES = {
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The demo without its training; pages that were opened."""
+    """Pages that were opened by a demo without its training."""
 
-    def run(folder: Path, *rest: Any) -> dict[str, Any]:
-        files = Files(folder)
-        cache = folder / "model.sqz.cache"
+    def make_model(files: Files, options: DemoOptions) -> dict[str, Any]:
+        cache = files.folder / "model.sqz.cache"
         cache.mkdir(parents=True)
         files.artifact.write_bytes(artifact())
         plan_of(artifact()).save(cache / "plan.json")
         return dict(FIGURES)
 
     pages: list[str] = []
-    monkeypatch.setattr("squeeze.demo.run", run)
+    monkeypatch.setattr("squeeze.cli.runs.demo.make_model", make_model)
     monkeypatch.setattr(click, "launch", pages.append)
     return pages
 

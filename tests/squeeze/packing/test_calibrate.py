@@ -17,9 +17,11 @@ from squeeze.packing.calibrate import Calibration, calibrate
 from squeeze.train.data.shards import write_shard
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.recorder import Recorder
 
 CONFIG = ModelConfig(64, 2, 32, 2, 1, 64, seq_len=16)
 SETTINGS = Calibration(tokens=64)
+STAGES = ["calibration text", "Hessians", "output gradients"]
 
 
 @pytest.fixture
@@ -36,13 +38,10 @@ def loaded(model_file: Path) -> LoadedModel:
 
 
 def stages_run(loaded: LoadedModel, settings: Calibration, folder: Path) -> list[str]:
-    ran: list[str] = []
-
-    def on_stage(name: str):  # type: ignore[no-untyped-def]
-        return lambda done, total, rate: ran.append(name)
-
-    calibrate(loaded, settings, folder, on_stage=on_stage)
-    return sorted(set(ran))
+    recorder = Recorder()
+    calibrate(loaded, settings, folder, reporter=recorder)
+    assert all(sum(s.counts) == s.total and s.unit == "tokens" for s in recorder.stages)
+    return recorder.names
 
 
 def test_every_matrix_gets_a_hessian_of_its_input_width(
@@ -59,11 +58,7 @@ def test_every_matrix_gets_a_hessian_of_its_input_width(
 
 def test_a_second_run_reads_every_stage_back(loaded: LoadedModel, tmp_path: Path) -> None:
     folder = tmp_path / "c"
-    assert stages_run(loaded, SETTINGS, folder) == [
-        "Hessians",
-        "calibration text",
-        "output gradients",
-    ]
+    assert stages_run(loaded, SETTINGS, folder) == STAGES
     assert stages_run(loaded, SETTINGS, folder) == []
 
 
@@ -71,21 +66,19 @@ def test_other_settings_or_weights_run_all_again(loaded: LoadedModel, tmp_path: 
     folder = tmp_path / "c"
     stages_run(loaded, SETTINGS, folder)
     other = dataclasses.replace(SETTINGS, seed=1)
-    assert stages_run(loaded, other, folder) == ["Hessians", "calibration text", "output gradients"]
+    assert stages_run(loaded, other, folder) == STAGES
     changed = dataclasses.replace(loaded, sha256="0" * 64)
-    assert stages_run(changed, other, folder) == [
-        "Hessians",
-        "calibration text",
-        "output gradients",
-    ]
+    assert stages_run(changed, other, folder) == STAGES
 
 
-def test_a_damaged_file_is_made_again(loaded: LoadedModel, tmp_path: Path) -> None:
-    folder = tmp_path / "c"
-    text = calibrate(loaded, SETTINGS, folder).text
+def test_a_damaged_file_is_made_again_with_a_note(loaded: LoadedModel, tmp_path: Path) -> None:
+    folder, recorder = tmp_path / "c", Recorder()
+    text = calibrate(loaded, SETTINGS, folder, reporter=recorder).text
+    assert recorder.notes == []
     (folder / "text.safetensors").write_bytes(b"torn")
-    again = calibrate(loaded, SETTINGS, folder).text
+    again = calibrate(loaded, SETTINGS, folder, reporter=recorder).text
     assert np.array_equal(text.ids, again.ids)
+    assert len(recorder.notes) == 1 and "text.safetensors was damaged" in recorder.notes[0]
 
 
 def test_shards_are_windows_of_the_given_text(loaded: LoadedModel, tmp_path: Path) -> None:
