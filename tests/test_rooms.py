@@ -45,6 +45,7 @@ ROOMS = {
     # Where to spend the bits of any torch module.
     "calib.parallel": "",
     "calib.text": "ranks calib.parallel",
+    "calib.taps": "",
     "calib.statistics": "tensors ranks calib.parallel calib.text",
     "calib.allocation": "tensors calib.parallel calib.statistics",
     "calib.quantizers": (
@@ -73,6 +74,8 @@ ROOMS = {
         "tensors train.fields train.metadata train.model train.optim train.checkpoint artifact"
         " outside"
     ),
+    # Whatever is packed or scored: the one room that runs code of others.
+    "subject": "calib.taps train.model",
     "score.report": "",
     # What a file's bytes are spent on, and what fits a limit.
     "ledger": "rows codecs tensors artifact outside",

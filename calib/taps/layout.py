@@ -1,0 +1,262 @@
+"""The matrices of a model: every part of its parameters that is quantized as one.
+
+A probe runs one forward and collects the uses of each parameter; the layout says which slices become
+matrices, which of them read the same inputs, and what every other element is stored as.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from squeeze.calib.taps.marks import MARK, TOKENS
+from squeeze.calib.taps.products import Product
+from squeeze.calib.taps.roles import Event, Sources, by_name, role_of_uses, roles_of
+from squeeze.calib.taps.taps import Lookup
+from squeeze.calib.taps.weights import Slice, Weight
+
+PRODUCT, LOOKUP, BOTH = "product", "lookup", "product+lookup"
+SQUARES, FLOAT = "squared gradients", "float"
+WIDEST_INPUT = 16_384  # columns of a Hessian, of which 1 GiB would be the next size
+NARROW = 64  # entries of a row of the last dimensions: a kernel, not a matrix of its own
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A part of a parameter that is quantized as one.
+
+    name: of the tensor where it is all of it, else with a number: `bank[3]`
+    how: PRODUCT, LOOKUP, BOTH or SQUARES: where its importance is from
+    owner: name of the first matrix that reads the same inputs, perhaps its own
+    """
+
+    name: str
+    slice: Slice
+    how: str
+    role: str
+    owner: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a slice that a product uses lies in a matrix.
+
+    rows, columns: positions in the matrix; None where the slice is all of it
+    """
+
+    matrix: str
+    rows: Positions | None = None
+    columns: Positions | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The matrices of a model by name, and the rest.
+
+    places: of every slice that a product or lookup uses
+    floats: why a tensor keeps floats, by name
+    shapes: of every parameter
+    """
+
+    matrices: Mapping[str, Matrix]
+    places: Mapping[Slice, Place]
+    floats: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def of_tensor(self, name: str) -> list[Matrix]:
+        """Return the matrices of a parameter."""
+        return [matrix for matrix in self.matrices.values() if matrix.slice.tensor == name]
+
+
+@dataclass
+class _Uses:
+    """Uses of one slice.
+
+    inputs: what it was multiplied with, each time
+    results: names of the results of its products and lookups
+    """
+
+    inputs: list[object] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
+    looked_up: bool = False
+
+
+@dataclass
+class Probe:
+    """Observer of one forward that collects the uses of every parameter.
+
+    others: functions that use a parameter otherwise, by its name, and whether in more than one dimension
+    """
+
+    slices: dict[Slice, _Uses] = field(default_factory=dict)
+    others: dict[str, dict[str, bool]] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    # kept, so that no other tensor gets the identity of one that is gone
+    activations: list[Tensor] = field(default_factory=list)
+
+    def on_product(self, product: Product, output: Tensor, source: str) -> Tensor:
+        """Note a product."""
+        x, letters = product.activations, product.letters
+        self.activations.append(x)
+        for group, part in enumerate(product.slices):
+            uses = self.slices.setdefault(part, _Uses())
+            scaled = tuple(map(id, product.factors)) or None
+            uses.inputs.append((id(x), letters.x, letters.w, group, scaled))
+            uses.results.append(source)
+        self.events.append(Event("product", source, (_sources(x),)))
+        return output
+
+    def on_lookup(self, lookup: Lookup, output: Tensor, source: str) -> Tensor:
+        """Note a lookup."""
+        uses = self.slices.setdefault(lookup.slice, _Uses())
+        uses.looked_up = True
+        uses.results.append(source)
+        self.events.append(Event("lookup", source, (_sources(lookup.ids),)))
+        return output
+
+    def on_other(self, weight: Weight, function: str) -> None:
+        """Note another use."""
+        wide = sum(size > 1 for size in weight.view.shape) > 1
+        functions = self.others.setdefault(weight.tensor, {})
+        functions[function] = functions.get(function, False) or wide
+
+    def on_activation(self, function: str, sources: list[frozenset[str]], result: str) -> None:
+        """Note a function that tells what its arguments are for."""
+        self.events.append(Event(function, result, tuple(sources)))
+
+    def layout(self, shapes: Mapping[str, tuple[int, ...]], logits: Tensor | None) -> Layout:
+        """Return the layout of the parameters of these shapes; logits: what the forward returned."""
+        roles = roles_of(self.events, frozenset() if logits is None else _sources(logits))
+        matrices: dict[str, Matrix] = {}
+        places: dict[Slice, Place] = {}
+        floats: dict[str, str] = {}
+        owners: dict[object, str] = {}
+        for name, shape in shapes.items():
+            parts = _parts_of(name, shape, [s for s in self.slices if s.tensor == name])
+            others = self.others.get(name, {})
+            derived = ", ".join(function for function, wide in others.items() if wide)
+            if len(shape) < 2 or min(shape) == 0:
+                floats[name] = "of one dimension" if prod(shape) else "empty"
+            elif parts is None and not others:
+                floats[name] = "never used"
+            elif parts is None and not derived:
+                floats[name] = "used entry by entry"
+            elif parts is None or derived:
+                for part, label in _named(name, shape, _pieces(name, shape)):
+                    matrices[label] = Matrix(label, part, SQUARES, by_name(name), label)
+            else:
+                for part, label in _named(name, shape, parts):
+                    uses = _merged(self.slices[inner] for inner in parts[part])
+                    places.update(_places(label, part, parts[part]))
+                    key = tuple(uses.inputs) if len(parts[part]) == 1 and uses.inputs else label
+                    how = BOTH if uses.looked_up and uses.inputs else PRODUCT
+                    how = LOOKUP if uses.looked_up and not uses.inputs else how
+                    role = role_of_uses(roles, uses.results, name)
+                    owner = owners.setdefault(key, label)
+                    matrices[label] = Matrix(label, part, how, role, owner)
+        return Layout(matrices, places, floats, shapes)
+
+
+def _sources(tensor: Tensor) -> Sources:
+    sources: Sources = getattr(tensor, MARK, TOKENS).sources
+    return sources
+
+
+def _merged(uses: Iterable[_Uses]) -> _Uses:
+    every = list(uses)
+    return _Uses(
+        [key for use in every for key in use.inputs],
+        [result for use in every for result in use.results],
+        any(use.looked_up for use in every),
+    )
+
+
+def _parts_of(
+    name: str, shape: tuple[int, ...], used: list[Slice]
+) -> dict[Slice, list[Slice]] | None:
+    """Return disjoint slices that make up a tensor, each with the used ones that lie inside it.
+
+    None where the used slices do not make it up, overlap without one holding the other, or are too wide.
+    """
+    if not used or any(part.shape[1] > WIDEST_INPUT for part in used):
+        return None
+    parts: dict[Slice, list[Slice]] = {}
+    owner = np.full(prod(shape), -1, np.int32)
+    for part in sorted(used, key=lambda part: (-part.elements, part)):
+        index = part.index
+        owners = np.unique(owner[index])
+        if len(owners) != 1:
+            return None
+        if owners[0] < 0:
+            owner[index] = len(parts)
+            parts[part] = [part]
+        else:
+            outer = list(parts)[owners[0]]
+            if _within(part, outer) is None:
+                return None
+            parts[outer].append(part)
+    unused = _unused(name, shape, owner < 0)
+    return None if unused is None else parts | {part: [] for part in unused}
+
+
+def _unused(name: str, shape: tuple[int, ...], free: npt.NDArray[np.bool_]) -> list[Slice] | None:
+    """Return slices of whole indexes of the first dimension that nothing uses, None for other gaps."""
+    free = free.reshape(shape[0], -1)
+    if not (free.any(1) == free.all(1)).all():
+        return None
+    width, part = prod(shape[1:]), Slice.whole(name, shape[1:])
+    (numbers,) = np.nonzero(free.all(1))
+    if len(shape) == 2:
+        runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1) if len(numbers) else []
+        return [
+            Slice.of_axes(name, int(run[0]) * width, ((len(run), width),), ((width, 1),))
+            for run in runs
+        ]
+    return [Slice(name, int(n) * width, part.rows, part.columns) for n in numbers]
+
+
+def _within(part: Slice, outer: Slice) -> tuple[Positions, Positions] | None:
+    """Return the rows and columns of `outer` that are `part`, or None when it is no such choice."""
+    inner, index = part.index, outer.index
+    (row,), (column,) = np.nonzero(index == inner[0, 0])
+    by_row = {int(element): at for at, element in enumerate(index[:, column])}
+    by_column = {int(element): at for at, element in enumerate(index[row])}
+    rows = np.array([by_row.get(int(element), 0) for element in inner[:, 0]])
+    columns = np.array([by_column.get(int(element), 0) for element in inner[0]])
+    return (rows, columns) if np.array_equal(index[np.ix_(rows, columns)], inner) else None
+
+
+def _places(label: str, part: Slice, used: Iterable[Slice]) -> Iterator[tuple[Slice, Place]]:
+    for inner in used:
+        within = None if inner == part else _within(inner, part)
+        yield inner, Place(label) if within is None else Place(label, *within)
+
+
+def _pieces(name: str, shape: tuple[int, ...]) -> list[Slice]:
+    """Return the matrices of a tensor of which only the gradients are known.
+
+    The last two dimensions are a matrix, those before count matrices, except in kernels.
+    """
+    if len(shape) == 2 or prod(shape[2:]) <= NARROW:
+        return [Slice.whole(name, shape)]
+    size = shape[-2] * shape[-1]
+    part = Slice.whole(name, shape[-2:])
+    return [Slice(name, at * size, part.rows, part.columns) for at in range(prod(shape[:-2]))]
+
+
+def _named(
+    name: str, shape: tuple[int, ...], parts: Iterable[Slice]
+) -> Iterator[tuple[Slice, str]]:
+    """Yield slices with the names of their matrices, in the order of the tensor."""
+    ordered = sorted(parts)
+    if ordered == [Slice.whole(name, shape)]:
+        yield ordered[0], name
+        return
+    for number, part in enumerate(ordered):
+        yield part, f"{name}[{number}]"

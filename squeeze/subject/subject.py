@@ -1,0 +1,225 @@
+"""One model, however it came: its module, its logits, its vocabulary and window, and what it is."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from squeeze.calib.taps.layout import Layout, Probe
+from squeeze.calib.taps.taps import Taps
+from squeeze.calib.taps.weights import Parameters
+from squeeze.errors import BadCheckpoint, SqueezeError
+from squeeze.subject.outputs import Forward, check_logits, forward_of
+from squeeze.train.model.cache import Cache
+from squeeze.train.model.gpt import GPT
+
+LENGTH = 1024  # tokens of a window, where nobody says
+PROBED = 16  # tokens of the first forward
+# attributes of a module or its configuration that tell its window
+NAMES_OF_LENGTH = (
+    "seq_len train_seq_len block_size max_seq_len n_ctx max_position_embeddings".split()
+)
+Weights = Mapping[str, npt.NDArray[np.float32]]
+NewCache = Callable[[int, int], Any]  # (batch, length) → a `squeeze.calib.text.generate.StepCache`
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model that is packed or scored.
+
+    module: in eval mode, weights float32
+    forward: function (module, ids int64 [B, T]) → logits [B, T, V]
+    vocab_size: V
+    length: tokens of its training window
+    bos: token that begins a document, or None
+    identity: JSON that finds the model again
+    step: makes an empty incremental forward of a module, batch and length; None: there is none
+    notes: sentences for the user on how the model was taken and what was assumed
+    """
+
+    module: nn.Module
+    forward: Forward
+    vocab_size: int
+    length: int
+    bos: int | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    step: Callable[[nn.Module, int, int], Any] | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of_gpt(cls, module: GPT) -> Subject:
+        """Return the subject of a model of this project."""
+        config = module.config
+        return cls(
+            module.eval(),
+            forward_of(module),
+            config.vocab_size,
+            config.seq_len,
+            config.bos_id,
+            {"kind": "squeeze"},
+            Cache,  # type: ignore[arg-type]  # of a GPT, which this is
+        )
+
+    @classmethod
+    def of_module(cls, module: nn.Module, facts: Facts | None = None) -> Subject:
+        """Return the subject of a live module, which is put into eval mode and made float32.
+
+        facts: what is known of it; the rest is looked up in the module, and what is assumed is noted
+
+        Raises BadCheckpoint when its forward fails or returns no logits.
+        """
+        if isinstance(module, GPT):
+            return cls.of_gpt(module)
+        facts = facts or Facts()
+        module = module.eval().float()
+        make_contiguous_(module)
+        length, notes = _length_of(module, facts)
+        subject = cls(
+            module,
+            forward_of(module, facts.logits),
+            0,
+            length,
+            facts.bos,
+            facts.identity or {"kind": "module", "name": type(module).__name__},
+            facts.step,
+            tuple(notes),
+        )
+        device = next(module.parameters(), torch.empty(0)).device
+        ids = torch.arange(min(PROBED, length), device=device)[None] % 2
+        return replace(subject, vocab_size=subject.logits(ids).size(-1))
+
+    @torch.no_grad()
+    def logits(self, ids: Tensor) -> Tensor:
+        """Return logits float32 [B, T, V] of ids int64 [B, T]; raises BadCheckpoint when it fails."""
+        with running():
+            logits = self.forward(self.module, ids)
+        return check_logits(logits, ids)
+
+    @torch.no_grad()
+    def layout(self, ids: Tensor) -> Layout:
+        """Return how one forward of ids int64 [B, T] uses every parameter."""
+        parameters, probe = Parameters(self.module.named_parameters()), Probe()
+        with running(), Taps(parameters, probe) as taps:
+            logits = self.forward(self.module, taps.begin(ids))
+        return probe.layout(parameters.shapes, logits)
+
+    def with_weights(self, weights: Weights) -> Subject:
+        """Return a copy with other values of some weights, by name; it shares the rest.
+
+        Raises BadCheckpoint for a module that cannot be copied.
+        """
+        memo: dict[int, Any] = {}
+        for name, tensor in named_tensors(self.module).items():
+            memo[id(tensor)] = tensor
+            if name in weights:
+                other = torch.tensor(weights[name], dtype=tensor.dtype, device=tensor.device)
+                needs = tensor.requires_grad
+                memo[id(tensor)] = (
+                    nn.Parameter(other, needs) if isinstance(tensor, nn.Parameter) else other
+                )
+        return replace(self, module=copied(self.module, memo))
+
+    def new_cache(self, batch: int, length: int) -> Any:
+        """Return an empty incremental forward: the model's own, or one of whole forwards."""
+        if self.step is not None:
+            return self.step(self.module, batch, length)
+        return WholeForwards(self)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts about a module that only its user knows; None where they do not say.
+
+    logits: function (module, ids) → logits
+    length: tokens of the training window
+    """
+
+    logits: Forward | None = None
+    length: int | None = None
+    bos: int | None = None
+    step: Callable[[nn.Module, int, int], Any] | None = None
+    identity: Mapping[str, Any] | None = None
+
+
+class WholeForwards:
+    """Incremental forward of a model that has none: every step runs all tokens so far."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.device = next(subject.module.parameters()).device
+        self.reset_()
+
+    def reset_(self) -> None:
+        """Drop all tokens."""
+        self.ids: Tensor | None = None
+
+    def step(self, ids: Tensor) -> Tensor:
+        """Return logits float32 [B, t, V] for the token after each of ids int64 [B, t]."""
+        self.ids = ids if self.ids is None else torch.cat((self.ids, ids), 1)
+        return self.subject.logits(self.ids)[:, -ids.size(1) :]
+
+
+@contextlib.contextmanager
+def running() -> Iterator[None]:
+    """Run a stranger's code, whose errors become one line."""
+    try:
+        yield
+    except (SqueezeError, MemoryError):
+        raise
+    except Exception as error:
+        raise BadCheckpoint(f"the model's forward fails: {one_line(error)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception as one line: its type, and the first line of its text."""
+    text = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+_COPYING = threading.Lock()
+
+
+def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """Return a deep copy; memo: what is not copied, by identity. Raises BadCheckpoint."""
+    try:
+        with _COPYING:
+            return copy.deepcopy(module, memo)
+    except Exception as error:
+        raise BadCheckpoint(
+            f"the model cannot be copied: {one_line(error)}",
+            expected="a module that copy.deepcopy takes",
+            fix="Keep locks, files and tensors with gradients out of the module.",
+        ) from error
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and persistent buffers of a module by name, those with two names twice."""
+    return dict(module.state_dict(keep_vars=True))
+
+
+def make_contiguous_(module: nn.Module) -> None:
+    """Give every parameter whose elements lie in another order a contiguous storage of its own."""
+    for parameter in module.parameters():
+        if not parameter.is_contiguous():
+            parameter.data = parameter.data.contiguous()
+
+
+def _length_of(module: nn.Module, facts: Facts) -> tuple[int, list[str]]:
+    """Return the training window, and a note where nothing tells it."""
+    if facts.length:
+        return facts.length, []
+    for holder in (module, getattr(module, "config", None)):
+        for name in NAMES_OF_LENGTH:
+            length = getattr(holder, name, None)
+            if isinstance(length, int) and not isinstance(length, bool) and length > 0:
+                return length, []
+    return LENGTH, [f"the model's training window is not told: {LENGTH} tokens assumed (--seq-len)"]
