@@ -1,7 +1,8 @@
 """The one error root. A leaf module: every package of the project may import it.
 
 A message names what was expected, what was found and what to do next. The command line prints it
-without a traceback and exits with `exit_code` (1 for errors, 3 for over budget; 2 is Click's usage).
+without a traceback and exits with `exit_code` (1 for errors, 3 for over budget,
+4 for no model; 2 is Click's usage).
 """
 
 
@@ -74,6 +75,12 @@ class OverBudget(SqueezeError):
     """The files that ship are larger than the limit."""
 
     exit_code = 3
+
+
+class NoModel(SqueezeError):
+    """A folder without a model: nothing can be said of the limit."""
+
+    exit_code = 4
 
 
 class Notice(UserWarning):

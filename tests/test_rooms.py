@@ -83,12 +83,15 @@ ROOMS = {
         "codecs tensors ranks calib.parallel calib.text calib.statistics calib.allocation"
         " calib.quantizers train.model train.data artifact checkpoint ledger"
     ),
+    # A submission by its papers: logs, claims, card and script. Nothing of it is run.
+    "score.student": "",
+    "review": "outside ledger score.student",
     "views": (
         "rows codecs tensors calib.allocation bundle.emit bundle.cost artifact outside ledger"
         " packing score.report"
     ),
     # Bits per byte, and evidence for them.
-    "score": "ranks train.model score.report",
+    "score": "ranks train.model score.report score.student review",
     "score.adapt": "ranks train.fields train.model score",
     "score.modes": "train.fields train.model score score.adapt",
     "score.evaluate": "ranks train.model train.data checkpoint score.report score score.modes",
@@ -96,14 +99,14 @@ ROOMS = {
         "codecs.coder codecs train.model train.data checkpoint score score.adapt score.modes"
     ),
     "score.serving": "train.fields train.model train.data checkpoint score score.adapt score.modes",
-    "score.audit": "train.data ledger score score.serving",
+    "score.audit": "train.data ledger review score score.serving",
     "data": "train.data score",
     # The submission: `submit.entry` is the script that ships, so it names what it runs.
     "submit": (
         "codecs codecs.context tensors calib.text calib.statistics ranks train.model"
         " train.optim train.data train.metadata train.checkpoint train.run bundle.load bundle"
-        " artifact outside checkpoint ledger packing views score.report score score.adapt"
-        " score.modes score.evaluate score.serving score.audit"
+        " artifact outside checkpoint ledger packing views score.report score.student score"
+        " score.adapt score.modes score.evaluate score.serving score.audit"
     ),
     "demo": (
         "train.model train.optim train.data train.checkpoint train.run artifact checkpoint packing"
@@ -111,8 +114,8 @@ ROOMS = {
     "cli": (
         "codecs tensors ranks train.fields train.model train.optim"
         " train.data train.checkpoint train.presets train.run bundle artifact outside checkpoint"
-        " ledger packing views score.report score score.modes score.evaluate score.proof score.audit"
-        " data submit demo"
+        " ledger packing review views score.report score.student score score.modes score.evaluate"
+        " score.proof score.audit data submit demo"
     ),
     "__main__": "cli",
 }

@@ -34,6 +34,7 @@ COMMANDS = {
     "calibrate": "Collect calibration text and Hessians of a checkpoint.",
     "eval": "Score an artifact or checkpoint in bits per byte.",
     "stats": "Mean, spread and significance over seeds.",
+    "review": "Review a submission folder by its papers, running nothing.",
     "audit": "Check a submission against every rule by running it.",
     "prove": "Code text with an artifact, decode it elsewhere, and compare.",
 }

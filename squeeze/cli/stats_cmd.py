@@ -11,7 +11,8 @@ from squeeze.cli.options import json_option
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.files import check_outputs
 from squeeze.score.report import METRICS
-from squeeze.score.stats import Comparison, Seeds, compare, read_seeds, spread
+from squeeze.score.stats import Comparison, Seeds, compare, read_seeds
+from squeeze.score.student import spread
 
 FILE = click.Path(path_type=Path)
 

@@ -17,6 +17,7 @@ from squeeze.outside import registry
 from squeeze.rows import Row, split_bytes
 from squeeze.tensors.roles import layer_of, role_of
 
+HEAD = 4096  # bytes of a file that tell text from weights
 COMPONENTS = {".py": "code", ".model": "tokenizer", ".vocab": "tokenizer"}
 
 
@@ -30,16 +31,31 @@ def attribute_paths(paths: Paths, read: Read = read_file) -> Ledger:
     rows: list[Row] = []
     sizes: dict[str, int] = {}
     notes = left_out(paths)
+    has_model = not any(Path(path).is_dir() for path in paths)
     for name, path in files_of(paths):
         data = read(path)
         sizes[name] = len(data)
         if data[:4] == container.MAGIC:
             rows += artifact_rows(name, data)
+            has_model = True
             continue
         outside = registry.read(name, data)
-        rows += [_file_row(name, data)] if outside is None else outside.rows
+        own = [_file_row(name, data)] if outside is None else outside.rows
+        rows += own
+        has_model |= any(row.component == "weights" for row in own) or (
+            own[0].component == "other" and is_binary(data)
+        )
         notes += [] if outside is None else outside.notes
-    return Ledger(tuple(rows), sizes, tuple(notes))
+    return Ledger(tuple(rows), sizes, tuple(notes), has_model)
+
+
+def is_binary(data: bytes) -> bool:
+    """Return whether the beginning of a file is no text."""
+    try:
+        head = data[:HEAD].decode()
+    except UnicodeDecodeError as error:
+        return error.start < len(data[:HEAD]) - 3  # else a character is cut
+    return "\0" in head
 
 
 def artifact_rows(name: str, data: bytes) -> list[Row]:

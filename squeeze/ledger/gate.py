@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from squeeze.errors import OverBudget, SqueezeError
+from squeeze.errors import NoModel, OverBudget, SqueezeError
 from squeeze.files import read_json, write_atomic
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.files import Paths
@@ -15,6 +15,7 @@ from squeeze.ledger.table import Ledger
 
 MAX_SIZE = 1 << 24  # bytes of a file of totals
 MOST_GROWTH = 1e12  # per cent, or bytes
+NO_MODEL = "no model here; nothing can be said of the limit"
 SMALLER = "Use fewer bits (--quant), or smaller code."
 
 
@@ -29,6 +30,15 @@ def check_limit(total: int, limit: int, fix: str = SMALLER) -> None:
             expected=f"≤ {limit:,} bytes",
             found=f"{total:,}",
             fix=fix,
+        )
+
+
+def check_model(ledger: Ledger, paths: Paths) -> None:
+    """Raise NoModel when the ledger is of folders without a model."""
+    if not ledger.has_model:
+        shown = ", ".join(str(path) for path in paths)
+        raise NoModel(
+            f"{shown}: {NO_MODEL}", fix="`squeeze review FOLDER` reads what its logs say."
         )
 
 
@@ -85,7 +95,7 @@ def load(base: Path) -> dict[str, int]:
             raise ValueError("not an object")
         if not all(isinstance(size, int) and size >= 0 for size in totals.values()):
             raise ValueError("not all values are bytes")
-    except ValueError as error:
+    except (ValueError, SqueezeError) as error:
         raise SqueezeError(
             f"{base}: not totals by commit", expected='{"commit": bytes, …}', found=str(error)[:80]
         ) from None

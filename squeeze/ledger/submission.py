@@ -6,13 +6,17 @@ Papers ship no bytes, unless run time opens them: the audit finds out
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
 
 from squeeze.ledger.table import Ledger
 
 CODE, MODEL, CLAIMS = "train_gpt.py", "model.sqz", "submission.json"
 CARD, REQUIREMENTS, SUMS = "README.md", "requirements.txt", "SHA256SUMS"
-PAPERS = {".md", ".rst", ".log", ".csv", ".png", ".svg"}
+PAPERS = {".md", ".rst", ".csv", ".tsv", ".png", ".svg"}
+LOGS = {".log", ".out"}
+LOG_WORDS = set("log logs train training run runs seed eval stdout stderr console output".split())
+SHIPPED_WORDS = set("requirements constraints vocab merges tokens tokenizer weights model".split())
 PAPER_NAMES = {CLAIMS, "LICENSE", ".gitignore", SUMS}
 
 
@@ -23,7 +27,21 @@ def is_paper(name: str) -> bool:
     (True, True, False)
     """
     path = PurePath(name)
-    return path.suffix in PAPERS or path.name in PAPER_NAMES or path.match("seed*.json")
+    stated = path.match(f"{PurePath(CLAIMS).stem}*.json") or path.match("seed*.json")
+    return is_log(name) or path.suffix in PAPERS or path.name in PAPER_NAMES or stated
+
+
+def is_log(name: str) -> bool:
+    """Return whether a file is a log by its name: `.log`, or text in a folder or of a name of logs.
+
+    >>> is_log("train0.txt"), is_log("logs/s42.txt"), is_log("requirements.txt"), is_log("vocab.txt")
+    (True, True, False, False)
+    """
+    path = PurePath(name)
+    words = set(re.findall("[a-z]+", path.stem.lower()))
+    folders = set(re.findall("[a-z]+", str(path.parent).lower()))
+    is_text = path.suffix == ".txt" and not words & SHIPPED_WORDS
+    return path.suffix in LOGS or (is_text and bool(words & LOG_WORDS or folders & {"log", "logs"}))
 
 
 def is_submission(ledger: Ledger) -> bool:

@@ -15,11 +15,13 @@ class Ledger:
 
     files: bytes by name
     notes: sentences on how files were read
+    has_model: False for a folder in which nothing can be a model, so no limit is held or broken
     """
 
     rows: tuple[Row, ...]
     files: dict[str, int]
     notes: tuple[str, ...] = ()
+    has_model: bool = True
 
     @property
     def total(self) -> int:
@@ -65,7 +67,8 @@ class Ledger:
         return {
             "total": self.total,
             "limit": limit,
-            "unused": limit - self.total,
+            "unused": limit - self.total if self.has_model else None,
+            "has_model": self.has_model,
             "unattributed": self.unattributed,
             "weights": self.weights,
             "bits_per_weight": self.bits_per_weight(),

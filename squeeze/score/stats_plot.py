@@ -8,7 +8,8 @@ from pathlib import Path
 
 from squeeze.errors import SqueezeError
 from squeeze.files import write_atomic
-from squeeze.score.stats import Seeds, spread
+from squeeze.score.stats import Seeds
+from squeeze.score.student import spread
 
 
 def plot_seeds(runs: Mapping[str, Seeds], metric: str, path: Path) -> None:

@@ -1,8 +1,67 @@
-"""Student's t distribution: its tail and its quantiles, for any degrees of freedom. No torch here."""
+"""Student's t distribution, and the spreads and tests that rest on it. No torch here."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from squeeze.errors import BadData
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean, sample standard deviation and 95 % interval of the mean of n values; None for n = 1."""
+
+    n: int
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Welch:
+    """One-sided test that a mean lies lower by more than a margin.
+
+    t: statistic
+    df: degrees of freedom
+    p: chance of such a t if the mean does not lie lower
+    """
+
+    t: float
+    df: float
+    p: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return mean, standard deviation and 95 % interval of values."""
+    n, mean = len(values), math.fsum(values) / len(values)
+    if n == 1:
+        return Spread(1, mean, None, None, None)
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = t_quantile(0.975, n - 1) * sd / math.sqrt(n)
+    return Spread(n, mean, sd, mean - half, mean + half)
+
+
+def welch(new: Sequence[float], old: Sequence[float], margin: float = 0.0) -> Welch:
+    """Test that mean(old) - mean(new) > margin. Raises BadData for fewer than two values a side."""
+    if min(len(new), len(old)) < 2:
+        raise BadData(
+            "a test needs spread",
+            expected="2 seeds of each run",
+            found=f"{len(new)} and {len(old)}",
+        )
+    sides = [spread(new), spread(old)]
+    parts = [(side.sd or 0.0) ** 2 / side.n for side in sides]
+    gain = sides[1].mean - sides[0].mean - margin
+    if not sum(parts):
+        return Welch(math.copysign(math.inf, gain), math.inf, 0.0 if gain > 0 else 1.0)
+    t = gain / math.sqrt(sum(parts))
+    df = sum(parts) ** 2 / sum(
+        part**2 / (side.n - 1) for part, side in zip(parts, sides, strict=True)
+    )
+    return Welch(t, df, t_tail(t, df))
 
 
 def t_tail(t: float, df: float) -> float:

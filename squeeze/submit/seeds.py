@@ -14,7 +14,8 @@ from typing import Any
 from squeeze.errors import BadData
 from squeeze.ledger.submission import CODE, MODEL
 from squeeze.score.report import EvalReport, Hashes
-from squeeze.score.stats import Spread, read_seeds, spread
+from squeeze.score.stats import read_seeds
+from squeeze.score.student import Spread, spread
 from squeeze.submit.parent import plain_values
 from squeeze.submit.plain import (
     MAX_JSON,

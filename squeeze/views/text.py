@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from squeeze.errors import printable
+from squeeze.ledger.gate import NO_MODEL
 from squeeze.ledger.table import Ledger
 from squeeze.views.compare import Change
 from squeeze.views.console import PlainConsole
@@ -16,6 +17,8 @@ from squeeze.views.totals import Totals
 from squeeze.views.tree import Node, tree
 from squeeze.views.what_if import WhatIf
 
+PADDING = 2  # characters between two columns
+LEAST_NAME = 12  # characters of a name, however narrow a terminal is
 MOST = 24  # rows below one: the largest are shown, a script has hundreds of definitions
 STYLES = {
     "weights": "cyan",
@@ -40,10 +43,23 @@ def print_tree(root: Node, limit: int, depth: int) -> None:
     every = {title: [figure(node) for _, node, _ in rows] for title, figure in columns.items()}
     shown = {title: figures for title, figures in every.items() if any(figures)}
     table = _table(shown)
+    room = room_for_names([title, *figures] for title, figures in shown.items())
     for index, (level, node, component) in enumerate(rows):
-        name = Text("  " * level + printable(node.name), style=STYLES.get(component, ""))
+        text = shortened(printable(node.name), room - 2 * level)
+        name = Text("  " * level + text, style=STYLES.get(component, ""))
         table.add_row(name, *(figures[index] for figures in shown.values()), end_section=level == 0)
     PlainConsole().print(table)
+
+
+def room_for_names(columns: Iterable[Sequence[str]]) -> int:
+    """Return the characters that columns of figures leave for the names before them."""
+    taken = sum(max(map(len, cells)) + PADDING for cells in columns)
+    return PlainConsole().width - taken - PADDING
+
+
+def shortened(name: str, room: int) -> str:
+    """Return a name, its beginning cut where it is longer than `room` characters: files end paths."""
+    return name if len(name) <= max(room, LEAST_NAME) else f"…{name[1 - max(room, LEAST_NAME) :]}"
 
 
 def print_ledger(ledger: Ledger, limit: int, depth: int = 2) -> None:
@@ -97,6 +113,8 @@ def verdict(ledger: Ledger, limit: int, totals: Totals | None = None) -> str:
     totals: of a submission, whose papers do not count.
     """
     size = ledger.total if totals is None else totals.shipped_bytes
+    if not ledger.has_model:
+        return f"{NO_MODEL}; {size:,} bytes of other files, unattributed {ledger.unattributed}"
     density = f"{ledger.weights:,} weights at {ledger.bits_per_weight():.3f} bits"
     return f"{density}; unattributed {ledger.unattributed}; {_room(size, limit)}"
 
@@ -114,7 +132,8 @@ def print_totals(totals: Totals, limit: int) -> None:
     for name, total in totals.named().items():
         size = "?" if total.bytes is None else f"{total.bytes:,}"
         style = "bold" if name == "shipped" else "dim"
-        table.add_row(name, size, total.verdict(limit), total.counted, style=style)
+        room = total.verdict(limit) if totals.has_model else "no model"
+        table.add_row(name, size, room, total.counted, style=style)
     PlainConsole().print(table)
     PlainConsole().print(totals.difference)
     if totals.papers:
@@ -128,11 +147,15 @@ def print_changes(
 ) -> None:
     """Print a table of changed groups, then the totals and what is known of the scores."""
     table = _table(("before", "after", "change", ""))
-    for change in changes:
+    rows = [
+        (f"{change.before:,}", f"{change.after:,}", f"{change.delta:+,}", change.what)
+        for change in changes
+    ]
+    room = room_for_names(zip(*rows, strict=True))
+    for change, figures in zip(changes, rows, strict=True):
         if change.delta:
             style = "red" if change.delta > 0 else "green"
-            sizes = f"{change.before:,}", f"{change.after:,}", f"{change.delta:+,}"
-            table.add_row(change.name, *sizes, change.what, style=style)
+            table.add_row(shortened(printable(change.name), room), *figures, style=style)
     PlainConsole().print(table)
     delta = after.total - before.total
     same = sum(not change.delta for change in changes)

@@ -48,6 +48,7 @@ class Totals:
     model. virtual: model, and a minified base85 wrapper that is no file.
 
     papers: bytes by name of what lies in the folder and does not count. difference: in one sentence.
+    has_model: False when there is none, so that the counts say nothing of the limit
     """
 
     shipped: Total
@@ -55,6 +56,7 @@ class Totals:
     virtual: Total
     papers: Mapping[str, int]
     difference: str
+    has_model: bool = True
 
     @property
     def shipped_bytes(self) -> int:
@@ -64,7 +66,10 @@ class Totals:
     def as_json(self, limit: int) -> dict[str, Any]:
         """Return a plain dictionary for `--json` and the page."""
         return {
-            **{name: total.as_json(limit) for name, total in self.named().items()},
+            **{
+                name: total.as_json(limit) | ({} if self.has_model else {"fits": None})
+                for name, total in self.named().items()
+            },
             "papers": dict(self.papers),
             "difference": self.difference,
         }
@@ -111,6 +116,7 @@ def totals_of(ledger: Ledger, paths: Iterable[str | os.PathLike[str]]) -> Totals
         virtual=Total(None if size is None else size + sum(model.values()), how),
         papers=papers,
         difference=_difference(ships, model, code, size),
+        has_model=ledger.has_model,
     )
 
 

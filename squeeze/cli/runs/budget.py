@@ -12,7 +12,7 @@ import click
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.files import Remembering, check_outputs
 from squeeze.ledger.attribute import attribute_paths
-from squeeze.ledger.gate import check_growth, check_limit, gate
+from squeeze.ledger.gate import check_growth, check_limit, check_model, gate
 from squeeze.ledger.submission import is_submission, shipped_bytes
 from squeeze.ledger.table import Ledger
 from squeeze.packing.plan import Plan, plan_of
@@ -107,16 +107,19 @@ class Account:
 
 
 def run_budget(request: BudgetRequest) -> None:
-    """Print what is asked for and write the page. Raises OverBudget when a limit is not held."""
+    """Print what is asked for and write the page. Raises OverBudget when a limit is not held.
+
+    Raises NoModel, once all is printed, for folders of which no limit can be checked.
+    """
     reports = [request.plan, request.code_report]
     check_outputs([request.html, request.base], [*request.paths, *reports])
-    if request.compares:
+    account = None if request.compares else Account(request)
+    if account is None:
         before, after = compare_two(request)
         if request.fail_growth:
             check_growth(before.total, after.total, request.fail_growth)
         total = after.total
     else:
-        account = Account(request)
         total = shipped_bytes(account.ledger)
         if request.what_if is None:
             show_ledger(account)
@@ -127,6 +130,8 @@ def run_budget(request: BudgetRequest) -> None:
         if request.base is not None:
             gate(request.base, total, request.fail_growth, request.commit)
     check_limit(total, request.limit if request.fail_over is None else request.fail_over)
+    if account is not None:
+        check_model(account.ledger, account.paths)
 
 
 def show_ledger(account: Account) -> None:
@@ -159,7 +164,9 @@ def _facts(account: Account, root: Node) -> dict[str, Any]:
     if account.squeezed is not None:
         facts["squeezed"] = account.squeezed
     if totals is not None:
-        facts |= {"totals": totals.as_json(limit), "unused": limit - totals.shipped_bytes}
+        facts["totals"] = totals.as_json(limit)
+        if totals.has_model:
+            facts["unused"] = limit - totals.shipped_bytes
     if account.floors is not None:
         facts["entropy_floor"] = root.floor
         facts["floors"] = [

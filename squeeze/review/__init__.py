@@ -1,0 +1,1 @@
+"""A submission folder judged by its papers: logs, submission.json, README and script, nothing run."""
