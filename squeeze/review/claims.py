@@ -7,7 +7,7 @@ and `total_bytes` say the same. Values that are no numbers where numbers belong 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +139,7 @@ def _size(path: tuple[str, ...], number: float) -> Iterator[tuple[str, Stated]]:
     yield kind, Stated(printable(".".join(path))[:80], number, statistic)
 
 
-def _score(numbers: list[tuple[tuple[str, ...], float]], units: set[str]) -> Stated | None:
+def _score(numbers: Sequence[tuple[tuple[str, ...], float]], units: set[str]) -> Stated | None:
     """Return the score at the top of the file, the mean before others, the plainest name first."""
     stated = []
     for path, number in numbers:

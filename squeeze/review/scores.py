@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from squeeze.review.claimed import ClaimedRuns, differences, is_same
 from squeeze.review.claims import SeedClaim
@@ -87,7 +88,7 @@ def parent_difference(own: ClaimedRuns, parent: Parent) -> Finding:
         told.append(f"{own.nats - other.nats:+.5f} nats a token")
     else:  # another tokenizer: nats a token do not compare
         unit, margin = "bpb", MARGIN_NATS / math.log(2) / widths[1]
-    data: dict[str, float] = {"change_bpb": own.mean - other.mean}
+    data: dict[str, Any] = {"change_bpb": own.mean - other.mean}
     values = own.values(unit), other.values(unit)
     if min(map(len, values)) > 1:
         data["p"] = welch(*values, margin).p

@@ -12,15 +12,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from squeeze.errors import BadData
 from squeeze.files import read_json
+from squeeze.score.logged import LoggedSeeds, is_logged, read_logged
 from squeeze.score.report import EvalReport
 from squeeze.score.student import Welch, spread, welch
 
 MARGIN_NATS = 0.005  # nats per token
 P_VALUE = 0.01
+SAME_TEXT = 1e-3  # relative, of bytes a token: the digits of logs
 MAX_REPORT = 16 << 20  # bytes
 # equal over the seeds of a run, as are recipe, tokenizer and data: all but the weights and the machine
 SAME = ("config", "mode", "options", "tokens", "bytes", "official")
@@ -40,6 +42,16 @@ class Seeds:
     def values(self, metric: str) -> list[float]:
         """Return the metric of every seed."""
         return [report.metric(metric) for report in self.reports]
+
+    @property
+    def official(self) -> str | None:
+        """Name of the official validation set, when that is what was scored."""
+        return self.reports[0].official
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of the scored text per token."""
+        return self.reports[0].bytes / self.reports[0].tokens
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,17 @@ class Comparison:
         }
 
 
-def read_seeds(paths: Sequence[Path]) -> Seeds:
+def read_seeds(paths: Sequence[Path], score: str | None = None) -> Seeds | LoggedSeeds:
+    """Read the seeds of one run: reports of one configuration, logs of it, or a folder of these logs.
+
+    score: name of the score in logs; None: the last that all of them print
+
+    Raises BadData unless all are of one configuration, and of different models.
+    """
+    return read_logged(paths, score) if any(map(is_logged, paths)) else read_reports(paths)
+
+
+def read_reports(paths: Sequence[Path]) -> Seeds:
     """Read the reports of one run's seeds.
 
     Raises BadData unless all are reports, of one configuration and of different models.
@@ -109,7 +131,9 @@ def read_seeds(paths: Sequence[Path]) -> Seeds:
     return Seeds(tuple(map(str, paths)), tuple(reports), tuple(notes))
 
 
-def compare(new: Seeds, old: Seeds, metric: str = "nats_per_token") -> Comparison:
+def compare(
+    new: Seeds | LoggedSeeds, old: Seeds | LoggedSeeds, metric: str = "nats_per_token"
+) -> Comparison:
     """Test the difference of two runs, and whether it is larger than the challenge's margin.
 
     Tokenizers may differ between the runs, but then nats per token cannot be compared: the metric is
@@ -117,19 +141,13 @@ def compare(new: Seeds, old: Seeds, metric: str = "nats_per_token") -> Compariso
 
     Raises BadData for runs that cannot be compared.
     """
-    a, b = new.reports[0], old.reports[0]
-    same_tokens = a.sha256.tokenizer == b.sha256.tokenizer
-    if not same_tokens and metric != "bpb":
-        raise BadData(
-            "the runs have different tokenizers", found=metric, fix="Compare them in bpb."
-        )
-    if same_tokens and a.tokens != b.tokens:
-        raise BadData("the runs score different text", expected=b.tokens, found=a.tokens)
-    if a.bytes != b.bytes:
-        raise BadData("the runs score different text", expected=b.bytes, found=a.bytes)
+    if isinstance(new, Seeds) and isinstance(old, Seeds):
+        _check_same_text(new.reports[0], old.reports[0], metric)
+    elif abs(new.bytes_per_token / old.bytes_per_token - 1) > SAME_TEXT and metric != "bpb":
+        _refuse_tokenizers(metric)
     margin = MARGIN_NATS
     if metric == "bpb":
-        margin *= b.tokens / b.bytes / math.log(2.0)
+        margin /= old.bytes_per_token * math.log(2.0)
     values = new.values(metric), old.values(metric)
     return Comparison(
         metric=metric,
@@ -137,8 +155,23 @@ def compare(new: Seeds, old: Seeds, metric: str = "nats_per_token") -> Compariso
         better=welch(*values),
         margin=margin,
         rule=welch(*values, margin),
-        applies=bool(a.official and b.official),
+        applies=bool(new.official and old.official),
     )
+
+
+def _check_same_text(new: EvalReport, old: EvalReport, metric: str) -> None:
+    """Raise BadData for reports of different text, or of tokenizers that the metric cannot bridge."""
+    same_tokens = new.sha256.tokenizer == old.sha256.tokenizer
+    if not same_tokens and metric != "bpb":
+        _refuse_tokenizers(metric)
+    if same_tokens and new.tokens != old.tokens:
+        raise BadData("the runs score different text", expected=old.tokens, found=new.tokens)
+    if new.bytes != old.bytes:
+        raise BadData("the runs score different text", expected=old.bytes, found=new.bytes)
+
+
+def _refuse_tokenizers(metric: str) -> NoReturn:
+    raise BadData("the runs have different tokenizers", found=metric, fix="Compare them in bpb.")
 
 
 def _read_report(path: Path) -> tuple[EvalReport, Any]:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from squeeze.errors import SqueezeError
 from squeeze.files import write_atomic
+from squeeze.score.logged import LoggedSeeds
 from squeeze.score.stats import Seeds
 from squeeze.score.student import spread
 
 
-def plot_seeds(runs: Mapping[str, Seeds], metric: str, path: Path) -> None:
+def plot_seeds(runs: Mapping[str, Seeds | LoggedSeeds], metric: str, path: Path) -> None:
     """Draw runs by name to an .svg, .png or .pdf; raises SqueezeError when that cannot be written."""
     import matplotlib
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ from typing import Any
 from squeeze.errors import BadData
 from squeeze.ledger.submission import CODE, MODEL
 from squeeze.score.report import EvalReport, Hashes
-from squeeze.score.stats import read_seeds
+from squeeze.score.stats import read_reports
 from squeeze.score.student import Spread, spread
 from squeeze.submit.parent import plain_values
 from squeeze.submit.plain import (
@@ -119,7 +119,7 @@ def read_seed_runs(given: Sequence[str], trainings: Sequence[Path] = ()) -> Seed
         _one_configuration(stated)
         reports = [_report(facts) for facts in stated]
     else:
-        seeds_read = read_seeds([path for _, path in named])
+        seeds_read = read_reports([path for _, path in named])
         stated, reports = [read_object(path) for _, path in named], list(seeds_read.reports)
         notes = seeds_read.notes
     trained = {training.seed: training for training in map(read_training, trainings)}
