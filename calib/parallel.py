@@ -27,7 +27,7 @@ Floats = TypeVar("Floats", bound=np.floating[Any])
 
 
 class Weighted(Protocol):
-    """Anything that holds weights, such as an nn.Module."""
+    """A holder of weights, such as an nn.Module."""
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
@@ -56,11 +56,11 @@ def map_single_threaded(
 ) -> Iterator[Result]:
     """Yield work(item) for each item, in the order of the items, each computed by one thread.
 
-    device: that `work` computes on; a GPU shares out the work itself and gets one item after another.
-    most: items that are computed at a time, however many threads torch has. One more than that is
-    begun before the caller has taken the first, so that many results may have to be kept.
+    device: of the computation; a GPU shares out the work itself and gets one item after another
+    most: items computed at a time, however many threads torch has; one more is begun before the caller
+        has taken the first result, so that many results may be held
 
-    What `work` raises is raised in its result's place, and nothing behind it is begun.
+    An error of `work` is raised in its result's place, and no later item is begun.
     """
     threads = min(torch.get_num_threads(), most, len(items)) if device.type == "cpu" else 1
 
@@ -86,9 +86,9 @@ def map_single_threaded(
 
 
 def lender(make: Callable[[], Spare]) -> Callable[[], AbstractContextManager[Spare]]:
-    """Return a function that lends what `make` makes, to one thread at a time.
+    """Return a function that lends a spare object to one thread at a time.
 
-    As many are made as are lent at once.
+    make: returns a new object; it is called as often as objects are lent at once
     """
     idle: list[Spare] = []
 
@@ -107,7 +107,7 @@ def lender(make: Callable[[], Spare]) -> Callable[[], AbstractContextManager[Spa
 def replicas(model: Model) -> Callable[[], AbstractContextManager[Model]]:
     """Return a lender of copies of a model that share its weights, each with hooks of its own.
 
-    The model itself is not lent: what a thread hangs on it would be copied for the others.
+    The model itself is not lent: hooks of a thread that had it would be copied for the others.
     """
     weights = {id(weight): weight for weight in model.parameters()}
     return lender(lambda: copy.deepcopy(model, dict(weights)))

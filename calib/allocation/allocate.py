@@ -2,7 +2,7 @@
 
 With water-filled steps (`squeeze.calib.allocation.waterfill`) every tensor has the same slope of
 loss against bits, so the best allocation for any size is one number. The real bytes of encoded
-files decide about it; an estimate only tells where to look next.
+files decide about it; an estimate only proposes the next trial.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ T = TypeVar("T")
 SLACK = 200  # bytes under the limit that are good enough
 MAX_TRIALS = 12  # quantizations of the whole model; three or four are usual
 MAX_FILLS = 40  # quantizations of single tensors that follow
-CLOSE_ENOUGH = 0.001  # share of the limit that single tensors can make up,
-FILLABLE = 0.003  # or bits a weight, where those are more
+# A miss that single tensors can make up: this share of the limit, or these bits a weight if more.
+CLOSE_ENOUGH = 0.001
+FILLABLE = 0.003
 FARTHEST = 4.0  # octaves from one trial to the next while all lie on one side
 CLOSEST = 0.002  # octaves between two trials beyond which a jump of the size lies between them
 HALVE_AFTER = 5  # trials; by then a line through both sides has met a jump

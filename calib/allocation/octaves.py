@@ -3,6 +3,7 @@
 Loads nothing, so that a question about other bits (`squeeze.views.what_if`) is answered at once.
 """
 
+# Powers of two, coarse first.
 OCTAVES = (
     4.0,
     3.0,
@@ -15,4 +16,4 @@ OCTAVES = (
     -2.0,
     -3.0,
     -4.0,
-)  # powers of two, coarse first
+)

@@ -38,11 +38,11 @@ def curve(
 ) -> Curve:
     """Return points for the OCTAVES around `scale`, through the measured ones.
 
-    weights, factor, importance: as `waterfill` takes them; it also says what is raised.
-    scale: of the model.
+    weights, factor, importance: as in `waterfill`, whose errors are raised
+    scale: of the model
     measured: real bits a weight and expected nats per token, by octaves above `scale`, one or several;
-    between two of them their differences from the formula's bits, and ratios to its loss, are
-    interpolated.
+        between two of them their differences from the formula's bits, and ratios to its loss, are
+        interpolated
     """
     stride = -(-len(weights) // SAMPLED_ROWS)
     sample = weights[::stride].reshape(-(-len(weights) // stride), -1).astype(np.float64)

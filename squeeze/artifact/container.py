@@ -19,7 +19,7 @@ VERSION = 1
 PROLOGUE_SIZE = 22
 DIGEST_SIZE = 8
 MAX_HEADER = 1 << 20  # bytes of the compressed header
-WEIGHTS_PER_BYTE = 64  # of a file, at most; but any may hold
+WEIGHTS_PER_BYTE = 64  # at most, in a file of more than FEW_WEIGHTS weights
 FEW_WEIGHTS = 1 << 22
 
 
@@ -38,8 +38,11 @@ class Container:
 def assemble(content: bytes, streams: Sequence[tuple[int, bytes]], digest: bytes) -> bytes:
     """Return the whole file; the inverse of `parse`.
 
-    content: what `squeeze.artifact.header.content_fields` gives. streams: (codec id, bytes) in file
-    order. digest: of the content (§6). Raises UnsupportedFormat when the header is too large.
+    content: fields of `squeeze.artifact.header.content_fields`
+    streams: (codec id, bytes) in file order
+    digest: of the content (§6)
+
+    Raises UnsupportedFormat when the header is too large.
     """
     header = encode_header(content, [(codec, len(data)) for codec, data in streams])
     if len(header) > MAX_HEADER:
@@ -53,7 +56,7 @@ def assemble(content: bytes, streams: Sequence[tuple[int, bytes]], digest: bytes
 
 
 def parse(data: bytes) -> Container:
-    """Check a file and return what its header says; streams are located, not decoded.
+    """Check a file and return the content of its header; streams are located, not decoded.
 
     Raises CorruptData or UnsupportedFormat, one message a cause (tests/golden-errors holds one file
     for each).

@@ -67,7 +67,7 @@ def _names_for(kind: str, candidates: Candidates) -> Sequence[str]:
 
 
 def _with_trellis(name: str, record: TensorRecord) -> str | Codec:
-    # The context coder codes trellis indices best when it knows the states they lead to.
+    # The context coder codes trellis indices best with the states they lead to as context.
     if name != "context" or record.kind != "trellis":
         return name
     from squeeze.codecs.context.codec import Context  # compiled, so only when needed

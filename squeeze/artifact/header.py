@@ -41,7 +41,7 @@ Fields = tuple[dict[str, object], tuple[TensorRecord, ...], tuple[StreamRecord, 
 
 
 def content_fields(config: Mapping[str, object], tensors: Sequence[TensorRecord]) -> bytes:
-    """Return the header's fields that say what is stored, before those on how it is coded.
+    """Return the header's fields that describe the content; those of its coding follow them.
 
     Raises CorruptData for a configuration that is no JSON.
     """
@@ -68,7 +68,11 @@ def content_fields(config: Mapping[str, object], tensors: Sequence[TensorRecord]
 
 
 def encode_header(content: bytes, coding: Sequence[tuple[int, int]]) -> bytes:
-    """Return the compressed header. coding: (codec id, stream size in bytes) in stream order."""
+    """Return the compressed header.
+
+    content: fields of `content_fields`
+    coding: (codec id, size in bytes) of each stream, in order
+    """
     ids = bytes(codec_id for codec_id, _ in coding)
     sizes = b"".join(varint.write(size) for _, size in coding)
     return lzma.compress(content + ids + sizes, format=lzma.FORMAT_RAW, filters=_FILTER)
@@ -150,7 +154,9 @@ class HeaderReader:
 def decode_header(header: bytes, offset: int) -> Fields:
     """Return the configuration, tensors and streams of a compressed header.
 
-    offset: of the first stream, in bytes from the file's start. Raises CorruptData, one message a cause.
+    offset: of the first stream, in bytes from the file's start
+
+    Raises CorruptData, one message a cause.
     """
     reader = HeaderReader(inflate_header(header))
     config = _read_config(reader.take(reader.varint("config size", MAX_PLAIN), "config"))

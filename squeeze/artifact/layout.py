@@ -1,7 +1,7 @@
 """Records of what a `.sqz` file holds: its tensors and its streams. Spec: docs/format.md, §4 and §5.
 
-What the streams mean (codes, steps, raw floats) is known by names here; their contents are those of
-`squeeze.artifact.streams`. Standard library only.
+Streams have names for their meaning here (codes, steps, raw floats); `squeeze.artifact.streams` has
+their contents. Standard library only.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ class TensorRecord:
     """One tensor as the header describes it (§4).
 
     kind: "raw" (bit patterns of `stored` floats), "uniform" (integer codes × step of the row) or
-    "trellis" (indices of a trellis quantizer with `states` states). stored: the float format of the
-    raw values or of the row steps. logical: the float format the values are rounded to on decoding.
-    code_bits: 8 or 16, width of a code in memory (0 for raw). columns: whether a step exponent per
-    column is stored beside the row steps.
+        "trellis" (indices of a trellis quantizer with `states` states)
+    stored: float format of the raw values or of the row steps
+    logical: float format that the values are rounded to on decoding
+    code_bits: 8 or 16, width of a code in memory; 0 for raw
+    columns: true when a step exponent per column is stored beside the row steps
     """
 
     name: str
@@ -50,8 +51,9 @@ class TensorRecord:
 class StreamRecord:
     """One stream (§5).
 
-    members: indexes of the tensors whose symbols it holds, in order. counts: symbols that each member
-    contributes. size, offset: bytes in the file, 0 as long as it is not coded.
+    members: indexes of the tensors whose symbols it holds, in order
+    counts: symbols that each member contributes
+    size, offset: bytes in the file; 0 as long as it is not coded
     """
 
     kind: str

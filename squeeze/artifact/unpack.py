@@ -29,7 +29,10 @@ class Unpacked:
 
 
 def unpack(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> Unpacked:
-    """Write an artifact as a safetensors checkpoint; raises UnsupportedFormat for any other file."""
+    """Write an artifact as a safetensors checkpoint, and return its content and both sizes.
+
+    Raises UnsupportedFormat for any other file, CorruptData for a damaged one.
+    """
     data = read_file(path)
     if data[: len(MAGIC)] != MAGIC:
         raise UnsupportedFormat(f"{path}: not a .sqz artifact", found=data[:4].hex())
@@ -51,7 +54,7 @@ def to_safetensors(artifact: Artifact) -> bytes:
 def torch_tensors(tensors: Mapping[str, Tensor]) -> dict[str, torch.Tensor]:
     """Return torch tensors on the CPU, in the logical formats.
 
-    Values are exactly those the evaluator uses: they are already rounded.
+    Their values are exactly those that are scored: `dequantize` rounds them to the same formats.
     """
     return {
         name: torch.tensor(tensor.dequantize()).to(_DTYPES[tensor.logical])

@@ -7,39 +7,49 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import SEED, architecture_options, json_option
+from squeeze.cli.options import SEED, TEXT_SOURCES, architecture_options, json_option
 
 
 @click.command("calibrate")
 @click.argument("model", type=click.Path())
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder to keep both in."
+    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the results."
 )
 @click.option(
     "--source",
-    type=click.Choice(["self", "shards", "random"]),
+    type=click.Choice(TEXT_SOURCES),
     default="self",
     show_default=True,
-    help="Text the model writes, real shards, or chance.",
+    help="Calibration text: self (written by the model), shards or random.",
 )
 @click.option("--data", multiple=True, type=click.Path(), help="Token shards, for --source shards.")
 @click.option(
-    "--tokens", type=click.IntRange(min=1), help="[131072; 32768 of a model over 16M weights]"
+    "--tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Calibration tokens [131072; 32768 above 16M weights].",
 )
 @click.option(
     "--length", type=click.IntRange(0, 1 << 20), default=0, help="Tokens per sequence [--seq-len]."
 )
-@click.option("--temperature", type=float, default=1.2, show_default=True)
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--fresh", is_flag=True, help="Ignore what the folder already holds.")
+@click.option(
+    "--temperature",
+    type=float,
+    default=1.2,
+    show_default=True,
+    metavar="X",
+    help="Temperature at which the model writes.",
+)
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the text.")
+@click.option("--fresh", is_flag=True, help="Ignore what the folder holds.")
 @architecture_options
 @json_option
 def command(**options: Any) -> None:
-    """Let MODEL write calibration text, and collect the Hessian of every matrix on it.
+    """Let MODEL write calibration text, and collect Hessians and output gradients on it.
 
-    What the folder holds for the same weights and settings is used again, and an interrupted run
-    resumes; `squeeze pack -o model.sqz` with the same settings finds it in model.sqz.cache. Under
-    torchrun the ranks share the work and the first one writes.
+    Results that the folder holds for the same weights and settings are used again, and an interrupted
+    run resumes; `squeeze pack -o model.sqz` with the same settings reads them from model.sqz.cache.
+    Under torchrun the ranks share the work and the first one writes.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`squeeze inspect`: what a checkpoint or artifact is and holds."""
+"""`squeeze inspect`: format, configuration and tensors of a checkpoint or artifact."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from squeeze.errors import printable
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_LIMIT = 16_000_000  # decimal bytes: the challenge's cap on code plus weights
+TEXT_SOURCES = ("self", "shards", "random")  # of calibration text
 
 
 class Seed(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.5
@@ -50,7 +51,7 @@ class Schedule(click.ParamType):  # type: ignore[type-arg]  # generic since Clic
 
 
 _ARCHITECTURE = [
-    click.option("--entry", metavar="NAME", help="Of several sets of weights, such as ema."),
+    click.option("--entry", metavar="NAME", help="Set of weights to read, such as ema."),
     click.option("--heads", "num_heads", type=int, metavar="N", help="Attention heads."),
     click.option("--mlp-power", type=click.IntRange(1, 3), metavar="N", help="2: relu², 3: relu³."),
     click.option("--seq-len", type=click.IntRange(min=1), metavar="N", help="Window in tokens."),

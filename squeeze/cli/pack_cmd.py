@@ -7,10 +7,15 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import SEED, architecture_options, json_option, limit_option
+from squeeze.cli.options import (
+    SEED,
+    TEXT_SOURCES,
+    architecture_options,
+    json_option,
+    limit_option,
+)
 from squeeze.packing.presets import RECORDS, TARGETS
 
-SOURCES = ["self", "shards", "random"]
 OFFERED = [*TARGETS, *RECORDS]
 
 
@@ -24,9 +29,13 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 
 @click.command("pack")
 @click.argument("model", type=click.Path())
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Artifact [MODEL with .sqz].")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Artifact to write [MODEL with .sqz]."
+)
 @limit_option
-@click.option("--code", multiple=True, type=click.Path(), help="File or folder that ships with it.")
+@click.option(
+    "--code", multiple=True, type=click.Path(), help="File or folder that ships beside it."
+)
 @click.option(
     "--preset",
     type=click.Choice(OFFERED),
@@ -35,7 +44,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option(
     "--calibration",
-    type=click.Choice(SOURCES),
+    type=click.Choice(TEXT_SOURCES),
     default="self",
     metavar="TEXT",
     help="self (written by the model), shards or random.",
@@ -47,9 +56,9 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     metavar="N",
     help="Calibration tokens [131072; large: 32768].",
 )
-@click.option("--seed", type=SEED, default=0, metavar="N", help="Of calibration text [0].")
-@click.option("--fresh", is_flag=True, help="Start over, whatever OUT.cache holds.")
-@click.option("--tokenizer", type=click.Path(), help="Gives costs per byte, not per token.")
+@click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the calibration text [0].")
+@click.option("--fresh", is_flag=True, help="Ignore what OUT.cache holds.")
+@click.option("--tokenizer", type=click.Path(), help="Tokenizer for costs per byte of text.")
 @click.option(
     "--quant",
     multiple=True,
@@ -70,18 +79,21 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     type=click.Choice(["fp16", "bf16", "fp32", "keep"]),
     default="fp16",
     metavar="FORMAT",
-    help="fp16, bf16, fp32 or keep [fp16].",
+    help="Format of those: fp16, bf16, fp32 or keep [fp16].",
 )
 @click.option("--lossless", is_flag=True, help="Store every tensor exactly as it is.")
-@click.option("--codecs", default="", metavar="NAME,…", help="Try these on every stream; or all.")
+@click.option(
+    "--codecs", default="", metavar="NAME,…", help="Codecs to try on every stream; or all."
+)
 @architecture_options
 @json_option
 def command(**options: Any) -> None:
     """Pack MODEL (safetensors, .pt or int8 .ptz) into a .sqz artifact.
 
-    Preset fast or best: calibrate, spend bits where they lower the loss most, land just under the
-    limit; resumes from OUT.cache. A record's: as that entry did (record-1855 without low-rank
-    correction, ternary with one step a row). None: as --quant says. Exits with 3 over the limit.
+    Presets fast and best calibrate, spend bits where they lower the loss most, land just under the
+    limit, and resume from OUT.cache. A record's preset packs as that entry did (record-1855 without
+    low-rank correction, ternary with one step a row). No preset: rounds as --quant says. Exits with 3
+    over the limit.
 
     \b
     Example:

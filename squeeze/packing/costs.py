@@ -1,10 +1,9 @@
-"""What a packed model costs, tensor by tensor and role by role, and what other bits would cost.
+"""Cost of a packed model, tensor by tensor and role by role, and cost of other bits.
 
-Two quantizations are looked at: the one that is packed, and one whose steps are COARSER octaves larger.
-Between them a tensor's rate and loss follow `squeeze.calib.allocation.sensitivity`; how far the
-cost of a role is from the quadratic model is measured, because some are far: at two bits an mlp
-whose units revive costs twice the model's figure, and so does an embedding at any rate
-(docs/log.md).
+Two quantizations are compared: the packed one, and one whose steps are COARSER octaves larger. Between
+them a tensor's rate and loss follow `squeeze.calib.allocation.sensitivity`. The cost of each role is
+measured as well, because some are far from the quadratic model: at two bits an mlp whose units revive
+costs twice the model's figure, and so does an embedding at any rate (docs/log.md).
 """
 
 from __future__ import annotations
@@ -29,15 +28,21 @@ from squeeze.tensors.roles import role_of
 from squeeze.train.model.gpt import GPT
 
 COARSER = 2.0  # octaves of the scale, about as many bits a weight
-MEASURED = 8192  # tokens of calibration text on which the cost of all is measured,
-MEASURED_ROLES = 2048  # and that of each role: it varies by about its mean from token to token
+# Tokens of calibration text on which the cost of all and of each role is measured; it varies by about
+# its mean from token to token.
+MEASURED = 8192
+MEASURED_ROLES = 2048
 MODELS_IN_FLIGHT = 4  # copies of the model with one role quantized, at most
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Known:
-    """A quantization: its tensors, bits a weight of each and expected loss of each, nats per token."""
+class Quantization:
+    """A quantization of a model, by tensor name.
+
+    bits: per weight
+    losses: expected nats per token that the rounding of each tensor adds
+    """
 
     tensors: Mapping[str, Tensor]
     bits: Mapping[str, float]
@@ -45,46 +50,56 @@ class Known:
 
 
 def losses_of(quantizer: Quantizer, tensors: Mapping[str, Tensor]) -> dict[str, float]:
-    """Expected nats per token that each matrix's quantization adds."""
+    """Return the expected nats per token that the quantization of each matrix adds."""
     losses = map_single_threaded(
         lambda name: quantizer.curvature.loss(name, tensors[name]), list(tensors), CPU
     )
     return dict(zip(tensors, losses, strict=True))
 
 
-def known_of(quantizer: Quantizer, fitted: Fitted) -> Known:
-    """What is known of a file."""
+def quantization_of(quantizer: Quantizer, fitted: Fitted) -> Quantization:
+    """Return the quantization that a file holds."""
     bits = {t.name: t.bits for t in tensor_plans(fitted.data)}
-    return Known(fitted.tensors, bits, losses_of(quantizer, fitted.tensors))
+    return Quantization(fitted.tensors, bits, losses_of(quantizer, fitted.tensors))
 
 
-def coarser(quantizer: Quantizer, fitted: Fitted) -> Known:
-    """What is known of the same model in steps COARSER octaves larger, by the fastest trellis."""
+def coarser_quantization(quantizer: Quantizer, fitted: Fitted) -> Quantization:
+    """Return the quantization in steps COARSER octaves larger, by the fastest trellis."""
     scout = quantizer.with_states(min(SCOUT_STATES, quantizer.n_states))
-    return known_of(scout, at_scales(scout, {n: s * 2**COARSER for n, s in fitted.scales.items()}))
+    scales = {name: scale * 2**COARSER for name, scale in fitted.scales.items()}
+    return quantization_of(scout, at_scales(scout, scales))
 
 
 def curves_of(
-    quantizer: Quantizer, scales: Mapping[str, float], here: Known, there: Known
+    quantizer: Quantizer,
+    scales: Mapping[str, float],
+    packed: Quantization,
+    coarser: Quantization,
 ) -> dict[str, Curve]:
-    """Rate and loss at other scales, through both points, of the matrices that have codes and bits."""
+    """Return rate and loss at other scales, of the matrices that have codes which are not all zero.
+
+    packed, coarser: quantizations at `scales` and COARSER octaves above; the curves pass through both
+    """
     curves = {}
-    for name, tensor in here.tensors.items():
+    for name, tensor in packed.tensors.items():
         if isinstance(tensor, QuantizedTensor) and scales[name] < COARSEST:
-            known = {
-                octaves: (point.bits[name], point.losses[name])
-                for octaves, point in ((0.0, here), (COARSER, there))
+            measured = {
+                octaves: (version.bits[name], version.losses[name])
+                for octaves, version in ((0.0, packed), (COARSER, coarser))
             }
             weights, prepared = quantizer.contents.matrices[name], quantizer.curvature.prepared
             factor, importance = prepared.factors[name], prepared.rows[name].importance
-            curves[name] = curve(weights, factor, importance, scales[name], known)
+            curves[name] = curve(weights, factor, importance, scales[name], measured)
     return curves
 
 
 def role_costs(
-    loaded: LoadedModel, reference: GPT, text: Sequences, versions: Sequence[Known]
+    loaded: LoadedModel, reference: GPT, text: Sequences, versions: Sequence[Quantization]
 ) -> tuple[RoleCost, ...]:
-    """Expected and measured cost of each role when nothing else is quantized, as in the two versions."""
+    """Return the expected and measured cost of each role when nothing else is quantized.
+
+    versions: the packed quantization and the coarser one
+    """
     roles: dict[str, list[str]] = {}
     for name in versions[0].tensors:
         roles.setdefault(role_of(name), []).append(name)
@@ -92,7 +107,7 @@ def role_costs(
     answers = list(map_single_threaded(lambda row: _answer(reference, text, row), rows, CPU))
     tokens = sum(ids.shape[1] for ids, _ in answers)
 
-    def divergence(case: tuple[list[str], Known]) -> float:
+    def divergence(case: tuple[list[str], Quantization]) -> float:
         names, version = case
         stored = {name: version.tensors[name].dequantize() for name in names}
         model = GPT.from_tensors(loaded.config, {**loaded.tensors, **stored}).eval()
@@ -116,7 +131,7 @@ def role_costs(
 
 
 def _fit(points: Sequence[tuple[float, float]], relative: Sequence[float]) -> tuple[float, float]:
-    """Factor and growth ≥ 0 with measured = factor · expected + growth · relative, at both points."""
+    """Return factor and growth ≥ 0 with measured = factor·expected + growth·relative at both points."""
     (low, cheap), (high, dear) = points
     determinant = low * relative[1] - high * relative[0]
     if determinant:
@@ -128,7 +143,7 @@ def _fit(points: Sequence[tuple[float, float]], relative: Sequence[float]) -> tu
 
 
 def mean_kl(reference: GPT, packed: GPT, text: Sequences, tokens: int = MEASURED) -> float:
-    """Mean KL(reference ‖ packed) over next-token distributions, nats per token, on `tokens` tokens."""
+    """Return the mean KL(reference ‖ packed) of next-token distributions on `tokens` tokens, in nats."""
 
     def divergence(row: int) -> float:
         return _divergence(_answer(reference, text, row), packed)
@@ -138,9 +153,8 @@ def mean_kl(reference: GPT, packed: GPT, text: Sequences, tokens: int = MEASURED
     return math.fsum(map_single_threaded(divergence, rows, CPU)) / counted
 
 
-Answer = tuple[
-    torch.Tensor, torch.Tensor
-]  # ids int64 [1, T]; logarithms of shares float64 [1, T, V]
+# ids int64 [1, T], and logarithms of the shares of each next token, float64 [1, T, V]
+Answer = tuple[torch.Tensor, torch.Tensor]
 
 
 def _rows(text: Sequences, tokens: int) -> range:
@@ -150,6 +164,7 @@ def _rows(text: Sequences, tokens: int) -> range:
 
 @torch.inference_mode()
 def _answer(model: GPT, text: Sequences, row: int) -> Answer:
+    """Return a model's answer to one sequence."""
     ids = torch.from_numpy(text.ids[row, : text.lengths[row]].astype("int64"))[None]
     return ids, torch.log_softmax(model(ids).double(), -1)
 

@@ -86,10 +86,10 @@ class KeptCodes:
             write_atomic(path, data)
         return StoredMatrix(tensor, coded[name])
 
-    def file(self, artifact: Artifact, known: CodeStreams, floats: bool) -> bytes:
+    def file(self, artifact: Artifact, codes: CodeStreams, floats: bool) -> bytes:
         """Return the whole file; see `squeeze.packing.quantizer.Coder`."""
         candidates = QUICK if floats else CANDIDATES
-        return encode(artifact, candidates=candidates, streams_=known)
+        return encode(artifact, candidates=candidates, streams_=codes)
 
     def keep_only(self, settings: Iterable[tuple[str, float, int]]) -> None:
         """Remove every file but those of these names, scales and numbers of states."""

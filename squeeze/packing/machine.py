@@ -1,4 +1,4 @@
-"""The kind of machine that a plan was made on: what else than its threads can change the last bits."""
+"""Kind of the machine that a plan was made on: all but the threads that can change the last bits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def this_machine() -> Machine:
 def processor(path: Path) -> str:
     """Return vendor, family and model of the first processor in a file like Linux's cpuinfo.
 
-    Where there is none or it has no vendor, Python's name of the processor or architecture.
+    Where there is no such file or it has no vendor, it is Python's name of the processor or
+    architecture.
     """
     facts: dict[str, str] = {}
     if path.is_file():

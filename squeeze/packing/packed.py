@@ -1,4 +1,4 @@
-"""A packed model: the file's bytes, and what is known about them."""
+"""A packed model: the bytes of its file, their cost and their ledger."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Packed:
     """A packed model.
 
     data: bytes of the `.sqz` artifact
-    exact: whether it holds every tensor bit for bit
+    exact: true when it holds every tensor bit for bit
     plan: bits, bytes and cost of every tensor, of a model packed to a limit with loss
     correction: what is left out of `record-1855`
     notes: sentences for the user on how the model was read and packed
@@ -84,6 +84,6 @@ class Packed:
 
 
 def checked(packed: Packed) -> Packed:
-    """Return `packed` once its bytes decode to what was packed. Raises CorruptData otherwise."""
+    """Return `packed` unless its bytes decode to other content, which raises CorruptData."""
     decode(packed.data)  # compares the content digest
     return packed

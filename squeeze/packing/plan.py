@@ -1,7 +1,7 @@
 """The plan of a pack: bits, bytes and expected cost of every tensor, and what other bits would cost.
 
-Kept as `plan.json` in the cache beside the artifact (docs/plan.md), where it also lets a pack of the
-same settings go on without a search.
+Kept as `plan.json` in the cache beside the artifact (docs/plan.md), from which a pack of the same
+settings resumes without a search.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from squeeze.ledger.files import Read
 
 VERSION = 1
 Curve = tuple[tuple[float, float], ...]  # (bits a weight, nats per token)
-_NOTHING: Mapping[str, Any] = {}
+_EMPTY: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -86,18 +86,18 @@ class Machine:
 
 @dataclass(frozen=True)
 class Plan:
-    """A packed file and why it looks so.
+    """Description of a packed file: the price of every tensor and the cost of all.
 
-    key: hash of everything it came from
-    sha256, size: of the file
+    key: hash of everything that the file depends on
+    sha256, size: of the file, size in bytes
     limit: bytes that the artifact may have
     trials: whole quantizations of the search
     expected, measured: cost in nats per token, by the quadratic model and as mean KL(fp32 ‖ packed)
         on calibration text
     bytes_per_token: of that text; None where no tokenizer was given
     tensors: storage and price of each, in the order of the file
-    roles: where the quadratic model is right, and where not
-    machine: kind of machine that made it; its fields are empty in plans of earlier releases
+    roles: measured cost of each role beside that of the quadratic model
+    machine: kind of machine that packed; its fields are empty in plans of earlier releases
     """
 
     key: str
@@ -133,9 +133,14 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that docs/plan.md describes."""
-        return {"version": VERSION, **asdict(self), "unused": self.unused, "unit": self.unit,
-                "expected_cost": self.in_bits(self.expected),
-                "measured_cost": self.in_bits(self.measured)}  # fmt: skip
+        return {
+            "version": VERSION,
+            **asdict(self),
+            "unused": self.unused,
+            "unit": self.unit,
+            "expected_cost": self.in_bits(self.expected),
+            "measured_cost": self.in_bits(self.measured),
+        }
 
     def save(self, path: Path) -> None:
         """Write `as_json` atomically; an infinite scale (all zeros) as the string "inf"."""
@@ -144,21 +149,14 @@ class Plan:
 
     @classmethod
     def load(cls, path: Path) -> Plan:
-        """Read what `save` wrote. Raises SqueezeError when it is damaged or of another version."""
+        """Read a file of `save`. Raises SqueezeError when it is damaged or of another version."""
         try:
             facts = read_json(path)
             if facts.pop("version") != VERSION:
                 raise ValueError("another version")
             for derived in ("unused", "unit", "expected_cost", "measured_cost"):
                 del facts[derived]
-            tensors = tuple(
-                TensorPlan(**{
-                    **t,
-                    "scale": None if t["scale"] is None else float(t["scale"]),
-                    "curve": _points(t["curve"]),
-                })
-                for t in facts.pop("tensors")
-            )  # fmt: skip
+            tensors = tuple(_tensor_plan(fields) for fields in facts.pop("tensors"))
             roles = tuple(
                 RoleCost(**{**r, "points": _points(r["points"])}) for r in facts.pop("roles", ())
             )
@@ -173,9 +171,23 @@ class Plan:
 
 
 Record = Plan | Machine | TensorPlan | RoleCost
+# Types of a field's value, by its annotation.
+ALLOWED: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "float | None": (float, int, type(None)),
+}
+
+
+def _tensor_plan(values: Mapping[str, Any]) -> TensorPlan:
+    """Return the plan of a tensor from its JSON object; an infinite scale is the string "inf"."""
+    scale = None if values["scale"] is None else float(values["scale"])
+    return TensorPlan(**{**values, "scale": scale, "curve": _points(values["curve"])})
 
 
 def _points(pairs: Any) -> Curve:
+    """Return pairs of numbers as points. Raises ValueError for one below 0 or not finite."""
     points = tuple((float(first), float(second)) for first, second in pairs)
     if not all(math.isfinite(value) and value >= 0 for point in points for value in point):
         raise ValueError("a point is below 0 or not finite")
@@ -183,16 +195,13 @@ def _points(pairs: Any) -> Curve:
 
 
 def _check_types(record: Record) -> None:
-    """TypeError unless every field of a plan just read is what its annotation says."""
-    allowed = {
-        "str": (str,), "int": (int,), "float": (float, int), "float | None": (float, int, type(None)),
-    }  # fmt: skip
+    """Raise TypeError or ValueError for a field whose value is not of its type or out of range."""
     for field in fields(record):
         value: Any = getattr(record, field.name)
-        kinds: Any = allowed.get(str(field.type))
-        if kinds is None:
+        types: Any = ALLOWED.get(str(field.type))
+        if types is None:
             continue
-        if not isinstance(value, kinds) or isinstance(value, bool):
+        if not isinstance(value, types) or isinstance(value, bool):
             raise TypeError(f"{field.name} is {value!r}"[:80])
         if isinstance(value, float) and field.name != "scale" and not math.isfinite(value):
             raise ValueError(f"{field.name} is {value}")
@@ -204,32 +213,35 @@ def _check_types(record: Record) -> None:
 
 def tensor_plans(
     data: bytes,
-    scales: Mapping[str, float] = _NOTHING,
-    losses: Mapping[str, float] = _NOTHING,
-    curves: Mapping[str, Curve] = _NOTHING,
+    scales: Mapping[str, float] = _EMPTY,
+    losses: Mapping[str, float] = _EMPTY,
+    curves: Mapping[str, Curve] = _EMPTY,
 ) -> tuple[TensorPlan, ...]:
-    """A plan for each tensor of a `.sqz` file, in its order, with what is known of them."""
+    """Return a plan for each tensor of a `.sqz` file, in its order.
+
+    scales, losses, curves: by name, of the tensors that have one
+    """
     sizes: dict[str, int] = {}
     for row in artifact_rows("", data):
         if row.tensor:
             sizes[row.tensor] = sizes.get(row.tensor, 0) + row.bytes
     return tuple(
         TensorPlan(
-            t.name,
-            t.kind,
-            t.elements,
-            sizes[t.name],
-            8 * sizes[t.name] / max(t.elements, 1),
-            scales.get(t.name),
-            losses.get(t.name, 0.0),
-            curves.get(t.name, ()),
+            name=t.name,
+            kind=t.kind,
+            weights=t.elements,
+            bytes=sizes[t.name],
+            bits=8 * sizes[t.name] / max(t.elements, 1),
+            scale=scales.get(t.name),
+            loss=losses.get(t.name, 0.0),
+            curve=curves.get(t.name, ()),
         )
         for t in parse(data).tensors
     )
 
 
 def kept_plan(path: Path, key: str) -> Plan | None:
-    """The plan kept under this key, None when there is none. Raises SqueezeError for a damaged one."""
+    """Return the plan kept under this key, or None. Raises SqueezeError for a damaged one."""
     if not path.is_file():
         return None
     plan = Plan.load(path)
@@ -237,9 +249,11 @@ def kept_plan(path: Path, key: str) -> Plan | None:
 
 
 def plan_of(paths: Iterable[str | os.PathLike[str]], read: Read = read_file) -> Plan | None:
-    """Return the plan kept beside the one artifact among paths; None when there is no such plan.
+    """Return the plan kept beside the one artifact among paths, or None.
 
-    A plan of another version or of other bytes is none. read: gives a file's bytes.
+    read: returns the bytes of a file
+
+    A plan of another version or of other bytes counts as none.
     """
     artifacts = [path for path in map(Path, paths) if path.suffix == ".sqz"]
     if len(artifacts) != 1:
@@ -252,15 +266,11 @@ def plan_of(paths: Iterable[str | os.PathLike[str]], read: Read = read_file) -> 
         plan = Plan.load(beside)
     except SqueezeError:
         return None
-    return plan if is_of(plan, read(artifact)) else None
-
-
-def is_of(plan: Plan, data: bytes) -> bool:
-    """Whether the plan describes this file."""
-    return plan.sha256 == sha256(data)
+    return plan if plan.sha256 == sha256(read(artifact)) else None
 
 
 def _without_infinity(value: Any) -> Any:
+    """Return a JSON value with the string "inf" for each infinity."""
     if isinstance(value, dict):
         return {key: _without_infinity(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The presets of `squeeze pack`: a name, what it does, and which packer does it.
+"""Presets of `squeeze pack`: for each name its settings and its packer.
 
 Importing this loads neither torch nor numba, so that the command line can name all of them.
 """

@@ -1,4 +1,4 @@
-"""A model at any scale: every matrix quantized, the file measured, the cost foreseen.
+"""A model at any scale: every matrix quantized, the size of the file measured or estimated.
 
 One number decides everything: `scale`, the loss a step may cost
 (`squeeze.calib.allocation.waterfill`). A larger scale means coarser steps in every tensor alike and
@@ -42,22 +42,22 @@ class Coder(Protocol):
     """Coder of quantized matrices; it may keep what it coded (`squeeze.packing.kept`)."""
 
     def find(self, name: str, scale: float, states: int) -> StoredMatrix | None:
-        """Return the matrix that was kept for this name, scale and number of states, or None."""
+        """Return the kept matrix of this name, scale and number of states, or None."""
 
     def code(self, name: str, scale: float, states: int, tensor: QuantizedTensor) -> StoredMatrix:
         """Return `tensor` with its codes coded, and keep both."""
 
-    def file(self, artifact: Artifact, known: CodeStreams, floats: bool) -> bytes:
+    def file(self, artifact: Artifact, codes: CodeStreams, floats: bool) -> bytes:
         """Return the whole file.
 
-        known: coded codes by name, which are not coded again
-        floats: whether any matrix is stored as floats
+        codes: code streams by tensor name, which are not coded again
+        floats: true when any matrix is stored as floats
         """
 
 
 @dataclass(frozen=True)
 class Contents:
-    """Contents of the file to be: matrices that are still to be quantized, and the rest as stored.
+    """Contents of a file: matrices that are still to be quantized, and the other tensors as stored.
 
     matrices: weights float32 [R, C] by name
     order: every tensor name, in the order of the file
@@ -106,8 +106,10 @@ class Quantizer:
         """Return matrices at their scales, on all cores; COARSEST (∞) stands for zeros."""
         # the largest first, so that no core is left with it at the end
         names = sorted(scales, key=lambda name: -self.contents.matrices[name].size)
-        kept = in_order(lambda name: self.coder.find(name, scales[name], self.n_states), names)
-        matrices = dict(zip(names, kept, strict=True))
+        kept_matrices = in_order(
+            lambda name: self.coder.find(name, scales[name], self.n_states), names
+        )
+        matrices = dict(zip(names, kept_matrices, strict=True))
         missing = [name for name, matrix in matrices.items() if matrix is None]
         if missing:
             # computed here, before the threads share it
@@ -131,7 +133,9 @@ class Quantizer:
                     weights, prepared.factors[name], steps.rows, steps.columns, options
                 )
                 return self.coder.code(name, scale, self.n_states, trellis.tensor)
-            except BadData:  # a weight of more steps than codes count, or one that is not finite
+            except BadData:
+                # a weight of more steps than codes count is stored as a float, one that is not finite
+                # is an error
                 if not np.isfinite(weights).all():
                     raise
         mantissa = min(max(bits - prepared.heads[name], 0.0), float(MANTISSA))
@@ -143,12 +147,12 @@ class Quantizer:
 
     def encode(self, matrices: Mapping[str, StoredMatrix]) -> bytes:
         """Return the file with these matrices; codes are not coded again."""
-        known: CodeStreams = {
+        codes: CodeStreams = {
             name: matrix.coded for name, matrix in matrices.items() if matrix.coded is not None
         }
         tensors = {name: matrix.tensor for name, matrix in matrices.items()}
         floats = any(isinstance(tensor, RawTensor) for tensor in tensors.values())
-        return self.coder.file(self.contents.artifact(tensors), known, floats)
+        return self.coder.file(self.contents.artifact(tensors), codes, floats)
 
     def estimate(self, scale: float) -> float:
         """Return roughly the bytes of all matrices at a scale."""

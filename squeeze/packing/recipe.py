@@ -1,4 +1,4 @@
-"""Checkpoint → artifact: which precision each tensor gets, and the file that results."""
+"""Checkpoint → artifact: a precision for each tensor by its role, and the rounding to it."""
 
 from __future__ import annotations
 
@@ -119,10 +119,11 @@ def parse_precisions(rules: Mapping[str, str]) -> dict[str, Precision]:
 def quantize_checkpoint(
     tensors: Mapping[str, Tensor], config: ModelConfig, recipe: Recipe
 ) -> Artifact:
-    """Quantize each float tensor as the recipe says; integer codes of a foreign export stay as they are.
+    """Return the artifact of a checkpoint, with each float tensor quantized as the recipe says.
 
-    The artifact's tensors are in natural name order, so equal checkpoints give equal bytes whatever
-    order their file had. Raises BadConfig when a value does not fit its float format.
+    Integer codes of a foreign export are stored as they are. The tensors are in natural name order, so
+    that equal checkpoints give equal bytes whatever order their file had. Raises BadConfig when a value
+    does not fit its float format.
     """
     packed = {
         name: _store(name, tensors[name], recipe) for name in sorted(tensors, key=natural_key)
@@ -167,5 +168,5 @@ def on_grid(tensor: Tensor) -> QuantizedTensor | None:
         return None
     grid = find_grid(tensor.dequantize(), tensor.logical)
     if grid is None or not np.array_equal(to_bits(grid.dequantize(), tensor.stored), tensor.bits):
-        return None  # minus zeros, say
+        return None  # such as a grid with minus zeros
     return grid

@@ -21,7 +21,14 @@ from squeeze.errors import OverBudget, SqueezeError
 from squeeze.files import sha256
 from squeeze.files.sources import code_sha256
 from squeeze.packing.calibrate import Calibrated, content_key
-from squeeze.packing.costs import coarser, curves_of, known_of, losses_of, mean_kl, role_costs
+from squeeze.packing.costs import (
+    coarser_quantization,
+    curves_of,
+    losses_of,
+    mean_kl,
+    quantization_of,
+    role_costs,
+)
 from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import Fitted, at_scales, fit
 from squeeze.packing.kept import KeptCodes, hash_of
@@ -191,9 +198,10 @@ def _plan(start: _Start, quantizer: Quantizer, fitted: Fitted, reporter: Reporte
     with reporter.stage("measured cost"):
         measured = mean_kl(reference, _model_of(loaded, quantizer, fitted), text)
     with reporter.stage("cost of other bits"):
-        packed, in_larger_steps = known_of(quantizer, fitted), coarser(quantizer, fitted)
-        curves = curves_of(quantizer, fitted.scales, packed, in_larger_steps)
-        roles = role_costs(loaded, reference, text, (packed, in_larger_steps))
+        packed = quantization_of(quantizer, fitted)
+        coarser = coarser_quantization(quantizer, fitted)
+        curves = curves_of(quantizer, fitted.scales, packed, coarser)
+        roles = role_costs(loaded, reference, text, (packed, coarser))
     return Plan(
         key=start.key,
         sha256=sha256(fitted.data),

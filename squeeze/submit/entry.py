@@ -127,9 +127,9 @@ class Coding:
         self.file(Artifact({}, {name: tensor}), coded, False)
         return StoredMatrix(tensor, coded[name])
 
-    def file(self, artifact: Artifact, known: CodeStreams, floats: bool) -> bytes:
+    def file(self, artifact: Artifact, codes: CodeStreams, floats: bool) -> bytes:
         """See `squeeze.packing.quantizer.Coder`."""
-        return encode_with(artifact, self._stream, known)
+        return encode_with(artifact, self._stream, codes)
 
     def _stream(self, stream: StreamRecord, record: TensorRecord, symbols: Symbols) -> Coded:
         matrices = stream.kind in ("codes", "column")

@@ -1,4 +1,4 @@
-"""Runs `squeeze demo`: says which step begins, shows its progress, and prints ledger and figures."""
+"""Runs `squeeze demo`: prints the name and progress of each step, the ledger and the figures."""
 
 from __future__ import annotations
 
