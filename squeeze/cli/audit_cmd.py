@@ -72,7 +72,8 @@ def command(**options: Any) -> None:
     """Check SUBMISSION by running it: a folder that speaks docs/protocol.md, or a .sqz artifact.
 
     It runs in fresh processes without network and outside files. Every rule of docs/rules.md passes,
-    fails or is not checkable, with the evidence. Exits with 1 when a rule fails. --mode, --length,
+    fails or is not checkable, with the evidence. Exits with 1 when a rule fails, with 4
+    when this machine lacks what the submission needs to run. --mode, --length,
     --stride and --ttt say how to score a bare artifact, as in `squeeze eval`.
 
     \b

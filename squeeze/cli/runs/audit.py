@@ -12,6 +12,8 @@ from squeeze.score.audit import AuditOptions, Limits, audit, load_data
 from squeeze.score.modes import Mode
 from squeeze.views.console import PlainConsole
 
+NOT_RUN = 4  # exit code: nothing can be said of what needs a run
+
 
 @dataclass(frozen=True)
 class AuditRequest:
@@ -58,6 +60,8 @@ def run(request: AuditRequest) -> None:
         console.print(result.summary())
     if result.failures:
         sys.exit(1)
+    if not result.was_run:
+        sys.exit(NOT_RUN)
 
 
 def _serve_options(mode: Mode) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from squeeze import __version__
 from squeeze.errors import printable
+from squeeze.review.markdown import as_markdown
 from squeeze.score.audit.evidence import Evidence
 from squeeze.score.audit.rules import RULES
 from squeeze.score.audit.verdict import FAIL, PASS, UNKNOWN, Verdict
@@ -30,6 +31,11 @@ class Audit:
     def failures(self) -> list[str]:
         """Ids of the rules that fail."""
         return [name for name, verdict in self.verdicts.items() if verdict.status == FAIL]
+
+    @property
+    def was_run(self) -> bool:
+        """False when this machine lacks what the submission needs."""
+        return self.verdicts["runs"].status != UNKNOWN
 
     def as_json(self) -> dict[str, Any]:
         """A plain dictionary for `--json`."""
@@ -79,11 +85,10 @@ class Audit:
         ]
         for rule in RULES:
             verdict = self.verdicts[rule.id]
-            text = printable(" ".join(verdict.evidence.split()))
-            for mark, escaped in (("|", "\\|"), ("<", "&lt;"), ("[", "\\["), ("`", "'")):
-                text = text.replace(mark, escaped)
+            text = as_markdown(verdict.evidence)
             lines.append(f"| {MARKS[verdict.status]} {verdict.status} | {rule.title} | {text} |")
-        lines += ["", "Isolation: " + "; ".join(self.evidence.isolation.facts().values()) + "."]
+        facts = self.evidence.isolation.facts()
+        lines += ["", "Isolation:", *(f"- {name}: {text}" for name, text in facts.items())]
         return "\n".join(lines) + "\n"
 
     def table(self) -> Table:

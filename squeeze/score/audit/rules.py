@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from squeeze.score.audit import rules_folder, rules_model, rules_score
 from squeeze.score.audit.evidence import Evidence
-from squeeze.score.audit.verdict import FAIL, Rule, Verdict, unknown
+from squeeze.score.audit.verdict import FAIL, PASS, UNKNOWN, Rule, Verdict, unknown
 
+NOT_RUN = "it could not be run on this machine"
+WATCHING = (
+    "files",
+    "network",
+)  # rules that see what a run does: without one, they have seen nothing
 RULES = (
     Rule(
         "runs",
@@ -103,11 +108,16 @@ RULES = (
 
 def judge(evidence: Evidence) -> dict[str, Verdict]:
     """A verdict for every rule, by id, in order."""
-    found: dict[str, Verdict] = {}
+    verdicts: dict[str, Verdict] = {}
     for rule in RULES:
-        broken = [name for name in rule.after if found[name].status == FAIL]
+        broken = [name for name in rule.after if verdicts[name].status == FAIL]
+        ran = rule.id == "runs" or verdicts["runs"].status != UNKNOWN
         if broken:
-            found[rule.id] = unknown(f"nothing to compare while {' and '.join(broken)} fails")
+            verdicts[rule.id] = unknown(f"nothing to compare while {' and '.join(broken)} fails")
+        elif "runs" in rule.after and not ran:
+            verdicts[rule.id] = unknown(NOT_RUN)
         else:
-            found[rule.id] = rule.check(evidence)
-    return found
+            verdict = rule.check(evidence)
+            blind = rule.id in WATCHING and verdict.status == PASS and not ran
+            verdicts[rule.id] = unknown(NOT_RUN) if blind else verdict
+    return verdicts

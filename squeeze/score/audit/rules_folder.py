@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from squeeze.errors import SqueezeError
+from squeeze.ledger.attribute import attribute_paths
+from squeeze.ledger.gate import NO_MODEL
 from squeeze.ledger.submission import is_paper
+from squeeze.review.claimed import claimed_runs
+from squeeze.review.findings import FLAGGED
+from squeeze.review.folder import read_folder
+from squeeze.review.runs import differing, overtime, repeated
+from squeeze.review.sizes import total_bytes
 from squeeze.score.audit.evidence import Evidence
 from squeeze.score.audit.sandbox import visible_paths
+from squeeze.score.audit.stages import read_stages
 from squeeze.score.audit.submission import own_packages
 from squeeze.score.audit.verdict import Verdict, failed, passed, unknown
 
@@ -17,15 +25,8 @@ TRAIN_SECONDS = 600.0
 LOCAL = ("127.", "localhost", "::1", "0.0.0.0", "None")
 SYSTEM = ("/proc", "/sys", "/dev", "/etc")
 BOX = ("/tmp", "/inputs")  # empty and read-only, where there is a box
+FEW_SEEDS = "fewer than two seeds' configurations in seed*.json, submission.json or logs"
 MAX_SHOWN, MAX_LISTED = 5, 100
-
-# names of settings in the challenge's logs ("matrix_lr:0.04", "num_layers: 11"), not of measurements
-SETTING = re.compile(
-    r"\b(\w*(?:_lr|lr_\w+|_wd|decay|layers|model_dim|heads|mlp_mult|seq_len|batch_tokens|momentum|"
-    r"warmdown\w*|warmup_steps|wallclock_seconds|_bits|clip\w*|_rank|stride|iterations)) ?[:=] ?"
-    r"([\w.+-]+)"
-)
-TIME = re.compile(r"train_time:(\d+(?:\.\d+)?)ms(?:.*?step_avg:(\d+(?:\.\d+)?)ms)?")
 
 
 def shipped(e: Evidence) -> dict[str, int]:
@@ -48,6 +49,8 @@ def _inside(e: Evidence, path: str) -> str | None:
 
 def size(e: Evidence) -> Verdict:
     """Code and weights fit the limit, as the files that ship and run."""
+    if e.failure is not None and not _has_model(e.submission.folder):
+        return _size_by_papers(e)
     counted = shipped(e)
     total = sum(counted.values())
     papers = sorted(name for name in counted if is_paper(name))
@@ -57,10 +60,28 @@ def size(e: Evidence) -> Verdict:
         said += f"; run time reads {', '.join(papers[:MAX_SHOWN])}, so it counts"
     if total > e.options.byte_limit:
         return failed(f"{said}: over by {total - e.options.byte_limit:,}", **data)
-    claimed = e.submission.claims.get("bytes_total")
-    if isinstance(claimed, int) and claimed < total:
+    claimed = e.submission.number("bytes_total")
+    if claimed is not None and not claimed >= total:
         return failed(f"{said}; submission.json counts only {claimed:,}", claimed=claimed, **data)
     return passed(said, **data)
+
+
+def _has_model(folder: Path) -> bool:
+    """Return whether a folder holds anything that may be a model; what cannot be read may be one."""
+    try:
+        return attribute_paths([folder]).has_model
+    except SqueezeError:
+        return True
+
+
+def _size_by_papers(e: Evidence) -> Verdict:
+    """Judge the bytes of a folder that holds no model and did not run, by its logs and claims."""
+    folder = read_folder(e.submission.folder)
+    runs = claimed_runs(folder.claims, folder.runs).runs
+    finding = total_bytes(folder, runs, e.options.byte_limit)
+    said = finding.text if NO_MODEL in finding.text else f"{NO_MODEL}; {finding.text}"
+    judge = failed if finding.status == FLAGGED else unknown
+    return judge(said, **finding.data)
 
 
 def files(e: Evidence) -> Verdict:
@@ -116,69 +137,50 @@ def network(e: Evidence) -> Verdict:
 
 def clock(e: Evidence) -> Verdict:
     """At most 600 s of training, with everything in it that reads training data."""
+    stated = e.submission.number("training_seconds")
     rows = e.submission.claims.get("clock")
-    stated = e.submission.claims.get("training_seconds")
-    late = list(_late_logs(e))
+    late = [text for run in e.submission.runs if (text := overtime(run))]
     if late:
-        return failed("; ".join(late))
-    if rows is None and not isinstance(stated, (int, float)):
-        if any(TIME.search(text) for text in e.submission.logs.values()):
+        return failed("; ".join(late[:MAX_SHOWN]))
+    if rows is None and stated is None:
+        if any(run.timers for run in e.submission.runs):
             return passed(
                 "the logs' timers end within the budget; what ran outside them is not told"
             )
         return unknown("no clock ledger in submission.json and no timer in the logs")
     try:
-        total, outside = _ledger(rows or [])
-    except (TypeError, KeyError, AttributeError):
-        return failed("submission.json: clock is not a list of {stage, seconds, inside, reads}")
-    if isinstance(stated, (int, float)) and stated > total:
-        total = float(stated)
+        stages = read_stages([] if rows is None else rows)
+    except ValueError as error:
+        return failed(f"submission.json: {error}")
+    inside = sum(stage.seconds for stage in stages if stage.inside)
+    total = inside if stated is None or stated <= inside else stated
+    outside = [vars(stage) for stage in stages if not stage.inside and not stage.is_pause]
     data = {"inside_seconds": total, "limit": TRAIN_SECONDS, "outside": outside}
-    if total > TRAIN_SECONDS:
+    if not total <= TRAIN_SECONDS:
         return failed(f"{total:.1f} s of training, limit {TRAIN_SECONDS:.0f} s", **data)
-    learning = [row for row in outside if row.get("reads", "nothing") != "nothing"]
-    learning += [row for row in outside if row.get("updates") and row not in learning]
+    learning = [stage for stage in stages if not stage.inside and stage.learns]
     if learning:
-        names = ", ".join(
-            f"{row['stage']} ({row['seconds']:g} s, reads {row.get('reads')})" for row in learning
-        )
-        return failed(f"work on data outside the timer: {names}", **data)
+        return failed(f"work on data outside the timer: {', '.join(map(str, learning))}", **data)
     return passed(f"states {total:.1f} s of training, nothing that reads data outside", **data)
-
-
-def _ledger(rows: list[dict[str, Any]]) -> tuple[float, list[dict[str, Any]]]:
-    inside = sum(float(row["seconds"]) for row in rows if row["inside"])
-    for row in rows:
-        str(row["stage"]), row.get("reads")
-    # validation is paused by the official timer; it must not feed back, which no clock can show
-    quiet = {"validation", "evaluation"}
-    return inside, [row for row in rows if not row["inside"] and row["stage"] not in quiet]
-
-
-def _late_logs(e: Evidence) -> Iterator[str]:
-    for name, text in e.submission.logs.items():
-        found = [(float(ms), float(step or 0)) for ms, step in TIME.findall(text)]
-        if found:
-            longest, step = max(found)
-            # the official loop looks at the clock after a step: the last one may end past the cap
-            if longest - step > 1000 * TRAIN_SECONDS:
-                yield f"{name}: train_time {longest / 1000:.1f} s, limit {TRAIN_SECONDS:.0f} s"
 
 
 def seeds(e: Evidence) -> Verdict:
     """All seeds of a mean ran the same configuration."""
     configs = dict(_configs(e))
+    return _equal_configs(configs) if configs else _equal_logs(e)
+
+
+def _equal_configs(configs: dict[str, dict[str, Any]]) -> Verdict:
+    """Compare the configurations that JSON files state, whole."""
     if len(configs) < 2:
-        return unknown(
-            "fewer than two seeds' configurations in seed*.json, submission.json or logs"
-        )
+        return unknown(FEW_SEEDS)
     names = list(configs)
     first = configs[names[0]]
     for name in names[1:]:
         other = configs[name]
-        # a log tells some settings only; one that is in both has to agree
-        keys = first.keys() & other.keys() if name.endswith(".log") else first.keys() | other.keys()
-        apart = sorted(key for key in keys if first.get(key) != other.get(key))
+        apart = sorted(
+            key for key in first.keys() | other.keys() if first.get(key) != other.get(key)
+        )
         if apart:
             shown = ", ".join(
                 f"{key} {first.get(key)} / {other.get(key)}" for key in apart[:MAX_SHOWN]
@@ -187,17 +189,26 @@ def seeds(e: Evidence) -> Verdict:
     return passed(f"{len(configs)} seeds share {len(first)} settings", runs=names)
 
 
+def _equal_logs(e: Evidence) -> Verdict:
+    """Compare the settings that logs print: those of the runs behind the stated score."""
+    runs = claimed_runs(e.submission.stated, e.submission.runs).runs
+    names = [run.log for run in runs]
+    apart = [*differing(runs), *repeated(runs)]
+    if apart:
+        return failed("; ".join(apart[:MAX_SHOWN]), runs=names)
+    count = min((len(run.settings) for run in runs), default=0)
+    if len({run.seed for run in runs}) < 2 or not count:
+        return unknown(FEW_SEEDS)
+    return passed(f"{len(runs)} seeds share {count} settings", runs=names)
+
+
 def _configs(e: Evidence) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (name, configuration) of every seed of which a JSON file states it."""
     stated = e.submission.claims.get("seeds")
-    runs = list(e.submission.seeds.items())
+    rows = list(e.submission.seeds.items())
     if isinstance(stated, list):
-        runs += [(f"seeds[{i}]", run) for i, run in enumerate(stated)]
-    for name, run in runs:
-        config = run.get("config") if isinstance(run, dict) else None
+        rows += [(f"seeds[{i}]", row) for i, row in enumerate(stated) if isinstance(row, dict)]
+    for name, row in rows:
+        config = row.get("config")
         if isinstance(config, dict):
             yield name, {key: value for key, value in config.items() if key != "seed"}
-    if not runs:
-        for name, text in e.submission.logs.items():
-            settings = dict(SETTING.findall(text))
-            if settings:
-                yield name, settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from squeeze.score.audit.evidence import PATCH, Evidence
+from squeeze.score.audit.machine import lacking
 from squeeze.score.audit.probe import Flip
 from squeeze.score.audit.verdict import Verdict, failed, passed, unknown
 
@@ -19,6 +20,9 @@ RUN_NOISE = 1e-3  # nats between two runs, for kernels that add in any order
 def runs(e: Evidence) -> Verdict:
     """Answers every request, within the limits."""
     if e.failure is not None:
+        lack = lacking(e.failure, e.submission.files) if e.hello is None else None
+        if lack is not None:
+            return unknown(f"this machine has {lack}: {e.failure}", lacks=lack)
         return failed(e.failure)
     return passed(
         f"three runs answered everything; isolation: {e.isolation.level}",

@@ -31,8 +31,8 @@ def coverage(e: Evidence) -> Verdict:
             **data,
         )
     claims = {
-        "val_tokens": (e.submission.claims.get("val_tokens"), e.data.available),
-        "val_bytes": (e.submission.claims.get("val_bytes"), e.data.total_bytes),
+        "val_tokens": (e.submission.number("val_tokens"), e.data.available),
+        "val_bytes": (e.submission.number("val_bytes"), e.data.total_bytes),
     }
     for name, (claimed, held) in claims.items():
         if claimed is not None and claimed != held:
@@ -120,9 +120,9 @@ def score(e: Evidence) -> Verdict:
 def _against_claim(e: Evidence, nats: float, data: dict[str, float]) -> Verdict:
     bpb = _bpb(e.report, nats)
     said = f"{len(e.data.span) - 1:,} targets re-derived: {bpb:.6f} bits per byte"
-    claimed = e.submission.claims.get("val_bpb")
+    claimed = e.submission.number("val_bpb")
     whole = len(e.data.span) - 1 == e.data.available
-    if whole and isinstance(claimed, (int, float)) and abs(claimed - bpb) > CLAIM_NOISE:
+    if whole and claimed is not None and not abs(claimed - bpb) <= CLAIM_NOISE:
         return failed(
             f"submission.json states val_bpb {claimed:.6f}; {said}",
             claimed=claimed,

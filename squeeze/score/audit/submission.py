@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,10 @@ from typing import Any
 
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file
-from squeeze.ledger.submission import CLAIMS, CODE, MODEL
+from squeeze.ledger.submission import CLAIMS, CODE, MODEL, is_log
+from squeeze.review.claims import Claims, read_claims
+from squeeze.review.logs import LoggedRun, distinct_runs, read_runs
+from squeeze.review.values import number_of, parse_leniently
 
 MAX_FILES = 10_000
 MAX_BYTES = 1 << 30  # copied into each box
@@ -22,18 +25,32 @@ MAX_TEXT = 32 << 20  # of one JSON file or log
 @dataclass(frozen=True)
 class Submission:
     """folder: absolute. command: `{folder}` stands for the private copy. files: bytes by relative path;
-    links: symbolic links that lead out of the folder. claims: submission.json, {} without one. seeds:
-    seed*.json by name; logs: text of *.log by name. trusted: squeeze's own packages, when squeeze
-    itself serves a bare artifact."""
+    links: symbolic links that lead out of the folder. stated: what submission.json says. seeds:
+    seed*.json by name; runs: those that logs tell of, each once. trusted: squeeze's own packages, when
+    squeeze itself serves a bare artifact."""
 
     folder: Path
     command: tuple[str, ...]
     files: dict[str, int]
     links: tuple[str, ...]
-    claims: dict[str, Any]
+    stated: Claims
     seeds: dict[str, dict[str, Any]]
-    logs: dict[str, str]
+    runs: tuple[LoggedRun, ...]
     trusted: tuple[Path, ...] = field(default=())
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        """Fields of submission.json, {} without one."""
+        return self.stated.fields
+
+    def number(self, name: str) -> float | None:
+        """Return a number of submission.json, also one spelled as text; None: not stated.
+
+        NaN stands for what is no number: no comparison passes with it.
+        """
+        value = self.claims.get(name)
+        number = number_of(value)
+        return number if number is not None or value is None else math.nan
 
 
 def load_submission(folder: Path, serve_options: Sequence[str] = ()) -> Submission:
@@ -47,8 +64,11 @@ def load_submission(folder: Path, serve_options: Sequence[str] = ()) -> Submissi
     if not folder.is_dir():
         raise SqueezeError(f"{folder}: cannot be audited", expected="a submission folder")
     files, links = _list(folder)
-    claims = _object(folder / CLAIMS) if CLAIMS in files else {}
-    command, trusted = _command(folder, files, claims, serve_options)
+    if CLAIMS in files:
+        _object(folder / CLAIMS)
+    claims = read_claims(CLAIMS, read_file(folder / CLAIMS, MAX_TEXT) if CLAIMS in files else b"{}")
+    command, trusted = _command(folder, files, claims.fields, serve_options)
+    logged = [run for n in files if is_log(n) for run in read_runs(n, _text(folder / n))]
     return Submission(
         folder,
         command,
@@ -56,7 +76,7 @@ def load_submission(folder: Path, serve_options: Sequence[str] = ()) -> Submissi
         links,
         claims,
         {n: _object(folder / n) for n in files if Path(n).match("seed*.json")},
-        {n: _text(folder / n) for n in files if n.endswith(".log")},
+        tuple(distinct_runs(logged)),
         trusted,
     )
 
@@ -108,7 +128,8 @@ def _command(
     raise SqueezeError(
         f"{folder}: nothing to run",
         expected="train_gpt.py, model.sqz, or submission.json with a scorer",
-        fix="docs/protocol.md shows how to expose the scoring protocol in a few lines.",
+        fix="docs/protocol.md shows how to expose the scoring protocol in a few lines; `squeeze review`"
+        " reads the papers of a folder that holds no weights.",
     )
 
 
@@ -129,10 +150,7 @@ def _text(path: Path) -> str:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_text(path))
-    except (ValueError, RecursionError):
-        value = None
+    value = parse_leniently(_text(path).encode(), [])
     if not isinstance(value, dict):
         raise SqueezeError(f"{path.name}: cannot be read", expected="a JSON object")
     return value

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from squeeze.errors import BadData
+from squeeze.errors import BadData, SqueezeError
 from squeeze.files import sha256
 from squeeze.score.audit import audit, load_data
 from squeeze.submit.seeds import read_seed_runs, read_training
@@ -44,7 +44,7 @@ def test_seeds_get_a_mean_a_spread_and_a_file_each(inputs: Path, tmp_path: Path)
 SEEDS: dict[str, tuple[dict[str, Any], str]] = {
     "another configuration": ({"config": {"vocab_size": 9}}, "not seeds of one configuration"),
     "another mode": ({"mode": "sliding"}, "not seeds of one configuration"),
-    "a score that is none": ({"bpb": float("nan")}, "finite number"),
+    "a score that is none": ({"bpb": float("nan")}, "no number of 64 bits"),
 }
 
 
@@ -55,7 +55,7 @@ def test_seeds_that_do_not_belong_together_are_refused(
     changes, message = SEEDS[name]
     first = eval_report(inputs, tmp_path / "a.json")
     other = eval_report(inputs, tmp_path / "b.json", model="1" * 64, **changes)
-    with refused(message, BadData):
+    with refused(message, SqueezeError):
         read_seed_runs([f"1={first}", f"2={other}"])
 
 
