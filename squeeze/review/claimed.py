@@ -62,6 +62,17 @@ def claimed_runs(claims: Claims | None, runs: Sequence[LoggedRun]) -> ClaimedRun
     return _averaged("none", seeded or runs, _last_name(seeded or runs), absent)
 
 
+def with_training(runs: Sequence[LoggedRun], every: Sequence[LoggedRun]) -> list[LoggedRun]:
+    """Return runs, and for those that only evaluate the runs that trained their seeds.
+
+    every: all runs of the folder, which stand in where no run of these seeds tells a size or a time
+    """
+    lacking = {run.seed for run in runs if run.model is None or not run.timers}
+    others = [run for run in every if run not in runs and (run.model is not None or run.timers)]
+    own = [*runs, *(run for run in others if run.seed in lacking)]
+    return own if any(run.model is not None or run.timers for run in own) else [*runs, *others]
+
+
 def score_of(run: LoggedRun, name: str) -> Score | None:
     """Return the last score of this name in a run, None without one."""
     return next((score for score in reversed(run.scores) if score.name == name), None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from squeeze import __version__
-from squeeze.review.claimed import claimed_runs
+from squeeze.review.claimed import claimed_runs, with_training
 from squeeze.review.findings import FLAGGED, Finding
 from squeeze.review.folder import Folder, read_folder
 from squeeze.review.markdown import as_markdown
@@ -77,13 +77,14 @@ def review(path: Path, limit: int = LIMIT, parent: Path | None = None) -> Review
     """
     folder = read_folder(path)
     claimed = claimed_runs(folder.claims, folder.runs)
+    trained = with_training(claimed.runs, folder.runs)
     findings = (
         papers(folder),
-        total_bytes(folder, claimed.runs, limit),
-        counted_code(folder, claimed.runs),
-        stated_bytes(folder, claimed.runs, limit),
+        total_bytes(folder, trained, limit),
+        counted_code(folder, trained),
+        stated_bytes(folder, trained, limit),
         stated_score(folder, claimed),
-        clock(folder, claimed.runs),
+        clock(folder, trained),
         configurations(folder, claimed),
         parent_difference(claimed, read_parent(folder, parent)),
     )

@@ -58,7 +58,7 @@ def configurations(folder: Folder, claimed: ClaimedRuns) -> Finding:
     runs = claimed.runs
     flags, told = [], []
     if claimed.kind != "one":
-        apart = [*differing(runs), *repeated(runs)]
+        apart = [*differing(runs), *repeated(runs), *recoded(runs)]
         flags += [
             *apart[:MOST_SHOWN],
             *([f"{len(apart)} such differences"] if apart[MOST_SHOWN:] else []),
@@ -84,12 +84,17 @@ def differing(runs: Sequence[LoggedRun]) -> list[str]:
     texts = []
     for run in runs[1:]:
         apart = differences(runs[0], run)
-        if None not in (run.code, runs[0].code) and run.code != runs[0].code:
-            apart |= {"bytes of code": (f"{runs[0].code:,}", f"{run.code:,}")}
         if apart:
             shown = [f"{name} {old} / {new}" for name, (old, new) in apart.items()]
             texts.append(f"{runs[0].log} and {run.log} differ: {listed(shown)}")
     return texts
+
+
+def recoded(runs: Sequence[LoggedRun]) -> list[str]:
+    """Return a sentence on runs whose logs count code of several sizes, none when they agree."""
+    sizes = {run.code: run.log for run in runs if run.code is not None}
+    shown = [f"{size:,} in {log}" for size, log in sorted(sizes.items())]
+    return [f"several sizes of code: {listed(shown)}"] if len(sizes) > 1 else []
 
 
 def repeated(runs: Iterable[LoggedRun]) -> list[str]:

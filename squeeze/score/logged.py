@@ -12,7 +12,7 @@ from squeeze.files import read_file
 from squeeze.review.claimed import claimed_runs, score_of
 from squeeze.review.folder import MOST_TEXT, read_folder
 from squeeze.review.logs import LoggedRun, distinct_runs, read_runs
-from squeeze.review.runs import differing, repeated
+from squeeze.review.runs import differing, recoded, repeated
 
 SUFFIXES = {".log", ".txt", ".out"}
 METRICS = {"nats_per_token": "nats", "bpb": "bpb"}
@@ -92,6 +92,5 @@ def read_logged(paths: Sequence[Path], name: str | None = None) -> LoggedSeeds:
     apart = [*differing(unique), *repeated(unique)]
     if apart:
         raise BadData("these are not seeds of one configuration", found=apart[0][:300])
-    return LoggedSeeds(
-        tuple(run.log for run in unique), tuple(unique), named, (f"the score is {named}",)
-    )
+    notes = f"the score is {named}", *recoded(unique)
+    return LoggedSeeds(tuple(run.log for run in unique), tuple(unique), named, notes)

@@ -10,7 +10,7 @@ from squeeze.errors import SqueezeError
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.gate import NO_MODEL
 from squeeze.ledger.submission import is_paper
-from squeeze.review.claimed import claimed_runs
+from squeeze.review.claimed import claimed_runs, with_training
 from squeeze.review.findings import FLAGGED
 from squeeze.review.folder import read_folder
 from squeeze.review.runs import differing, overtime, repeated
@@ -77,11 +77,12 @@ def _has_model(folder: Path) -> bool:
 def _size_by_papers(e: Evidence) -> Verdict:
     """Judge the bytes of a folder that holds no model and did not run, by its logs and claims."""
     folder = read_folder(e.submission.folder)
-    runs = claimed_runs(folder.claims, folder.runs).runs
+    runs = with_training(claimed_runs(folder.claims, folder.runs).runs, folder.runs)
     finding = total_bytes(folder, runs, e.options.byte_limit)
+    if finding.status == FLAGGED:
+        return failed(f"no model here; by its papers: {finding.text}", **finding.data)
     said = finding.text if NO_MODEL in finding.text else f"{NO_MODEL}; {finding.text}"
-    judge = failed if finding.status == FLAGGED else unknown
-    return judge(said, **finding.data)
+    return unknown(said, **finding.data)
 
 
 def files(e: Evidence) -> Verdict:

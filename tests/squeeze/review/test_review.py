@@ -249,3 +249,17 @@ def test_a_review_is_plain_json_and_takes_little_time(tmp_path):
     result = review(make_entry(tmp_path / "nine", THREE, val_bpb=MEAN))
     assert time.process_time() - began < 1
     assert json.loads(json.dumps(result.as_json()))["flagged"] == []
+
+
+def test_logs_that_count_several_sizes_of_code_are_flagged(tmp_path):
+    logs = THREE | {"train_seed3.log": replace(THREE["train_seed3.log"], code=4321)}
+    row = finding(make_entry(tmp_path / "nine", logs, val_bpb=MEAN), "seeds")
+    assert row.status == FLAGGED and "4,321 in train_seed3.log" in row.text
+
+
+def test_logs_that_only_evaluate_leave_bytes_and_times_to_those_that_trained(tmp_path):
+    evaluated = "seed:1\nttt val_loss:1.9 val_bpb:1.1 eval_time:9ms\n"
+    logs = {"ttt/seed_1.log": evaluated, "train_seed1.log": Log(model=16_000_000, milliseconds=9e5)}
+    seeds = {"1": {"val_bpb": 1.1}}
+    result = review(make_entry(tmp_path / "nine", logs, val_bpb=1.1, seed_results=seeds))
+    assert {"bytes", "clock"} <= set(result.flagged) and "score" not in result.flagged

@@ -65,7 +65,6 @@ def test_a_score_is_chosen_by_its_name(tmp_path):
     [
         (Log(1), "twice is one seed"),
         (replace(Log(2), settings={"matrix_lr": 0.05}), "matrix_lr 0.04 / 0.05"),
-        (replace(Log(2), bpb=1.3, code=70), "bytes of code"),
         (replace(Log(1), bpb=1.3), "print one seed"),
         ("step:1/2 val_loss:1 val_bpb:1 train_time:1ms", "no score"),
         ("", "no score"),
