@@ -5,14 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from squeeze.cli.terminal.printing import print_line
 from squeeze.errors import printable
 from squeeze.reporter import Reporter
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from squeeze.views.console import PlainConsole
 
 
 class Bars(Reporter):
@@ -89,17 +96,6 @@ class _Bar(Reporter):
 
 def _drawn() -> Progress:
     """Return the columns: name, bar, count with its unit, rate of time left."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    from squeeze.views.console import PlainConsole
-
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

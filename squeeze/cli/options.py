@@ -1,15 +1,11 @@
-"""Options and output helpers that several commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
-
-from squeeze.errors import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,7 +75,7 @@ ARCHITECTURE_FIELDS = (
 
 
 def architecture_options(command: F) -> F:
-    """Add flags for what a checkpoint without a stored configuration cannot tell.
+    """Add flags for settings that a checkpoint without a stored configuration lacks.
 
     They arrive as one argument, `architecture`: keywords of `squeeze.checkpoint.read.load_model`.
     """
@@ -164,46 +160,3 @@ limit_option = click.option(
     metavar="BYTES",
     help="Byte limit.",
 )
-
-
-@contextmanager
-def progress(description: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr; yields `update(done, total)`. Shows nothing when quiet or not a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    from squeeze.views.console import PlainConsole
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=PlainConsole(stderr=True), transient=True) as bar:
-        task = bar.add_task(printable(description), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def stage_bars(quiet: bool = False) -> Iterator[Callable[[str], Callable[..., None]]]:
-    """A bar for each stage of a long job, by name; what `squeeze.packing.calibrate` calls `on_stage`.
-
-    on_stage(name) gives update(done, total, rate); the rate may be left out.
-    """
-    with ExitStack() as bars:
-
-        def on_stage(stage: str) -> Callable[..., None]:
-            bars.close()  # one live bar at a time
-            update = bars.enter_context(progress(stage, quiet))
-            return lambda done, total, rate=0.0: update(done, total)
-
-        yield on_stage

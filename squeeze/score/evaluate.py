@@ -15,7 +15,8 @@ from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.errors import BadConfig, BadData
 from squeeze.files import sha256
 from squeeze.ranks.group import Ranks
-from squeeze.score.modes import Mode, Progress
+from squeeze.reporter import SILENT, Reporter
+from squeeze.score.modes import Mode
 from squeeze.score.official import official_set
 from squeeze.score.plan import Documents, document_spans, sample_documents
 from squeeze.score.provenance import code_sha256, device_facts, file_sha256, versions
@@ -60,11 +61,11 @@ def evaluate(
     tokenizer: Path,
     data: Sequence[Path],
     options: EvalOptions | None = None,
-    on_progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> EvalReport:
     """Score a checkpoint or artifact on token shards.
 
-    on_progress: called with this rank's targets that are done, and all of them
+    reporter: counts the targets of this rank
 
     Under torch.distributed the work is dealt to the ranks and every rank gets the report.
 
@@ -74,7 +75,7 @@ def evaluate(
     evaluation = _Evaluation(tokenizer, options)
     evaluation.read_shards(data)
     loaded = load_model(model, **evaluation.options.architecture)
-    return evaluation.report(str(model), loaded, on_progress)
+    return evaluation.report(str(model), loaded, reporter)
 
 
 def evaluate_tokens(
@@ -82,12 +83,12 @@ def evaluate_tokens(
     tokenizer: str | os.PathLike[str],
     tokens: Tokens,
     options: EvalOptions | None = None,
-    on_progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> EvalReport:
     """Score a model in memory on tokens in memory, uint16 [n]; otherwise as `evaluate`."""
     evaluation = _Evaluation(tokenizer, options)
     evaluation.take(tokens, {"tokens": sha256(tokens.tobytes())})
-    return evaluation.report(loaded.source, loaded, on_progress)
+    return evaluation.report(loaded.source, loaded, reporter)
 
 
 class _Evaluation:
@@ -100,7 +101,7 @@ class _Evaluation:
     seconds: by phase
     """
 
-    def __init__(self, tokenizer: Path, options: EvalOptions | None) -> None:
+    def __init__(self, tokenizer: str | os.PathLike[str], options: EvalOptions | None) -> None:
         self.options = options or EvalOptions()
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
@@ -124,21 +125,19 @@ class _Evaluation:
         self._check_length(self.available)
         if count is not None:
             self.tokens = tokens[: count + 1]
-        elif documents is None and (known := official_set(tokens, self.pieces.table)):
-            self.official, self.available = known
+        elif documents is None and (official := official_set(tokens, self.pieces.table)):
+            self.official, self.available = official
             self.tokens = tokens[: self.available + 1]
         self._lap("data")
 
-    def report(
-        self, name: str, loaded: LoadedModel, on_progress: Progress | None = None
-    ) -> EvalReport:
+    def report(self, name: str, loaded: LoadedModel, reporter: Reporter) -> EvalReport:
         """Score a loaded model and return the report, whose `model` is `name`."""
         options, mode, tokens = self.options, self.options.mode, self.tokens
         gpt = GPT.from_tensors(loaded.config, loaded.tensors).to(resolve_device(options.device))
         self._lap("load")
         documents = _documents(tokens, loaded.config.bos_id, options)
         text = Text(tokens, self.pieces.table)
-        score, ledger = mode.scoring(gpt).score(text, documents, options.batch, on_progress)
+        score, ledger = mode.scoring(gpt).score(text, documents, options.batch, reporter)
         self._lap("score")
         checked = self.pieces.check_bytes(tokens[1:])
         self._lap("check_bytes")
@@ -195,7 +194,7 @@ def _documents(tokens: Tokens, bos: int, options: EvalOptions) -> Documents:
 
 
 def _counts(score: Score, documents: Documents, options: EvalOptions) -> DocumentCounts | None:
-    """Return what a score by document has besides; None for one stream."""
+    """Return the counts of a score by document; None for one stream."""
     if not options.mode.facts.by_document:
         return None
     return DocumentCounts(

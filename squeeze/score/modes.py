@@ -1,4 +1,4 @@
-"""The scoring modes by name: a table of what each is, and the class that scores in it.
+"""The scoring modes by name: a table of their facts, and the class that scores in each.
 
 A class is loaded when it is first used, so importing this module imports no torch.
 
@@ -11,11 +11,12 @@ SlidingOptions(length=1024, stride=256)
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from squeeze.errors import BadConfig
+from squeeze.reporter import Reporter
 from squeeze.score.adapt.options import ChunkOptions, LoraOptions, PhasedOptions
 from squeeze.score.options import SlidingOptions, WindowOptions
 
@@ -29,19 +30,18 @@ if TYPE_CHECKING:
 
 STRIDE = 64  # tokens, as the records slide
 Options = WindowOptions | SlidingOptions | LoraOptions | ChunkOptions | PhasedOptions
-Progress = Callable[[int, int], None]
 
 
 class Scoring(Protocol):
     """A mode at work on one model."""
 
     def score(
-        self, text: Text, documents: Documents, batch: int | None, on_progress: Progress | None
+        self, text: Text, documents: Documents, batch: int | None, reporter: Reporter
     ) -> tuple[Score, OrderLedger | None]:
         """Score a text, or its documents (`plan.document_spans`) where the mode goes by document.
 
         batch: windows of a forward pass; None: as many as fit
-        on_progress: called with this rank's targets that are done, and all of them
+        reporter: counts the targets of this rank
 
         The ledger is None where nothing is learnt.
         """
@@ -52,7 +52,7 @@ class TokenScoring(Scoring, Protocol):
     """A mode at work on one model, which can also be fed token by token."""
 
     def predictor(self, extent: Extent) -> Predictor:
-        """Return what scores the same token by token, for a text of that extent."""
+        """Return the predictor that scores the same token by token, for a text of that extent."""
 
 
 @runtime_checkable
@@ -65,7 +65,7 @@ class LearningScoring(TokenScoring, Protocol):
 
 
 class ModeFacts(NamedTuple):
-    """Facts of a mode that are known before anything is loaded.
+    """Facts of a mode that need nothing loaded.
 
     options: class of all that its score depends on
     module, scoring: name of the class that scores
@@ -107,7 +107,8 @@ TABLE = {
     ),
 }
 MODES = tuple(TABLE)
-IN_ORDER = tuple(name for name, facts in TABLE.items() if facts.in_order)  # what an audit serves
+# an audit serves these
+IN_ORDER = tuple(name for name, facts in TABLE.items() if facts.in_order)
 PROVABLE = tuple(name for name, facts in TABLE.items() if facts.by_document or facts.learns)
 
 

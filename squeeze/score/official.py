@@ -1,4 +1,4 @@
-"""The official validation sets, known by their totals. No torch here."""
+"""The official validation sets, recognised by their totals. No torch here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WINDOW = 2048  # the records score whole windows of this length and leave the ta
 
 
 def official_set(tokens: Tokens, table: ByteTable) -> tuple[str, int] | None:
-    """Name and number of targets of the official set that tokens uint16 [n] are, or None.
+    """Return name and number of targets of the official set that tokens uint16 [n] are, or None.
 
     A set is recognised by its number of targets; its bytes are then asserted. Raises BadData when they
     differ: other documents, or a tokenizer of the same size that is not the set's own.
@@ -24,12 +24,12 @@ def official_set(tokens: Tokens, table: ByteTable) -> tuple[str, int] | None:
     name, targets, num_bytes = OFFICIAL.get(len(table.base), ("", 0, 0))
     if not targets or (len(tokens) - 1) // WINDOW * WINDOW != targets:
         return None
-    found = table.count(tokens[: targets + 1], np.ones(targets, np.bool_))
-    if found != num_bytes:
+    counted = table.count(tokens[: targets + 1], np.ones(targets, np.bool_))
+    if counted != num_bytes:
         raise BadData(
             f"as many tokens as the official {name} validation set, but not its bytes",
             expected=f"{num_bytes:,} bytes",
-            found=f"{found:,}",
+            found=f"{counted:,}",
             fix="Use the set's own shards and tokenizer, or score fewer tokens.",
         )
     return name, targets

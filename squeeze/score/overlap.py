@@ -1,4 +1,4 @@
-"""Which validation documents stand in the training shards, exactly or nearly.
+"""Overlap of the validation documents with the training shards, exact or near.
 
 The index holds the validation set alone: hashes of its documents and a sample of its shingles (runs of
 SHINGLE tokens), 8 bytes each, so that training data of any length streams past it. At the default
@@ -8,12 +8,13 @@ sample of one in four, the official validation set of 62 million tokens takes 12
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.plan import document_starts
 
 Tokens = npt.NDArray[np.uint16]
@@ -31,26 +32,31 @@ _MIX = np.uint64(0xBF58476D1CE4E5B9)
 
 
 def shingle_hashes(tokens: Tokens) -> Uint64:
-    """A 64-bit hash of tokens[i : i + SHINGLE] for every i, uint64 [n - SHINGLE + 1].
+    """Return a hash of tokens[i : i + SHINGLE] for every i, uint64 [n - SHINGLE + 1].
 
     A polynomial in the tokens modulo 2⁶⁴, then a multiply and shift so that low bits depend on all.
     """
     count = max(0, len(tokens) - SHINGLE + 1)
-    found = np.zeros(count, np.uint64)
+    hashes = np.zeros(count, np.uint64)
     values = tokens.astype(np.uint64) + np.uint64(1)
     for i in range(SHINGLE):  # uint64 arithmetic wraps
-        found *= _BASE
-        found += values[i : i + count]
-    found ^= found >> np.uint64(31)
-    found *= _MIX
-    found ^= found >> np.uint64(29)
-    return found
+        hashes *= _BASE
+        hashes += values[i : i + count]
+    hashes ^= hashes >> np.uint64(31)
+    hashes *= _MIX
+    hashes ^= hashes >> np.uint64(29)
+    return hashes
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What was found. documents, tokens: of the validation set, judged ones; exact, near: their numbers
-    among the documents; share: largest part of a document's shingles found, float64 per document."""
+    """Validation documents that stand in training data.
+
+    documents, tokens: of the validation set, those that are judged
+    train_tokens: tokens that were searched
+    exact, near: numbers int64 of the documents that stand there whole, and of near duplicates
+    share: part of each document's shingles that stand there, float64 [documents of the set]
+    """
 
     documents: int
     tokens: int
@@ -73,15 +79,15 @@ class Fingerprints:
             _digest(tokens[starts[i] : starts[i] + lengths[i]], bos): int(i) for i in self.judged
         }
         hashes = shingle_hashes(tokens)
-        kept = np.flatnonzero(hashes % SAMPLE == 0)
+        sampled = np.flatnonzero(hashes % SAMPLE == 0)
         # a shingle across two documents says nothing of either
-        owner = np.searchsorted(starts, kept, side="right") - 1
-        inside = kept + SHINGLE <= starts[owner] + lengths[owner]
+        owner = np.searchsorted(starts, sampled, side="right") - 1
+        inside = sampled + SHINGLE <= starts[owner] + lengths[owner]
         inside &= lengths[owner] >= MIN_TOKENS
-        hashes, owner = hashes[kept[inside]], owner[inside]
+        hashes, owner = hashes[sampled[inside]], owner[inside]
         order = np.argsort(hashes, kind="stable")
         self._hashes, self._owner = hashes[order], owner[order].astype(np.int32)
-        self._found = np.zeros(len(order), np.bool_)
+        self._shared = np.zeros(len(order), np.bool_)
         self._exact: set[int] = set()
         self._count = len(starts)
         self._train_tokens = 0
@@ -89,7 +95,7 @@ class Fingerprints:
     @property
     def nbytes(self) -> int:
         """Memory of the arrays, in bytes."""
-        return self._hashes.nbytes + self._owner.nbytes + self._found.nbytes
+        return self._hashes.nbytes + self._owner.nbytes + self._shared.nbytes
 
     def add_training(self, tokens: Tokens) -> None:
         """Look for the validation documents in training tokens uint16 [n]; call once a shard."""
@@ -103,7 +109,7 @@ class Fingerprints:
             ends = np.zeros(len(self._hashes) + 1, np.int32)
             ends[first[hit]] += 1
             ends[last[hit]] -= 1
-            self._found |= np.cumsum(ends[:-1]) > 0
+            self._shared |= np.cumsum(ends[:-1]) > 0
         starts = document_starts(tokens, self.bos)
         stops = np.append(starts[1:], len(tokens))
         for begin, stop in zip(
@@ -114,10 +120,10 @@ class Fingerprints:
                 self._exact.add(number)
 
     def result(self) -> Overlap:
-        """Everything found so far."""
+        """Return the overlap with all training tokens so far."""
         total = np.bincount(self._owner, minlength=self._count)
-        found = np.bincount(self._owner[self._found], minlength=self._count)
-        share = found / np.maximum(total, 1)
+        shared = np.bincount(self._owner[self._shared], minlength=self._count)
+        share = shared / np.maximum(total, 1)
         exact = np.array(sorted(self._exact), np.int64)
         near = np.setdiff1d(np.flatnonzero((share >= NEAR) & (total > 0)), exact)
         return Overlap(len(self.judged), self.tokens, self._train_tokens, exact, near, share)
@@ -127,18 +133,22 @@ def find_overlap(
     validation: Tokens,
     training: Iterable[Tokens],
     bos: int = 1,
-    on_shard: Callable[[int], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> Overlap:
-    """Overlap of a validation set with training shards, read one at a time."""
+    """Return the overlap of a validation set with training shards, read one at a time.
+
+    validation, training: tokens uint16 [n], documents split at `bos`
+    reporter: counts shards
+    """
     index = Fingerprints(validation, bos)
-    for done, shard in enumerate(training, start=1):
-        index.add_training(shard)
-        if on_shard is not None:
-            on_shard(done)
+    with reporter.stage("training shards", unit="shards") as stage:
+        for shard in training:
+            index.add_training(shard)
+            stage.advance()
     return index.result()
 
 
 def _digest(document: Tokens, bos: int) -> bytes:
-    """Of a document's text: whether its BOS was kept makes no difference."""
+    """Return the digest of a document's text, the same with its BOS and without."""
     text = document[1:] if len(document) and document[0] == bos else document
     return hashlib.blake2b(np.ascontiguousarray(text, "<u2").tobytes(), digest_size=16).digest()

@@ -54,7 +54,7 @@ class Context(Cache):
 
 
 class _States:
-    """What a Context runs: a model without its head, stopped where a fill ends."""
+    """A model without its head, stopped where a fill ends; a Context runs it."""
 
     def __init__(self, model: GPT) -> None:
         self._model = model

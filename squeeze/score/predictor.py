@@ -30,7 +30,7 @@ ENDED = -1  # fed instead of a token for a document that has none left
 class Extent:
     """Size of the text that a predictor is going to be fed.
 
-    documents: how many
+    documents: their number
     outputs: predictions over all of them
     batch: documents that are fed together
     """

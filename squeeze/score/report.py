@@ -1,4 +1,4 @@
-"""The report of a score: what `squeeze eval --json` prints, and how it is read back. No torch here."""
+"""The report of a score: its JSON, as `squeeze eval --json` prints it, and its reader. No torch here."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Hashes:
 class DocumentCounts:
     """Facts of a score that goes by document.
 
-    documents: how many
+    documents: their number
     documents_seed: seed that drew them, None where all were scored
     ends: predictions of the BOS after a document, which are not scored
     end_nats: their cross-entropy
@@ -97,7 +97,8 @@ class EvalReport:
     bytes_checked_against_text: bytes that decoded text confirms
     by_document: None where one stream is scored
     order: counts of the ledger of test-time training, None where nothing is learnt
-    format, model_bytes, notes: what the model's file is, and what was assumed about it
+    format, model_bytes: of the model's file
+    notes: assumptions about the model
     seconds: by phase
 
     A report that was read back may lack everything but the fields without a default.

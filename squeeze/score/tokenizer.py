@@ -1,4 +1,4 @@
-"""How many bytes of text each scored token stands for: the denominator of bits per byte."""
+"""Bytes of text that each scored token stands for: the denominator of bits per byte."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import numpy.typing as npt
 from squeeze.errors import BadData
 from squeeze.files import read_file, sha256
 
-MAX_FILE = (
-    4 << 20
-)  # bytes; those of the challenge have 0.4 MB, and memory takes forty times as much
+# bytes; those of the challenge have 0.4 MB, and memory takes forty times as much
+MAX_FILE = 4 << 20
 CHUNK = 1024  # tokens decoded at once by the cross-check, cut where no character is split
 BLOCK = 1 << 20  # tokens whose bytes are counted at once
 SPACE = "▁"  # sentencepiece's visible space, U+2581
@@ -28,8 +27,9 @@ class ByteTable:
     """The challenge's byte accounting (`build_sentencepiece_luts` of the baseline `train_gpt.py`).
 
     base: int32 [V], UTF-8 bytes of the piece without its leading ▁; 1 for a byte piece; 0 for
-    control, unknown and unused pieces. space: bool [V], the piece starts with ▁. boundary: bool [V],
-    control, unknown or unused: a ▁ right after it is not counted.
+        control, unknown and unused pieces
+    space: bool [V], True where the piece starts with ▁
+    boundary: bool [V], control, unknown or unused pieces: a ▁ right after one is not counted
     """
 
     base: npt.NDArray[np.int32]
@@ -37,12 +37,12 @@ class ByteTable:
     boundary: npt.NDArray[np.bool_]
 
     def of_targets(self, tokens: Tokens) -> npt.NDArray[np.int32]:
-        """Bytes of tokens[1:], int32 [n - 1], each given the token before it."""
+        """Return the bytes of each of tokens[1:] after the token before it, int32 [n - 1]."""
         before, target = tokens[:-1], tokens[1:]
         return self.base[target] + (self.space[target] & ~self.boundary[before])
 
     def count(self, tokens: Tokens, scored: npt.NDArray[np.bool_]) -> int:
-        """Bytes of those of tokens[1:] that are scored (bool [n - 1]), summed in int64."""
+        """Return the bytes of those of tokens[1:] that are scored, bool [n - 1], summed in int64."""
         total = 0
         for begin in range(0, len(scored), BLOCK):  # the whole validation set is 62M tokens
             part = scored[begin : begin + BLOCK]
@@ -80,7 +80,7 @@ def byte_table(pieces: Any) -> ByteTable:
 
 
 def read_table(path: str) -> ByteTable:
-    """The table of a sentencepiece model that is known to be good."""
+    """Return the table of a sentencepiece model, which must be a good one."""
     import sentencepiece
 
     return byte_table(sentencepiece.SentencePieceProcessor(model_file=path))
@@ -110,7 +110,7 @@ class Tokenizer:
         self._byte = np.array([self._pieces.is_byte(token) for token in range(self.vocab_size)])
 
     def decode(self, ids: list[int]) -> str:
-        """Text of token ids; control tokens vanish."""
+        """Return the text of token ids; control tokens vanish."""
         text: str = self._pieces.decode(ids)
         return text
 
@@ -144,14 +144,14 @@ class Tokenizer:
         return compared
 
     def _anchor(self) -> int | None:
-        """A piece of plain ASCII text without a space."""
+        """Return a piece of plain ASCII text without a space; None: there is none."""
         for token in np.flatnonzero((self.table.base > 0) & ~self.table.space & ~self._byte):
             if self._pieces.id_to_piece(int(token)).isascii():
                 return int(token)
         return None
 
     def _stretches(self, tokens: Tokens) -> Iterator[Tokens]:
-        """Runs of text pieces between boundary pieces, in chunks that split no character."""
+        """Yield runs of text pieces between boundary pieces, in chunks that split no character."""
         start = 0
         for end in [*np.flatnonzero(self.table.boundary[tokens]).tolist(), len(tokens)]:
             while start < end:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +13,12 @@ from torch import Tensor
 
 from squeeze.errors import BadCheckpoint, BadData
 from squeeze.ranks.group import Ranks
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.past import Context
 from squeeze.score.plan import Int64, Plan, sliding
 from squeeze.score.tokenizer import Text, Tokens, check_vocab
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
-
-Progress = Callable[[int, int], None]
 
 LOGIT_BYTES = 16 << 20  # logits of one batch; the fastest of 4, 16 and 64 MiB on a CPU
 CUDA_LOGIT_BYTES = 1 << 30
@@ -66,14 +64,14 @@ def score_windows(
     text: Text,
     seq_len: int,
     batch: int | None = None,
-    on_progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> Score:
     """Score all tokens but the first in windows that do not overlap (see `score_plan`).
 
     Window w reads tokens[w·T : (w+1)·T] and predicts the token after each; the last may be shorter.
     """
     plan = sliding(max(0, len(text.tokens) - 1), seq_len, seq_len)
-    return score_plan(model, text, plan, batch, on_progress)
+    return score_plan(model, text, plan, batch, reporter)
 
 
 def score_plan(
@@ -81,12 +79,12 @@ def score_plan(
     text: Text,
     plan: Plan,
     batch: int | None = None,
-    on_progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> Score:
     """Score the targets of a plan.
 
     batch: windows of a forward pass; None: as many as fit the memory of scoring
-    on_progress: called with this rank's targets that are done, and all of them
+    reporter: counts the targets of this rank
 
     The forward runs where the model's weights are, in their dtype; only outputs that are scored go
     through the head. Under torch.distributed the batches are dealt to the ranks, and every rank
@@ -99,27 +97,26 @@ def score_plan(
     started = time.perf_counter()
     ranks = Ranks.current()
     groups = ranks.deal(list(plan.batches(batch_outputs(model), batch)))
-    total, done = sum(int((plan.stop[rows] - plan.first[rows]).sum()) for rows in groups), 0
+    total = sum(plan.select(rows).outputs for rows in groups)
     sums = np.zeros(2)  # nats of text, nats of ends
     model.eval()
-    for rows in groups:
-        losses, targets = score_batch(model, text.tokens, plan, rows)
-        sums += split_sum(losses, targets, plan.end)
-        done += len(targets)
-        if on_progress is not None:
-            on_progress(done, total)
+    with reporter.stage("scoring", total, "targets") as stage:
+        for rows in groups:
+            losses, targets = score_batch(model, text.tokens, plan, rows)
+            sums += split_sum(losses, targets, plan.end)
+            stage.advance(len(targets))
     ranks.summed_(torch.from_numpy(sums))
     return checked_score(sums, plan.outputs, num_bytes, ends, time.perf_counter() - started)
 
 
 def batch_outputs(model: GPT) -> int:
-    """Return how many positions a forward pass of scoring reads at most."""
+    """Return the most positions that a forward pass of scoring reads."""
     room = CUDA_LOGIT_BYTES if model.tok_emb.weight.is_cuda else LOGIT_BYTES
     return max(1, room // (4 * model.config.vocab_size))
 
 
 def count_targets(config: ModelConfig, text: Text, plan: Plan) -> tuple[int, int]:
-    """Return the bytes of the targets a plan scores, and how many of these are ends of documents.
+    """Return the bytes of the targets that a plan scores, and the number of ends of documents in them.
 
     Raises as `score_plan`.
     """

@@ -1,4 +1,4 @@
-"""README.md of a submission: what it scores, what it weighs, how it was made, how to check it."""
+"""README.md of a submission: its score, its bytes, its training, and the commands that check it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Claims = Mapping[str, Any]
 
 
 def card(claims: Claims, ledger: Ledger, totals: Totals) -> str:
-    """The Markdown page; the same claims give the same bytes."""
+    """Return the Markdown page; the same claims give the same bytes."""
     parts = [
         [f"# {shown(claims['name'])}", ""],
         [shown(claims["blurb"], 2000), ""] if claims["blurb"] else [],
@@ -49,10 +49,14 @@ def _score(claims: Claims) -> Iterator[str]:
     )
     yield ""
     rows = [
-        ["—" if row["seed"] is None else row["seed"], f"{row['val_bpb']:.6f}", f"{row['val_loss']:.6f}",
-         "ships" if row["model"] == claims["sha256"]["model"] else ""]
+        [
+            "—" if row["seed"] is None else row["seed"],
+            f"{row['val_bpb']:.6f}",
+            f"{row['val_loss']:.6f}",
+            "ships" if row["model"] == claims["sha256"]["model"] else "",
+        ]
         for row in seeds
-    ]  # fmt: skip
+    ]
     if "val_bpb_mean" in claims:
         sd = claims["val_bpb_std"]
         rows.append(["mean", f"{claims['val_bpb_mean']:.6f}", f"{claims['val_loss_mean']:.6f}", ""])
@@ -65,23 +69,30 @@ def _bytes(claims: Claims, totals: Totals) -> Iterator[str]:
     yield "## Bytes"
     yield ""
     rows = [
-        [name, "unknown" if t.bytes is None else f"{t.bytes:,}", t.verdict(limit), shown(t.counted, 200)]
-        for name, t in totals.named().items()
-    ]  # fmt: skip
+        [
+            name,
+            "unknown" if total.bytes is None else f"{total.bytes:,}",
+            total.verdict(limit),
+            shown(total.counted, 200),
+        ]
+        for name, total in totals.named().items()
+    ]
     yield from _table(["count", "bytes", f"limit {limit:,}", "of"], rows)
     yield f"The limit is held against *shipped*. {shown(totals.difference, 400)}."
     yield ""
 
 
 def _ledger(ledger: Ledger, limit: int) -> Iterator[str]:
-    yield from _table(
-        ["", "bytes", "% of limit", "bits per weight"],
+    rows = [
         [
-            ["&nbsp;" * 4 * level + shown(node.name), f"{node.bytes:,}",
-             f"{100 * node.bytes / limit:.2f}", "" if node.bits is None else f"{node.bits:.3f}"]
-            for level, node in _nodes(tree(ledger), 2)
-        ],
-    )  # fmt: skip
+            "&nbsp;" * 4 * level + shown(node.name),
+            f"{node.bytes:,}",
+            f"{100 * node.bytes / limit:.2f}",
+            "" if node.bits is None else f"{node.bits:.3f}",
+        ]
+        for level, node in _nodes(tree(ledger), 2)
+    ]
+    yield from _table(["", "bytes", "% of limit", "bits per weight"], rows)
 
 
 def _nodes(node: Node, depth: int, level: int = 0) -> Iterator[tuple[int, Node]]:

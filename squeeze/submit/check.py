@@ -1,8 +1,8 @@
-"""Whether a submission folder is what its papers say: files, fields, hashes, size, and its score."""
+"""Check of a submission folder against its papers: files, fields, hashes, size, and its score."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,17 @@ from squeeze.artifact import container
 from squeeze.files import scratch_folder, sha256
 from squeeze.ledger.gate import check_limit
 from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODEL, REQUIREMENTS, SUMS
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.audit.sandbox import Limits
+from squeeze.score.evaluate import EvalOptions, evaluate
+from squeeze.score.provenance import file_sha256
 from squeeze.score.report import EvalReport
 from squeeze.submit.claims import check_fields, claimed_mode, config_sha256
 from squeeze.submit.imports import check_requirements, imports_of_script
 from squeeze.submit.parent import config_of_model
 from squeeze.submit.plain import BadSubmission, plain_files, read_object, read_plain
-from squeeze.submit.run import Run, run_submission
+from squeeze.submit.run import Run, Span, run_submission
+from squeeze.train.data.shards import read_shards, shard_length, write_shard
 from squeeze.views.totals import Totals, totals
 
 FILES = (CODE, MODEL, CARD, CLAIMS, REQUIREMENTS, SUMS)
@@ -25,17 +29,37 @@ SAME = 1e-6  # bits per byte between a submission's own score and that of `squee
 CLAIM_NOISE = 1e-3  # bits per byte between a stated score and the same text scored here
 PROSE = {"name", "author", "authors", "github_id", "blurb", "assistance", "parents"}
 LIMITS = Limits(report_seconds=600.0)
-OnStage = Callable[[str], Callable[..., None]]  # by name -> update(done, total) of that stage
 
 
-def silent(stage: str) -> Callable[..., None]:
-    """An OnStage that shows nothing."""
-    return lambda done, total: None
+@dataclass(frozen=True)
+class Inputs:
+    """Inputs of a score: the tokenizer, and validation shards in their order."""
+
+    tokenizer: Path
+    data: Sequence[Path]
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """Options of a check.
+
+    tokens: targets of each run, the first of the data
+    limit: bytes of the files that ship; None: the limit that submission.json states
+    limits: of each run; report_seconds in all
+    """
+
+    tokens: int = 8192
+    limit: int | None = None
+    limits: Limits = LIMITS
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found. bpb: of `squeeze eval` on the first `targets` of `available` targets."""
+    """A submission that passed its check.
+
+    bpb: of `squeeze eval` on the first `targets` of `available` targets
+    runs: of the submission's own code on the same targets
+    """
 
     folder: Path
     claims: dict[str, Any]
@@ -46,7 +70,7 @@ class Checked:
     runs: tuple[Run, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """A plain dictionary for `--json`."""
+        """Return plain values for `--json`."""
         limit = self.claims["limit"]
         return {
             "folder": str(self.folder),
@@ -63,33 +87,27 @@ class Checked:
 
 def check_submission(
     folder: Path,
-    *,
-    tokenizer: Path,
-    data: Sequence[Path],
-    tokens: int = 8192,
-    limit: int | None = None,
-    limits: Limits = LIMITS,
-    on_stage: OnStage = silent,
+    inputs: Inputs,
+    options: CheckOptions = CheckOptions(),
+    reporter: Reporter = SILENT,
 ) -> Checked:
-    """Check papers, then run the folder on the first `tokens` targets and compare its scores.
+    """Check papers, then run the folder on the first `options.tokens` targets and compare scores.
 
-    data: the shards that submission.json names by hash. limit: bytes; None: the stated one. limits: of
-    each run, `report_seconds` in all. Raises BadSubmission with the first thing that is wrong,
-    OverBudget by how much.
+    inputs: those whose hashes submission.json states
+
+    Raises BadSubmission for the first thing that is wrong, OverBudget.
     """
     folder = folder.resolve() if not folder.is_symlink() else folder
-    on_stage("papers")
-    claims, counted = check_papers(folder, limit)
-    on_stage("hashes of the data")
-    check_inputs(claims, tokenizer, data)
-    targets, available, bpb, runs = _run(
-        folder, claims, tokenizer, data, tokens, limits, on_stage
-    )  # fmt: skip
+    with reporter.stage("papers"):
+        claims, counted = check_papers(folder, options.limit)
+    with reporter.stage("hashes of the data"):
+        check_inputs(claims, inputs)
+    targets, available, bpb, runs = _run(folder, claims, inputs, options, reporter)
     return Checked(folder, claims, counted, targets, available, bpb, runs)
 
 
 def check_papers(folder: Path, limit: int | None = None) -> tuple[dict[str, Any], Totals]:
-    """submission.json and the three byte counts, after everything that needs no run was checked."""
+    """Check all that needs no run; return submission.json and the three byte counts."""
     files = plain_files(folder)
     missing = [name for name in FILES if name not in files]
     if missing:
@@ -117,12 +135,13 @@ def check_shipped(counted: Totals, limit: int) -> None:
     check_limit(counted.shipped_bytes, limit, fix)
 
 
-def check_inputs(claims: Mapping[str, Any], tokenizer: Path, data: Sequence[Path]) -> None:
-    """Raises BadSubmission when tokenizer or data are not those of the stated score."""
-    from squeeze.score.provenance import file_sha256
-
-    found = {"tokenizer": file_sha256(tokenizer), "data": [file_sha256(path) for path in data]}
-    for name, value in found.items():
+def check_inputs(claims: Mapping[str, Any], inputs: Inputs) -> None:
+    """Raise BadSubmission when tokenizer or data are not those of the stated score."""
+    hashes = {
+        "tokenizer": file_sha256(inputs.tokenizer),
+        "data": [file_sha256(path) for path in inputs.data],
+    }
+    for name, value in hashes.items():
         if claims["sha256"].get(name) != value:
             raise BadSubmission(
                 f"not the {name} of this submission",
@@ -132,7 +151,7 @@ def check_inputs(claims: Mapping[str, Any], tokenizer: Path, data: Sequence[Path
 
 
 def _strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in JSON that is not prose, keys too, with its place."""
+    """Yield (place, text) for every text in JSON that is not prose, keys included."""
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, dict):
@@ -169,7 +188,7 @@ def _check_hashes(claims: Mapping[str, Any], content: Mapping[str, bytes]) -> No
 
 
 def sums(content: Mapping[str, bytes]) -> bytes:
-    """Lines that `sha256sum -c` reads, by name."""
+    """Return the lines that `sha256sum -c` reads, by name."""
     return "".join(f"{sha256(content[name])}  {name}\n" for name in sorted(content)).encode()
 
 
@@ -196,46 +215,41 @@ def _check_seed_files(claims: Mapping[str, Any], folder: Path, files: Mapping[st
 
 
 def _check_counts(claims: Mapping[str, Any], counted: Totals, content: Mapping[str, bytes]) -> None:
-    found = {
+    """Raise BadSubmission when a stated size is not that of the files."""
+    sizes = {
         "bytes_total": counted.shipped.bytes,
         "bytes_code": len(content[CODE]),
         "bytes_model": len(content[MODEL]),
     }
-    for name, value in found.items():
-        if claims[name] != value:
-            raise BadSubmission(f"{CLAIMS}: {name}", expected=value, found=claims[name])
+    for name, size in sizes.items():
+        if claims[name] != size:
+            raise BadSubmission(f"{CLAIMS}: {name}", expected=size, found=claims[name])
 
 
 def _run(
     folder: Path,
     claims: dict[str, Any],
-    tokenizer: Path,
-    data: Sequence[Path],
-    tokens: int,
-    limits: Limits,
-    on_stage: OnStage,
+    inputs: Inputs,
+    options: CheckOptions,
+    reporter: Reporter,
 ) -> tuple[int, int, float, tuple[Run, ...]]:
-    """(targets, targets of all data, bits per byte of squeeze, runs of the submission)."""
-    from squeeze.score.evaluate import EvalOptions, evaluate
-    from squeeze.train.data.shards import read_shards, shard_length, write_shard
-
-    available = sum(shard_length(path) for path in data) - 1
-    targets = min(tokens, available)
-    mode = claimed_mode(claims["score"])
-    with scratch_folder("squeeze-span-") as place:
-        span = place / "span.bin"
-        write_shard(span, read_shards(list(data), targets + 1))
-        update = on_stage("squeeze eval")
-        options = EvalOptions(mode, tokens=targets)
-        report = evaluate(folder / MODEL, tokenizer, [span], options, update)
+    """Return (targets, targets of all data, bits per byte of squeeze, runs of the submission)."""
+    available = sum(shard_length(path) for path in inputs.data) - 1
+    targets = min(options.tokens, available)
+    scoring = EvalOptions(claimed_mode(claims["score"]), tokens=targets)
+    with scratch_folder("squeeze-span-") as scratch:
+        span = Span(scratch / "span.bin", inputs.tokenizer, targets)
+        write_shard(span.shard, read_shards(list(inputs.data), targets + 1))
+        with reporter.stage("squeeze eval") as stage:
+            report = evaluate(folder / MODEL, inputs.tokenizer, [span.shard], scoring, stage)
         _check_stated(claims, report, targets == available)
         runs = []
         for way in ("evaluate", "scorer"):
             if way in claims:
-                on_stage(f"{way} in a fresh process")
-                made = run_submission(folder, way, claims[way], span, tokenizer, targets, limits)
-                _compare(made, report.bpb, targets)
-                runs.append(made)
+                with reporter.stage(f"{way} in a fresh process"):
+                    run = run_submission(folder, way, claims[way], span, options.limits)
+                _compare(run, report.bpb, targets)
+                runs.append(run)
     return targets, available, report.bpb, tuple(runs)
 
 

@@ -62,8 +62,8 @@ from squeeze.train.run.clock import Clock
 from squeeze.train.run.course import Course
 from squeeze.train.run.trainer import Trainer
 
-# What a submission is made with; `squeeze submit` puts its own here. Fields of `ModelConfig` and
-# `Recipe` that are not at their defaults.
+# Settings of a submission; `squeeze submit` puts its own here. Fields of `ModelConfig` and `Recipe`
+# that are not at their defaults.
 MODEL: dict[str, Any] = {
     "vocab_size": 8192,
     "num_layers": 11,
@@ -106,7 +106,7 @@ RECIPE: dict[str, Any] = {
 LIMIT = 16_000_000  # bytes of this file and model.sqz
 STATES = 32  # of the trellis
 CALIBRATION_TOKENS = 32_768
-MODE = "window"  # how to score
+MODE = "window"  # of scoring
 
 STRIDE = 64  # of sliding windows
 REPORT_EVERY = 10.0  # seconds between two lines about training
@@ -114,12 +114,12 @@ Say = Callable[[str], None]
 
 
 class Coding:
-    """The context coders alone: what the whole choice gains over them is under 0.3 % (docs/log.md)."""
+    """The context coders alone: the choice of all codecs gains under 0.3 % on them (docs/log.md)."""
 
     words = ContextWords()
 
     def find(self, name: str, scale: float, states: int) -> None:
-        """Nothing is kept."""
+        """Return None: no matrix is kept."""
 
     def code(self, name: str, scale: float, states: int, tensor: QuantizedTensor) -> StoredMatrix:
         """See `squeeze.packing.quantizer.Coder`."""
@@ -137,23 +137,23 @@ class Coding:
         return codec.wire_id, codec.encode(symbols)
 
     def codec(self, wire_id: int) -> Codec:
-        """The codec of a number in a file."""
+        """Return the codec of a number in a file."""
         return self.words if wire_id == self.words.wire_id else Context()
 
 
 def shards(given: dict[str, str], part: str) -> list[Tokens]:
-    """The training or validation set, uint16 [n] each, on disk."""
+    """Return the shards of the training or validation set, uint16 [n] each, on disk."""
     pattern = os.environ.get("DATA_PATH", "data") + f"/fineweb_{part}_*.bin"
-    found = sorted(glob(given.get(part, pattern)))
-    if not found:
+    paths = sorted(glob(given.get(part, pattern)))
+    if not paths:
         raise SystemExit(f"no shards {pattern}: set DATA_PATH or --{part}")
-    return [map_shard(path) for path in found]
+    return [map_shard(path) for path in paths]
 
 
 def train(
     config: ModelConfig, given: dict[str, str], seed: int, ranks: Ranks, clock: Clock, say: Say
 ) -> dict[str, Float32]:
-    """Weights of a new model, float32 by name."""
+    """Train a new model; return its weights, float32 by name."""
     fields = dict(RECIPE)
     if "steps" in given:
         fields |= {"steps": int(given["steps"]), "budget_seconds": 0.0, "reserve_seconds": 0.0}
@@ -176,7 +176,7 @@ def train(
 def pack(
     config: ModelConfig, weights: dict[str, Float32], seed: int, limit: int, ranks: Ranks
 ) -> bytes:
-    """The file of at most `limit` bytes, on the first rank; calibrated on text the model writes."""
+    """Return a file of at most `limit` bytes on the first rank, calibrated on self-generated text."""
     model = GPT.from_tensors(config, weights).to(ranks.device).eval()
     length = window_length(config.seq_len)
     count = -(-CALIBRATION_TOKENS // length)
@@ -197,7 +197,7 @@ def pack(
 
 
 def scored(model: GPT, given: dict[str, str]) -> Windows | Adapting:
-    """How a model is scored, and what answers an auditor about it."""
+    """Return the scorer of a model, which answers an auditor, too."""
     length = model.config.seq_len
     if given.get("mode", MODE) == "ttt-lora":
         options = LoraOptions(chunk=min(256, length), length=length)
@@ -220,9 +220,9 @@ def scored(model: GPT, given: dict[str, str]) -> Windows | Adapting:
 
 
 def evaluate(model: GPT, given: dict[str, str]) -> Score:
-    """The score on the validation set, or on its first `tokens` targets."""
-    place = given.get("tokenizer") or os.environ.get("TOKENIZER_PATH", "tokenizer.model")
-    table, tokens = read_table(place), np.concatenate(shards(given, "val"))
+    """Return the score on the validation set, or on its first `tokens` targets."""
+    pieces = given.get("tokenizer") or os.environ.get("TOKENIZER_PATH", "tokenizer.model")
+    table, tokens = read_table(pieces), np.concatenate(shards(given, "val"))
     official = official_set(tokens, table)
     count = int(given.get("tokens", official[1] if official else len(tokens) - 1))
     return scored(model, given).score(tokens[: count + 1], table)
@@ -266,9 +266,8 @@ def main() -> None:
                 if ranks.first:
                     path.with_suffix(".part").write_bytes(data)
                     path.with_suffix(".part").replace(path)
-                while (
-                    not path.exists()
-                ):  # the first rank packs, which no collective should wait for
+                # the first rank packs, which no collective should wait for
+                while not path.exists():
                     time.sleep(1.0)
         with clock.stage("validation"):
             score = evaluate(packed().to(ranks.device), given)

@@ -1,11 +1,11 @@
 """A folder that appears whole or not at all, and replaces another in one step.
 
-It is built beside its place under a name that begins with a dot, written to disk, then renamed. On
+It is built beside its target under a name that begins with a dot, written to disk, then renamed. On
 Linux an existing folder is exchanged with the new one by the kernel (renameat2(2), RENAME_EXCHANGE): at
 every moment the name stands for the old folder or for the new one. Where that call is missing, two
 renames do it; a run that ended between them is completed by the next.
 
-What a killed run left beside the folder is removed by the next (`squeeze.files.scratch_folder`).
+Remains of a killed run beside the folder are removed by the next (`squeeze.files.scratch_folder`).
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ MARK = CLAIMS  # a folder that may be replaced holds it
 
 @contextlib.contextmanager
 def built_folder(target: Path, force: bool = False) -> Iterator[Path]:
-    """An empty folder to fill; it becomes `target` when the block ends without error.
+    """Yield an empty folder to fill; it becomes `target` when the block ends without error.
 
-    force: replace a submission that is there. Raises SqueezeError when something is there that may not
-    be replaced, or the folder cannot be written; then nothing has changed.
+    force: replace a submission at `target`
+
+    Raises SqueezeError when `target` may not be replaced, or the folder cannot be written; then nothing
+    has changed.
     """
     target = Path(os.path.abspath(target))
     try:
@@ -59,7 +61,7 @@ def built_folder(target: Path, force: bool = False) -> Iterator[Path]:
 
 
 def check_target(target: Path, force: bool) -> None:
-    """Raises SqueezeError when `target` is there and must not be replaced."""
+    """Raise SqueezeError when `target` exists and must not be replaced."""
     if not os.path.lexists(target):
         return
     if target.is_symlink() or not target.is_dir():

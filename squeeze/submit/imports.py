@@ -19,11 +19,8 @@ from squeeze.outside.source import MAX_TOKENS, Source
 from squeeze.submit.plain import BadSubmission
 
 GUARDS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
-CODERS = {
-    "brotli": {"brotli"},
-    "zstd": {"zstandard"},
-    "mixed": {"numba", "numpy"},
-}  # not in the standard library
+# modules of coders that are not in the standard library
+CODERS = {"brotli": {"brotli"}, "zstd": {"zstandard"}, "mixed": {"numba", "numpy"}}
 LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.!_-]+)")
 
 
@@ -41,7 +38,8 @@ class Imports:
 def imports_of_script(data: bytes, beside: Collection[str] = ()) -> Imports:
     """Return the imports of a script, those in functions included.
 
-    beside: names of files that ship with it.
+    beside: names of files that ship with it
+
     Raises BadSubmission when it is no Python, or unpacks itself in a way that cannot be read.
     """
     own = {name.removesuffix(".py") for name in beside if name.endswith(".py")}
@@ -111,7 +109,7 @@ def _catches(handler: ast.ExceptHandler) -> bool:
 
 
 def requirements(imports: Imports) -> str:
-    """Lines `name==version` of the distributions installed here, sorted.
+    """Return lines `name==version` of the distributions installed here, sorted.
 
     Optional modules that are not installed were not used here and are left out. Raises BadSubmission
     for a needed one that is not installed, and for squeeze itself, which a submission does without.
@@ -123,27 +121,28 @@ def requirements(imports: Imports) -> str:
         )
     pins = {}
     for module in imports.needed | imports.optional:
-        found = _distributions().get(module, ())
-        if not found and module in imports.needed:
+        distributions = _distributions().get(module, ())
+        if not distributions and module in imports.needed:
             raise BadSubmission(
                 f"train_gpt.py imports {module}, which is not installed here",
                 fix="Install the version it is to run with.",
             )
-        for name in found:
+        for name in distributions:
             pins[_canonical(name)] = version(name).split("+")[0]  # no index has local builds
     return "".join(f"{name}=={pins[name]}\n" for name in sorted(pins))
 
 
 def check_requirements(text: str, imports: Imports) -> None:
-    """Raises BadSubmission unless every line pins a version and all needed imports are covered."""
+    """Raise BadSubmission unless every line pins a version and all needed imports are covered."""
     pinned = set()
     for line in text.splitlines():
         match = LINE.fullmatch(line.strip())
         if match is None:
             raise BadSubmission(
-                "requirements.txt: not a pinned requirement", expected="name==version",
+                "requirements.txt: not a pinned requirement",
+                expected="name==version",
                 found=repr(line)[:80],
-            )  # fmt: skip
+            )
         pinned.add(_canonical(match[1]))
     for module in sorted(imports.needed):
         names = {_canonical(name) for name in _distributions().get(module, (module,))}

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from squeeze.artifact import container
+from squeeze.checkpoint.read import load_model
 from squeeze.errors import SqueezeError
 from squeeze.files import sha256
 from squeeze.ledger.submission import CLAIMS, MODEL
 from squeeze.submit.plain import BadSubmission, parse_object, plain_files, read_plain, shown
+from squeeze.train.metadata import RECIPE_KEY, read_metadata
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.optim.recipe import Recipe
 
 MAX_FIELDS = 2_000
 REPEATED = ("name", "author", "github_id", "val_bpb", "bytes_total")
@@ -23,8 +27,9 @@ Config = dict[str, dict[str, Any]]  # section ("model", "recipe") -> field -> va
 class Parent:
     """A submission or checkpoint that this one was made from.
 
-    source: name of the file or folder; facts: what its papers say of it; config: None when nothing
-    in it tells.
+    source: name of the file or folder
+    facts: statements of its papers
+    config: None where nothing in it states one
     """
 
     source: str
@@ -32,7 +37,7 @@ class Parent:
     config: Config | None
 
     def as_json(self, own: Config) -> dict[str, Any]:
-        """The entry of submission.json: `changed` is field -> [parent's, own]."""
+        """Return the entry of submission.json; `changed` holds [parent's, own value] by field."""
         changed = None if self.config is None else differences(self.config, own)
         return {"source": self.source, **self.facts, "changed": changed}
 
@@ -93,8 +98,6 @@ def stated_config(claims: Mapping[str, Any]) -> Config | None:
 
 def _completed(model: dict[str, Any]) -> dict[str, Any]:
     """Add the defaults of fields left out; return a configuration of another model as it stands."""
-    from squeeze.train.model.config import ModelConfig
-
     try:
         return plain_values(asdict(ModelConfig.from_fields(model)))
     except (SqueezeError, TypeError):
@@ -103,13 +106,9 @@ def _completed(model: dict[str, Any]) -> dict[str, Any]:
 
 def config_of_model(path: Path, data: bytes) -> Config:
     """Return model and recipe of a checkpoint or artifact, every field that the file states."""
-    if data[:4] == container.MAGIC:  # the header tells; weights need not be decoded
+    if data[:4] == container.MAGIC:  # its header suffices; weights need not be decoded
         model = container.parse(data).config.get("model")
         return {"model": _completed(model if isinstance(model, dict) else {})}
-    from squeeze.checkpoint.read import load_model
-    from squeeze.train.metadata import RECIPE_KEY, read_metadata
-    from squeeze.train.optim.recipe import Recipe
-
     config = {"model": plain_values(asdict(load_model(path).config))}
     text = read_metadata(path).get(RECIPE_KEY)
     if text is not None:

@@ -1,34 +1,43 @@
-"""What a submission says of its score: from reports that were given, or by scoring the model."""
+"""Statements of a submission about its score: from given reports, or by scoring the model."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from squeeze.files import sha256
+from squeeze.reporter import Reporter
+from squeeze.score.evaluate import EvalOptions, evaluate
 from squeeze.score.modes import Mode
+from squeeze.score.provenance import file_sha256
 from squeeze.score.report import EvalReport
-from squeeze.submit.check import CLAIM_NOISE, OnStage
+from squeeze.submit.check import CLAIM_NOISE, Inputs
 from squeeze.submit.claims import mode_claims
+from squeeze.submit.parts import Parts
 from squeeze.submit.plain import BadSubmission
-from squeeze.submit.seeds import (
-    SeedRun,
-    SeedRuns,
-    read_seed_runs,
-    read_training,
-)
+from squeeze.submit.seeds import SeedRun, SeedRuns, read_seed_runs, read_training
 
 METRICS = (("val_bpb", "bpb"), ("val_loss", "nats_per_token"))
 
 
 @dataclass(frozen=True)
-class Scores:
-    """claims: fields of submission.json; files: seed….json by name. recipe: {} where nothing tells it.
+class ShippedModel:
+    """The model that ships: SHA-256 of its file, and its configuration."""
 
-    code: SHA-256 of the script that must ship, where its own log is the evidence.
+    sha256: str
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a submission as its papers state them.
+
+    claims: fields of submission.json
+    files: seed….json by name
+    recipe: of the training; {}: unknown
+    code: SHA-256 of the script that must ship, where its own log is the evidence
     """
 
     claims: dict[str, Any]
@@ -38,44 +47,30 @@ class Scores:
 
 
 def read_scores(
-    model: Path,
-    model_data: bytes,
-    config: Mapping[str, Any],
-    *,
-    seed_runs: Sequence[str],
-    trainings: Sequence[Path],
-    tokenizer: Path,
-    data: Sequence[Path],
-    mode: Mode,
-    on_stage: OnStage,
+    parts: Parts, model: ShippedModel, inputs: Inputs, mode: Mode, reporter: Reporter
 ) -> Scores:
-    """Scores of the model that ships and of its other seeds. config: of the model that ships.
+    """Return the scores of the model that ships and of its other seeds.
 
-    Scores the model on all of data unless a report of `squeeze eval` does. Raises BadSubmission for
-    reports of other models, data or modes than are given.
+    Scores the model on all of the data unless a report of `squeeze eval` does. Raises BadSubmission for
+    reports of another model, other data or another mode.
     """
     runs = None
-    if seed_runs:
-        on_stage("seed runs")
-        runs = read_seed_runs(seed_runs, trainings)
-        own = runs.of_model(sha256(model_data))
+    if parts.seed_runs:
+        with reporter.stage("seed runs"):
+            runs = read_seed_runs(parts.seed_runs, parts.trainings)
+        own = runs.of_model(model.sha256)
         if own.code is None:
-            _check_report(own.report, mode, tokenizer, data)
+            _check_report(own.report, mode, inputs)
             report = own.report
-        else:  # a log does not say on which data, so it is scored here as well
-            report = _evaluated(model, tokenizer, data, mode, on_stage)
+        else:  # a log does not state its data, so the model is scored here as well
+            report = _evaluate(parts.model, inputs, mode, reporter)
             _check_log(own, report, mode)
     else:
-        if len(trainings) > 1:
+        if len(parts.trainings) > 1:
             raise BadSubmission("trainings of several seeds", fix="Give their --seed-run too.")
-        report = _evaluated(model, tokenizer, data, mode, on_stage)
-        training = read_training(trainings[0]) if trainings else None
-        if training is not None and training.config != config:
-            raise BadSubmission("the training is of another model than the one that ships")
-        seed, clock = (None, None) if training is None else (training.seed, training.clock)
-        recipe = {} if training is None else training.recipe
-        own = SeedRun(-1 if seed is None else seed, report, recipe, clock)
-    claims = _claims(report, own, mode, sha256(model_data))
+        report = _evaluate(parts.model, inputs, mode, reporter)
+        own = _single_run(report, parts, model)
+    claims = _claims(report, own, mode, model.sha256)
     claims["seeds"] = [_row(run) for run in (runs.runs if runs else (own,))]
     if runs is None:
         return Scores(claims, {}, own.recipe)
@@ -84,13 +79,21 @@ def read_scores(
     return Scores(claims, files, own.recipe, own.code)
 
 
-def _evaluated(
-    model: Path, tokenizer: Path, data: Sequence[Path], mode: Mode, on_stage: OnStage
-) -> EvalReport:
-    from squeeze.score.evaluate import EvalOptions, evaluate
+def _single_run(report: EvalReport, parts: Parts, model: ShippedModel) -> SeedRun:
+    """Return the run of the model that ships, with its training where a report of one is given."""
+    if not parts.trainings:
+        return SeedRun(-1, report)
+    training = read_training(parts.trainings[0])
+    if training.config != model.config:
+        raise BadSubmission("the training is of another model than the one that ships")
+    seed = -1 if training.seed is None else training.seed
+    return SeedRun(seed, report, training.recipe, training.clock)
 
-    update = on_stage("score of all data")
-    return evaluate(model, tokenizer, data, EvalOptions(mode), update)
+
+def _evaluate(model: Path, inputs: Inputs, mode: Mode, reporter: Reporter) -> EvalReport:
+    """Score the model on all of the data."""
+    with reporter.stage("score of all data") as stage:
+        return evaluate(model, inputs.tokenizer, inputs.data, EvalOptions(mode), stage)
 
 
 def _claims(report: EvalReport, own: SeedRun, mode: Mode, model: str) -> dict[str, Any]:
@@ -120,7 +123,7 @@ def _claims(report: EvalReport, own: SeedRun, mode: Mode, model: str) -> dict[st
 
 
 def _row(run: SeedRun) -> dict[str, Any]:
-    """An entry of `seeds`; seed is None where nothing tells it."""
+    """Return an entry of `seeds`, whose seed is None where it is unknown."""
     return {
         "seed": None if run.seed < 0 else run.seed,
         **{name: run.report.metric(metric) for name, metric in METRICS},
@@ -129,46 +132,44 @@ def _row(run: SeedRun) -> dict[str, Any]:
 
 
 def _means(runs: SeedRuns) -> dict[str, float]:
-    """Mean and standard deviation of both metrics, where there is more than one seed."""
-    found: dict[str, float] = {}
+    """Return mean and standard deviation of both metrics; {} for a single seed."""
+    means: dict[str, float] = {}
     for name, metric in METRICS:
         spread = runs.spread(metric)
         if spread.sd is not None:
-            found |= {f"{name}_mean": spread.mean, f"{name}_std": spread.sd}
-    return found
+            means |= {f"{name}_mean": spread.mean, f"{name}_std": spread.sd}
+    return means
 
 
-def _check_report(report: EvalReport, mode: Mode, tokenizer: Path, data: Sequence[Path]) -> None:
-    """Raises BadSubmission unless a report is of this mode, tokenizer and data."""
-    from squeeze.score.provenance import file_sha256
-
+def _check_report(report: EvalReport, mode: Mode, inputs: Inputs) -> None:
+    """Raise BadSubmission unless a report is of this mode and these inputs."""
     options = asdict(mode.options(int(report.config.get("seq_len", 0))))
     facts = {
         "mode": (report.mode, mode.name),
         "options": tuple(json.loads(json.dumps(o)) for o in (report.options, options)),
-        "tokenizer": (report.sha256.tokenizer, file_sha256(tokenizer)),
-        "data": (report.sha256.shards, [file_sha256(path) for path in data]),
+        "tokenizer": (report.sha256.tokenizer, file_sha256(inputs.tokenizer)),
+        "data": (report.sha256.shards, [file_sha256(path) for path in inputs.data]),
     }
-    for name, (stated, given) in facts.items():
-        if stated != given:
+    for name, (stated, own) in facts.items():
+        if stated != own:
             raise BadSubmission(
                 f"the seed runs are of another {name}",
-                expected=str(given)[:140],
+                expected=str(own)[:140],
                 found=str(stated)[:140],
                 fix="Give the --mode, --tokenizer and --data of `squeeze eval`, shards in its order.",
             )
 
 
 def _check_log(own: SeedRun, report: EvalReport, mode: Mode) -> None:
-    """Raises BadSubmission unless a log's score is that of the model on the data that is given."""
+    """Raise BadSubmission unless a log's score is that of the model on the given data."""
     facts = {
         "mode": (own.report.mode, mode.name),
         "tokens": (own.report.tokens, report.tokens),
         "bytes": (own.report.bytes, report.bytes),
     }
-    for name, (stated, found) in facts.items():
-        if stated != found:
-            raise BadSubmission(f"the log of seed {own.seed}: {name}", expected=found, found=stated)
+    for name, (stated, ours) in facts.items():
+        if stated != ours:
+            raise BadSubmission(f"the log of seed {own.seed}: {name}", expected=ours, found=stated)
     if abs(own.report.bpb - report.bpb) > CLAIM_NOISE:
         raise BadSubmission(
             f"the log of seed {own.seed}: bits per byte",

@@ -6,23 +6,24 @@ import ast
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from squeeze import codecs
 from squeeze.artifact import container
+from squeeze.bundle.build import Bundle, BundleOptions, bundle
 from squeeze.bundle.load.modules import BundleError
+from squeeze.bundle.specialise import ShrinkOptions
 from squeeze.files import scratch_folder
 from squeeze.ledger.submission import CODE
 from squeeze.score.modes import Mode
 from squeeze.submit.plain import BadSubmission
-
-if TYPE_CHECKING:
-    from squeeze.bundle.build import Bundle, BundleOptions
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.optim.recipe import Recipe
 
 ENTRY = Path(__file__).with_name("entry.py")
 OPTIONS = {"steps", "budget_seconds", "reserve_seconds"}  # --steps and --seconds
 CODECS = {"context", "context-words"}
-MODES = ("window", "sliding", "ttt-lora")  # that the entry scores in
+MODES = ("window", "sliding", "ttt-lora")  # those of the entry
 
 
 def own_script(
@@ -34,11 +35,11 @@ def own_script(
 ) -> Bundle:
     """Return the bundle of an entry that trains, packs and scores one model.
 
-    config, recipe: fields of ModelConfig and Recipe, or only some of them. options: by default those
-    of the smallest file. Raises BadSubmission for a mode that the entry does not know.
-    """
-    from squeeze.bundle.build import bundle
+    config, recipe: fields of ModelConfig and Recipe, or only some of them
+    options: None: those of the smallest file
 
+    Raises BadSubmission for a mode that the entry lacks.
+    """
     with scratch_folder("squeeze-entry-") as folder:
         path = folder / CODE
         path.write_text(specialised(config, recipe, limit, mode))
@@ -46,15 +47,10 @@ def own_script(
 
 
 def smallest_options(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> BundleOptions:
-    """Return what makes the smallest script: every setting that can be told apart is a constant.
+    """Return the options of the smallest script: every setting is a constant, where reads allow it.
 
     Checks stay: without them the file is 489 bytes smaller, and a damaged model.sqz has a score.
     """
-    from squeeze.bundle.build import BundleOptions
-    from squeeze.bundle.specialise import ShrinkOptions
-    from squeeze.train.model.config import ModelConfig
-    from squeeze.train.optim.recipe import Recipe
-
     every_settings = ModelConfig.from_fields(dict(config)), Recipe.from_fields(dict(recipe))
     constants: dict[str, object] = {
         f"{type(settings).__name__}.{field.name}": getattr(settings, field.name)
@@ -86,9 +82,6 @@ def specialised(
     config: Mapping[str, Any], recipe: Mapping[str, Any], limit: int, mode: Mode
 ) -> str:
     """Return the source of `entry.py` with its constants replaced."""
-    from squeeze.train.model.config import ModelConfig
-    from squeeze.train.optim.recipe import Recipe
-
     if mode.name not in MODES or mode.length is not None or mode.settings:
         raise BadSubmission(
             "the script of squeeze does not score so",

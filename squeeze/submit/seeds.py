@@ -1,7 +1,7 @@
 """Runs of several seeds: their scores, one configuration, and the clock of each training.
 
 A score is a report of `squeeze eval --json`, or the log of a script that trains and scores by itself,
-whose last line is a JSON object of what it made (`train.log` of our own).
+whose last line is a JSON object of facts of the run (`train.log` of our own).
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from squeeze.submit.plain import (
     read_object,
     read_plain,
 )
+from squeeze.train.metadata import CONFIG_KEY, RECIPE_KEY, read_metadata
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.optim.recipe import Recipe
 
 REPORTED = ("mode", "options", "tokens", "bytes", "official", "partial", "versions", "device_name")
 SAME = ("mode", "tokens", "bytes", "config", "recipe")  # of the logs of one configuration
@@ -62,16 +65,16 @@ class SeedRun:
         report = self.report
         code = {} if self.code is None else {"code": self.code}
         facts = {name: getattr(report, name) for name in REPORTED}
-        known = {name: value for name, value in facts.items() if value is not None}
+        stated = {name: value for name, value in facts.items() if value is not None}
         if self.code is None:  # only an evaluation knows whether a set is an official one
-            known["official"] = report.official
+            stated["official"] = report.official
         hashes = {**asdict(report.sha256), "data": report.sha256.shards}
         return {
             "seed": self.seed,
             "val_bpb": report.bpb,
             "val_loss": report.nats_per_token,
             "config": plain_values({**report.config, **self.recipe, **code}),
-            **{name: known[name] for name in REPORTED if name in known},
+            **{name: stated[name] for name in REPORTED if name in stated},
             "sha256": {name: value for name, value in hashes.items() if value},
             **({} if self.clock is None else {"clock": self.clock}),
         }
@@ -131,7 +134,7 @@ def read_seed_runs(given: Sequence[str], trainings: Sequence[Path] = ()) -> Seed
         code = facts["sha256"][CODE] if path.suffix == ".log" else None
         clock = read_clock(facts["clock"], str(path)) if "clock" in facts else None
         run = SeedRun(seed, report, facts.get("recipe") or {}, clock, code)
-        alone = trained.pop(None, None) if len(named) == 1 else None  # a checkpoint tells no seed
+        alone = trained.pop(None, None) if len(named) == 1 else None  # a checkpoint has no seed
         runs.append(_trained(run, trained.pop(seed, alone)))
     seeds = [run.seed for run in runs]
     twice = [seed for seed in seeds if seeds.count(seed) > 1]
@@ -147,6 +150,7 @@ def read_seed_runs(given: Sequence[str], trainings: Sequence[Path] = ()) -> Seed
 
 
 def _named(text: str) -> tuple[int | None, Path]:
+    """Return the seed and path of SEED=FILE, or None and the path of FILE."""
     head, equals, tail = text.partition("=")
     if equals and head.isascii() and head.isdigit():
         return int(head[:30]), Path(tail)
@@ -192,7 +196,7 @@ def read_log(path: Path) -> dict[str, Any]:
     """Read the last line of a script's log that is a JSON object. Raises BadSubmission."""
     lines = read_plain(path, MAX_JSON).splitlines()
     last = next((line for line in reversed(lines) if line.startswith(b"{")), b"")
-    facts = parse_object(last, f"{path.name}: what the run made")
+    facts = parse_object(last, f"{path.name}: facts of the run")
     hashes = facts.get("sha256")
     hashes = hashes if isinstance(hashes, dict) else {}
     scores = [facts.get(name) for name in ("bpb", "nats", "tokens", "bytes")]
@@ -205,7 +209,7 @@ def read_log(path: Path) -> dict[str, Any]:
         or not isinstance(facts.get("mode"), str)
     ):
         raise BadSubmission(
-            f"{path}: does not end with what the run made",
+            f"{path}: does not end with the facts of the run",
             expected="bpb, nats, tokens, bytes, mode, and sha256 of train_gpt.py and model.sqz",
         )
     return facts
@@ -256,10 +260,6 @@ def read_training(path: Path) -> Training:
 
 
 def _checkpoint(path: Path) -> Training:
-    from squeeze.train.metadata import CONFIG_KEY, RECIPE_KEY, read_metadata
-    from squeeze.train.model.config import ModelConfig
-    from squeeze.train.optim.recipe import Recipe
-
     read_plain(path)  # no link or pipe
     stated = read_metadata(path)
     if CONFIG_KEY not in stated or RECIPE_KEY not in stated:

@@ -1,10 +1,10 @@
-"""The folder that is submitted: made from a model and a script, checked, run, and only then there."""
+"""A submission folder, made from a model and a script; it appears after it was checked and run."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from squeeze import __version__
 from squeeze.files import sha256
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODEL, REQUIREMENTS, SUMS, is_paper
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.audit.sandbox import Limits
 from squeeze.score.modes import Mode
 from squeeze.submit.card import card
@@ -19,88 +20,70 @@ from squeeze.submit.check import (
     FILES,
     LIMITS,
     Checked,
-    OnStage,
+    CheckOptions,
+    Inputs,
     check_shipped,
     check_submission,
-    silent,
     sums,
 )
-from squeeze.submit.claims import About, check_command, config_sha256
+from squeeze.submit.claims import check_command, config_sha256
 from squeeze.submit.folder import built_folder, check_target
 from squeeze.submit.imports import imports_of_script, requirements
 from squeeze.submit.parent import Config, config_of_model, read_parent
+from squeeze.submit.parts import EVALUATE, SCORER, Parts
 from squeeze.submit.plain import BadSubmission, read_plain, safe_name, safe_names
-from squeeze.submit.scores import read_scores
+from squeeze.submit.scores import Scores, ShippedModel, read_scores
 from squeeze.submit.script import check_codecs, own_script
 from squeeze.views.code import TABLE, parts_csv, with_names
 from squeeze.views.totals import totals
-
-SCORER = ("python", CODE, "--serve")
-EVALUATE = ("python", CODE, "--eval")
-
 
 READABLE = "code.md"  # of our own script, for people
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What goes in besides the model. files: shipped under their own names; logs: papers.
+class WriteOptions:
+    """Options of a submission that is written.
 
-    script: None: our own, for the model's configuration and recipe. seed_runs: reports of `squeeze eval
-    --json`, or logs of the script, as FILE or SEED=FILE, of the model that ships and of other seeds;
-    trainings: reports of `squeeze train --json`, or a checkpoint. parents: folders, submission.json or
-    models. scorer, evaluate: commands of the given script; None: it has no such.
+    mode: of its score
+    limit: bytes of the files that ship
+    tokens, limits: targets and limits of the check's runs (`CheckOptions`)
+    force: replace a submission
     """
 
-    script: Path | None = None
-    files: Sequence[Path] = ()
-    logs: Sequence[Path] = ()
-    seed_runs: Sequence[str] = ()
-    trainings: Sequence[Path] = ()
-    parents: Sequence[Path] = ()
-    scorer: Sequence[str] | None = SCORER
-    evaluate: Sequence[str] | None = None
+    mode: Mode = field(default_factory=Mode)
+    limit: int = 16_000_000
+    tokens: int = 8192
+    limits: Limits = LIMITS
+    force: bool = False
+
+    @property
+    def check(self) -> CheckOptions:
+        """Options of the check."""
+        return CheckOptions(self.tokens, self.limit, self.limits)
 
 
 def write_submission(
     target: Path,
-    model: Path,
     parts: Parts,
-    about: About,
-    *,
-    tokenizer: Path,
-    data: Sequence[Path],
-    mode: Mode | None = None,
-    tokens: int = 8192,
-    limit: int = 16_000_000,
-    force: bool = False,
-    limits: Limits = LIMITS,
-    on_stage: OnStage = silent,
+    inputs: Inputs,
+    options: WriteOptions = WriteOptions(),
+    reporter: Reporter = SILENT,
 ) -> Checked:
     """Write a submission folder, which appears whole and checked, or not at all.
 
-    Without seed runs the model is scored on all of data first. tokens: targets of the check's runs.
-    force: replace a submission. Raises BadSubmission naming what is wrong, OverBudget.
+    Without seed runs the model is scored on all of the data first. Raises BadSubmission for the first
+    thing that is wrong, OverBudget.
     """
-    mode = Mode() if mode is None else mode
-    check_target(target, force)
-    content = _content(model, parts)
-    config = config_of_model(model, content[MODEL])
+    check_target(target, options.force)
+    content = _content(parts)
+    config = config_of_model(parts.model, content[MODEL])
+    model = ShippedModel(sha256(content[MODEL]), config["model"])
     parents = [read_parent(path) for path in parts.parents]
-    scores = read_scores(
-        model,
-        content[MODEL],
-        config["model"],
-        seed_runs=parts.seed_runs,
-        trainings=parts.trainings,
-        tokenizer=tokenizer,
-        data=data,
-        mode=mode,
-        on_stage=on_stage,
-    )
+    scores = read_scores(parts, model, inputs, options.mode, reporter)
     if scores.recipe:
         config["recipe"] = scores.recipe
-    content |= _code(parts, content[MODEL], config, limit, mode, on_stage)
+    with reporter.stage("bundle"):
+        content |= _code(parts, content[MODEL], config, options)
     if scores.code not in (None, sha256(content[CODE])):
         raise BadSubmission(
             "the seed runs were made by another train_gpt.py than ships",
@@ -111,7 +94,19 @@ def write_submission(
     content[REQUIREMENTS] = requirements(imports_of_script(content[CODE], content)).encode()
     content |= scores.files
     safe_names(content)
-    claims = {
+    claims = _claims(parts, scores, config)
+    claims["parents"] = [parent.as_json(config) for parent in parents]
+    with built_folder(target, options.force) as folder:
+        with reporter.stage("folder"):
+            _fill(folder, content, claims, options.limit)
+        checked = check_submission(folder, inputs, options.check, reporter)
+    return replace(checked, folder=target)
+
+
+def _claims(parts: Parts, scores: Scores, config: Config) -> dict[str, Any]:
+    """Return the fields of submission.json that do not depend on the files."""
+    about = parts.about
+    claims: dict[str, Any] = {
         "name": about.name,
         "author": ", ".join(about.authors),
         "github_id": about.github_id,
@@ -122,28 +117,16 @@ def write_submission(
         "config": config,
         "authors": list(about.authors),
         "assistance": list(about.assistance),
-        "parents": [parent.as_json(config) for parent in parents],
+        "parents": [],
         "squeeze": __version__,
     }
     claims["sha256"]["config"] = config_sha256(config)
-    on_stage("folder")
-    with built_folder(target, force) as folder:
-        _fill(folder, content, claims, limit)
-        checked = check_submission(
-            folder,
-            tokenizer=tokenizer,
-            data=data,
-            tokens=tokens,
-            limit=limit,
-            limits=limits,
-            on_stage=on_stage,
-        )
-    return replace(checked, folder=target)
+    return claims
 
 
-def _content(model: Path, parts: Parts) -> dict[str, bytes]:
-    """Files by the names they get. Raises BadSubmission for links, devices, and names that clash."""
-    content = {MODEL: read_plain(model)}
+def _content(parts: Parts) -> dict[str, bytes]:
+    """Return files by the names they get. Raises BadSubmission for links, devices, names that clash."""
+    content = {MODEL: read_plain(parts.model)}
     for path in parts.files:
         _add(content, safe_name(path.name), path)
     for path in parts.logs:  # named so that they are papers
@@ -157,10 +140,8 @@ def _add(content: dict[str, bytes], name: str, path: Path) -> None:
     content[name] = read_plain(path)
 
 
-def _code(
-    parts: Parts, model: bytes, config: Config, limit: int, mode: Mode, on_stage: OnStage
-) -> dict[str, bytes]:
-    """The given script, or the bundle of our own for this model and recipe with what its parts cost."""
+def _code(parts: Parts, model: bytes, config: Config, options: WriteOptions) -> dict[str, bytes]:
+    """Return the given script, or the bundle of our own for this model with the cost of its parts."""
     if parts.script is not None:
         return {CODE: read_plain(parts.script)}
     if "recipe" not in config:
@@ -169,15 +150,14 @@ def _code(
             fix="Give --train-run (report or checkpoint of `squeeze train`), or your own --script.",
         )
     check_codecs(model)
-    on_stage("bundle")
-    made = own_script(config["model"], config["recipe"], limit, mode)
+    script = own_script(config["model"], config["recipe"], options.limit, options.mode)
     readable = (
         f"# Source of {CODE}\n\nGenerated by squeeze; `{CODE}` holds this program, minified.\n\n"
-        f"~~~~python\n{made.readable}~~~~\n"
+        f"~~~~python\n{script.readable}~~~~\n"
     )
     return {
-        CODE: made.shipped.data,
-        TABLE: parts_csv(made.parts).encode(),
+        CODE: script.shipped.data,
+        TABLE: parts_csv(script.parts).encode(),
         READABLE: readable.encode(),
     }
 
@@ -194,7 +174,7 @@ def _commands(parts: Parts) -> dict[str, list[str]]:
 
 
 def _fill(folder: Path, content: Mapping[str, bytes], claims: dict[str, Any], limit: int) -> None:
-    """Write the files, then what can only be said of files that are there."""
+    """Write the files, then the papers, which state facts of files that are there."""
     for name, data in content.items():
         (folder / name).write_bytes(data)
     counted = totals(folder)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from squeeze.cli.terminal.printing import print_json, print_line
 from squeeze.files import check_outputs, write_atomic
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.audit import AuditOptions, Limits, audit, load_data
 from squeeze.score.modes import Mode
 from squeeze.views.console import PlainConsole
@@ -49,7 +52,8 @@ def run(request: AuditRequest) -> None:
         seed=request.seed,
     )
     data = load_data(request.data, request.tokenizer, request.tokens)
-    result = audit(request.submission, data, options, None if request.as_json else _print_stage)
+    quiet = request.as_json or not sys.stderr.isatty()
+    result = audit(request.submission, data, options, SILENT if quiet else Lines())
     if request.markdown is not None:
         write_atomic(request.markdown, result.markdown().encode())
     if request.as_json:
@@ -71,7 +75,11 @@ def _serve_options(mode: Mode) -> tuple[str, ...]:
     return (*words, *(f"--ttt={name}={value}" for name, value in mode.settings.items()))
 
 
-def _print_stage(stage: str) -> None:
-    """Print the stage that begins, on a terminal."""
-    if sys.stderr.isatty():
-        print_line(f"{stage} …", err=True)
+class Lines(Reporter):
+    """A reporter that prints a line for each stage as it begins."""
+
+    @contextmanager
+    def stage(self, name: str, total: float | None = None, unit: str = "") -> Iterator[Reporter]:
+        """Print the name of a stage."""
+        print_line(f"{name} …", err=True)
+        yield self

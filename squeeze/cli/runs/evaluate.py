@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from squeeze.cli.options import progress
+from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_notes, print_rows
 from squeeze.ranks.connect import connected, own_gpu
 from squeeze.score.evaluate import EvalOptions, evaluate
@@ -49,14 +49,14 @@ def run(request: EvalRequest) -> None:
             architecture=request.architecture,
         )
         quiet = request.as_json or not ranks.first
-        with progress(f"scoring, {request.mode.name}", quiet) as update:
-            report = evaluate(request.model, request.tokenizer, request.data, options, update)
+        with Bars(quiet) as bars:
+            report = evaluate(request.model, request.tokenizer, request.data, options, bars)
     if ranks.first:
         print_json(report.as_json()) if request.as_json else _print(report)
 
 
 def _print(report: EvalReport) -> None:
-    """Print the figures of a score as rows, and what was assumed as notes."""
+    """Print the figures of a score as rows, and the assumptions about the model as notes."""
     part = "partial" if report.partial else "all of the data"
     kind = f"the official {report.official} set" if report.official else part
     assert report.options is not None and report.seconds is not None

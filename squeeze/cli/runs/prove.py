@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from squeeze.cli.options import progress, stage_bars
+from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_notes, print_rows
 from squeeze.files import check_outputs, read_file
 from squeeze.score.evaluate import resolve_device
@@ -58,12 +58,12 @@ def run(request: ProveRequest) -> None:
 
 
 def _decode(request: ProveRequest, encoded: Path) -> None:
-    """Decode a file and print what it held."""
+    """Decode a file and print the figures of its text."""
     proof = Proof.from_bytes(read_file(encoded))
     device = resolve_device(request.device)
     submission = Submission.load(request.model, request.tokenizer, device)
-    with progress("decoding", request.as_json) as update:
-        report = decode_text(submission, proof, request.output, update)
+    with Bars(request.as_json) as bars:
+        report = decode_text(submission, proof, request.output, bars)
     print_json(report.as_json()) if request.as_json else _print(report, {})
 
 
@@ -77,8 +77,8 @@ def _prove(request: ProveRequest) -> None:
     mode = read_mode(mode_fields(request.mode))
     threads = torch.get_num_threads() if request.threads is None else request.threads
     options = ProofOptions(mode, request.batch or BATCHES[mode.name], threads)
-    with stage_bars(request.as_json) as on_stage:
-        report = prove(submission, documents, options, request.output, on_stage)
+    with Bars(request.as_json) as bars:
+        report = prove(submission, documents, options, request.output, bars)
     notes = submission.model.notes
     if not request.as_json:
         _print(report, _proof_rows(report))
@@ -106,7 +106,7 @@ def _print(report: DecodeReport | ProofReport, rows: dict[str, str]) -> None:
 
 
 def _proof_rows(report: ProofReport) -> dict[str, str]:
-    """Return what a proof has to show besides its text."""
+    """Return the figures of a proof besides those of its text."""
     seconds, speed = report.seconds, report.tokens_per_second
     return {
         "decoded": "identical, in another process",

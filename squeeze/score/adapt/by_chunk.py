@@ -1,4 +1,4 @@
-"""Test-time training on the whole stream: score a chunk, train all weights on it, go on (#549, #1493).
+"""Test-time training on the whole stream: score a chunk, train all weights on it, … (#549, #1493).
 
 Every window whose outputs lie in the chunk is scored first, sliding over the stream. The last chunk is
 never trained on. All that is learnt stays: later documents are scored with weights that were trained
@@ -16,6 +16,7 @@ import torch
 
 from squeeze.errors import BadConfig
 from squeeze.ranks.group import Ranks
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.adapt.options import ChunkOptions
 from squeeze.score.adapt.order import OrderLedger
 from squeeze.score.adapt.sgd import Sgd
@@ -23,7 +24,6 @@ from squeeze.score.plan import Documents, Int64, sliding, spans
 from squeeze.score.predictor import CachedPredictor, Extent
 from squeeze.score.tokenizer import Text, Tokens
 from squeeze.score.window import (
-    Progress,
     Score,
     batch_outputs,
     checked_score,
@@ -47,13 +47,13 @@ class ChunkScoring:
         return self.options.sgd.chunk
 
     def score(
-        self, text: Text, documents: Documents, batch: int | None, on_progress: Progress | None
+        self, text: Text, documents: Documents, batch: int | None, reporter: Reporter
     ) -> tuple[Score, OrderLedger]:
         """Score all tokens but the first; see `squeeze.score.modes.Scoring`."""
-        return score_chunks(self.model, text, self.options, on_progress)
+        return score_chunks(self.model, text, self.options, reporter)
 
     def predictor(self, extent: Extent) -> ChunkPredictor:
-        """Return what scores the same token by token."""
+        """Return the predictor that scores the same token by token."""
         return ChunkPredictor(self.model, extent.outputs, self.options)
 
 
@@ -61,12 +61,14 @@ def score_chunks(
     model: GPT,
     text: Text,
     options: ChunkOptions,
-    on_progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> tuple[Score, OrderLedger]:
     """Score all tokens but the first, training a copy of the model on every chunk but the last.
 
-    Returns the score, and when what was learnt. Under torch.distributed the scoring is dealt to the
-    ranks and each of them trains alike.
+    Returns the score, and the ledger of scoring and learning. Under torch.distributed the scoring is
+    dealt to the ranks, and each of them trains alike.
+
+    reporter: counts the targets of all ranks
 
     Raises as `score_plan`, and RuleBroken when the order of scoring and learning is not legal.
     """
@@ -79,22 +81,19 @@ def score_chunks(
     sgd, ledger = Sgd(model, options.sgd), OrderLedger(len(tokens))
     ledger.give(np.zeros(1, np.int64))
     ranks = Ranks.current()
-    sums, chunk_of, chunks = (
-        np.zeros(2),
-        plan.first // options.sgd.chunk,
-        options.sgd.chunks(outputs),
-    )
-    for chunk in range(chunks):
-        begin, end = chunk * options.sgd.chunk, min((chunk + 1) * options.sgd.chunk, outputs)
-        part = plan.select(chunk_of == chunk)
-        for rows in ranks.deal(list(part.batches(batch_outputs(model)))):
-            sums += split_sum(*score_batch(model, tokens, part, rows), None)
-        ledger.score(np.arange(begin + 1, end + 1))
-        if chunk < chunks - 1:
-            ledger.use(np.arange(begin, end + 1))
-            train_chunk_(sgd, tokens, chunk, outputs, options)
-        if on_progress is not None:
-            on_progress(end, outputs)
+    sums, chunks = np.zeros(2), options.sgd.chunks(outputs)
+    chunk_of = plan.first // options.sgd.chunk
+    with reporter.stage("scoring", outputs, "targets") as stage:
+        for chunk in range(chunks):
+            begin, end = chunk * options.sgd.chunk, min((chunk + 1) * options.sgd.chunk, outputs)
+            part = plan.select(chunk_of == chunk)
+            for rows in ranks.deal(list(part.batches(batch_outputs(model)))):
+                sums += split_sum(*score_batch(model, tokens, part, rows), None)
+            ledger.score(np.arange(begin + 1, end + 1))
+            if chunk < chunks - 1:
+                ledger.use(np.arange(begin, end + 1))
+                train_chunk_(sgd, tokens, chunk, outputs, options)
+            stage.advance(end - begin)
     ledger.check()
     ranks.summed_(torch.from_numpy(sums))
     return checked_score(sums, outputs, num_bytes, 0, time.perf_counter() - started), ledger

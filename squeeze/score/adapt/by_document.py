@@ -1,4 +1,4 @@
-"""Test-time training of one LoRA per document: score a chunk, take one step on it, go on (#77).
+"""Test-time training of one LoRA per document: score a chunk, take one step on it, … (#77).
 
 Documents begin at BOS, are scored apart, and leave nothing behind. A chunk is predicted from a window
 of `length` tokens that ends with it, read anew with the weights of that moment. The last chunk of a
@@ -15,13 +15,14 @@ import torch
 
 from squeeze.errors import BadConfig
 from squeeze.ranks.group import Ranks
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.adapt.lora import LoraBank
 from squeeze.score.adapt.options import LoraOptions
 from squeeze.score.adapt.order import OrderLedger
 from squeeze.score.plan import Documents, Int64, document_batches, document_plan
 from squeeze.score.predictor import CachedPredictor, Extent, Float32
 from squeeze.score.tokenizer import Text, Tokens
-from squeeze.score.window import Progress, Score, checked_score, count_targets, split_sum
+from squeeze.score.window import Score, checked_score, count_targets, split_sum
 from squeeze.train.model.gpt import GPT
 
 
@@ -38,13 +39,13 @@ class LoraScoring:
         return self.options.chunk
 
     def score(
-        self, text: Text, documents: Documents, batch: int | None, on_progress: Progress | None
+        self, text: Text, documents: Documents, batch: int | None, reporter: Reporter
     ) -> tuple[Score, OrderLedger]:
         """Score the documents; see `squeeze.score.modes.Scoring`."""
-        return score_lora(self.model, text, documents, self.options, on_progress)
+        return score_lora(self.model, text, documents, self.options, reporter)
 
     def predictor(self, extent: Extent) -> LoraPredictor:
-        """Return what scores the same token by token."""
+        """Return the predictor that scores the same token by token."""
         return LoraPredictor(self.model, self.options)
 
 
@@ -53,12 +54,14 @@ def score_lora(
     text: Text,
     documents: Documents,
     options: LoraOptions,
-    on_progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> tuple[Score, OrderLedger]:
-    """Score documents, adapting to each as it goes; return the score, and when what was learnt.
+    """Score documents, adapting to each meanwhile.
+
+    Returns the score, and the ledger of scoring and learning.
 
     documents: as of `plan.document_spans`
-    on_progress: called with this rank's targets that are done, and all of them
+    reporter: counts the targets of this rank
 
     Predictions of the BOS after a document count as ends. Batches are dealt to the ranks of
     torch.distributed; score and ledger are those of all.
@@ -75,8 +78,9 @@ def score_lora(
     ranks = Ranks.current()
     groups = ranks.deal(document_batches(documents[1], options.batch))
     total = sum(int(documents[1][rows].sum()) for rows in groups)
-    for rows in groups:
-        run.score(rows, LoraBank(model, options, len(rows)), on_progress, total)
+    with reporter.stage("scoring", total, "targets") as stage:
+        for rows in groups:
+            run.score(rows, LoraBank(model, options, len(rows)), stage)
     for ticks in (run.ledger.scored_at, run.ledger.used_at):
         ranks.summed_(torch.from_numpy(ticks))  # a token's ticks are all of one rank
     run.ledger.updates = int(ranks.summed_(torch.tensor(run.ledger.updates)))
@@ -90,7 +94,6 @@ class DocumentRun:
     """Scoring of documents, batch after batch and chunk by chunk.
 
     sums: nats so far, float64 [2] as of `split_sum`
-    done: targets so far
     """
 
     def __init__(
@@ -101,25 +104,18 @@ class DocumentRun:
         self.bos = model.config.bos_id
         self.ledger = OrderLedger(len(tokens))
         self.ledger.give(self.begin)
-        self.sums, self.done = np.zeros(2), 0
+        self.sums = np.zeros(2)
 
-    def score(
-        self, rows: Int64, bank: LoraBank, on_progress: Progress | None = None, total: int = 0
-    ) -> None:
-        """Score a batch, the documents `rows`, and let their bank learn.
-
-        total: targets of all batches, for on_progress
-        """
+    def score(self, rows: Int64, bank: LoraBank, stage: Reporter) -> None:
+        """Score a batch, the documents `rows`, and let their bank learn; `stage` counts targets."""
         with bank.attached():
             for first in range(0, int(self.outputs[rows].max()), self.options.chunk):
-                self._chunk(rows, bank, first)
-                if on_progress is not None:
-                    on_progress(self.done, total)
+                stage.advance(self._chunk(rows, bank, first))
 
-    def _chunk(self, rows: Int64, bank: LoraBank, first: int) -> None:
-        """Score a chunk of every document of a batch from output `first` on.
+    def _chunk(self, rows: Int64, bank: LoraBank, first: int) -> int:
+        """Score a chunk of every document of a batch from output `first` on; return its targets.
 
-        Documents that go on after it learn from it.
+        Documents that are longer learn from it.
         """
         begin, outputs = self.begin[rows, None], self.outputs[rows, None]
         stop = min(first + self.options.chunk, int(outputs.max()))
@@ -137,12 +133,12 @@ class DocumentRun:
             torch.from_numpy(going_on).to(device),
         )
         self.sums += split_sum(losses.cpu().numpy()[wanted], targets[wanted], self.bos)
-        self.done += int(wanted.sum())
         self.ledger.score(at[wanted])
         if going_on.any():
             read = begin[going_on] + np.arange(start, stop + 1)  # inputs, and the last target
             self.ledger.use(np.unique(read))
             bank.step_()
+        return int(wanted.sum())
 
     def _at(self, positions: Int64) -> Int64:
         return np.minimum(positions, len(self.tokens) - 1)

@@ -24,7 +24,7 @@ CPU_ROOM, CUDA_ROOM = 1 << 13, 1 << 17  # positions
 class LoraBank:
     """Factors of B·A for every target and document of a batch.
 
-    documents: how many
+    documents: their number
     earlier: the bank whose A is kept (`LoraOptions.keep_a`)
 
     factors: by target, float32 A [documents, rank, in] and B [documents, out, rank]
@@ -125,7 +125,7 @@ class LoraBank:
 
 
 def _room(ids: Tensor) -> int:
-    """Return how many positions' activations fit at once: about 2 GB in a model of 8M weights."""
+    """Return the positions whose activations fit at once: about 2 GB in a model of 8M weights."""
     return CUDA_ROOM if ids.is_cuda else CPU_ROOM
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from squeeze.errors import BadConfig
 from squeeze.ranks.group import Ranks
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.adapt.by_document import DocumentRun, LoraPredictor
 from squeeze.score.adapt.lora import LoraBank
 from squeeze.score.adapt.options import PhasedOptions
@@ -24,7 +25,7 @@ from squeeze.score.adapt.sgd import Sgd
 from squeeze.score.plan import Documents, Int64, document_batches, document_plan, spans
 from squeeze.score.predictor import Extent, Float32
 from squeeze.score.tokenizer import Text
-from squeeze.score.window import Progress, Score, checked_score, count_targets
+from squeeze.score.window import Score, checked_score, count_targets
 from squeeze.train.model.gpt import GPT
 
 
@@ -36,13 +37,13 @@ class PhasedScoring:
     options: PhasedOptions
 
     def score(
-        self, text: Text, documents: Documents, batch: int | None, on_progress: Progress | None
+        self, text: Text, documents: Documents, batch: int | None, reporter: Reporter
     ) -> tuple[Score, OrderLedger]:
         """Score the documents; see `squeeze.score.modes.Scoring`."""
-        return score_phased(self.model, text, documents, self.options, on_progress)
+        return score_phased(self.model, text, documents, self.options, reporter)
 
     def predictor(self, extent: Extent) -> PhasedPredictor:
-        """Return what scores the same token by token, in batches of the extent's size."""
+        """Return the predictor that scores the same token by token, in batches of the extent's size."""
         lora = replace(self.options.lora, batch=extent.batch)
         return PhasedPredictor(self.model, extent.documents, replace(self.options, lora=lora))
 
@@ -57,7 +58,7 @@ class Pauses:
         self.edges = [edge for edge in edges if edge]  # documents scored at each pause
 
     def due(self, scored: int) -> int:
-        """Return how many documents to train on now that `scored` are scored; 0: no pause."""
+        """Return the number of documents to train on after `scored` of them; 0: no pause."""
         passed = [edge for edge in self.edges if edge <= scored]
         self.edges = self.edges[len(passed) :]
         return passed[-1] if passed else 0
@@ -82,9 +83,11 @@ def score_phased(
     text: Text,
     documents: Documents,
     options: PhasedOptions,
-    on_progress: Progress | None = None,
+    reporter: Reporter = SILENT,
 ) -> tuple[Score, OrderLedger]:
-    """Score documents with a copy of the model; return the score, and when what was learnt.
+    """Score documents with a copy of the model; return the score, and the ledger of learning.
+
+    reporter: counts targets
 
     Raises as `score_lora`, and BadConfig under several ranks: each batch needs the one before.
     """
@@ -99,14 +102,15 @@ def score_phased(
     run = DocumentRun(model, tokens, documents, options.lora)
     pauses = Pauses(model, options, len(documents[0]))
     bank, scored = LoraBank(model, options.lora, 0), np.zeros(0, np.int64)
-    for rows in document_batches(documents[1], options.lora.batch):
-        bank = LoraBank(model, options.lora, len(rows), bank if options.lora.keep_a else None)
-        run.score(rows, bank, on_progress, plan.outputs)
-        scored = np.append(scored, rows)
-        if count := pauses.due(len(scored)):
-            read = [documents[0][row] + np.arange(documents[1][row]) for row in scored[:count]]
-            run.ledger.use(np.concatenate(read))
-            pauses.train_([tokens[at].astype(np.int64) for at in read])
+    with reporter.stage("scoring", plan.outputs, "targets") as stage:
+        for rows in document_batches(documents[1], options.lora.batch):
+            bank = LoraBank(model, options.lora, len(rows), bank if options.lora.keep_a else None)
+            run.score(rows, bank, stage)
+            scored = np.append(scored, rows)
+            if count := pauses.due(len(scored)):
+                read = [documents[0][row] + np.arange(documents[1][row]) for row in scored[:count]]
+                run.ledger.use(np.concatenate(read))
+                pauses.train_([tokens[at].astype(np.int64) for at in read])
     run.ledger.check()
     seconds = time.perf_counter() - started
     return checked_score(run.sums, plan.outputs, num_bytes, ends, seconds), run.ledger
@@ -115,7 +119,7 @@ def score_phased(
 class PhasedPredictor(LoraPredictor):
     """Form of `score_phased` that is fed token by token, batches in the same order.
 
-    documents: how many there are in all; the pauses depend on it
+    documents: their number in all; the pauses depend on it
     """
 
     def __init__(self, model: GPT, documents: int, options: PhasedOptions) -> None:

@@ -1,16 +1,16 @@
 """`squeeze audit`: a submission run in a box, and every rule's verdict with its evidence.
 
-docs/protocol.md is what a submission speaks, docs/rules.md what is checked and how.
+docs/protocol.md describes the language of submissions, docs/rules.md the rules.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from squeeze.files import scratch_folder
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.audit.evidence import AuditOptions, Data, gather, load_data
 from squeeze.score.audit.report import Audit
 from squeeze.score.audit.rules import judge
@@ -26,11 +26,9 @@ def audit(
     submission: Path,
     data: Data,
     options: AuditOptions = AuditOptions(),  # noqa: B008  frozen
-    on_stage: Callable[[str], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> Audit:
     """Audit a folder or a bare .sqz artifact on a validation span (see `load_data`).
-
-    on_stage: called with the name of each stage that begins
 
     Raises SqueezeError when there is nothing to run; whatever a submission does is a verdict.
     """
@@ -40,10 +38,8 @@ def audit(
             shutil.copy(submission, folder / "model.sqz")
             submission = folder
         loaded = load_submission(submission, options.serve_options)
-        evidence = gather(loaded, data, options, on_stage)
+        evidence = gather(loaded, data, options, reporter)
     if options.train_data:
-        if on_stage is not None:
-            on_stage("training shards")
-        validation = read_shards(list(data.shards))
-        evidence.overlap = find_overlap(validation, map(read_shard, options.train_data), data.bos)
+        validation, training = read_shards(list(data.shards)), map(read_shard, options.train_data)
+        evidence.overlap = find_overlap(validation, training, data.bos, reporter)
     return Audit(evidence, judge(evidence), time.perf_counter() - start)

@@ -35,8 +35,10 @@ class SubmissionFailed(SqueezeError):
 class Reported:
     """A score a submission computed itself, by its own pipeline.
 
-    nats: sum over all scored targets; bytes: of their text; tokens: how many. losses: float32 nats of
-    each scored target in file order, or empty when it does not tell.
+    nats: sum over all scored targets
+    bytes: of their text
+    tokens: their number
+    losses: float32 nats of each scored target in file order; empty when the submission states none
     """
 
     nats: float
@@ -49,8 +51,10 @@ class Reported:
 class Hello:
     """A submission's declaration, validated (docs/protocol.md).
 
-    stateful: learns from what it is fed, in updates of `chunk` tokens, and is fed in order. Otherwise
-    window and stride say which contexts its report scores. isolated: nothing crosses a document's BOS.
+    stateful: True when it learns from the tokens it is fed, in updates of `chunk` tokens, and is fed in
+        order; otherwise window and stride are those of the contexts that its report scores
+    isolated: True when nothing crosses a document's BOS
+    scores_bos: True when the BOS of a document is a target
     """
 
     vocab_size: int
@@ -63,7 +67,7 @@ class Hello:
 
     @classmethod
     def parse(cls, payload: bytes) -> Hello:
-        """Raises SubmissionFailed naming the field that is missing or out of range."""
+        """Return the declaration in a payload. Raises SubmissionFailed, naming the field at fault."""
         try:
             fields = json.loads(payload)
         except (ValueError, RecursionError):
@@ -108,9 +112,11 @@ def _count(
 
 
 class Session:
-    """One conversation with one process; says hello first. targets: of the span it is about.
+    """One conversation with one process, which opens with hello.
 
-    Raises SubmissionFailed.
+    targets: of the span that the conversation is about
+
+    Every method raises SubmissionFailed.
     """
 
     def __init__(self, box: Box, targets: int) -> None:
@@ -123,18 +129,18 @@ class Session:
         self.hello = Hello.parse(self._ask(b"H", about, HELLO_BYTES, box.limits.seconds))
 
     def score(self, tokens: Tokens, skip: int = 0) -> Float32:
-        """Log-probabilities [n - skip, V] after each of tokens[skip:], with nothing before tokens."""
+        """Return log-probabilities float32 [n - skip, V] after tokens[skip:], on a fresh state."""
         return self._rows(b"S", tokens, skip)
 
     def feed(self, tokens: Tokens) -> Float32:
-        """The same, going on from what was scored and fed before."""
+        """Return log-probabilities float32 [n, V] after tokens that follow those of earlier requests."""
         return self._rows(b"F", tokens, 0)
 
     def report(self, data: str, tokenizer: str, targets: int) -> Reported:
-        """The submission's own score of inputs it finds under these names."""
+        """Return the submission's own score of the inputs of these names."""
         paths = {"data": data, "tokenizer": tokenizer}
         named = {key: self.box.input_path(name) for key, name in paths.items()}
-        # twice the targets: one that scores some of them again is to be told so
+        # twice the targets, so that a report that scores some of them again gets its verdict
         most, seconds = REPORT.size + 8 * targets, self.box.limits.report_seconds
         payload = self._ask(b"R", json.dumps(named).encode(), most, seconds)
         if len(payload) < REPORT.size or (len(payload) - REPORT.size) % 4:
@@ -143,18 +149,17 @@ class Session:
             )
         losses = np.frombuffer(payload, "<f4", offset=REPORT.size)
         nats, num_bytes, tokens = REPORT.unpack_from(payload)
-        found = Reported(nats, num_bytes, tokens, losses)
-        if not math.isfinite(found.nats) or found.bytes <= 0 or found.tokens <= 0:
+        if not math.isfinite(nats) or num_bytes <= 0 or tokens <= 0:
             raise SubmissionFailed(
                 "report",
                 expected="finite nats of some text",
-                found=f"{found.nats} nats of {found.bytes} bytes",
+                found=f"{nats} nats of {num_bytes} bytes",
             )
-        return found
+        return Reported(nats, num_bytes, tokens, losses)
 
     @property
     def rows_per_answer(self) -> int:
-        """How many tokens one answer may cover."""
+        """Number of tokens that one answer may cover."""
         return max(1, REPLY_BYTES // (4 * self.hello.vocab_size))
 
     def _rows(self, kind: bytes, tokens: Tokens, skip: int) -> Float32:
@@ -177,15 +182,15 @@ class Session:
     def _ask(self, kind: bytes, payload: bytes, most: int, seconds: float) -> bytes:
         deadline = time.monotonic() + seconds
         self._write(HEADER.pack(len(payload), kind) + payload, deadline, seconds)
-        size, found = HEADER.unpack(self._read(HEADER.size, deadline, seconds))
-        if found == b"E":
+        size, answered = HEADER.unpack(self._read(HEADER.size, deadline, seconds))
+        if answered == b"E":
             text = self._read(min(size, 2000), deadline, seconds).decode("utf-8", "replace")
             raise SubmissionFailed(f"the submission answered an error: {text}")
-        if found != kind or size > most:
+        if answered != kind or size > most:
             raise SubmissionFailed(
                 "garbage instead of an answer",
                 expected=f"frame {kind.decode()!r} of at most {most} bytes",
-                found=f"{found!r} of {size}",
+                found=f"{answered!r} of {size}",
                 fix="Print to stderr; stdout carries the protocol.",
             )
         return self._read(size, deadline, seconds)

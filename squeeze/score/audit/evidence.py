@@ -8,7 +8,7 @@ first two answers of runs 1 and 3 have the same history.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from squeeze.errors import SqueezeError
 from squeeze.files import scratch_folder
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.audit.client import (
     Float32,
     Hello,
@@ -46,7 +47,6 @@ from squeeze.train.data.text import BOS
 PATCH = 4  # tokens changed in a patched report
 LONG = 512  # tokens of a flip across updates, at least
 TARGETS_PER_LOSS = 2  # a report may be twice too long and still be read
-OnStage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Evidence:
 
 
 def gather(
-    submission: Submission, data: Data, options: AuditOptions, on_stage: OnStage | None = None
+    submission: Submission, data: Data, options: AuditOptions, reporter: Reporter = SILENT
 ) -> Evidence:
     """Run a submission three times and return what was observed.
 
@@ -144,10 +144,8 @@ def gather(
     with scratch_folder("squeeze-span-") as folder:
         files = _input_files(folder, data, options.seed)
         for name, run in runs.items():
-            if on_stage is not None:
-                on_stage(name)
             try:
-                with _session(evidence, files) as session:
+                with reporter.stage(name), _session(evidence, files) as session:
                     run(evidence, session)
             except SubmissionFailed as error:
                 evidence.failure = f"{name}: {error}"

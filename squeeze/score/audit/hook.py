@@ -1,7 +1,7 @@
-"""Copied as `sitecustomize.py` into a submission's process: tells the auditor what it opens.
+"""Hook of a submission's process, as `sitecustomize.py`: records the files that it opens.
 
-Sees what Python code opens, connects to and starts. Native code that opens files by itself is not
-seen; see docs/rules.md. Standard library only.
+Records files, addresses and programs that Python code opens, connects to and starts. Files that native
+code opens by itself are missed; see docs/rules.md. Standard library only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Starts a submission in a box; run as a script by `sandbox.py`. Standard library only.
+"""Start of a submission in a box, as a script of `sandbox.py`. Standard library only.
 
 With namespaces: no network, own process table, a file system that holds the interpreter, the system's
 libraries, the inputs and a private copy of the submission, an unprivileged user. It ends with this
@@ -53,7 +53,7 @@ def mount(
 
 
 def expose(root: str, path: str, writable: bool = False) -> None:
-    """The same path inside: a symbolic link is copied, a file or folder is mounted read-only."""
+    """Show a path inside: a symbolic link is copied, a file or folder is mounted read-only."""
     inside = root + path
     os.makedirs(os.path.dirname(inside), exist_ok=True)
     if os.path.islink(path):
@@ -85,7 +85,7 @@ def enter_namespaces(user_namespace: bool) -> None:
 
 
 def build_root(plan: dict[str, Any]) -> None:
-    """A new root folder on memory of its own, as large as the disk limit."""
+    """Make a new root folder on memory of its own, as large as the disk limit."""
     root = plan["root"]
     mount(None, "/", None, REC | PRIVATE)
     mount("tmpfs", root, "tmpfs", NOSUID | NODEV, f"size={plan['disk']},mode=755")
@@ -148,7 +148,7 @@ def filter_calls() -> None:
 
 
 def run(plan: dict[str, Any]) -> NoReturn:
-    """The submission itself: never returns."""
+    """Become the submission."""
     os.chdir(plan["cwd"])
     limit(plan)
     if plan["uid"]:
@@ -164,7 +164,7 @@ def run(plan: dict[str, Any]) -> NoReturn:
 
 
 def start(child: Callable[[], int]) -> int:
-    """Run child() in a new process that dies with this one; its exit status."""
+    """Run child() in a new process that dies with this one; return its exit status."""
     parent = os.getpid()
     pid = os.fork()
     if pid:

@@ -1,4 +1,4 @@
-"""Experiments on one running submission: what moves its predictions, and what they are.
+"""Experiments on one running submission: its predictions, and the changes of text that move them.
 
 All comparisons are between answers to requests of one shape, so that an honest submission gives equal
 numbers up to the noise of its arithmetic.
@@ -25,8 +25,12 @@ TRIALS = 4
 
 @dataclass(frozen=True)
 class Sweep:
-    """All targets of a span, once: losses float64 [n - 1] in nats, and mass float64 [n - 1], the log of
-    the sum of all V probabilities (0 when they sum to one; NaN where one is not a number)."""
+    """All targets of a span, once.
+
+    losses: float64 [n - 1], nats
+    mass: float64 [n - 1], logarithm of the sum of all V probabilities: 0 when they sum to one, NaN
+        where one is not a number
+    """
 
     losses: Float64
     mass: Float64
@@ -34,8 +38,13 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Flip:
-    """One experiment: tokens from `position` of the span on were changed (or, for documents, those
-    before it). moved: largest change, in nats, of a log-probability that must not move, at `where`."""
+    """One experiment: tokens from `position` of the span on were changed; for documents, those before.
+
+    start: first token of the request
+    compared: rows that must not move
+    moved: largest change, in nats, of a log-probability in them
+    where: token after which it moved
+    """
 
     start: int
     position: int
@@ -45,7 +54,7 @@ class Flip:
 
 
 def sweep(session: Session, span: Tokens, bos: int) -> Sweep:
-    """Distributions of all targets, in the order and contexts the submission declares."""
+    """Return losses and masses of all targets, in the order and contexts of the declaration."""
     losses, mass = np.empty(len(span) - 1), np.empty(len(span) - 1)
     for first, rows in _all_rows(session, span, bos):
         targets = span[first + 1 : first + 1 + len(rows)]
@@ -55,13 +64,13 @@ def sweep(session: Session, span: Tokens, bos: int) -> Sweep:
 
 
 def log_mass(rows: Float32) -> Float64:
-    """Log of the sum of probabilities of each row [n, V], in float64."""
+    """Return the logarithm of the sum of probabilities of each row [n, V], float64 [n]."""
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         return np.log(np.exp(rows.astype(np.float64)).sum(axis=1))
 
 
 def _all_rows(session: Session, span: Tokens, bos: int) -> Iterator[tuple[int, Float32]]:
-    """(position of the first token, rows after it and the next ones), each position once."""
+    """Yield (position of the first token, rows after it and the next ones), each position once."""
     last = len(span) - 1  # the last token is only a target
     hello = session.hello
     if hello.stateful:
@@ -79,7 +88,7 @@ def _all_rows(session: Session, span: Tokens, bos: int) -> Iterator[tuple[int, F
 
 
 def moved(first: Float32, second: Float32) -> tuple[float, int]:
-    """Largest change between rows [n, V] among likely tokens, and its row; (0, 0) without rows."""
+    """Return the largest change of a likely token between rows [n, V], and its row; (0, 0) for n = 0."""
     if not len(first):
         return 0.0, 0
     with np.errstate(invalid="ignore"):
@@ -93,7 +102,7 @@ def moved(first: Float32, second: Float32) -> tuple[float, int]:
 
 
 def altered(tokens: Tokens, at: npt.NDArray[np.bool_], bos: int, seed: int) -> Tokens:
-    """A copy with every token marked in bool [n] replaced by another one; BOS stay where they are."""
+    """Return a copy with every token marked in bool [n] replaced by another; BOS stay where they are."""
     others = np.unique(tokens[tokens != bos])
     changed = tokens.copy()
     for i in np.flatnonzero(at & (tokens != bos)):
@@ -104,27 +113,29 @@ def altered(tokens: Tokens, at: npt.NDArray[np.bool_], bos: int, seed: int) -> T
 
 
 def flip_future(session: Session, span: Tokens, bos: int, length: int, seed: int) -> list[Flip]:
-    """Change the tokens after a cut; the rows up to the cut must stay. The cut's own target, and with
-    it everything later in the same request, is what a submission could peek at or learn from."""
+    """Change the tokens after a cut; the rows up to the cut must stay.
+
+    A submission could peek at, or learn from, the cut's own target and all that follows in the request.
+    """
     random = np.random.default_rng(seed)
     length = min(length, len(span) - 1, session.rows_per_answer)
-    found = []
+    flips = []
     for trial in range(TRIALS if length >= 2 else 0):
         start = int(random.integers(0, len(span) - length))
         tokens = span[start : start + length]
         # the first trial cuts just before the end: a model may look one token ahead and no further
         cut = length - 2 if trial == 0 else int(random.integers(length // 4, length - 1))
         changed = altered(tokens, np.arange(length) > cut, bos, trial)
-        # what a stateful submission is fed later has to be as blind as what it is asked first
+        # tokens that a stateful submission is fed later must be as unseen as those of its first request
         split = int(random.integers(0, cut + 1)) if session.hello.stateful and trial % 2 else 0
         rows = [_ask(session, text, split)[: cut + 1] for text in (tokens, changed)]
         size, where = moved(*rows)
-        found.append(Flip(start, start + cut + 1, cut + 1, size, start + where))
-    return found
+        flips.append(Flip(start, start + cut + 1, cut + 1, size, start + where))
+    return flips
 
 
 def _ask(session: Session, tokens: Tokens, split: int) -> Float32:
-    """Rows after every token, the first `split` scored and the others fed."""
+    """Return rows after every token, the first `split` scored and the others fed."""
     if not split:
         return session.score(tokens)
     return np.concatenate([session.score(tokens[:split]), session.feed(tokens[split:])])
@@ -132,8 +143,8 @@ def _ask(session: Session, tokens: Tokens, split: int) -> Float32:
 
 def flip_documents(session: Session, span: Tokens, bos: int) -> list[Flip]:
     """Change all text before a document; its rows must stay."""
-    hello, found = session.hello, []
-    # stateless submissions are never asked for more than a window; others adapt to what comes before
+    hello, flips = session.hello, []
+    # stateless submissions are never asked for more than a window; others adapt to the text before
     before = 2 * hello.chunk if hello.stateful else hello.window // 2
     after = SHORT if hello.stateful else hello.window - before
     before = min(before, session.rows_per_answer - after)
@@ -145,5 +156,5 @@ def flip_documents(session: Session, span: Tokens, bos: int) -> list[Flip]:
         changed = altered(tokens, np.arange(len(tokens)) < skip, bos, begin)
         rows = session.score(tokens, skip), session.score(changed, skip)
         size, where = moved(*rows)
-        found.append(Flip(start, begin, len(rows[0]), size, begin + where))
-    return found
+        flips.append(Flip(start, begin, len(rows[0]), size, begin + where))
+    return flips

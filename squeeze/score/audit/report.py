@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
 
 from squeeze import __version__
 from squeeze.errors import printable
@@ -12,16 +15,13 @@ from squeeze.score.audit.evidence import Evidence
 from squeeze.score.audit.rules import RULES
 from squeeze.score.audit.verdict import FAIL, PASS, UNKNOWN, Verdict
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 MARKS = {PASS: "✅", FAIL: "❌", UNKNOWN: "➖"}
 COLOURS = {PASS: "green", FAIL: "red", UNKNOWN: "yellow"}
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Verdicts by rule id, in order, and what they were reached on."""
+    """Verdicts by rule id, in order, and their evidence; wallclock seconds."""
 
     evidence: Evidence
     verdicts: dict[str, Verdict]
@@ -38,7 +38,7 @@ class Audit:
         return self.verdicts["runs"].status != UNKNOWN
 
     def as_json(self) -> dict[str, Any]:
-        """A plain dictionary for `--json`."""
+        """Return plain values for `--json`."""
         e = self.evidence
         return {
             "submission": str(e.submission.folder),
@@ -64,17 +64,17 @@ class Audit:
         }
 
     def summary(self) -> str:
-        """One line: how many rules passed, failed, could not be checked, on what."""
+        """Return one line: the numbers of verdicts of each status, and of targets."""
         counts = {
             status: sum(verdict.status == status for verdict in self.verdicts.values())
             for status in (PASS, FAIL, UNKNOWN)
         }
-        told = ", ".join(f"{count} {status}" for status, count in counts.items())
+        verdicts = ", ".join(f"{count} {status}" for status, count in counts.items())
         targets = len(self.evidence.data.span) - 1
-        return f"{told}; {targets:,} of {self.evidence.data.available:,} targets"
+        return f"{verdicts}; {targets:,} of {self.evidence.data.available:,} targets"
 
     def markdown(self) -> str:
-        """A section for a pull request."""
+        """Return a Markdown section for a pull request."""
         lines = [
             f"### squeeze audit: {'fails' if self.failures else 'nothing found'}",
             "",
@@ -92,10 +92,7 @@ class Audit:
         return "\n".join(lines) + "\n"
 
     def table(self) -> Table:
-        """A rich table for the terminal."""
-        from rich.table import Table
-        from rich.text import Text
-
+        """Return a rich table for the terminal."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in ("rule", "verdict", "evidence"):
             table.add_column(title, overflow="fold", no_wrap=title != "evidence")

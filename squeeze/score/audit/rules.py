@@ -1,4 +1,4 @@
-"""The rules as a table, in the order they are judged. docs/rules.md says the same in words."""
+"""The rules as a table, in the order they are judged; docs/rules.md has them in words."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ RULES = (
 
 
 def judge(evidence: Evidence) -> dict[str, Verdict]:
-    """A verdict for every rule, by id, in order."""
+    """Return a verdict for every rule, by id, in order."""
     verdicts: dict[str, Verdict] = {}
     for rule in RULES:
         broken = [name for name in rule.after if verdicts[name].status == FAIL]

@@ -1,4 +1,4 @@
-"""Rules on the folder: what ships, what run time touches, and what it claims of its training."""
+"""Rules on the folder: files that ship, files that run time opens, and claims about the training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_SHOWN, MAX_LISTED = 5, 100
 
 
 def shipped(e: Evidence) -> dict[str, int]:
-    """Bytes of the files that count: all but papers, and of papers those that run time opened."""
+    """Return the bytes of the files that count, by name: all but papers, and papers that were opened."""
     opened = {_inside(e, path) for path in e.opened}
     return {
         name: size
@@ -40,7 +40,7 @@ def shipped(e: Evidence) -> dict[str, int]:
 
 
 def _inside(e: Evidence, path: str) -> str | None:
-    """Relative name of a path in the private copy."""
+    """Return the relative name of a path in the private copy; None for a path elsewhere."""
     for folder in e.folders:
         if path.startswith(folder + "/"):
             return path[len(folder) + 1 :]
@@ -48,26 +48,26 @@ def _inside(e: Evidence, path: str) -> str | None:
 
 
 def size(e: Evidence) -> Verdict:
-    """Code and weights fit the limit, as the files that ship and run."""
+    """Judge that code and weights fit the limit, as the files that ship and run."""
     if e.failure is not None and not _has_model(e.submission.folder):
         return _size_by_papers(e)
     counted = shipped(e)
     total = sum(counted.values())
     papers = sorted(name for name in counted if is_paper(name))
     data = {"total": total, "limit": e.options.byte_limit, "files": counted}
-    said = f"{total:,} bytes in {len(counted)} files, limit {e.options.byte_limit:,}"
+    counts = f"{total:,} bytes in {len(counted)} files, limit {e.options.byte_limit:,}"
     if papers and e.watched:
-        said += f"; run time reads {', '.join(papers[:MAX_SHOWN])}, so it counts"
+        counts += f"; run time reads {', '.join(papers[:MAX_SHOWN])}, so it counts"
     if total > e.options.byte_limit:
-        return failed(f"{said}: over by {total - e.options.byte_limit:,}", **data)
+        return failed(f"{counts}: over by {total - e.options.byte_limit:,}", **data)
     claimed = e.submission.number("bytes_total")
     if claimed is not None and not claimed >= total:
-        return failed(f"{said}; submission.json counts only {claimed:,}", claimed=claimed, **data)
-    return passed(said, **data)
+        return failed(f"{counts}; submission.json counts only {claimed:,}", claimed=claimed, **data)
+    return passed(counts, **data)
 
 
 def _has_model(folder: Path) -> bool:
-    """Return whether a folder holds anything that may be a model; what cannot be read may be one."""
+    """Return whether a folder holds anything that may be a model; a file that cannot be read may be."""
     try:
         return attribute_paths([folder]).has_model
     except SqueezeError:
@@ -81,16 +81,16 @@ def _size_by_papers(e: Evidence) -> Verdict:
     finding = total_bytes(folder, runs, e.options.byte_limit)
     if finding.status == FLAGGED:
         return failed(f"no model here; by its papers: {finding.text}", **finding.data)
-    said = finding.text if NO_MODEL in finding.text else f"{NO_MODEL}; {finding.text}"
-    return unknown(said, **finding.data)
+    evidence = finding.text if NO_MODEL in finding.text else f"{NO_MODEL}; {finding.text}"
+    return unknown(evidence, **finding.data)
 
 
 def files(e: Evidence) -> Verdict:
-    """Run time opens nothing but the submission, the inputs and the installed software."""
+    """Judge that run time opens nothing but the submission, the inputs and the installed software."""
     links = list(e.submission.links)
     outside = _outside(e)
     lists = {"outside": outside, "links": links, "programs": e.programs}
-    data = {"opened": len(e.opened), **{name: found[:MAX_LISTED] for name, found in lists.items()}}
+    data = {"opened": len(e.opened), **{name: paths[:MAX_LISTED] for name, paths in lists.items()}}
     if links:
         return failed(f"links lead out of the folder: {', '.join(links[:MAX_SHOWN])}", **data)
     if outside:
@@ -110,7 +110,7 @@ def files(e: Evidence) -> Verdict:
 
 
 def _outside(e: Evidence) -> list[str]:
-    """Opened paths that are neither the submission's, nor inputs, nor installed software."""
+    """Return opened paths that are neither the submission's, nor inputs, nor installed software."""
     boxed = e.isolation.level == "namespaces"
     roots = [*SYSTEM, *e.folders, *visible_paths(e.submission.trusted)]
     roots += BOX if boxed else [str(Path(folder).parent) for folder in e.folders]
@@ -123,7 +123,7 @@ def _outside(e: Evidence) -> list[str]:
 
 
 def network(e: Evidence) -> Verdict:
-    """No network is used or tried."""
+    """Judge that no network is used or tried."""
     tried = [text for text in e.network if not text.split(" ", 1)[1].startswith(LOCAL)]
     if tried:
         return failed(
@@ -137,7 +137,7 @@ def network(e: Evidence) -> Verdict:
 
 
 def clock(e: Evidence) -> Verdict:
-    """At most 600 s of training, with everything in it that reads training data."""
+    """Judge that training takes at most 600 s, with everything in it that reads training data."""
     stated = e.submission.number("training_seconds")
     rows = e.submission.claims.get("clock")
     late = [text for run in e.submission.runs if (text := overtime(run))]
@@ -166,7 +166,7 @@ def clock(e: Evidence) -> Verdict:
 
 
 def seeds(e: Evidence) -> Verdict:
-    """All seeds of a mean ran the same configuration."""
+    """Judge that all seeds of a mean ran the same configuration."""
     configs = dict(_configs(e))
     return _equal_configs(configs) if configs else _equal_logs(e)
 

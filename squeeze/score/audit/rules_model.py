@@ -1,4 +1,4 @@
-"""Rules on what the model predicts, and from what: the field guide's four conditions and relatives."""
+"""Rules on the model's predictions and their sources: the field guide's four conditions and more."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import numpy as np
 from squeeze.score.audit.evidence import PATCH, Evidence
 from squeeze.score.audit.machine import lacking
 from squeeze.score.audit.probe import Flip
-from squeeze.score.audit.verdict import Verdict, failed, passed, unknown
+from squeeze.score.audit.verdict import PASS, Verdict, failed, passed, unknown
 
 NOISE = 1e-4  # nats; the same request twice, in float32 on one machine, moves less
-MAX_NOISE = (
-    0.02  # where kernels add in any order, a few times what two equal runs differ, at most this
-)
+# where kernels add in any order: a few times the difference of equal runs, at most this
+MAX_NOISE = 0.02
 MASS = 1e-3  # nats of total probability; a softmax in bfloat16 stays inside
 RUN_NOISE = 1e-3  # nats between two runs, for kernels that add in any order
 
 
 def runs(e: Evidence) -> Verdict:
-    """Answers every request, within the limits."""
+    """Judge that the submission answers every request, within the limits."""
     if e.failure is not None:
         lack = lacking(e.failure, e.submission.files) if e.hello is None else None
         if lack is not None:
@@ -31,21 +30,21 @@ def runs(e: Evidence) -> Verdict:
 
 
 def determinism(e: Evidence) -> Verdict:
-    """Two fresh processes that are told the same answer the same."""
+    """Judge that two fresh processes give the same answers to the same requests."""
     assert e.report and e.other and e.first_moved is not None
     gap = abs(e.report.nats - e.other.nats) / max(1, e.report.tokens)
     counts = (e.report.bytes, e.report.tokens) == (e.other.bytes, e.other.tokens)
     data = {"largest_move_nats": e.first_moved, "nats_per_token_apart": gap}
-    said = f"distributions {e.first_moved:.2g} nats apart, reports {gap:.2g} nats a token"
+    gaps = f"distributions {e.first_moved:.2g} nats apart, reports {gap:.2g} nats a token"
     if e.first_moved > RUN_NOISE or gap > RUN_NOISE or not counts:
-        return failed(f"two fresh processes disagree: {said}", **data)
+        return failed(f"two fresh processes disagree: {gaps}", **data)
     if e.first_moved or gap:
-        return passed(f"two fresh processes agree, though not bit for bit: {said}", **data)
+        return passed(f"two fresh processes agree, though not bit for bit: {gaps}", **data)
     return passed("two fresh processes answer bit for bit alike", **data)
 
 
 def normalisation(e: Evidence) -> Verdict:
-    """Every distribution sums to one over the whole vocabulary."""
+    """Judge that every distribution sums to one over the whole vocabulary."""
     assert e.sweep is not None and e.hello is not None
     mass = np.nan_to_num(np.abs(e.sweep.mass), nan=np.inf)
     worst, count = int(mass.argmax()), int((mass > MASS).sum())
@@ -65,7 +64,7 @@ def normalisation(e: Evidence) -> Verdict:
 
 
 def single_pass(e: Evidence) -> Verdict:
-    """Nothing is remembered from an earlier pass over the text."""
+    """Judge that nothing is remembered from an earlier pass over the text."""
     assert e.report and e.again and e.replay_moved is not None and e.hello
     gap = (e.report.nats - e.again.nats) / max(1, e.report.tokens)
     if e.replay_moved > _noise(e) or abs(gap) > _noise(e):
@@ -92,23 +91,23 @@ def single_pass(e: Evidence) -> Verdict:
 
 
 def _noise(e: Evidence) -> float:
-    """Nats that a log-probability may move for no reason, from runs that were told the same."""
+    """Return the nats that a log-probability may move by rounding, judged by two equal runs."""
     assert e.report and e.other and e.first_moved is not None
-    seen = e.first_moved
+    largest = e.first_moved
     if len(e.report.losses) == len(e.other.losses) > 0:
-        seen = max(seen, float(np.abs(e.report.losses - e.other.losses).max()))
-    return min(MAX_NOISE, max(NOISE, 4 * seen))
+        largest = max(largest, float(np.abs(e.report.losses - e.other.losses).max()))
+    return min(MAX_NOISE, max(NOISE, 4 * largest))
 
 
 def causality(e: Evidence) -> Verdict:
-    """No distribution depends on its target or on anything later."""
+    """Judge that no distribution depends on its target or on anything later."""
     if not e.futures:
         return unknown("the declared chunk or window is too short to change anything after a cut")
     return _flips(e, e.futures, "later tokens were changed")
 
 
 def score_before_update(e: Evidence) -> Verdict:
-    """No token is learned from before its loss is final."""
+    """Judge that no token is learned from before its loss is final."""
     assert e.hello is not None
     moved = next(iter(_moved_before_patch(e)), None)
     if moved is not None:
@@ -140,15 +139,15 @@ def score_before_update(e: Evidence) -> Verdict:
 
 
 def documents(e: Evidence) -> Verdict:
-    """Nothing crosses from one document into another, unless declared."""
+    """Judge that nothing crosses from one document into another, unless declared."""
     assert e.hello is not None
     if not e.hello.isolated:
         return passed("declares that context or state crosses documents", declared=True)
     if not e.documents:
         return unknown("the span holds no second document; audit more targets (--tokens)")
-    found = _flips(e, e.documents, "the documents before were changed")
-    if found.status != "pass":
-        return found
+    verdict = _flips(e, e.documents, "the documents before were changed")
+    if verdict.status != PASS:
+        return verdict
     for start, later in _moved_after_patch(e):
         if len(later):
             return failed(
@@ -157,7 +156,7 @@ def documents(e: Evidence) -> Verdict:
                 patched=start,
                 moved_targets=len(later),
             )
-    return found
+    return verdict
 
 
 def _flips(e: Evidence, flips: list[Flip], what: str) -> Verdict:
@@ -177,28 +176,28 @@ def _flips(e: Evidence, flips: list[Flip], what: str) -> Verdict:
 
 
 def _moved_before_patch(e: Evidence) -> list[tuple[int, np.ndarray]]:
-    """(start of the patch, targets before it whose reported loss moved), where some did."""
-    found = []
+    """Return (start of the patch, targets before it whose reported loss moved), where some did."""
+    patches = []
     for start, targets, change in _changes(e):
         moved = targets[(targets + 1 < start) & (change > _noise(e))]
         if len(moved):
-            found.append((start, moved))
-    return found
+            patches.append((start, moved))
+    return patches
 
 
 def _moved_after_patch(e: Evidence) -> list[tuple[int, np.ndarray]]:
-    """(start of the patch, targets of later documents whose reported loss moved)."""
-    found = []
+    """Return (start of the patch, targets of later documents whose reported loss moved)."""
+    patches = []
     for start, targets, change in _changes(e):
         begins = np.flatnonzero(e.data.span == e.data.bos)
         later = begins[begins >= start + PATCH]
         if len(later):
-            found.append((start, targets[(targets >= later[0]) & (change > _noise(e))]))
-    return found
+            patches.append((start, targets[(targets >= later[0]) & (change > _noise(e))]))
+    return patches
 
 
 def _changes(e: Evidence) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """Of each patched report: start, target indices, and how much each loss moved, in nats."""
+    """Return start, target indices and change of each loss in nats, for each patched report."""
     assert e.hello is not None and e.other is not None
     targets = e.data.scored(e.hello)
     plain = e.other.losses

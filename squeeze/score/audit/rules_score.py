@@ -17,7 +17,7 @@ CLAIM_NOISE = 1e-3  # bits per byte between a stated val_bpb and the same span s
 
 
 def coverage(e: Evidence) -> Verdict:
-    """Every target of the validation set is scored once."""
+    """Judge that every target of the validation set is scored once."""
     assert e.report is not None and e.hello is not None
     targets = e.data.scored(e.hello)
     skipped = len(e.data.span) - 1 - len(targets)
@@ -26,10 +26,7 @@ def coverage(e: Evidence) -> Verdict:
         counted = len(e.report.losses) or e.report.tokens
         counted = counted if counted != len(targets) else e.report.tokens
         more = "some are scored twice" if counted > len(targets) else "the rest is left out"
-        return failed(
-            f"the report scores {counted} of {len(targets)} targets: {more}",
-            **data,
-        )
+        return failed(f"the report scores {counted} of {len(targets)} targets: {more}", **data)
     claims = {
         "val_tokens": (e.submission.number("val_tokens"), e.data.available),
         "val_bytes": (e.submission.number("val_bytes"), e.data.total_bytes),
@@ -47,7 +44,7 @@ def coverage(e: Evidence) -> Verdict:
 
 
 def byte_count(e: Evidence) -> Verdict:
-    """The denominator is the UTF-8 length of the text."""
+    """Judge that the denominator is the UTF-8 length of the text."""
     assert e.report is not None and e.hello is not None
     scored = e.data.scored(e.hello)
     sizes = e.data.table.of_targets(e.data.span)[scored]
@@ -74,7 +71,8 @@ def byte_count(e: Evidence) -> Verdict:
 
 
 def _byte_pieces(e: Evidence) -> np.ndarray:
-    """bool [V]: pieces <0x00> to <0xFF>, which sentencepiece keeps in one run of 256."""
+    """Return bool [V], True for the pieces <0x00> to <0xFF>."""
+    # a failed report alone needs it: other audits run where sentencepiece is not installed
     import sentencepiece
 
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(e.data.tokenizer))
@@ -82,7 +80,7 @@ def _byte_pieces(e: Evidence) -> np.ndarray:
 
 
 def score(e: Evidence) -> Verdict:
-    """The stated nats are those of the submission's own distributions."""
+    """Judge that the stated nats are those of the submission's own distributions."""
     assert e.report is not None and e.sweep is not None and e.hello is not None
     scored = e.data.scored(e.hello)
     own = e.sweep.losses[scored]
@@ -90,22 +88,22 @@ def score(e: Evidence) -> Verdict:
     gap = (e.report.nats - total) / abs(total) if total else math.inf
     data = {"reported_nats": e.report.nats, "derived_nats": total, "targets": len(own)}
     if len(e.report.losses):
-        found = e.report.losses.astype(np.float64)
-        change = np.nan_to_num(found - own, nan=np.inf)
+        reported = e.report.losses.astype(np.float64)
+        change = np.nan_to_num(reported - own, nan=np.inf)
         off = np.flatnonzero(np.abs(change) > LOSS_NOISE)
         if len(off):
             worst = int(np.abs(change).argmax())
             return failed(
                 f"{len(off)} of {len(own)} reported losses are not those of its distributions; "
-                f"target {scored[worst] + 1}: reported {found[worst]:.4f} nats, derived "
+                f"target {scored[worst] + 1}: reported {reported[worst]:.4f} nats, derived "
                 f"{own[worst]:.4f}",
                 off=len(off),
                 **data,
             )
-        if abs(found.sum() - e.report.nats) > TOTAL_NOISE * abs(total):
+        if abs(reported.sum() - e.report.nats) > TOTAL_NOISE * abs(total):
             return failed(
                 f"the reported {e.report.nats:.4f} nats are not the sum of the reported losses, "
-                f"{found.sum():.4f}",
+                f"{reported.sum():.4f}",
                 **data,
             )
     if not abs(gap) <= TOTAL_NOISE:
@@ -119,18 +117,18 @@ def score(e: Evidence) -> Verdict:
 
 def _against_claim(e: Evidence, nats: float, data: dict[str, float]) -> Verdict:
     bpb = _bpb(e.report, nats)
-    said = f"{len(e.data.span) - 1:,} targets re-derived: {bpb:.6f} bits per byte"
+    derived = f"{len(e.data.span) - 1:,} targets re-derived: {bpb:.6f} bits per byte"
     claimed = e.submission.number("val_bpb")
     whole = len(e.data.span) - 1 == e.data.available
     if whole and claimed is not None and not abs(claimed - bpb) <= CLAIM_NOISE:
         return failed(
-            f"submission.json states val_bpb {claimed:.6f}; {said}",
+            f"submission.json states val_bpb {claimed:.6f}; {derived}",
             claimed=claimed,
             bpb=bpb,
             **data,
         )
     part = "" if whole else f" (the first of {e.data.available:,})"
-    return passed(said + part, bpb=bpb, whole=whole, **data)
+    return passed(derived + part, bpb=bpb, whole=whole, **data)
 
 
 def _bpb(report: Reported | None, nats: float) -> float:
@@ -139,22 +137,22 @@ def _bpb(report: Reported | None, nats: float) -> float:
 
 
 def overlap(e: Evidence) -> Verdict:
-    """The training shards hold no validation documents."""
+    """Judge that the training shards hold no validation documents."""
     if e.overlap is None:
         return unknown("no training shards given (--train-data)")
-    found = e.overlap
-    share = (len(found.exact) + len(found.near)) / max(1, found.documents)
+    shared = e.overlap
+    share = (len(shared.exact) + len(shared.near)) / max(1, shared.documents)
     data = {
-        "documents": found.documents,
-        "exact": found.exact[:100].tolist(),
-        "near": found.near[:100].tolist(),
-        "train_tokens": found.train_tokens,
+        "documents": shared.documents,
+        "exact": shared.exact[:100].tolist(),
+        "near": shared.near[:100].tolist(),
+        "train_tokens": shared.train_tokens,
     }
-    said = (
-        f"{len(found.exact)} exact and {len(found.near)} near duplicates of {found.documents} "
-        f"validation documents in {found.train_tokens:,} training tokens"
+    counts = (
+        f"{len(shared.exact)} exact and {len(shared.near)} near duplicates of {shared.documents} "
+        f"validation documents in {shared.train_tokens:,} training tokens"
     )
     if share > MAX_OVERLAP:
-        first = (found.exact if len(found.exact) else found.near)[0]
-        return failed(f"{said}; first: document {first}", **data)
-    return passed(said, **data)
+        first = (shared.exact if len(shared.exact) else shared.near)[0]
+        return failed(f"{counts}; first: document {first}", **data)
+    return passed(counts, **data)

@@ -34,8 +34,13 @@ FIRST_UID = 200_000  # users nobody has, so that the process limit counts the su
 
 @dataclass(frozen=True)
 class Limits:
-    """seconds: wallclock for one answer; report_seconds: for a report. Bytes for memory (address
-    space of a process; None: no limit, as CUDA needs) and disk; processes counts threads, too."""
+    """Limits of a box.
+
+    seconds, report_seconds: wallclock of one answer, and of a report
+    memory: bytes of a process's address space; None: no limit, as CUDA needs
+    disk: bytes of files
+    processes: number of processes and threads
+    """
 
     seconds: float = 60.0
     report_seconds: float = 600.0
@@ -46,13 +51,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Isolation:
-    """What the kernel grants. level: "namespaces", "filter" (of system calls) or "limits"."""
+    """Isolation that the kernel grants. level: "namespaces", "filter" (of system calls) or "limits"."""
 
     level: str
     user_namespace: bool = False
 
     def facts(self) -> dict[str, str]:
-        """What stands between a submission and the machine, in words."""
+        """Return the barriers between a submission and the machine, in words."""
         watched = {
             "files": "all readable; files opened by Python code are recorded",
             "processes": "process group; a daemon can outlive the audit",
@@ -69,13 +74,13 @@ class Isolation:
 
     @property
     def offline(self) -> bool:
-        """Whether the network cannot be reached."""
+        """True when the network cannot be reached."""
         return self.level != "limits"
 
 
 @functools.cache
 def isolation() -> Isolation:
-    """The strongest box this kernel and user can have, by trying it."""
+    """Return the strongest isolation that this kernel and user can have, by trying it."""
     choices = [Isolation("namespaces", user_namespace=os.getuid() != 0), Isolation("filter")]
     with scratch_folder("squeeze-box-") as folder:
         (folder / "nothing").mkdir()
@@ -88,21 +93,23 @@ def isolation() -> Isolation:
 
 
 def visible_paths(extra: Sequence[Path] = ()) -> list[str]:
-    """Folders that exist inside a box: the interpreter's and the system's, none inside another."""
+    """Return the folders that exist in a box: the interpreter's and the system's, none in another."""
     paths = [*SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, *site.getsitepackages()]
     paths += [str(path) for path in extra]
     paths += [os.path.realpath(path) for path in paths if not os.path.islink(path)]
-    found = sorted({path for path in paths if os.path.lexists(path) and path != "/"})
-    return [p for p in found if not any(p.startswith(q + "/") for q in found)]
+    folders = sorted({path for path in paths if os.path.lexists(path) and path != "/"})
+    return [p for p in folders if not any(p.startswith(q + "/") for q in folders)]
 
 
 @dataclass
 class Box:
-    """A running command; `with` it, talk to `process`, read `opened` and the rest afterwards.
+    """A running command: enter it, talk to `process`, read `records` afterwards.
 
-    folder: copied, then the working directory. inputs: name -> file copied to where `input_path`
-    says. trusted: squeeze's own code, which keeps its user and may write its kernel caches.
-    environment: variables besides those every box has; `{inputs}` stands for the inputs' folder.
+    folder: copied; the copy is the working directory
+    command: program and arguments; `{folder}` stands for the private copy
+    inputs: files by name, each copied to its `input_path`
+    trusted: folders of squeeze's own code, which keeps its user and may write its kernel caches
+    environment: variables besides those of every box; `{inputs}` stands for the inputs' folder
     """
 
     folder: Path
@@ -127,31 +134,31 @@ class Box:
         self.close()
 
     def close(self) -> None:
-        """End the command and everything it started; what it told stays readable."""
+        """End the command and everything it started; its records stay readable."""
         self._stack.close()
 
     @property
     def boxed(self) -> bool:
-        """Whether the command sees a file system of its own."""
+        """True when the command has a file system of its own."""
         return self.isolation.level == "namespaces"
 
     def input_path(self, name: str) -> str:
-        """Where the command finds an input."""
+        """Return the path of an input, as the command sees it."""
         return f"/inputs/{name}" if self.boxed else str(self._home / "inputs" / name)
 
     @property
     def working_folder(self) -> str:
-        """Where the command finds its private copy."""
+        """Path of the private copy, as the command sees it."""
         return "/submission" if self.boxed else str(self._home / "submission")
 
     def records(self, kind: str) -> list[str]:
-        """What the hook told of one kind ("open", "network", "program", "start"), in order."""
+        """Return the hook's records of one kind ("open", "network", "program", "start"), in order."""
         lines = [line[:LINE] for line in self._log.text().splitlines()]
         return [line.split("\t", 1)[1] for line in lines if line.startswith(kind + "\t")]
 
     @property
     def stderr(self) -> str:
-        """The end of what it printed."""
+        """End of the text that the command wrote to stderr."""
         return self._stderr.text()[-STDERR_BYTES:]
 
     def _start(self) -> None:
@@ -221,7 +228,7 @@ class Box:
         }
 
     def _uid(self) -> int | None:
-        """A user of its own, where there is a user to change from and it can reach the interpreter."""
+        """Return a user of the box's own; None: it cannot be had, or cannot reach the interpreter."""
         if os.getuid() or self.isolation.user_namespace or self.trusted:
             return None
         if not self.boxed and not all(map(_open_to_all, (sys.prefix, sys.base_prefix))):
@@ -245,7 +252,7 @@ class Box:
 
 
 def _open_to_all(folder: str) -> bool:
-    """Whether any user may enter the folder."""
+    """Return whether any user may enter the folder."""
     path = Path(folder).resolve()
     return all(parent.stat().st_mode & 0o005 == 0o005 for parent in [path, *path.parents])
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,17 @@ MAX_TEXT = 32 << 20  # of one JSON file or log
 
 @dataclass(frozen=True)
 class Submission:
-    """folder: absolute. command: `{folder}` stands for the private copy. files: bytes by relative path;
-    links: symbolic links that lead out of the folder. stated: what submission.json says. seeds:
-    seed*.json by name; runs: those that logs tell of, each once. trusted: squeeze's own packages, when
-    squeeze itself serves a bare artifact."""
+    """A folder that an audit runs.
+
+    folder: absolute path
+    command: program and arguments; `{folder}` stands for the private copy
+    files: bytes by relative path
+    links: symbolic links that lead out of the folder
+    stated: submission.json
+    seeds: seed*.json by name
+    runs: runs of the logs, each once
+    trusted: squeeze's own packages, when squeeze itself serves a bare artifact
+    """
 
     folder: Path
     command: tuple[str, ...]
@@ -56,9 +64,9 @@ class Submission:
 def load_submission(folder: Path, serve_options: Sequence[str] = ()) -> Submission:
     """Read a folder with `train_gpt.py`, a stated command, or a bare `model.sqz`.
 
-    serve_options: how squeeze is to serve a bare artifact (`python -m squeeze.score.serving.serve
-    --help`). Raises SqueezeError when there is nothing to run, or more files or bytes than a
-    submission has.
+    serve_options: arguments of `python -m squeeze.score.serving.serve`, for a bare artifact
+
+    Raises SqueezeError when there is nothing to run, or more files or bytes than a submission has.
     """
     folder = folder.resolve()
     if not folder.is_dir():
@@ -134,15 +142,13 @@ def _command(
 
 
 def own_packages() -> tuple[Path, ...]:
-    """Folders that hold squeeze, wherever and however it is installed."""
-    from importlib.util import find_spec
-
+    """Return the folders that hold squeeze, wherever and however it is installed."""
     names = ["squeeze", "squeeze.codecs", "squeeze.calib", "squeeze.train"]
     specs = [find_spec(name) for name in names]
-    found = sorted(
+    folders = sorted(
         {Path(p) for spec in specs if spec for p in spec.submodule_search_locations or ()}
     )
-    return tuple(p for p in found if not any(q in p.parents for q in found))
+    return tuple(p for p in folders if not any(q in p.parents for q in folders))
 
 
 def _text(path: Path) -> str:

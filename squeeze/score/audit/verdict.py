@@ -1,4 +1,4 @@
-"""What a rule says of a submission: a status and the evidence for it."""
+"""The verdict of a rule on a submission: a status and the evidence for it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ PASS, FAIL, UNKNOWN = "pass", "fail", "not checkable"
 
 @dataclass(frozen=True)
 class Verdict:
-    """status: PASS, FAIL or UNKNOWN. evidence: one or two sentences with the numbers. data: the
-    numbers again, for JSON."""
+    """Outcome of one rule.
+
+    status: PASS, FAIL or UNKNOWN
+    evidence: one or two sentences with the numbers
+    data: the numbers again, for JSON
+    """
 
     status: str
     evidence: str
@@ -23,10 +27,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of docs/rules.md. source: where the challenge states it, or what reviewers caught.
+    """A rule of docs/rules.md.
 
-    after: rules without which this one has nothing to compare; when one of them failed, this one is
-    not checkable.
+    source: document of the challenge that states it, or pull requests in which reviewers caught a breach
+    after: rules that must hold for this one to be checkable
     """
 
     id: str
@@ -37,12 +41,15 @@ class Rule:
 
 
 def passed(evidence: str, **data: Any) -> Verdict:
+    """Return the verdict that a rule holds."""
     return Verdict(PASS, evidence, data)
 
 
 def failed(evidence: str, **data: Any) -> Verdict:
+    """Return the verdict that a rule is broken."""
     return Verdict(FAIL, evidence, data)
 
 
 def unknown(evidence: str, **data: Any) -> Verdict:
+    """Return the verdict that a rule cannot be checked."""
     return Verdict(UNKNOWN, evidence, data)

@@ -13,11 +13,12 @@ import torch
 from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.errors import BadConfig, BadData, CorruptData, UnsupportedFormat
 from squeeze.files import sha256
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.modes import Mode
 from squeeze.score.predictor import Extent
 from squeeze.score.proof.file import DIGEST_BYTES, ID_BYTES, MAX_BATCH, MAX_THREADS, Proof
 from squeeze.score.proof.predictor import build_predictor, mode_fields, read_mode
-from squeeze.score.proof.stream import Coded, OnProgress, decode_documents, encode_documents
+from squeeze.score.proof.stream import Coded, decode_documents, encode_documents
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.train.data.shards import Tokens
 
@@ -67,7 +68,7 @@ class Submission:
         mode: Mode,
         batch: int,
         threads: int,
-        on_progress: OnProgress | None = None,
+        reporter: Reporter = SILENT,
     ) -> tuple[Proof, Coded]:
         """Code documents, each uint16 [n] without its BOS; sets torch's number of threads.
 
@@ -85,7 +86,7 @@ class Submission:
         tokens = sum(map(len, documents))
         extent = Extent(len(documents), tokens + len(documents), batch)
         predictor = build_predictor(self.model, mode, extent, self.device)
-        coded = encode_documents(predictor, documents, self.bos, batch, on_progress)
+        coded = encode_documents(predictor, documents, self.bos, batch, reporter)
         proof = Proof(
             artifact=bytes.fromhex(self.model.sha256)[:ID_BYTES],
             tokenizer=bytes.fromhex(self.tokenizer.sha256)[:ID_BYTES],
@@ -100,7 +101,7 @@ class Submission:
         )
         return proof, coded
 
-    def decode(self, proof: Proof, on_progress: OnProgress | None = None) -> list[Tokens]:
+    def decode(self, proof: Proof, reporter: Reporter = SILENT) -> list[Tokens]:
         """Return the documents of a proof; sets torch's number of threads.
 
         Raises BadData for another artifact or tokenizer, UnsupportedFormat on another kind of machine,
@@ -110,7 +111,7 @@ class Submission:
         torch.set_num_threads(proof.threads)
         extent = Extent(proof.documents, proof.tokens + proof.documents, proof.batch)
         predictor = build_predictor(self.model, read_mode(proof.mode), extent, self.device)
-        documents = decode_documents(predictor, proof.payload, extent, self.bos, on_progress)
+        documents = decode_documents(predictor, proof.payload, extent, self.bos, reporter)
         if self.digest(documents) != proof.digest:
             raise CorruptData(
                 "proof: the decoded text is not the text that was coded",
@@ -143,7 +144,7 @@ class Submission:
 
 
 def machine(device: torch.device) -> str:
-    """Return what the last bits of logits depend on besides threads: torch's release, the processor."""
+    """Return torch's release and the processor, on which the last bits of logits depend."""
     release = str(torch.__version__).split("+")[0]
     if device.type == "cuda":
         return f"{release} {torch.cuda.get_device_name(device)}"

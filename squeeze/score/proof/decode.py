@@ -1,7 +1,7 @@
 """The decoding process of a proof: `python -m squeeze.score.proof.decode MODEL TOKENIZER FILE OUTPUT`.
 
-Its arguments are those paths and a device. On stdout it prints JSON lines: {"done", "total"} as it
-goes, and at the end the report, or {"error"}.
+Its arguments are those paths and a device. On stdout it prints JSON lines: {"done": symbols} now and
+then, and at the end the report, or {"error"}.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import torch
 
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file, write_atomic
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.proof.coding import Submission, hashes
 from squeeze.score.proof.file import Proof
-from squeeze.score.proof.stream import OnProgress
 
 EVERY = 0.2  # seconds between lines of progress
 
@@ -45,12 +45,26 @@ class DecodeReport:
         return asdict(self)
 
 
+class Lines(Reporter):
+    """A reporter that prints its count as a JSON line, at most every EVERY seconds."""
+
+    def __init__(self) -> None:
+        self._done, self._printed = 0.0, 0.0
+
+    def advance(self, n: float = 1) -> None:
+        """Count symbols."""
+        self._done += n
+        if time.monotonic() - self._printed > EVERY:
+            self._printed = time.monotonic()
+            print(json.dumps({"done": self._done}), flush=True)
+
+
 def decode_text(
-    submission: Submission, proof: Proof, output: Path | None, on_progress: OnProgress | None = None
+    submission: Submission, proof: Proof, output: Path | None, reporter: Reporter = SILENT
 ) -> DecodeReport:
     """Decode a proof and write its texts to `output`, joined by newlines; raises as `decode`."""
     start, cpu_start = time.perf_counter(), time.process_time()
-    documents = submission.decode(proof, on_progress)
+    documents = submission.decode(proof, reporter)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     text = submission.text(documents)
     if output is not None:
@@ -68,18 +82,10 @@ def decode_text(
 def main(arguments: Sequence[str]) -> int:
     """Decode as the arguments say; return the exit code of the process."""
     model, tokenizer, file, output, device = arguments
-    last = 0.0
-
-    def on_progress(done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > EVERY:
-            last = time.monotonic()
-            print(json.dumps({"done": done, "total": total}), flush=True)
-
     try:
         proof = Proof.from_bytes(read_file(file))
         submission = Submission.load(Path(model), Path(tokenizer), torch.device(device))
-        report = decode_text(submission, proof, Path(output), on_progress)
+        report = decode_text(submission, proof, Path(output), Lines())
     except SqueezeError as error:
         print(json.dumps({"error": str(error)}), flush=True)
         return error.exit_code

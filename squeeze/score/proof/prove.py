@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,16 @@ import numpy as np
 
 from squeeze.errors import BadData, RuleBroken, SqueezeError
 from squeeze.files import read_file, scratch_folder, sha256, write_atomic
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.modes import Mode
 from squeeze.score.plan import document_starts
 from squeeze.score.proof.coding import Submission, hashes, token_bytes
 from squeeze.score.proof.decode import DecodeReport
-from squeeze.score.proof.stream import OnProgress
 from squeeze.score.tokenizer import Text, check_vocab
 from squeeze.score.window import score_windows
 from squeeze.train.data.shards import Tokens
 from squeeze.train.model.gpt import GPT
 
-OnStage = Callable[[str], OnProgress]
 MODEL, TOKENIZER, FILE, TEXT = "model.sqz", "tokenizer.model", "text.sqp", "text.txt"
 
 
@@ -68,7 +67,7 @@ class ProofReport:
 
     file_bytes: size of the coded file, header_bytes of them its header
     code_bytes: computed code length of text and ends of documents
-    overhead: by which share the file is larger than that
+    overhead: share by which the file is larger than that
     file_bpb: bits of the file per byte of text
     bpb, bpb_with_ends: computed bits per byte, without and with the ends of documents
     window_bpb: of the same documents in plain windows
@@ -109,12 +108,13 @@ def prove(
     documents: Sequence[Tokens],
     options: ProofOptions,
     output: Path | None,
-    on_stage: OnStage,
+    reporter: Reporter = SILENT,
 ) -> ProofReport:
     """Encode documents, decode them in another process, and compare.
 
     documents: uint16 [n] each, without its BOS
-    output: where to keep the coded file
+    output: path of the coded file; None: it is not kept
+    reporter: counts symbols, while encoding and while decoding
 
     Raises RuleBroken when anything differs, BadData for documents without text.
     """
@@ -127,14 +127,15 @@ def prove(
         raise BadData("the chosen documents stand for no text", found=f"{len(documents)} documents")
     start, cpu_start = time.perf_counter(), time.process_time()
     proof, coded = submission.encode(
-        documents, options.mode, options.batch, options.threads, on_stage("encoding")
+        documents, options.mode, options.batch, options.threads, reporter
     )
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     data = proof.to_bytes()
     if output is not None:
         write_atomic(output, data)
     expected = hashes(documents, text, submission.bos)
-    decoded = decode_elsewhere(submission, data, expected["text"], on_stage("decoding"))
+    with reporter.stage("decoding", coded.symbols, "symbols") as stage:
+        decoded = decode_elsewhere(submission, data, expected["text"], stage)
     if decoded.sha256 != expected:
         raise RuleBroken("the decoded tokens differ", expected=expected, found=decoded.sha256)
     code_bits = (coded.nats + coded.end_nats) / math.log(2.0)
@@ -172,9 +173,11 @@ def prove(
 
 
 def decode_elsewhere(
-    submission: Submission, data: bytes, text_sha256: str, on_progress: OnProgress
+    submission: Submission, data: bytes, text_sha256: str, stage: Reporter
 ) -> DecodeReport:
     """Decode in a process whose folder holds copies of the submission and the file, and no more.
+
+    stage: counts symbols
 
     Raises SqueezeError with the process's own message when it fails, RuleBroken when the text it wrote
     has another SHA-256 than `text_sha256`.
@@ -186,7 +189,7 @@ def decode_elsewhere(
         # -I: neither the environment nor the folder adds anything to Python's path
         command = [sys.executable, "-I", "-m", "squeeze.score.proof.decode"]
         command += [MODEL, TOKENIZER, FILE, TEXT, str(submission.device)]
-        report = _run(command, folder, on_progress)
+        report = _run(command, folder, stage)
         written = sha256((folder / TEXT).read_bytes())
         if written != text_sha256:
             raise RuleBroken(
@@ -195,12 +198,13 @@ def decode_elsewhere(
     return report
 
 
-def _run(command: list[str], folder: Path, on_progress: OnProgress) -> DecodeReport:
+def _run(command: list[str], folder: Path, stage: Reporter) -> DecodeReport:
     """Run the decoding process and return its report; the process never outlives the call.
 
     The report is the last JSON line that it prints; earlier ones are progress.
     """
     last: dict[str, Any] = {}
+    done = 0.0
     with (
         tempfile.TemporaryFile() as complaints,
         subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=complaints) as process,
@@ -212,8 +216,9 @@ def _run(command: list[str], folder: Path, on_progress: OnProgress) -> DecodeRep
                     last = json.loads(line)
                 except ValueError:
                     continue  # some library's greeting
-                if "total" in last:
-                    on_progress(last["done"], last["total"])
+                if "done" in last:
+                    stage.advance(last["done"] - done)
+                    done = last["done"]
         except BaseException:
             process.kill()
             raise

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from squeeze.codecs.softmax import SoftmaxDecoder, SoftmaxEncoder
 from squeeze.errors import BadData, CorruptData
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.adapt.by_chunk import ChunkPredictor
 from squeeze.score.predictor import (
     ENDED,
@@ -27,7 +28,6 @@ from squeeze.score.predictor import (
 from squeeze.score.proof.predictor import rows_to_keep
 from squeeze.train.data.shards import Tokens
 
-OnProgress = Callable[[int, int], None]
 # Symbols int64 [r] of documents numbered by int64 [r] at one position, given logits float32 [r, V]
 Code = Callable[[Float32, Int64, int], Int64]
 
@@ -51,11 +51,11 @@ def encode_documents(
     documents: Sequence[Tokens],
     bos: int,
     batch: int,
-    on_progress: OnProgress | None = None,
+    reporter: Reporter = SILENT,
 ) -> Coded:
     """Code documents, each uint16 [n] without its BOS, `batch` of them at a time.
 
-    on_progress: called with the symbols that are done, and all of them
+    reporter: counts symbols, tokens and ends of documents
 
     Raises BadData for tokens that the predictor does not know or a BOS inside a document.
     """
@@ -68,10 +68,10 @@ def encode_documents(
             )
     coder = SoftmaxEncoder()
     total = sum(map(len, documents)) + len(documents)
-    nats, end_nats, done = 0.0, 0.0, 0
+    nats, end_nats = 0.0, 0.0
 
     def code(logits: Float32, rows: Int64, position: int) -> Int64:
-        nonlocal nats, end_nats, done
+        nonlocal nats, end_nats
         ends = (len(documents[row]) == position for row in rows)
         symbols = np.array(
             [bos if end else documents[row][position] for row, end in zip(rows, ends, strict=True)]
@@ -80,12 +80,11 @@ def encode_documents(
         losses = cross_entropy(logits, symbols)
         nats += float(losses[symbols != bos].sum())
         end_nats += float(losses[symbols == bos].sum())
-        done += len(rows)
-        if on_progress is not None:
-            on_progress(done, total)
+        stage.advance(len(rows))
         return symbols
 
-    _walk(predictor, len(documents), bos, batch, code)
+    with reporter.stage("encoding", total, "symbols") as stage:
+        _walk(predictor, len(documents), bos, batch, code)
     return Coded(coder.finish(), nats, end_nats, total)
 
 
@@ -94,9 +93,11 @@ def decode_documents(
     payload: bytes,
     extent: Extent,
     bos: int,
-    on_progress: OnProgress | None = None,
+    reporter: Reporter = SILENT,
 ) -> list[Tokens]:
     """Return the documents that `encode_documents` coded.
+
+    reporter: counts symbols, tokens and ends of documents
 
     Raises CorruptData when the stream ends early or late, or holds another number of tokens.
     """
@@ -116,11 +117,11 @@ def decode_documents(
         ended += int((symbols == bos).sum())
         if done - ended > tokens:
             raise CorruptData("proof: more tokens than the header says", expected=tokens)
-        if on_progress is not None:
-            on_progress(done, extent.outputs)
+        stage.advance(len(rows))
         return symbols
 
-    _walk(predictor, extent.documents, bos, extent.batch, code)
+    with reporter.stage("decoding", extent.outputs, "symbols") as stage:
+        _walk(predictor, extent.documents, bos, extent.batch, code)
     coder.finish()
     if done - ended != tokens:
         raise CorruptData("proof: number of tokens", expected=tokens, found=done - ended)

@@ -12,6 +12,7 @@ import torch
 
 from squeeze.checkpoint.read import load_model
 from squeeze.errors import BadConfig
+from squeeze.reporter import SILENT
 from squeeze.score.modes import MODES, LearningScoring, Mode
 from squeeze.score.options import SlidingOptions, WindowOptions
 from squeeze.score.plan import document_spans
@@ -25,7 +26,7 @@ from squeeze.train.model.gpt import GPT
 
 
 def scorer(model: GPT, mode: Mode) -> Windows | Adapting:
-    """Return what answers an auditor about a model that is scored in a mode.
+    """Return the scorer that answers an auditor about a model in a mode.
 
     Raises BadConfig for a mode that does not score in the order of the text.
     """
@@ -40,7 +41,7 @@ def scorer(model: GPT, mode: Mode) -> Windows | Adapting:
 
     def score(tokens: Tokens, table: ByteTable) -> Score:
         documents = document_spans(tokens, model.config.bos_id)
-        return scoring.score(Text(tokens, table), documents, None, None)[0]
+        return scoring.score(Text(tokens, table), documents, None, SILENT)[0]
 
     if isinstance(scoring, LearningScoring):
         learning = scoring
@@ -54,17 +55,17 @@ def scorer(model: GPT, mode: Mode) -> Windows | Adapting:
 
 
 def main() -> None:
-    """Load, then answer on stdin and stdout until the pipe closes."""
+    """Load a model, then answer on stdin and stdout until the pipe closes."""
     parser = argparse.ArgumentParser(prog="python -m squeeze.score.serving.serve")
     parser.add_argument("model", type=Path)
     parser.add_argument("--mode", choices=MODES, default="window")
     parser.add_argument("--length", type=int, help="tokens read at once; default: the model's")
     parser.add_argument("--stride", type=int, help="windows move by this")
     parser.add_argument("--ttt", action="append", default=[], help="name=value of a ttt mode")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    mode = Mode(given.mode, given.length, given.stride, settings(given.ttt, "--ttt"))
-    loaded = load_model(given.model)
+    mode = Mode(options.mode, options.length, options.stride, settings(options.ttt, "--ttt"))
+    loaded = load_model(options.model)
     protocol.serve(scorer(GPT.from_tensors(loaded.config, loaded.tensors), mode))
 
 

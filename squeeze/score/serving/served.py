@@ -1,4 +1,4 @@
-"""What answers the auditor (docs/protocol.md): a model that is scored as it is, or adapts meanwhile.
+"""Scorers that answer an auditor (docs/protocol.md): of a model as it is, or that adapts meanwhile.
 
 Reports come from the engine of the score; distributions come from plain forward passes, or, when
 test-time training is on, from the predictor that reads token by token. An audit compares the two.
@@ -27,10 +27,10 @@ Scoring = Callable[[Tokens, ByteTable], Score]
 
 
 class Served:
-    """A model that is scored by `score`. Everything but `reset` and `feed` of the protocol's scorer.
+    """A model that `score` scores: all of the protocol's scorer but `reset` and `feed`.
 
-    isolated: whether documents are scored apart. shape: the fields of hello that tell a stateful
-    submission from a stateless one.
+    isolated: True when documents are scored apart
+    shape: fields of hello that tell a stateful submission from a stateless one
     """
 
     losses: Callable[[Tokens], Float32]  # nats of tokens[1:], float32 [n - 1]
@@ -50,7 +50,7 @@ class Served:
         }
 
     def report(self, data: str, tokenizer: str) -> Reported:
-        """Nats, bytes and targets of the score, and the loss of every target it counts."""
+        """Return nats, bytes and targets of the score, and float32 losses [n] of its targets."""
         tokens, table = map_shard(data), read_table(tokenizer)
         score = self.score(tokens, table)
         counted = tokens[1:] != self.bos if self.isolated else slice(None)
@@ -72,7 +72,7 @@ class Windows(Served):
         self._past = np.zeros(0, np.uint16)
 
     def feed(self, tokens: Tokens) -> Float32:
-        """Log-probabilities [n, V]; where documents are isolated, each is read apart."""
+        """Return log-probabilities float32 [n, V]; isolated documents are read apart."""
         text = np.concatenate([self._past, tokens])
         starts = np.flatnonzero(text == self.bos) if self.isolated else np.zeros(0, np.int64)
         parts = [part for part in np.split(text, starts) if len(part)]
@@ -96,7 +96,8 @@ class Windows(Served):
 class Adapting(Served):
     """Test-time training, fed in order.
 
-    chunk: targets between two updates. predictor: made anew for a stream of so many targets.
+    chunk: targets between two updates
+    predictor: makes the predictor of a stream of so many targets
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class Adapting(Served):
         self._fed = False
 
     def feed(self, tokens: Tokens) -> Float32:
-        """Log-probabilities [n, V] after each token, read one by one."""
+        """Return log-probabilities float32 [n, V] after each token, read one by one."""
         logits = [self._next(token) for token in tokens]
         return torch.from_numpy(np.concatenate(logits)).log_softmax(-1).numpy()
 
@@ -132,5 +133,5 @@ class Adapting(Served):
 
 
 def _outputs(plan: Plan, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Positions of the outputs that the windows `rows` score, in the order of their losses."""
+    """Return the positions of the outputs of the windows `rows`, in the order of their losses."""
     return np.concatenate([np.arange(plan.first[row], plan.stop[row]) for row in rows])

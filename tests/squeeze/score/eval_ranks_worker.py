@@ -14,6 +14,7 @@ from squeeze.errors import BadConfig
 from squeeze.score.modes import MODES, Mode
 from squeeze.score.plan import document_spans
 from squeeze.score.tokenizer import Text
+from tests.recorder import Recorder
 from tests.scoring import BOS, TABLE, random_model, repetitive_documents
 
 SETTINGS = {"ttt-lora": {"chunk": "4", "batch": "3"}, "ttt-chunk": {"chunk": "32"}}
@@ -30,13 +31,13 @@ def main(folder: Path, rank: int, world: int) -> None:
     for name in MODES:
         mode = Mode(name, settings=SETTINGS.get(name, {}))
         batch = None if mode.facts.learns else 2
-        done: list[int] = []
+        recorder = Recorder()
         try:
             score, ledger = mode.scoring(random_model()).score(
                 Text(tokens, TABLE),
                 document_spans(tokens, BOS),
                 batch,
-                lambda now, total, done=done: done.append(now),
+                recorder,
             )
         except BadConfig as error:
             scores[name] = {"error": str(error)}
@@ -45,7 +46,7 @@ def main(folder: Path, rank: int, world: int) -> None:
             key: getattr(score, key) for key in ("nats", "end_nats", "tokens", "bytes", "ends")
         }
         facts["order"] = ledger.check() if ledger is not None else None
-        scores[name] = facts | {"bpb": score.bpb, "work": done[-1]}
+        scores[name] = facts | {"bpb": score.bpb, "work": sum(recorder.stages[0].counts)}
     (folder / f"{rank}-of-{world}.json").write_text(json.dumps(scores))
     if world > 1:
         dist.destroy_process_group()

@@ -16,6 +16,7 @@ from squeeze.score.tokenizer import ByteTable, Text
 from squeeze.score.window import Score, score_plan, score_windows
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.recorder import Recorder, Stage
 
 CONFIG = ModelConfig(50, 2, 16, 2, 1, 16, seq_len=8)
 TABLE = ByteTable(
@@ -134,11 +135,9 @@ def test_bits_per_byte_divides_once_at_the_end() -> None:
 
 def test_progress_counts_every_target_once() -> None:
     tokens = np.full(36, 4, np.uint16)
-    seen: list[tuple[int, int]] = []
-    score_windows(
-        model(), Text(tokens, TABLE), 8, 2, lambda done, total: seen.append((done, total))
-    )
-    assert seen == [(16, 35), (32, 35), (35, 35)]
+    recorder = Recorder()
+    score_windows(model(), Text(tokens, TABLE), 8, 2, recorder)
+    assert recorder.stages == [Stage("scoring", 35, "targets", [16, 16, 3])]
 
 
 @pytest.mark.parametrize(

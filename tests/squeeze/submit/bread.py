@@ -18,10 +18,11 @@ from squeeze.artifact.streams import Artifact
 from squeeze.errors import SqueezeError
 from squeeze.score.evaluate import evaluate
 from squeeze.score.serving import protocol
-from squeeze.submit.check import sums
+from squeeze.submit.check import Inputs, sums
 from squeeze.submit.claims import About
+from squeeze.submit.parts import Parts
 from squeeze.submit.plain import BadSubmission
-from squeeze.submit.write import Parts, write_submission
+from squeeze.submit.write import WriteOptions, write_submission
 from squeeze.tensors.quantized import RawTensor
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
@@ -89,6 +90,8 @@ def make_inputs(place: Path) -> Path:
 
 def parts(inputs: Path, **changes: Any) -> Parts:
     given = {
+        "model": inputs / "m.sqz",
+        "about": ABOUT,
         "script": inputs / "code.py",
         "files": [inputs / "protocol.py"],
         "logs": [inputs / "train.jsonl"],
@@ -97,19 +100,15 @@ def parts(inputs: Path, **changes: Any) -> Parts:
     return Parts(**{**given, **changes})
 
 
-def write(inputs: Path, target: Path, model: Path | None = None, **changes: Any) -> Any:
-    given = {
-        name: changes.pop(name) for name in ("limit", "force", "mode", "limits") if name in changes
-    }
-    return write_submission(
-        target,
-        model or inputs / "m.sqz",
-        parts(inputs, **changes),
-        ABOUT,
-        tokenizer=inputs / "t.model",
-        data=[inputs / "d.bin"],
-        **given,
-    )
+def inputs_of(folder: Path) -> Inputs:
+    return Inputs(folder / "t.model", [folder / "d.bin"])
+
+
+def write(inputs: Path, target: Path, **changes: Any) -> Any:
+    """Write Bread, with changes of its parts or of the options."""
+    named = ("limit", "force", "mode", "limits")
+    options = WriteOptions(**{name: changes.pop(name) for name in named if name in changes})
+    return write_submission(target, parts(inputs, **changes), inputs_of(inputs), options)
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:

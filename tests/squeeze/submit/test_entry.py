@@ -39,6 +39,7 @@ ROOMS = {
     "files",
     "packing",
     "ranks",
+    "reporter",
     "score",
     "tensors",
     "train",

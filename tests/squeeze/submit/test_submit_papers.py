@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from squeeze.errors import OverBudget
-from squeeze.submit.check import check_papers, check_submission
+from squeeze.submit.check import Inputs, check_papers, check_submission
 from squeeze.submit.plain import read_plain, safe_name
 from tests.squeeze.submit.bread import edit, refused, rehash, write
 
@@ -122,9 +122,9 @@ def test_nan_in_the_papers_is_one_clear_error(copy: Path) -> None:
 
 def test_other_data_or_tokenizer_is_one_clear_error(written: Path, inputs: Path) -> None:
     with refused("not the tokenizer"):
-        check_submission(written, tokenizer=inputs / "d.bin", data=[inputs / "d.bin"])
+        check_submission(written, Inputs(inputs / "d.bin", [inputs / "d.bin"]))
     with refused("not the data"):
-        check_submission(written, tokenizer=inputs / "t.model", data=[inputs / "t.model"])
+        check_submission(written, Inputs(inputs / "t.model", [inputs / "t.model"]))
 
 
 def test_over_the_limit_says_by_how_much_and_leaves_nothing(inputs: Path, tmp_path: Path) -> None:

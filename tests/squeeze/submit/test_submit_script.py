@@ -17,10 +17,12 @@ from squeeze.cli.bundle_cmd import command as bundle_command
 from squeeze.score.audit import AuditOptions, Limits, audit, load_data
 from squeeze.score.modes import Mode
 from squeeze.submit import write as writing
+from squeeze.submit.check import Inputs
 from squeeze.submit.claims import About
+from squeeze.submit.parts import Parts
 from squeeze.submit.plain import BadSubmission
 from squeeze.submit.script import check_codecs, own_script, specialised
-from squeeze.submit.write import Parts, write_submission
+from squeeze.submit.write import WriteOptions, write_submission
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 from squeeze.train.checkpoint import save_checkpoint
 from squeeze.train.model.config import ModelConfig
@@ -90,10 +92,15 @@ def test_the_submission_of_our_own_script_runs_alone_and_passes_the_audit(
     quick = partial(own_script, options=BundleOptions(forms=("plain",), minified=False))
     monkeypatch.setattr(writing, "own_script", quick)
     done = write_submission(
-        tmp_path / "s", inputs / "m.sqz", Parts(trainings=[inputs / "m.safetensors"]),
-        About("Bread", ("A. Baker",), "abaker"), tokenizer=inputs / "t.model",
-        data=[inputs / "d.bin"], mode=mode, tokens=150,
-    )  # fmt: skip
+        tmp_path / "s",
+        Parts(
+            inputs / "m.sqz",
+            About("Bread", ("A. Baker",), "abaker"),
+            trainings=[inputs / "m.safetensors"],
+        ),
+        Inputs(inputs / "t.model", [inputs / "d.bin"]),
+        WriteOptions(mode=mode, tokens=150),
+    )
     assert [run.command[2] for run in done.runs] == ["--eval", "--serve"]
     assert all(abs(run.bpb - done.bpb) <= 1e-6 for run in done.runs)
     assert done.claims["config"]["recipe"]["matrix_lr"] == 0.03

@@ -13,7 +13,7 @@ from squeeze.files import sha256
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.score.audit import audit, load_data
 from squeeze.submit.check import check_submission
-from tests.squeeze.submit.bread import score, write
+from tests.squeeze.submit.bread import inputs_of, score, write
 
 
 def test_the_folder_holds_code_model_papers_and_hashes_of_all(written: Path, inputs: Path) -> None:
@@ -34,7 +34,7 @@ def test_the_stated_score_is_that_of_squeeze_eval_and_of_the_script(
     report = score(inputs)
     uniform = report["tokens"] * math.log2(300) / report["bytes"]
     assert claims["val_bpb"] == report["bpb"] == pytest.approx(uniform, abs=1e-6)
-    done = check_submission(written, tokenizer=inputs / "t.model", data=[inputs / "d.bin"])
+    done = check_submission(written, inputs_of(inputs))
     assert [run.command[2] for run in done.runs] == ["--eval", "--serve"]
     assert all(abs(run.bpb - report["bpb"]) <= 1e-6 for run in done.runs)
 

@@ -19,6 +19,7 @@ from squeeze.score.tokenizer import Text
 from squeeze.score.window import Score, score_plan
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.recorder import Recorder
 from tests.scoring import BOS, CONFIG, TABLE, nats_when_fed, random_model, repetitive_documents
 
 LOOPED = replace(CONFIG, layer_schedule=(0, 1, 2, 1, 2), smear_gate="channels", xsa_layers=2)
@@ -190,6 +191,8 @@ def test_a_factor_that_outlives_its_document_is_refused() -> None:
 def test_the_run_counts_each_document_end_apart() -> None:
     tokens = documents()
     run = DocumentRun(random_model(), tokens, document_spans(tokens, BOS), OPTIONS)
-    run.score(np.arange(7), LoraBank(random_model(), OPTIONS, 7))
-    assert run.done == len(tokens) - 1
+    recorder = Recorder()
+    with recorder.stage("scoring") as stage:
+        run.score(np.arange(7), LoraBank(random_model(), OPTIONS, 7), stage)
+    assert sum(recorder.stages[0].counts) == len(tokens) - 1
     assert math.isfinite(run.sums[1]) and run.sums[1] > 0

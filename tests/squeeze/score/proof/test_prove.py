@@ -18,6 +18,7 @@ from squeeze.artifact.file import encode
 from squeeze.artifact.streams import Artifact
 from squeeze.cli import cli
 from squeeze.errors import BadConfig, BadData, CorruptData, SqueezeError, UnsupportedFormat
+from squeeze.reporter import SILENT
 from squeeze.score.modes import Mode
 from squeeze.score.plan import document_plan, document_spans
 from squeeze.score.proof.coding import Submission, machine, token_bytes
@@ -150,7 +151,7 @@ def test_the_code_length_is_the_score_of_models_that_adapt(submission, documents
     spans_of = document_spans(stream, 1)
     for mode, batch in ((LORA, 6), (PHASED, 2), (CHUNK, 1)):
         grouped = mode if mode is CHUNK else with_batch(mode, batch)
-        score, _ = grouped.scoring(gpt).score(Text(stream, table), spans_of, None, None)
+        score, _ = grouped.scoring(gpt).score(Text(stream, table), spans_of, None, SILENT)
         coded = submission.encode(alike, mode, batch, threads=1)[1]
         total = score.nats + score.end_nats
         assert coded.nats + coded.end_nats == pytest.approx(total, rel=1e-5), mode
@@ -363,7 +364,7 @@ def test_the_decoding_process_reports_its_error_in_ours(
     data = bytearray(proof.to_bytes())
     data[-20] ^= 1
     with pytest.raises(SqueezeError, match=r"another process failed: .*checksum"):
-        decode_elsewhere(submission, bytes(data), "", lambda done, total: None)
+        decode_elsewhere(submission, bytes(data), "", SILENT)
 
 
 def test_the_decoding_process_imports_no_tests_and_needs_no_folder(tmp_path: Path) -> None:
