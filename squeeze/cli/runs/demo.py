@@ -76,7 +76,7 @@ def make_model(files: Files, options: DemoOptions) -> dict[str, Any]:
             show(step)
     trained = save_trained(files, training)
     _say(f"packing to at most {limit:,} bytes")
-    with Bars(quiet) as bars:
+    with Bars(quiet, limit) as bars:
         bits = pack_to_limit(files, limit, bars)
     _say(f"scoring {sizes.held_out:,} held-out tokens, each model in a fresh process")
     plain, packed = score(files.checkpoint, files), score(files.artifact, files)
