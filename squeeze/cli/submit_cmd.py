@@ -8,10 +8,22 @@ from typing import Any
 import click
 
 from squeeze.cli.options import json_option, limit_option
+from squeeze.ledger.submission import MODEL, SUMS
+from squeeze.review.folder import read_folder_claims
 from squeeze.score.modes import MODES
 
 FILE = click.Path(path_type=Path)
+PROFILES = ("squeeze", "challenge")
 SERVED = [mode for mode in MODES if mode != "ttt-phased"]
+
+
+def profile_of(folder: Path) -> str:
+    """Return the profile of a folder: that of squeeze when anything in it is ours, or it is none."""
+    own = any((folder / name).exists() for name in (MODEL, SUMS))
+    if own or not folder.is_dir():
+        return "squeeze"
+    claims = read_folder_claims(folder)
+    return "squeeze" if claims is not None and "squeeze" in claims.fields else "challenge"
 
 
 @click.command("submit")
@@ -19,10 +31,13 @@ SERVED = [mode for mode in MODES if mode != "ttt-phased"]
 @click.option("-o", "--out", type=FILE, help="Folder to write.")
 @click.option("--force", is_flag=True, help="Replace a submission that is there.")
 @click.option("--check", type=FILE, help="Write nothing: check and run this folder.")
-@click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model.")
 @click.option(
-    "--data", type=FILE, multiple=True, required=True, help="Validation shard; repeatable."
+    "--profile",
+    type=click.Choice(PROFILES),
+    help="Papers that --check asks for  [those of the folder].",
 )
+@click.option("--tokenizer", type=FILE, help="Sentencepiece model.")
+@click.option("--data", type=FILE, multiple=True, help="Validation shard; repeatable.")
 @click.option(
     "--train-run",
     "trainings",
@@ -93,13 +108,26 @@ def command(**options: Any) -> None:
     when it is whole, within --limit (else exit 3), and scores, alone in a fresh process, what
     `squeeze eval` does.
 
+    --check takes folders of entrants, too, which hold no model: what the challenge asks for is
+    checked by their papers, as by `squeeze review`, and nothing is run (--profile challenge).
+
     \b
     Example:
       squeeze submit model.sqz -o submission/ --train-run train.json --name Nine \\
           --author "A. Name" --github-id aname --tokenizer sp1024.model --data val.bin
+      squeeze submit --check records/track_10min_16mb/2026-04-01_Nine
     """
     if (options["check"] is None) == (options["model"] is None):
         raise click.UsageError("Give either MODEL to write a submission of, or --check FOLDER.")
+    folder, profile = options["check"], options.pop("profile")
+    if folder is not None and (profile or profile_of(folder)) == "challenge":
+        from squeeze.cli.runs.review import ReviewRequest, run_review
+
+        run_review(ReviewRequest(folder, None, None, options["limit"], options["as_json"]))
+        return
+    missing = [name for name in ("tokenizer", "data") if not options[name]]
+    if missing:
+        raise click.UsageError(f"Missing option '--{missing[0]}'.")
     from squeeze.cli.runs.submit import SubmitRequest, run
 
     run(SubmitRequest(**options))

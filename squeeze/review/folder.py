@@ -90,7 +90,7 @@ def read_folder(path: Path) -> Folder:
     return Folder(
         path,
         files,
-        _claims(path, files),
+        read_folder_claims(path),
         _text(path / CARD) if CARD in files else None,
         tuple(unique),
         tuple(copies),
@@ -179,8 +179,11 @@ def _names_in(source: Source, leaves: Set[str]) -> set[str]:
     return names & leaves
 
 
-def _claims(folder: Path, files: Mapping[str, int]) -> Claims | None:
+def read_folder_claims(folder: Path) -> Claims | None:
     """Return the claims of submission.json, or of the first JSON file whose name begins like it."""
+    files = [
+        path.name for path in sorted(folder.iterdir()) if path.is_file() and not path.is_symlink()
+    ]
     stem = CLAIMS.removesuffix(".json")
     names = [name for name in files if name.startswith(stem) and name.endswith(".json")]
     if not names:
