@@ -277,30 +277,30 @@ KNOWN: dict[str, dict[str, Case]] = {
                              "not a tokenizer"),
     },
     "plan": {
-        "truncated": Refused(half("plan"), SqueezeError, "not a plan of this version"),
-        "flipped": Refused(flipped("plan", 3), SqueezeError, "not a plan of this version"),
+        "truncated": Refused(half("plan"), SqueezeError, "not JSON"),
+        "flipped": Refused(flipped("plan", 3), SqueezeError, "not JSON"),
         "foreign": Refused(with_json("plan", version=2), SqueezeError, "another version"),
         "oversized": Refused(with_json("plan", size=1 << 62), SqueezeError, "size is"),
     },
     "gate": {
-        "truncated": Refused(half("gate"), SqueezeError, "not totals by commit"),
-        "flipped": Refused(flipped("gate", 0), SqueezeError, "not totals by commit"),
+        "truncated": Refused(half("gate"), SqueezeError, "not JSON"),
+        "flipped": Refused(flipped("gate", 0), SqueezeError, "not JSON"),
         "foreign": Refused(lambda: b'["a", 5]', SqueezeError, "not totals by commit"),
-        "oversized": Refused(lambda: b'{"a": 1e999}', SqueezeError, "not totals by commit"),
+        "oversized": Refused(lambda: b'{"a": 1e999}', SqueezeError, "not JSON"),
     },
     "code-report": {
-        "truncated": Refused(half("code-report"), SqueezeError, "not the report of a bundle"),
-        "flipped": Refused(flipped("code-report", 0), SqueezeError, "not the report of a bundle"),
+        "truncated": Refused(half("code-report"), SqueezeError, "not JSON"),
+        "flipped": Refused(flipped("code-report", 0), SqueezeError, "not JSON"),
         "foreign": Refused(lambda: b'{"seconds": 3}', SqueezeError, "not the report of a bundle"),
         "oversized": Refused(
             lambda: b'{"parts": [{"module": "m", "name": "n", "bytes": 1e999}]}', SqueezeError,
-            "not the report of a bundle"),
+            "not JSON"),
     },
     "eval-report": {
-        "truncated": Refused(half("eval-report"), BadData, "not JSON"),
-        "flipped": Refused(flipped("eval-report", 0), BadData, "not JSON"),
+        "truncated": Refused(half("eval-report"), SqueezeError, "not JSON"),
+        "flipped": Refused(flipped("eval-report", 0), SqueezeError, "not JSON"),
         "foreign": Refused(lambda: b'{"seconds": 3}', BadData, "expected"),
-        "oversized": Refused(with_json("eval-report", bpb=float("inf")), BadData, "bpb"),
+        "oversized": Refused(with_json("eval-report", bpb=float("inf")), SqueezeError, "not JSON"),
     },
     "proof": {
         "truncated": Refused(half("proof"), CorruptData, "checksum does not match|too short"),
@@ -342,9 +342,9 @@ KNOWN: dict[str, dict[str, Case]] = {
     "run-log": {
         "truncated": Refused(half("run-log"), BadSubmission, "expected a JSON object"),
         "flipped": Refused(changed("run-log", b'"bpb": 1.25', b'"bpb": "x" '), BadSubmission,
-                           "does not end with what the run made"),
+                           "does not end with the facts of the run"),
         "foreign": Refused(lambda: b'{"seconds": 3}', BadSubmission,
-                           "does not end with what the run made"),
+                           "does not end with the facts of the run"),
         "oversized": Refused(lambda: b" " * (33 << 20), BadSubmission, "too large"),
     },
     "training": {

@@ -42,13 +42,13 @@ def manifest(**changes):
 
 FOUND = {
     "a plan whose size is text": ("plan", lambda: with_json("plan", size="9"), "size is '9'"),
-    "a plan whose size is infinite": ("plan", lambda: with_json("plan", size=1e999), "size is inf"),
+    "a plan whose size is infinite": ("plan", lambda: with_json("plan", size=1e999), "Infinity"),
     "a plan whose cost is a list": ("plan", lambda: with_json("plan", expected=[]), "expected is"),
-    "a plan nested too deep": ("plan", lambda: b"[" * 100_000, "not a plan"),
+    "a plan nested too deep": ("plan", lambda: b"[" * 100_000, "nested too deeply"),
     "a code report with endless bytes": (
         "code-report",
         lambda: b'{"parts": [{"module": "m", "name": "n", "bytes": 1e999}]}',
-        "not the report of a bundle",
+        "not JSON",
     ),
     "a report whose data are a number": (
         "eval-report",
@@ -68,7 +68,7 @@ FOUND = {
         "manifest", lambda: manifest(name=None), "not a manifest",
     ),
     "a manifest with endless shards": (
-        "manifest", lambda: manifest(stats={"files_train": 1e999, "files_val": 1}), "incomplete",
+        "manifest", lambda: manifest(stats={"files_train": 1e999, "files_val": 1}), "not JSON",
     ),
     "a tokenizer with a piece that is not UTF-8": (
         "tokenizer", lambda: with_text("tokenizer", "▁t".encode(), b"\xff\xff\xfft"),
