@@ -68,7 +68,7 @@ FOUND = {
         "manifest", lambda: manifest(name=None), "not a manifest",
     ),
     "a manifest with endless shards": (
-        "manifest", lambda: manifest(stats={"files_train": 1e999, "files_val": 1}), "not JSON",
+        "manifest", lambda: manifest(stats={"files_train": 1e999, "files_val": 1}), "incomplete",
     ),
     "a tokenizer with a piece that is not UTF-8": (
         "tokenizer", lambda: with_text("tokenizer", "▁t".encode(), b"\xff\xff\xfft"),
