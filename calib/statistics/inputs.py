@@ -109,7 +109,8 @@ def _layout(model: Model) -> tuple[dict[str, str], dict[str, int]]:
 
     device = next(iter(model.parameters())).device
     _forward(model, torch.zeros(1, 1, dtype=torch.int64, device=device), take)
-    unused = [name for name in _linears(model) if name not in owners]
+    idle = tuple(f"{name}." for name, m in model.named_modules() if getattr(m, "idle", False))
+    unused = [n for n in _linears(model) if n not in owners and not n.startswith(idle)]
     if unused:
         raise BadCheckpoint(
             "the forward never reads a matrix, so it has no Hessian",
@@ -123,13 +124,14 @@ def _tables(model: Model, owners: dict[str, str]) -> dict[str, Float32]:
     """Return identities for tables that are only looked up.
 
     A row's input is one-hot, so its error is its own; the importance of rows is in the gradients of
-    their lookups (`squeeze.calib.statistics.fisher`).
+    their lookups (`squeeze.calib.statistics.fisher`). Matrices of modules that call themselves idle
+    have one, too; their gradients are zero.
     """
-    tables = {f"{n}.weight": m for n, m in model.named_modules() if isinstance(m, nn.Embedding)}
+    tables = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Embedding | nn.Linear)]
     return {
-        name: np.eye(table.embedding_dim, dtype=np.float32)
-        for name, table in tables.items()
-        if name not in owners
+        f"{name}.weight": np.eye(table.weight.size(-1), dtype=np.float32)
+        for name, table in tables
+        if f"{name}.weight" not in owners
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,24 @@ from torch import Tensor, nn
 
 from squeeze.train.model.attention import Attend
 from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.depth import levels, value_homes
 from squeeze.train.model.layers import Linear, RMSNorm, Rotary, rotate, vector
+
+
+class Scalars(NamedTuple):
+    """Small parameters of an effective layer.
+
+    q_gain: of queries [H]
+    attn_scale, mlp_scale: of what attention and the MLP add [D]
+    resid_mix: shares of the stream and of the first one [2, D]
+    value_scale: of the value embedding [1]
+    """
+
+    q_gain: Tensor
+    attn_scale: Tensor
+    mlp_scale: Tensor
+    resid_mix: Tensor | None
+    value_scale: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -22,15 +39,23 @@ class Surroundings:
     first: stream that entered the first block [B, T, D]
     rotary: angles of the positions
     attend: attention of this layer
-    values: value embedding [B, T, KV·d], for the blocks that use one
+    scalars: its small parameters
+    values: value embedding [B, T, KV·d], for the layers that use one
     number: how often the block has run before
+    factor: of the norms
+    exclusive: True if attention leaves out each token's own value
+    mute: True if attention adds nothing
     """
 
     first: Tensor
     rotary: Rotary
     attend: Attend
+    scalars: Scalars
     values: Tensor | None = None
     number: int = 0
+    factor: float = 1.0
+    exclusive: bool = False
+    mute: bool = False
 
 
 class Attention(nn.Module):
@@ -38,35 +63,37 @@ class Attention(nn.Module):
 
     Grouped queries: J. Ainslie et al., arXiv 2305.13245. Normalised queries and keys: A. Henry et al.,
     arXiv 2010.04245; the learned gain of each head begins at 1.5 in the baseline, 5.25 in #1493.
+
+    idle: True where every pass of the block leaves attention out
     """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.head_dim, self.qk_norm = config.head_dim, config.qk_norm
-        self.exclusive = layer >= config.num_layers - config.xsa_layers
+        self.idle = all(level.mute for level in levels(config) if level.block == layer)
         self.c_q = Linear(config.model_dim, config.model_dim)
         self.c_k = Linear(config.model_dim, config.kv_dim)
         self.c_v = Linear(config.model_dim, config.kv_dim)
         self.proj = Linear(config.model_dim, config.model_dim)
         self.q_gain = vector(config.num_heads)
         self.gate = AttentionGate(config) if config.attention_gate != "none" else None
-        self.value_scale = vector(1) if layer in config.value_layers else None
+        self.value_scale = vector(1) if (layer, 0) in value_homes(config) else None
 
-    def project(self, x: Tensor, gain: Tensor, around: Surroundings) -> tuple[Tensor, ...]:
+    def project(self, x: Tensor, around: Surroundings) -> tuple[Tensor, ...]:
         """Return queries [B, H, T, d], keys and values [B, KV, T, d], ready for the dot products."""
         q, k, v = self.c_q(x), self.c_k(x), self.c_v(x)
-        if self.value_scale is not None and around.values is not None:
-            v = v + (self.value_scale * around.values).to(v.dtype)
+        if around.values is not None:
+            v = v + (around.scalars.value_scale * around.values).to(v.dtype)
         q, k, v = (y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for y in (q, k, v))
         if self.qk_norm:
             q, k = (F.rms_norm(y, (self.head_dim,)) for y in (q, k))
         q, k = rotate(q, around.rotary), rotate(k, around.rotary)
-        return q * gain.to(q.dtype)[:, None, None], k, v
+        return q * around.scalars.q_gain.to(q.dtype)[:, None, None], k, v
 
-    def forward(self, x: Tensor, gain: Tensor, around: Surroundings) -> Tensor:
-        q, k, v = self.project(x, gain, around)
+    def forward(self, x: Tensor, around: Surroundings) -> Tensor:
+        q, k, v = self.project(x, around)
         mixed = around.attend(q, k, v)
-        if self.exclusive:
+        if around.exclusive:
             mixed = without_own_value(mixed, v)
         if self.gate is not None:
             mixed = mixed * self.gate(x).to(mixed.dtype)
@@ -129,11 +156,12 @@ class MLP(nn.Module):
 class Repeat(nn.Module):
     """Parameters of a later pass of a repeated block: scalars (#686), an MLP (#1204), or both."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig, layer: int, number: int) -> None:
         super().__init__()
         if config.untied_scalars:
             self.q_gain = vector(config.num_heads)
             add_scalars_(self, config)
+        self.value_scale = vector(1) if (layer, number) in value_homes(config) else None
         self.mlp = MLP(config) if layer in config.untied_mlps else None
 
 
@@ -157,14 +185,23 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        factor = 1.0 / math.sqrt(layer + 1) if config.norm_scale else 1.0
-        self.attn_norm, self.mlp_norm = RMSNorm(factor), RMSNorm(factor)
+        self.attn_norm, self.mlp_norm = RMSNorm(), RMSNorm()
         self.attn = Attention(config, layer)
         self.mlp = MLP(config)
         add_scalars_(self, config)
-        again = config.passes(layer) - 1
-        self.repeats = nn.ModuleList(Repeat(config, layer) for _ in range(again))
-        self.own_scalars, self.own_mlp = config.untied_scalars, layer in config.untied_mlps
+        again = range(1, config.passes(layer))
+        self.repeats = nn.ModuleList(Repeat(config, layer, number) for number in again)
+        self.own_mlp = layer in config.untied_mlps
+
+    def scalars(self, number: int) -> Scalars:
+        """Return the small parameters that pass `number` of this block owns."""
+        own: Any = self.repeats[number - 1] if number else self
+        of_attention: Any = own if number else self.attn
+        # the scale of values is a pass's own only where it is the depth that has one
+        scale = of_attention.value_scale
+        if scale is None:
+            scale = self.attn.value_scale
+        return Scalars(of_attention.q_gain, own.attn_scale, own.mlp_scale, own.resid_mix, scale)
 
     def forward(self, x: Tensor, around: Surroundings) -> Tensor:
         """Return the stream [B, T, D] after this layer."""
@@ -174,7 +211,7 @@ class Block(nn.Module):
 
     def mix(self, x: Tensor, around: Surroundings) -> Tensor:
         """Return the stream with the first one mixed in."""
-        mix = self._scalars(around.number).resid_mix
+        mix = around.scalars.resid_mix
         if mix is None:
             return x
         keep, add = mix.to(x.dtype)
@@ -182,21 +219,19 @@ class Block(nn.Module):
 
     def attended(self, x: Tensor, around: Surroundings) -> Tensor:
         """Return what attention adds to the stream."""
-        scalars = self._scalars(around.number)
-        gain = self.attn.q_gain if scalars is self else scalars.q_gain
-        out: Tensor = scalars.attn_scale.to(x.dtype) * self.attn(self.attn_norm(x), gain, around)
+        if around.mute:
+            return torch.zeros_like(x)
+        normal = self.attn_norm(x, around.factor)
+        out: Tensor = around.scalars.attn_scale.to(x.dtype) * self.attn(normal, around)
         return out
 
     def processed(self, x: Tensor, around: Surroundings) -> Tensor:
         """Return what the MLP adds to the stream."""
         again = around.number > 0 and self.own_mlp
         mlp: Any = self.repeats[around.number - 1].mlp if again else self.mlp
-        scale = self._scalars(around.number).mlp_scale.to(x.dtype)
-        out: Tensor = scale * mlp(self.mlp_norm(x))
+        scale = around.scalars.mlp_scale.to(x.dtype)
+        out: Tensor = scale * mlp(self.mlp_norm(x, around.factor))
         return out
-
-    def _scalars(self, number: int) -> Any:
-        return self.repeats[number - 1] if number and self.own_scalars else self
 
 
 class SumBlock(Block):

@@ -58,19 +58,21 @@ class ModelConfig:
     tie_embeddings: bool = True
     logit_softcap: float = number(0, HUGE, 30.0)  # 0: none
     rope_base: float = number(TINY, HUGE, 10000.0)
+    rope_length: int = number(0, MAX_SEQ_LEN, 0)  # longer forwards turn slower; 0: none does
     mlp_power: int = number(1, 3, 2)  # 2: relu squared, 3: relu cubed
     seq_len: int = number(1, MAX_SEQ_LEN, 1024)  # training window
     layer_schedule: tuple[int, ...] = ()  # block run at each depth; empty: each block once
     bos_id: int = number(0, MAX_VOCAB - 1, 1)  # token that starts a document
 
     # attention
+    no_attention: tuple[int, ...] = ()  # layers that are their MLP only; weights stay unused
     document_attention: bool = False  # no token sees another document
     attention_window: int = number(0, MAX_SEQ_LEN, 0)  # tokens seen, its own included; 0: all
     rope_dims: int = number(0, MAX_WIDTH, 0)  # dimensions of a head that turn; 0: all
     qk_norm: bool = True
     q_gain_init: float = number(0, HUGE, 1.5)
-    xsa_layers: int = number(0, MAX_LAYERS, 0)  # last blocks with exclusive self-attention
-    value_layers: tuple[int, ...] = ()  # blocks whose values take in a value embedding
+    xsa_layers: int = number(0, MAX_LAYERS, 0)  # last layers with exclusive self-attention
+    value_layers: tuple[int, ...] = ()  # layers whose values take in a value embedding
     value_dim: int = number(1, MAX_WIDTH, 128)
     attention_gate: str = choice("none", ATTENTION_GATES)
     attention_gate_scale: float = number(TINY, HUGE, 1.0)
@@ -78,7 +80,7 @@ class ModelConfig:
 
     # residual stream
     mlp_slope: float = number(0, 1, 0.0)  # of the activation below zero
-    norm_scale: bool = False  # norms of block n times 1/sqrt(n + 1)
+    norm_scale: bool = False  # norms of layer n times 1/sqrt(n + 1)
     residual_mix: bool = True  # blocks mix the embedding stream in
     skips: bool = True  # from the first half of the layers to the second
     skip_gates: bool = False
@@ -86,9 +88,11 @@ class ModelConfig:
     parallel_from: int = number(0, MAX_LAYERS, 0)  # first block that is parallel
     untied_mlps: tuple[int, ...] = ()  # blocks with an MLP of its own for each repeated pass
     untied_scalars: bool = False  # repeated passes have their own gains, scales and mixes
+    by_depth: bool = False  # options of layers count effective ones, not blocks
 
     # input
     smear_gate: str = choice("none", SMEAR_GATES)
+    inputs_cross_documents: bool = False  # smears and hashes read the document before
     bigram_rows: int = number(0, MAX_HASH_ROWS, 0)  # of the hash table of token pairs; 0: none
     bigram_dim: int = number(1, MAX_WIDTH, 128)
     trigram_rows: int = number(0, MAX_HASH_ROWS, 0)  # of the hash table of triples; 0: none

@@ -54,10 +54,14 @@ def _check_input(config: ModelConfig) -> None:
 
 def _check_layers(config: ModelConfig) -> None:
     last = config.num_layers - 1
-    for name in ("layer_schedule", "value_layers", "untied_mlps"):
-        for block in getattr(config, name):
-            check_integer(f"{name} entry", block, 0, last)
-    for name in ("value_layers", "untied_mlps"):
+    if config.by_depth and not config.untied_scalars:
+        raise BadConfig("by_depth", expected="untied_scalars", found="scalars of blocks")
+    deepest = len(config.depth) - 1 if config.by_depth else last
+    for name in ("layer_schedule", "value_layers", "no_attention", "untied_mlps"):
+        for layer in getattr(config, name):
+            by_depth = name in ("value_layers", "no_attention")
+            check_integer(f"{name} entry", layer, 0, deepest if by_depth else last)
+    for name in ("value_layers", "no_attention", "untied_mlps"):
         if list(getattr(config, name)) != sorted(set(getattr(config, name))):
             raise BadConfig(name, expected="rising numbers", found=getattr(config, name))
     unused = set(range(config.num_layers)) - set(config.layer_schedule)

@@ -1,7 +1,8 @@
 """Inputs of the first block: hashed pairs and triples of tokens, and gates to the token before.
 
-Everything here that looks back stops at the beginning of a document. A `Shift` moves values by one
-token, also across the steps of an incremental forward.
+Everything here that looks back stops at the beginning of a document; with `inputs_cross_documents`
+only at the first token of all, as in #65 to #1204. A `Shift` moves values by one token, also across
+the steps of an incremental forward.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ class ChannelSmear(nn.Module):
     """Gate by channel that mixes in a learned share of the token before (SmearGate, #65).
 
     (1 − g)·x[t] + g·x[t−1] with g = sigmoid(gate) [D], on normalised embeddings. `inside` [B, T, 1] is
-    0 at the beginning of a document, where x stays as it is, else 1.
+    0 at the beginning of a document, where x stays as it is, else 1. Across documents it is 1
+    everywhere, and the first token of all becomes (1 − g)·x.
     """
 
     def __init__(self, config: ModelConfig) -> None:

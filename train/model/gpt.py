@@ -9,7 +9,7 @@ logits. Every weight matrix is a `Linear` without bias, so forward hooks see the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from squeeze.train.fields import VALIDATING
 from squeeze.train.model.attention import Attend, attention_for
 from squeeze.train.model.block import Surroundings, build_block
 from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.depth import levels
 from squeeze.train.model.embeddings import (
     SMEARS,
     Bigram,
@@ -33,12 +34,24 @@ from squeeze.train.model.embeddings import (
     predecessors,
     second_predecessors,
 )
-from squeeze.train.model.layers import Linear, RMSNorm, Table, rotary_table, vector
+from squeeze.train.model.layers import (
+    Linear,
+    RMSNorm,
+    Table,
+    rotary_base,
+    rotary_table,
+    vector,
+)
 from squeeze.train.model.start import init_weights_
 
 
 class Past(Protocol):
-    """Earlier tokens of an incremental forward (see `squeeze.train.model.cache`)."""
+    """Earlier tokens of an incremental forward (see `squeeze.train.model.cache`).
+
+    length: the most tokens that it holds
+    """
+
+    length: int
 
     def begin(self, ids: Tensor) -> Tensor:
         """Take in the next tokens int64 [B, T] and return their positions int64 [T]."""
@@ -66,6 +79,7 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.recurrent = True
+        self.levels = (levels(config, recurrent=False), levels(config))
         self.tok_emb = Table(config.vocab_size, config.model_dim)
         self.input_norm = RMSNorm()
         self.blocks = nn.ModuleList(build_block(config, n) for n in range(config.num_layers))
@@ -105,13 +119,17 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def start_repeats_(self) -> None:
-        """Set later passes to the parameters of their block (#1204, when repetition starts)."""
+        """Set later passes to the parameters of their block (#1204, when repetition starts).
+
+        Scalars of a depth are left alone: they have learned since the beginning, with another block.
+        """
         block: Any
         for block in self.blocks:
             own = dict(block.named_parameters()) | {"q_gain": block.attn.q_gain}
             for repeat in block.repeats:
                 for name, weight in repeat.named_parameters():
-                    weight.copy_(own[name])
+                    if name.startswith("mlp.") or not self.config.by_depth:
+                        weight.copy_(own[name])
 
     def hidden(self, ids: Tensor, past: Past | None = None) -> Tensor:
         """Return normalised final states [B, T, D] of token ids [B, T], the inputs of the head."""
@@ -119,22 +137,36 @@ class GPT(nn.Module):
         attends = self._attends(ids, past)
         count, device = ids.size(1), ids.device
         positions = torch.arange(count, device=device) if past is None else past.begin(ids)
-        rotary = rotary_table(positions, config.rope_dims or config.head_dim, config.rope_base)
+        dims, length = config.rope_dims or config.head_dim, count if past is None else past.length
+        base = rotary_base(config.rope_base, dims, length, config.rope_length)
+        rotary = rotary_table(positions, dims, base)
         first = self._embed(ids, shift_whole if past is None else past.shift).to(self._dtype())
         values = self.value_embed(ids) if config.value_layers else None
         stream: Any = first.view_as(first)  # blocks compiled alone must not see one tensor twice
         skips: list[Tensor] = []
-        depth = config.depth if self.recurrent else tuple(range(config.num_layers))
-        num_skips = len(depth) // 2 if config.skips else 0
+        layers = self.levels[self.recurrent]
+        num_skips = len(layers) // 2 if config.skips else 0
         lanes = config.parallel == "lanes" or config.parallel == "lanes-in-turn"
-        for level, (number, block) in enumerate(self._passes(depth)):
-            if 0 <= level - num_skips < num_skips:
-                stream = self._joined(stream, level - num_skips, skips.pop())
+        for depth, layer in enumerate(layers):
+            block: Any = self.blocks[layer.block]
             if lanes and block.lanes and isinstance(stream, Tensor):
                 stream = (stream, stream)
-            attend = attends(level)
-            stream = block(stream, Surroundings(first, rotary, attend, values, number))
-            if level < num_skips:
+            if 0 <= depth - num_skips < num_skips:
+                stream = self._joined(stream, depth - num_skips, skips.pop())
+            home: Any = self.blocks[layer.home[0]]
+            around = Surroundings(
+                first=first,
+                rotary=rotary,
+                attend=attends(depth),
+                scalars=home.scalars(layer.home[1]),
+                values=values if layer.values else None,
+                number=layer.number,
+                factor=layer.factor,
+                exclusive=layer.exclusive,
+                mute=layer.mute,
+            )
+            stream = block(stream, around)
+            if depth < num_skips:
                 skips.append(stream)
         x = 0.5 * (stream[0] + stream[1]) if lanes else stream
         out: Tensor = self.final_norm(x)
@@ -159,22 +191,18 @@ class GPT(nn.Module):
         hashed = config.bigram_rows or config.trigram_rows
         if not hashed and config.smear_gate == "none":
             return self.input_norm(x)
-        before = predecessors(ids, config.bos_id, shift)
-        inside = (before >= 0)[..., None].to(x.dtype)
+        bos_id = -1 if config.inputs_cross_documents else config.bos_id
+        before = predecessors(ids, bos_id, shift)
+        inside = (before >= (-1 if config.inputs_cross_documents else 0))[..., None].to(x.dtype)
         if config.bigram_rows:
             x = x + self.bigram(ids, before)
         if config.trigram_rows:
-            second = second_predecessors(ids, before, config.bos_id, shift)
+            second = second_predecessors(ids, before, bos_id, shift)
             x = x + self.trigram(ids, before, second)
         if config.smear_gate == "token":  # the two gates stand where their records have them
             x = self.smear(x, inside, shift)
         x = self.input_norm(x)
         return self.smear(x, inside, shift) if config.smear_gate == "channels" else x
-
-    def _passes(self, depth: tuple[int, ...]) -> Iterator[tuple[int, nn.Module]]:
-        """Yield each block of the depth, with the number of times it has run before."""
-        for level, block in enumerate(depth):
-            yield depth[:level].count(block), self.blocks[block]
 
     def _joined(self, stream: Any, at: int, skip: Tensor) -> Any:
         """Return the stream with a skip connection added, or mixed in by a gate (#1179, #1493).

@@ -29,22 +29,31 @@ class Table(nn.Embedding):
 class RMSNorm(nn.Module):
     """Norm x / rms(x) over the last axis, without weights; epsilon is torch's default for the dtype.
 
-    factor: multiplies the result; 1/sqrt(n + 1) in block n is #315's scale by depth (its LN_SCALE,
-        after W. Sun et al., "The Curse of Depth", arXiv 2502.05795)
+    The result is multiplied by `factor`: 1/sqrt(n + 1) in layer n is #315's scale by depth (its
+    LN_SCALE, after W. Sun et al., "The Curse of Depth", arXiv 2502.05795).
     """
 
-    def __init__(self, factor: float = 1.0) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, factor: float = 1.0) -> Tensor:
         normal = F.rms_norm(x, (x.size(-1),)).to(x.dtype)  # autocast would give float32
-        return normal if self.factor == 1.0 else normal * self.factor
+        return normal if factor == 1.0 else normal * factor
 
 
 def vector(*shape: int) -> nn.Parameter:
     """Return a small parameter, which the model fills itself."""
     return nn.Parameter(torch.empty(*shape))
+
+
+def rotary_base(base: float, dims: int, length: int, least: int) -> float:
+    """Return the base of the rotary angles of a forward of `length` tokens.
+
+    least: length beyond which the base grows, so that all angles of a longer forward are those of one
+        that long; 0: never
+
+    NTK-aware scaling, as the records up to #1204 have it: base·(length/least)^(dims/(dims − 2)).
+    """
+    if not least or length <= least or dims <= 2:
+        return base
+    return base * float((length / least) ** (dims / (dims - 2)))
 
 
 def rotary_table(positions: Tensor, dims: int, base: float) -> Rotary:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from squeeze.train.model.depth import value_homes
+
 if TYPE_CHECKING:
     from squeeze.train.model.config import ModelConfig
 
@@ -82,7 +84,7 @@ def _attention(config: ModelConfig, layer: int) -> Shapes:
     }
     if config.attention_gate != "none":
         shapes["attn.gate.linear.weight"] = (config.num_heads, config.gate_window)
-    if layer in config.value_layers:
+    if (layer, 0) in value_homes(config):
         shapes["attn.value_scale"] = (1,)
     return shapes
 
@@ -101,10 +103,14 @@ def _scalars(config: ModelConfig) -> Shapes:
 
 
 def _repeats(config: ModelConfig, layer: int) -> Shapes:
-    own: Shapes = {}
-    if config.untied_scalars:
-        own |= {"q_gain": (config.num_heads,)} | _scalars(config)
-    if layer in config.untied_mlps:
-        own |= _mlp(config)
-    again = range(config.passes(layer) - 1)
-    return {f"repeats.{n}.{name}": shape for n in again for name, shape in own.items()}
+    shapes: Shapes = {}
+    for n in range(config.passes(layer) - 1):
+        own: Shapes = {}
+        if config.untied_scalars:
+            own |= {"q_gain": (config.num_heads,)} | _scalars(config)
+        if (layer, n + 1) in value_homes(config):
+            own["value_scale"] = (1,)
+        if layer in config.untied_mlps:
+            own |= _mlp(config)
+        shapes |= {f"repeats.{n}.{name}": shape for name, shape in own.items()}
+    return shapes

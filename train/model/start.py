@@ -31,6 +31,8 @@ ZERO = ("attn.proj.weight", "mlp.proj.weight", "gate.weight", "gate.linear.weigh
 def init_weights_(model: GPT, seed: int) -> None:
     """Set residual outputs and the untied head to zero, tables small, other matrices orthogonal."""
     generator = torch.Generator().manual_seed(seed)
+    blocks: Any = model.blocks
+    idle = tuple(f"blocks.{n}.attn." for n, block in enumerate(blocks) if block.attn.idle)
     for name, weight in model.named_parameters():
         leaf = name.rsplit(".", 1)[-1]
         fill = FILLS.get(name, FILLS.get(leaf))
@@ -44,7 +46,7 @@ def init_weights_(model: GPT, seed: int) -> None:
         elif leaf == "lane_keep":
             block: Any = model.get_submodule(name.rsplit(".", 1)[0])
             weight.fill_(block.keep_init)
-        elif name.endswith(ZERO) or name in ZERO_TABLES:
+        elif name.endswith(ZERO) or name in ZERO_TABLES or name.startswith(idle):
             weight.zero_()
         elif name == "tok_emb.weight":
             _normal_(weight, 0.005 if model.config.tie_embeddings else 1.0, generator)

@@ -50,7 +50,7 @@ def test_every_preset_and_option_reads_token_by_token_what_it_reads_at_once(
 
 @pytest.mark.parametrize("name", NARROW)
 def test_a_cached_document_does_not_see_the_one_before(name: str) -> None:
-    model = lively(replace(NARROW[name], document_attention=True))
+    model = lively(replace(NARROW[name], document_attention=True, inputs_cross_documents=False))
     first, second = ids_of(2, 6, 0), ids_of(2, 7, 0, seed=5)
     cache = Cache(model, 2, 13)
     cache.step(first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,11 @@ from torch import Tensor
 
 from squeeze.errors import BadConfig
 from squeeze.train.model.block import Surroundings, without_own_value
+from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
-from squeeze.train.model.gpt import GPT
-from squeeze.train.model.layers import rotary_table, rotate
+from squeeze.train.model.depth import levels
+from squeeze.train.model.gpt import GPT, shift_whole
+from squeeze.train.model.layers import RMSNorm, rotary_table, rotate
 from squeeze.train.presets import PRESETS
 from tests.tiny_models import EVERYTHING, NARROW, PLAIN, VOCAB, ids_of, lively, narrow
 
@@ -50,7 +53,11 @@ def test_changing_a_token_never_moves_an_earlier_logit(name: str) -> None:
         assert not torch.equal(after[:, position], before[:, position])
 
 
-ISOLATED = {n: replace(c, document_attention=True) for n, c in EVERYTHING.items()}
+_BY_DEPTH = {"by_depth": True, "untied_scalars": True}
+ISOLATED = {
+    name: replace(config, document_attention=True, inputs_cross_documents=False)
+    for name, config in EVERYTHING.items()
+}
 
 
 @pytest.mark.parametrize("name", ISOLATED)
@@ -83,6 +90,9 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     model, ids = lively(EVERYTHING[name]).requires_grad_(True), ids_of(4, 16, 0, 7)
     model.loss(ids, ids.roll(-1, 1)).backward()
     for key, weight in model.named_parameters():
+        if key.startswith(tuple(f"blocks.{n}.attn" for n in model.config.no_attention)):
+            assert weight.grad is None
+            continue
         assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any(), key
 
 
@@ -151,8 +161,99 @@ def test_exclusive_attention_leaves_nothing_along_a_tokens_own_value(kv_heads: i
 
 
 def test_exclusive_attention_concerns_the_last_blocks_only() -> None:
-    model = GPT(replace(PLAIN, xsa_layers=3))
-    assert [block.attn.exclusive for block in model.blocks] == [False, True, True, True]
+    layers = levels(replace(PLAIN, xsa_layers=3))
+    assert [layer.exclusive for layer in layers] == [False, True, True, True]
+
+
+def test_options_by_depth_stay_at_their_depth_when_repetition_moves_the_blocks() -> None:
+    config = replace(
+        PLAIN,
+        **_BY_DEPTH,
+        layer_schedule=(0, 1, 2, 1, 2, 3),
+        norm_scale=True,
+        xsa_layers=2,
+        value_layers=(2, 3),
+        no_attention=(0,),
+    )
+    off, on = levels(config, recurrent=False), levels(config)
+    assert [(layer.block, layer.number) for layer in off] == [(0, 0), (1, 0), (2, 0), (3, 0)]
+    assert [layer.home for layer in on] == [(0, 0), (1, 0), (2, 0), (1, 1), (2, 1), (3, 0)]
+    for fewer in (0, 1, 2, 3):
+        assert off[fewer].home == on[fewer].home
+        assert off[fewer].factor == on[fewer].factor == (fewer + 1) ** -0.5
+    assert [layer.exclusive for layer in on] == [0, 0, 0, 0, 1, 1]
+    assert [layer.values for layer in on] == [0, 0, 1, 1, 0, 0]
+    assert [layer.mute for layer in on] == [1, 0, 0, 0, 0, 0]
+    names = set(config.parameter_shapes())
+    assert {"blocks.2.attn.value_scale", "blocks.1.repeats.0.value_scale"} <= names
+    assert set(GPT(config).state_dict()) == names
+
+
+def test_attention_that_is_left_out_begins_at_zero_and_is_never_asked_for() -> None:
+    model, ids = GPT(replace(PLAIN, no_attention=(1,))), ids_of(2, 9)
+    assert not model.blocks[1].attn.c_q.weight.any() and model.blocks[0].attn.c_q.weight.any()
+    before = model(ids)
+    for weight in (model.blocks[1].attn.c_v.weight, model.blocks[1].attn.proj.weight):
+        torch.nn.init.normal_(weight)
+    assert torch.equal(model(ids), before)
+
+
+def test_by_depth_the_scalars_of_a_later_pass_learn_before_it_exists() -> None:
+    config = replace(PLAIN, **_BY_DEPTH, layer_schedule=(0, 1, 2, 1, 2, 3))
+    model, ids = lively(config).requires_grad_(True), ids_of(2, 9)
+    model.recurrent = False
+    model.loss(ids, ids.roll(-1, 1)).backward()
+    assert model.blocks[1].repeats[0].attn_scale.grad.any()
+    assert model.blocks[3].attn_scale.grad is None
+    learned = model.blocks[1].repeats[0].attn_scale.clone()
+    model.start_repeats_()
+    assert torch.equal(model.blocks[1].repeats[0].attn_scale, learned)
+
+
+@pytest.mark.parametrize("kind", ["channels", "token"])
+def test_inputs_may_read_the_document_before(kind: str) -> None:
+    config = replace(PLAIN, smear_gate=kind, bigram_rows=37, bigram_dim=10)
+    ids = ids_of(1, 9, 4)
+    apart, across = (
+        lively(replace(config, inputs_cross_documents=cross)) for cross in (False, True)
+    )
+    other = ids.clone()
+    other[0, 3] += 1
+    starts = [
+        [model._embed(row, shift_whole)[0, 4] for row in (ids, other)] for model in (apart, across)
+    ]
+    assert torch.equal(*starts[0]) and not torch.equal(*starts[1])
+
+
+def test_across_documents_the_first_token_of_all_is_smeared_with_nothing() -> None:
+    model = lively(replace(PLAIN, smear_gate="channels", inputs_cross_documents=True))
+    ids = ids_of(1, 3)
+    first = model.input_norm(model.tok_emb(ids))[0, 0]
+    wanted = (1 - torch.sigmoid(model.smear.gate)) * first
+    torch.testing.assert_close(model._embed(ids, shift_whole)[0, 0], wanted)
+
+
+@pytest.mark.parametrize("length", [8, 16, 24])
+def test_longer_forwards_turn_slower(length: int) -> None:
+    config = replace(PLAIN, rope_length=16, rope_base=100.0)
+    model, ids = lively(config), ids_of(1, length)
+    base = 100.0 if length <= 16 else 100.0 * 1.5 ** (8 / 6)
+    fixed = lively(replace(config, rope_length=0, rope_base=base))
+    torch.testing.assert_close(model(ids), fixed(ids))
+    cache = Cache(model, 1, length)
+    torch.testing.assert_close(cache.step(ids), model(ids), atol=2e-5, rtol=1e-5)
+
+
+def test_a_lane_takes_its_skip_after_the_split() -> None:
+    config = replace(PLAIN, num_layers=2, parallel="lanes", parallel_from=1, residual_mix=False)
+    model, ids = lively(config), ids_of(1, 5)
+    streams: list[Any] = []
+    model.blocks[0].register_forward_hook(lambda _, __, out: streams.append(out))
+    model.blocks[1].register_forward_pre_hook(lambda _, inputs: streams.append(inputs[0]))
+    model(ids)
+    whole, (first, second) = streams
+    torch.testing.assert_close(first, whole + model.skip_weights[0] * whole)
+    assert torch.equal(second, whole)
 
 
 def test_partial_rope_turns_the_first_dimensions_only() -> None:
@@ -197,9 +298,10 @@ def test_activation_is_the_square_of_a_leaky_relu(slope: float) -> None:
 
 def test_norms_shrink_with_depth() -> None:
     x = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
-    for layer, block in enumerate(GPT(replace(PLAIN, norm_scale=True)).blocks):
-        for norm in (block.attn_norm, block.mlp_norm):
-            assert norm(x).square().mean().sqrt().item() == pytest.approx((layer + 1) ** -0.5, 1e-4)
+    config = replace(PLAIN, norm_scale=True)
+    for number, layer in enumerate(levels(config)):
+        size = RMSNorm()(x, layer.factor).square().mean().sqrt().item()
+        assert size == pytest.approx((number + 1) ** -0.5, 1e-4)
 
 
 @pytest.mark.parametrize(("kind", "most"), [("output", 2.0), ("sparse", 1.0)])
@@ -219,10 +321,10 @@ def test_value_embeddings_enter_the_values_of_their_layers() -> None:
     assert [block.attn.value_scale is not None for block in model.blocks] == [0, 0, 1, 0]
     embed, attn = model.value_embed, model.blocks[2].attn
     added = embed.table.weight[ids] @ embed.proj.weight.T * embed.scale
-    x, gain = torch.ones(1, 4, 32), attn.q_gain
+    x, scalars = torch.ones(1, 4, 32), model.blocks[2].scalars(0)
     rotary = rotary_table(torch.arange(4), 8, 10.0)
     with_values, without = (
-        attn.project(x, gain, Surroundings(x, rotary, torch.add, values))[2]
+        attn.project(x, Surroundings(x, rotary, torch.add, scalars, values))[2]
         for values in (model.value_embed(ids), None)
     )
     wanted = (attn.value_scale * added).unflatten(-1, (2, 8)).transpose(1, 2)
@@ -284,7 +386,8 @@ def test_skip_gates_mix_where_skips_add() -> None:
 def block_parts(config: ModelConfig, layer: int) -> tuple[GPT, Surroundings, Tensor]:
     model = lively(config)
     x, first = torch.randn(2, 1, 4, 32, generator=torch.Generator().manual_seed(0))
-    around = Surroundings(first, rotary_table(torch.arange(4), 8, 10.0), lambda q, k, v: q)
+    rotary, scalars = rotary_table(torch.arange(4), 8, 10.0), model.blocks[layer].scalars(0)
+    around = Surroundings(first, rotary, lambda q, k, v: q, scalars)
     assert layer >= config.parallel_from
     return model, around, x
 
@@ -293,7 +396,7 @@ def test_parallel_sum_reads_one_input_for_attention_and_mlp() -> None:
     model, around, x = block_parts(replace(PLAIN, parallel="sum", parallel_from=3), 3)
     block = model.blocks[3]
     mixed = block.resid_mix[0] * x + block.resid_mix[1] * around.first
-    attended = block.attn_scale * block.attn(block.attn_norm(mixed), block.attn.q_gain, around)
+    attended = block.attn_scale * block.attn(block.attn_norm(mixed), around)
     processed = block.mlp_scale * block.mlp(block.mlp_norm(mixed))
     torch.testing.assert_close(block(x, around), mixed + attended + processed)
     assert type(model.blocks[2]) is not type(block)
@@ -376,6 +479,10 @@ def test_repeats_start_with_what_their_block_has_learned() -> None:
         ({"parallel": "sum", "parallel_from": 4}, "parallel_from"),
         ({"parallel": "maybe"}, "expected one of none, sum, lanes, lanes-in-turn"),
         ({"mlp_slope": 2.0}, "mlp_slope"),
+        ({"by_depth": True}, "by_depth; expected untied_scalars"),
+        ({"no_attention": (4,)}, "no_attention entry"),
+        ({"no_attention": (2, 1)}, "no_attention; expected rising"),
+        ({**_BY_DEPTH, "value_layers": (4,)}, "value_layers entry"),
         ({"attention_window": -1}, "attention_window"),
     ],
 )
