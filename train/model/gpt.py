@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from squeeze.errors import BadCheckpoint
 from squeeze.train.fields import VALIDATING
 from squeeze.train.model.attention import Attend, attention_for
-from squeeze.train.model.block import Surroundings, build_block
+from squeeze.train.model.block import build_block
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.depth import levels
 from squeeze.train.model.embeddings import (
@@ -43,6 +43,7 @@ from squeeze.train.model.layers import (
     vector,
 )
 from squeeze.train.model.start import init_weights_
+from squeeze.train.model.sublayers import Surroundings
 
 
 class Past(Protocol):

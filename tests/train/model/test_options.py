@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from squeeze.errors import BadConfig
-from squeeze.train.model.block import Surroundings, without_own_value
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.depth import levels
 from squeeze.train.model.gpt import GPT, shift_whole
 from squeeze.train.model.layers import RMSNorm, rotary_table, rotate
+from squeeze.train.model.sublayers import Surroundings, without_own_value
 from squeeze.train.presets import PRESETS
 from tests.tiny_models import EVERYTHING, NARROW, PLAIN, VOCAB, ids_of, lively, narrow
 
