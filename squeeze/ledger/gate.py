@@ -95,7 +95,7 @@ def load(base: Path) -> dict[str, int]:
             raise ValueError("not an object")
         if not all(isinstance(size, int) and size >= 0 for size in totals.values()):
             raise ValueError("not all values are bytes")
-    except (ValueError, SqueezeError) as error:
+    except ValueError as error:
         raise SqueezeError(
             f"{base}: not totals by commit", expected='{"commit": bytes, …}', found=str(error)[:80]
         ) from None

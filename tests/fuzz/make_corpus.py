@@ -26,6 +26,8 @@ from squeeze.packing.plan import Plan, tensor_plans
 from squeeze.score.proof.file import Proof
 from squeeze.tensors.floats import to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+from tests.entries import Log
+from tests.entries import claims as make_claims
 
 CORPUS = Path(__file__).parent / "corpus"
 RANDOM = np.random.default_rng(0)
@@ -203,6 +205,17 @@ def submissions() -> dict[str, dict[str, bytes]]:
     long = guarded + b"\n".join(b"print(%d)" % (7919 * i % 10007) for i in range(400))
     return {
         "parent": {"one": flat(claims)},
+        "entrant-claims": {
+            "one": flat(
+                make_claims(
+                    seeds=[1, 2],
+                    seed_results={"1": {"val_bpb": 1.2, "artifact_bytes": 15_000_069}},
+                    artifact_bytes_max=15_000_069,
+                    base_submission="eight",
+                )
+            )
+        },
+        "entrant-log": {"one": Log().text().encode()},
         "papers": {"one": flat(claims)},
         "run-log": {"one": b"step:1\n" + flat(log)},
         "training": {"one": flat(training)},

@@ -175,6 +175,22 @@ def _claims(data: bytes) -> object:
     return load_submission(inside)
 
 
+def _entrant(name: str) -> Read:
+    """Return a review of a folder of an entrant in which one file is these bytes."""
+
+    def read(data: bytes) -> object:
+        from squeeze.review.review import review
+        from tests.entries import Log, make_entry
+
+        inside = folder() / "entrant"
+        make_entry(inside, {f"train_seed{seed}.log": Log(seed) for seed in (1, 2)})
+        (inside / name).write_bytes(data)
+        result = review(inside)
+        return result.as_json(), result.markdown()
+
+    return read
+
+
 def _parent(data: bytes) -> object:
     from squeeze.submit.parent import read_parent
 
@@ -308,6 +324,8 @@ TARGETS = {
         Target("hello", _hello, text=True),
         Target("answers", _answers),
         Target("submission", _claims, text=True),
+        Target("entrant-claims", _entrant("submission.json"), text=True),
+        Target("entrant-log", _entrant("train_seed1.log"), text=True),
         Target("parent", _parent, text=True),
         Target("papers", _papers, text=True),
         Target("run-log", by_path(_run_log, "train.log"), text=True),
