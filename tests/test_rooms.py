@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,12 @@ def test_every_module_has_a_room_and_every_room_a_module() -> None:
     assert {room_of(name) for name in MODULES} == {*ROOMS, ROOF}
     on_the_roof = {name for name in MODULES if room_of(name) == ROOF}
     assert on_the_roof == {FACE, "squeeze.calib", "squeeze.train"}
+
+
+def test_every_package_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {module_name(path) for path in product_files() if path.name == "__init__.py"}
+    assert set(settings["tool"]["setuptools"]["packages"]) == packages
 
 
 def test_indented_and_type_checking_imports_count() -> None:
