@@ -68,9 +68,14 @@ class Folder:
     @cached_property
     def is_record(self) -> bool:
         """False where the folder says that it is no record, or of the track without a time limit."""
-        track = self.claims.text("track") if self.claims else ""
-        said = f"{track} {self.path.resolve().parent.name}".lower().replace("-", "_")
-        return "non_record" not in said and "unlimited" not in said
+        return is_record(self.path, self.claims)
+
+
+def is_record(path: Path, claims: Claims | None) -> bool:
+    """Return False for a folder whose claims or place say that it is no record, or has no time limit."""
+    track = claims.text("track") if claims else ""
+    said = f"{track} {path.resolve().parent.name}".lower().replace("-", "_")
+    return "non_record" not in said and "unlimited" not in said
 
 
 def read_folder(path: Path) -> Folder:
