@@ -17,6 +17,7 @@ from machine import write
 from squeeze.calib.statistics.collect import collect
 from squeeze.calib.text.sources import TOKENS, Corpus, window_length
 from squeeze.checkpoint.read import load_model
+from squeeze.subject.subject import Subject
 from squeeze.train.data.shards import read_shard
 from squeeze.train.model.gpt import GPT
 
@@ -36,7 +37,8 @@ def main() -> None:
     text = Corpus(shard, "shards", loaded.config.vocab_size).draw(options.tokens, length)
 
     wall, cpu = time.perf_counter(), time.process_time()
-    hessians = collect(model, text)
+    tapped = Subject.of_gpt(model).tapped(torch.zeros(1, 64, dtype=torch.int64))
+    hessians = collect(tapped, text)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     start = time.process_time()
     with torch.inference_mode():

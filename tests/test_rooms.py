@@ -47,7 +47,7 @@ ROOMS = {
     "calib.parallel": "",
     "calib.text": "ranks calib.parallel",
     "calib.taps": "",
-    "calib.statistics": "tensors ranks calib.parallel calib.text",
+    "calib.statistics": "tensors ranks calib.parallel calib.text calib.taps",
     "calib.allocation": "tensors calib.parallel calib.statistics",
     "calib.quantizers": (
         "codecs.jit codecs.trellis tensors calib.parallel calib.statistics calib.allocation"
@@ -76,13 +76,14 @@ ROOMS = {
         " outside"
     ),
     # Whatever is packed or scored: the one room that runs code of others.
-    "subject": "calib.taps train.model",
+    "subject": "calib.statistics train.model",
     "score.report": "",
     # What a file's bytes are spent on, and what fits a limit.
     "ledger": "rows codecs tensors artifact outside",
     "packing": (
-        "codecs tensors ranks calib.parallel calib.text calib.statistics calib.allocation"
-        " calib.quantizers train.model train.data artifact checkpoint ledger"
+        "codecs tensors ranks calib.parallel calib.text calib.taps calib.statistics"
+        " calib.allocation calib.quantizers train.model train.data artifact checkpoint ledger"
+        " subject"
     ),
     # A submission by its papers: logs, claims, card and script. Nothing of it is run.
     "score.student": "",

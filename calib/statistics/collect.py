@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from squeeze.calib.statistics.hessian import Hessians, read_arrays, write_arrays
-from squeeze.calib.statistics.inputs import BLOCK, InputSums, Model
+from squeeze.calib.statistics.inputs import BLOCK, InputSums
+from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import CorruptData
 from squeeze.ranks.group import Ranks
@@ -19,25 +20,25 @@ SAVE_EVERY = 30.0  # seconds between two saves of partial sums
 
 
 def collect(
-    model: Model,
+    model: TappedModel,
     text: Sequences,
     *,
     path: Path | None = None,
     key: str = "",
     reporter: Reporter = SILENT,
 ) -> Hessians:
-    """Return the Hessians of every linear layer and of the head, from the text run through the model.
+    """Return the Hessians of every matrix that products use, from the text run through the model.
 
     path: file that keeps the result; partial sums are kept beside it every SAVE_EVERY seconds, from
         which an interrupted run resumes and ends with the same bits
     key: the caller's hash of the weights; a file of another key, text or number of ranks is ignored
     reporter: counts the tokens of this rank
 
-    Every sequence starts afresh (`Sequences.cut_at` cuts documents apart) and padding is left out.
+    Every sequence starts afresh (`Sequences.cut_at` cuts documents apart).
     Tables that are only looked up (an untied embedding, hashed pairs, value embeddings) get identities.
     Ranks take blocks in turn and add up: all return the same result.
 
-    Raises BadCheckpoint naming the tensor whose input is NaN or infinite, or that is never used.
+    Raises BadCheckpoint naming the matrix whose input is NaN or infinite.
     """
     ranks = Ranks.current()
     key = f"{key} {text.digest()}"

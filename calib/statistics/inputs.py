@@ -1,4 +1,4 @@
-"""Sums of the inputs of every linear layer, over the forwards of a text: the raw material of Hessians.
+"""Sums of the inputs of every matrix, over the forwards of a text: the raw material of Hessians.
 
 Sums are float32, a block of about BLOCK tokens at a time: one matrix product rounds a block as well
 as float32 allows, and only tokens/BLOCK additions follow, so float64 would buy nothing that the
@@ -8,69 +8,65 @@ added up in their order (`squeeze.calib.parallel`).
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Container, Iterator
-from functools import partial
-from typing import Protocol
+from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from squeeze.calib.parallel import map_single_threaded, replicas
+from squeeze.calib.parallel import map_single_threaded
 from squeeze.calib.statistics.hessian import Float32, Hessians
+from squeeze.calib.statistics.tapped import Rows, TappedModel, blocks_of, ids_of
+from squeeze.calib.taps.layout import BOTH, LOOKUP, PRODUCT, UNUSED
+from squeeze.calib.taps.products import Product
+from squeeze.calib.taps.taps import Lookup
+from squeeze.calib.taps.weights import Weight
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import BadCheckpoint
 from squeeze.ranks.group import Ranks
-
-Take = Callable[[str, Tensor], None]
 
 BLOCK = 2048  # tokens of one forward; activations of the widest layer stay under about 25 MB
 PANELS = 4  # column panels of a product of which only the upper triangle is computed
 IN_FLIGHT = 2 << 30  # bytes of blocks' sums at most, so that many threads do not take all memory
 
 
-class Model(Protocol):
-    """Model whose inputs are collected, such as `squeeze.train.model.gpt.GPT`."""
-
-    def hidden(self, ids: Tensor) -> Tensor:
-        """Return the head's input [B, T, D] for ids int64 [B, T]."""
-
-    def named_modules(self) -> Iterator[tuple[str, nn.Module]]: ...
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
-
-
 class InputSums:
-    """Sums of the inputs of a model's linear layers over this rank's share of a text.
+    """Sums of the inputs of a model's matrices over this rank's share of a text.
 
-    owners: by tensor name, the tensor whose sum has its input
+    owners: by matrix name, the matrix whose sum has its input
     totals: Σ xᵀx by owner, float32 [in, in], upper triangle; the first `done` blocks are in them
     blocks: sequences of each forward
     counts: tokens of each block
     """
 
-    def __init__(self, model: Model, text: Sequences) -> None:
+    def __init__(self, model: TappedModel, text: Sequences) -> None:
         self.model, self.text = model, text
         self.ranks = Ranks.current()
-        self.owners, widths = _layout(model)
-        self.device = next(iter(model.parameters())).device
-        self.totals = {name: torch.zeros(w, w, device=self.device) for name, w in widths.items()}
-        self.blocks, self.done = self.ranks.deal(_blocks(text)), 0
+        matrices = model.layout.matrices.values()
+        read = [matrix for matrix in matrices if matrix.how in (PRODUCT, BOTH)]
+        self.owners = {matrix.name: matrix.owner for matrix in read}
+        widths = {m.name: m.slice.shape[1] for m in read if m.name == m.owner}
+        self.totals = {name: torch.zeros(w, w, device=model.device) for name, w in widths.items()}
+        every = np.arange(len(text.lengths))
+        self.blocks, self.done = self.ranks.deal(blocks_of(text, every, BLOCK)), 0
         self.counts = [int(text.lengths[rows].sum()) for rows in self.blocks]
 
     def adding(self) -> Iterator[int]:
         """Add the blocks that are missing, in their order, and yield the tokens of each."""
-        lend = replicas(self.model)
+        lend = self.model.replicas()
 
-        def outer(rows: npt.NDArray[np.int64]) -> dict[str, list[Tensor]]:
-            with lend() as replica:
-                return _outer_products(replica, self.totals.keys(), self.text, rows)
+        def outer(rows: Rows) -> dict[str, list[Tensor]]:
+            with lend() as replica, torch.no_grad():
+                inputs = _Inputs(self.model)
+                self.model.run(replica, ids_of(self.text, rows, self.model.device), inputs)
+            inputs.check()
+            return inputs.sums
 
         size = sum(total.nbytes for total in self.totals.values())
-        most = max(1, IN_FLIGHT // size)
-        for products in map_single_threaded(outer, self.blocks[self.done :], self.device, most):
+        most = max(1, IN_FLIGHT // max(size, 1))
+        for products in map_single_threaded(
+            outer, self.blocks[self.done :], self.model.device, most
+        ):
             for name, panels in products.items():
                 for panel, product in zip(_panels(len(self.totals[name])), panels, strict=True):
                     self.totals[name][panel] += product
@@ -87,128 +83,74 @@ class InputSums:
         tokens = self.text.tokens
         means = {n: _finish(self.ranks.summed_(total), tokens) for n, total in self.totals.items()}
         matrices = {n: means[owner] for n, owner in self.owners.items()}
-        tables = _tables(self.model, self.owners)
+        # what is only looked up is one-hot: the error of a row is its own, as where nothing is read
+        tables = {
+            matrix.name: np.eye(matrix.slice.shape[1], dtype=np.float32)
+            for matrix in self.model.layout.matrices.values()
+            if matrix.how in (LOOKUP, UNUSED)
+        }
         return Hessians(matrices | tables, tokens, self.text.source)
 
 
-def _layout(model: Model) -> tuple[dict[str, str], dict[str, int]]:
-    """Return the owner of each tensor's input and the width of each owner's input; runs one token.
+class _Inputs:
+    """Observer of one forward that sums xᵀx over the inputs of each owner, in panels."""
 
-    Layers called with the very same tensor object (queries, keys and values) share the first's sum.
-    """
-    owners: dict[str, str] = {}
-    widths: dict[str, int] = {}
-    last: tuple[str, Tensor] | None = None
+    def __init__(self, model: TappedModel) -> None:
+        self.layout = model.layout
+        self.sums: dict[str, list[Tensor]] = {}
+        # in the order of execution, so that an error names the first that is not a number
+        self.energies: list[tuple[str, Tensor]] = []
 
-    def take(name: str, x: Tensor) -> None:
-        nonlocal last
-        if last is None or x is not last[1]:
-            last = (name, x)
-        if owners.setdefault(name, last[0]) == name:
-            widths[name] = x.size(-1)
+    def on_product(self, product: Product, output: Tensor, source: str) -> Tensor:
+        """Add the inputs of those matrices of a product that own theirs."""
+        inputs: Tensor | None = None
+        for group, part in enumerate(product.slices):
+            place = self.layout.places.get(part)
+            if place is None or self.layout.matrices[place.matrix].owner != place.matrix:
+                continue
+            inputs = product.inputs() if inputs is None else inputs
+            values = inputs[group].float()
+            if place.columns is not None:
+                width = self.layout.matrices[place.matrix].slice.shape[1]
+                wide = values.new_zeros(len(values), width)
+                values = wide.index_copy_(
+                    1, torch.from_numpy(place.columns).to(wide.device), values
+                )
+            self._add(place.matrix, values)
+        return output
 
-    device = next(iter(model.parameters())).device
-    _forward(model, torch.zeros(1, 1, dtype=torch.int64, device=device), take)
-    idle = tuple(f"{name}." for name, m in model.named_modules() if getattr(m, "idle", False))
-    unused = [n for n in _linears(model) if n not in owners and not n.startswith(idle)]
-    if unused:
-        raise BadCheckpoint(
-            "the forward never reads a matrix, so it has no Hessian",
-            expected="every linear layer used",
-            found=", ".join(unused[:5]),
-        )
-    return owners, widths
+    def on_lookup(self, lookup: Lookup, output: Tensor, source: str) -> Tensor:
+        """Pass a lookup on."""
+        return output
 
+    def on_other(self, weight: Weight, function: str) -> None:
+        """Pass another use."""
 
-def _tables(model: Model, owners: dict[str, str]) -> dict[str, Float32]:
-    """Return identities for tables that are only looked up.
+    def on_activation(self, function: str, sources: list[frozenset[str]], result: str) -> None:
+        """Pass a function of activations."""
 
-    A row's input is one-hot, so its error is its own; the importance of rows is in the gradients of
-    their lookups (`squeeze.calib.statistics.fisher`). Matrices of modules that call themselves idle
-    have one, too; their gradients are zero.
-    """
-    tables = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Embedding | nn.Linear)]
-    return {
-        f"{name}.weight": np.eye(table.weight.size(-1), dtype=np.float32)
-        for name, table in tables
-        if f"{name}.weight" not in owners
-    }
+    def _add(self, name: str, values: Tensor) -> None:
+        self.energies.append((name, values.square().sum()))
+        products = outer_product(values)
+        if name not in self.sums:
+            self.sums[name] = products
+            return
+        for total, product in zip(self.sums[name], products, strict=True):
+            total += product
 
-
-def _linears(model: Model) -> dict[str, nn.Linear]:
-    """Return linear layers by the name of their weight, without a head: its input is `hidden`'s."""
-    layers = {f"{n}.weight": m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
-    layers.pop("lm_head.weight", None)
-    return layers
-
-
-@torch.inference_mode()
-def _forward(model: Model, ids: Tensor, take: Take) -> None:
-    """Run ids int64 [B, T] and call take(tensor name, input [B, T, in]) in order of execution."""
-    names = {name for name, _ in model.named_modules()}
-    head = "lm_head.weight" if "lm_head" in names else "tok_emb.weight"
-    with contextlib.ExitStack() as hooks:
-        for name, layer in _linears(model).items():
-            hook = partial(_hand_over, take, name)
-            hooks.callback(layer.register_forward_pre_hook(hook).remove)
-        take(head, model.hidden(ids))
-
-
-def _hand_over(take: Take, name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    take(name, inputs[0])
-
-
-def _blocks(text: Sequences) -> list[npt.NDArray[np.int64]]:
-    """Return the sequences of each forward: about BLOCK tokens, of like lengths to pad little."""
-    order = np.argsort(-text.lengths, kind="stable")
-    blocks, start = [], 0
-    while start < len(order):
-        rows = max(1, BLOCK // int(text.lengths[order[start]]))
-        blocks.append(order[start : start + rows])
-        start += rows
-    return blocks
-
-
-def _outer_products(
-    model: Model, owners: Container[str], text: Sequences, rows: npt.NDArray[np.int64]
-) -> dict[str, list[Tensor]]:
-    """Return Σ xᵀx over the inputs of one forward, by owner, as the panels that `_panels` names.
-
-    Raises BadCheckpoint when an input is not a number.
-    """
-    device = next(iter(model.parameters())).device
-    lengths = text.lengths[rows]
-    longest = int(lengths.max())
-    ids = torch.from_numpy(text.ids[rows, :longest].astype(np.int64)).to(device)
-    padded = bool((lengths < longest).any())
-    real = torch.from_numpy(np.arange(longest) < lengths[:, None]).to(device)
-
-    sums: dict[str, list[Tensor]] = {}
-    # in the order of execution, so that an error names the first that is not a number
-    energies: list[tuple[str, Tensor]] = []
-
-    def take(name: str, x: Tensor) -> None:
-        if name in owners:
-            values = (x[real] if padded else x.flatten(0, 1)).float()
-            energies.append((name, values.square().sum()))
-            products = outer_product(values)
-            if name in sums:
-                for total, product in zip(sums[name], products, strict=True):
-                    total += product
-            else:
-                sums[name] = products
-
-    _forward(model, ids, take)
-    finite = torch.stack([energy for _, energy in energies]).isfinite().tolist()
-    if not all(finite):
-        name, _ = energies[finite.index(False)]
-        raise BadCheckpoint(
-            f"the input of {name} is not a number",
-            expected="finite activations",
-            found="NaN or infinity",
-            fix="Resume training from an earlier checkpoint, or calibrate on other text.",
-        )
-    return sums
+    def check(self) -> None:
+        """Raise BadCheckpoint naming the first matrix whose input is not a number."""
+        if not self.energies:
+            return
+        finite = torch.stack([energy for _, energy in self.energies]).isfinite().tolist()
+        if not all(finite):
+            name, _ = self.energies[finite.index(False)]
+            raise BadCheckpoint(
+                f"the input of {name} is not a number",
+                expected="finite activations",
+                found="NaN or infinity",
+                fix="Resume training from an earlier checkpoint, or calibrate on other text.",
+            )
 
 
 def outer_product(x: Tensor) -> list[Tensor]:

@@ -6,7 +6,7 @@ matrices, which of them read the same inputs, and what every other element is st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
@@ -21,7 +21,7 @@ from squeeze.calib.taps.taps import Lookup
 from squeeze.calib.taps.weights import Slice, Weight
 
 PRODUCT, LOOKUP, BOTH = "product", "lookup", "product+lookup"
-SQUARES, FLOAT = "squared gradients", "float"
+SQUARES, UNUSED, FLOAT = "squared gradients", "never used", "float"
 WIDEST_INPUT = 16_384  # columns of a Hessian, of which 1 GiB would be the next size
 NARROW = 64  # entries of a row of the last dimensions: a kernel, not a matrix of its own
 Positions = npt.NDArray[np.int64]
@@ -32,7 +32,7 @@ class Matrix:
     """A part of a parameter that is quantized as one.
 
     name: of the tensor where it is all of it, else with a number: `bank[3]`
-    how: PRODUCT, LOOKUP, BOTH or SQUARES: where its importance is from
+    how: PRODUCT, LOOKUP, BOTH or SQUARES: where its importance is from; UNUSED: it has none
     owner: name of the first matrix that reads the same inputs, perhaps its own
     """
 
@@ -62,12 +62,14 @@ class Layout:
     places: of every slice that a product or lookup uses
     floats: why a tensor keeps floats, by name
     shapes: of every parameter
+    head: name of the matrix whose product makes the output, or None
     """
 
     matrices: Mapping[str, Matrix]
     places: Mapping[Slice, Place]
     floats: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
+    head: str | None = None
 
     def of_tensor(self, name: str) -> list[Matrix]:
         """Return the matrices of a parameter."""
@@ -130,9 +132,19 @@ class Probe:
         """Note a function that tells what its arguments are for."""
         self.events.append(Event(function, result, tuple(sources)))
 
-    def layout(self, shapes: Mapping[str, tuple[int, ...]], logits: Tensor | None) -> Layout:
-        """Return the layout of the parameters of these shapes; logits: what the forward returned."""
-        roles = roles_of(self.events, frozenset() if logits is None else _sources(logits))
+    def layout(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        logits: Tensor | None,
+        idle: Container[str] = (),
+    ) -> Layout:
+        """Return the layout of the parameters of these shapes.
+
+        logits: the result of the forward
+        idle: names of parameters that are known to be in no use; others that nothing uses keep floats
+        """
+        made_by = frozenset() if logits is None else _sources(logits)
+        roles, head = roles_of(self.events, made_by), None
         matrices: dict[str, Matrix] = {}
         places: dict[Slice, Place] = {}
         floats: dict[str, str] = {}
@@ -143,8 +155,10 @@ class Probe:
             derived = ", ".join(function for function, wide in others.items() if wide)
             if len(shape) < 2 or min(shape) == 0:
                 floats[name] = "of one dimension" if prod(shape) else "empty"
+            elif parts is None and not others and name in idle:
+                matrices[name] = Matrix(name, Slice.whole(name, shape), UNUSED, by_name(name), name)
             elif parts is None and not others:
-                floats[name] = "never used"
+                floats[name] = UNUSED
             elif parts is None and not derived:
                 floats[name] = "used entry by entry"
             elif parts is None or derived:
@@ -160,7 +174,10 @@ class Probe:
                     role = role_of_uses(roles, uses.results, name)
                     owner = owners.setdefault(key, label)
                     matrices[label] = Matrix(label, part, how, role, owner)
-        return Layout(matrices, places, floats, shapes)
+                    # alone among the sources, and one matrix: no group of them
+                    alone = len(made_by) == 1 and made_by <= set(uses.results)
+                    head = label if alone and len(parts) == 1 else head
+        return Layout(matrices, places, floats, shapes, head)
 
 
 def _sources(tensor: Tensor) -> Sources:

@@ -13,18 +13,20 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.fisher import OutputGradients, collect_gradients
 from squeeze.calib.statistics.hessian import Hessians
+from squeeze.calib.statistics.tapped import TappedModel, ids_of
+from squeeze.calib.taps.layout import Layout
 from squeeze.calib.text.generate import TEMPERATURE, Tokens
 from squeeze.calib.text.sources import (
     TOKENS,
@@ -40,8 +42,8 @@ from squeeze.errors import BadConfig, BadData, CorruptData
 from squeeze.files import make_folder, sha256, write_atomic
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
+from squeeze.subject.subject import Subject
 from squeeze.train.data.shards import read_shards
-from squeeze.train.model.cache import Cache
 from squeeze.train.model.gpt import GPT
 
 SOURCES = ("self", "shards", "tokens", "random")
@@ -107,12 +109,19 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A model with its calibration text, and the Hessians and output gradients on it."""
+    """A model with its calibration text, its matrices, and the Hessians and output gradients on it."""
 
-    model: GPT
+    subject: Subject
     text: Sequences
+    layout: Layout
     hessians: Hessians
     gradients: OutputGradients
+
+    @property
+    def model(self) -> GPT:
+        """The module, where it is one of this project."""
+        assert isinstance(self.subject.module, GPT)
+        return self.subject.module
 
 
 def calibrate(
@@ -133,7 +142,7 @@ def calibrate(
     is too short or not in the model's vocabulary.
     """
     settings = settings.resolved(loaded)
-    model = GPT.from_tensors(loaded.config, loaded.tensors).eval()
+    subject = Subject.of_gpt(GPT.from_tensors(loaded.config, loaded.tensors))
     key = content_key(loaded, settings)
     make_folder(folder)
     text_file, hessian_file, gradient_file = (
@@ -147,15 +156,16 @@ def calibrate(
     with _replacement_noted(text_file, reporter):
         text = _kept_text(text_file, key)
         if not ranks.on_all(text is not None) or text is None:
-            source = _source(loaded, settings, partial(Cache, model), reporter)
+            source = _source(loaded, settings, subject.new_cache, reporter)
             text = source.draw(settings.tokens, settings.length_for(loaded))
             if ranks.first:
                 _keep_text(text_file, key, text)
     with _replacement_noted(hessian_file, reporter):
+        model = subject.tapped(ids_of(text, np.array([0]), torch.device("cpu")))
         hessians = collect(model, text, path=hessian_file, key=key, reporter=reporter)
     with _replacement_noted(gradient_file, reporter):
         gradients = _gradients(model, text, gradient_file, key, reporter)
-    return Calibrated(model, text, hessians, gradients)
+    return Calibrated(subject, text, model.layout, hessians, gradients)
 
 
 @contextlib.contextmanager
@@ -168,7 +178,7 @@ def _replacement_noted(path: Path, reporter: Reporter) -> Iterator[None]:
 
 
 def _gradients(
-    model: GPT, text: Sequences, path: Path, key: str, reporter: Reporter
+    model: TappedModel, text: Sequences, path: Path, key: str, reporter: Reporter
 ) -> OutputGradients:
     """Return the gradients that the file keeps when every rank can read it, else collect them."""
     kept_gradients = None

@@ -14,9 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from squeeze.calib.taps.layout import Layout, Probe
-from squeeze.calib.taps.taps import Taps
-from squeeze.calib.taps.weights import Parameters
+from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.errors import BadCheckpoint, SqueezeError
 from squeeze.subject.outputs import Forward, check_logits, forward_of
 from squeeze.train.model.cache import Cache
@@ -100,17 +98,17 @@ class Subject:
     @torch.no_grad()
     def logits(self, ids: Tensor) -> Tensor:
         """Return logits float32 [B, T, V] of ids int64 [B, T]; raises BadCheckpoint when it fails."""
-        with running():
-            logits = self.forward(self.module, ids)
-        return check_logits(logits, ids)
+        return check_logits(self.run(self.module, ids), ids)
 
-    @torch.no_grad()
-    def layout(self, ids: Tensor) -> Layout:
-        """Return how one forward of ids int64 [B, T] uses every parameter."""
-        parameters, probe = Parameters(self.module.named_parameters()), Probe()
-        with running(), Taps(parameters, probe) as taps:
-            logits = self.forward(self.module, taps.begin(ids))
-        return probe.layout(parameters.shapes, logits)
+    def tapped(self, ids: Tensor) -> TappedModel:
+        """Return the model under taps, its matrices read off one forward of ids int64 [B, T]."""
+        with running():
+            return TappedModel.of(self.module, self.run, ids)
+
+    def run(self, module: nn.Module, ids: Tensor) -> Tensor:
+        """Return the logits of a copy of the module, as they are."""
+        with running():
+            return self.forward(module, ids)
 
     def with_weights(self, weights: Weights) -> Subject:
         """Return a copy with other values of some weights, by name; it shares the rest.

@@ -33,6 +33,7 @@ from squeeze.artifact.layout import StreamRecord, TensorRecord
 from squeeze.artifact.streams import Artifact, Coded, CodeStreams, Symbols, decode_with, encode_with
 from squeeze.calib.statistics.fisher import collect_gradients
 from squeeze.calib.statistics.inputs import InputSums
+from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.calib.text.generate import generate
 from squeeze.calib.text.sources import Sequences, window_length
 from squeeze.codecs.base import Codec
@@ -182,7 +183,10 @@ def pack(
     count = -(-CALIBRATION_TOKENS // length)
     ids = generate(partial(Cache, model), config.vocab_size, count, length, seed=seed)
     text = Sequences.whole(ids, "self-generated")
-    hessians, gradients = InputSums(model, text).hessians(), collect_gradients(model, text)
+    tapped = TappedModel.of(
+        model, GPT.forward, torch.zeros(1, 1, dtype=torch.int64, device=ranks.device)
+    )
+    hessians, gradients = InputSums(tapped, text).hessians(), collect_gradients(tapped, text)
     if not ranks.first:
         return b""
     matrices = {n: w for n, w in weights.items() if n in hessians.matrices and w.size >= QUANTIZED}

@@ -23,6 +23,7 @@ from squeeze.packing.costs import mean_kl
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.tapping import tapped
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -178,7 +179,7 @@ class Waiting(Future):  # type: ignore[type-arg]
 def statistics(model: GPT, other: GPT) -> list[object]:
     """Text, gradients, Hessians and measured cost, in several pieces each, to the bit."""
     text = RandomTokens(50, 0).draw(480, 20)
-    gradients, hessians = collect_gradients(model, text), collect(model, text)
+    gradients, hessians = collect_gradients(tapped(model), text), collect(tapped(model), text)
     return [
         generate(lambda batch, length: Cache(model, batch, length), 50, 70, 6).tobytes(),
         mean_kl(model, other, text),

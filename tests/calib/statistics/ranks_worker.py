@@ -16,6 +16,7 @@ from squeeze.calib.statistics.collect import collect
 from squeeze.calib.text.generate import generate
 from squeeze.calib.text.sources import Sequences
 from squeeze.reporter import Reporter
+from squeeze.subject.subject import Subject
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -44,8 +45,9 @@ def main(folder: Path, rank: int, world: int) -> None:
     work = Counting()
     text = generate(partial(Cache, model), 50, 9, 16, seed=4, reporter=work)
     sequences = Sequences.whole(text, "self-generated").cut_at(1)
-    found = collect(model, sequences, path=folder / f"hessians-{world}")
-    kept = collect(model, sequences, path=folder / f"hessians-{world}")
+    tapped = Subject.of_gpt(model).tapped(torch.zeros(1, 4, dtype=torch.int64))
+    found = collect(tapped, sequences, path=folder / f"hessians-{world}")
+    kept = collect(tapped, sequences, path=folder / f"hessians-{world}")
     arrays = {name.replace(".", "_"): matrix for name, matrix in found.matrices.items()}
     same = all(np.array_equal(found.matrices[n], kept.matrices[n]) for n in found.matrices)
     np.savez(folder / f"{rank}-of-{world}.npz", text=text, work=work.count, same=same, **arrays)

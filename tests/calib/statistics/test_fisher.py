@@ -12,6 +12,7 @@ from squeeze.calib.text.sources import Sequences
 from squeeze.errors import BadCheckpoint, CorruptData
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.tapping import tapped
 
 CONFIG = ModelConfig(50, 2, 32, 4, 2, 64, seq_len=32)
 
@@ -38,8 +39,8 @@ def random_text(count, length, vocab=50, seed=0):
                                   "tok_emb.weight"])  # fmt: skip
 def test_expected_loss_predicts_the_measured_divergence(name):
     model, text = random_model(), random_text(128, 32)
-    hessians = collect(model, text)
-    gradients = collect_gradients(model, text, tokens=4096)
+    hessians = collect(tapped(model), text)
+    gradients = collect_gradients(tapped(model), text, tokens=4096)
     ids = torch.from_numpy(text.ids.astype(np.int64))
     weight = dict(model.named_parameters())[name]
     delta = (
@@ -58,7 +59,7 @@ def test_expected_loss_predicts_the_measured_divergence(name):
 
 def test_gradients_are_those_of_autograd():
     model, text = random_model(), random_text(3, 16)
-    result = collect_gradients(model, text, seed=5)
+    result = collect_gradients(tapped(model), text, seed=5)
     layer = model.blocks[0].mlp.fc
     ids = torch.from_numpy(text.ids.astype(np.int64))
     kept = {}
@@ -77,9 +78,9 @@ def test_gradients_are_those_of_autograd():
 
 def test_wide_layers_keep_squares_only(monkeypatch):
     model, text = random_model(), random_text(3, 16)
-    everything = collect_gradients(model, text)
-    monkeypatch.setattr("squeeze.calib.statistics.fisher.WIDEST", 32)
-    narrow = collect_gradients(model, text)
+    everything = collect_gradients(tapped(model), text)
+    monkeypatch.setattr("squeeze.calib.statistics.gradient_sums.WIDEST", 32)
+    narrow = collect_gradients(tapped(model), text)
     name = "blocks.0.mlp.fc.weight"
     assert name in everything.products and name not in narrow.products
     assert np.allclose(narrow.best(name), everything.rows[name], rtol=1e-5)
@@ -88,7 +89,7 @@ def test_wide_layers_keep_squares_only(monkeypatch):
 
 def test_weights_get_no_gradients_and_stay_trainable():
     model = random_model()
-    collect_gradients(model, random_text(2, 8))
+    collect_gradients(tapped(model), random_text(2, 8))
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
@@ -96,7 +97,7 @@ def test_padding_counts_for_nothing():
     model, text = random_model(), random_text(4, 16)
     padded_ids = np.concatenate([text.ids, np.full((4, 5), 7, np.uint16)], 1)
     padded = Sequences(padded_ids, text.lengths, "random")
-    plain, other = collect_gradients(model, text), collect_gradients(model, padded)
+    plain, other = collect_gradients(tapped(model), text), collect_gradients(tapped(model), padded)
     assert plain.tokens == other.tokens == 64
     for name, rows in plain.rows.items():
         assert np.allclose(rows, other.rows[name], rtol=1e-4, atol=1e-9), name
@@ -104,21 +105,21 @@ def test_padding_counts_for_nothing():
 
 def test_only_as_many_sequences_as_asked_for_are_read():
     model, text = random_model(), random_text(10, 16)
-    assert collect_gradients(model, text, tokens=40).tokens == 48
-    assert collect_gradients(model, text, tokens=10_000).tokens == 160
+    assert collect_gradients(tapped(model), text, tokens=40).tokens == 48
+    assert collect_gradients(tapped(model), text, tokens=10_000).tokens == 160
 
 
 def test_every_matrix_has_rows():
     for tied in (True, False):
         config = ModelConfig(50, 2, 32, 4, 2, 64, seq_len=32, tie_embeddings=tied)
-        rows = collect_gradients(random_model(config), random_text(2, 8)).rows
+        rows = collect_gradients(tapped(random_model(config)), random_text(2, 8)).rows
         shapes = {n: s for n, s in config.parameter_shapes().items() if n.endswith(".weight")}
         assert {n: r.shape[0] for n, r in rows.items()} == {n: s[0] for n, s in shapes.items()}
         assert all((r >= 0).all() and r.any() for r in rows.values())
 
 
 def test_saved_and_read_back(tmp_path):
-    result = collect_gradients(random_model(), random_text(2, 8))
+    result = collect_gradients(tapped(random_model()), random_text(2, 8))
     result.save(tmp_path / "g", "key")
     again = OutputGradients.load(tmp_path / "g", "key")
     assert again.tokens == result.tokens and again.source == "random"
@@ -133,4 +134,4 @@ def test_nan_is_refused_by_name():
     with torch.no_grad():
         model.blocks[1].mlp.fc.weight[0, 0] = float("nan")
     with pytest.raises(BadCheckpoint, match="not a number"):
-        collect_gradients(model, random_text(2, 8))
+        collect_gradients(tapped(model), random_text(2, 8))

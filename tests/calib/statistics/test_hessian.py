@@ -19,6 +19,7 @@ from squeeze.errors import BadCheckpoint, CorruptData
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 from tests.recorder import Recorder, Stage
+from tests.tapping import tapped
 
 LOOPED = ModelConfig(50, 2, 24, 2, 1, 40, layer_schedule=(0, 1, 0, 1, 1))
 UNTIED = ModelConfig(50, 2, 24, 2, 1, 40, tie_embeddings=False)
@@ -70,7 +71,7 @@ def test_hessians_are_the_mean_outer_products_over_all_passes(
 ) -> None:
     monkeypatch.setattr(inputs_module, "BLOCK", 64)
     sequences = text().cut_at(1) if documents else text()
-    found, wanted = collect(model(config), sequences), naive(model(config), sequences)
+    found, wanted = collect(tapped(model(config)), sequences), naive(model(config), sequences)
     assert found.matrices.keys() == wanted.keys() and found.tokens == 260
     for name, matrix in found.matrices.items():
         assert matrix.dtype == np.float32 and np.array_equal(matrix, matrix.T)
@@ -79,7 +80,7 @@ def test_hessians_are_the_mean_outer_products_over_all_passes(
 
 
 def test_every_matrix_has_one_and_layers_of_one_input_share_it() -> None:
-    matrices = collect(model(), text()).matrices
+    matrices = collect(tapped(model()), text()).matrices
     shapes = LOOPED.parameter_shapes()
     quantized = {name for name, shape in shapes.items() if len(shape) == 2}
     small = {name for name in quantized if name.endswith(("resid_mix", "skip_weights"))}
@@ -92,7 +93,7 @@ def test_every_matrix_has_one_and_layers_of_one_input_share_it() -> None:
 
 def test_documents_do_not_see_one_another() -> None:
     joined = text(1, 60)
-    apart, together = collect(model(), joined.cut_at(1)), collect(model(), joined)
+    apart, together = collect(tapped(model()), joined.cut_at(1)), collect(tapped(model()), joined)
     assert len(joined.cut_at(1).ids) > 1 and apart.tokens == together.tokens
     name = "blocks.0.attn.proj.weight"
     assert not np.allclose(apart.matrices[name], together.matrices[name], rtol=1e-3)
@@ -103,8 +104,8 @@ def test_padding_counts_for_nothing() -> None:
     lengths = np.array([20, 3, 7, 1, 20, 9], np.int32)
     other = sequences.ids.copy()
     other[np.arange(20) >= lengths[:, None]] = 0
-    first = collect(model(), Sequences(sequences.ids, lengths, "a"))
-    second = collect(model(), Sequences(other, lengths, "a"))
+    first = collect(tapped(model()), Sequences(sequences.ids, lengths, "a"))
+    second = collect(tapped(model()), Sequences(other, lengths, "a"))
     assert first.tokens == 60
     assert all(np.array_equal(first.matrices[n], second.matrices[n]) for n in first.matrices)
 
@@ -118,7 +119,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(
 ) -> None:
     monkeypatch.setattr(inputs_module, "BLOCK", 40)
     monkeypatch.setattr(collect_module, "SAVE_EVERY", -1.0)
-    path, whole = tmp_path / "h.safetensors", collect(model(), text(), key="w")
+    path, whole = tmp_path / "h.safetensors", collect(tapped(model()), text(), key="w")
 
     def stop_after(tokens: int) -> None:
         class Stopping(Recorder):
@@ -128,17 +129,17 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(
                     raise Stop
 
         with pytest.raises(Stop):
-            collect(model(), text(), path=path, key="w", reporter=Stopping())
+            collect(tapped(model()), text(), path=path, key="w", reporter=Stopping())
 
     stop_after(100)
     assert not path.exists() and len(list(tmp_path.iterdir())) == 1
     stop_after(200)
     recorder = Recorder()
-    resumed = collect(model(), text(), path=path, key="w", reporter=recorder)
+    resumed = collect(tapped(model()), text(), path=path, key="w", reporter=recorder)
     assert recorder.stages == [Stage("Hessians", 260, "tokens", [200, 40, 20])]
     assert all(np.array_equal(whole.matrices[n], resumed.matrices[n]) for n in whole.matrices)
     assert list(tmp_path.iterdir()) == [path]
-    again = collect(model(), text(), path=path, key="w", reporter=recorder)
+    again = collect(tapped(model()), text(), path=path, key="w", reporter=recorder)
     assert len(recorder.stages) == 1  # read, not collected
     assert all(np.array_equal(whole.matrices[n], again.matrices[n]) for n in whole.matrices)
 
@@ -147,16 +148,16 @@ def test_sums_of_other_weights_or_other_text_are_not_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "h.safetensors"
-    collect(model(), text(), path=path, key="old weights")
-    other = collect(model(), text(8), path=path, key="old weights")
+    collect(tapped(model()), text(), path=path, key="old weights")
+    other = collect(tapped(model()), text(8), path=path, key="old weights")
     assert other.tokens == 160
     recorder = Recorder()
-    collect(model(), text(8), path=path, key="new weights", reporter=recorder)
+    collect(tapped(model()), text(8), path=path, key="new weights", reporter=recorder)
     assert recorder.stages == [Stage("Hessians", 160, "tokens", [0, 160])]
 
 
 def test_a_saved_file_loads_back_and_a_damaged_one_is_collected_anew(tmp_path: Path) -> None:
-    path, made = tmp_path / "h.safetensors", collect(model(), text())
+    path, made = tmp_path / "h.safetensors", collect(tapped(model()), text())
     made.save(path, "k")
     loaded = Hessians.load(path, "k")
     assert (loaded.tokens, loaded.source) == (260, "text")
@@ -168,24 +169,25 @@ def test_a_saved_file_loads_back_and_a_damaged_one_is_collected_anew(tmp_path: P
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(CorruptData, match="not a file of Hessians"):
         Hessians.load(path, "k")
-    assert collect(model(), text(), path=path).tokens == 260
+    assert collect(tapped(model()), text(), path=path).tokens == 260
 
 
 def test_activations_that_are_not_numbers_are_refused_by_the_layer_s_name() -> None:
     broken = copy.deepcopy(model())
     broken.blocks[1].mlp.fc.weight[3, 3] = float("nan")
     with pytest.raises(BadCheckpoint, match=r"the input of blocks\.1\.mlp\.proj\.weight is not"):
-        collect(broken, text())
+        collect(tapped(broken), text())
     assert not any(module._forward_pre_hooks for module in broken.modules())
 
 
-def test_a_matrix_that_the_forward_never_reads_is_refused_by_name() -> None:
+def test_a_matrix_that_the_forward_never_reads_keeps_floats_and_is_named() -> None:
     idle = copy.deepcopy(model())
     idle.blocks[0].spare = torch.nn.Linear(4, 4)
-    with pytest.raises(BadCheckpoint, match=r"blocks\.0\.spare\.weight"):
-        collect(idle, text())
+    layout = tapped(idle).layout
+    assert layout.floats["blocks.0.spare.weight"] == "never used"
+    assert "blocks.0.spare.weight" not in collect(tapped(idle), text()).matrices
 
 
 def test_no_hooks_stay_on_the_model() -> None:
-    collect(model(), text())
+    collect(tapped(model()), text())
     assert not any(module._forward_pre_hooks for module in model().modules())

@@ -36,7 +36,7 @@ def some_ids(batch: int = 2, count: int = 16, vocab: int = 256) -> Tensor:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_weight_is_covered_as_it_is_used(name: str) -> None:
     model = subject(name)
-    coverage = Coverage.of(model.layout(some_ids()), SMALL)
+    coverage = Coverage.of(model.tapped(some_ids()).layout, SMALL)
     assert coverage.elements == sum(weight.numel() for weight in model.module.parameters())
     rows = {
         row.matrix: f"{row.how} {row.role}" + (f", {row.why}" if row.why else "")
@@ -107,7 +107,7 @@ def test_scaled_weights_are_the_weights_with_scaled_inputs_and_outputs() -> None
 
 def test_our_own_model_s_matrices_share_inputs_as_its_layers_do() -> None:
     model = Subject.of_gpt(GPT(ModelConfig(50, 2, 24, 2, 1, 40, layer_schedule=(0, 1, 0, 1, 1))))
-    layout = model.layout(some_ids(vocab=50))
+    layout = model.tapped(some_ids(vocab=50)).layout
     owners = {name: matrix.owner for name, matrix in layout.matrices.items()}
     assert owners["blocks.1.attn.c_v.weight"] == "blocks.1.attn.c_q.weight"
     assert owners["blocks.1.mlp.fc.weight"] == "blocks.1.mlp.fc.weight"
@@ -116,7 +116,7 @@ def test_our_own_model_s_matrices_share_inputs_as_its_layers_do() -> None:
 
 
 def test_a_product_that_reads_part_of_a_matrix_lies_inside_it() -> None:
-    layout = subject("decoders.py:Grouped").layout(some_ids())
+    layout = subject("decoders.py:Grouped").tapped(some_ids()).layout
     parts = [place for part, place in layout.places.items() if part.tensor == "shared"]
     (inner,) = [place for place in parts if place.rows is not None]
     assert inner.matrix == "shared[0]" and inner.columns is not None

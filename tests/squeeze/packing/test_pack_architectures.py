@@ -23,6 +23,7 @@ from squeeze.tensors.roles import ROLES, role_of
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 from tests.packs import pack_to
+from tests.tapping import tapped
 from tests.tiny_models import EVERYTHING, NARROW, OPTIONS, ids_of, lively
 
 CALIBRATION = Calibration(tokens=128)
@@ -68,7 +69,7 @@ def test_packs_to_a_target_and_scores_what_it_scored_when_packed(name: str, tmp_
 def test_calibration_sees_every_matrix_and_table(name: str) -> None:
     config = EVERYTHING[name]
     model, text = lively(config), RandomTokens(config.vocab_size).draw(64, 16)
-    hessians, gradients = collect(model, text), collect_gradients(model, text)
+    hessians, gradients = collect(tapped(model), text), collect_gradients(tapped(model), text)
     shapes = {n: s for n, s in config.parameter_shapes().items() if n.endswith(".weight")}
     assert hessians.matrices.keys() == gradients.rows.keys() == shapes.keys()
     for key, (rows, columns) in shapes.items():
@@ -80,8 +81,8 @@ def test_calibration_sees_every_matrix_and_table(name: str) -> None:
 @pytest.mark.parametrize("table", ["tok_emb", "bigram.table", "value_embed.table"])
 def test_expected_loss_of_a_table_is_the_measured_divergence(table: str) -> None:
     model, text = lively(MIXED), RandomTokens(MIXED.vocab_size).draw(8192, 32)
-    hessians = collect(model, text)
-    gradients = collect_gradients(model, text, tokens=8192)
+    hessians = collect(tapped(model), text)
+    gradients = collect_gradients(tapped(model), text, tokens=8192)
     weight = model.get_submodule(table).weight
     noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
     delta = 0.02 * noise * weight.std()

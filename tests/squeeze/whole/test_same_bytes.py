@@ -36,6 +36,7 @@ from squeeze.packing.costs import mean_kl
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from tests.tapping import tapped
 from tests.tiny_models import begun
 from tests.tiny_text import TEXT, write_text_files
 
@@ -145,7 +146,7 @@ def statistics() -> list[object]:
     model, other = models()
     vocab_size = model.config.vocab_size
     text = RandomTokens(vocab_size, 0).draw(6144, 64)
-    gradients, hessians = collect_gradients(model, text), collect(model, text)
+    gradients, hessians = collect_gradients(tapped(model), text), collect(tapped(model), text)
     written = generate(partial(Cache, model), vocab_size, 70, 6)
     return [
         written.tobytes(),

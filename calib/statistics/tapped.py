@@ -1,0 +1,100 @@
+"""A model under taps: its matrices, and forwards whose uses of weights an observer takes.
+
+A text's forwards hold sequences of one length: nothing is padded, so every row of every product counts.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from squeeze.calib.parallel import lender
+from squeeze.calib.taps.layout import Layout, Probe
+from squeeze.calib.taps.taps import Observer, Taps
+from squeeze.calib.taps.weights import Parameters
+from squeeze.calib.text.sources import Sequences
+
+Forward = Callable[[nn.Module, Tensor], Tensor]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class TappedModel:
+    """A module, the function (module, ids [B, T]) → output that runs it, and its matrices."""
+
+    module: nn.Module
+    forward: Forward
+    parameters: Parameters
+    layout: Layout
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, module: nn.Module, forward: Forward, ids: Tensor) -> TappedModel:
+        """Return the model, its matrices read off one forward of ids int64 [B, T].
+
+        A module whose attribute `idle` is true says that nothing uses its parameters.
+        """
+        parameters, probe = Parameters(module.named_parameters()), Probe()
+        with Taps(parameters, probe) as taps:
+            output = forward(module, taps.begin(ids))
+        idle = {
+            f"{name}.{weight}"
+            for name, part in module.named_modules()
+            if getattr(part, "idle", False)
+            for weight, _ in part.named_parameters()
+        }
+        return cls(module, forward, parameters, probe.layout(parameters.shapes, output, idle))
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.module.parameters()).device
+
+    def run(self, replica: nn.Module, ids: Tensor, observer: Observer) -> Tensor:
+        """Return the output of a replica for ids [B, T]; the observer takes its uses of weights."""
+        with Taps(self.parameters, observer) as taps:
+            return self.forward(replica, taps.begin(ids))
+
+    def replicas(
+        self, trained: frozenset[str] = frozenset()
+    ) -> Callable[[], AbstractContextManager[nn.Module]]:
+        """Return a lender of copies of the module that share its weights, one for each thread.
+
+        trained: names of parameters that get gradients, in the copy
+        """
+        module = self.module
+
+        def copied() -> nn.Module:
+            memo: dict[int, Any] = {
+                id(weight): nn.Parameter(weight.data, requires_grad=name in trained)
+                for name, weight in module.named_parameters()
+            }
+            return copy.deepcopy(module, memo)
+
+        return lender(copied)
+
+
+def blocks_of(text: Sequences, rows: Rows, tokens: int) -> list[Rows]:
+    """Return sequences in groups of one length and of about `tokens` tokens, the longest first."""
+    order = rows[np.argsort(-text.lengths[rows], kind="stable")]
+    blocks, start = [], 0
+    while start < len(order):
+        length = int(text.lengths[order[start]])
+        stop = min(start + max(1, tokens // length), int((text.lengths[order] >= length).sum()))
+        blocks.append(order[start:stop])
+        start = stop
+    return blocks
+
+
+def ids_of(text: Sequences, rows: Rows, device: torch.device) -> Tensor:
+    """Return the tokens int64 [B, T] of sequences of one length."""
+    length = int(text.lengths[rows[0]])
+    return torch.from_numpy(text.ids[rows, :length].astype(np.int64)).to(device)
