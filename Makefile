@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 300
+# Tests run in this many processes; each takes whole stretches, so that what a module prepares is prepared once.
+TEST_WORKERS ?= 2
+PARALLEL := -n $(TEST_WORKERS) --dist worksteal
 DEMO_SECONDS ?= 120
 
 .PHONY: api results bench-models bench-calibration bench-what-if fuzz bench-pack-speed demo test test-slow check nojit golden sizes bench bench-code bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
@@ -17,7 +20,7 @@ demo: $(VENV)/.installed  ## train, pack, account and score a small model on the
 	$(BIN)/squeeze demo --seconds $(DEMO_SECONDS)
 
 test: $(VENV)/.installed  ## everything CI runs
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-slow: $(VENV)/.installed  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
@@ -25,7 +28,7 @@ test-slow: $(VENV)/.installed  ## the tests that take longer
 check: $(VENV)/.installed  ## lint, types (on the built wheel), fast tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python tests/check_types.py
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" $(PARALLEL)
 
 fuzz: $(VENV)/.installed  ## damaged files into every reader; FUZZ_SECONDS for all together, JSON on stdout
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
