@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from squeeze.review.claims import Claims
-from squeeze.review.logs import LoggedRun, Score
+from squeeze.review.lines import Score
+from squeeze.review.logs import LoggedRun
 from squeeze.review.values import Numeral
 
 SHARED = 0.8  # of the settings that two logs of one script print

@@ -23,6 +23,7 @@ OTHER_WORDS = set(
 )
 STATISTICS = {"mean": "mean", "avg": "mean", "average": "mean", "max": "max", "largest": "max"}
 SCORE_WORDS = {"val", "bpb", "loss", "nats", "mean", "avg", "average", "final", "score"}
+RESULT_WORDS = {"result", "results", "metrics", "score", "scores", "final", "eval", "evaluation"}
 PARENT_FIELD = re.compile(
     r"(?:^|_)(?:parents?|base|based|baseline|reference|builds?)_?(?:on|pr|submission|record)?$"
 )
@@ -140,14 +141,16 @@ def _size(path: tuple[str, ...], number: float) -> Iterator[tuple[str, Stated]]:
 
 
 def _score(numbers: Sequence[tuple[tuple[str, ...], float]], units: set[str]) -> Stated | None:
-    """Return the score at the top of the file, the mean before others, the plainest name first."""
+    """Return the stated score: at the top of the file, or among its results, the mean before others."""
     stated = []
     for path, number in numbers:
-        words = words_of(path[-1])
-        if len(path) == 1 and set(words) & units and set(words) <= SCORE_WORDS:
-            mean = bool({"mean", "avg", "average"} & set(words))
-            stated.append((not mean, len(words), Stated(path[0], number, "mean" if mean else "")))
-    return min(stated, key=lambda row: row[:2])[2] if stated else None
+        words, above = set(words_of(path[-1])), words_of(path[0] if len(path) == 2 else "")
+        at_top = len(path) == 1 or (len(path) == 2 and set(above) <= RESULT_WORDS)
+        if at_top and words & units and words <= SCORE_WORDS:
+            mean = "mean" if {"mean", "avg", "average"} & words else ""
+            rank = (len(path), not mean, len(words))
+            stated.append((rank, Stated(printable(".".join(path)), number, mean)))
+    return min(stated, key=lambda row: row[0])[1] if stated else None
 
 
 def _seeds(fields: dict[str, Any]) -> list[SeedClaim]:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file
-from squeeze.ledger.submission import CARD, CLAIMS, CODE, is_log, is_paper
+from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODELS, is_log, is_paper
 from squeeze.outside import script as packed_script
 from squeeze.outside.source import Source
 from squeeze.review.claims import Claims, read_claims
@@ -41,10 +41,9 @@ class Script:
 
     @property
     def code(self) -> dict[str, int]:
-        """Bytes of the script and of all that it uses but tokenizers, which no record counts."""
-        others = {
-            n: size for n, size in self.uses.items() if PurePosixPath(n).suffix not in TOKENIZERS
-        }
+        """Bytes of the script and of all that it uses but the model and tokenizers."""
+        apart = TOKENIZERS | MODELS
+        others = {n: size for n, size in self.uses.items() if PurePosixPath(n).suffix not in apart}
         return {self.name: self.size, **others}
 
 
@@ -64,6 +63,13 @@ class Folder:
     def name(self) -> str:
         """Name of the folder itself."""
         return self.path.resolve().name
+
+    @cached_property
+    def models(self) -> dict[str, int]:
+        """Bytes of the files that are models by their names; those that the script names, if any."""
+        found = {n: s for n, s in self.files.items() if PurePosixPath(n).suffix in MODELS}
+        used = found.keys() & (self.script.uses.keys() if self.script else ())
+        return {name: size for name, size in found.items() if name in used or not used}
 
     @cached_property
     def is_record(self) -> bool:

@@ -46,7 +46,7 @@ def overtime(run: LoggedRun) -> str | None:
         return None
     seconds = _training_seconds(run)
     allowed = min(LAST_STEPS * run.step_milliseconds / 1000, MOST_OVERTIME)
-    allowed += 0.0 if run.longest.exact else run.longest.unit / 20_000  # printed with one digit
+    allowed += run.longest.rounding / 1000
     if seconds <= SECONDS + allowed:
         return None
     return f"{run.log}: train_time {seconds:,.1f} s, limit {SECONDS:.0f} s"
@@ -103,9 +103,9 @@ def repeated(runs: Iterable[LoggedRun]) -> list[str]:
     scores: dict[object, LoggedRun] = {}
     seeds: dict[object, LoggedRun] = {}
     for run in runs:
-        first = scores.setdefault((run.scores, run.timers), run)
+        first = scores.setdefault(run.identity, run)
         if first is not run and run.scores:
-            texts.append(f"{first.log} and {run.log} print the same scores and times")
+            texts.append(f"{first.log} and {run.log} print the same scores")
         elif run.seed is not None and (first := seeds.setdefault(run.seed, run)) is not run:
             texts.append(f"{first.log} and {run.log} print one seed, {run.seed}")
     return texts

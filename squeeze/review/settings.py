@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from squeeze.review.values import parse_leniently
+
 # A line that only source has. From the first to the last of them, a log shows its script.
 SOURCE = re.compile(
     r"\s*(?:(?:async )?def \w+ ?\(|class \w+ ?[(:]|import [\w., ]+$|from [\w.]+ import |return\b|"
@@ -12,8 +14,10 @@ SOURCE = re.compile(
 )
 PAIR = re.compile(r"([A-Za-z_][\w.-]{0,60})[:=]([^\s:=,;'\"(){}\[\]]{1,200})")
 NAME = re.compile(r"([A-Za-z_][\w.]{0,60})[:=]")
+CALL = re.compile(r"\w{1,40}\((.*)\)")
 STAMP = re.compile(r"\[?\d[\d:.,TZ+/-]{3,40}\]?")  # a date or a time that begins a line
 DURATION = re.compile(r"[\d.]+ms")
+MOST_JSON = 100_000  # characters of a line
 # Names of what a run measures or where it ran, which differ between honest seeds.
 OF_THE_RUN = re.compile(
     r"(?:^|_)(?:seeds?|s|run_?id|logfile|log|path|paths|dir|folder|file|files|rank|port|host|hostname|pid|"
@@ -31,7 +35,7 @@ def pairs_of(lines: list[str]) -> dict[str, str]:
     outside = lines[: source[0]] + lines[source[-1] + 1 :] if source else lines
     settings: dict[str, str] = {}
     for line in outside:
-        settings |= _pairs(line.split())
+        settings |= _pairs(_words(line.strip()))
     return settings
 
 
@@ -44,12 +48,30 @@ def comparable(pairs: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _pairs(words: list[str]) -> dict[str, str]:
-    """Return the settings of one line, none when a word of it is no setting. Its time is left out."""
+def _words(line: str) -> list[str]:
+    """Return the words of a line; of `Name(a=1, b=2)` and of a JSON object a word for each setting.
+
+    The time that a line begins with is left out.
+    """
+    if line.startswith("{") and len(line) <= MOST_JSON:
+        fields = parse_leniently(line.encode(), [])
+        return (
+            [f"{name}:{value}" for name, value in fields.items()]
+            if isinstance(fields, dict)
+            else []
+        )
+    call = CALL.fullmatch(line) if line.endswith(")") else None
+    words = (call[1] if call else line).replace(", ", " ").split()
     while words and STAMP.fullmatch(words[0]):
         words = words[1:]
     if len(words) == 2 and NAME.fullmatch(words[0]):
-        words = [words[0] + words[1]]
+        return [words[0] + words[1]]
+    return ["".join(words)] if len(words) == 3 and words[1] in ("=", ":") else words
+
+
+def _pairs(words: list[str]) -> dict[str, str]:
+    """Return the settings that words are, none when one of them is no setting."""
+    words = [word.replace("'", "").replace('"', "") for word in words]
     pairs = [PAIR.fullmatch(word) for word in words]
     if not all(pairs):
         return {}

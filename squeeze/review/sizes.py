@@ -2,43 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 from squeeze.ledger.gate import NO_MODEL
 from squeeze.review.claims import Stated
 from squeeze.review.findings import Finding, finding, listed
-from squeeze.review.folder import Folder
+from squeeze.review.folder import TOKENIZERS, Folder
 from squeeze.review.logs import LoggedRun
+
+TITLE = "model in the log + code on disk"
 
 
 def total_bytes(folder: Folder, runs: Sequence[LoggedRun], limit: int) -> Finding:
-    """Compare the largest model in the logs + the code on disk with the limit."""
-    title = "model in the log + code on disk"
-    models = {run.log: run.model for run in runs if run.model is not None}
-    code = sum(folder.script.code.values()) if folder.script else 0
-    flags, told = [], []
-    if models and code and folder.script:
-        log = max(models, key=lambda name: models[name])
-        total = models[log] + code
-        parts = f"{models[log]:,} ({log}) + {code:,} ({listed(list(folder.script.code))})"
-        said = f"{parts} = {total:,} of {limit:,}"
-        if total > limit:
-            flags.append(f"{said}: over by {total - limit:,}")
-        else:
-            told.append(f"{said}: {limit - total:,} unused")
-        left_out = {n: s for n, s in folder.script.uses.items() if n not in folder.script.code}
-        if left_out:
-            told.append(
-                f"tokenizer not counted: {sum(left_out.values()):,} ({listed(list(left_out))})"
-            )
-        return finding("bytes", title, flags, told, total=total, model=models[log], code=code)
-    stated = _largest(folder)
-    logged = max((run.total for run in runs if run.total is not None), default=None)
-    for who, size in (("submission.json", stated), ("the log", logged)):
+    """Compare the model, as it lies there or at its largest in the logs, + the code with the limit."""
+    logged = {run.log: run.model for run in runs if run.model is not None}
+    models = {f"{name} on disk": size for name, size in folder.models.items()} or logged
+    if models and folder.script and folder.script.size:
+        return _compared(folder, models, logged, limit)
+    flags = []
+    totals = [run.total for run in runs if run.total is not None]
+    for who, size in (
+        ("submission.json", _largest(folder)),
+        ("the log", max(totals, default=None)),
+    ):
         if size is not None and size > limit:
             flags.append(f"{who} counts {size:,.0f} of {limit:,}: over by {size - limit:,.0f}")
-    lacking = "no log tells a model's bytes" if not models else "there is no script"
-    return finding("bytes", title, flags, untold=f"{lacking}: {NO_MODEL}", total=None)
+    lacking = "there is no script" if models else "no log tells a model's bytes"
+    return finding("bytes", TITLE, flags, untold=f"{lacking}: {NO_MODEL}", total=None)
+
+
+def _compared(
+    folder: Folder, models: Mapping[str, int], logged: Mapping[str, int], limit: int
+) -> Finding:
+    """Return the finding on a model that is there, or else the largest of those that logs tell."""
+    assert folder.script is not None
+    code = sum(folder.script.code.values())
+    named = dict(models) if folder.models else dict([max(models.items(), key=lambda item: item[1])])
+    model = sum(named.values())
+    total = model + code
+    parts = f"{model:,} ({listed(list(named))}) + {code:,} ({listed(list(folder.script.code))})"
+    said = f"{parts} = {total:,} of {limit:,}"
+    flags = [f"{said}: over by {total - limit:,}"] if total > limit else []
+    told = [] if flags else [f"{said}: {limit - total:,} unused"]
+    if folder.models and logged and model not in logged.values():
+        flags.append(f"no log tells these bytes but {listed([f'{n:,}' for n in logged.values()])}")
+    left_out = {
+        n: s for n, s in folder.script.uses.items() if PurePosixPath(n).suffix in TOKENIZERS
+    }
+    if left_out:
+        told.append(f"tokenizer not counted: {sum(left_out.values()):,} ({listed(list(left_out))})")
+    return finding("bytes", TITLE, flags, told, total=total, model=model, code=code)
 
 
 def counted_code(folder: Folder, runs: Sequence[LoggedRun]) -> Finding:

@@ -13,12 +13,11 @@ from squeeze.errors import SqueezeError
 from squeeze.files import read_file
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.files import files_of
-from squeeze.ledger.submission import CODE, is_paper, is_submission, shipped_bytes
+from squeeze.ledger.submission import CODE, MODELS, is_paper, is_submission, shipped_bytes
 from squeeze.ledger.table import Ledger
 from squeeze.outside import script
 from squeeze.outside.source import MAX_TOKENS, Source
 
-MODELS = {".sqz", ".ptz", ".pt", ".pth", ".safetensors", ".bin", ".xz", ".lzma", ".br", ".zst"}
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 

@@ -42,6 +42,9 @@ def test_a_log_tells_its_scores_sizes_seed_and_settings():
         ("1776142360.538 final val_loss:2.5 val_bpb:1.3", "final", 1.3),
         ("ttt_sliding:done val_loss=2.5 val_bpb=1.4 elapsed=9.1s", "ttt_sliding:done", 1.4),
         ("final_exact sliding val_loss:2.5 sliding val_bpb:1.5", "final_exact sliding", 1.5),
+        ("final val_bpb: 1.6, val_loss: 2.5", "final", 1.6),
+        ("final val_loss = 2.5 | val_bpb = 1.7", "final", 1.7),
+        ('final {"val_loss": 2.5, "val_bpb": 1.8}', "final", 1.8),
     ],
 )
 def test_scores_are_read_in_the_spellings_of_the_field(line, name, bpb):
@@ -61,6 +64,10 @@ def test_scores_within_training_are_no_final_scores():
         ("step:9/10 train_loss:2 train_time:599.5s", 599_500),
         ("9/10 train_loss: 2 train_time: 9.7m tok/s: 9", 582_000),
         ("step:9/10 train_loss:2 train_time=41425 ms step_avg:82ms", 41_425),
+        ("training_time: 599.1 s", 599_100),
+        ('{"train_time_ms": 588047}', 588_047),
+        ("done, train_time 588047ms", 588_047),
+        ("train_time: 10.5m\nstopping train_time: 9ms", 630_000),
     ],
 )
 def test_timers_are_read_with_and_without_a_space_in_every_unit(line, milliseconds):
@@ -72,6 +79,8 @@ def test_timers_are_read_with_and_without_a_space_in_every_unit(line, millisecon
     [
         ("Serialized model int6+zstd: 15826931 bytes\nCode size: 66055 bytes", (15_826_931, 66_055)),
         ("Code: 70,969 bytes\nTotal submission: 15,441,941 bytes", (15_370_972, 70_969)),
+        ("artifact_bytes: 15441941\nbytes_code=70969", (15_370_972, 70_969)),
+        ("Compressed model size: 15370972 bytes\nScript code: 70969 bytes", (15_370_972, 70_969)),
         ("budget:15992753/16000000 FITS\nartifact:15.92MB code:70853", (15_921_900, 70_853)),
         ("Code size (uncompressed): 131887 bytes\nCode size (compressed): 28025 bytes\n"
          "Total submission size quantized+brotli: 15978834 bytes", (15_950_809, 28_025)),
@@ -162,6 +171,31 @@ def test_a_line_of_any_repetition_is_read_in_time_proportional_to_it(piece):
     began = time.process_time()
     read_runs("train.log", piece * 20_000)
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "matrix_lr:0.04 num_layers:9",
+        "matrix_lr=0.04, num_layers=9",
+        "Namespace(matrix_lr=0.04, num_layers=9)",
+        '{"matrix_lr": 0.04, "num_layers": 9}',
+        "  matrix_lr = 0.04\n  num_layers = 9",
+        "matrix_lr: 0.04\nnum_layers: '9'",
+    ],
+)
+def test_settings_are_read_in_every_form(line):
+    assert read_one(f"{line}\nstep:0/9 train_loss:9").settings == {
+        "matrix_lr": "0.04",
+        "num_layers": "9",
+    }
+
+
+def test_a_log_that_is_cut_is_the_run_it_was_cut_from():
+    text = Log().text()
+    cut = "\n".join(text.splitlines()[-4:])
+    runs = distinct_runs(read_runs("a.log", "seed:1\n" + cut) + read_runs("b.log", text))
+    assert [run.log for run in runs] == ["b.log"]
 
 
 def test_numbers_beyond_all_bounds_are_no_measurements():
