@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    loaded = load_model(materials() / "checkpoints" / options.checkpoint)
+    loaded = load_model(materials() / "checkpoints" / options.checkpoint, like="baseline")
     model = GPT.from_tensors(loaded.config, loaded.tensors).requires_grad_(False)
 
     costs = cacheless_costs(model)

@@ -30,7 +30,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    loaded = load_model(materials() / "checkpoints" / options.checkpoint, seq_len=options.seq_len)
+    loaded = load_model(
+        materials() / "checkpoints" / options.checkpoint, like="baseline", seq_len=options.seq_len
+    )
     model = GPT.from_tensors(loaded.config, loaded.tensors).requires_grad_(False)
     shard = read_shard(materials() / "fineweb" / "fineweb_train_000000_sp1024_1M.bin")
     length = window_length(loaded.config.seq_len)

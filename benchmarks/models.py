@@ -39,10 +39,16 @@ class Model:
     options: tuple[str, ...]
 
 
-NOLANVILD = Model("0.48M fp32", "nolanvild_0.48M_fp32.pt", ("--mlp-power", "3", "--seq-len", "256"))
+NOLANVILD = Model(
+    "0.48M fp32",
+    "nolanvild_0.48M_fp32.pt",
+    ("--like", "baseline", "--mlp-power", "3", "--seq-len", "256"),
+)
 NOLANVILD_INT8 = Model("0.48M int8 export", "nolanvild_0.48M.int8.ptz", NOLANVILD.options)
 SAMTRUSS = Model(
-    "7.6M int8 export", "samtruss_7.6M_65176d11.int8.ptz", ("--mlp-power", "2", "--seq-len", "512")
+    "7.6M int8 export",
+    "samtruss_7.6M_65176d11.int8.ptz",
+    ("--like", "baseline", "--seq-len", "512"),
 )
 REFERENCE = Model("8.7M fp32", "reference_8.7M_fp32.safetensors", SAMTRUSS.options)
 

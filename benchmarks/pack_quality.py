@@ -199,7 +199,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keeps calibrations and lines between runs")
     parser.add_argument("--name", default="pack")
     options = parser.parse_args()
-    loaded = load_model(materials() / "checkpoints" / options.checkpoint, seq_len=options.seq_len)
+    loaded = load_model(
+        materials() / "checkpoints" / options.checkpoint, like="baseline", seq_len=options.seq_len
+    )
     folder = options.folder or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     lines = Lines(folder / "lines.jsonl")

@@ -39,7 +39,7 @@ def squeeze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def pack(source: Path, target: Path, seq_len: str) -> None:
-    done = squeeze("pack", source, "-o", target, "--seq-len", seq_len)
+    done = squeeze("pack", source, "-o", target, "--like", "baseline", "--seq-len", seq_len)
     if done.returncode:
         sys.exit(done.stderr)
 

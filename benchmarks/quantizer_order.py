@@ -54,7 +54,9 @@ def main() -> None:
     parser.add_argument("--calibration-tokens", type=int, default=32_768)
     parser.add_argument("--folder", type=Path, help="keeps the calibration between runs")
     options = parser.parse_args()
-    loaded = load_model(materials() / "checkpoints" / options.checkpoint, seq_len=options.seq_len)
+    loaded = load_model(
+        materials() / "checkpoints" / options.checkpoint, like="baseline", seq_len=options.seq_len
+    )
     text = str(materials() / "fineweb" / TRAINING)
     settings = Calibration("shards", options.calibration_tokens, data=(text,))
     folder = options.folder or Path(tempfile.mkdtemp())

@@ -29,8 +29,8 @@ from squeeze.train.model.gpt import GPT
 from squeeze.train.presets import find_preset
 
 CHECKPOINTS = {
-    "nolanvild_0.48M_fp32.pt": {"mlp_power": 3, "seq_len": 256},
-    "samtruss_7.6M_65176d11.int8.ptz": {"mlp_power": 2, "seq_len": 1024},
+    "nolanvild_0.48M_fp32.pt": {"like": "baseline", "mlp_power": 3, "seq_len": 256},
+    "samtruss_7.6M_65176d11.int8.ptz": {"like": "baseline", "seq_len": 1024},
     "reference_8.7M_fp32.safetensors": {},
 }
 PRESET = "record-1493"  # 36M weights, vocabulary 8,192; random ones here, since only time counts

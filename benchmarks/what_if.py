@@ -109,7 +109,10 @@ class Packed:
 
 def packed(folder: Path, checkpoint: Path, limit: int, tokens: int, targets: int) -> Packed:
     """Pack with the fast preset, calibrated on text that the model writes; `folder` keeps the stages."""
-    loaded, settings = load_model(checkpoint, seq_len=512), Calibration(tokens=tokens)
+    loaded, settings = (
+        load_model(checkpoint, like="baseline", seq_len=512),
+        Calibration(tokens=tokens),
+    )
     table = Tokenizer(materials() / "tokenizers" / TOKENIZER).table
     request = PackRequest(
         limit,

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from squeeze.errors import OverBudget, SqueezeError
 
 if TYPE_CHECKING:
-    from squeeze.checkpoint.infer import Config
+    from squeeze.checkpoint.complete import Config
     from squeeze.checkpoint.inspect import Inspection
     from squeeze.checkpoint.live import Packable
     from squeeze.checkpoint.state import Array, Module, Tensor
@@ -60,6 +60,7 @@ def pack(
     entry: str | None = None,
     tokenizer: Path | None = None,
     cache: Path | None = None,
+    assume: bool = False,
 ) -> Packed:
     """Return a model packed into at most `limit` bytes, checked by decoding it.
 
@@ -70,10 +71,12 @@ def pack(
     preset: `best` or `fast` (half the time, a little more loss) calibrate and land just under the
         limit; `record-374`, `record-1394`, `record-1855`, `ternary` and `baseline-int8-zlib` do as
         those entries did; `round` rounds to nearest, `lossless` keeps every bit
-    config: configuration of a state dict, or fields that a checkpoint does not tell, by name
+    config: configuration of a state dict, or what a checkpoint does not say: fields by name, `like` (a
+        layout of docs/layouts.md), `settings` (a file of the training script's settings)
     entry: one of several sets of weights in a file, such as `ema`
     tokenizer: sentencepiece model that gives costs per byte of text
     cache: folder that keeps every stage, so that an interrupted pack resumes; None: keep nothing
+    assume: take defaults for what is not said, and write them into the artifact
 
     Under a process group every rank must call: the ranks share the calibration, the first packs, and
     all return its result. Raises OverBudget when the limit cannot be met, BadCheckpoint for weights
@@ -90,7 +93,9 @@ def pack(
     from squeeze.score.tokenizer import Tokenizer
 
     bytes_of = None if tokenizer is None else Tokenizer(tokenizer).table.of_targets
-    return pack_call(PackCall(model, limit, code, tokens, preset, config, entry, bytes_of, cache))
+    return pack_call(
+        PackCall(model, limit, code, tokens, preset, config, entry, bytes_of, cache, assume)
+    )
 
 
 @overload
@@ -162,6 +167,7 @@ def evaluate(
     config: Config | None = None,
     entry: str | None = None,
     device: str | None = None,
+    assume: bool = False,
 ) -> EvalReport:
     """Return the score of a model on tokens, in nats a token and in bits per byte of their text.
 
@@ -169,9 +175,11 @@ def evaluate(
     tokens: ids, integers [n]; the first is context only
     tokenizer: sentencepiece model of the tokens, which says how many bytes each stands for
     mode: `window`, `sliding`, `documents`, `ttt-lora`, `ttt-chunk` or `ttt-phased`, with its defaults
-    config: configuration of a state dict, or fields that a checkpoint does not tell, by name
+    config: configuration of a state dict, or what a checkpoint does not say: fields by name, `like` (a
+        layout of docs/layouts.md), `settings` (a file of the training script's settings)
     entry: one of several sets of weights in a file, such as `ema`
     device: name of a torch device; None: cuda, else cpu
+    assume: take defaults for what is not said; the report's notes repeat them
 
     Under a process group the ranks share the work and all return the report. Raises BadData for tokens
     of another vocabulary, BadConfig for an unknown mode or device, BadCheckpoint as `pack`.
@@ -186,14 +194,14 @@ def evaluate(
     from squeeze.train.data.shards import as_tokens
 
     options = EvalOptions(Mode(mode), device=device)
-    loaded = open_model(model, config, entry)
+    loaded = open_model(model, config, entry, assume)
     return evaluate_tokens(loaded, tokenizer, as_tokens(tokens), options)
 
 
 def inspect(path: Path, config: Config | None = None, *, entry: str | None = None) -> Inspection:
     """Return the facts about a checkpoint or artifact: format, configuration, notes and tensors.
 
-    config: fields of the configuration that the file does not tell, by name
+    config: what the file does not say, as for `pack`; what is still open is shown with its default
     entry: one of several sets of weights in a file, such as `ema`
 
     Raises as `load`.

@@ -69,7 +69,9 @@ ROOMS = {
     "bundle.cost": "rows",
     "bundle": "bundle.load bundle.passes bundle.emit bundle.cost",
     # Files: ours, and those of others.
-    "artifact": "codecs.coder codecs codecs.context tensors train.model train.checkpoint",
+    "artifact": (
+        "codecs.coder codecs codecs.context tensors train.metadata train.model train.checkpoint"
+    ),
     "outside": "rows tensors bundle.emit bundle.cost artifact",
     "checkpoint": (
         "tensors train.fields train.metadata train.model train.optim train.checkpoint artifact"

@@ -61,6 +61,11 @@ OPTIONS: dict[str, ModelConfig] = {
         "parallel sum": {"parallel": "sum", "parallel_from": 1},
         "lanes": {"parallel": "lanes", "parallel_from": 2},
         "lanes in turn": {"parallel": "lanes-in-turn", "parallel_from": 3, "skip_gates": True},
+        "lanes, the head on one": {
+            "parallel": "lanes",
+            "parallel_from": 2,
+            "lane_output": "mlp",
+        },
         "recurrence": _LOOPED,
         "untied mlps": {**_LOOPED, "untied_mlps": (2,)},
         "untied scalars": {**_LOOPED, "untied_scalars": True, "residual_mix": False},

@@ -19,9 +19,14 @@ from squeeze.train.optim.recipe import Recipe
 
 
 def checkpoint_bytes(
-    config: ModelConfig, state: Mapping[str, Tensor], recipe: Recipe | None = None
+    config: ModelConfig,
+    state: Mapping[str, Tensor],
+    recipe: Recipe | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return a safetensors file of the tensors, in their dtypes, with the configuration as metadata.
+
+    facts: more metadata, by the keys of `squeeze.train.metadata`
 
     The same weights give the same bytes. Raises BadCheckpoint for tensors of another configuration.
     """
@@ -31,7 +36,9 @@ def checkpoint_bytes(
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in state.items()}
     # one metadata key only: the library writes several in an order that changes from run to run
     data = save(tensors, metadata={CONFIG_KEY: config.to_json()})
-    return data if recipe is None else _with_metadata(data, {RECIPE_KEY: recipe.to_json()})
+    more = {} if recipe is None else {RECIPE_KEY: recipe.to_json()}
+    more |= facts or {}
+    return _with_metadata(data, more) if more else data
 
 
 def save_checkpoint(

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from squeeze.artifact.streams import Tensor
-from squeeze.checkpoint.infer import Config, config_fields
+from squeeze.checkpoint.complete import Config, config_fields
 from squeeze.checkpoint.read import load_model
 from squeeze.tensors.quantized import RawTensor
 from squeeze.tensors.roles import natural_key, role_of
@@ -62,6 +62,7 @@ class Inspection:
     """Facts about a checkpoint or artifact.
 
     recipe: that of its training, None where the file does not say
+    assumed: fields of the configuration that the file does not say, with their defaults
     notes: sentences on how the file was read, and what was assumed
     """
 
@@ -72,6 +73,7 @@ class Inspection:
     parameters: int
     config: ModelConfig
     recipe: Recipe | None
+    assumed: dict[str, Any]
     notes: tuple[str, ...]
     tensors: tuple[TensorFacts, ...]
 
@@ -98,13 +100,15 @@ class Difference:
         return asdict(self)
 
 
-def inspect_model(path: Path, config: Config | None = None, **overrides: Any) -> Inspection:
+def inspect_model(path: Path, config: Config | None = None, **statements: Any) -> Inspection:
     """Return the facts about a checkpoint or artifact; raises as `load_model` does.
 
     config: fields of the configuration that the file does not tell
-    overrides: those fields, or `entry`, as keywords
+    statements: those fields, or `entry`, as keywords
+
+    What nobody says is shown with its default, and named in `assumed`: nothing is computed with it.
     """
-    loaded = load_model(path, **config_fields(config), **overrides)
+    loaded = load_model(path, **{"assume": True, **config_fields(config), **_stated(statements)})
     return Inspection(
         path=str(path),
         format=loaded.source,
@@ -113,6 +117,7 @@ def inspect_model(path: Path, config: Config | None = None, **overrides: Any) ->
         parameters=loaded.config.num_params,
         config=loaded.config,
         recipe=recipe_of(path),
+        assumed=dict(loaded.assumed),
         notes=tuple(loaded.notes),
         # files of safetensors have any order
         tensors=tuple(
@@ -125,11 +130,16 @@ def inspect_model(path: Path, config: Config | None = None, **overrides: Any) ->
 def compare_settings(paths: Sequence[Path], **overrides: Any) -> Difference:
     """Return the settings of model and training in which two files differ."""
     first, second = map(str, paths)
-    configs = [load_model(path, **overrides).config for path in paths]
+    configs = [load_model(path, **{**_stated(overrides), "assume": True}).config for path in paths]
     recipes = [recipe_of(path) for path in paths]
     unknown = tuple(p for p, recipe in zip((first, second), recipes, strict=True) if not recipe)
     differ = changes(*configs) if unknown else changes(*configs) | changes(*recipes)
     return Difference((first, second), differ, unknown)
+
+
+def _stated(statements: dict[str, Any]) -> dict[str, Any]:
+    """Return the statements that are made; what is left out is none."""
+    return {name: value for name, value in statements.items() if value not in (None, False)}
 
 
 def recipe_of(path: Path) -> Recipe | None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from squeeze.artifact.unpack import torch_tensors
-from squeeze.checkpoint.infer import Config, complete_config, config_fields
+from squeeze.checkpoint.complete import Completion, Config, complete, config_fields
 from squeeze.checkpoint.names import Named, with_one_front, with_tied_head, without_wrappers
 from squeeze.checkpoint.read import LoadedModel, load_model, refuse_non_finite
 from squeeze.errors import BadCheckpoint
@@ -27,17 +27,21 @@ Packable = str | os.PathLike[str] | nn.Module | Mapping[str, torch.Tensor]
 
 
 def open_model(
-    model: Packable, config: Config | None = None, entry: str | None = None
+    model: Packable,
+    config: Config | None = None,
+    entry: str | None = None,
+    assume: bool = False,
 ) -> LoadedModel:
     """Return a model that is given as a file, as a module of this package or as a state dict.
 
     config: the configuration, or those of its fields that the model does not tell
     entry: one of several sets of weights in a file, such as "ema"
+    assume: take defaults for what neither says
 
     Raises BadCheckpoint for anything else, for weights that are not those of the configuration, and for
     NaN or infinite weights; for a file as `squeeze.checkpoint.read.load_model` does.
     """
-    fields = config_fields(config)
+    fields = config_fields(config) | ({"assume": True} if assume else {})
     if isinstance(model, str | os.PathLike):
         return load_model(model, entry, **fields)
     module = unwrapped(model)
@@ -76,10 +80,17 @@ def _from_state(
     refuse_non_finite(tensors, source)
     if len(tensors) < len(named):
         fields = {**fields, "tie_embeddings": True}
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    config, guesses = complete_config(shapes, stored, **fields)
-    data = checkpoint_bytes(config, torch_tensors(tensors))
-    return LoadedModel(config, tensors, notes + guesses, source, sha256(data), len(data))
+    completed = complete(tensors, stored, Completion.of(fields))
+    data = checkpoint_bytes(completed.config, torch_tensors(completed.tensors))
+    return LoadedModel(
+        completed.config,
+        completed.tensors,
+        notes + completed.notes,
+        source,
+        sha256(data),
+        len(data),
+        assumed=completed.assumed,
+    )
 
 
 def _raw(name: str, weight: object) -> RawTensor:

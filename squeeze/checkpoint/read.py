@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from squeeze.artifact import container
+from squeeze.artifact.facts import assumed_of
 from squeeze.artifact.file import decode
 from squeeze.artifact.streams import Tensor
+from squeeze.checkpoint.complete import Completion, complete
 from squeeze.checkpoint.entries import TOP, WeightSet, no_choice
-from squeeze.checkpoint.infer import complete_config
 from squeeze.checkpoint.names import with_one_front, with_tied_head, without_wrappers
 from squeeze.checkpoint.refused import refusal, refuse_folder
 from squeeze.checkpoint.torch_files import Weights, read_torch
@@ -30,7 +32,8 @@ from squeeze.outside import safe_tensors, torch_zip, zip_archive
 from squeeze.outside.exports import uncompressed
 from squeeze.tensors.floats import WORDS, Float32, from_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
-from squeeze.train.metadata import CONFIG_KEY
+from squeeze.train.fields import read_object
+from squeeze.train.metadata import ASSUMED_KEY, CONFIG_KEY
 from squeeze.train.model.config import ModelConfig
 
 
@@ -41,6 +44,7 @@ class Checkpoint:
     format: of the file
     notes: sentences for the user on how it was read
     entry: part of the file the weights are, "" when it has no parts
+    assumed: fields of the configuration that were guessed when the file was made
     """
 
     tensors: dict[str, Tensor]
@@ -50,16 +54,18 @@ class Checkpoint:
     size: int
     notes: list[str] = field(default_factory=list)
     entry: str = ""
+    assumed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A checkpoint with its complete configuration: all that packing and scoring start from.
 
-    stored: tensors as the checkpoint has them
+    stored: tensors of the checkpoint, under the names of our model
     notes: sentences for the user on how it was read and what was assumed
     source: format of the file
     entry: part of the file the weights are, "" when it has no parts
+    assumed: fields of the configuration that nobody said, with the values that were taken
     """
 
     config: ModelConfig
@@ -69,6 +75,13 @@ class LoadedModel:
     sha256: str
     size: int
     entry: str = ""
+    assumed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """Configuration of an artifact of this model, as JSON holds it."""
+        model = {"model": json.loads(self.config.to_json())}
+        return model | ({"assumed": dict(self.assumed)} if self.assumed else {})
 
     @cached_property
     def tensors(self) -> dict[str, Float32]:
@@ -93,7 +106,14 @@ def load_checkpoint(path: str | os.PathLike[str], entry: str | None = None) -> C
             raise no_choice([TOP], entry, name, several=False)
         artifact = decode(data)
         stored = ModelConfig.from_json(json.dumps(artifact.config.get("model", {})))
-        return Checkpoint(artifact.tensors, stored, "sqz", sha256(data), len(data))
+        return Checkpoint(
+            artifact.tensors,
+            stored,
+            "sqz",
+            sha256(data),
+            len(data),
+            assumed=assumed_of(artifact.config),
+        )
     weights, metadata = _weights(data, name, entry)
     notes = list(weights.notes)
     tensors = without_wrappers(weights.tensors, notes, name)
@@ -103,33 +123,47 @@ def load_checkpoint(path: str | os.PathLike[str], entry: str | None = None) -> C
     tensors = with_tied_head(tensors, notes)
     refuse_non_finite(tensors, name)
     config: ModelConfig | None = None
+    assumed: dict[str, Any] = {}
     if CONFIG_KEY in metadata:
         config = ModelConfig.from_json(metadata[CONFIG_KEY])
         if len(tensors) < untied:
             config = dataclasses.replace(config, tie_embeddings=True)
+        if ASSUMED_KEY in metadata:
+            assumed = read_object(ASSUMED_KEY, metadata[ASSUMED_KEY])
     return Checkpoint(
-        tensors, config, weights.format, sha256(data), len(data), notes, weights.entry or front
+        tensors,
+        config,
+        weights.format,
+        sha256(data),
+        len(data),
+        notes,
+        weights.entry or front,
+        assumed,
     )
 
 
 def load_model(
-    path: str | os.PathLike[str], entry: str | None = None, **overrides: Any
+    path: str | os.PathLike[str], entry: str | None = None, **statements: Any
 ) -> LoadedModel:
-    """Read a checkpoint or artifact and complete its configuration (see `squeeze.checkpoint.infer`).
+    """Read a checkpoint or artifact and complete its configuration (see `squeeze.checkpoint.complete`).
 
-    entry: as of `load_checkpoint`. overrides: ModelConfig fields of the user; None means not given.
+    entry: as of `load_checkpoint`
+    statements: those of `squeeze.checkpoint.complete.Completion.of`: ModelConfig fields, `like`,
+        `settings`, `assume`; None means not stated
     """
     checkpoint = load_checkpoint(path, entry)
-    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
-    config, notes = complete_config(shapes, checkpoint.config, **overrides)
+    completed = complete(
+        checkpoint.tensors, checkpoint.config, Completion.of(statements), checkpoint.assumed
+    )
     return LoadedModel(
-        config,
-        checkpoint.tensors,
-        checkpoint.notes + notes,
+        completed.config,
+        completed.tensors,
+        checkpoint.notes + completed.notes,
         checkpoint.format,
         checkpoint.sha256,
         checkpoint.size,
         checkpoint.entry,
+        completed.assumed,
     )
 
 

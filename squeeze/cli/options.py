@@ -48,11 +48,21 @@ class Schedule(click.ParamType):  # type: ignore[type-arg]  # generic since Clic
 
 _ARCHITECTURE = [
     click.option("--entry", metavar="NAME", help="Set of weights to read, such as ema."),
-    click.option("--heads", "num_heads", type=int, metavar="N", help="Attention heads."),
+    click.option("--like", metavar="NAME", help="Layout, such as record-1855 (docs/layouts.md)."),
+    click.option(
+        "--settings",
+        "settings_file",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="Its script's settings, JSON.",
+    ),
+    click.option("--assume", is_flag=True, help="Take defaults for what no file says."),
+    # three more that --set has, too, and that a page of help has no room for
+    click.option("--heads", "num_heads", type=int, metavar="N", hidden=True),
+    click.option("--rope-base", type=float, metavar="X", hidden=True),
+    click.option("--softcap", "logit_softcap", type=float, metavar="X", hidden=True),
     click.option("--mlp-power", type=click.IntRange(1, 3), metavar="N", help="2: relu², 3: relu³."),
     click.option("--seq-len", type=click.IntRange(min=1), metavar="N", help="Window in tokens."),
-    click.option("--rope-base", type=float, metavar="X", help="Rotary base."),
-    click.option("--softcap", "logit_softcap", type=float, metavar="X", help="Logit soft cap."),
     click.option("--layer-schedule", type=Schedule(), help="Order of repeated blocks."),
     click.option(
         "--set",
@@ -86,6 +96,8 @@ def architecture_options(command: F) -> F:
 
         fields = {name: kwargs.pop(name) for name in ARCHITECTURE_FIELDS}
         fields |= parsed(ModelConfig, settings(kwargs.pop("settings")))
+        statements = {name: kwargs.pop(name) for name in ("like", "assume")}
+        fields |= statements | {"settings": kwargs.pop("settings_file")}
         return command(*args, architecture=fields, **kwargs)
 
     return _with_options(gathered, command, _ARCHITECTURE)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from squeeze import codecs
 from squeeze.artifact import container
+from squeeze.artifact.facts import assumed_notes, assumed_of
 from squeeze.files import read_file
 from squeeze.ledger.files import Paths, Read, files_of, left_out
 from squeeze.ledger.submission import is_paper
@@ -38,6 +39,8 @@ def attribute_paths(paths: Paths, read: Read = read_file) -> Ledger:
         if data[:4] == container.MAGIC:
             rows += artifact_rows(name, data)
             has_model = True
+            said = assumed_notes(assumed_of(container.parse(data).config))
+            notes += [f"{name}: {note}" for note in said]
             continue
         outside = registry.read(name, data)
         own = [_file_row(name, data)] if outside is None else outside.rows

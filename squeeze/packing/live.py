@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from squeeze.checkpoint.infer import Config
+from squeeze.checkpoint.complete import Config
 from squeeze.checkpoint.live import Packable, open_model
 from squeeze.ledger.gate import check_limit
 from squeeze.packing.calibrate import Calibration
@@ -32,6 +32,7 @@ class PackCall:
     entry: str | None
     bytes_of: BytesOf | None
     cache: str | os.PathLike[str] | None
+    assume: bool = False
 
     def request(self) -> PackRequest:
         """Return the pack that is asked for. Raises BadData for tokens that are no token ids."""
@@ -50,6 +51,7 @@ class PackCall:
 
 def pack_call(call: PackCall) -> Packed:
     """Return the packed model. Raises OverBudget when it and its code are above the limit."""
-    packed = pack_model(open_model(call.model, call.config, call.entry), call.request())
+    loaded = open_model(call.model, call.config, call.entry, call.assume)
+    packed = pack_model(loaded, call.request())
     check_limit(packed.ledger.total, call.limit, ADVICE)
     return packed

@@ -8,7 +8,6 @@ corrections, of which only the price is reported.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -67,7 +66,7 @@ def _packed(session: Session, record: Record, calibrated: Calibrated | None) -> 
     }
     every: dict[str, Tensor] = {**others.tensors, **quantized}
     tensors = {name: every[name] for name in sorted(every, key=natural_key)}
-    artifact = Artifact({"model": json.loads(loaded.config.to_json())}, tensors)
+    artifact = Artifact(loaded.header, tensors)
     correction = None
     if record.corrected and calibrated:
         errors = {name: w - quantized[name].dequantize() for name, w in matrices.items()}

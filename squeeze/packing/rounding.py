@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from squeeze import codecs
 from squeeze.artifact.file import encode
 from squeeze.checkpoint.read import LoadedModel
@@ -30,6 +32,7 @@ def pack_rounded(loaded: LoadedModel, request: PackRequest, reporter: Reporter) 
             "the checkpoint is quantized already: stored without loss (--quant to change)"
         )
     artifact = quantize_checkpoint(loaded.stored, loaded.config, recipe)
+    artifact = replace(artifact, config=loaded.header)
     candidates = codecs.names() if request.codecs == ("all",) else request.codecs
     data = encode(artifact, candidates=candidates, reporter=reporter)
     return checked(Packed(data, exact=exact))

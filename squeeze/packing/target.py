@@ -7,9 +7,8 @@ file that an earlier run planned for the same model and settings only the bytes 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from squeeze.artifact.file import encode
@@ -68,6 +67,7 @@ def pack_to_target(loaded: LoadedModel, request: PackRequest, reporter: Reporter
 def without_loss(loaded: LoadedModel, limit: int) -> bytes | None:
     """Return the file with every tensor as it is, or None when it exceeds the limit."""
     exact = quantize_checkpoint(loaded.stored, loaded.config, LOSSLESS)
+    exact = replace(exact, config=loaded.header)
     if NEAR * len(encode(exact, candidates=BOUND)) > limit:
         return None
     data = encode(exact)
@@ -141,8 +141,7 @@ def contents_of(loaded: LoadedModel, calibrated: Calibrated, small_floats: str) 
     rest = {name: tensor for name, tensor in loaded.stored.items() if name not in matrices}
     stored = quantize_checkpoint(rest, loaded.config, Recipe(small_floats=small_floats))
     order = tuple(sorted(loaded.stored, key=natural_key))
-    config: dict[str, object] = {"model": json.loads(loaded.config.to_json())}
-    return Contents(matrices, stored.tensors, order, config)
+    return Contents(matrices, stored.tensors, order, loaded.header)
 
 
 def _resumed(start: _Start, reporter: Reporter) -> Packed | None:

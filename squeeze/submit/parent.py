@@ -109,7 +109,9 @@ def config_of_model(path: Path, data: bytes) -> Config:
     if data[:4] == container.MAGIC:  # its header suffices; weights need not be decoded
         model = container.parse(data).config.get("model")
         return {"model": _completed(model if isinstance(model, dict) else {})}
-    config = {"model": plain_values(asdict(load_model(path).config))}
+    loaded = load_model(path, assume=True)
+    stated = {n: v for n, v in asdict(loaded.config).items() if n not in loaded.assumed}
+    config = {"model": plain_values(stated)}
     text = read_metadata(path).get(RECIPE_KEY)
     if text is not None:
         config["recipe"] = plain_values(asdict(Recipe.from_json(text)))

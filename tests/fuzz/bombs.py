@@ -266,7 +266,7 @@ def _ledger(path: Path) -> object:
 def _checkpoint(path: Path) -> object:
     from squeeze.checkpoint.read import load_model
 
-    return load_model(path)
+    return load_model(path, assume=True)
 
 
 def _imports(path: Path) -> object:

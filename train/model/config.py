@@ -33,6 +33,7 @@ TINY, HUGE = 1e-12, 1e12  # of what is above zero and has no natural bound
 SMEAR_GATES = ("none", "channels", "token")
 ATTENTION_GATES = ("none", "output", "sparse")
 PARALLEL = ("none", "sum", "lanes", "lanes-in-turn")
+LANE_OUTPUTS = ("mean", "attention", "mlp")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class ModelConfig:
     skip_gates: bool = False
     parallel: str = choice("none", PARALLEL)  # attention and MLP side by side
     parallel_from: int = number(0, MAX_LAYERS, 0)  # first block that is parallel
+    lane_output: str = choice("mean", LANE_OUTPUTS)  # of two lanes, what the head reads
     untied_mlps: tuple[int, ...] = ()  # blocks with an MLP of its own for each repeated pass
     untied_scalars: bool = False  # repeated passes have their own gains, scales and mixes
     by_depth: bool = False  # options of layers count effective ones, not blocks

@@ -169,8 +169,7 @@ class GPT(nn.Module):
             stream = block(stream, around)
             if depth < num_skips:
                 skips.append(stream)
-        x = 0.5 * (stream[0] + stream[1]) if lanes else stream
-        out: Tensor = self.final_norm(x)
+        out: Tensor = self.final_norm(self._merged(stream) if lanes else stream)
         return out
 
     def _attends(self, ids: Tensor, past: Past | None) -> Callable[[int], Attend]:
@@ -218,6 +217,12 @@ class GPT(nn.Module):
         if not self.config.skip_gates:
             return stream + skip
         return torch.lerp(skip, stream, torch.sigmoid(self.skip_gates[at]).to(skip.dtype))
+
+    def _merged(self, lanes: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the final stream of two lanes."""
+        if self.config.lane_output == "mean":
+            return 0.5 * (lanes[0] + lanes[1])
+        return lanes[1] if self.config.lane_output == "mlp" else lanes[0]
 
     def head(self, hidden: Tensor, extra: Tensor | None = None) -> Tensor:
         """Return logits float32 [B, T, V] of final states [B, T, D] (`hidden`), soft-capped.

@@ -7,6 +7,7 @@ import os
 import pickle
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from squeeze.checkpoint.infer import complete_config
+from squeeze.checkpoint.complete import Completed, Completion, complete
 from squeeze.checkpoint.read import load_checkpoint, load_model
 from squeeze.errors import BadCheckpoint, CorruptData, SqueezeError, UnsupportedFormat
+from squeeze.tensors.quantized import RawTensor
 from squeeze.train.model.config import ModelConfig
 
 CONFIG = ModelConfig(64, 2, 16, 2, 1, 32, mlp_power=3, seq_len=32)
@@ -242,25 +244,49 @@ def test_missing_file_and_folder_are_clear(tmp_path: Path) -> None:
 # --- inference ---
 
 
-def test_architecture_is_inferred_from_shapes() -> None:
-    config, notes = complete_config(CONFIG.parameter_shapes(), None, mlp_power=3, seq_len=32)
-    assert config == CONFIG
-    assert len(notes) == 2  # rope base and soft cap are guesses, and said to be
+def completed(shapes: Mapping[str, tuple[int, ...]], **statements: Any) -> Completed:
+    """Return zeros of these shapes with the configuration that the statements leave them."""
+    zeros = {name: RawTensor(np.zeros(shape, np.uint32), "fp32") for name, shape in shapes.items()}
+    return complete(zeros, None, Completion.of(statements))
+
+
+def test_a_layout_completes_what_shapes_do_not_say() -> None:
+    done = completed(CONFIG.parameter_shapes(), like="baseline", mlp_power=3, seq_len=32)
+    assert (done.config, done.notes, done.assumed) == (CONFIG, [], {})
+
+
+def test_what_changes_the_forward_is_never_guessed_in_silence() -> None:
+    shapes = CONFIG.parameter_shapes()
+    with pytest.raises(BadCheckpoint, match=r"does not say mlp_slope, rope_dims.*--assume"):
+        completed(shapes, mlp_power=3, seq_len=32)
+    done = completed(shapes, mlp_power=3, seq_len=32, assume=True)
+    assert done.config == CONFIG
+    assert "mlp_power" not in done.assumed and done.assumed["rope_base"] == 10_000.0
+    assert len(done.notes) == 1 and "mlp_slope=0, rope_dims=0" in done.notes[0]
+
+
+def test_a_guess_that_changes_no_logit_is_only_told() -> None:
+    done = completed(CONFIG.parameter_shapes(), like="baseline", seq_len=None)
+    assert done.assumed == {} and done.config.seq_len == 1024
 
 
 def test_untied_head_and_flags_are_respected() -> None:
     wanted = ModelConfig(64, 4, 32, 4, 2, 48, tie_embeddings=False, rope_base=5e4, logit_softcap=15)
-    given = {"mlp_power": 2, "seq_len": 1024, "rope_base": 5e4, "logit_softcap": 15.0}
-    assert complete_config(wanted.parameter_shapes(), None, **given) == (wanted, [])
+    given = {"like": "baseline", "rope_base": 5e4, "logit_softcap": 15.0}
+    assert completed(wanted.parameter_shapes(), **given).config == wanted
 
 
 def test_repeated_blocks_are_noticed_from_skip_weights() -> None:
     looped = ModelConfig(64, 3, 16, 2, 1, 32, layer_schedule=(0, 1, 2, 0, 1, 2))
-    config, notes = complete_config(looped.parameter_shapes(), None)
-    assert config.layer_schedule == looped.layer_schedule
-    assert any("skip_weights has 3 rows" in note for note in notes)
-    given, _ = complete_config(looped.parameter_shapes(), None, layer_schedule=(0, 0, 1, 1, 2, 2))
-    assert given.layer_schedule == (0, 0, 1, 1, 2, 2)
+    shapes = looped.parameter_shapes()
+    with pytest.raises(BadCheckpoint, match="layer_schedule"):
+        completed(shapes)
+    done = completed(shapes, assume=True)
+    assert done.config.layer_schedule == done.assumed["layer_schedule"] == looped.layer_schedule
+    given = completed(shapes, layer_schedule=(0, 0, 1, 1, 2, 2), assume=True)
+    assert given.config.layer_schedule == (0, 0, 1, 1, 2, 2)
+    with pytest.raises(BadCheckpoint, match="skip_weights has another shape"):
+        completed(shapes, like="baseline")
 
 
 BAD_SHAPES: dict[str, tuple[dict[str, tuple[int, ...] | None], str]] = {
@@ -278,7 +304,7 @@ def test_tensors_that_are_no_baseline_are_named(case: str) -> None:
     shapes: dict[str, tuple[int, ...] | None] = {**CONFIG.parameter_shapes(), **changes}
     kept = {name: shape for name, shape in shapes.items() if shape is not None}
     with pytest.raises(SqueezeError, match=text):
-        complete_config(kept, None)
+        completed(kept, like="baseline")
 
 
 @pytest.mark.parametrize(
@@ -294,5 +320,7 @@ def test_tensors_that_are_no_baseline_are_named(case: str) -> None:
 def test_real_checkpoints_are_inferred(
     materials: Path, file: str, params: int, format: str
 ) -> None:
-    model = load_model(materials / "checkpoints" / file)
+    with pytest.raises(BadCheckpoint, match="--like"):
+        load_model(materials / "checkpoints" / file)
+    model = load_model(materials / "checkpoints" / file, like="baseline")
     assert (model.config.num_params, model.source) == (params, format)

@@ -199,18 +199,22 @@ def test_the_entry_is_an_option_of_the_command_line_and_part_of_the_calibrations
     done = CliRunner().invoke(cli, ["inspect", str(path)])
     assert done.exit_code and "holds several sets of weights" in str(done.exception)
     out = tmp_path / "m.sqz"
-    options = ["--entry", "ema", "--lossless", "-o", str(out), "--json"]
+    options = ["--entry", "ema", "--like", "baseline", "--lossless", "-o", str(out), "--json"]
     done = CliRunner().invoke(cli, ["pack", str(path), *options])
     assert done.exit_code == 0, done.output
     assert np.array_equal(load(out).tensors[TABLE].dequantize(), DOUBLED[TABLE].numpy())
-    keys = {content_key(load_model(path, entry), Calibration()) for entry in ("model", "ema")}
+    keys = {
+        content_key(load_model(path, entry, like="baseline"), Calibration())
+        for entry in ("model", "ema")
+    }
     assert len(keys) == 2
 
 
 def test_an_artifact_has_no_entries(tmp_path: Path) -> None:
     written(tmp_path / "m.pt", STATE)
     out = str(tmp_path / "m.sqz")
-    CliRunner().invoke(cli, ["pack", str(tmp_path / "m.pt"), "-o", out, "--lossless"])
+    options = ["-o", out, "--lossless", "--assume"]
+    CliRunner().invoke(cli, ["pack", str(tmp_path / "m.pt"), *options])
     with pytest.raises(BadCheckpoint, match="no weights called 'ema'"):
         load_checkpoint(out, "ema")
 
@@ -241,7 +245,7 @@ def test_a_head_that_is_the_table_is_tied_and_said(
     tmp_path: Path, write: Callable[[Path], None]
 ) -> None:
     write(tmp_path / "m")
-    model = load_model(tmp_path / "m")
+    model = load_model(tmp_path / "m", like="baseline")
     assert model.config.tie_embeddings and HEAD not in model.tensors
     assert any(note.startswith(f"{HEAD} is {TABLE}") for note in model.notes)
 
@@ -256,7 +260,7 @@ def test_a_module_with_a_head_of_its_own_takes_the_table_of_a_tied_file(tmp_path
 def test_a_head_that_differs_by_one_bit_is_not_tied(tmp_path: Path) -> None:
     head = STATE[TABLE].clone()
     head.view(torch.int32)[3, 3] ^= 1
-    model = load_model(written(tmp_path / "m.pt", STATE | {HEAD: head}))
+    model = load_model(written(tmp_path / "m.pt", STATE | {HEAD: head}), like="baseline")
     assert not model.config.tie_embeddings and HEAD in model.tensors
     assert not any(HEAD in note for note in model.notes)
 
@@ -267,7 +271,7 @@ def test_the_odd_files_of_the_field_pack_like_the_plain_one(
     sizes = {}
     for name in ("nearinit_taleef7_0.1M", "odd_ddp_over_compile", "odd_tied_lm_head"):
         out = tmp_path / f"{name}.sqz"
-        arguments = [materials / "checkpoints" / f"{name}.pt", "-o", out]
+        arguments = [materials / "checkpoints" / f"{name}.pt", "-o", out, "--like", "baseline"]
         done = CliRunner().invoke(cli, ["pack", *map(str, arguments)])
         assert done.exit_code == 0, done.output
         sizes[name] = out.stat().st_size
@@ -397,7 +401,7 @@ def test_reading_a_checkpoint_loads_neither_torch_nor_numba(tmp_path: Path) -> N
     paths = [written(tmp_path / f"m.{suffix}", STATE) for suffix in ("pt", "safetensors")]
     program = (
         "import sys; from squeeze.checkpoint.read import load_model\n"
-        "for path in sys.argv[1:]: load_model(path).tensors\n"
+        "for path in sys.argv[1:]: load_model(path, like='baseline').tensors\n"
         "print([name for name in ('torch', 'numba') if name in sys.modules])"
     )
     done = subprocess.run(

@@ -50,7 +50,7 @@ def test_rows_of_our_artifacts_are_their_streams_to_the_byte(materials, name, tm
             continue
         path = tmp_path / f"{number}.sqz"
         arguments = [materials / "checkpoints" / name, "-o", path, *options, "--json"]
-        arguments += ["--seq-len", 256, "--mlp-power", 3]
+        arguments += ["--like", "baseline", "--seq-len", 256, "--mlp-power", 3]
         done = CliRunner().invoke(cli, ["pack", *map(str, arguments)])
         assert done.exit_code == 0, (kind, done.output)
         made[kind] = path

@@ -16,9 +16,9 @@ from squeeze.tensors.quantized import RawTensor
 from tests.packs import pack_to
 
 CALIBRATION = Calibration(tokens=1024, length=256)
-NOLANVILD = ("nolanvild_0.48M_fp32.pt", {"mlp_power": 3, "seq_len": 256})
-SAMTRUSS = ("samtruss_7.6M_65176d11.int8.ptz", {"seq_len": 512})
-REFERENCE = ("reference_8.7M_fp32.safetensors", {"seq_len": 512})
+NOLANVILD = ("nolanvild_0.48M_fp32.pt", {"like": "baseline", "mlp_power": 3, "seq_len": 256})
+SAMTRUSS = ("samtruss_7.6M_65176d11.int8.ptz", {"like": "baseline", "seq_len": 512})
+REFERENCE = ("reference_8.7M_fp32.safetensors", {"like": "baseline", "seq_len": 512})
 LIMITS = (100_000, 300_000, 1_000_000, 2_500_000, 4_000_000, 8_000_000, 12_000_000, 16_000_000)
 
 

@@ -224,16 +224,15 @@ def test_a_malformed_quant_option_is_a_usage_error(model: Path, spec: str) -> No
 
 # --- real checkpoints ---
 
+CUBED = ["--like", "baseline", "--mlp-power", 3]
+
 
 def test_int8_pack_of_nolanvild_beats_its_published_twin_by_15_percent(
     materials: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "n.sqz"
     source = materials / "checkpoints" / "nolanvild_0.48M_fp32.pt"
-    assert (
-        run("pack", source, "-o", out, "--quant", "all=8", "--small", 4096, "--mlp-power", 3)[0]
-        == 0
-    )
+    assert run("pack", source, "-o", out, "--quant", "all=8", "--small", 4096, *CUBED)[0] == 0
     assert out.stat().st_size <= 0.85 * 772_586
 
 
@@ -246,7 +245,7 @@ def test_samtruss_repacked_losslessly_keeps_its_codes_and_saves_10_percent(
 
     out = tmp_path / "s.sqz"
     source = materials / "checkpoints" / "samtruss_7.6M_65176d11.int8.ptz"
-    assert run("pack", source, "-o", out)[0] == 0
+    assert run("pack", source, "-o", out, "--like", "baseline")[0] == 0
     assert out.stat().st_size <= 0.90 * 2_943_945
     original, decoded = load_checkpoint(source).tensors, load(out).tensors
     codes, coded = b"", 0
@@ -276,7 +275,7 @@ def test_known_answers_through_packed_artifacts_of_lossless_streams(
     tokenizer = materials / "tokenizers" / "sp1024_official.model"
     for (name, window, power), bpb in known.items():
         out = tmp_path / f"{name}.sqz"
-        flags = ["--lossless", "--seq-len", window, "--mlp-power", power]
+        flags = ["--lossless", "--like", "baseline", "--seq-len", window, "--mlp-power", power]
         assert run("pack", materials / "checkpoints" / name, "-o", out, *flags)[0] == 0
         report = evaluate(out, tokenizer, [shard], EvalOptions(tokens=131_072))
         assert report.bytes == 303_113

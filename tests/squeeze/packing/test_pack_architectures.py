@@ -15,7 +15,6 @@ from squeeze.calib.allocation.waterfill import expected_loss
 from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.fisher import collect_gradients
 from squeeze.calib.text.sources import RandomTokens
-from squeeze.checkpoint.infer import complete_config
 from squeeze.checkpoint.read import load_model
 from squeeze.ledger.attribute import artifact_rows
 from squeeze.packing.calibrate import Calibration
@@ -23,6 +22,7 @@ from squeeze.tensors.roles import ROLES, role_of
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 from tests.packs import pack_to
+from tests.squeeze.checkpoint.test_checkpoint import completed
 from tests.tapping import tapped
 from tests.tiny_models import EVERYTHING, NARROW, OPTIONS, ids_of, lively
 
@@ -110,7 +110,7 @@ UNTOLD = {
     "bos_id", "document_attention", "attention_window", "rope_dims", "qk_norm", "q_gain_init",
     "xsa_layers", "attention_gate", "attention_gate_scale", "norm_scale", "mlp_slope", "mlp_power",
     "parallel", "parallel_from", "seq_len", "logit_softcap", "layer_schedule", "rope_base",
-    "rope_length", "no_attention", "by_depth", "inputs_cross_documents", "value_layers",
+    "rope_length", "no_attention", "by_depth", "inputs_cross_documents", "value_layers", "lane_output",
 }  # fmt: skip
 
 
@@ -118,13 +118,9 @@ UNTOLD = {
 def test_shapes_and_named_options_give_the_configuration_back(name: str) -> None:
     config = replace(EVERYTHING[name], gate_window=7)
     told = {field: getattr(config, field) for field in UNTOLD}
-    found, notes = complete_config(config.parameter_shapes(), None, **told)
-    assert found.parameter_shapes() == config.parameter_shapes()
+    done = completed(config.parameter_shapes(), **told)
+    found = done.config
+    assert not done.assumed and found.parameter_shapes() == config.parameter_shapes()
     widths = {field for field in ModelConfig.__dataclass_fields__ if field.endswith("_dim")}
     unread = {"gate_window"} | widths - {"model_dim"}  # of options that are off
     assert replace(found, **{f: getattr(config, f) for f in unread}) == config
-    assert any("--set" in note for note in notes) == any(
-        part in key
-        for key in config.parameter_shapes()
-        for part in ("gate", "bigram", "trigram", "value", "repeats", "lane")
-    )

@@ -232,7 +232,8 @@ def score_material(materials: Path, name: str, seq_len: int, power: int, tokens:
         str(materials / "tokenizers" / "sp1024_official.model"),
         "--data",
         str(materials / "fineweb" / "fineweb_val_000003_sp1024_tail.bin"),
-        *("--tokens", str(tokens), "--seq-len", str(seq_len), "--mlp-power", str(power)),
+        *("--tokens", str(tokens), "--like", "baseline", "--seq-len", str(seq_len)),
+        *("--mlp-power", str(power)),
         "--json",
     ]
     result = CliRunner().invoke(cli, arguments)

@@ -20,7 +20,7 @@ TRAINED = [
 
 
 def score(materials: Path, name: str, length: int, power: int, options: EvalOptions) -> EvalReport:
-    architecture = {"seq_len": length, "mlp_power": power}
+    architecture = {"like": "baseline", "seq_len": length, "mlp_power": power}
     return evaluate(
         materials / "checkpoints" / name,
         materials / "tokenizers" / "sp1024_official.model",

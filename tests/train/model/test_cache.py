@@ -124,7 +124,9 @@ def test_half_precision_models_keep_their_dtype() -> None:
 def test_real_checkpoint_decodes_as_it_scores(materials) -> None:
     from squeeze.checkpoint.read import load_model
 
-    loaded = load_model(materials / "checkpoints" / "nolanvild_0.48M_fp32.pt", mlp_power=3)
+    loaded = load_model(
+        materials / "checkpoints" / "nolanvild_0.48M_fp32.pt", like="baseline", mlp_power=3
+    )
     model = GPT.from_tensors(loaded.config, loaded.tensors)
     ids = torch.randint(1024, (2, 96), generator=torch.Generator().manual_seed(3))
     cache = Cache(model, 2, 96)

@@ -20,7 +20,7 @@ from squeeze.train.model.gpt import GPT, shift_whole
 from squeeze.train.model.layers import RMSNorm, rotary_table, rotate
 from squeeze.train.model.sublayers import Surroundings, without_own_value
 from squeeze.train.presets import PRESETS
-from tests.tiny_models import EVERYTHING, NARROW, PLAIN, VOCAB, ids_of, lively, narrow
+from tests.tiny_models import EVERYTHING, NARROW, OPTIONS, PLAIN, VOCAB, ids_of, lively, narrow
 
 every = pytest.mark.parametrize("name", EVERYTHING)
 
@@ -500,3 +500,16 @@ def test_narrow_presets_keep_their_options() -> None:
         small = narrow(preset.model)
         for field in preset.model.__dataclass_fields__.keys() - shape:
             assert getattr(small, field) == getattr(preset.model, field)
+
+
+def test_of_two_lanes_the_head_reads_the_named_one() -> None:
+    ids = ids_of(2, 14, 4, 9)
+    final: dict[str, Tensor] = {}
+    for word in ("mean", "attention", "mlp"):
+        model = lively(replace(OPTIONS["lanes, the head on one"], lane_output=word))
+        before: list[Tensor] = []
+        model.final_norm.register_forward_pre_hook(lambda _, a, out=before: out.append(a[0]))
+        model(ids)
+        final[word] = before[0]
+    torch.testing.assert_close(final["mean"], 0.5 * (final["attention"] + final["mlp"]))
+    assert not torch.allclose(final["attention"], final["mlp"])

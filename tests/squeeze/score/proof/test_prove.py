@@ -389,7 +389,7 @@ def test_unclear_requests_are_usage_errors(folder: Path, arguments: list[str]) -
 def test_a_real_model_proves_its_score_within_a_thousandth(materials: Path, tmp_path: Path) -> None:
     model = tmp_path / "m.sqz"
     source = str(materials / "checkpoints/nolanvild_0.48M.int8.ptz")
-    shape = ["--seq-len", "256", "--mlp-power", "3"]
+    shape = ["--like", "baseline", "--seq-len", "256", "--mlp-power", "3"]
     packed = CliRunner().invoke(cli, ["pack", source, "-o", str(model), *shape])
     assert packed.exit_code == 0, packed.output
     result = CliRunner().invoke(
