@@ -13,29 +13,22 @@ from squeeze.review.folder import read_folder_claims
 from squeeze.score.modes import MODES
 
 FILE = click.Path(path_type=Path)
-PROFILES = ("squeeze", "challenge")
 SERVED = [mode for mode in MODES if mode != "ttt-phased"]
 
 
-def profile_of(folder: Path) -> str:
-    """Return the profile of a folder: that of squeeze when anything in it is ours, or it is none."""
-    own = any((folder / name).exists() for name in (MODEL, SUMS))
-    if own or not folder.is_dir():
-        return "squeeze"
+def is_ours(folder: Path) -> bool:
+    """Return False for a folder of an entrant: nothing in it says that squeeze wrote it."""
+    if not folder.is_dir() or any((folder / name).exists() for name in (MODEL, SUMS)):
+        return True
     claims = read_folder_claims(folder)
-    return "squeeze" if claims is not None and "squeeze" in claims.fields else "challenge"
+    return claims is not None and "squeeze" in claims.fields
 
 
 @click.command("submit")
 @click.argument("model", type=FILE, required=False)
 @click.option("-o", "--out", type=FILE, help="Folder to write.")
 @click.option("--force", is_flag=True, help="Replace a submission that is there.")
-@click.option("--check", type=FILE, help="Write nothing: check and run this folder.")
-@click.option(
-    "--profile",
-    type=click.Choice(PROFILES),
-    help="Papers that --check asks for  [those of the folder].",
-)
+@click.option("--check", type=FILE, help="Check this folder: run ours, review others.")
 @click.option("--tokenizer", type=FILE, help="Sentencepiece model.")
 @click.option("--data", type=FILE, multiple=True, help="Validation shard; repeatable.")
 @click.option(
@@ -90,7 +83,7 @@ def profile_of(folder: Path) -> str:
     type=click.IntRange(min=64),
     default=8192,
     metavar="N",
-    help="Run it on the first N targets  [8192].",
+    help="Targets run on  [8192].",
 )
 @click.option(
     "--seconds",
@@ -104,12 +97,8 @@ def profile_of(folder: Path) -> str:
 def command(**options: Any) -> None:
     """Write the submission folder of MODEL (.sqz); run it before it is done.
 
-    The script is our own for the model's configuration and recipe, or --script. The folder appears
-    when it is whole, within --limit (else exit 3), and scores, alone in a fresh process, what
-    `squeeze eval` does.
-
-    --check takes folders of entrants, too, which hold no model: what the challenge asks for is
-    checked by their papers, as by `squeeze review`, and nothing is run (--profile challenge).
+    The script is our own, or --script. The folder appears when whole, within --limit (else exit 3),
+    and scores in a fresh process what `squeeze eval` does.
 
     \b
     Example:
@@ -119,8 +108,8 @@ def command(**options: Any) -> None:
     """
     if (options["check"] is None) == (options["model"] is None):
         raise click.UsageError("Give either MODEL to write a submission of, or --check FOLDER.")
-    folder, profile = options["check"], options.pop("profile")
-    if folder is not None and (profile or profile_of(folder)) == "challenge":
+    folder = options["check"]
+    if folder is not None and not is_ours(folder):
         from squeeze.cli.runs.review import ReviewRequest, run_review
 
         run_review(ReviewRequest(folder, None, None, options["limit"], options["as_json"]))

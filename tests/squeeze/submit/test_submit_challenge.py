@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from squeeze.cli.submit_cmd import command, profile_of
+from squeeze.cli.submit_cmd import command, is_ours
 from tests.entries import Log, make_entry
 
 
@@ -35,16 +35,15 @@ def test_a_folder_of_ours_that_lacks_papers_is_none_of_the_challenge(
     tmp_path: Path, name: str
 ) -> None:
     folder = make_entry(tmp_path / "nine")
-    assert profile_of(folder) == "challenge"
+    assert not is_ours(folder)
     (folder / name).write_text("")
-    assert profile_of(folder) == "squeeze"
+    assert is_ours(folder)
     done = run("--check", folder)
     assert done.exit_code == 2 and "--tokenizer" in done.output
-    assert run("--check", folder, "--profile", "challenge").exit_code == 0
 
 
 def test_the_papers_of_squeeze_are_told_by_their_field(tmp_path: Path) -> None:
-    assert profile_of(make_entry(tmp_path / "nine", squeeze="0.1.0")) == "squeeze"
+    assert is_ours(make_entry(tmp_path / "nine", squeeze="0.1.0"))
 
 
 def test_checking_a_folder_of_the_challenge_loads_no_torch(tmp_path: Path) -> None:
