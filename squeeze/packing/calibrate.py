@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -142,7 +141,8 @@ def calibrate(
     is too short or not in the model's vocabulary.
     """
     settings = settings.resolved(loaded)
-    subject = Subject.of_gpt(GPT.from_tensors(loaded.config, loaded.tensors))
+    device = Ranks.current().device
+    subject = Subject.of_gpt(GPT.from_tensors(loaded.config, loaded.tensors).to(device))
     key = content_key(loaded, settings)
     make_folder(folder)
     text_file, hessian_file, gradient_file = (
@@ -161,10 +161,11 @@ def calibrate(
             if ranks.first:
                 _keep_text(text_file, key, text)
     with _replacement_noted(hessian_file, reporter):
-        model = subject.tapped(ids_of(text, np.array([0]), torch.device("cpu")))
+        model = subject.tapped(ids_of(text, np.array([0]), device))
         hessians = collect(model, text, path=hessian_file, key=key, reporter=reporter)
     with _replacement_noted(gradient_file, reporter):
         gradients = _gradients(model, text, gradient_file, key, reporter)
+    subject.module.cpu()  # quantizers and the costs that they measure work there
     return Calibrated(subject, text, model.layout, hessians, gradients)
 
 

@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from squeeze.checkpoint.read import LoadedModel
 from squeeze.files import scratch_folder
 from squeeze.packing.calibrate import Calibrated, Calibration, calibrate
 from squeeze.packing.kept import locked
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.request import PackRequest
-from squeeze.ranks.connect import connected
+from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import Ranks
 from squeeze.ranks.result import result_of_first
 from squeeze.reporter import SILENT, Reporter
@@ -68,8 +66,7 @@ def open_session(
 
     Raises SqueezeError when another process packs into the same cache or it cannot be written.
     """
-    cpu = torch.device("cpu")  # where calibration runs
-    with connected(cpu) as ranks, _cache(request.cache, ranks.first) as folder:
+    with connected(resolve_device()) as ranks, _cache(request.cache, ranks.first) as folder:
         yield Session(loaded, request, folder, reporter if ranks.first else SILENT, ranks)
 
 

@@ -1,4 +1,6 @@
-"""Opening the process group that torchrun describes: NCCL on GPUs, gloo on CPUs.
+"""Opening the process group that torchrun describes, and the device that a process computes on.
+
+On GPUs the group has NCCL for tensors of the GPU and gloo for those of the CPU; elsewhere gloo alone.
 
 A peer that dies is noticed by gloo when its connection closes; on GPUs torchrun ends the other ranks.
 """
@@ -15,8 +17,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from squeeze.errors import SqueezeError
-from squeeze.ranks.group import Ranks, lost_peers
+from squeeze.errors import BadConfig, SqueezeError
+from squeeze.ranks.group import Ranks, computing_on, lost_peers
 
 SILENCE = datetime.timedelta(minutes=10)  # a peer that sends nothing for so long is lost
 
@@ -25,29 +27,30 @@ SILENCE = datetime.timedelta(minutes=10)  # a peer that sends nothing for so lon
 def connected(device: torch.device) -> Iterator[Ranks]:
     """Open the group that torchrun describes in the environment, and close it in the end.
 
-    device: what to compute on; of several GPUs each rank takes its own
+    device: what to compute on, as `resolve_device` returns it
 
     Yields a run of one where nothing is described. A group that exists already is used and left open.
     An error that several ranks raise is raised on one; the others exit with its status and print
     nothing. The loss of a rank is such an error, RankLost, of those that are left.
     """
     if dist.is_initialized():
-        yield Ranks.current()
+        with computing_on(device):
+            yield Ranks.current()
         return
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        yield Ranks(device=device)
+        with computing_on(device):
+            yield Ranks.current()
         return
     rank = int(os.environ["RANK"])
     start: dict[str, Any] = {"backend": "gloo"}
     if device.type == "cuda":
-        device = own_gpu()
-        torch.cuda.set_device(device)
-        start = {"backend": "nccl", "device_id": device}
+        start = {"backend": "cpu:gloo,cuda:nccl", "device_id": device}
     with lost_peers():
         dist.init_process_group(rank=rank, world_size=world, timeout=SILENCE, **start)
     try:
-        yield Ranks(rank, world, device)
+        with computing_on(device):
+            yield Ranks(rank, world, device)
     except SqueezeError as error:
         # torchrun ends the other ranks once one has failed, which must not cut off this one's report
         with suppress(ValueError):  # outside the main thread
@@ -60,9 +63,27 @@ def connected(device: torch.device) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
-def own_gpu() -> torch.device:
-    """Return the GPU of this rank: the one with its number on this machine."""
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+def resolve_device(name: str | None = None) -> torch.device:
+    """Return the device that this process computes on, the current one from now on if it is a GPU.
+
+    name: "cpu", "cuda" or "cuda:N"; None: a GPU where there is one, else the CPU
+
+    Of several GPUs a rank takes the one with its number on this machine. Raises BadConfig if the device
+    cannot be used.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        if name is not None:
+            device = torch.device(name)
+        if device.type == "cuda" and device.index is None:
+            number = os.environ.get("LOCAL_RANK") or torch.cuda.current_device()
+            device = torch.device("cuda", int(number))
+        torch.empty(1, device=device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+    except (RuntimeError, AssertionError) as error:
+        raise BadConfig(f"device {name!r} cannot be used", found=str(error)[:100]) from None
+    return device
 
 
 def _is_first_report(error: SqueezeError) -> bool:

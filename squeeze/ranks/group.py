@@ -1,7 +1,7 @@
 """This process among those of a run: one class, with the same calls for one process and for many.
 
-Every rank must make the same calls in the same order. Tensors must lie where the group's backend
-reads them: NCCL on the GPU, gloo on the CPU.
+Every rank must make the same calls in the same order. Tensors may lie on any device: a group that has
+no backend for the CPU (NCCL alone) gets a companion that has one.
 """
 
 from __future__ import annotations
@@ -45,10 +45,14 @@ class Ranks:
 
     @classmethod
     def current(cls) -> Ranks:
-        """Return the ranks of the process group that exists; a run of one where none does."""
+        """Return the ranks of the process group that exists; a run of one where none does.
+
+        The device is that of the `connected` around this call, otherwise the process's GPU where the
+        group is made for GPUs, and the CPU where it is not.
+        """
+        device = _computing[-1] if _computing else _group_device()
         if not dist.is_initialized():
-            return cls()
-        device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+            return cls(device=device)
         return cls(dist.get_rank(), dist.get_world_size(), device)
 
     @property
@@ -64,7 +68,7 @@ class Ranks:
         """Begin replacing tensor by its sum over the ranks; complete once the returned call returns."""
         if self.world == 1:
             return _nothing
-        return _begin(lambda: dist.all_reduce(tensor, async_op=True))
+        return _begin(lambda: dist.all_reduce(tensor, group=_group_of(tensor), async_op=True))
 
     def summed_(self, tensor: Tensor) -> Tensor:
         """Replace tensor by its sum over the ranks, wait for it, and return it."""
@@ -75,18 +79,20 @@ class Ranks:
         """Begin summing tensor [world·n, …] over the ranks; each gets its own n rows in `share`."""
         if self.world == 1:
             return _nothing
-        if not _HAS_SCATTER.get(dist.get_backend(), True):  # older gloo
+        backend = dist.get_backend() if tensor.is_cuda else "gloo"
+        if not _HAS_SCATTER.get(backend, True):  # older gloo
             wait = self.sum_(tensor)
             rows = share.size(0)
             own = tensor[self.rank * rows : (self.rank + 1) * rows]
             return lambda: (wait(), share.copy_(own))
-        return _begin(lambda: _reduce_scatter(share, tensor, async_op=True))
+        group = _group_of(tensor)
+        return _begin(lambda: _reduce_scatter(share, tensor, group=group, async_op=True))
 
     def gather(self, whole: Tensor, share: Tensor) -> Wait:
         """Begin filling whole [world·n, …] with every rank's share [n, …], in rank order."""
         if self.world == 1:
             return _nothing
-        return _begin(lambda: _all_gather(whole, share, async_op=True))
+        return _begin(lambda: _all_gather(whole, share, group=_group_of(share), async_op=True))
 
     def gathered(self, tensor: Tensor) -> Tensor:
         """Return every rank's tensor [n, …] as one [world·n, …]; tensor itself in a run of one."""
@@ -99,12 +105,51 @@ class Ranks:
     def from_first(self, number: float) -> float:
         """Return rank 0's number on every rank."""
         own = number if self.first else 0.0
-        return float(self.summed_(torch.tensor([own], dtype=torch.float64, device=self.device)))
+        return float(self.summed_(torch.tensor([own], dtype=torch.float64)))
 
     def on_all(self, condition: bool) -> bool:
         """Return whether a condition holds on every rank; waits for all of them."""
-        count = torch.tensor(int(condition), device=self.device)
-        return int(self.summed_(count)) == self.world
+        return int(self.summed_(torch.tensor(int(condition)))) == self.world
+
+
+@contextmanager
+def computing_on(device: torch.device) -> Iterator[None]:
+    """Make a device the one that `Ranks.current` gives inside."""
+    _computing.append(device)
+    try:
+        yield
+    finally:
+        _computing.pop()
+
+
+_computing: list[torch.device] = []
+_companions: list[tuple[Any, Any]] = []  # (process group, its companion for the CPU)
+
+
+def _group_device() -> torch.device:
+    """Return the device that the default group is made for."""
+    if dist.is_initialized() and "cpu" not in _served() and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def _served() -> set[str]:
+    """Return the types of the devices that the default group has a backend for."""
+    return {device.type for device in dist.group.WORLD._device_types}  # type: ignore[union-attr]
+
+
+def _group_of(tensor: Tensor) -> Any:
+    """Return the group that reads this tensor where it lies: the default one, or its companion."""
+    if tensor.device.type != "cpu" or "cpu" in _served():
+        return dist.group.WORLD
+    for group, companion in _companions:
+        if group is dist.group.WORLD:
+            return companion
+    with lost_peers():
+        # every rank makes the same calls, so all of them arrive here together
+        companion = dist.new_group(backend="gloo")
+    _companions[:] = [(dist.group.WORLD, companion)]
+    return companion
 
 
 def _begin(start: Callable[[], Any]) -> Wait:

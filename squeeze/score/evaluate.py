@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.errors import BadConfig, BadData
 from squeeze.files import sha256
+from squeeze.ranks.connect import resolve_device
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.modes import Mode
@@ -204,15 +203,3 @@ def _counts(score: Score, documents: Documents, options: EvalOptions) -> Documen
         end_nats=score.end_nats,
         bpb_with_ends=score.bpb_with_ends,
     )
-
-
-def resolve_device(name: str | None) -> torch.device:
-    """Return the torch device of that name; cuda, else cpu, for None. Raises BadConfig if unusable."""
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise BadConfig(f"device {name!r} cannot be used", found=str(error)[:100]) from None
-    return device

@@ -42,7 +42,7 @@ from squeeze.codecs.context.words import ContextWords
 from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import fit
 from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer, StoredMatrix
-from squeeze.ranks.connect import connected
+from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import Ranks
 from squeeze.score.adapt.by_document import LoraPredictor, score_lora
 from squeeze.score.adapt.options import LoraOptions
@@ -256,7 +256,7 @@ def main() -> None:
             print(line, file=output, flush=True)
 
     clock = Clock()
-    with connected(torch.device("cuda" if torch.cuda.is_available() else "cpu")) as ranks:
+    with connected(resolve_device()) as ranks:
         if ranks.first:
             outputs = [sys.stdout]
         if "eval" not in given:

@@ -9,17 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from squeeze.checkpoint.read import load_model
 from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.files import check_output_folder
 from squeeze.packing.calibrate import Calibration, calibrate
 from squeeze.packing.kept import locked
-from squeeze.ranks.connect import connected
-
-CPU = torch.device("cpu")  # where calibration runs
+from squeeze.ranks.connect import connected, resolve_device
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ def run_calibration(options: CalibrateOptions) -> None:
     settings = options.settings
     clock = time.perf_counter()
     with (
-        connected(CPU) as ranks,
+        connected(resolve_device()) as ranks,
         locked(options.out) if ranks.first else nullcontext(),
         Bars(quiet=options.as_json or not ranks.first) as bars,
     ):

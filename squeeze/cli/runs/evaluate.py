@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_notes, print_rows
-from squeeze.ranks.connect import connected, own_gpu
+from squeeze.ranks.connect import connected, resolve_device
 from squeeze.score.evaluate import EvalOptions, evaluate
 from squeeze.score.modes import Mode
 from squeeze.score.report import EvalReport
@@ -35,17 +33,14 @@ class EvalRequest:
 
 def run(request: EvalRequest) -> None:
     """Score a model and print the report on the first rank."""
-    with connected(torch.device("cpu")) as ranks:  # only a few sums are exchanged
-        device = request.device
-        if ranks.world > 1 and device is None and torch.cuda.is_available():
-            device = str(own_gpu())
+    with connected(resolve_device(request.device)) as ranks:
         options = EvalOptions(
             mode=request.mode,
             tokens=request.tokens,
             documents=request.documents,
             seed=request.seed,
             batch=request.batch,
-            device=device,
+            device=str(ranks.device),
             architecture=request.architecture,
         )
         quiet = request.as_json or not ranks.first

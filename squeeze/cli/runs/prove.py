@@ -10,7 +10,7 @@ import torch
 from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_notes, print_rows
 from squeeze.files import check_outputs, read_file
-from squeeze.score.evaluate import resolve_device
+from squeeze.ranks.connect import resolve_device
 from squeeze.score.modes import Mode
 from squeeze.score.proof.coding import Submission
 from squeeze.score.proof.decode import DecodeReport, decode_text

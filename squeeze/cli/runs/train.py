@@ -14,9 +14,9 @@ from squeeze.cli.runs.train_view import TrainingView, TrainReport, print_report
 from squeeze.cli.terminal.printing import print_json
 from squeeze.errors import BadData
 from squeeze.files import check_output_folder, check_outputs, held, read_file
-from squeeze.ranks.connect import connected
+from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import Ranks
-from squeeze.score.evaluate import EvalOptions, evaluate, resolve_device
+from squeeze.score.evaluate import EvalOptions, evaluate
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.train.checkpoint import export_seconds, save_checkpoint
 from squeeze.train.data.shards import map_shard, shard_length

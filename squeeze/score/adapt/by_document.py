@@ -93,11 +93,18 @@ def score_lora(
 class DocumentRun:
     """Scoring of documents, batch after batch and chunk by chunk.
 
-    sums: nats so far, float64 [2] as of `split_sum`
+    own: this rank's documents of each batch; the ledger is that of all
+
+    sums: nats of this rank so far, float64 [2] as of `split_sum`
     """
 
     def __init__(
-        self, model: GPT, tokens: Tokens, documents: Documents, options: LoraOptions
+        self,
+        model: GPT,
+        tokens: Tokens,
+        documents: Documents,
+        options: LoraOptions,
+        own: slice = slice(None),
     ) -> None:
         self.model, self.tokens, self.options = model.eval(), tokens, options
         self.begin, self.outputs = documents
@@ -105,15 +112,19 @@ class DocumentRun:
         self.ledger = OrderLedger(len(tokens))
         self.ledger.give(self.begin)
         self.sums = np.zeros(2)
+        self.own = own
 
     def score(self, rows: Int64, bank: LoraBank, stage: Reporter) -> None:
-        """Score a batch, the documents `rows`, and let their bank learn; `stage` counts targets."""
+        """Score a batch, the documents `rows`, and let their bank learn; `stage` counts targets.
+
+        bank: of this rank's documents, rows[own]
+        """
         with bank.attached():
             for first in range(0, int(self.outputs[rows].max()), self.options.chunk):
                 stage.advance(self._chunk(rows, bank, first))
 
     def _chunk(self, rows: Int64, bank: LoraBank, first: int) -> int:
-        """Score a chunk of every document of a batch from output `first` on; return its targets.
+        """Score a chunk of this rank's documents of a batch from output `first` on; return its targets.
 
         Documents that are longer learn from it.
         """
@@ -126,19 +137,22 @@ class DocumentRun:
         at = self._at(begin + columns[first - start :] + 1)  # positions of the targets
         targets = np.where(wanted, self.tokens[at], 0).astype(np.int64)
         going_on = outputs[:, 0] > stop
-        device = self.model.tok_emb.weight.device
-        losses = bank.losses(
-            torch.from_numpy(ids.astype(np.int64)).to(device),
-            torch.from_numpy(targets).to(device),
-            torch.from_numpy(going_on).to(device),
-        )
-        self.sums += split_sum(losses.cpu().numpy()[wanted], targets[wanted], self.bos)
+        own = self.own
+        if len(ids[own]):
+            device = self.model.tok_emb.weight.device
+            losses = bank.losses(
+                torch.from_numpy(ids[own].astype(np.int64)).to(device),
+                torch.from_numpy(targets[own]).to(device),
+                torch.from_numpy(going_on[own]).to(device),
+            )
+            nats = losses.cpu().numpy()[wanted[own]]
+            self.sums += split_sum(nats, targets[own][wanted[own]], self.bos)
         self.ledger.score(at[wanted])
         if going_on.any():
             read = begin[going_on] + np.arange(start, stop + 1)  # inputs, and the last target
             self.ledger.use(np.unique(read))
             bank.step_()
-        return int(wanted.sum())
+        return int(wanted[own].sum())
 
     def _at(self, positions: Int64) -> Int64:
         return np.minimum(positions, len(self.tokens) - 1)

@@ -27,6 +27,7 @@ class LoraBank:
     documents: their number
     earlier: the bank whose A is kept (`LoraOptions.keep_a`)
 
+    together: documents that pass at a time, at most; 0: as many as fit
     factors: by target, float32 A [documents, rank, in] and B [documents, out, rank]
 
     B begins at zero, A uniform in ±1/√in and the same for all documents, so that a document's score
@@ -37,6 +38,7 @@ class LoraBank:
         self, model: GPT, options: LoraOptions, documents: int, earlier: LoraBank | None = None
     ) -> None:
         self.model, self.options, self.documents = model, options, documents
+        self.together = 0
         self._scale = 1.0 if options.alpha is None else options.alpha / options.rank
         self._modules = {
             name: module
@@ -98,6 +100,7 @@ class LoraBank:
         changes another. A few documents pass at a time. Only while `attached`.
         """
         group = max(1, _room(ids) // ids.size(1))
+        group = min(group, self.together or group)
         nats = []
         for begin in range(0, len(ids), group):
             self._rows = slice(begin, begin + group)
@@ -112,7 +115,13 @@ class LoraBank:
         return torch.cat(nats)
 
     def step_(self) -> None:
-        """Take one step of AdamW with the gradients of the last `losses`."""
+        """Take one step of AdamW with the gradients of the last `losses`.
+
+        Documents that have ended take it with a gradient of zero, also where no other is left.
+        """
+        for factor in self._all_factors():
+            if factor.grad is None:
+                factor.grad = torch.zeros_like(factor)
         self._optimizer.step()
         self._optimizer.zero_grad()
 

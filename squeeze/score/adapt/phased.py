@@ -13,8 +13,8 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
-from squeeze.errors import BadConfig
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.adapt.by_document import DocumentRun, LoraPredictor
@@ -27,6 +27,8 @@ from squeeze.score.predictor import Extent, Float32
 from squeeze.score.tokenizer import Text
 from squeeze.score.window import Score, checked_score, count_targets
 from squeeze.train.model.gpt import GPT
+
+SHARES = 8  # parts of a batch, which up to so many ranks share evenly
 
 
 @dataclass(frozen=True)
@@ -87,24 +89,33 @@ def score_phased(
 ) -> tuple[Score, OrderLedger]:
     """Score documents with a copy of the model; return the score, and the ledger of learning.
 
-    reporter: counts targets
+    The documents of each batch are shared by the ranks of torch.distributed, each of which trains alike
+    in the pauses; score and ledger are those of all. A SHARES-th of a batch passes at a time, on any
+    number of ranks, so that products have the same shapes and sums the same order.
 
-    Raises as `score_lora`, and BadConfig under several ranks: each batch needs the one before.
+    reporter: counts the targets of this rank
+
+    Raises as `score_lora`.
     """
-    world = Ranks.current().world
-    if world > 1:
-        raise BadConfig("phased training is one process", found=f"{world} ranks")
+    ranks = Ranks.current()
     tokens, length = text.tokens, options.lora.length
     plan = document_plan(documents, length, length, model.config.bos_id)
     num_bytes, ends = count_targets(model.config, text, plan)
     started = time.perf_counter()
     model = copy.deepcopy(model)
-    run = DocumentRun(model, tokens, documents, options.lora)
+    together = -(-options.lora.batch // SHARES)
+    most = -(-options.lora.batch // (ranks.world * together)) * together
+    own = slice(ranks.rank * most, (ranks.rank + 1) * most)
+    run = DocumentRun(model, tokens, documents, options.lora, own)
     pauses = Pauses(model, options, len(documents[0]))
     bank, scored = LoraBank(model, options.lora, 0), np.zeros(0, np.int64)
-    with reporter.stage("scoring", plan.outputs, "targets") as stage:
-        for rows in document_batches(documents[1], options.lora.batch):
-            bank = LoraBank(model, options.lora, len(rows), bank if options.lora.keep_a else None)
+    batches = document_batches(documents[1], options.lora.batch)
+    total = sum(int(documents[1][rows[own]].sum()) for rows in batches)
+    with reporter.stage("scoring", total, "targets") as stage:
+        for rows in batches:
+            earlier = bank if options.lora.keep_a else None
+            bank = LoraBank(model, options.lora, len(rows[own]), earlier)
+            bank.together = together
             run.score(rows, bank, stage)
             scored = np.append(scored, rows)
             if count := pauses.due(len(scored)):
@@ -112,6 +123,7 @@ def score_phased(
                 run.ledger.use(np.concatenate(read))
                 pauses.train_([tokens[at].astype(np.int64) for at in read])
     run.ledger.check()
+    ranks.summed_(torch.from_numpy(run.sums))
     seconds = time.perf_counter() - started
     return checked_score(run.sums, plan.outputs, num_bytes, ends, seconds), run.ledger
 

@@ -36,7 +36,10 @@ def main(folder: Path, rank: int, world: int) -> None:
     inputs_module.BLOCK = 64
     if world > 1:
         dist.init_process_group(
-            "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
+            "cuda:gloo",  # no backend for the CPU, as NCCL has none
+            init_method=f"file://{folder}/rendezvous",
+            rank=rank,
+            world_size=world,
         )
     model, generator = GPT(ModelConfig(50, 2, 16, 2, 1, 24)), torch.Generator().manual_seed(5)
     for weight in model.parameters():

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from squeeze.ranks.connect import connected
 from squeeze.ranks.group import Ranks
@@ -21,11 +22,19 @@ def answers(ranks: Ranks) -> dict[str, object]:
         "dealt": list(ranks.deal(range(5))),
         "sum": ranks.summed_(own.clone()).tolist(),
         "gathered": ranks.gathered(own).tolist(),
+        "shares": shares_of(ranks),
         "from_first": ranks.from_first(7.5 + ranks.rank),
         "on_all": [ranks.on_all(True), ranks.on_all(ranks.first), ranks.on_all(False)],
         "result": result_of_first(ranks, lambda: f"from rank {ranks.rank}"),
         "failure": failure_of(ranks),
     }
+
+
+def shares_of(ranks: Ranks) -> list[float]:
+    """Return this rank's share of a sum, which a run of one leaves where it is."""
+    whole, share = torch.arange(1.0, 1.0 + ranks.world), torch.zeros(1)
+    ranks.sum_shares(whole, share)()
+    return (share if ranks.world > 1 else whole).tolist()
 
 
 def failure_of(ranks: Ranks) -> str:
@@ -37,16 +46,24 @@ def failure_of(ranks: Ranks) -> str:
     return ""
 
 
-def main(folder: Path) -> None:
-    """Answer as a rank of the environment, once in the group itself and once in a nested use of it."""
+def main(folder: Path, backend: str) -> None:
+    """Answer as a rank of the environment, once in the group itself and once in a nested use of it.
+
+    backend: of a group that exists before; "": none does
+    """
     cpu = torch.device("cpu")
+    if backend:
+        dist.init_process_group(backend)
     with connected(cpu) as ranks:
         with connected(cpu) as nested:
             assert nested == Ranks.current() == ranks
         facts = answers(Ranks.current())  # the group outlives a nested use
+    if backend:
+        assert Ranks.current() == ranks
+        dist.destroy_process_group()
     assert Ranks.current() == Ranks()
     (folder / f"{ranks.rank}.json").write_text(json.dumps(facts))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
-from squeeze.ranks.connect import connected
+from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import RankLost, Ranks, lost_peers
 
 WORKER = Path(__file__).with_name("ranks_worker.py")
@@ -24,6 +25,7 @@ def test_a_run_of_one_gets_its_own_values_back() -> None:
         "dealt": [0, 1, 2, 3, 4],
         "sum": [[1.0, 2.0]],
         "gathered": [[1.0, 2.0]],
+        "shares": [1.0],
         "from_first": 7.5,
         "on_all": [True, True, False],
         "result": "from rank 0",
@@ -31,9 +33,11 @@ def test_a_run_of_one_gets_its_own_values_back() -> None:
     }
 
 
-def test_each_of_two_ranks_gets_the_values_of_both(tmp_path: Path) -> None:
+# "cuda:gloo" has no backend for the CPU, as a group of NCCL has none, and needs no GPU
+@pytest.mark.parametrize("backend", ["", "gloo", "cuda:gloo"])
+def test_each_of_two_ranks_gets_the_values_of_both(tmp_path: Path, backend: str) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*torchrun, "--nproc-per-node", "2", str(WORKER), str(tmp_path)]
+    command = [*torchrun, "--nproc-per-node", "2", str(WORKER), str(tmp_path), backend]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for rank, dealt in enumerate([[0, 2, 4], [1, 3]]):
@@ -42,6 +46,7 @@ def test_each_of_two_ranks_gets_the_values_of_both(tmp_path: Path) -> None:
             "dealt": dealt,
             "sum": [[3.0, 4.0]],
             "gathered": [[1.0, 2.0], [2.0, 2.0]],
+            "shares": [2.0 * (rank + 1)],
             "from_first": 7.5,
             "on_all": [True, False, False],
             "result": "from rank 0",
@@ -86,3 +91,34 @@ def test_torchrun_ending_the_ranks_does_not_cut_off_the_report_of_one() -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (1, "the report\n")
+
+
+def test_a_ranks_own_gpu_is_the_one_with_its_number_and_becomes_the_current_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    current: list[torch.device] = []
+    monkeypatch.setenv("LOCAL_RANK", "5")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch, "empty", lambda size, device: None)
+    for name in (None, "cuda"):
+        assert resolve_device(name) == torch.device("cuda", 5)
+    assert resolve_device("cuda:2") == torch.device("cuda", 2)
+    assert [device.index for device in current] == [5, 5, 2]
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+def test_the_group_of_gpus_has_a_backend_for_each_kind_of_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: dict[str, object] = {}
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(dist, "init_process_group", lambda **options: started.update(options))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    gpu = torch.device("cuda", 1)
+    with connected(gpu) as ranks:
+        assert ranks == Ranks(1, 2, gpu)
+        assert Ranks.current().device == gpu
+    assert started["backend"] == "cpu:gloo,cuda:nccl" and started["device_id"] == gpu
+    assert Ranks.current() == Ranks()
