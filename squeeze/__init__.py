@@ -168,6 +168,7 @@ def evaluate(
     entry: str | None = None,
     device: str | None = None,
     assume: bool = False,
+    other_tokenizer: bool = False,
 ) -> EvalReport:
     """Return the score of a model on tokens, in nats a token and in bits per byte of their text.
 
@@ -180,6 +181,7 @@ def evaluate(
     entry: one of several sets of weights in a file, such as `ema`
     device: name of a torch device; None: cuda, else cpu
     assume: take defaults for what is not said; the report's notes repeat them
+    other_tokenizer: take another tokenizer than the one the model's file names; the notes say so
 
     Under a process group the ranks share the work and all return the report. Raises BadData for tokens
     of another vocabulary, BadConfig for an unknown mode or device, BadCheckpoint as `pack`.
@@ -193,7 +195,7 @@ def evaluate(
     from squeeze.score.modes import Mode
     from squeeze.train.data.shards import as_tokens
 
-    options = EvalOptions(Mode(mode), device=device)
+    options = EvalOptions(Mode(mode), device=device, other_tokenizer=other_tokenizer)
     loaded = open_model(model, config, entry, assume)
     return evaluate_tokens(loaded, tokenizer, as_tokens(tokens), options)
 

@@ -98,28 +98,31 @@ ROOMS = {
     "score": "ranks train.model score.report score.student review",
     "score.adapt": "ranks train.fields train.model score",
     "score.modes": "train.fields train.model score score.adapt",
-    "score.evaluate": "ranks train.model train.data checkpoint score.report score score.modes",
+    "score.identity": "train.data",
+    "score.evaluate": (
+        "ranks train.model train.data checkpoint score.report score.identity score score.modes"
+    ),
     "score.proof": (
         "codecs.coder codecs train.model train.data checkpoint score score.adapt score.modes"
     ),
     "score.serving": "train.fields train.model train.data checkpoint score score.adapt score.modes",
-    "score.audit": "train.data ledger review score score.serving",
+    "score.audit": "train.data artifact ledger review score.identity score score.serving",
     "data": "train.data score",
     # The submission: `submit.entry` is the script that ships, so it names what it runs.
     "submit": (
         "codecs codecs.context tensors calib.text calib.statistics ranks train.model"
         " train.optim train.data train.metadata train.checkpoint train.run bundle.load bundle"
         " artifact outside checkpoint ledger packing views score.report score.student score"
-        " score.adapt score.modes score.evaluate score.serving score.audit"
+        " score.adapt score.modes score.identity score.evaluate score.serving score.audit"
     ),
     "demo": (
         "train.model train.optim train.data train.checkpoint train.run artifact checkpoint packing"
     ),
     "cli": (
         "codecs tensors ranks train.fields train.model train.optim"
-        " train.data train.checkpoint train.presets train.run bundle artifact outside checkpoint"
-        " ledger packing review views score.report score.student score score.modes score.evaluate"
-        " score.proof score.audit data submit demo"
+        " train.data train.metadata train.checkpoint train.presets train.run bundle artifact outside"
+        " checkpoint ledger packing review views score.report score.student score.identity score"
+        " score.modes score.evaluate score.proof score.audit data submit demo"
     ),
     "__main__": "cli",
 }

@@ -47,6 +47,7 @@ def save_checkpoint(
     state: Mapping[str, Tensor],
     recipe: Recipe | None = None,
     check: Callable[[], None] = lambda: None,
+    facts: Mapping[str, str] | None = None,
 ) -> None:
     """Write `checkpoint_bytes`; a crash leaves the old file or the new one.
 
@@ -55,7 +56,7 @@ def save_checkpoint(
 
     Raises SqueezeError when the file cannot be written.
     """
-    data = checkpoint_bytes(config, state, recipe)
+    data = checkpoint_bytes(config, state, recipe, facts)
     with atomic_writer(path) as file:
         file.write(data)
         file.flush()

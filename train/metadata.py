@@ -7,6 +7,7 @@ import os
 
 CONFIG_KEY = "squeeze.config"  # of the model's configuration
 ASSUMED_KEY = "squeeze.assumed"  # of fields of that configuration which were guessed
+TOKENIZER_KEY = "squeeze.tokenizer"  # of the SHA-256 of the tokenizer it was trained with
 RECIPE_KEY = "squeeze.recipe"  # of the recipe it was trained by
 MAX_HEADER = 8 << 20  # bytes; JSON takes 24 times as many in memory
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +9,12 @@ from dataclasses import dataclass
 import torch
 
 from squeeze.artifact.container import MAGIC
-from squeeze.artifact.facts import assumed_of
+from squeeze.artifact.facts import metadata_of
 from squeeze.artifact.file import decode
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.errors import UnsupportedFormat
 from squeeze.files import read_file, write_atomic
 from squeeze.train.checkpoint import checkpoint_bytes
-from squeeze.train.metadata import ASSUMED_KEY
 from squeeze.train.model.config import ModelConfig
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -51,8 +49,7 @@ def to_safetensors(artifact: Artifact) -> bytes:
     `squeeze.checkpoint.read` reads tensors and configuration back.
     """
     config = ModelConfig.from_fields(artifact.config["model"])
-    assumed = assumed_of(artifact.config)
-    facts = {ASSUMED_KEY: json.dumps(assumed, sort_keys=True)} if assumed else {}
+    facts = metadata_of(artifact.config)
     return checkpoint_bytes(config, torch_tensors(artifact.tensors), facts=facts)
 
 

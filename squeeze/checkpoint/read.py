@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from squeeze.artifact import container
-from squeeze.artifact.facts import assumed_of
+from squeeze.artifact.facts import assumed_of, header_of, tokenizer_of
 from squeeze.artifact.file import decode
 from squeeze.artifact.streams import Tensor
 from squeeze.checkpoint.complete import Completion, complete
@@ -33,7 +33,7 @@ from squeeze.outside.exports import uncompressed
 from squeeze.tensors.floats import WORDS, Float32, from_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 from squeeze.train.fields import read_object
-from squeeze.train.metadata import ASSUMED_KEY, CONFIG_KEY
+from squeeze.train.metadata import ASSUMED_KEY, CONFIG_KEY, TOKENIZER_KEY
 from squeeze.train.model.config import ModelConfig
 
 
@@ -45,6 +45,7 @@ class Checkpoint:
     notes: sentences for the user on how it was read
     entry: part of the file the weights are, "" when it has no parts
     assumed: fields of the configuration that were guessed when the file was made
+    tokenizer: SHA-256 of the tokenizer it was trained with, None where the file does not say
     """
 
     tensors: dict[str, Tensor]
@@ -55,6 +56,7 @@ class Checkpoint:
     notes: list[str] = field(default_factory=list)
     entry: str = ""
     assumed: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class LoadedModel:
     source: format of the file
     entry: part of the file the weights are, "" when it has no parts
     assumed: fields of the configuration that nobody said, with the values that were taken
+    tokenizer: SHA-256 of the tokenizer it was trained with, None where the file does not say
     """
 
     config: ModelConfig
@@ -76,12 +79,12 @@ class LoadedModel:
     size: int
     entry: str = ""
     assumed: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: str | None = None
 
     @property
     def header(self) -> dict[str, Any]:
         """Configuration of an artifact of this model, as JSON holds it."""
-        model = {"model": json.loads(self.config.to_json())}
-        return model | ({"assumed": dict(self.assumed)} if self.assumed else {})
+        return header_of(json.loads(self.config.to_json()), self.assumed, self.tokenizer)
 
     @cached_property
     def tensors(self) -> dict[str, Float32]:
@@ -113,6 +116,7 @@ def load_checkpoint(path: str | os.PathLike[str], entry: str | None = None) -> C
             sha256(data),
             len(data),
             assumed=assumed_of(artifact.config),
+            tokenizer=tokenizer_of(artifact.config),
         )
     weights, metadata = _weights(data, name, entry)
     notes = list(weights.notes)
@@ -139,6 +143,7 @@ def load_checkpoint(path: str | os.PathLike[str], entry: str | None = None) -> C
         notes,
         weights.entry or front,
         assumed,
+        tokenizer_of({"tokenizer": metadata.get(TOKENIZER_KEY)}),
     )
 
 
@@ -164,6 +169,7 @@ def load_model(
         checkpoint.size,
         checkpoint.entry,
         completed.assumed,
+        checkpoint.tokenizer,
     )
 
 

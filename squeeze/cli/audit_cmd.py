@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import SEED, json_option, limit_option, mode_options
+from squeeze.cli.options import (
+    SEED,
+    json_option,
+    limit_option,
+    mode_options,
+    other_tokenizer_option,
+)
 from squeeze.score.modes import IN_ORDER
 
 FILE = click.Path(path_type=Path)
@@ -23,7 +29,7 @@ FILE = click.Path(path_type=Path)
     "--train-data",
     type=FILE,
     multiple=True,
-    help="Training shard, searched for validation documents; repeatable.",
+    help="Training shard to search; repeatable.",
 )
 @click.option(
     "--tokens",
@@ -67,6 +73,7 @@ FILE = click.Path(path_type=Path)
     "--markdown", type=FILE, metavar="FILE", help="Also write a section for a pull request."
 )
 @limit_option
+@other_tokenizer_option
 @json_option
 def command(**options: Any) -> None:
     """Check SUBMISSION by running it: a folder that speaks docs/protocol.md, or a .sqz artifact.

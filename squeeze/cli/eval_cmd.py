@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import SEED, architecture_options, json_option, mode_options
+from squeeze.cli.options import (
+    SEED,
+    architecture_options,
+    json_option,
+    mode_options,
+    other_tokenizer_option,
+)
 from squeeze.score.modes import MODES
 
 FILE = click.Path(path_type=Path)
@@ -28,6 +34,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Windows per forward pass.")
 @click.option("--device", help="cpu or cuda  [default: cuda where there is one]")
 @architecture_options
+@other_tokenizer_option
 @json_option
 def command(**options: Any) -> None:
     """Score MODEL (a checkpoint or .sqz artifact) in bits per byte of text, in fp32.

@@ -163,6 +163,9 @@ def _with_options(gathered: Any, command: F, options: Sequence[Callable[[Any], A
     return gathered
 
 
+other_tokenizer_option = click.option(
+    "--other-tokenizer", is_flag=True, help="Accept another tokenizer; say so."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 limit_option = click.option(
     "--limit",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import SEED, json_option, mode_options
+from squeeze.cli.options import SEED, json_option, mode_options, other_tokenizer_option
 from squeeze.score.modes import PROVABLE
 
 FILE = click.Path(path_type=Path)
@@ -46,6 +46,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "-o", "--output", type=FILE, help="Where to keep the coded file; with --decode, the text."
 )
+@other_tokenizer_option
 @json_option
 def command(**options: Any) -> None:
     """Code text with MODEL, decode it in another process, and compare.

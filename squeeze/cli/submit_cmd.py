@@ -93,6 +93,8 @@ def is_ours(folder: Path) -> bool:
     help="Limit of a run  [600].",
 )
 @limit_option
+# as of `squeeze eval`; its page of help has no room for it
+@click.option("--other-tokenizer", is_flag=True, hidden=True)
 @json_option
 def command(**options: Any) -> None:
     """Write the submission folder of MODEL (.sqz); run it before it is done.

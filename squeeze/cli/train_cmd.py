@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import SEED, json_option
+from squeeze.cli.options import SEED, json_option, other_tokenizer_option
 
 FILE = click.Path(path_type=Path)
 
@@ -47,6 +47,7 @@ FILE = click.Path(path_type=Path)
     default=None,
     help="Draw the loss curve (.svg, .png)  [default: where matplotlib is installed]",
 )
+@other_tokenizer_option
 @json_option
 def command(**options: Any) -> None:
     """Train a model on token shards until its time or its steps are used up.

@@ -23,9 +23,9 @@ from squeeze.data.documents import TextFiles, read_documents
 from squeeze.errors import BadConfig, BadData, CorruptData
 from squeeze.files import make_folder, read_file, sha256, write_atomic
 from squeeze.reporter import SILENT, Reporter
+from squeeze.train.data.identity import STATE
 from squeeze.train.data.shards import Tokens, shard_length, write_shard
 
-STATE = "tokenized.json"
 PENDING = "pending.npz"
 SIDES = ("train", "val")
 ENCODED_AT_ONCE = 1024  # documents

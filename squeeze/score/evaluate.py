@@ -15,6 +15,7 @@ from squeeze.files import sha256
 from squeeze.ranks.connect import resolve_device
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
+from squeeze.score.identity import named_tokenizers, tokenizer_notes
 from squeeze.score.modes import Mode
 from squeeze.score.official import official_set
 from squeeze.score.plan import Documents, document_spans, sample_documents
@@ -36,6 +37,7 @@ class EvalOptions:
     batch: windows of a forward pass; None: as many as fit
     device: name of a torch device; None: cuda, else cpu
     architecture: fields of ModelConfig that the model's file does not hold
+    other_tokenizer: take another tokenizer than that of model and data; the notes say so
     """
 
     mode: Mode = field(default_factory=Mode)
@@ -45,6 +47,7 @@ class EvalOptions:
     batch: int | None = None
     device: str | None = None
     architecture: Mapping[str, Any] = field(default_factory=dict)
+    other_tokenizer: bool = False
 
     def __post_init__(self) -> None:
         if self.documents is not None and not self.mode.facts.by_document:
@@ -97,12 +100,14 @@ class _Evaluation:
     official: name of the official set that they are, or None
     available: targets that the data holds, scored or not
     hashes: of the data, hexadecimal, by name
+    shards: files of the data, none for tokens in memory
     seconds: by phase
     """
 
     def __init__(self, tokenizer: str | os.PathLike[str], options: EvalOptions | None) -> None:
         self.options = options or EvalOptions()
         self.seconds: dict[str, float] = {}
+        self.shards: tuple[Path, ...] = ()
         self._last = time.perf_counter()
         self.pieces = Tokenizer(tokenizer)
 
@@ -113,6 +118,7 @@ class _Evaluation:
         self._check_length(available)
         span = read_shards(list(data), None if tokens is None else tokens + 1)
         self.take(span, {str(path): file_sha256(path) for path in data})
+        self.shards = tuple(data)
         if self.official is None:
             self.available = available
 
@@ -132,6 +138,8 @@ class _Evaluation:
     def report(self, name: str, loaded: LoadedModel, reporter: Reporter) -> EvalReport:
         """Score a loaded model and return the report, whose `model` is `name`."""
         options, mode, tokens = self.options, self.options.mode, self.tokens
+        named = named_tokenizers(loaded.tokenizer, self.shards)
+        identity = tokenizer_notes(self.pieces.sha256, named, options.other_tokenizer)
         gpt = GPT.from_tensors(loaded.config, loaded.tensors).to(resolve_device(options.device))
         self._lap("load")
         documents = _documents(tokens, loaded.config.bos_id, options)
@@ -156,7 +164,7 @@ class _Evaluation:
             by_document=_counts(score, documents, options),
             order=None if ledger is None else ledger.check(),
             config=asdict(loaded.config),
-            notes=loaded.notes,
+            notes=[*loaded.notes, *identity],
             format=loaded.source,
             model_bytes=loaded.size,
             sha256=Hashes(loaded.sha256, self.pieces.sha256, self.hashes, code_sha256()),

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from squeeze.artifact import container
+from squeeze.artifact.facts import tokenizer_of_artifact
 from squeeze.files import scratch_folder, sha256
 from squeeze.ledger.gate import check_limit
 from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODEL, REQUIREMENTS, SUMS
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.audit.sandbox import Limits
 from squeeze.score.evaluate import EvalOptions, evaluate
+from squeeze.score.identity import named_tokenizers, tokenizer_notes
 from squeeze.score.provenance import file_sha256
 from squeeze.score.report import EvalReport
 from squeeze.submit.claims import check_fields, claimed_mode, config_sha256
@@ -33,10 +35,22 @@ LIMITS = Limits(report_seconds=600.0)
 
 @dataclass(frozen=True)
 class Inputs:
-    """Inputs of a score: the tokenizer, and validation shards in their order."""
+    """Inputs of a score: the tokenizer, and validation shards in their order.
+
+    other_tokenizer: take another tokenizer than that of model and data; the score says so
+    """
 
     tokenizer: Path
     data: Sequence[Path]
+    other_tokenizer: bool = False
+
+    def identity(self, model: bytes) -> list[str]:
+        """Return sentences on the tokenizer's identity for a model's file.
+
+        Raises BadData for another tokenizer.
+        """
+        named = named_tokenizers(tokenizer_of_artifact(model), self.data)
+        return tokenizer_notes(file_sha256(self.tokenizer), named, self.other_tokenizer)
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,7 @@ def check_submission(
         claims, counted = check_papers(folder, options.limit)
     with reporter.stage("hashes of the data"):
         check_inputs(claims, inputs)
+        inputs.identity(read_plain(folder / MODEL))
     targets, available, bpb, runs = _run(folder, claims, inputs, options, reporter)
     return Checked(folder, claims, counted, targets, available, bpb, runs)
 

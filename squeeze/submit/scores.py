@@ -10,6 +10,7 @@ from typing import Any
 
 from squeeze.reporter import Reporter
 from squeeze.score.evaluate import EvalOptions, evaluate
+from squeeze.score.identity import other_tokenizers
 from squeeze.score.modes import Mode
 from squeeze.score.provenance import file_sha256
 from squeeze.score.report import EvalReport
@@ -93,7 +94,8 @@ def _single_run(report: EvalReport, parts: Parts, model: ShippedModel) -> SeedRu
 def _evaluate(model: Path, inputs: Inputs, mode: Mode, reporter: Reporter) -> EvalReport:
     """Score the model on all of the data."""
     with reporter.stage("score of all data") as stage:
-        return evaluate(model, inputs.tokenizer, inputs.data, EvalOptions(mode), stage)
+        options = EvalOptions(mode, other_tokenizer=inputs.other_tokenizer)
+        return evaluate(model, inputs.tokenizer, inputs.data, options, stage)
 
 
 def _claims(report: EvalReport, own: SeedRun, mode: Mode, model: str) -> dict[str, Any]:
@@ -105,6 +107,7 @@ def _claims(report: EvalReport, own: SeedRun, mode: Mode, model: str) -> dict[st
             "bytes": report.bytes,
             "official": report.official,
             "partial": report.partial,
+            **({"notes": others} if (others := other_tokenizers(report.notes)) else {}),
         },
         "sha256": {
             "model": model,

@@ -76,6 +76,7 @@ def write_submission(
     """
     check_target(target, options.force)
     content = _content(parts)
+    inputs.identity(content[MODEL])
     config = config_of_model(parts.model, content[MODEL])
     model = ShippedModel(sha256(content[MODEL]), config["model"])
     parents = [read_parent(path) for path in parts.parents]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from squeeze.cli.terminal.printing import print_json, print_line
+from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.files import check_outputs, write_atomic
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.audit import AuditOptions, Limits, audit, load_data
@@ -34,6 +34,7 @@ class AuditRequest:
     seed: int
     markdown: Path | None
     limit: int
+    other_tokenizer: bool
     as_json: bool
 
 
@@ -50,6 +51,7 @@ def run(request: AuditRequest) -> None:
         byte_limit=request.limit,
         serve_options=_serve_options(request.mode),
         seed=request.seed,
+        other_tokenizer=request.other_tokenizer,
     )
     data = load_data(request.data, request.tokenizer, request.tokens)
     quiet = request.as_json or not sys.stderr.isatty()
@@ -62,6 +64,7 @@ def run(request: AuditRequest) -> None:
         console = PlainConsole(log_width=120)
         console.print(result.table())
         console.print(result.summary())
+        print_notes(result.notes)
     if result.failures:
         sys.exit(1)
     if not result.was_run:

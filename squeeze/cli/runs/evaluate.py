@@ -28,6 +28,7 @@ class EvalRequest:
     batch: int | None
     device: str | None
     architecture: dict[str, Any]
+    other_tokenizer: bool
     as_json: bool
 
 
@@ -42,6 +43,7 @@ def run(request: EvalRequest) -> None:
             batch=request.batch,
             device=str(ranks.device),
             architecture=request.architecture,
+            other_tokenizer=request.other_tokenizer,
         )
         quiet = request.as_json or not ranks.first
         with Bars(quiet) as bars:

@@ -11,6 +11,7 @@ from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_notes, print_rows
 from squeeze.files import check_outputs, read_file
 from squeeze.ranks.connect import resolve_device
+from squeeze.score.identity import named_tokenizers, tokenizer_notes
 from squeeze.score.modes import Mode
 from squeeze.score.proof.coding import Submission
 from squeeze.score.proof.decode import DecodeReport, decode_text
@@ -43,6 +44,7 @@ class ProveRequest:
     device: str | None
     encoded: Path | None
     output: Path | None
+    other_tokenizer: bool
     as_json: bool
 
 
@@ -62,15 +64,27 @@ def _decode(request: ProveRequest, encoded: Path) -> None:
     proof = Proof.from_bytes(read_file(encoded))
     device = resolve_device(request.device)
     submission = Submission.load(request.model, request.tokenizer, device)
+    notes = _identity(request, submission)
     with Bars(request.as_json) as bars:
         report = decode_text(submission, proof, request.output, bars)
-    print_json(report.as_json()) if request.as_json else _print(report, {})
+    if request.as_json:
+        print_json(report.as_json() | {"notes": notes})
+        return
+    _print(report, {})
+    print_notes(notes)
+
+
+def _identity(request: ProveRequest, submission: Submission) -> list[str]:
+    """Return sentences on the tokenizer's identity. Raises BadData for another one."""
+    named = named_tokenizers(submission.model.tokenizer, request.data)
+    return tokenizer_notes(submission.tokenizer.sha256, named, request.other_tokenizer)
 
 
 def _prove(request: ProveRequest) -> None:
     """Code documents, decode them in another process, and print both."""
     device = resolve_device(request.device)
     submission = Submission.load(request.model, request.tokenizer, device)
+    identity = _identity(request, submission)
     text = Text(read_shards(list(request.data)), submission.tokenizer.table)
     selection = Selection(request.documents, request.text_bytes, request.seed)
     documents, skipped = select_documents(text, submission.bos, selection)
@@ -79,7 +93,7 @@ def _prove(request: ProveRequest) -> None:
     options = ProofOptions(mode, request.batch or BATCHES[mode.name], threads)
     with Bars(request.as_json) as bars:
         report = prove(submission, documents, options, request.output, bars)
-    notes = submission.model.notes
+    notes = [*submission.model.notes, *identity]
     if not request.as_json:
         _print(report, _proof_rows(report))
         print_notes(notes)

@@ -50,6 +50,7 @@ class SubmitRequest:
     tokens: int
     seconds: float
     limit: int
+    other_tokenizer: bool
     as_json: bool
 
     @property
@@ -62,7 +63,7 @@ class SubmitRequest:
 
 def run(request: SubmitRequest) -> None:
     """Write or check a submission, and print its figures."""
-    inputs = Inputs(request.tokenizer, request.data)
+    inputs = Inputs(request.tokenizer, request.data, request.other_tokenizer)
     with Bars(request.as_json) as bars:
         if request.check is not None:
             options = CheckOptions(request.tokens, request.limit, request.limits)

@@ -13,13 +13,16 @@ import torch
 from squeeze.cli.runs.train_view import TrainingView, TrainReport, print_report
 from squeeze.cli.terminal.printing import print_json
 from squeeze.errors import BadData
-from squeeze.files import check_output_folder, check_outputs, held, read_file
+from squeeze.files import check_output_folder, check_outputs, held, read_file, sha256
 from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import Ranks
 from squeeze.score.evaluate import EvalOptions, evaluate
+from squeeze.score.identity import tokenizer_notes
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.train.checkpoint import export_seconds, save_checkpoint
+from squeeze.train.data.identity import tokenizer_of_shard
 from squeeze.train.data.shards import map_shard, shard_length
+from squeeze.train.metadata import TOKENIZER_KEY
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.presets import Preset, find_preset
 from squeeze.train.run.clock import check_in_time
@@ -50,6 +53,7 @@ class TrainRequest:
     resume: bool
     tensorboard: Path | None
     plot: bool | None
+    other_tokenizer: bool
     as_json: bool
 
     @property
@@ -82,6 +86,7 @@ def _train(request: TrainRequest) -> TrainReport | None:
     paths = shard_paths(request.data)
     if request.val is not None:
         shard_length(request.val)  # a bad file must not be noticed only after the training
+    facts = pinned_tokenizer(request, paths)
     shards = [map_shard(path) for path in paths]
     if request.threads is not None:
         torch.set_num_threads(request.threads)
@@ -119,6 +124,7 @@ def _train(request: TrainRequest) -> TrainReport | None:
                     result.state_dict,
                     preset.recipe,
                     check=lambda: check_in_time(result.clock, preset.recipe),
+                    facts=facts,
                 )
         request.state.unlink(missing_ok=True)
         passes = result.tokens_seen / sum(map(len, shards))
@@ -139,7 +145,7 @@ def _report(
     score = None
     if request.val is not None and request.tokenizer is not None:
         with clock.stage("validation"):
-            options = EvalOptions(device=request.device)
+            options = EvalOptions(device=request.device, other_tokenizer=request.other_tokenizer)
             score = evaluate(request.out, request.tokenizer, [request.val], options)
     return TrainReport(
         out=str(request.out),
@@ -187,6 +193,28 @@ def choose_preset(request: TrainRequest) -> Preset:
     if request.budget_seconds is not None:
         limits["budget_seconds"] = request.budget_seconds
     return replace(preset, recipe=replace(preset.recipe, **limits))
+
+
+def pinned_tokenizer(request: TrainRequest, paths: list[Path]) -> dict[str, str]:
+    """Return the metadata that names the tokenizer of the shards; none where nothing says it.
+
+    Raises BadData for shards of several tokenizers, and for another --tokenizer than theirs, unless
+    another is allowed.
+    """
+    named = {path.name: tokenizer_of_shard(path) for path in paths}
+    digests = sorted({digest for digest in named.values() if digest is not None})
+    if len(digests) > 1:
+        raise BadData(
+            "the shards are of several tokenizers",
+            expected="one",
+            found=", ".join(f"{digest[:16]}…" for digest in digests[:4]),
+        )
+    if request.tokenizer is not None:
+        own = sha256(read_file(request.tokenizer))
+        scored = {} if request.val is None else {request.val.name: tokenizer_of_shard(request.val)}
+        tokenizer_notes(own, named | scored, request.other_tokenizer)
+        digests = digests or [own]
+    return {TOKENIZER_KEY: digests[0]} if digests else {}
 
 
 def shard_paths(patterns: tuple[str, ...]) -> list[Path]:

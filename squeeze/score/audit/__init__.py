@@ -9,13 +9,16 @@ import shutil
 import time
 from pathlib import Path
 
-from squeeze.files import scratch_folder
+from squeeze.artifact.facts import tokenizer_of_artifact
+from squeeze.files import read_file, scratch_folder
+from squeeze.ledger.submission import MODEL
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.audit.evidence import AuditOptions, Data, gather, load_data
 from squeeze.score.audit.report import Audit
 from squeeze.score.audit.rules import judge
 from squeeze.score.audit.sandbox import Limits
 from squeeze.score.audit.submission import load_submission
+from squeeze.score.identity import named_tokenizers, tokenizer_notes
 from squeeze.score.overlap import find_overlap
 from squeeze.train.data.shards import read_shard, read_shards
 
@@ -30,7 +33,8 @@ def audit(
 ) -> Audit:
     """Audit a folder or a bare .sqz artifact on a validation span (see `load_data`).
 
-    Raises SqueezeError when there is nothing to run; whatever a submission does is a verdict.
+    Raises SqueezeError when there is nothing to run, BadData for another tokenizer than that of model
+    and data; whatever a submission does is a verdict.
     """
     start = time.perf_counter()
     with scratch_folder("squeeze-artifact-") as folder:
@@ -38,8 +42,12 @@ def audit(
             shutil.copy(submission, folder / "model.sqz")
             submission = folder
         loaded = load_submission(submission, options.serve_options)
+        artifact = loaded.folder / MODEL
+        model = tokenizer_of_artifact(read_file(artifact)) if MODEL in loaded.files else None
+        named = named_tokenizers(model, data.shards)
+        notes = tokenizer_notes(data.digest, named, options.other_tokenizer)
         evidence = gather(loaded, data, options, reporter)
     if options.train_data:
         validation, training = read_shards(list(data.shards)), map(read_shard, options.train_data)
         evidence.overlap = find_overlap(validation, training, data.bos, reporter)
-    return Audit(evidence, judge(evidence), time.perf_counter() - start)
+    return Audit(evidence, judge(evidence), time.perf_counter() - start, tuple(notes))

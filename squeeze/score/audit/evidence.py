@@ -60,6 +60,7 @@ class Data:
     shards: files of the whole data
     available: targets of the whole data
     total_bytes: bytes of their text
+    digest: SHA-256 of the tokenizer
     """
 
     span: Tokens
@@ -69,6 +70,7 @@ class Data:
     shards: tuple[Path, ...]
     available: int
     total_bytes: int
+    digest: str = ""
 
     def scored(self, hello: Hello) -> npt.NDArray[np.int64]:
         """Return the indices of the targets (target i is span[i + 1]) that a whole score has."""
@@ -85,6 +87,7 @@ class AuditOptions:
     byte_limit: of the files that count
     serve_options: arguments of `python -m squeeze.score.serving.serve`, for a bare artifact
     seed: places the changes of the text
+    other_tokenizer: take another tokenizer than that of model and data; the audit's notes say so
     """
 
     train_data: tuple[Path, ...] = ()
@@ -92,6 +95,7 @@ class AuditOptions:
     byte_limit: int = 16_000_000
     serve_options: tuple[str, ...] = ()
     seed: int = 0
+    other_tokenizer: bool = False
 
 
 @dataclass(frozen=True)
@@ -279,4 +283,5 @@ def load_data(paths: Sequence[Path], tokenizer: Path, targets: int) -> Data:
         shards=tuple(paths),
         available=len(tokens) - 1,
         total_bytes=total,
+        digest=pieces.sha256,
     )

@@ -21,11 +21,15 @@ COLOURS = {PASS: "green", FAIL: "red", UNKNOWN: "yellow"}
 
 @dataclass(frozen=True)
 class Audit:
-    """Verdicts by rule id, in order, and their evidence; wallclock seconds."""
+    """Verdicts by rule id, in order, and their evidence; wallclock seconds.
+
+    notes: sentences on what the audit could not tell
+    """
 
     evidence: Evidence
     verdicts: dict[str, Verdict]
     seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def failures(self) -> list[str]:
@@ -60,6 +64,7 @@ class Audit:
             "isolation": e.isolation.facts(),
             "hook_loaded": e.watched,
             "hello": None if e.hello is None else e.hello.__dict__,
+            "notes": list(self.notes),
             "seconds": round(self.seconds, 3),
         }
 
@@ -87,6 +92,7 @@ class Audit:
             verdict = self.verdicts[rule.id]
             text = as_markdown(verdict.evidence)
             lines.append(f"| {MARKS[verdict.status]} {verdict.status} | {rule.title} | {text} |")
+        lines += ["", *(f"- {as_markdown(note)}" for note in self.notes)] if self.notes else []
         facts = self.evidence.isolation.facts()
         lines += ["", "Isolation:", *(f"- {name}: {text}" for name, text in facts.items())]
         return "\n".join(lines) + "\n"

@@ -20,6 +20,7 @@ from squeeze.train.data.text import encode_documents, train_tokenizer
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 
+UNPINNED = "the tokenizer's identity is not pinned: no file names its tokenizer"
 TEXT = "Each pound of flour takes about two thirds of a pound of water, more or less. " * 30
 
 
@@ -54,7 +55,7 @@ def test_json_tells_what_was_scored_and_what_was_opened(folder: Path) -> None:
     assert facts["bpb"] == pytest.approx(facts["nats"] / np.log(2) / facts["bytes"])
     assert facts["nats_per_token"] == pytest.approx(np.log(300), abs=0.02)  # untrained
     assert facts["config"]["seq_len"] == 32
-    assert facts["notes"] == []
+    assert facts["notes"] == [UNPINNED]
     expected = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
     assert facts["sha256"]["model"] == expected["m.safetensors"]
     assert facts["sha256"]["tokenizer"] == expected["t.model"]
