@@ -145,7 +145,8 @@ def budget(paths: Path | Iterable[Path], limit: int | None = None) -> Ledger:
     paths: artifacts, code, submission folders, exports of others
     limit: bytes they may take together, papers of a submission left out
 
-    Raises OverBudget above the limit, SqueezeError for a file that cannot be read.
+    Raises OverBudget above the limit, NoModel for a folder of which no limit can be checked because it
+    holds no model, SqueezeError for a file that cannot be read.
 
     >>> ledger = squeeze.budget("model.sqz", limit=40_000)
     >>> ledger.total == sum(row.bytes for row in ledger.rows)

@@ -43,10 +43,15 @@ def check_model(ledger: Ledger, paths: Paths) -> None:
 
 
 def attribute_within(paths: str | os.PathLike[str] | Paths, limit: int | None) -> Ledger:
-    """Return the ledger of files and folders. Raises OverBudget when what ships is above the limit."""
-    ledger = attribute_paths([paths] if isinstance(paths, str | os.PathLike) else paths)
+    """Return the ledger of files and folders.
+
+    Raises OverBudget when what ships is above the limit, NoModel when there is a limit and no model.
+    """
+    every = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    ledger = attribute_paths(every)
     if limit is not None:
         check_limit(shipped_bytes(ledger), limit)
+        check_model(ledger, every)
     return ledger
 
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+import squeeze
 from squeeze.cli.budget_cmd import command as budget
 from squeeze.cli.review_cmd import command as review
 from squeeze.errors import NoModel
@@ -43,6 +44,13 @@ def test_a_budget_without_a_model_says_that_nothing_can_be_said(tmp_path, monkey
     assert "no model here; nothing can be said of the limit" in str(done.exception)
     assert "under the limit" not in done.output
     assert 'unused": null' in done.output if flags == ("--json",) else "unused" not in done.output
+
+
+def test_the_api_says_so_when_a_limit_is_given(tmp_path):
+    folder = make_entry(tmp_path / "nine")
+    assert not squeeze.budget(folder).has_model
+    with pytest.raises(NoModel):
+        squeeze.budget(folder, limit=16_000_000)
 
 
 @pytest.mark.parametrize("name", ["model.bin", "weights.npz", "final_model.int6.ptz", "blob"])
