@@ -63,11 +63,15 @@ FILE = click.Path(path_type=Path)
     help="Limit of the address space; 0 sets none, as CUDA needs.",
 )
 @click.option(
+    "--thorough",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MINUTES",
+    help="Predict every target with the text after it withheld, for so long  [default: 1,024, 1 min].",
+)
+@click.option(
     "--seed",
     type=SEED,
-    default=0,
-    show_default=True,
-    help="Seed that places the changes of the text.",
+    help="Seed that draws these targets and the changes of the text  [default: a random one, told].",
 )
 @click.option(
     "--markdown", type=FILE, metavar="FILE", help="Also write a section for a pull request."

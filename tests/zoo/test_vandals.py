@@ -169,7 +169,7 @@ def test_without_namespaces_the_auditor_survives_as_well(
     animal: Animal, habitat: Habitat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     level = filtered()
-    monkeypatch.setattr("squeeze.score.audit.evidence.isolation", lambda: level)
+    monkeypatch.setattr("squeeze.score.audit.runs.isolation", lambda: level)
     data = load_data([habitat.data], habitat.tokenizer, 200)
     submission = build(marked(animal, tmp_path), habitat, tmp_path / "s")
     result = audit(submission, data, AuditOptions(limits=LIMITS))
@@ -181,7 +181,7 @@ def test_without_namespaces_the_hook_still_tells_honest_from_not(
     habitat: Habitat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     level = filtered()
-    monkeypatch.setattr("squeeze.score.audit.evidence.isolation", lambda: level)
+    monkeypatch.setattr("squeeze.score.audit.runs.isolation", lambda: level)
     data = load_data([habitat.data], habitat.tokenizer, 200)
     (reader,) = (a for a in OFFENDERS if a.name == "file outside the folder")
     for animal, expected in ((HONEST[0], []), (reader, ["files"])):

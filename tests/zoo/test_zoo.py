@@ -13,6 +13,7 @@ from squeeze.score.audit.sandbox import isolation
 from squeeze.score.audit.verdict import PASS, UNKNOWN
 from squeeze.train.data.shards import write_shard
 from tests.zoo.animals import HONEST, Animal, Habitat, build, make_habitat
+from tests.zoo.leaks import LEAKS
 from tests.zoo.offenders import LIMIT, OFFENDERS
 
 TARGETS = 1200
@@ -31,7 +32,7 @@ def examine(animal: Animal, habitat: Habitat, tmp_path: Path) -> Audit:
     return audit(
         build(animal, habitat, tmp_path / "submission"),
         load_data([habitat.data], habitat.tokenizer, TARGETS),
-        AuditOptions(train_data=(shard,), limits=LIMITS, byte_limit=LIMIT),
+        AuditOptions(train_data=(shard,), limits=LIMITS, byte_limit=LIMIT, seed=3),
     )
 
 
@@ -62,6 +63,21 @@ def test_a_planted_violation_is_caught_by_its_rule_alone(
     assert result.failures == [animal.breaks], told(result)
     assert json.loads(json.dumps(result.as_json()))["failed"] == [animal.breaks]
     assert result.markdown().count("❌") == 1
+
+
+QUICK = LEAKS[4::5]  # of every kind some; the others are slow
+
+
+@pytest.mark.parametrize(
+    "animal",
+    [a if a in QUICK else pytest.param(a, marks=pytest.mark.slow) for a in LEAKS],
+    ids=lambda animal: animal.name,
+)
+def test_a_leak_of_any_kind_and_strength_is_caught_by_its_rule_alone(
+    animal: Animal, habitat: Habitat, tmp_path: Path
+) -> None:
+    result = examine(animal, habitat, tmp_path)
+    assert result.failures == [animal.breaks], told(result)
 
 
 @pytest.mark.parametrize("animal", HONEST, ids=lambda animal: animal.name)

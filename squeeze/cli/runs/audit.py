@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.files import check_outputs, write_atomic
@@ -31,7 +32,8 @@ class AuditRequest:
     seconds: float
     report_seconds: float
     memory: float
-    seed: int
+    thorough: float | None
+    seed: int | None
     markdown: Path | None
     limit: int
     other_tokenizer: bool
@@ -50,8 +52,8 @@ def run(request: AuditRequest) -> None:
         limits=Limits(request.seconds, request.report_seconds, memory),
         byte_limit=request.limit,
         serve_options=_serve_options(request.mode),
-        seed=request.seed,
         other_tokenizer=request.other_tokenizer,
+        **_checks(request),
     )
     data = load_data(request.data, request.tokenizer, request.tokens)
     quiet = request.as_json or not sys.stderr.isatty()
@@ -69,6 +71,14 @@ def run(request: AuditRequest) -> None:
         sys.exit(1)
     if not result.was_run:
         sys.exit(NOT_RUN)
+
+
+def _checks(request: AuditRequest) -> dict[str, Any]:
+    """Return the fields of AuditOptions that the request states on what is checked."""
+    fields: dict[str, Any] = {} if request.seed is None else {"seed": request.seed}
+    if request.thorough is not None:
+        fields |= {"checks": request.tokens, "check_seconds": 60 * request.thorough}
+    return fields
 
 
 def _serve_options(mode: Mode) -> tuple[str, ...]:

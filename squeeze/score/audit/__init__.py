@@ -13,9 +13,10 @@ from squeeze.artifact.facts import tokenizer_of_artifact
 from squeeze.files import read_file, scratch_folder
 from squeeze.ledger.submission import MODEL
 from squeeze.reporter import SILENT, Reporter
-from squeeze.score.audit.evidence import AuditOptions, Data, gather, load_data
+from squeeze.score.audit.evidence import AuditOptions, Data, load_data
 from squeeze.score.audit.report import Audit
 from squeeze.score.audit.rules import judge
+from squeeze.score.audit.runs import gather
 from squeeze.score.audit.sandbox import Limits
 from squeeze.score.audit.submission import load_submission
 from squeeze.score.identity import named_tokenizers, tokenizer_notes
@@ -28,7 +29,7 @@ __all__ = ["Audit", "AuditOptions", "Data", "Limits", "audit", "load_data"]
 def audit(
     submission: Path,
     data: Data,
-    options: AuditOptions = AuditOptions(),  # noqa: B008  frozen
+    options: AuditOptions | None = None,
     reporter: Reporter = SILENT,
 ) -> Audit:
     """Audit a folder or a bare .sqz artifact on a validation span (see `load_data`).
@@ -37,6 +38,7 @@ def audit(
     and data; whatever a submission does is a verdict.
     """
     start = time.perf_counter()
+    options = options or AuditOptions()
     with scratch_folder("squeeze-artifact-") as folder:
         if submission.is_file():
             shutil.copy(submission, folder / "model.sqz")

@@ -132,9 +132,12 @@ class Session:
         """Return log-probabilities float32 [n - skip, V] after tokens[skip:], on a fresh state."""
         return self._rows(b"S", tokens, skip)
 
-    def feed(self, tokens: Tokens) -> Float32:
-        """Return log-probabilities float32 [n, V] after tokens that follow those of earlier requests."""
-        return self._rows(b"F", tokens, 0)
+    def feed(self, tokens: Tokens, skip: int = 0) -> Float32:
+        """Return log-probabilities float32 [n - skip, V] after tokens[skip:].
+
+        The tokens follow those of earlier requests.
+        """
+        return self._rows(b"F", tokens, skip)
 
     def report(self, data: str, tokenizer: str, targets: int) -> Reported:
         """Return the submission's own score of the inputs of these names."""

@@ -1,14 +1,9 @@
-"""Three runs of a submission in fresh boxes, and everything that the rules judge in them.
-
-1. twice its own report on one span; 2. the protocol's distributions of the span, and flips; 3. its
-report again, and on spans with a few tokens changed. Each run opens with the same short request, so the
-first two answers of runs 1 and 3 have the same history.
-"""
+"""Everything that the rules judge in a submission: the span, the choices of an audit, observations."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,37 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from squeeze.errors import SqueezeError
-from squeeze.files import scratch_folder
-from squeeze.reporter import SILENT, Reporter
-from squeeze.score.audit.client import (
-    Float32,
-    Hello,
-    Reported,
-    Session,
-    SubmissionFailed,
-    Tokens,
-)
-from squeeze.score.audit.probe import (
-    SHORT,
-    Flip,
-    Sweep,
-    altered,
-    flip_documents,
-    flip_future,
-    moved,
-    sweep,
-)
-from squeeze.score.audit.sandbox import Box, Isolation, Limits, isolation
+from squeeze.score.audit.client import Float32, Hello, Reported, Tokens
+from squeeze.score.audit.probe import Flip, Sweep
+from squeeze.score.audit.sandbox import Isolation, Limits
 from squeeze.score.audit.submission import Submission
+from squeeze.score.audit.withheld import Withheld
 from squeeze.score.official import official_set
 from squeeze.score.overlap import Overlap
 from squeeze.score.tokenizer import ByteTable, Tokenizer, check_vocab
-from squeeze.train.data.shards import read_shards, write_shard
+from squeeze.train.data.shards import read_shards
 from squeeze.train.data.text import BOS
 
 PATCH = 4  # tokens changed in a patched report
-LONG = 512  # tokens of a flip across updates, at least
-TARGETS_PER_LOSS = 2  # a report may be twice too long and still be read
+CHECKS = 1024  # targets whose following text is withheld
+CHECK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +64,10 @@ class AuditOptions:
     limits: of the box
     byte_limit: of the files that count
     serve_options: arguments of `python -m squeeze.score.serving.serve`, for a bare artifact
-    seed: places the changes of the text
+    checks: targets that are predicted with the text after them withheld
+    check_seconds: when these would take longer, fewer are checked
+    seed: draws them, and places the changes of the text; drawn when the audit begins, so that no
+        submission can have been made for it
     other_tokenizer: take another tokenizer than that of model and data; the audit's notes say so
     """
 
@@ -94,7 +75,9 @@ class AuditOptions:
     limits: Limits = field(default_factory=Limits)
     byte_limit: int = 16_000_000
     serve_options: tuple[str, ...] = ()
-    seed: int = 0
+    checks: int = CHECKS
+    check_seconds: float = CHECK_SECONDS
+    seed: int = field(default_factory=lambda: secrets.randbits(31))
     other_tokenizer: bool = False
 
 
@@ -121,6 +104,7 @@ class Evidence:
     other: Reported | None = None  # another process, same history
     patched: list[Patched] = field(default_factory=list)
     sweep: Sweep | None = None
+    withheld: Withheld | None = None
     first_rows: Float32 | None = None  # answer to the first request of the first process
     first_moved: float | None = None  # against another process
     replay_moved: float | None = None  # the same rows asked again later in one process
@@ -133,128 +117,6 @@ class Evidence:
     programs: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)  # private copies, as the submission saw them
     overlap: Overlap | None = None
-
-
-def gather(
-    submission: Submission, data: Data, options: AuditOptions, reporter: Reporter = SILENT
-) -> Evidence:
-    """Run a submission three times and return what was observed.
-
-    A submission that fails is evidence too and raises nothing.
-    """
-    evidence = Evidence(submission, data, isolation(), options)
-    evidence.watched = True
-    runs = {"report": _run_report, "distributions": _run_probes, "patched reports": _run_patched}
-    with scratch_folder("squeeze-span-") as folder:
-        files = _input_files(folder, data, options.seed)
-        for name, run in runs.items():
-            try:
-                with reporter.stage(name), _session(evidence, files) as session:
-                    run(evidence, session)
-            except SubmissionFailed as error:
-                evidence.failure = f"{name}: {error}"
-                break
-    return evidence
-
-
-def _patches(data: Data) -> list[int]:
-    """Return where patches start: early, where a warm-up batch may lie, and at the end.
-
-    A second pass over the text would have read both.
-    """
-    count = len(data.span)
-    return [max(2, count // 16), max(3, count - 1 - PATCH)]
-
-
-def _input_files(folder: Path, data: Data, seed: int) -> dict[str, Path]:
-    """Write the span, its patched copies and the tokenizer; return them by name."""
-    spans = {"span.bin": data.span}
-    for start in _patches(data):
-        at = np.arange(len(data.span))
-        marked = (at >= start) & (at < start + PATCH)
-        spans[f"patched-{start}.bin"] = altered(data.span, marked, data.bos, seed)
-    files = {"tokenizer.model": data.tokenizer}
-    for name, tokens in spans.items():
-        files[name] = folder / name
-        write_shard(files[name], tokens)
-    return files
-
-
-@contextlib.contextmanager
-def _session(evidence: Evidence, files: dict[str, Path]) -> Iterator[Session]:
-    """Open a session with a fresh process, and note in the end what it touched."""
-    submission = evidence.submission
-    box = Box(
-        submission.folder,
-        submission.command,
-        evidence.options.limits,
-        evidence.isolation,
-        files,
-        submission.trusted,
-    )
-    with box:
-        try:
-            session = Session(box, len(evidence.data.span) - 1)
-            if evidence.hello not in (None, session.hello):
-                raise SubmissionFailed("hello changed from one run to the next")
-            evidence.hello = session.hello
-            if len(evidence.data.table.base) != session.hello.vocab_size:
-                raise SubmissionFailed(
-                    "vocabulary",
-                    expected=f"the tokenizer's {len(evidence.data.table.base)} pieces",
-                    found=session.hello.vocab_size,
-                )
-            yield session
-        except ValueError as error:  # a shape or a number the checks above let through
-            raise SubmissionFailed(f"answers make no sense: {error}") from None
-        finally:
-            box.close()
-            evidence.watched &= bool(box.records("start"))
-            evidence.folders.append(box.working_folder)
-            for kind, name in (("opened", "open"), ("network", "network"), ("programs", "program")):
-                records = [*getattr(evidence, kind), *box.records(name)]
-                setattr(evidence, kind, list(dict.fromkeys(records)))
-
-
-def _head(evidence: Evidence, hello: Hello) -> Tokens:
-    count = SHORT if hello.stateful else min(SHORT, hello.window)
-    return evidence.data.span[: min(count, len(evidence.data.span) - 1)]
-
-
-def _report(evidence: Evidence, session: Session, name: str = "span.bin") -> Reported:
-    return session.report(name, "tokenizer.model", TARGETS_PER_LOSS * len(evidence.data.span))
-
-
-def _run_report(evidence: Evidence, session: Session) -> None:
-    evidence.first_rows = session.score(_head(evidence, session.hello))
-    evidence.report = _report(evidence, session)
-    evidence.again = _report(evidence, session)
-
-
-def _run_probes(evidence: Evidence, session: Session) -> None:
-    data, hello, seed = evidence.data, session.hello, evidence.options.seed
-    head = _head(evidence, hello)
-    rows = session.score(head)
-    assert evidence.first_rows is not None
-    evidence.first_moved = moved(evidence.first_rows, rows)[0]
-    evidence.sweep = sweep(session, data.span, data.bos)
-    evidence.replay_moved = moved(rows, session.score(head))[0]
-    length = min(SHORT, max(2, hello.chunk - 1)) if hello.stateful else hello.window
-    evidence.futures = flip_future(session, data.span, data.bos, length, seed)
-    if hello.stateful:
-        length = max(3 * hello.chunk, LONG)  # longer than declared: a declaration may be wrong
-        evidence.updates = flip_future(session, data.span, data.bos, length, seed + 1)
-    if hello.isolated:
-        evidence.documents = flip_documents(session, data.span, data.bos)
-
-
-def _run_patched(evidence: Evidence, session: Session) -> None:
-    session.score(_head(evidence, session.hello))
-    evidence.other = _report(evidence, session)
-    if len(evidence.other.losses):
-        for start in _patches(evidence.data):
-            report = _report(evidence, session, f"patched-{start}.bin")
-            evidence.patched.append(Patched(start, report))
 
 
 def load_data(paths: Sequence[Path], tokenizer: Path, targets: int) -> Data:

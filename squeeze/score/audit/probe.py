@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.score.audit.client import Float32, Session, Tokens
-from squeeze.score.plan import document_spans, spans
+from squeeze.score.audit.client import Float32, Hello, Session, Tokens
+from squeeze.score.plan import Plan, document_spans, spans
 
 Float64 = npt.NDArray[np.float64]
 
@@ -27,7 +27,7 @@ TRIALS = 4
 class Sweep:
     """All targets of a span, once.
 
-    losses: float64 [n - 1], nats
+    losses: float64 [n - 1], nats under the normalised distribution
     mass: float64 [n - 1], logarithm of the sum of all V probabilities: 0 when they sum to one, NaN
         where one is not a number
     """
@@ -58,8 +58,9 @@ def sweep(session: Session, span: Tokens, bos: int) -> Sweep:
     losses, mass = np.empty(len(span) - 1), np.empty(len(span) - 1)
     for first, rows in _all_rows(session, span, bos):
         targets = span[first + 1 : first + 1 + len(rows)]
-        losses[first : first + len(rows)] = -rows[np.arange(len(rows)), targets].astype(np.float64)
-        mass[first : first + len(rows)] = log_mass(rows)
+        total = log_mass(rows)
+        mass[first : first + len(rows)] = total
+        losses[first : first + len(rows)] = total - rows[np.arange(len(rows)), targets]
     return Sweep(losses, mass)
 
 
@@ -79,12 +80,17 @@ def _all_rows(session: Session, span: Tokens, bos: int) -> Iterator[tuple[int, F
             ask = session.feed if at else session.score
             yield at, ask(span[at : min(at + step, last)])
         return
-    begin, outputs = np.zeros(1, np.int64), np.array([last])
-    if hello.isolated:
-        begin, outputs = document_spans(span, bos)
-    plan = spans(begin, outputs, hello.window, hello.stride)
+    plan = plan_windows(hello, span, bos)
     for start, first, stop in zip(plan.start, plan.first, plan.stop, strict=True):
         yield int(first), session.score(span[start:stop], int(first - start))
+
+
+def plan_windows(hello: Hello, span: Tokens, bos: int) -> Plan:
+    """Return the windows that a stateless submission's score has, by its declaration."""
+    begin, outputs = np.zeros(1, np.int64), np.array([len(span) - 1])
+    if hello.isolated:
+        begin, outputs = document_spans(span, bos)
+    return spans(begin, outputs, hello.window, hello.stride)
 
 
 def moved(first: Float32, second: Float32) -> tuple[float, int]:

@@ -61,6 +61,7 @@ class Audit:
             ],
             "targets": len(e.data.span) - 1,
             "available_targets": e.data.available,
+            "seed": e.options.seed,
             "isolation": e.isolation.facts(),
             "hook_loaded": e.watched,
             "hello": None if e.hello is None else e.hello.__dict__,
@@ -76,7 +77,8 @@ class Audit:
         }
         verdicts = ", ".join(f"{count} {status}" for status, count in counts.items())
         targets = len(self.evidence.data.span) - 1
-        return f"{verdicts}; {targets:,} of {self.evidence.data.available:,} targets"
+        seed = self.evidence.options.seed
+        return f"{verdicts}; {targets:,} of {self.evidence.data.available:,} targets, seed {seed}"
 
     def markdown(self) -> str:
         """Return a Markdown section for a pull request."""

@@ -82,6 +82,7 @@ RULES = (
         (
             "runs",
             "determinism",
+            "normalisation",
             "single-pass",
             "causality",
             "score-before-update",

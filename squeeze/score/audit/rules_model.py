@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from squeeze.score.audit.detection import detection
 from squeeze.score.audit.evidence import PATCH, Evidence
+from squeeze.score.audit.gain import BIAS, compare
 from squeeze.score.audit.machine import lacking
 from squeeze.score.audit.probe import Flip
 from squeeze.score.audit.verdict import PASS, Verdict, failed, passed, unknown
@@ -24,7 +26,7 @@ def runs(e: Evidence) -> Verdict:
             return unknown(f"this machine has {lack}: {e.failure}", lacks=lack)
         return failed(e.failure)
     return passed(
-        f"three runs answered everything; isolation: {e.isolation.level}",
+        f"all runs answered everything; isolation: {e.isolation.level}",
         isolation=e.isolation.facts(),
     )
 
@@ -46,28 +48,41 @@ def determinism(e: Evidence) -> Verdict:
 def normalisation(e: Evidence) -> Verdict:
     """Judge that every distribution sums to one over the whole vocabulary."""
     assert e.sweep is not None and e.hello is not None
-    mass = np.nan_to_num(np.abs(e.sweep.mass), nan=np.inf)
-    worst, count = int(mass.argmax()), int((mass > MASS).sum())
-    data = {"rows": len(mass), "off": count, "worst_log_mass": float(mass[worst]), "at": worst + 1}
+    own = [] if e.withheld is None else [e.withheld.mass]
+    masses = np.concatenate([e.sweep.mass, *own])
+    sizes = np.nan_to_num(np.abs(masses), nan=np.inf)
+    worst, count, mean = int(sizes.argmax()), int((sizes > MASS).sum()), float(masses.mean())
+    data = {"rows": len(masses), "off": count, "worst_log_mass": float(sizes[worst]), "mean": mean}
+    target = np.append(np.arange(len(e.sweep.mass)), _withheld_targets(e))[worst] + 1
     if count:
-        total = np.exp(e.sweep.mass[worst])
         return failed(
-            f"{count} of {len(mass)} distributions over {e.hello.vocab_size} tokens do not sum to "
-            f"1; the one for target {worst + 1} sums to {total:.6g}",
+            f"{count} of {len(masses)} distributions over {e.hello.vocab_size} tokens do not sum to "
+            f"1; the one for target {target} sums to {np.exp(masses[worst]):.6g}",
+            **data,
+        )
+    if mean > BIAS:
+        return failed(
+            f"the distributions sum to {np.exp(mean):.6g} on average, which gains {mean:.2g} nats a "
+            "target",
             **data,
         )
     return passed(
-        f"{len(mass)} distributions over {e.hello.vocab_size} tokens sum to 1 within "
-        f"{np.expm1(mass[worst]):.1g}",
+        f"{len(masses)} distributions over {e.hello.vocab_size} tokens sum to 1 within "
+        f"{np.expm1(sizes[worst]):.1g}",
         **data,
     )
+
+
+def _withheld_targets(e: Evidence) -> np.ndarray:
+    """Return the targets int64 [K] that were predicted with the text after them withheld."""
+    return np.zeros(0, np.int64) if e.withheld is None else e.withheld.targets
 
 
 def single_pass(e: Evidence) -> Verdict:
     """Judge that nothing is remembered from an earlier pass over the text."""
     assert e.report and e.again and e.replay_moved is not None and e.hello
     gap = (e.report.nats - e.again.nats) / max(1, e.report.tokens)
-    if e.replay_moved > _noise(e) or abs(gap) > _noise(e):
+    if e.replay_moved > _noise(e) or abs(gap) > _report_noise(e):
         return failed(
             "a fresh start does not forget: asked again in the same process, distributions move by "
             f"{e.replay_moved:.2g} nats and the report by {-gap:+.2g} nats a token",
@@ -91,19 +106,53 @@ def single_pass(e: Evidence) -> Verdict:
 
 
 def _noise(e: Evidence) -> float:
-    """Return the nats that a log-probability may move by rounding, judged by two equal runs."""
-    assert e.report and e.other and e.first_moved is not None
-    largest = e.first_moved
-    if len(e.report.losses) == len(e.other.losses) > 0:
-        largest = max(largest, float(np.abs(e.report.losses - e.other.losses).max()))
-    return min(MAX_NOISE, max(NOISE, 4 * largest))
+    """Return the nats that a log-probability may move by rounding, judged by two equal requests."""
+    assert e.first_moved is not None
+    return min(MAX_NOISE, max(NOISE, 4 * e.first_moved))
+
+
+def _report_noise(e: Evidence) -> float:
+    """Return the nats that a reported loss may move by rounding, judged by two equal reports.
+
+    A few losses that differ more than most do not count: a submission could say so to hide others.
+    """
+    assert e.report and e.other
+    if not len(e.report.losses) == len(e.other.losses) > 0:
+        return _noise(e)
+    change = np.abs(e.report.losses - e.other.losses)
+    most = float(np.nan_to_num(np.quantile(change, 0.9), nan=np.inf))
+    return min(MAX_NOISE, max(_noise(e), 4 * most))
 
 
 def causality(e: Evidence) -> Verdict:
     """Judge that no distribution depends on its target or on anything later."""
-    if not e.futures:
-        return unknown("the declared chunk or window is too short to change anything after a cut")
-    return _flips(e, e.futures, "later tokens were changed")
+    assert e.sweep is not None and e.withheld is not None and e.hello is not None
+    flips = _flips(e, e.futures, "later tokens were changed") if e.futures else None
+    if flips is not None and flips.status != PASS:
+        return flips
+    blind, seeing = e.withheld.losses, e.sweep.losses[e.withheld.targets]
+    gain = compare(blind, seeing)
+    power = detection(e, gain)
+    data = {**({} if flips is None else flips.data), **power.as_json()}
+    count = f"{gain.targets:,} of {len(e.sweep.losses):,} targets"
+    leaks = gain.outliers > 0 or gain.biased
+    if leaks and not (e.hello.stateful and _learned_early(e)):
+        at = e.withheld.targets[gain.worst]
+        return failed(
+            f"with the text from them on withheld, {gain.outliers:,} of {gain.targets:,} targets have "
+            f"another probability: target {at + 1} {blind[gain.worst]:.4f} nats, "
+            f"{seeing[gain.worst]:.4f} when it is there; {gain.mean:.2g} nats a target are gained, "
+            f"noise explains {gain.allowed:.2g}",
+            **data,
+        )
+    told = f"the text after {count} was withheld: {power}" if not leaks else "see below"
+    return passed(f"{flips.evidence}; {told}" if flips else told, **data)
+
+
+def _learned_early(e: Evidence) -> bool:
+    """Return whether the changes of text show that something was learned from before it was scored."""
+    moved = any(flip.moved > _noise(e) for flip in e.updates)
+    return moved or bool(_moved_before_patch(e))
 
 
 def score_before_update(e: Evidence) -> Verdict:
@@ -179,7 +228,7 @@ def _moved_before_patch(e: Evidence) -> list[tuple[int, np.ndarray]]:
     """Return (start of the patch, targets before it whose reported loss moved), where some did."""
     patches = []
     for start, targets, change in _changes(e):
-        moved = targets[(targets + 1 < start) & (change > _noise(e))]
+        moved = targets[(targets + 1 < start) & (change > _report_noise(e))]
         if len(moved):
             patches.append((start, moved))
     return patches
@@ -192,7 +241,7 @@ def _moved_after_patch(e: Evidence) -> list[tuple[int, np.ndarray]]:
         begins = np.flatnonzero(e.data.span == e.data.bos)
         later = begins[begins >= start + PATCH]
         if len(later):
-            patches.append((start, targets[(targets >= later[0]) & (change > _noise(e))]))
+            patches.append((start, targets[(targets >= later[0]) & (change > _report_noise(e))]))
     return patches
 
 

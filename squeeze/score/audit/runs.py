@@ -1,0 +1,161 @@
+"""Runs of a submission in fresh boxes, each of which holds no more than it needs.
+
+1. distributions of the span, and of spans with tokens changed; 2. predictions with the text after them
+withheld; 3. twice its own report; 4. its report again, and on spans with a few tokens changed. Only
+the last two boxes hold text. Runs 1, 3 and 4 open with the same short request, so their first two
+answers have the same history.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from squeeze.files import scratch_folder
+from squeeze.reporter import SILENT, Reporter
+from squeeze.score.audit.client import Hello, Reported, Session, SubmissionFailed, Tokens
+from squeeze.score.audit.evidence import PATCH, AuditOptions, Data, Evidence, Patched
+from squeeze.score.audit.probe import SHORT, altered, flip_documents, flip_future, moved, sweep
+from squeeze.score.audit.sandbox import Box, isolation
+from squeeze.score.audit.submission import Submission
+from squeeze.score.audit.withheld import ask_withheld, draw_checks
+from squeeze.train.data.shards import write_shard
+
+LONG = 512  # tokens of a flip across updates, at least
+TARGETS_PER_LOSS = 2  # a report may be twice too long and still be read
+
+
+def gather(
+    submission: Submission, data: Data, options: AuditOptions, reporter: Reporter = SILENT
+) -> Evidence:
+    """Run a submission and return what was observed.
+
+    A submission that fails is evidence too and raises nothing.
+    """
+    evidence = Evidence(submission, data, isolation(), options)
+    evidence.watched = True
+    with scratch_folder("squeeze-span-") as folder:
+        files = _input_files(folder, data, options.seed)
+        runs: dict[str, tuple[Callable[[Evidence, Session], None], dict[str, Path]]] = {
+            "distributions": (_run_probes, {}),
+            "withheld text": (_run_withheld, {}),
+            "report": (_run_report, files),
+            "patched reports": (_run_patched, files),
+        }
+        for name, (run, inputs) in runs.items():
+            try:
+                with reporter.stage(name), _session(evidence, inputs) as session:
+                    run(evidence, session)
+            except SubmissionFailed as error:
+                evidence.failure = f"{name}: {error}"
+                break
+    return evidence
+
+
+def _patches(data: Data) -> list[int]:
+    """Return where patches start: early, where a warm-up batch may lie, and at the end.
+
+    A second pass over the text would have read both.
+    """
+    count = len(data.span)
+    return [max(2, count // 16), max(3, count - 1 - PATCH)]
+
+
+def _input_files(folder: Path, data: Data, seed: int) -> dict[str, Path]:
+    """Write the span, its patched copies and the tokenizer; return them by name."""
+    spans = {"span.bin": data.span}
+    for start in _patches(data):
+        at = np.arange(len(data.span))
+        marked = (at >= start) & (at < start + PATCH)
+        spans[f"patched-{start}.bin"] = altered(data.span, marked, data.bos, seed)
+    files = {"tokenizer.model": data.tokenizer}
+    for name, tokens in spans.items():
+        files[name] = folder / name
+        write_shard(files[name], tokens)
+    return files
+
+
+@contextlib.contextmanager
+def _session(evidence: Evidence, files: dict[str, Path]) -> Iterator[Session]:
+    """Open a session with a fresh process, and note in the end what it touched."""
+    submission = evidence.submission
+    box = Box(
+        submission.folder,
+        submission.command,
+        evidence.options.limits,
+        evidence.isolation,
+        files,
+        submission.trusted,
+    )
+    with box:
+        try:
+            session = Session(box, len(evidence.data.span) - 1)
+            if evidence.hello not in (None, session.hello):
+                raise SubmissionFailed("hello changed from one run to the next")
+            evidence.hello = session.hello
+            if len(evidence.data.table.base) != session.hello.vocab_size:
+                raise SubmissionFailed(
+                    "vocabulary",
+                    expected=f"the tokenizer's {len(evidence.data.table.base)} pieces",
+                    found=session.hello.vocab_size,
+                )
+            yield session
+        except ValueError as error:  # a shape or a number the checks above let through
+            raise SubmissionFailed(f"answers make no sense: {error}") from None
+        finally:
+            box.close()
+            evidence.watched &= bool(box.records("start"))
+            evidence.folders.append(box.working_folder)
+            for kind, name in (("opened", "open"), ("network", "network"), ("programs", "program")):
+                records = [*getattr(evidence, kind), *box.records(name)]
+                setattr(evidence, kind, list(dict.fromkeys(records)))
+
+
+def _head(evidence: Evidence, hello: Hello) -> Tokens:
+    count = SHORT if hello.stateful else min(SHORT, hello.window)
+    return evidence.data.span[: min(count, len(evidence.data.span) - 1)]
+
+
+def _report(evidence: Evidence, session: Session, name: str = "span.bin") -> Reported:
+    return session.report(name, "tokenizer.model", TARGETS_PER_LOSS * len(evidence.data.span))
+
+
+def _run_probes(evidence: Evidence, session: Session) -> None:
+    data, hello, seed = evidence.data, session.hello, evidence.options.seed
+    head = _head(evidence, hello)
+    evidence.first_rows = session.score(head)
+    evidence.sweep = sweep(session, data.span, data.bos)
+    evidence.replay_moved = moved(evidence.first_rows, session.score(head))[0]
+    length = min(SHORT, max(2, hello.chunk - 1)) if hello.stateful else hello.window
+    evidence.futures = flip_future(session, data.span, data.bos, length, seed)
+    if hello.stateful:
+        length = max(3 * hello.chunk, LONG)  # longer than declared: a declaration may be wrong
+        evidence.updates = flip_future(session, data.span, data.bos, length, seed + 1)
+    if hello.isolated:
+        evidence.documents = flip_documents(session, data.span, data.bos)
+
+
+def _run_withheld(evidence: Evidence, session: Session) -> None:
+    data, options = evidence.data, evidence.options
+    checks = draw_checks(data.span, data.bos, options.checks, options.seed)
+    evidence.withheld = ask_withheld(session, data.span, data.bos, checks, options.check_seconds)
+
+
+def _run_report(evidence: Evidence, session: Session) -> None:
+    assert evidence.first_rows is not None
+    rows = session.score(_head(evidence, session.hello))
+    evidence.first_moved = moved(evidence.first_rows, rows)[0]
+    evidence.report = _report(evidence, session)
+    evidence.again = _report(evidence, session)
+
+
+def _run_patched(evidence: Evidence, session: Session) -> None:
+    session.score(_head(evidence, session.hello))
+    evidence.other = _report(evidence, session)
+    if len(evidence.other.losses):
+        for start in _patches(evidence.data):
+            report = _report(evidence, session, f"patched-{start}.bin")
+            evidence.patched.append(Patched(start, report))
