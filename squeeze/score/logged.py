@@ -78,7 +78,7 @@ def read_logged(paths: Sequence[Path], name: str | None = None) -> LoggedSeeds:
             named = named or claimed.name
         else:
             text = read_file(path, MOST_TEXT).decode("utf-8", "replace")
-            runs += [run for run in read_runs(str(path), text) if run.scores]
+            runs += [run for run in distinct_runs(read_runs(str(path), text)) if run.scores]
     unique = distinct_runs(runs)
     if not unique or not all(run.scores for run in unique):
         shown = ", ".join(map(str, paths))

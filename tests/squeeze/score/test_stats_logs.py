@@ -78,6 +78,12 @@ def test_what_are_no_seeds_of_one_run_is_refused(tmp_path, other, words):
         read_seeds([first, second] if words != "no score" else [second])
 
 
+def test_a_run_that_a_log_holds_twice_is_one_seed(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text(2 * Log().text())
+    assert read_seeds([path]).values("bpb") == [1.2]
+
+
 def test_the_command_compares_two_folders(tmp_path):
     old, new = entry(tmp_path / "old", 1.2), entry(tmp_path / "new", 1.1)
     done = CliRunner().invoke(command, [str(new), "--against", str(old), "--json"])
