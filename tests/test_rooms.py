@@ -67,12 +67,12 @@ ROOMS = {
     "bundle.passes": "bundle.load bundle.analysis",
     "bundle.emit": "codecs.jit bundle.load bundle.analysis",
     "bundle.cost": "rows",
-    "bundle": "bundle.load bundle.passes bundle.emit bundle.cost",
     # Files: ours, and those of others.
     "artifact": (
         "codecs.coder codecs codecs.context tensors train.metadata train.model train.checkpoint"
     ),
     "outside": "rows tensors bundle.emit bundle.cost artifact",
+    "bundle": "bundle.load bundle.analysis bundle.passes bundle.emit bundle.cost outside",
     "checkpoint": (
         "tensors train.fields train.metadata train.model train.optim train.checkpoint artifact"
         " outside"
@@ -119,10 +119,10 @@ ROOMS = {
         "train.model train.optim train.data train.checkpoint train.run artifact checkpoint packing"
     ),
     "cli": (
-        "codecs tensors ranks train.fields train.model train.optim"
-        " train.data train.metadata train.checkpoint train.presets train.run bundle artifact outside"
-        " checkpoint ledger packing review views score.report score.student score.identity score"
-        " score.modes score.evaluate score.proof score.audit data submit demo"
+        "codecs tensors ranks train.fields train.model train.optim train.data train.metadata"
+        " train.checkpoint train.presets train.run bundle.emit bundle artifact outside checkpoint"
+        " ledger packing review views score.report score.student score.identity score score.modes"
+        " score.evaluate score.proof score.audit data submit demo"
     ),
     "__main__": "cli",
 }

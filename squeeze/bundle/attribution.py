@@ -26,7 +26,7 @@ def attribute(flat: Flat, code: str, total: int) -> tuple[Part, ...]:
         if isinstance(piece.statement, ast.ClassDef) and "." in piece.name:
             name += "." + piece.name.partition(".")[2]
         rows.append((module, name, cost, piece.end - piece.start))
-    return parts(rows, total)
+    return parts(rows or [("(bundle)", "(nothing)", 1, 0)], total)
 
 
 def _labels(flat: Flat, tree: ast.Module) -> dict[ast.stmt, tuple[str, str]]:

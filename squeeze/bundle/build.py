@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import subprocess
 import sys
 import tempfile
@@ -11,16 +12,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from squeeze.bundle.analysis.purity import Purity
+from squeeze.bundle.analysis.readers import Readers, look_ups
 from squeeze.bundle.attribution import attribute
 from squeeze.bundle.cost import Part
 from squeeze.bundle.emit.minify import minify
 from squeeze.bundle.emit.payload import STANDARD, payloads
 from squeeze.bundle.emit.wrap import Shipped, plain, wrap
-from squeeze.bundle.load.flatten import flatten
+from squeeze.bundle.load.flatten import Flat, flatten
 from squeeze.bundle.load.modules import BundleError, Graph
+from squeeze.bundle.load.scopes import FUNCTIONS, TYPE_ALIASES, module_uses
+from squeeze.bundle.passes.imports import join_imports
+from squeeze.bundle.passes.itself import restore_reads, self_reads
+from squeeze.bundle.passes.shake import shake
 from squeeze.bundle.specialise import NOTHING, ShrinkOptions, specialise
+from squeeze.bundle.unpacked import unpacked
 
 BOTH = ("literal", "archive")
+RESTORED = (
+    "the program reads its own file: it will find the bundle's minified source, and the size of the "
+    "bundle as the length of that text"
+)
+AS_TEXT = "the program may read its own file: the bundle is a text, some 15 % larger"
 ALONE = 60  # seconds that restoring the source may take
 
 
@@ -67,25 +80,52 @@ def bundle(entry: Path, packages: Iterable[str] = (), options: BundleOptions = S
     as far as its own source and compared before it is returned. Raises BundleError, naming what cannot
     be bundled.
     """
-    graph = Graph(entry, packages, options.constants)
+    graph = Graph(entry, packages, options.constants, unpacked(entry))
     flat = flatten(graph)
-    specialise(flat, options.keep, options.shrink)
+    join_imports(flat)
+    keep = (*options.keep, *_looked_up(flat.tree))
+    specialise(flat, keep, options.shrink)
     flat.check()
     _drop_caches(flat.tree)
+    forms = _forms(flat, options.forms)
+    if all(map(Purity(flat.tree).only_binds, flat.tree.body)):
+        flat.warnings.insert(0, f"{entry}: nothing in it does anything: the bundle does nothing")
     readable = ast.unparse(flat.tree) + "\n"
-    visible = () if options.rename_classes else _visible_classes(flat.tree)
-    code = minify(readable, (*options.keep, *visible)) if options.minified else readable
-    shipped = smallest(code, options.coders, options.forms)
+    visible = _visible_names(flat.tree, not options.rename_classes)
+    code = minify(readable, (*keep, *visible)) if options.minified else readable
+    shipped = smallest(code, options.coders, forms)
     _verify(shipped, code)
     return Bundle(
         shipped,
-        tuple(module.path for module in graph.modules.values()),
-        sum(len(module.source.encode()) for module in graph.modules.values()),
+        graph.sources,
+        sum(path.stat().st_size for path in graph.sources),
         readable,
         code,
         tuple(sorted(graph.modules)),
         attribute(flat, code, len(shipped.data)),
         tuple(flat.warnings),
+    )
+
+
+def _forms(flat: Flat, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the forms in which the program can read what it reads of itself, and let it.
+
+    Raises BundleError, naming the line, if none of the wanted ones is.
+    """
+    reads = self_reads(flat.tree)
+    if not reads.unclear:
+        flat.warnings += [f"{flat.where(node)}: {RESTORED}" for node in reads.texts]
+        restore_reads(flat.tree, reads)
+        return ("literal",) if reads.texts and wanted == BOTH else wanted
+    if wanted == BOTH:
+        flat.warnings.append(f"{flat.where(reads.unclear[0])}: {AS_TEXT}")
+        return ("text",)
+    if set(wanted) <= {"text", "plain"}:
+        return wanted
+    raise BundleError(
+        f"{flat.where(reads.unclear[0])}: the program may read its own file, which is no text then",
+        expected="--form text or plain",
+        found=", ".join(wanted),
     )
 
 
@@ -108,13 +148,55 @@ def smallest(
     return min(candidates, key=lambda shipped: (len(shipped.data), shipped.form, shipped.data))
 
 
-def _visible_classes(tree: ast.Module) -> list[str]:
-    """Return the classes whose names may be printed: all if names are read, else those with a `repr`."""
-    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    if attributes & {"__name__", "__qualname__"}:
-        return [node.name for node in classes]
-    return [node.name for node in classes if node.decorator_list or node.bases]
+def _visible_names(tree: ast.Module, classes: bool) -> list[str]:
+    """Return names of definitions that may be printed: of functions only if something reads names.
+
+    classes: whether those of classes stay, which show in a `repr`, in errors and in pickles.
+    """
+    wanted: list[type[ast.AST]] = [*TYPE_ALIASES]
+    if classes:
+        wanted.append(ast.ClassDef)
+    readers = Readers(tree)
+    if readers.names:
+        wanted += [*FUNCTIONS, ast.ClassDef]
+    nodes: list[Any] = [node for node in ast.walk(tree) if isinstance(node, tuple(wanted))]
+    if classes:  # those of functions show in the names of classes inside
+        nodes += [f for f in ast.walk(tree) if isinstance(f, FUNCTIONS) and _holds_class(f)]
+    names = {getattr(node.name, "id", node.name) for node in nodes}
+    return sorted(names | _shown_parameters(tree, readers))
+
+
+def _shown_parameters(tree: ast.Module, readers: Readers) -> set[str]:
+    """Return the parameters of functions whose signature something may read."""
+    shown: list[ast.AST] = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and node.name in readers.given
+    ]
+    if readers.every_hint:
+        shown = [tree]
+    return {part.arg for node in shown for part in ast.walk(node) if isinstance(part, ast.arg)}
+
+
+def _holds_class(node: ast.AST) -> bool:
+    return any(isinstance(part, ast.ClassDef) for part in ast.walk(node))
+
+
+def _looked_up(tree: ast.Module) -> list[str]:
+    """Return the names that stay since code in a text may say them; all, or none if there is none."""
+    if not look_ups(tree) or not look_ups(shake(copy.deepcopy(tree))):
+        return []
+    names = {use.name for use in module_uses(tree)}
+    if any(place.frames for place in look_ups(tree)):
+        names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for node in ast.walk(tree):
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.Attribute):
+            names.add(node.attr)
+    return sorted(names)
 
 
 def _drop_caches(tree: ast.Module) -> None:

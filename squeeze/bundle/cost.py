@@ -48,7 +48,7 @@ def pieces(code: bytes, tree: ast.Module) -> list[Piece]:
         if isinstance(statement, ast.ClassDef):
             starts += [(at, name, statement) for at, name in _methods(statement, lines)]
         before = statement
-    ends = [at for at, _, _ in starts[1:]] + [len(code)]
+    ends = [*(at for at, _, _ in starts[1:]), len(code)][: len(starts)]
     return [
         Piece(name, at, end, statement)
         for (at, name, statement), end in zip(starts, ends, strict=True)

@@ -67,9 +67,12 @@ def specialise(flat: Flat, keep: Iterable[str], options: ShrinkOptions) -> ast.M
 
     keep: names of definitions that stay. Raises BundleError for a field that cannot be told apart.
     """
-    tree, reach = flat.tree, partial(shake, keep=tuple(keep), loading=flat.loading)
+    keep = tuple(keep)
+    tree, reach = flat.tree, partial(shake, keep=keep, loading=flat.loading)
     _fix_fields(flat, reach, options)
-    strip(tree)
+    for _ in range(2):  # what goes may have been all that read what describes the rest
+        reach(tree)
+        strip(tree, frozenset(keep))
     reach(tree)
     if options == NOTHING:
         return tree

@@ -10,7 +10,7 @@ import click
 
 from squeeze.cli.options import json_option
 
-FORMS = ("auto", "literal", "archive", "plain")
+FORMS = ("auto", "literal", "archive", "text", "plain")
 
 
 def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
@@ -44,10 +44,8 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 @click.option(
     "--coder",
     "coders",
-    default="zlib,lzma",
-    show_default=True,
     metavar="NAME,…",
-    help="Tried: zlib, lzma (part of Python), brotli, zstd, mixed (needs numba).",
+    help="Tried: zlib, lzma, brotli, zstd, mixed (needs numba) [zlib,lzma; --preset: lzma,mixed].",
 )
 @click.option("--form", type=click.Choice(FORMS), default="auto", help="Of the file [smallest].")
 @click.option(
@@ -80,6 +78,10 @@ def command(**options: Any) -> None:
     entry, preset = options["entry"], options["preset"]
     if (entry is None) == (preset is None) or (options["settings"] and preset is None):
         raise click.UsageError("give ENTRY, or --preset with any --set")
+    if preset is not None and options["packages"]:
+        raise click.UsageError(
+            "--package goes with ENTRY: a preset's script takes in squeeze alone"
+        )
     from squeeze.cli.runs.bundle import BundleRequest, run
 
     run(BundleRequest(**options))

@@ -98,7 +98,7 @@ class Effects:
                     return False
             elif isinstance(part, ast.Attribute):
                 if not all(
-                    self._pure(m) for m in self.methods.get(part.attr, ()) if _is_property(m)
+                    self.is_pure(m) for m in self.methods.get(part.attr, ()) if _is_property(m)
                 ):
                     return False
             elif isinstance(part, ast.comprehension):
@@ -129,7 +129,7 @@ class Effects:
             if name in hidden:
                 return False
             if name in self.functions:
-                return self._pure(self.functions[name])
+                return self.is_pure(self.functions[name])
             if name in self.classes:
                 return self._makes_only(self.classes[name])
             origin = self.origins.get(name)
@@ -147,8 +147,8 @@ class Effects:
         if own and (self.any_assigned or called.attr in self.assigned):
             return False
         if isinstance(called.value, ast.Name) and called.value.id == "self" and own:
-            return all(self._pure(method) for method in own)
-        return called.attr in METHODS and all(self._pure(method) for method in own)
+            return all(self.is_pure(method) for method in own)
+        return called.attr in METHODS and all(self.is_pure(method) for method in own)
 
     def dotted(self, node: ast.expr) -> str | None:
         """Return `module.name` of an attribute of an imported module, None of any other."""
@@ -173,14 +173,14 @@ class Effects:
         own = [m for m in node.body if isinstance(m, FUNCTIONS) and m.name in makers]
         return not own and not node.keywords
 
-    def _pure(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    def is_pure(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
         """Return whether calling a function has no effects."""
         if id(node) not in self._purity:
             self._purity[id(node)] = True  # a circle of pure functions is pure
-            self._purity[id(node)] = self._body_is_pure(node)
+            self._purity[id(node)] = self._body_isis_pure(node)
         return self._purity[id(node)]
 
-    def _body_is_pure(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    def _body_isis_pure(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
         if isinstance(node, ast.AsyncFunctionDef):
             return False
         for wrapper in node.decorator_list:

@@ -1,5 +1,7 @@
 """Builtins, modules and methods from outside a program, by what a call of them does."""
 
+import sys
+
 # Builtins that have no effects, whenever they are called.
 BUILTINS = frozenset(
     (
@@ -37,16 +39,67 @@ VIEWS = frozenset(("items", "keys", "partition", "rpartition", "split", "tolist"
 # goes when its name is not read.
 VALUE_BUILTINS = frozenset(
     (
-        "bool bytes bytearray classmethod complex dict enumerate float frozenset int len list max "
-        "memoryview min object pow property range repr reversed round set slice sorted "
+        "bool bytes bytearray classmethod complex dict enumerate float frozenset getattr hasattr int "
+        "len list max memoryview min object pow property range repr reversed round set slice sorted "
         "staticmethod str sum super tuple type zip"
     ).split()
 )
 VALUE_MODULES = frozenset(
-    (
-        "abc collections contextlib dataclasses enum functools itertools logging math numba numpy "
-        "operator pathlib re struct torch types typing"
-    ).split()
+    ("abc collections dataclasses enum itertools math operator string typing types").split()
 )
-# Functions of those modules that have effects all the same.
-ACTING = frozenset(("seed", "manual_seed", "seterr", "basicConfig", "register"))
+# Functions of other modules that do.
+VALUE_FUNCTIONS = {
+    "contextlib": frozenset(("ExitStack closing nullcontext suppress").split()),
+    "datetime": frozenset(("date", "datetime", "time", "timedelta", "timezone")),
+    "functools": frozenset(("cmp_to_key partial partialmethod").split()),
+    "logging": frozenset(("getLogger",)),
+    "numba": frozenset(("int32 int64 float64 typeof uint8 uint32 uint64").split()),
+    "numpy": frozenset(
+        "arange array asarray bool_ cumprod diff dtype empty eye finfo float32 float64 "
+        "frombuffer full iinfo int16 int32 int64 int8 linspace log2 ones sqrt uint16 uint32 uint64 "
+        "uint8 zeros".split()
+    ),
+    "os": frozenset(
+        "environ.get getenv path.abspath path.basename path.dirname path.exists path.join".split()
+    ),
+    "pathlib": frozenset(("Path PurePath PurePosixPath").split()),
+    "re": frozenset(("compile escape").split()),
+    "struct": frozenset(("Struct calcsize pack unpack").split()),
+    "threading": frozenset(("Condition Event Lock RLock local").split()),
+    "time": frozenset(("monotonic perf_counter time").split()),
+    "torch": frozenset(
+        "Size arange device eye finfo full iinfo linspace ones tensor zeros".split()
+    ),
+}
+# Decorators that only give back a value made of what they decorate, and tell nobody of it.
+DECORATORS = frozenset(
+    "classmethod property staticmethod abc.abstractmethod contextlib.asynccontextmanager "
+    "contextlib.contextmanager dataclasses.dataclass enum.unique functools.cache "
+    "functools.cached_property functools.lru_cache functools.total_ordering functools.wraps "
+    "numba.guvectorize numba.jit numba.njit numba.vectorize torch._dynamo.disable torch.compile "
+    "torch.compiler.disable torch.enable_grad torch.inference_mode torch.no_grad triton.Config "
+    "triton.autotune triton.heuristics triton.jit typing.final typing.no_type_check typing.overload "
+    "typing.runtime_checkable".split()
+)
+# Modules whose classes do not act on being inherited from.
+BASE_MODULES = frozenset(
+    "abc argparse ast collections collections.abc contextlib ctypes dataclasses enum json logging "
+    "numbers string threading torch torch.autograd torch.nn torch.optim torch.utils.data types "
+    "typing".split()
+)
+# Functions that decorate and may do anything else, but do not look at annotations or docstrings.
+BLIND = frozenset(
+    "atexit.register torch.cuda.amp.custom_bwd torch.cuda.amp.custom_fwd "
+    "torch.autograd.function.once_differentiable torch.amp.custom_bwd torch.amp.custom_fwd".split()
+)
+# Modules from outside that look at annotations and docstrings only of what they are handed.
+BLIND_MODULES = frozenset(
+    "brotli datasets flash_attn flash_attn_interface huggingface_hub numba numpy psutil requests "
+    "safetensors scipy sentencepiece tiktoken tokenizers torch tqdm transformers triton "
+    "zstandard".split()
+) | (
+    sys.stdlib_module_names
+    - set("cmd code doctest idlelib inspect pdb pydoc trace unittest wsgiref xmlrpc".split())
+)
+# Modules of the standard library that do something when they are imported.
+ACTING_MODULES = frozenset(("antigravity", "readline", "rlcompleter", "site", "this"))

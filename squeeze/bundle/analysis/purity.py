@@ -1,115 +1,110 @@
-"""Top-level statements that do nothing but bind their names when they run."""
+"""Top-level statements that do nothing but bind their names when they run.
+
+Decorating is a call, and so is deriving a class from one that acts on it: unless they are listed as
+ones that only make a value, they have effects.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import sys
 
-from squeeze.bundle.analysis.effects import import_origins
-from squeeze.bundle.analysis.outside import ACTING, VALUE_BUILTINS, VALUE_MODULES
-from squeeze.bundle.load.scopes import FUNCTIONS, evaluated_outside
-
-PLAIN_BASES = frozenset(("object", "Protocol", "Generic", "ABC", "NamedTuple"))
+from squeeze.bundle.analysis.outside import ACTING_MODULES, BASE_MODULES, BLIND_MODULES
+from squeeze.bundle.analysis.values import RUNNING, Values
+from squeeze.bundle.load.scopes import FUNCTIONS, TYPE_ALIASES, arguments
 
 
-class Purity:
+class Purity(Values):
     """Names of one flat program that tell which statements only bind theirs."""
-
-    def __init__(self, tree: ast.Module) -> None:
-        self.imported = import_origins(tree)
-        self.classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
 
     def only_binds(self, node: ast.stmt) -> bool:
         """Return whether running a statement has no effect but the names it binds."""
         if isinstance(node, ast.Import):
-            return True
+            return all(_loads_only(alias.name) for alias in node.names)
         if isinstance(node, ast.ImportFrom):
-            return node.module != "__future__" and all(alias.name != "*" for alias in node.names)
+            starred = any(alias.name == "*" for alias in node.names)
+            return not starred and node.module != "__future__" and _loads_only(node.module or "")
         if isinstance(node, FUNCTIONS):
             defaults = [*node.args.defaults, *(d for d in node.args.kw_defaults if d is not None)]
-            return all(map(self._only_value, [*node.decorator_list, *defaults]))
+            hints = [node.returns, *(arg.annotation for arg in arguments(node.args))]
+            return (
+                all(map(self.decorates_only, node.decorator_list))
+                and all(map(self.only_value, defaults))
+                and all(map(self._is_idle_hint, hints))
+            )
         if isinstance(node, ast.ClassDef):
             return self._class_only_binds(node)
         if isinstance(node, ast.Assign):
-            to_names = all(isinstance(target, ast.Name | ast.Tuple) for target in node.targets)
-            return to_names and self._only_value(node.value)
+            return all(self._binds(target, node.value) for target in node.targets)
         if isinstance(node, ast.AnnAssign):
-            return isinstance(node.target, ast.Name) and (
-                node.value is None or self._only_value(node.value)
+            return (
+                isinstance(node.target, ast.Name)
+                and self._is_idle_hint(node.annotation)
+                and (node.value is None or self.only_value(node.value))
             )
-        return isinstance(node, ast.Pass)
+        return isinstance(node, (ast.Pass, *TYPE_ALIASES))
+
+    def _binds(self, target: ast.expr, value: ast.expr) -> bool:
+        if isinstance(target, ast.Name):
+            return self.only_value(value)
+        return (
+            isinstance(target, ast.Tuple)
+            and all(isinstance(part, ast.Name) for part in target.elts)
+            and self._inert(value)
+        )
+
+    def _is_idle_hint(self, node: ast.expr | None) -> bool:
+        return node is None or self.lazy_annotations or is_idle_hint(node)
 
     def _class_only_binds(self, node: ast.ClassDef) -> bool:
-        outside = [*node.decorator_list, *node.bases, *(k.value for k in node.keywords)]
-        return (
-            self._is_plain(node)
-            and all(map(self._only_value, outside))
-            and all(
-                isinstance(child, ast.Pass) or is_docstring(child) or self.only_binds(child)
-                for child in node.body
-            )
+        if self.named_by_class or not self._derives_only(node):
+            return False
+        if self._is_enumeration(node) and any(isinstance(c, FUNCTIONS) for c in node.body):
+            return False  # its members are made now, by its methods
+        return all(map(self.decorates_only, node.decorator_list)) and all(
+            is_docstring(child) or self.only_binds(child) for child in node.body
         )
 
-    def _is_plain(self, node: ast.ClassDef) -> bool:
-        """Return whether no base in the program acts on being inherited from."""
+    def _derives_only(self, node: ast.ClassDef) -> bool:
+        """Return whether no base acts on being inherited from."""
         for base in node.bases:
-            parent = self.classes.get(base.id) if isinstance(base, ast.Name) else None
+            root = base.value if isinstance(base, ast.Subscript) else base
+            if isinstance(root, ast.Call):
+                if not self.only_value(root):
+                    return False
+                continue
+            parent = self.classes.get(root.id) if isinstance(root, ast.Name) else None
             if parent is not None and parent is not node:
                 hooks = {c.name for c in parent.body if isinstance(c, FUNCTIONS)}
-                if "__init_subclass__" in hooks or not self._is_plain(parent):
+                if "__init_subclass__" in hooks or not self._derives_only(parent):
                     return False
-        return True
-
-    def _only_value(self, node: ast.expr) -> bool:
-        """Return whether an expression only gives a value; the body of a lambda does not run yet."""
-        for part in _walk_running(node):
-            if isinstance(part, ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr):
+            elif not self._is_idle_base(root):
                 return False
-            if isinstance(part, ast.Call) and not self._call_is_pure(part.func):
-                return False
-        return True
-
-    def _call_is_pure(self, function: ast.expr) -> bool:
-        if isinstance(function, ast.Call):  # a decorator with arguments
-            return self._call_is_pure(function.func)
-        root, attributes = function, list[str]()
-        while isinstance(root, ast.Attribute):
-            attributes.append(root.attr)
-            root = root.value
-        if isinstance(root, ast.Constant):
-            return True  # a method of a literal
-        if not isinstance(root, ast.Name) or ACTING & set(attributes):
-            return False
-        origin = self.imported.get(root.id)
-        if origin is not None:
-            dotted = ".".join([origin, *reversed(attributes)])
-            return dotted.partition(".")[0] in VALUE_MODULES
-        if root.id in self.classes:
-            return not attributes and self._is_record(self.classes[root.id])
-        return not attributes and root.id in VALUE_BUILTINS
-
-    def _is_record(self, node: ast.ClassDef) -> bool:
-        """Return whether a class has no construction code of its own, dataclasses included."""
-        methods = {child.name for child in node.body if isinstance(child, FUNCTIONS)}
-        if methods & {"__init__", "__new__", "__post_init__"} or node.keywords:
-            return False
-        bases = [base.id if isinstance(base, ast.Name) else "" for base in node.bases]
         return all(
-            base in PLAIN_BASES or (base in self.classes and self._is_record(self.classes[base]))
-            for base in bases
+            word.arg == "metaclass" and self._is_idle_base(word.value) for word in node.keywords
+        )
+
+    def _is_idle_base(self, node: ast.expr) -> bool:
+        name = self.dotted(node)
+        return name is not None and ("." not in name or name.rpartition(".")[0] in BASE_MODULES)
+
+    def _is_enumeration(self, node: ast.ClassDef) -> bool:
+        names = [self.dotted(base) or "" for base in node.bases]
+        parents = [self.classes.get(base.id) for base in node.bases if isinstance(base, ast.Name)]
+        return any(name.startswith("enum.") for name in names) or any(
+            self._is_enumeration(p) for p in parents if p is not None and p is not node
         )
 
 
-def _walk_running(node: ast.expr) -> Iterator[ast.AST]:
-    """Yield the parts of an expression that run when it does."""
-    stack: list[ast.AST] = [node]
-    while stack:
-        part = stack.pop()
-        yield part
-        if isinstance(part, ast.Lambda):
-            stack += evaluated_outside(part)
-        else:
-            stack += ast.iter_child_nodes(part)
+def _loads_only(module: str) -> bool:
+    """Return whether importing a module from outside does nothing that a program relies on."""
+    top = module.partition(".")[0]
+    return top in BLIND_MODULES or (top in sys.stdlib_module_names and top not in ACTING_MODULES)
+
+
+def is_idle_hint(node: ast.expr) -> bool:
+    """Return whether evaluating an annotation runs nothing that could be noticed."""
+    return not any(isinstance(part, RUNNING) for part in ast.walk(node))
 
 
 def is_docstring(node: ast.stmt) -> bool:

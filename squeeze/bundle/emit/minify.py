@@ -24,7 +24,7 @@ CHOICES: dict[str, tuple[bool, ...]] = {
 def minify(source: str, keep: tuple[str, ...] = ()) -> str:
     """Return the minification of a module that compresses best; names in `keep` stay as they are.
 
-    Local and global names, annotations nobody evaluates, literal statements and redundant syntax go.
+    Local and global names and redundant syntax go.
     The result parses, and python-minifier has compared its syntax tree with the one it meant to print.
     Raises BundleError when python-minifier is missing or refuses: never another count.
     """
@@ -38,7 +38,13 @@ def minify(source: str, keep: tuple[str, ...] = ()) -> str:
     def once(text: str, settings: dict[str, Any]) -> str:
         return python_minifier.minify(
             text,
-            remove_literal_statements=not _reads_docs(source),
+            # what of these nothing reads is gone already
+            remove_annotations=False,
+            remove_literal_statements=False,
+            # a parameter before `/` may share its name with a keyword
+            convert_posargs_to_args=False,
+            # a branch that never runs may make names local
+            remove_dead_branches=False,
             rename_locals=False,
             # a builtin by its own name is as short once compressed, and needs no assignment
             preserve_globals=[*keep, *dir(builtins)],
@@ -56,7 +62,3 @@ def minify(source: str, keep: tuple[str, ...] = ()) -> str:
     best = min(tried, key=lambda text: (len(zlib.compress(text.encode(), 9)), text))
     ast.parse(best)
     return best
-
-
-def _reads_docs(source: str) -> bool:
-    return "__doc__" in source

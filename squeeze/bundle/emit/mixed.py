@@ -96,6 +96,15 @@ class _Shipped(ast.NodeTransformer):
 
     names: ClassVar = {name: shared for shared, names in SHARED.items() for name in names}
 
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Drop what describes a function."""
+        node.returns = None
+        for arg in node.args.args:
+            arg.annotation = None
+        if ast.get_docstring(node) is not None:
+            node.body.pop(0)
+        return self.generic_visit(node)
+
     def visit_Name(self, node: ast.Name) -> ast.Name:
         node.id = self.names.get(node.id, node.id)
         return node

@@ -24,12 +24,15 @@ from squeeze.bundle.analysis.parameters import Parameters, Scope
 from squeeze.bundle.load.scopes import (
     COMPREHENSIONS,
     FUNCTIONS,
+    TYPE_ALIASES,
     Use,
     alias_name,
     arguments,
     bound_names,
-    evaluated_outside,
+    evaluated_around,
+    evaluated_with_types,
     module_uses,
+    type_parameters,
 )
 
 INSPECTING = frozenset({"locals", "vars", "dir", "eval", "exec"})  # they look into their scope
@@ -171,6 +174,27 @@ class _Walk:
         bound |= {arg.arg for arg in names}
         self.inside(node, bound - redirected - outer, redirected, [*names, *body])
 
+    def definition(self, node: Any) -> None:
+        """Visit a definition behind its name; type parameters (PEP 695) keep theirs, which print."""
+        for child in evaluated_around(node):
+            self.visit(child)
+        types = {parameter.name for parameter in type_parameters(node)}
+        if types:
+            self.elsewhere |= types
+            parent = next((f.scope for f in reversed(self.frames) if f.scope is not None), None)
+            scope = Scope(node, parent, self.owner)
+            for name in types:
+                self.locals[scope, name] = Local(name, scope, fixed=True)
+            self.frames.append(_Frame(scope, types, set()))
+        for child in evaluated_with_types(node):
+            self.visit(child)
+        if isinstance(node, ast.ClassDef):
+            self.class_body(node)
+        elif not isinstance(node, TYPE_ALIASES):
+            self.function(node)
+        if types:
+            self.frames.pop()
+
     def class_body(self, node: ast.ClassDef) -> None:
         bound, redirected, outer = bound_names(node.body)
         bound -= redirected | outer
@@ -200,12 +224,14 @@ class _Walk:
         self.inside(node, bound, set(), [first.target, *first.ifs, *rest, *results])
 
     def visit(self, node: Any) -> None:
+        if isinstance(node, TYPE_ALIASES):
+            self.visit(node.name)
+            self.definition(node)
+            return
         if isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
             if not isinstance(node, ast.Lambda):
                 self.spell(node.name, node, "name")
-            for child in evaluated_outside(node):
-                self.visit(child)
-            self.class_body(node) if isinstance(node, ast.ClassDef) else self.function(node)
+            self.definition(node)
             return
         if isinstance(node, COMPREHENSIONS):
             self.comprehension(node)

@@ -1,12 +1,14 @@
 """A compressed program inside a file that `python file.py` runs.
 
-Two ways, both without the quarter that base85 adds:
+Three ways, all without the quarter that base85 adds:
 
 - literal: the payload is a latin-1 string literal. Only NUL, CR, the backslash and the closing quotes
   are escaped, 1.2 % of random bytes. It is a text file to git and zip; a copy that turns LF into CRLF
   still runs, for Python reads both as LF. A copy that re-encodes it as UTF-8 does not.
 - archive: the payload stands before a stored zip archive that holds `__main__.py`, which Python runs
   whatever the file is called: about 120 bytes in all. Any copy that is not byte for byte breaks it.
+- text: ASCII. The payload is a number in base 124, whose digits are the characters that a literal takes
+  as they are; 15 % more. For programs that read their own file as text.
 
 The stub registers the source with `linecache`, under the name of the code and that of the file, so
 that tracebacks, `inspect.getsource` and compilers that read source (Triton, torch.compile) find it.
@@ -21,7 +23,10 @@ from dataclasses import dataclass
 from squeeze.bundle.emit.payload import Payload
 from squeeze.bundle.load.modules import BundleError
 
-FORMS = ("literal", "archive", "plain")
+FORMS = ("literal", "archive", "text", "plain")
+# Of base 124: digits whose character a literal does not take, and those that stand for them.
+ESCAPED = {124: 0, 125: 13, 126: 34, 127: 92}
+BASE = 124
 NAME = "<bundle>"  # of the code in tracebacks
 
 
@@ -42,11 +47,17 @@ def wrap(payload: Payload, form: str) -> Shipped:
         text = f"#coding:L1\n{_stub(payload, argument)}"
         return Shipped(text.encode("latin-1"), form, payload.coder, payload.requires)
     if form == "archive":
-        # the archive shows as a folder in __file__; code that asks for its file means the archive
-        stub = "__file__=__file__[:-12]\n" + _stub(
+        # The archive shows as a folder in __file__; code that asks for its file means the archive.
+        # Without a spec, as scripts have none, child processes run the archive again.
+        stub = "__file__,__spec__=__file__[:-12],None\n" + _stub(
             payload, f"open(__file__,'rb').read({len(payload.data)})"
         )
         return Shipped(payload.data + _archive(stub), form, payload.coder, payload.requires)
+    if form == "text":
+        # one operation a digit: n is the payload as a number
+        before = f"n=0\nfor c in{digits(payload.data)}.translate({ESCAPED}):n=n*{BASE}+ord(c)\n"
+        text = before + _stub(payload, f'n.to_bytes({len(payload.data)},"big")')
+        return Shipped(text.encode("ascii"), form, payload.coder, payload.requires)
     raise BundleError("unknown form", expected=", ".join(FORMS), found=form)
 
 
@@ -84,6 +95,17 @@ def literal(data: bytes) -> str:
         else:
             pieces.append(character)
     return '"""' + "".join(pieces) + '"""'
+
+
+def digits(data: bytes) -> str:
+    """Return a Python string literal of ASCII whose characters are the digits of the bytes."""
+    number, values = int.from_bytes(data, "big"), []
+    while number:
+        number, value = divmod(number, BASE)
+        values.append(value)
+    stand_in = {value: code for code, value in ESCAPED.items()}
+    text = "".join(chr(stand_in.get(value, value)) for value in reversed(values))
+    return f'"""{text}"""'
 
 
 def _archive(stub: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 from squeeze.bundle.load.attributes import Attributes, Locals
 from squeeze.bundle.load.fold import Filling
-from squeeze.bundle.load.imports import join_imports, takes_future_annotations, without_local
+from squeeze.bundle.load.imports import takes_future_annotations, without_local
 from squeeze.bundle.load.loading import Loading
 from squeeze.bundle.load.modules import BundleError, Graph, Module
 from squeeze.bundle.load.names import Names, aliases_of, defined_by
@@ -31,6 +31,14 @@ class Flat:
     warnings: list[str] = field(default_factory=list)
     refused: dict[str, BundleError] = field(default_factory=dict)
 
+    def where(self, node: ast.AST) -> str:
+        """Return file:line of a node of the tree, for messages."""
+        for statement in self.tree.body:
+            module = self.loading.origins.get(statement)
+            if module is not None and any(part is node for part in ast.walk(statement)):
+                return module.where(node)
+        return "the program"
+
     def check(self) -> None:
         """Raise BundleError if the tree still holds anything that was refused."""
         for node in ast.walk(self.tree):
@@ -39,10 +47,10 @@ class Flat:
 
 
 def flatten(graph: Graph) -> Flat:
-    """Join the modules of a graph into one that runs them in order, once each.
+    """Join the modules of a graph into one that runs them where they are first imported, once each.
 
-    Top-level code of modules that are imported inside functions runs at the start, too, once shaking
-    has found such a function to be reached. Raises BundleError, naming the line, where that cannot give
+    Top-level code of modules that are imported inside functions runs at the start, once shaking has
+    found such a function to be reached. Raises BundleError, naming the line, where that cannot give
     the same program: star imports of computed names, assignments to another module's names. Modules
     used as values are `refused`.
     """
@@ -50,7 +58,7 @@ def flatten(graph: Graph) -> Flat:
     aliases = {module.name: aliases_of(graph, module) for module in modules}
     defined = {module.name: defined_by(module, aliases[module.name]) for module in modules}
     names = Names(graph, modules, aliases, defined)
-    body: list[ast.stmt] = []
+    pieces: dict[str, list[_Piece]] = {}
     origins: dict[ast.AST, Module] = {}
     lazy: dict[ast.AST, set[str]] = {}
     warnings: list[str] = []
@@ -58,35 +66,79 @@ def flatten(graph: Graph) -> Flat:
     future = False
     for module in modules:
         future |= takes_future_annotations(module)
+        eager: dict[ast.AST, list[str]] = {}
         for node in module.tree.body:
-            imports = graph.local_imports(module, ast.Module([node], []))
+            imports = list(graph.local_imports(module, ast.Module([node], [])))
             lazy[node] = {imported.module for imported in imports if imported.lazy}
+            eager[node] = [imported.module for imported in imports if not imported.lazy]
         attributes = Attributes(module, graph, names)
         attributes.visit(module.tree)
         refused |= attributes.refused
         Locals(module, graph, names).visit(module.tree)
-        _WithoutAll().visit(module.tree)
+        if not _reads_all(module.tree):
+            _WithoutAll().visit(module.tree)
         uses = [use for use in module_uses(module.tree) if not names.is_settled(use.node)]
         for use in uses:
             _rename(use, names.resolve(module.name, use.name), module)
-        statements = [s for node in module.tree.body for s in without_local(node, graph, module)]
+        if module.name != "__main__" and ast.get_docstring(module.tree) is not None:
+            module.tree.body.pop(0)  # the program's is another one
+        pieces[module.name] = [
+            _Piece(eager.get(node, []), without_local(node, graph, module))
+            for node in module.tree.body
+        ]
+        statements = [s for piece in pieces[module.name] for s in piece.statements]
         origins |= dict.fromkeys(statements, module)
-        body += statements
         warnings += warnings_of(module)
+    body = _in_order(graph, pieces)
     if future:
-        body.insert(0, ast.ImportFrom("__future__", [ast.alias("annotations")], 0))
-    body = join_imports(body, origins)
+        at = int(ast.get_docstring(ast.Module(body, [])) is not None)
+        body.insert(at, ast.ImportFrom("__future__", [ast.alias("annotations")], 0))
     tree = ast.fix_missing_locations(ast.Module(body, []))
     homes = {new: key for key, new in names.chosen.items()}
-    eager = {
+    at_top = {
         name: {imported.module for imported in imports if not imported.lazy}
         for name, imports in graph.imports.items()
     }
-    return Flat(tree, Loading(origins, eager, lazy), homes, warnings, refused)
+    return Flat(tree, Loading(origins, at_top, lazy), homes, warnings, refused)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Statements that one of a module became. imports: local modules that run before them."""
+
+    imports: list[str]
+    statements: list[ast.stmt]
+
+
+def _in_order(graph: Graph, pieces: dict[str, list[_Piece]]) -> list[ast.stmt]:
+    """Return the statements of all modules as they run; those that only functions import come first."""
+    body: list[ast.stmt] = []
+    begun: set[str] = set()
+
+    def run(name: str) -> None:
+        if name in begun:
+            return  # a circle: the one that was begun first goes on, as at run time
+        begun.add(name)
+        for piece in pieces[name]:
+            for imported in piece.imports:
+                run(imported)
+            body.extend(piece.statements)
+
+    at_start = graph.at_start()
+    for name in pieces:
+        if name not in at_start:
+            run(name)
+    early = len(body)
+    run("__main__")
+    documented = pieces["__main__"][0].statements if pieces["__main__"] else []
+    if early and documented and ast.get_docstring(ast.Module(documented, [])) is not None:
+        body.remove(documented[0])
+        body.insert(0, documented[0])
+    return body
 
 
 class _WithoutAll(Filling):
-    """Removal of statements about `__all__`: nothing in a single module reads it."""
+    """Removal of statements about `__all__`, which nothing in a single module reads."""
 
     def visit_Assign(self, node: ast.Assign) -> Any:
         return None if ast.unparse(node.targets[0]) == "__all__" else node
@@ -96,6 +148,22 @@ class _WithoutAll(Filling):
 
     def visit_Expr(self, node: ast.Expr) -> Any:
         return None if ast.unparse(node).startswith("__all__.") else node
+
+
+def _reads_all(tree: ast.Module) -> bool:
+    """Return whether more is done with `__all__` than to make it."""
+    made = {
+        id(node.func.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    return any(
+        isinstance(node, ast.Name)
+        and node.id == "__all__"
+        and isinstance(node.ctx, ast.Load)
+        and id(node) not in made
+        for node in ast.walk(tree)
+    )
 
 
 def _rename(use: Use, new: str, module: Module) -> None:

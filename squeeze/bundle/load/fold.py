@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from squeeze.bundle.load.scopes import module_uses
+from squeeze.bundle.load.scopes import FUNCTIONS, bound_names, module_uses
 
 UNKNOWN = object()
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -24,26 +24,23 @@ PLAIN = (bool, int, float, str, bytes, tuple, type(None))
 ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 
 
-def fold(tree: ast.Module, constants: dict[str, object], module: str) -> ast.Module:
+def fold(tree: ast.Module, constants: dict[str, object]) -> ast.Module:
     """Return the tree with `if`, `while` and conditional expressions on known flags decided.
 
     constants: module-level names and what they are; wherever such a name is read, the value stands
-    instead. Where `__name__` is compared, it is the module's: what only a script does goes.
+    instead.
     """
-    values: dict[ast.AST, object] = {}
-    module_names: set[ast.AST] = set()
-    for use in module_uses(tree):
-        if isinstance(use.node, ast.Name):
-            if use.name in constants and not use.stores:
-                values[use.node] = constants[use.name]
-            elif use.name == "__name__":
-                module_names.add(use.node)
-    return ast.fix_missing_locations(_Fold(values, module_names, module).visit(tree))
+    values: dict[ast.AST, object] = {
+        use.node: constants[use.name]
+        for use in module_uses(tree)
+        if isinstance(use.node, ast.Name) and use.name in constants and not use.stores
+    }
+    return ast.fix_missing_locations(_Fold(values).visit(tree))
 
 
 def fold_constants(tree: ast.Module) -> ast.Module:
     """Return the tree with what literals decide decided, and nothing after the end of a block."""
-    return ast.fix_missing_locations(_Fold({}, set(), "").visit(tree))
+    return ast.fix_missing_locations(_Fold({}).visit(tree))
 
 
 def literal_node(value: object) -> ast.expr:
@@ -117,14 +114,33 @@ class Filling(ast.NodeTransformer):
 class _Fold(Filling):
     """Transformer that decides what constants decide.
 
-    values: the nodes that read a constant, and what it is. module_names: the nodes that read `__name__`,
-    which is `module` where it is compared.
+    values: the nodes that read a constant, and what it is. What goes from a function may have made it a
+    generator, or a name its own: then a branch that never runs goes on saying so.
     """
 
-    def __init__(
-        self, values: dict[ast.AST, object], module_names: set[ast.AST], module: str
-    ) -> None:
-        self.values, self.module_names, self.module = values, module_names, module
+    def __init__(self, values: dict[ast.AST, object]) -> None:
+        self.values = values
+
+    def visit_FunctionDef(self, node: Any) -> Any:
+        yields, (bound, *declared) = _yields(node), bound_names(node.body)
+        self.generic_visit(node)
+        left, *_ = bound_names(node.body)
+        missing: list[ast.stmt] = []
+        lost = (bound - left).difference(*declared)
+        if lost:
+            read = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+            missing += [
+                ast.Assign([ast.Name(name, ast.Store())], literal_node(0))
+                for name in sorted(lost & read)
+            ]
+        if yields and not _yields(node):
+            missing.append(ast.Expr(ast.Yield()))
+        if missing:
+            never = ast.If(literal_node(0), missing, [])
+            node.body.insert(int(ast.get_docstring(node) is not None), never)
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
@@ -188,11 +204,7 @@ class _Fold(Filling):
 
     def visit_Compare(self, node: ast.Compare) -> Any:
         self.generic_visit(node)
-        left, *others = (
-            ast.Constant(self.module) if side in self.module_names else side
-            for side in (node.left, *node.comparators)
-        )
-        value = value_of(ast.Compare(left, node.ops, others))
+        value = value_of(node)
         return node if value is UNKNOWN else ast.copy_location(ast.Constant(value), node)
 
     def visit_Name(self, node: ast.Name) -> Any:
@@ -201,12 +213,16 @@ class _Fold(Filling):
         return ast.copy_location(literal_node(self.values[node]), node)
 
 
+def _yields(node: ast.AST) -> bool:
+    """Return whether a function is a generator."""
+    return any(
+        isinstance(child, ast.Yield | ast.YieldFrom)
+        or (not isinstance(child, (*FUNCTIONS, ast.Lambda)) and _yields(child))
+        for child in ast.iter_child_nodes(node)
+    )
+
+
 def _up_to_the_end(block: list[Any]) -> list[Any]:
-    """Return a block up to its return, raise, continue or break, unless a `yield` comes after it."""
-    for at, statement in enumerate(block[:-1]):
-        if isinstance(statement, ENDS):
-            rest = block[at + 1 :]
-            if any(isinstance(n, ast.Yield | ast.YieldFrom) for s in rest for n in ast.walk(s)):
-                return block
-            return block[: at + 1]
-    return block
+    """Return a block up to its return, raise, continue or break."""
+    ends = (at for at, statement in enumerate(block) if isinstance(statement, ENDS))
+    return block[: next(ends, len(block)) + 1]

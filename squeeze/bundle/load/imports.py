@@ -40,28 +40,3 @@ def takes_future_annotations(module: Module) -> bool:
         isinstance(node, ast.ImportFrom) and node.module == "__future__"
         for node in module.tree.body
     )
-
-
-def join_imports(body: list[ast.stmt], origins: dict[ast.AST, Module]) -> list[ast.stmt]:
-    """Return the statements with plain external imports once each and first, the others in place.
-
-    `origins` gets an entry for every new statement.
-    """
-    imports: dict[str, ast.stmt] = {}
-    rest: list[ast.stmt] = []
-    for statement in body:
-        if isinstance(statement, ast.Import | ast.ImportFrom):
-            for alias in statement.names:
-                single: ast.stmt
-                if isinstance(statement, ast.Import):
-                    single = ast.Import([alias])
-                else:
-                    single = ast.ImportFrom(statement.module, [alias], statement.level)
-                if statement in origins:  # `from __future__` comes from no module in particular
-                    origins[single] = origins[statement]
-                imports.setdefault(ast.unparse(ast.fix_missing_locations(single)), single)
-        else:
-            rest.append(statement)
-    first = [text for text in imports if text.startswith("from __future__")]
-    ordered = [imports.pop(text) for text in first]
-    return [*ordered, *imports.values(), *rest]

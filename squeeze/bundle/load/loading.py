@@ -18,7 +18,7 @@ class Loading:
     lazy: modules that functions of a top-level statement import
     """
 
-    origins: Mapping[ast.AST, Module] = field(default_factory=dict)
+    origins: dict[ast.AST, Module] = field(default_factory=dict)
     eager: Mapping[str, set[str]] = field(default_factory=dict)
     lazy: Mapping[ast.AST, set[str]] = field(default_factory=dict)
 
@@ -27,12 +27,22 @@ class Loading:
         origin = self.origins.get(statement)
         return origin.name if origin is not None else ""
 
+    def adopt(self, body: Iterable[ast.stmt]) -> None:
+        """Say of statements that passes have made that they came from the module of those before."""
+        module = None
+        for statement in body:
+            module = self.origins.get(statement, module)
+            if module is not None:
+                self.origins[statement] = module
+
     def at_start(self) -> set[str]:
         """Return the modules that are loaded before anything else is reached."""
         return self._with_eager(("", "__main__"))
 
     def by(self, statement: ast.stmt) -> set[str]:
         """Return the modules that are loaded where a statement, or a function in it, runs."""
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            return set()  # several modules may share it
         return self._with_eager((self.module_of(statement), *self.lazy.get(statement, ())))
 
     def _with_eager(self, names: Iterable[str]) -> set[str]:

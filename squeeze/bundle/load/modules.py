@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from squeeze.bundle.load.included import included
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names
 from squeeze.errors import SqueezeError
 
@@ -52,11 +53,16 @@ class Graph:
 
     entry: the script, named `__main__`. packages: top-level names that are bundled wherever they are
     installed; modules beside the script are bundled too. constants: values of module-level flags,
-    which decide branches (see `fold`). Raises BundleError for a file that is missing or not Python.
+    which decide branches (see `fold`). text: source of the script, where it is not what the file says.
+    Raises BundleError for a file that is missing or not Python.
     """
 
     def __init__(
-        self, entry: Path, packages: Iterable[str] = (), constants: dict[str, object] | None = None
+        self,
+        entry: Path,
+        packages: Iterable[str] = (),
+        constants: dict[str, object] | None = None,
+        text: str | None = None,
     ) -> None:
         self.packages = tuple(packages)
         self.folder = entry.resolve().parent
@@ -64,7 +70,8 @@ class Graph:
         self.modules: dict[str, Module] = {}
         self.imports: dict[str, list[Import]] = {}
         self._locations: dict[str, tuple[Path, bool] | None] = {}
-        self._load("__main__", entry, False)
+        self.included: list[Path] = []  # files that the script runs in its own place
+        self._load("__main__", entry, False, text)
         queue = ["__main__"]
         while queue:
             for imported in self.imports[queue.pop(0)]:
@@ -92,23 +99,51 @@ class Graph:
         done["__main__"] = done.pop("__main__")
         return list(done.values())
 
+    def at_start(self) -> set[str]:
+        """Return the modules that run without any function being called."""
+        names: set[str] = set()
+        queue = ["__main__"]
+        while queue:
+            name = queue.pop()
+            if name not in names:
+                names.add(name)
+                queue += [i.module for i in self.imports[name] if not i.lazy]
+        return names
+
     def is_local(self, name: str) -> bool:
         """Return whether a dotted name is a module that goes into the bundle."""
         return self._locate(name) is not None
 
-    def _load(self, name: str, path: Path, is_package: bool) -> None:
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """All files that go into the bundle."""
+        return (*(module.path for module in self.modules.values()), *self.included)
+
+    def _load(self, name: str, path: Path, is_package: bool, text: str | None = None) -> None:
         from squeeze.bundle.load.fold import fold
 
         try:
-            source = path.read_text(encoding="utf-8")
+            source = path.read_text(encoding="utf-8") if text is None else text
             tree = ast.parse(source, str(path))
+            if name == "__main__":
+                self.included += included(tree, path)
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"{path}: cannot be read", found=str(error)) from None
         except (SyntaxError, ValueError, RecursionError) as error:
-            raise BundleError(f"{path}: not Python", found=str(error)[:200]) from None
+            version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+            raise BundleError(
+                f"{path}: not Python",
+                expected=f"what Python {version} understands",
+                found=str(error)[:200],
+                fix="Bundle newer syntax with the Python that runs it.",
+            ) from None
         _with_plain_numba(tree)
         module = Module(name, path, source, is_package, tree)
-        module.tree = fold(tree, {"TYPE_CHECKING": False, **self.constants}, name)
+        constants = {"TYPE_CHECKING": False, **self.constants}
+        if name != "__main__":  # the entry's name is another one in a process it starts
+            docstring = ast.get_docstring(tree, clean=False)
+            constants |= {"__name__": name, "__doc__": docstring}
+        module.tree = fold(tree, constants)
         bound, redirected, _ = bound_names(module.tree.body)
         module.bound = frozenset(bound | redirected)
         self.modules[name] = module

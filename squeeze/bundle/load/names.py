@@ -185,7 +185,7 @@ class Names:
             for node in module.tree.body:
                 if isinstance(node, ast.Import | ast.ImportFrom):
                     for alias in node.names:
-                        meanings[alias_name(node, alias)].append(_meaning(node, alias))
+                        meanings[alias_name(node, alias)].append(meaning_of(node, alias))
             for name in meanings.keys() & self.defined[module.name]:
                 if stores[name] == len(meanings[name]) and len(set(meanings[name])) == 1:
                     external[module.name, name] = meanings[name][0]
@@ -234,7 +234,8 @@ class Names:
         return None
 
 
-def _meaning(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> tuple[str, ...]:
+def meaning_of(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> tuple[str, ...]:
+    """Return what tells the value an import binds from that of another one."""
     if isinstance(node, ast.ImportFrom):
         return ("from", node.module or "", alias.name)
     return ("import", alias.name if alias.asname else alias.name.partition(".")[0])

@@ -10,9 +10,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+# Python 3.12 and later
+TYPE_ALIASES: tuple[Any, ...] = tuple(
+    getattr(ast, name) for name in ("TypeAlias",) if hasattr(ast, name)
+)
 
 
 @dataclass
@@ -40,7 +45,7 @@ class Use:
 
 @dataclass
 class _Frame:
-    kind: str  # module, class or function
+    kind: str  # module, class, function, or types: that of type parameters
     bound: set[str] = field(default_factory=set)
     redirected: set[str] = field(default_factory=set)  # declared global
 
@@ -121,6 +126,33 @@ def evaluated_outside(node: ast.AST) -> Iterator[ast.AST]:
         yield from (keyword.value for keyword in node.keywords)
 
 
+def type_parameters(node: ast.AST) -> list[Any]:
+    """Return the type parameters of a definition or alias (PEP 695); none before Python 3.12."""
+    return list(getattr(node, "type_params", ()))
+
+
+def evaluated_around(node: ast.AST) -> list[ast.AST]:
+    """Return the parts of a definition that do not see its type parameters."""
+    if isinstance(node, ast.ClassDef):
+        return list(node.decorator_list)
+    if isinstance(node, TYPE_ALIASES):
+        return []
+    defaults = [*node.args.defaults, *node.args.kw_defaults]  # type: ignore[attr-defined]
+    around = [*getattr(node, "decorator_list", []), *defaults]
+    return [part for part in around if part is not None]
+
+
+def evaluated_with_types(node: ast.AST) -> list[ast.AST]:
+    """Return the parts of a definition or alias that see its type parameters, but for its body."""
+    parts = [
+        part for parameter in type_parameters(node) for part in ast.iter_child_nodes(parameter)
+    ]
+    if isinstance(node, TYPE_ALIASES):
+        return [*parts, node.value]
+    around = {id(part) for part in evaluated_around(node)}
+    return [*parts, *(part for part in evaluated_outside(node) if id(part) not in around)]
+
+
 def module_uses(tree: ast.Module) -> list[Use]:
     """Return every identifier that means a module-level name or a builtin, in order of appearance."""
     uses: list[Use] = []
@@ -136,7 +168,7 @@ def walk_scopes(body: Iterable[ast.AST], on_use: Callable[[Use], None]) -> None:
         for depth, frame in enumerate(reversed(frames)):
             if frame.kind == "module" or name in frame.redirected:
                 return True
-            if frame.kind == "class" and depth:
+            if frame.kind == "class" and depth and not (depth == 1 and frames[-1].kind == "types"):
                 continue
             if name in frame.bound:
                 return False
@@ -160,16 +192,31 @@ def walk_scopes(body: Iterable[ast.AST], on_use: Callable[[Use], None]) -> None:
         bound |= {arg.arg for arg in arguments(node.args)}
         inside(_Frame("function", bound - redirected - outer, redirected), inner)
 
-    def visit(node: ast.AST) -> None:
-        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+    def definition(node: Any) -> None:
+        if not isinstance(node, TYPE_ALIASES):
             use(node.name, node, "name", store=True)
-            for child in evaluated_outside(node):
-                visit(child)
-            if isinstance(node, ast.ClassDef):
-                bound, redirected, outer = bound_names(node.body)
-                inside(_Frame("class", bound - redirected - outer, redirected), node.body)
-            else:
-                function(node)
+        for child in evaluated_around(node):
+            visit(child)
+        types = {parameter.name for parameter in type_parameters(node)}
+        if types:
+            frames.append(_Frame("types", types))
+        for child in evaluated_with_types(node):
+            visit(child)
+        if isinstance(node, ast.ClassDef):
+            bound, redirected, outer = bound_names(node.body)
+            inside(_Frame("class", bound - redirected - outer, redirected), node.body)
+        elif isinstance(node, FUNCTIONS):
+            function(node)
+        if types:
+            frames.pop()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, TYPE_ALIASES):
+            visit(node.name)
+            definition(node)
+            return
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            definition(node)
             return
         if isinstance(node, ast.Lambda):
             for child in evaluated_outside(node):

@@ -1,4 +1,4 @@
-"""Warnings about what may not work in the flat file, each with its file and line."""
+"""Warnings of what will happen in the flat file that did not before, each with its file and line."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Iterable, Iterator
 
 from squeeze.bundle.load.modules import Module
 
-STRING = "code in a string is not seen by the bundler"
-COMPUTED = "an import that is computed is not bundled"
-BY_PATH = "code that is found by its path does not travel with the file"
-MINIFIED = "the bundle's source is minified"
-DATA = "a relative data file does not travel with the code"
+LOOKED_UP = "it finds names by their text: nothing in the program is dropped or renamed"
+COMPUTED = "it imports what it computes: the bundle will stop here if that is a module left behind"
+BY_PATH = "it runs code by its path: the bundle will stop here if that is not where it looks"
+LEFT_BEHIND = "it reads a data file of a package, which is left behind: the bundle will stop here"
+MINIFIED = "it will get the bundle's minified source"
+DATA = "it opens a relative path: the bundle will stop here where that is not below its folder, too"
 BUILTINS = {
-    "exec": STRING,
-    "eval": STRING,
-    "compile": STRING,
+    "exec": LOOKED_UP,
+    "eval": LOOKED_UP,
+    "compile": LOOKED_UP,
     "__import__": COMPUTED,
-    "globals": "names in the bundle are not those of the source",
-    "__file__": "the bundle is another file, in another folder",
+    "globals": LOOKED_UP,
+    "__file__": "it will be the path of the bundle, and what it looks for beside itself is there",
 }
 FUNCTIONS = {
     "import_module": COMPUTED,
@@ -60,7 +61,7 @@ def _imported(module: str, names: Iterable[ast.alias]) -> Iterator[str]:
         if alias.asname not in (None, alias.name) and alias.name in FUNCTIONS:
             yield f"{alias.name}: {FUNCTIONS[alias.name]}"
         if f"{module}.{alias.name}".strip(".").startswith(("importlib.resources", "pkgutil")):
-            yield f"{alias.name}: a data file of a package does not travel with the code"
+            yield f"{alias.name}: {LEFT_BEHIND}"
 
 
 def _opens(function: ast.expr) -> bool:

@@ -15,11 +15,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from squeeze.bundle.analysis.purity import PLAIN_BASES, Purity
+from squeeze.bundle.analysis.purity import Purity
+from squeeze.bundle.analysis.values import PLAIN_BASES
 from squeeze.bundle.load.loading import Loading
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names, walk_scopes
 
 EVERYTHING_AT_START = Loading()
+# They list the attributes of a class or an instance by name, methods among them.
+LISTING = frozenset(("__dict__", "attrgetter", "dir", "getmembers", "methodcaller", "vars"))
 Method = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -32,6 +35,7 @@ def shake(
     statements came from, and load; by default all run at the start.
     """
     keep, reads = set(keep), _Reads()
+    loading.adopt(tree.body)
     changed = True
     while changed:
         changed = _drop_statements(tree, keep, reads, loading)
@@ -175,6 +179,10 @@ def _computed_attributes(tree: ast.Module) -> set[str]:
     """Return how names computed for `getattr` and its like may begin; "" where any may be."""
     beginnings: set[str] = set()
     for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in LISTING:
+            return {""}
+        if isinstance(node, ast.Call) and node.args and getattr(node.func, "id", "") in LISTING:
+            return {""}
         if isinstance(node, ast.Call) and len(node.args) > 1:
             called = node.func.id if isinstance(node.func, ast.Name) else ""
             if called in ("getattr", "setattr", "hasattr", "delattr"):

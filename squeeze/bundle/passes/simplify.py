@@ -7,10 +7,12 @@ from collections import Counter
 from typing import Any
 
 from squeeze.bundle.analysis.effects import Effects
+from squeeze.bundle.analysis.readers import HINT_READERS, LOOKING_UP, SCOPES, look_ups
 from squeeze.bundle.load.fold import Filling, literal_node
 from squeeze.bundle.load.scopes import FUNCTIONS, arguments, bound_names
 
-HINTS = frozenset(("__annotations__", "get_type_hints", "signature", "__dataclass_fields__"))
+HINTS = HINT_READERS | {"__dataclass_fields__"}
+INSPECTING = LOOKING_UP | SCOPES  # what looks into its scope reads every name there
 
 
 def without_idle_statements(tree: ast.Module) -> None:
@@ -25,6 +27,7 @@ def without_idle_statements(tree: ast.Module) -> None:
 class _Idle(Filling):
     def __init__(self, tree: ast.Module) -> None:
         self.effects = Effects(tree)
+        self.frames = any(place.frames for place in look_ups(tree))
         self.local: list[frozenset[str]] = []  # names of functions that are never read
         self.hidden: list[frozenset[str]] = []
 
@@ -45,7 +48,12 @@ class _Idle(Filling):
         read |= {target.id for target in changed if isinstance(target, ast.Name)}
         # nonlocal names of functions inside are read or written there
         read |= {n for part in ast.walk(node) if isinstance(part, ast.Nonlocal) for n in part.names}
-        compiled = any("jit" in ast.unparse(wrapper) for wrapper in node.decorator_list)
+        scoped = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} & INSPECTING
+        compiled = (
+            self.frames
+            or bool(scoped)
+            or any("jit" in ast.unparse(wrapper) for wrapper in node.decorator_list)
+        )
         parameters = {arg.arg for arg in arguments(node.args)}
         self.local.append(frozenset() if compiled else frozenset(own - read))
         self.hidden.append(frozenset(own | parameters))

@@ -5,59 +5,101 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from squeeze.bundle.analysis.purity import is_docstring
+from squeeze.bundle.analysis.purity import is_docstring, is_idle_hint
+from squeeze.bundle.analysis.readers import Definition, Readers
 from squeeze.bundle.load.scopes import FUNCTIONS, arguments
 
-DOC_READERS = frozenset(("__doc__",))
-HINT_READERS = frozenset(("__annotations__", "get_type_hints", "signature"))
 
+def strip(tree: ast.Module, keep: frozenset[str] = frozenset()) -> None:
+    """Drop docstrings and annotations in place where nothing can read them.
 
-def strip(tree: ast.Module) -> None:
-    """Drop docstrings and annotations in place, each kind unless something in the tree reads it."""
-    read = {getattr(node, "attr", getattr(node, "id", None)) for node in ast.walk(tree)}
-    _Strip(docs=not read & DOC_READERS, hints=not read & HINT_READERS).visit(tree)
+    keep: names of definitions whose annotations and docstrings stay.
+    """
+    readers = Readers(tree)
+    future = any(isinstance(n, ast.ImportFrom) and n.module == "__future__" for n in tree.body)
+    _Strip(readers, keep, future).visit(tree)
     ast.fix_missing_locations(tree)
 
 
 class _Strip(ast.NodeTransformer):
-    def __init__(self, docs: bool, hints: bool) -> None:
-        self.docs, self.hints = docs, hints
-        self.in_class = False
+    """Removal of what nothing reads. shown: whether something looks at the definitions around."""
+
+    def __init__(self, readers: Readers, keep: frozenset[str], unevaluated: bool) -> None:
+        self.readers, self.keep, self.unevaluated = readers, keep, unevaluated
+        self.shown = False
+        self.scope: ast.AST | None = None
 
     def visit(self, node: ast.AST) -> Any:
-        if isinstance(node, ast.AnnAssign) and self.hints and not self.in_class:
+        if isinstance(node, ast.AnnAssign):
+            return self._annotated(node)
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            outer, scope = self.shown, self.scope
+            self.shown = outer or node.name in self.keep or self.readers.looks_at(node)
+            self.scope = node
             self.generic_visit(node)
-            if node.value is None:
-                return None
-            return ast.copy_location(ast.Assign([node.target], node.value), node)
-        if isinstance(node, (*FUNCTIONS, ast.Lambda)):
-            self._visit_inside(node, in_class=False)
-            if self.hints:
-                _drop_hints(node)
-        elif isinstance(node, ast.ClassDef):
-            self._visit_inside(node, in_class=True)
-        else:
-            self.generic_visit(node)
-        self._drop_literals(node)
+            if isinstance(node, FUNCTIONS) and not self._hints_stay():
+                self._drop_hints(node)
+            self._drop_literals(node, self.shown or self.readers.every_doc)
+            self.shown, self.scope = outer, scope
+            return node
+        self.generic_visit(node)
+        self._drop_literals(node, self.readers.every_doc or self.readers.module_doc)
         return node
 
-    def _visit_inside(self, node: ast.AST, in_class: bool) -> None:
-        outer, self.in_class = self.in_class, in_class
-        self.generic_visit(node)
-        self.in_class = outer
+    def _hints_stay(self) -> bool:
+        return self.shown or self.readers.every_hint
 
-    def _drop_literals(self, node: ast.AST) -> None:
-        """Drop docstrings from the blocks of a node; a block that must hold something gets `pass`."""
+    def _annotated(self, node: ast.AnnAssign) -> Any:
+        """Return an assignment without its annotation; in a class it makes fields, and stays."""
+        self.generic_visit(node)
+        local = isinstance(self.scope, FUNCTIONS) and isinstance(node.target, ast.Name)
+        idle = local or self.unevaluated or is_idle_hint(node.annotation)
+        if isinstance(self.scope, ast.ClassDef) or self._hints_stay() or not idle:
+            return node
+        if node.value is None:
+            return self._declared(node)
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
+
+    def _declared(self, node: ast.AnnAssign) -> ast.stmt | None:
+        """Return what says that a name is local where that is all an annotation says."""
+        if not isinstance(self.scope, FUNCTIONS) or not isinstance(node.target, ast.Name):
+            return None
+        uses = [n for n in ast.walk(self.scope) if getattr(n, "id", "") == node.target.id]
+        return (
+            node
+            if len(uses) > 1 and not any(_binds(n) for n in uses if n is not node.target)
+            else None
+        )
+
+    def _drop_literals(self, node: ast.AST, documented: bool) -> None:
+        """Drop literals from the blocks of a node; a block that must hold something gets `pass`."""
         for name in ("body", "orelse", "finalbody"):
             block = getattr(node, name, None)
-            if isinstance(block, list):
-                statements = [child for child in block if not (self.docs and is_docstring(child))]
-                required = name == "body" and not isinstance(node, ast.Module)
-                setattr(node, name, statements or ([ast.Pass()] if required else []))
+            if not isinstance(block, list):
+                continue
+            first = documented and name == "body" and isinstance(node, (ast.Module, *DEFINITIONS))
+            statements = [
+                child
+                for at, child in enumerate(block)
+                if not is_docstring(child) or (first and not at)
+            ]
+            required = name == "body" and not isinstance(node, ast.Module)
+            required |= name == "finalbody" and not getattr(node, "handlers", True)
+            setattr(node, name, statements or ([ast.Pass()] if required else []))
+
+    def _drop_hints(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        for arg in arguments(node.args):
+            if self._is_idle(arg.annotation):
+                arg.annotation = None
+        if self._is_idle(node.returns):
+            node.returns = None
+
+    def _is_idle(self, hint: ast.expr | None) -> bool:
+        return hint is None or self.unevaluated or is_idle_hint(hint)
 
 
-def _drop_hints(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
-    for arg in arguments(node.args):
-        arg.annotation = None
-    if not isinstance(node, ast.Lambda):
-        node.returns = None
+DEFINITIONS: tuple[type[Definition], ...] = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def _binds(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 from rich.table import Table
 
 from squeeze.bundle.build import BOTH, Bundle, BundleOptions, bundle
+from squeeze.bundle.emit.payload import STANDARD
 from squeeze.bundle.specialise import ShrinkOptions
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.errors import printable
 from squeeze.files import check_outputs, output_beside, write_atomic
 from squeeze.score.modes import Mode
-from squeeze.submit.script import own_script
+from squeeze.submit.script import own_script, smallest_options
 from squeeze.train.presets import find_preset
 from squeeze.views.console import PlainConsole
 
@@ -26,7 +27,7 @@ SHOWN = 12  # rows of the table
 class BundleRequest:
     """Options of `squeeze bundle`, each under its name.
 
-    constants: values of flags, and of fields as CLASS.FIELD.
+    coders: None where none were named. constants: values of flags, and of fields as CLASS.FIELD.
     """
 
     entry: Path | None
@@ -36,7 +37,7 @@ class BundleRequest:
     packages: tuple[str, ...]
     keep: tuple[str, ...]
     constants: dict[str, object]
-    coders: str
+    coders: str | None
     form: str
     readable: Path | None
     no_minify: bool
@@ -59,7 +60,7 @@ class BundleRequest:
         return BundleOptions(
             self.keep,
             constants={name: value for name, value in self.constants.items() if "." not in name},
-            coders=tuple(self.coders.split(",")),
+            coders=STANDARD if self.coders is None else tuple(self.coders.split(",")),
             forms=BOTH if self.form == "auto" else (self.form,),
             minified=not self.no_minify,
             rename_classes=self.rename_classes,
@@ -77,7 +78,7 @@ def run(request: BundleRequest) -> None:
     target = request.target
     check_outputs([target, request.readable], [request.entry])
     if request.entry is None:
-        source, result = "submit/entry.py", _own(request.preset or "", request.settings)
+        source, result = "submit/entry.py", _own(request)
     else:
         source = request.entry.name
         result = bundle(request.entry, request.packages, request.options)
@@ -93,10 +94,20 @@ def run(request: BundleRequest) -> None:
         _print(result, target)
 
 
-def _own(preset: str, settings: tuple[str, ...]) -> Bundle:
-    """Return our own script for a preset, as `squeeze submit` would ship it."""
-    chosen = find_preset(preset).with_settings(settings)
-    return own_script(asdict(chosen.model), asdict(chosen.recipe), 16_000_000, Mode())
+def _own(request: BundleRequest) -> Bundle:
+    """Return our own script for a preset: as `squeeze submit` would ship it, but for what is asked."""
+    chosen = find_preset(request.preset or "").with_settings(request.settings)
+    model, recipe = asdict(chosen.model), asdict(chosen.recipe)
+    asked, smallest = request.options, smallest_options(model, recipe)
+    options = replace(
+        asked,
+        constants={**smallest.constants, **asked.constants},
+        coders=asked.coders if request.coders is not None else smallest.coders,
+        shrink=replace(smallest.shrink, checks=asked.shrink.checks, fields=asked.shrink.fields),
+    )
+    result = own_script(model, recipe, 16_000_000, Mode(), options)
+    # its source is ours, and lies in a folder that is gone: what it does is known
+    return replace(result, warnings=())
 
 
 def _report(result: Bundle, target: Path) -> dict[str, Any]:

@@ -215,28 +215,28 @@ def test_a_missing_entry_is_one_clear_error(tmp_path):
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        ("exec('1')", "exec: code in a string"),
-        ("eval('1')", "eval: code in a string"),
-        ("compile('1', '', 'eval')", "compile: code in a string"),
-        ("__import__('math')", "__import__: an import that is computed"),
-        ("import importlib; importlib.import_module('math')", "import_module: an import that is"),
-        ("from importlib import import_module as load", "import_module: an import that is"),
-        ("import runpy; runpy.run_path(sys.argv[0])", "run_path: code that is found by its path"),
-        ("import pkgutil", "pkgutil: a data file of a package"),
-        ("from importlib import resources", "resources: a data file of a package"),
-        ("import inspect; inspect.getsource(sys)", "getsource: the bundle's source is minified"),
-        ("open('data.bin', 'a')", "open: a relative data file"),
-        ("open(f'data/{sys.argv}.bin')", "open: a relative data file"),
-        ("import os; open(os.path.join('data', sys.argv[0]))", "open: a relative data file"),
-        ("open('data/' + sys.argv[0])", "open: a relative data file"),
-        ("from pathlib import Path; Path('words.txt')", "Path: a relative data file"),
-        ("import gzip; gzip.open('words.gz')", "open: a relative data file"),
-        ("import numpy; numpy.load('table.npy')", "load: a relative data file"),
-        ("print(len(globals()) > 0)", "globals: names in the bundle"),
-        ("print(bool(__file__))", "__file__: the bundle is another file"),
+        ("exec('1')", "exec: it finds names by their text"),
+        ("eval('1')", "eval: it finds names by their text"),
+        ("compile('1', '', 'eval')", "compile: it finds names by their text"),
+        ("__import__('math')", "__import__: it imports what it computes"),
+        ("import importlib; importlib.import_module('math')", "import_module: it imports what it"),
+        ("from importlib import import_module as load", "import_module: it imports what it"),
+        ("import runpy; runpy.run_path(sys.argv[0])", "run_path: it runs code by its path"),
+        ("import pkgutil", "pkgutil: it reads a data file of a package"),
+        ("from importlib import resources", "resources: it reads a data file of a package"),
+        ("import inspect; inspect.getsource(sys)", "getsource: it will get the bundle's minified"),
+        ("open('data.bin', 'a')", "open: it opens a relative path"),
+        ("open(f'data/{sys.argv}.bin')", "open: it opens a relative path"),
+        ("import os; open(os.path.join('data', sys.argv[0]))", "open: it opens a relative path"),
+        ("open('data/' + sys.argv[0])", "open: it opens a relative path"),
+        ("from pathlib import Path; Path('words.txt')", "Path: it opens a relative path"),
+        ("import gzip; gzip.open('words.gz')", "open: it opens a relative path"),
+        ("import numpy; numpy.load('table.npy')", "load: it opens a relative path"),
+        ("print(len(globals()) > 0)", "globals: it finds names by their text"),
+        ("print(bool(__file__))", "__file__: it will be the path of the bundle"),
     ],
 )
-def test_what_may_not_survive_is_warned_of_with_its_line(tmp_path, line, word):
+def test_what_will_be_different_is_said_with_its_line(tmp_path, line, word):
     entry = write(tmp_path, main="import sys\n" + line + "\n")
     warnings = flatten(Graph(entry)).warnings
     assert len(warnings) == 1 and f"main.py:2: {word}" in warnings[0]
