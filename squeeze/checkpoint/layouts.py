@@ -45,6 +45,7 @@ VALUE_SCALES = re.compile(r"ve_layer_scales\.(\d{1,4})")
 REPEATED_MLP = re.compile(r"repeat_mlp\.(\d{1,4})\.((?:fc|proj)\.weight)")
 IN_BLOCK = re.compile(r"blocks\.(\d{1,4})\.(.+)")
 FOR_TRAINING = re.compile(r"mtp_heads\.\d+\.weight")
+OWN_CLASS = "Name the script's own class with --model FILE.py:NAME."
 FIX = "Say it with --like, --settings or --set."
 
 
@@ -108,11 +109,12 @@ def as_ours(
     work = Conversion(dict(tensors), told, settings, notes)
     work.leave_out([n for n in tensors if FOR_TRAINING.fullmatch(n)], "used in training only")
     _unbank(work, layers)
-    if "qo_bank" in tensors and _blocks(shapes) > layers:
-        _number_by_block(work, layers)
+    blocks = _blocks(shapes)
+    if "qo_bank" in tensors and blocks > layers:
+        _number_by_block(work, layers, blocks)
     _cut_skips(work, layers)
     _lanes(work, layers)
-    _value_scales(work)
+    _value_scales(work, layers)
     for name, tensor in work.left.items():
         work.ours[_our_name(name, work.facts)] = tensor
     for name in SCALES:
@@ -139,13 +141,27 @@ def _unbank(work: Conversion, layers: int) -> None:
             work.ours[name] = entry_of(tensor, at)
 
 
-def _number_by_block(work: Conversion, layers: int) -> None:
+def _number_by_block(work: Conversion, layers: int, blocks: int) -> None:
     """Rename scalars that have an entry for every effective layer: those of later passes are `repeats`.
+
+    blocks: number of effective layers that have scalars
 
     Every number of a layer in such a script counts effective layers, its settings' too.
     """
     depth = _depth(work, layers)
     repeats = len(depth) > layers
+    if repeats and len(depth) != blocks:
+        raise BadCheckpoint(
+            "layer_schedule has another length than the scalars of effective layers",
+            expected=f"{blocks} layers",
+            found=len(depth),
+            fix=FIX,
+        )
+    exclusive = work.settings.fields.get("xsa_layers")
+    if exclusive is not None:
+        # the script counts from the last effective layer that it has, whether it runs or not
+        first = max(0, blocks - exclusive)
+        work.facts["xsa_layers"] = max(0, len(depth) - first)
     work.facts |= {"by_depth": repeats, "layer_schedule": depth if repeats else ()}
     beyond = [
         name
@@ -165,6 +181,16 @@ def _number_by_block(work: Conversion, layers: int) -> None:
             front, rest = f"{front}repeats.{again - 1}.", rest.removeprefix("attn.")
         work.ours[front + rest] = work.left.pop(name)
     repeated = sorted(block for block in set(depth) if depth.count(block) > 1)
+    mlps = [name for name in work.left if REPEATED_MLP.match(name)]
+    second = next((n for n, block in enumerate(depth) if block in depth[:n]), 0)
+    # the script takes these for the layers after the first half, whichever those are
+    if mlps and second != len(depth) // 2:
+        raise BadCheckpoint(
+            "the MLPs of repeated blocks are those of other layers in #1204's script",
+            expected=f"blocks that repeat from effective layer {len(depth) // 2} on",
+            found=second,
+            fix=OWN_CLASS,
+        )
     for name in [name for name in work.left if REPEATED_MLP.match(name)]:
         match = REPEATED_MLP.match(name)
         assert match is not None
@@ -222,7 +248,7 @@ def _lanes(work: Conversion, layers: int) -> None:
     work.notes.append(f"left out, as lanes begin at block {start}: lane weights before it")
 
 
-def _value_scales(work: Conversion) -> None:
+def _value_scales(work: Conversion, count: int) -> None:
     """Give each scale of the value embedding to its block, or to the pass of it at that depth."""
     names = sorted(
         (int(match[1]), name) for name in work.left if (match := VALUE_SCALES.fullmatch(name))
@@ -232,10 +258,13 @@ def _value_scales(work: Conversion) -> None:
     layers = work.settings.value_layers
     if layers is None:
         layers = tuple(work.need("value_layers", f"the {len(names)} layers with value embeddings"))
-    deepest = max(layers, default=-1)
-    homes = passes(work.facts.get("layer_schedule") or tuple(range(deepest + 1)))
-    if len(layers) != len(names) or deepest >= len(homes) or min(layers) < 0:
-        raise BadCheckpoint("value_layers", expected=f"{len(names)} layers", found=layers)
+    homes = passes(work.facts.get("layer_schedule") or tuple(range(count)))
+    if len(layers) != len(names) or not all(0 <= layer < len(homes) for layer in layers):
+        raise BadCheckpoint(
+            "value_layers are not those of these weights",
+            expected=f"{len(names)} of {len(homes)} layers",
+            found=layers,
+        )
     work.facts["value_layers"] = tuple(sorted(layers))
     for layer, (_, name) in zip(layers, names, strict=True):
         block, again = homes[layer]

@@ -121,6 +121,9 @@ def settings_of(content: Mapping[str, Any]) -> ScriptSettings:
     switches = content.get("switched_on") if wrapped else None
     loops = switches is None or any(name in LOOPS_ON for name in switches)
     fields = {SAME[name]: _of_kind(name, value) for name, value in values.items() if name in SAME}
+    if _on(values.get("gated_attn_enabled")):
+        # the dense gate of the same name is not scaled
+        fields["attention_gate_scale"] = 1.0
     if "disable_layer0_attn" in values:
         fields["no_attention"] = (0,) if _on(values["disable_layer0_attn"]) else ()
     fields |= _sizes(values) | _parallel(values) | _loop_schedule(values, loops)

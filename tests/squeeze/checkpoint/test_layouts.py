@@ -206,6 +206,12 @@ def test_blocks_repeat_only_when_the_switch_was_on() -> None:
     assert settings_of(LOOPED | {"num_loops": 0}).fields["layer_schedule"] == ()
 
 
+def test_a_dense_gate_is_not_scaled_as_the_sparse_one_of_its_name_is() -> None:
+    sparse = {"sparse_attn_gate_scale": 0.5}
+    assert settings_of(sparse).fields["attention_gate_scale"] == 0.5
+    assert settings_of(sparse | {"gated_attn_enabled": 1}).fields["attention_gate_scale"] == 1.0
+
+
 def test_skips_of_loops_that_never_ran_are_left_out(tmp_path: Path) -> None:
     config = narrow(PRESETS["record-1493"].model)
     state = lively(config).state_dict()
@@ -215,6 +221,20 @@ def test_skips_of_loops_that_never_ran_are_left_out(tmp_path: Path) -> None:
     assert loaded.config.layer_schedule == ()
     assert np.array_equal(loaded.tensors["skip_weights"], state["skip_weights"][:5].numpy())
     assert any("5 rows of 8" in note for note in loaded.notes)
+
+
+def test_exclusive_attention_is_counted_from_the_last_layer_that_has_scalars(
+    tmp_path: Path,
+) -> None:
+    config, _ = MODELS["record-1204"]
+    theirs = in_field_names(lively(config).state_dict(), config, banks=True)
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"hyperparameters": {"xsa_last_n": 4}, "switched_on": []}))
+    off = read(theirs, like="record-1204", settings=path, rope_dims=4, seq_len=16)
+    assert (off.config.layer_schedule, off.config.xsa_layers, off.config.by_depth) == ((), 2, False)
+    path.write_text(json.dumps({"xsa_last_n": 4}))
+    on = read(theirs, like="record-1204", settings=path, rope_dims=4, seq_len=16)
+    assert (len(on.config.depth), on.config.xsa_layers, on.config.by_depth) == (13, 4, True)
 
 
 @pytest.mark.parametrize(
@@ -283,6 +303,21 @@ def test_rotary_tables_end_where_the_script_has_them_end() -> None:
     ("name", "told", "missing"),
     [
         ("record-1204", {"parallel_from": 7}, "layer_schedule is not in the file"),
+        (
+            "record-1204",
+            {"like": "record-1204", "layer_schedule": (*range(6), 5, *range(6, 11))},
+            r"another length.*13 layers.*12",
+        ),
+        (
+            "record-1204",
+            {"like": "record-1204", "layer_schedule": (*range(5), 3, 4, *range(5, 11))},
+            "MLPs of repeated blocks are those of other layers",
+        ),
+        (
+            "record-1204",
+            {"like": "record-1204", "value_layers": (9, 13)},
+            "value_layers are not those of these weights",
+        ),
         ("record-1855", {}, "parallel_from is not in the file"),
         ("record-1855", {"parallel_from": 8}, "parallel is not in the file"),
         ("record-1855", {"parallel_from": 8, "parallel": "lanes"}, "does not say mlp_power"),
