@@ -124,12 +124,17 @@ class RangeHistogram(Codec):
         return head + encode_values(values, alphabet)
 
     def _decode(self, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Symbols:
-        lowest, position = varint.read_signed(data, 0)
-        span, position = varint.read(data, position)
-        if span >= MAX_ALPHABET:
-            raise CorruptData(f"{self.name}: alphabet too large", found=span + 1)
-        values = decode_values(data[position:], int(np.prod(shape)), span + 1)
-        return to_dtype(values, dtype, self.name, lowest).reshape(shape)
+        return decode_histogram(data, shape, dtype)
+
+
+def decode_histogram(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Symbols:
+    """Return the values of a payload of RangeHistogram, at least one. Raises CorruptData."""
+    lowest, position = varint.read_signed(data, 0)
+    span, position = varint.read(data, position)
+    if span >= MAX_ALPHABET:
+        raise CorruptData("range-histogram: alphabet too large", found=span + 1)
+    values = decode_values(data[position:], int(np.prod(shape)), span + 1)
+    return to_dtype(values, dtype, "range-histogram", lowest).reshape(shape)
 
 
 class RangePlanes(Codec):
@@ -151,14 +156,19 @@ class RangePlanes(Codec):
         return payload
 
     def _decode(self, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Symbols:
-        planes = np.empty((int(np.prod(shape)), dtype.itemsize), np.uint8)
-        position = 0
-        for plane in planes.T[::-1]:
-            length, position = varint.read(data, position)
-            if length > len(data) - position:
-                raise CorruptData(f"{self.name}: truncated")
-            plane[:] = decode_values(data[position : position + length], plane.size, 256)
-            position += length
-        if position != len(data):
-            raise CorruptData(f"{self.name}: bytes left over", found=len(data) - position)
-        return planes.view(dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+        return decode_planes(data, shape, dtype)
+
+
+def decode_planes(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Symbols:
+    """Return the words of a payload of RangePlanes, at least one. Raises CorruptData."""
+    planes = np.empty((int(np.prod(shape)), dtype.itemsize), np.uint8)
+    position = 0
+    for plane in planes.T[::-1]:
+        length, position = varint.read(data, position)
+        if length > len(data) - position:
+            raise CorruptData("range-planes: truncated")
+        plane[:] = decode_values(data[position : position + length], plane.size, 256)
+        position += length
+    if position != len(data):
+        raise CorruptData("range-planes: bytes left over", found=len(data) - position)
+    return planes.view(dtype.newbyteorder("<")).astype(dtype).reshape(shape)

@@ -58,7 +58,7 @@ class Context(Codec):
         """
         self._n_states = n_states
         self._trellis = _trellis(n_states)
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads
 
     def accepts(self, symbols: Symbols) -> bool:
         """Return whether the array has at most WIDEST columns."""
@@ -84,7 +84,7 @@ class Context(Codec):
 
         payload = varint.write(self._n_states)
         payload += varint.write(starts[0].predict) + varint.write(starts[0].scale)
-        with ThreadPoolExecutor(self._threads) as pool:
+        with ThreadPoolExecutor(self._threads or os.cpu_count()) as pool:
             streams = list(pool.map(encode_band, range(len(bands))))
         for i, stream in enumerate(streams):
             if i < len(bands) - 1:
@@ -95,38 +95,48 @@ class Context(Codec):
         return payload
 
     def _decode(self, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Symbols:
-        n_states, position = varint.read(data, 0)
-        if n_states and n_states not in PARITY_CHECKS:
-            raise CorruptData(f"{self.name}: no such trellis", found=n_states)
-        trellis = _trellis(n_states)
-        predict, position = varint.read(data, position)
-        scale, position = varint.read(data, position)
-        widest = MAX_COLUMNS if predict else WIDEST
-        if predict > 1 or scale > LARGEST_SCALE or shape[-1] > widest:
-            raise CorruptData(f"{self.name}: malformed header")
-        matrix = np.zeros(shape if len(shape) == 2 else (1, shape[0]), dtype)
-        bands = _bands(*matrix.shape)
-        starts, streams = [], []
-        for i in range(len(bands)):
-            length = len(data)
-            if i < len(bands) - 1:
-                length, position = varint.read(data, position)
-            states = np.zeros(matrix.shape[1], np.uint8)
-            if i and n_states:
-                states = np.frombuffer(data[position : position + states.size], np.uint8)
-                position += matrix.shape[1]
-                if states.size < matrix.shape[1] or states.max() >= n_states:
-                    raise CorruptData(f"{self.name}: malformed trellis states")
-            starts.append(Start(trellis, scale, states.astype(np.int64), predict == 1))
-            streams.append(data[position : position + length])
-            position += length
+        return decode_matrix(data, shape, dtype, self._threads)
 
-        def decode_band(i: int) -> None:
-            decode_rows_(streams[i], matrix[bands[i]], starts[i])
 
-        with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(decode_band, range(len(bands))))
-        return matrix.reshape(shape)
+def decode_matrix(
+    data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], threads: int | None = None
+) -> Symbols:
+    """Return the indices of a payload, at least one. Raises CorruptData.
+
+    threads: number of bands decoded at once; by default one a core
+    """
+    n_states, position = varint.read(data, 0)
+    if n_states and n_states not in PARITY_CHECKS:
+        raise CorruptData("context: no such trellis", found=n_states)
+    trellis = _trellis(n_states)
+    predict, position = varint.read(data, position)
+    scale, position = varint.read(data, position)
+    widest = MAX_COLUMNS if predict else WIDEST
+    if predict > 1 or scale > LARGEST_SCALE or shape[-1] > widest:
+        raise CorruptData("context: malformed header")
+    matrix = np.zeros(shape if len(shape) == 2 else (1, shape[0]), dtype)
+    bands = _bands(*matrix.shape)
+    starts, streams = [], []
+    for i in range(len(bands)):
+        length = len(data)
+        if i < len(bands) - 1:
+            length, position = varint.read(data, position)
+        states = np.zeros(matrix.shape[1], np.uint8)
+        if i and n_states:
+            states = np.frombuffer(data[position : position + states.size], np.uint8)
+            position += matrix.shape[1]
+            if states.size < matrix.shape[1] or states.max() >= n_states:
+                raise CorruptData("context: malformed trellis states")
+        starts.append(Start(trellis, scale, states.astype(np.int64), predict == 1))
+        streams.append(data[position : position + length])
+        position += length
+
+    def decode_band(i: int) -> None:
+        decode_rows_(streams[i], matrix[bands[i]], starts[i])
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        list(pool.map(decode_band, range(len(bands))))
+    return matrix.reshape(shape)
 
 
 def _trellis(n_states: int) -> Trellis:
@@ -186,7 +196,7 @@ def decode_rows_(data: bytes, matrix_: Symbols, start: Start) -> None:
         indices = np.zeros(matrix_[chunk].shape, np.int64)
         before = model.columns.states.copy()
         code_rows_(indices, model, predictor.prediction, coder)
-        matrix_[chunk] = to_dtype(indices, matrix_.dtype, Context.name)
+        matrix_[chunk] = to_dtype(indices, matrix_.dtype, "context")
         if start.predict:
             predictor.learn(_values(indices, before, start.trellis))
     rangecoder.check_end(coder, data)

@@ -162,13 +162,18 @@ class ContextWords(Codec):
         return rangecoder.finish_encoding(coder)
 
     def _decode(self, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Symbols:
-        planes = dtype.itemsize
-        patterns = np.zeros(int(np.prod(shape)), f"u{planes}")
-        model = start_model(planes)
-        coder = rangecoder.start_decoding(data)
-        for first in range(0, patterns.size, CHUNK):
-            values = np.zeros(min(CHUNK, patterns.size - first), np.int64)
-            code_words_(values, planes, model, coder)
-            patterns[first : first + CHUNK] = values
-        rangecoder.check_end(coder, data)
-        return patterns.view(dtype).reshape(shape)
+        return decode_words(data, shape, dtype)
+
+
+def decode_words(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Symbols:
+    """Return the words of a payload, at least one. Raises CorruptData."""
+    planes = dtype.itemsize
+    patterns = np.zeros(int(np.prod(shape)), f"u{planes}")
+    model = start_model(planes)
+    coder = rangecoder.start_decoding(data)
+    for first in range(0, patterns.size, CHUNK):
+        values = np.zeros(min(CHUNK, patterns.size - first), np.int64)
+        code_words_(values, planes, model, coder)
+        patterns[first : first + CHUNK] = values
+    rangecoder.check_end(coder, data)
+    return patterns.view(dtype).reshape(shape)

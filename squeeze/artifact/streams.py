@@ -154,7 +154,7 @@ def decode_with(data: bytes, codec_of: Callable[[int], Codec]) -> Artifact:
             raise type(error)(f"stream {index} ({stream.kind} of {names[0]}…): {error}") from None
 
     symbols = in_order(work, range(len(parsed.streams)))
-    artifact = Artifact(dict(parsed.config), _rebuild(parsed, symbols))
+    artifact = Artifact(dict(parsed.config), rebuild(parsed, symbols))
     digest = content_digest(artifact)
     if digest != parsed.digest:
         raise CorruptData(
@@ -166,7 +166,7 @@ def decode_with(data: bytes, codec_of: Callable[[int], Codec]) -> Artifact:
     return artifact
 
 
-def _rebuild(parsed: Container, symbols: Sequence[Symbols]) -> dict[str, Tensor]:
+def rebuild(parsed: Container, symbols: Sequence[Symbols]) -> dict[str, Tensor]:
     """Cut the decoded streams into each tensor's parts."""
     parts: list[dict[str, Symbols]] = [{} for _ in parsed.tensors]
     for stream, values in zip(parsed.streams, symbols, strict=True):

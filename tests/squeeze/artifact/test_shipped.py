@@ -1,0 +1,62 @@
+"""The decoder that scripts ship reads what `squeeze pack` writes, and all that it may choose."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from squeeze import codecs
+from squeeze.artifact import shipped
+from squeeze.artifact.file import CANDIDATES, encode, save
+from squeeze.artifact.streams import Artifact
+from squeeze.artifact.unpack import torch_tensors
+from squeeze.errors import UnsupportedFormat
+from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+
+
+def artifact_of(seed: int, states: int = 0) -> Artifact:
+    random = np.random.default_rng(seed)
+    weight = QuantizedTensor(
+        codes=random.integers(-20, 21, (6, 8)).astype(np.int8),
+        steps=random.integers(1, 1 << 14, 6).astype(np.uint16),
+        shape=(6, 8),
+        quantizer="trellis" if states else "uniform",
+        step_format="fp16",
+        logical="fp32",
+        states=states,
+    )
+    bias = RawTensor(random.normal(size=6).astype(np.float32).view(np.uint32), "fp32", "fp32")
+    empty = RawTensor(np.zeros(0, np.uint32), "fp32", "fp32")
+    return Artifact({}, {"weight": weight, "bias": bias, "empty": empty})
+
+
+def test_every_codec_that_pack_chooses_from_is_shipped():
+    chosen = {codecs.get(name).wire_id for names in CANDIDATES.values() for name in names}
+    assert set(shipped.DECODERS) == chosen
+
+
+@pytest.mark.parametrize("states", [0, 8])
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_shipped_decoder_gives_the_tensors_of_the_other(tmp_path, which, states):
+    artifact = artifact_of(3, states)
+    candidates = {kind: names[which : which + 1] for kind, names in CANDIDATES.items()}
+    save(artifact, tmp_path / "m.sqz", candidates=candidates)
+    state, expected = shipped.load(tmp_path / "m.sqz"), torch_tensors(artifact.tensors)
+    assert list(state) == list(expected)
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+
+
+def test_a_module_takes_the_tensors(tmp_path):
+    artifact = artifact_of(5)
+    artifact.tensors.pop("empty")
+    save(artifact, tmp_path / "m.sqz")
+    module = nn.Linear(8, 6)
+    shipped.load_into(module, tmp_path / "m.sqz")
+    assert torch.equal(module.bias, torch_tensors(artifact.tensors)["bias"])
+
+
+def test_a_codec_that_is_not_shipped_is_named(tmp_path):
+    data = encode(artifact_of(7), candidates=["zlib", "raw"])
+    (tmp_path / "m.sqz").write_bytes(data)
+    with pytest.raises(UnsupportedFormat, match="not shipped"):
+        shipped.load(tmp_path / "m.sqz")
