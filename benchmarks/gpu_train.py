@@ -77,7 +77,7 @@ def measure(
     torch.cuda.synchronize()
     milliseconds = [a.elapsed_time(b) for a, b in pairwise(marks)]
     median = float(np.median(milliseconds))
-    batch = trainer.batch * model.seq_len
+    batch = trainer.tokens
     rate = 1e3 * batch / median
     peak = peak_flops(ranks.device)
     used = None if peak is None else rate * flops_per_token(model, recurrent) / peak / ranks.world

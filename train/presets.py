@@ -92,9 +92,13 @@ BASELINE = Preset(
         warmup=0.0,  # the script's twenty warm-up steps compile and are undone
         warmdown=0.087,  # 1,200 of 13,780 steps
         grad_clip=0.0,
+        matrix_start="uniform",
+        table_precision="bf16",
     ),
     "the challenge's naive baseline, train_gpt.py",
     published=17_059_912,
+    differs="The rates fall over a fraction of the time, not over 1,200 steps of the mean duration; "
+    "windows come in another order; Muon's momentum is a mean, not a sum, while it rises.",
 )
 
 # What #1204 and its successors share.
@@ -118,7 +122,13 @@ _COMMON = {
     "warmup": 0.0,
     "grad_clip": 0.3,
     "average": "ema",
+    "table_precision": "bf16",
 }
+# What their training does otherwise than ours, whatever the preset
+_ALWAYS = (
+    "windows come in another order; averages begin with a shorter memory; Muon keeps its momentum, "
+    "a mean and not a sum, in float32 (the record: bfloat16)."
+)
 
 
 def _eleven_layers(**fields: Any) -> ModelConfig:
@@ -160,12 +170,17 @@ RECORD_1204 = Preset(
         warmdown=0.56,  # 3,500 of about 6,240 steps
         ema_decay=0.997,
         recurrence_step=3000,
+        clip_locally=True,
+        exchange="bf16",
     ),
     "openai/parameter-golf #1204; architecture options from its ancestors #65, #265, #315, #374, #686",
     published=30_352_046,
     differs="42 fewer: lane weights of the seven blocks that run before the lanes begin are left "
-    "out. The count is met by hashed pairs of width 160 (#1179), not the 112 of its summary. "
-    "Unlike the record, the first block keeps its attention and smearing stops at documents.",
+    "out. The count is met by hashed pairs of width 160 (#1179), not the 112 of its summary. The "
+    "record's Muon has rate 0.03 from block 5 on and its Adam the projections of pairs and value "
+    "embeddings; it rounds its weights softly (late QAT) where the rate is below 0.15, lets the "
+    "rates fall over 3,500 steps of the mean duration, and starts from random weights in the first "
+    "block's attention, which nothing reads; " + _ALWAYS,
 )
 
 RECORD_1493 = Preset(
@@ -193,6 +208,7 @@ RECORD_1493 = Preset(
     ),
     "openai/parameter-golf #1493",
     published=35_944_536,
+    differs="Shards are dealt to the ranks in the record, windows here; " + _ALWAYS,
 )
 
 RECORD_1855 = Preset(
@@ -215,10 +231,17 @@ RECORD_1855 = Preset(
         beta2=0.99,
         warmdown=0.85,
         final_rate=0.1,
+        packed_rows=8,
+        clip_locally=True,
+        exchange="bf16",
     ),
     "openai/parameter-golf #1855, on the stack of #1787",
     published=35_945_671,
-    differs="48 fewer: lane weights of the eight blocks that run before the lanes begin are left out.",
+    differs="48 fewer: lane weights of the eight blocks that run before the lanes begin are left out. "
+    "A batch is eight rows on any number of ranks, the record's is one a rank, read from its shards "
+    "in their order; clipping by rank then depends on the number of ranks; the orthogonalizer's "
+    "polynomials are the paper's, with a margin of 2 %, the record's are others of that kind; "
+    + _ALWAYS,
 )
 
 # Five minutes of two CPU cores see a few million tokens: little for matrices, enough for tables of

@@ -31,14 +31,18 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--device", help="cpu or cuda  [default: cuda where there is one]")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads  [default: torch's choice]")
-@click.option("--compile", "compiled", is_flag=True, help="Run the model through torch.compile.")
+@click.option(
+    "--compile/--no-compile",
+    "compiled",
+    default=None,
+    help="Run the model through torch.compile  [default: on a GPU]",
+)
 @click.option(
     "--save-every",
     type=click.FloatRange(0),
-    default=120.0,
-    show_default=True,
     metavar="SECONDS",
-    help="Time between saves of the run's state; 0 saves it on SIGTERM only.",
+    help="Time between saves of the run's state; 0: on SIGTERM only  "
+    "[default: 0 under a wallclock cap, else 120]",
 )
 @click.option("--resume", is_flag=True, help="Continue the run whose state is beside --out.")
 @click.option("--tensorboard", type=FILE, metavar="DIR", help="Also log for TensorBoard.")

@@ -22,6 +22,8 @@ from squeeze.errors import BadConfig, BadData
 from squeeze.ranks.group import Ranks
 from squeeze.train.data.shards import Batch, Tokens
 
+AHEAD = 2  # batches that wait for a GPU
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -102,8 +104,8 @@ class Loader:
     """Endless batches of one rank: ids and targets int64 [rows, seq_len] on the rank's device.
 
     Each rank gets its share of the same global batch, so that the number of ranks does not change what
-    is learnt. On a GPU the next batch is prepared by a thread in pinned memory and copied without
-    waiting.
+    is learnt. On a GPU the next AHEAD batches are prepared by a thread in pinned memory and copied
+    without waiting.
 
     position: windows dealt out so far, of all ranks
 
@@ -128,24 +130,29 @@ class Loader:
         self.position = 0  # windows given out, of all ranks
         self._steps = np.arange(seq_len + 1)
         self._pool = ThreadPoolExecutor(1) if self.device.type == "cuda" else None
-        self._ahead: tuple[int, Future[Tensor]] | None = None
+        self._ahead: dict[int, Future[Tensor]] = {}  # by position
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Return this rank's part of the next batch."""
+        return on_device(self.take(), self.device)
+
+    def take(self) -> Tensor:
+        """Return this rank's rows of the next batch, inputs and last target, int64 [rows, seq_len + 1].
+
+        They lie in the memory of the CPU, pinned for a GPU; `on_device` makes ids and targets of them.
+        """
         position, self.position = self.position, self.position + self.batch
         if self._pool is None:
-            rows = self._read(position)
-        else:
-            ahead = self._ahead
-            rows = ahead[1].result() if ahead and ahead[0] == position else self._read(position)
-            self._ahead = (self.position, self._pool.submit(self._read, self.position))
-            rows = rows.to(self.device, non_blocking=True)
-        return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+            return self._read(position)
+        coming = range(position, position + (AHEAD + 1) * self.batch, self.batch)
+        self._ahead = {
+            at: self._ahead.get(at) or self._pool.submit(self._read, at) for at in coming
+        }
+        return self._ahead.pop(position).result()
 
     def peek(self) -> tuple[Tensor, Tensor]:
         """Return the batch that `next` is going to return, without taking it."""
-        rows = self._read(self.position).to(self.device)
-        return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+        return on_device(self._read(self.position), self.device)
 
     def _read(self, position: int) -> Tensor:
         shards, starts = self.order.windows(
@@ -165,6 +172,12 @@ class Loader:
             )
         tokens = torch.from_numpy(rows)
         return tokens.pin_memory() if self.device.type == "cuda" else tokens
+
+
+def on_device(rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ids and targets int64 [rows, seq_len] of rows [rows, seq_len + 1], on a device."""
+    rows = rows.to(device, non_blocking=True)
+    return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
 
 def _share(batch: int, ranks: Ranks) -> slice:

@@ -1,6 +1,7 @@
 """Causal attention that can keep to documents and to a sliding window: one interface, four kernels.
 
-`attention_over(ids, ...)` looks at a batch once and returns the function that every layer calls.
+`reach_of` looks at a batch once, before the forward and outside what is compiled; `attention_within`
+returns the function that every layer calls.
 Nothing of size T×T is made when neither documents nor a window are asked for. Otherwise
 FlashAttention-3 reads documents as sequences of varying length (J. Shah et al., arXiv 2407.08608),
 FlexAttention skips blocks of a mask (J. Dong et al., arXiv 2412.05496), and elsewhere
@@ -13,13 +14,15 @@ import functools
 import importlib.util
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.documents import document_bounds, document_starts, first_seen, visible
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -29,34 +32,6 @@ if importlib.util.find_spec("flash_attn_interface"):  # optional, and only made 
 
 HALVES = (torch.float16, torch.bfloat16)
 SHORT = 256  # tokens; up to here a CPU trains faster with the scores written out (docs/log.md)
-
-
-def document_starts(ids: Tensor, bos_id: int) -> Tensor:
-    """Return, for each token, the position int64 [B, T] where its document begins in its row.
-
-    ids: int64 [B, T]; `bos_id` begins a document, and so does a row.
-    """
-    positions = torch.arange(ids.size(1), device=ids.device)
-    return torch.where(ids == bos_id, positions, 0).cummax(1).values
-
-
-def visible(first: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
-    """Return the mask bool [B, t, s] that is True where a query sees a key.
-
-    first: earliest position that each query sees [B or 1, t]
-    queries, keys: their positions [t] and [s]
-    """
-    return (keys <= queries[:, None]) & (keys >= first[..., None])
-
-
-def first_seen(starts: Tensor | None, queries: Tensor, window: int) -> Tensor:
-    """Return the earliest position [B or 1, t] that queries at positions [t] see.
-
-    starts: where the documents of the queries begin [B, t]; None: all earlier tokens may be seen
-    window: tokens that a query sees, itself included; 0: no limit
-    """
-    first = queries[None] - (window - 1) if window else torch.zeros_like(queries)[None]
-    return first if starts is None else torch.maximum(first, starts)
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -74,8 +49,19 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return attention to all earlier tokens; q [B, H, T, d], k and v [B, KV, T, d], KV dividing H."""
     if q.device.type == "cpu" and q.size(2) <= SHORT and torch.is_grad_enabled():
         return short_attention(q, k, v)
-    shared = k.size(1) != q.size(1)
+    k, v, shared = grouped(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared)
+
+
+def grouped(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """Return keys and values for `scaled_dot_product_attention`, and whether it shares their heads.
+
+    Only the kernels of 16 bits do that on a GPU; with others torch would write out all scores.
+    """
+    if k.size(1) == q.size(1) or not q.is_cuda or q.dtype in HALVES:
+        return k, v, k.size(1) != q.size(1)
+    group = q.size(1) // k.size(1)
+    return k.repeat_interleave(group, 1), v.repeat_interleave(group, 1), False
 
 
 def short_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -92,22 +78,99 @@ def short_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (shares @ v).reshape(batch, heads, length, width)
 
 
+class Reach(NamedTuple):
+    """Positions that the queries of a batch see, made before the forward; empty: all earlier ones.
+
+    bounds: where sequences begin in the flattened batch, then its end, int32 (`document_bounds`)
+    longest: tokens of a sequence, at most
+    mask: bool [B or 1, T, T], True where a query sees a key
+    blocks: FlexAttention's block mask
+    """
+
+    bounds: Tensor | None = None
+    longest: int = 0
+    mask: Tensor | None = None
+    blocks: Any = None
+
+
 def attention_for(config: ModelConfig, ids: Tensor, dtype: torch.dtype) -> Attend:
     """Return the attention over ids int64 [B, T] that a model's configuration asks for."""
-    if config.document_attention or config.attention_window:
-        return attention_over(
-            ids,
-            config.bos_id,
-            documents=config.document_attention,
-            window=config.attention_window,
+    return attention_within(reach_for(config, ids, dtype), config.attention_window, ids, dtype)
+
+
+def reach_for(
+    config: ModelConfig, ids: Tensor, dtype: torch.dtype, host: Tensor | None = None, cut: int = 0
+) -> Reach:
+    """Return what the queries of ids int64 [B, T] see under a model's configuration.
+
+    dtype: of queries, keys and values
+    host: the same ids in the memory of the CPU; without them a GPU is waited for
+    cut: tokens after which a document is begun anew; 0: never
+    """
+    documents, window = config.document_attention, config.attention_window
+    if not documents and not window:
+        return Reach()
+    rule = Rule(config.bos_id, documents=documents, window=window, cut=cut)
+    return reach_of(rule, ids, dtype, host)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What queries see: tokens of their own document, and of a window that ends with themselves.
+
+    documents: tokens of other documents are hidden
+    window: tokens that a query sees, itself included; 0: no limit
+    cut: tokens after which a document is begun anew; 0: never
+    """
+
+    bos_id: int
+    documents: bool
+    window: int = 0
+    cut: int = 0
+
+
+def reach_of(rule: Rule, ids: Tensor, dtype: torch.dtype, host: Tensor | None = None) -> Reach:
+    """Return what the queries of ids int64 [B, T] see; arguments as of `reach_for`."""
+    length, window = ids.size(1), rule.window
+    if not rule.documents and (not window or window >= length):
+        return Reach()
+    flashes = flash is not None and ids.is_cuda and dtype in HALVES
+    if flashes and not rule.documents:
+        return Reach()
+    if flashes:
+        starts = document_starts(ids.cpu() if host is None else host, rule.bos_id, rule.cut)
+        bounds = document_bounds(starts)
+        bounds = bounds.pin_memory() if torch.cuda.is_available() else bounds
+        return Reach(bounds.to(ids.device, non_blocking=True), min(rule.cut or length, length))
+    starts = document_starts(ids, rule.bos_id, rule.cut) if rule.documents else None
+    positions = torch.arange(length, device=ids.device)
+    first = first_seen(starts, positions, window)
+    if ids.is_cuda:
+        return Reach(blocks=flex_blocks(first.expand_as(ids)))
+    return Reach(mask=visible(first, positions, positions))
+
+
+def attention_within(reach: Reach, window: int, ids: Tensor, dtype: torch.dtype) -> Attend:
+    """Return causal attention for ids int64 [B, T] within their reach.
+
+    window: tokens that a query sees, itself included; 0: no limit
+    dtype: of queries, keys and values; FlashAttention needs 16 bits
+    """
+    if reach.bounds is not None:
+        return functools.partial(
+            _flash_documents,
+            bounds=reach.bounds,
+            longest=reach.longest,
+            window=window,
             dtype=dtype,
         )
-    return _attention_to_all(ids, dtype)
-
-
-def _attention_to_all(ids: Tensor, dtype: torch.dtype) -> Attend:
+    if reach.blocks is not None:
+        return functools.partial(flex, blocks=reach.blocks, dtype=dtype)
+    if reach.mask is not None:
+        return functools.partial(masked_attention, mask=reach.mask)
     if flash is not None and ids.is_cuda and dtype in HALVES:
-        return functools.partial(_flash_rows, window=0, dtype=dtype)
+        window = window if window < ids.size(1) else 0
+        return functools.partial(_flash_rows, window=window, dtype=dtype)
     return causal_attention
 
 
@@ -116,30 +179,16 @@ def attention_over(
 ) -> Attend:
     """Return causal attention for ids int64 [B, T], within documents and windows where asked.
 
-    documents: tokens see their own document only
-    window: tokens that a query sees, itself included; 0: no limit
+    documents, window: as of `Rule`
     dtype: of queries, keys and values; FlashAttention needs 16 bits
     """
-    flashes = flash is not None and ids.is_cuda and dtype in HALVES
-    if not documents and (not window or window >= ids.size(1)):
-        return _attention_to_all(ids, dtype)
-    starts = document_starts(ids, bos_id) if documents else None
-    if flashes and starts is None:
-        return functools.partial(_flash_rows, window=window, dtype=dtype)
-    if flashes and starts is not None:
-        return functools.partial(
-            _flash_documents, bounds=document_bounds(starts), window=window, dtype=dtype
-        )
-    positions = torch.arange(ids.size(1), device=ids.device)
-    first = first_seen(starts, positions, window)
-    if ids.is_cuda:
-        return functools.partial(flex, blocks=flex_blocks(first.expand_as(ids)), dtype=dtype)
-    return functools.partial(masked_attention, mask=visible(first, positions, positions))
+    reach = reach_of(Rule(bos_id, documents, window), ids, dtype)
+    return attention_within(reach, window, ids, dtype)
 
 
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """Return attention through `scaled_dot_product_attention` under a mask [B or 1, T, S]."""
-    shared = k.size(1) != q.size(1)
+    k, v, shared = grouped(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None], enable_gqa=shared)
 
 
@@ -174,27 +223,6 @@ def _compiled_flex() -> Callable[..., Any]:
     return torch.compile(_flex())
 
 
-def _eager(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Return a function that torch.compile leaves alone; itself where there is no FlashAttention."""
-    return torch.compiler.disable(function) if flash is not None else function
-
-
-@_eager
-def document_bounds(starts: Tensor) -> Tensor:
-    """Return where documents begin in the flattened batch, then its end: int32 [documents + 1 or more].
-
-    starts: as of `document_starts`
-
-    The end is repeated up to a multiple of a 64th of the tokens: empty sequences cost next to nothing,
-    and a length that changed with the data would compile the model anew with every batch. Only the GPU
-    holds the number of documents, so this waits for it.
-    """
-    positions = torch.arange(starts.size(1), device=starts.device)
-    begins = (starts == positions).flatten().nonzero()[:, 0]
-    unit = starts.numel() // 64 + 1
-    return F.pad(begins, (0, unit - begins.numel() % unit), value=starts.numel()).int()
-
-
 def _flash_rows(q: Tensor, k: Tensor, v: Tensor, window: int, dtype: torch.dtype) -> Tensor:
     """Return FlashAttention-3 over whole rows."""
     q, k, v = (x.transpose(1, 2).to(dtype) for x in (q, k, v))
@@ -203,9 +231,15 @@ def _flash_rows(q: Tensor, k: Tensor, v: Tensor, window: int, dtype: torch.dtype
 
 
 def _flash_documents(
-    q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, window: int, dtype: torch.dtype
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bounds: Tensor,
+    window: int,
+    dtype: torch.dtype,
+    longest: int = 0,
 ) -> Tensor:
-    """Return FlashAttention-3 over documents; bounds are those of `document_bounds`."""
+    """Return FlashAttention-3 over documents; bounds and longest are those of `Reach`."""
     batch, length = q.size(0), q.size(2)
     q, k, v = (x.transpose(1, 2).flatten(0, 1).to(dtype) for x in (q, k, v))
     mixed = flash.flash_attn_varlen_func(
@@ -214,8 +248,8 @@ def _flash_documents(
         v,
         cu_seqlens_q=bounds,
         cu_seqlens_k=bounds,
-        max_seqlen_q=length,
-        max_seqlen_k=length,
+        max_seqlen_q=longest or length,
+        max_seqlen_k=longest or length,
         causal=True,
         window_size=_flash_window(window),
     )

@@ -56,7 +56,7 @@ class Bigram(nn.Module):
         return torch.where(before < 0, last, hashed % last)
 
     def forward(self, ids: Tensor, before: Tensor) -> Tensor:
-        out: Tensor = self.proj(self.table(self.rows(ids, before)))
+        out: Tensor = self.proj(self.table(self.rows(ids, before)).to(self.proj.weight.dtype))
         return out * self.scale
 
 
@@ -83,7 +83,9 @@ class Trigram(nn.Module):
         return torch.where(second < 0, last, hashed % last)
 
     def forward(self, ids: Tensor, before: Tensor, second: Tensor) -> Tensor:
-        out: Tensor = self.proj(self.table(self.rows(ids, before, second)))
+        out: Tensor = self.proj(
+            self.table(self.rows(ids, before, second)).to(self.proj.weight.dtype)
+        )
         return out * self.scale
 
 
@@ -143,5 +145,5 @@ class ValueEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return what is added to the values [B, T, KV·d] of ids [B, T]."""
-        out: Tensor = self.proj(self.table(ids))
+        out: Tensor = self.proj(self.table(ids).to(self.proj.weight.dtype))
         return out * self.scale

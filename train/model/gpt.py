@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from squeeze.errors import BadCheckpoint
 from squeeze.train.fields import VALIDATING
-from squeeze.train.model.attention import Attend, attention_for
+from squeeze.train.model.attention import Attend, Reach, attention_within, reach_for
 from squeeze.train.model.block import build_block
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.depth import levels
@@ -42,6 +42,7 @@ from squeeze.train.model.layers import (
     rotary_table,
     vector,
 )
+from squeeze.train.model.loss import capped, capped_loss
 from squeeze.train.model.start import init_weights_
 from squeeze.train.model.sublayers import Surroundings
 
@@ -72,11 +73,13 @@ def shift_whole(what: str, x: Tensor) -> Tensor:
 class GPT(nn.Module):
     """The model: `GPT(config)` is initialised from `seed`, `from_tensors` loads weights.
 
+    matrices: how they begin, "orthogonal" or "uniform"
+
     recurrent: True while the blocks that `layer_schedule` repeats do repeat; it may be switched at any
         time (#1204 and #1493 train without repeats at first, `start_repeats_`)
     """
 
-    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+    def __init__(self, config: ModelConfig, seed: int = 0, matrices: str = "orthogonal") -> None:
         super().__init__()
         self.config = config
         self.recurrent = True
@@ -100,7 +103,7 @@ class GPT(nn.Module):
         if not config.tie_embeddings:
             self.lm_head = Linear(config.model_dim, config.vocab_size)
         if not self.tok_emb.weight.is_meta:
-            init_weights_(self, seed)
+            init_weights_(self, seed, matrices)
 
     @classmethod
     def from_tensors(
@@ -132,10 +135,20 @@ class GPT(nn.Module):
                     if name.startswith("mlp.") or not self.config.by_depth:
                         weight.copy_(own[name])
 
-    def hidden(self, ids: Tensor, past: Past | None = None) -> Tensor:
-        """Return normalised final states [B, T, D] of token ids [B, T], the inputs of the head."""
+    def reach(self, ids: Tensor, host: Tensor | None = None, cut: int = 0) -> Reach:
+        """Return what the queries of ids int64 [B, T] see; `loss` takes it.
+
+        host, cut: as of `squeeze.train.model.attention.reach_for`
+        """
+        return reach_for(self.config, ids, self._dtype(), host, cut)
+
+    def hidden(self, ids: Tensor, past: Past | None = None, reach: Reach | None = None) -> Tensor:
+        """Return normalised final states [B, T, D] of token ids [B, T], the inputs of the head.
+
+        reach: that of the ids, where it is already made
+        """
         config = self.config
-        attends = self._attends(ids, past)
+        attends = self._attends(ids, past, reach)
         count, device = ids.size(1), ids.device
         positions = torch.arange(count, device=device) if past is None else past.begin(ids)
         dims, length = config.rope_dims or config.head_dim, count if past is None else past.length
@@ -145,7 +158,8 @@ class GPT(nn.Module):
         values = self.value_embed(ids) if config.value_layers else None
         stream: Any = first.view_as(first)  # blocks compiled alone must not see one tensor twice
         skips: list[Tensor] = []
-        layers = self.levels[self.recurrent]
+        # where nothing repeats, the switch must not make a second graph
+        layers = self.levels[self.recurrent if config.layer_schedule else True]
         num_skips = len(layers) // 2 if config.skips else 0
         lanes = config.parallel == "lanes" or config.parallel == "lanes-in-turn"
         for depth, layer in enumerate(layers):
@@ -172,22 +186,27 @@ class GPT(nn.Module):
         out: Tensor = self.final_norm(self._merged(stream) if lanes else stream)
         return out
 
-    def _attends(self, ids: Tensor, past: Past | None) -> Callable[[int], Attend]:
+    def _attends(
+        self, ids: Tensor, past: Past | None, reach: Reach | None
+    ) -> Callable[[int], Attend]:
         """Return the attention of each effective layer, by its level."""
         if past is not None:
             return lambda level: partial(past.attend, level)
-        whole = attention_for(self.config, ids, self._dtype())
+        reach = self.reach(ids) if reach is None else reach
+        whole = attention_within(reach, self.config.attention_window, ids, self._dtype())
         return lambda level: whole  # one function: blocks that are compiled alone share their code
 
     def _dtype(self) -> torch.dtype:
-        """Return the dtype of the residual stream and attention: autocast's, or that of the weights."""
-        weight = self.tok_emb.weight
+        """Return the dtype of the residual stream and attention: autocast's, or that of the matrices."""
+        block: Any = self.blocks[0]
+        weight = block.attn.c_q.weight
         kind = weight.device.type
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
     def _embed(self, ids: Tensor, shift: Shift) -> Tensor:
         """Return the stream [B, T, D] that enters the blocks."""
         config, x = self.config, self.tok_emb(ids)
+        x = x.to(torch.promote_types(x.dtype, self._dtype()))
         hashed = config.bigram_rows or config.trigram_rows
         if not hashed and config.smear_gate == "none":
             return self.input_norm(x)
@@ -232,11 +251,10 @@ class GPT(nn.Module):
         cap·tanh(logits / cap): Gemma 2, arXiv 2408.00118, section 2; the challenge's baseline.
         """
         weight = self.tok_emb.weight if self.config.tie_embeddings else self.lm_head.weight
-        logits = F.linear(hidden, weight).float()
+        logits = F.linear(hidden, weight.to(hidden.dtype)).float()
         if extra is not None:
             logits = logits + extra
-        cap = self.config.logit_softcap
-        return cap * torch.tanh(logits.div_(cap)) if cap else logits
+        return capped(logits, self.config.logit_softcap)
 
     def forward(self, ids: Tensor, past: Past | None = None) -> Tensor:
         """Return logits float32 [B, T, V] for the token after each of ids int64 [B, T].
@@ -245,13 +263,18 @@ class GPT(nn.Module):
         """
         return self.head(self.hidden(ids, past))
 
-    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy in nats per token; ids and targets int64 [B, T]."""
-        return self.head_loss(self.hidden(ids), targets)
+    def loss(self, ids: Tensor, targets: Tensor, reach: Reach | None = None) -> Tensor:
+        """Return the mean cross-entropy in nats per token; ids and targets int64 [B, T].
+
+        reach: that of the ids, where it is already made
+        """
+        return self.head_loss(self.hidden(ids, reach=reach), targets)
 
     def head_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy in nats per token of final states [B, T, D]."""
-        return F.cross_entropy(self.head(hidden).flatten(0, 1), targets.flatten())
+        weight = self.tok_emb.weight if self.config.tie_embeddings else self.lm_head.weight
+        cap = self.config.logit_softcap
+        return capped_loss(hidden.flatten(0, 1), weight, targets.flatten(), cap)
 
 
 def _check(config: ModelConfig, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:

@@ -28,8 +28,11 @@ ZERO = ("attn.proj.weight", "mlp.proj.weight", "gate.weight", "gate.linear.weigh
 
 
 @torch.no_grad()
-def init_weights_(model: GPT, seed: int) -> None:
-    """Set residual outputs and the untied head to zero, tables small, other matrices orthogonal."""
+def init_weights_(model: GPT, seed: int, matrices: str = "orthogonal") -> None:
+    """Set residual outputs and the untied head to zero, tables small, other matrices orthogonal.
+
+    matrices: "uniform" draws these from ±1/√inputs instead, the start of nn.Linear
+    """
     generator = torch.Generator().manual_seed(seed)
     blocks: Any = model.blocks
     idle = tuple(f"blocks.{n}.attn." for n, block in enumerate(blocks) if block.attn.idle)
@@ -52,6 +55,9 @@ def init_weights_(model: GPT, seed: int) -> None:
             _normal_(weight, 0.005 if model.config.tie_embeddings else 1.0, generator)
         elif name == "value_embed.table.weight":
             _normal_(weight, 0.01, generator)
+        elif matrices == "uniform":
+            bound = weight.size(-1) ** -0.5
+            nn.init.uniform_(weight, -bound, bound, generator=generator)
         else:
             nn.init.orthogonal_(weight, generator=generator)
 

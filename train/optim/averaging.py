@@ -11,7 +11,7 @@ from squeeze.train.optim.recipe import Recipe
 
 
 class Average:
-    """Exponential ("ema") or plain ("swa") average of weights, held beside them in their dtype.
+    """Exponential ("ema") or plain ("swa") average of weights, held beside them in float32.
 
     ema: after each step, with weight 1 − d for the new weights; d = min(ema_decay, (1 + n)/(10 + n))
     for the n-th update, so that a short run does not remember its start. swa: every swa_every-th step
@@ -33,12 +33,13 @@ class Average:
         if recipe.average == "swa" and step % recipe.swa_every:
             return
         if not self.mean:
-            self.mean = {name: weight.detach().clone() for name, weight in self.weights.items()}
+            self.mean = {n: weight.detach().float().clone() for n, weight in self.weights.items()}
         else:
             past = self.updates / (self.updates + 1)
             if recipe.average == "ema":
                 past = min(recipe.ema_decay, (1 + self.updates) / (10 + self.updates))
-            torch._foreach_lerp_(list(self.mean.values()), list(self.weights.values()), 1.0 - past)
+            weights = [weight.float() for weight in self.weights.values()]
+            torch._foreach_lerp_(list(self.mean.values()), weights, 1.0 - past)
         self.updates += 1
 
     def result(self) -> dict[str, Tensor]:

@@ -73,17 +73,22 @@ class Bank:
     share: this rank's part of their mean over the ranks [n, rows, cols]
     average: momentum of the share
     used: numbers of the matrices that have a gradient in this step
+
+    Gradients and directions travel between ranks in the dtype `exchange`.
     """
 
-    def __init__(self, matrices: list[Tensor], ranks: Ranks) -> None:
+    def __init__(
+        self, matrices: list[Tensor], ranks: Ranks, exchange: torch.dtype = torch.float32
+    ) -> None:
         self.matrices, self.ranks = matrices, ranks
         each = -(-len(matrices) // ranks.world)
         rows, cols = matrices[0].shape
-        # zeros behind the last matrix make the shares equal
-        self.gradients = matrices[0].new_zeros(each * ranks.world, rows, cols)
         alone = ranks.world == 1
-        self.share = self.gradients if alone else matrices[0].new_zeros(each, rows, cols)
-        self.average = torch.zeros_like(self.share)  # momentum
+        dtype = matrices[0].dtype if alone else exchange
+        # zeros behind the last matrix make the shares equal
+        self.gradients = matrices[0].new_zeros(each * ranks.world, rows, cols, dtype=dtype)
+        self.share = self.gradients if alone else self.gradients.new_zeros(each, rows, cols)
+        self.average = torch.zeros_like(self.share, dtype=matrices[0].dtype)  # momentum
         self.used: list[int] = []  # matrices with a gradient in this step
         self.scale = max(1.0, rows / cols) ** 0.5  # as in the challenge's baseline
 
@@ -94,7 +99,7 @@ class Bank:
             torch.zeros_like(matrix) if matrix.grad is None else matrix.grad
             for matrix in self.matrices
         ]
-        torch.stack(gradients, out=self.gradients[: len(gradients)])
+        torch._foreach_copy_(list(self.gradients[: len(gradients)].unbind()), gradients)
         for matrix in self.matrices:
             matrix.grad = None
         if self.ranks.world > 1:
@@ -106,8 +111,9 @@ class Bank:
 
         dtype: what the orthogonalisation is computed in
         """
-        self.average.lerp_(self.share, 1.0 - momentum)
-        ahead = self.share.lerp(self.average, momentum)
+        mean = self.share.to(self.average.dtype)
+        self.average.lerp_(mean, 1.0 - momentum)
+        ahead = mean.lerp(self.average, momentum)
         if recipe.row_normalize:
             ahead.div_(ahead.norm(dim=-1, keepdim=True).add_(1e-7))
         coefficients = NEWTON_SCHULZ
@@ -117,7 +123,7 @@ class Bank:
         if self.ranks.world == 1:
             return share, lambda: None
         whole = torch.empty_like(self.gradients)
-        return whole, self.ranks.gather(whole, share)
+        return whole, self.ranks.gather(whole, share.to(whole.dtype))
 
     def apply(self, update: Tensor, lr: float, decay: float) -> None:
         """Apply decoupled weight decay, then the step; matrices that the forward did not use stay."""
@@ -126,7 +132,8 @@ class Bank:
         matrices = [self.matrices[row] for row in self.used]
         if decay:
             torch._foreach_mul_(matrices, 1.0 - lr * decay)
-        torch._foreach_add_(matrices, [update[row] for row in self.used], alpha=-lr * self.scale)
+        steps = [update[row].to(matrices[0].dtype) for row in self.used]
+        torch._foreach_add_(matrices, steps, alpha=-lr * self.scale)
 
 
 class Optimizer:
@@ -148,7 +155,10 @@ class Optimizer:
         for name, matrix in matrices.items():
             by_shape[matrix.shape].append(name)
         self.bank_names = sorted(by_shape.values(), key=lambda names: -matrices[names[0]].numel())
-        self.banks = [Bank([matrices[name] for name in names], ranks) for names in self.bank_names]
+        exchange = torch.bfloat16 if recipe.exchange == "bf16" else torch.float32
+        self.banks = [
+            Bank([matrices[name] for name in names], ranks, exchange) for names in self.bank_names
+        ]
         groups = [
             (tables, recipe.table_lr, recipe.table_decay),
             (head, recipe.head_lr or recipe.table_lr, recipe.table_decay),
@@ -169,8 +179,12 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, rate: float, momentum: float) -> Tensor:
-        """Update every weight, drop the gradients, and return their norm before clipping, float32 []."""
+        """Update every weight, drop the gradients, and return their norm before clipping, float32 [].
+
+        With `clip_locally` it is the norm of this rank's own gradients.
+        """
         recipe, ranks = self.recipe, self.ranks
+        own_norm = self._clip_own() if recipe.grad_clip and recipe.clip_locally else None
         waits = [bank.reduce() for bank in self.banks]
         rest = [weight for weight in self.rest.values() if weight.grad is not None]
         gradients = [weight.grad for weight in rest if weight.grad is not None]
@@ -178,13 +192,13 @@ class Optimizer:
         squares = torch.zeros((), device=self.adam.param_groups[0]["params"][0].device)
         for bank, wait in zip(self.banks, waits, strict=True):
             wait()
-            squares += bank.share.square().sum()
+            squares += bank.share.float().square().sum()
         ranks.sum_(squares)()
         wait_rest()
         if gradients:
-            squares += torch.stack(torch._foreach_norm(gradients)).square().sum()
-        norm = squares.sqrt()
-        if recipe.grad_clip:
+            squares += torch.stack(torch._foreach_norm(gradients, 2, torch.float32)).square().sum()
+        norm = squares.sqrt() if own_norm is None else own_norm
+        if recipe.grad_clip and own_norm is None:
             factor = (recipe.grad_clip / (norm + 1e-6)).clamp(max=1.0)
             torch._foreach_mul_([*gradients, *(bank.share for bank in self.banks)], factor)
         updates = [bank.update(momentum, recipe, self.dtype) for bank in self.banks]
@@ -196,6 +210,14 @@ class Optimizer:
             wait()
             bank.apply(update, recipe.matrix_lr * rate, recipe.matrix_decay)
         return norm
+
+    def _clip_own(self) -> Tensor:
+        """Clip the gradients of this rank; return their norm before, float32 []."""
+        weights = [
+            *self.rest.values(),
+            *(matrix for bank in self.banks for matrix in bank.matrices),
+        ]
+        return torch.nn.utils.clip_grad_norm_(weights, self.recipe.grad_clip)
 
     def _reduce_rest(self, gradients: list[Tensor]) -> Wait:
         """Begin averaging the gradients that every rank holds whole, in one message for all."""
@@ -231,6 +253,7 @@ class Optimizer:
             start = self.ranks.rank * len(bank.average)
             for row, name in enumerate(names[start : start + len(bank.average)]):
                 bank.average[row].copy_(state[f"muon.{name}"])
+        self.adam.state.clear()
         for name, weight in self.rest.items():
             keys = ("step", "exp_avg", "exp_avg_sq")
             if f"adam.step.{name}" in state:  # a weight that had no gradient yet has no state

@@ -27,6 +27,8 @@ HUGE = 1e30  # bound of what has no natural one
 ORTHOGONALIZERS = ("newton-schulz", "polar-express")
 AVERAGES = ("none", "ema", "swa")
 PRECISIONS = ("auto", "fp32", "bf16")
+DTYPES = ("fp32", "bf16")
+STARTS = ("orthogonal", "uniform")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,15 @@ class Recipe:
         "auto", PRECISIONS
     )  # of the forward; auto: bf16 on a GPU, fp32 on a CPU
 
+    packed_rows: int = number(
+        0, HUGE, 0
+    )  # rows a batch is, each of documents end to end (#1855); 0: rows are windows
+
+    # weights
+    matrix_start: str = choice("orthogonal", STARTS)  # uniform: ±1/√inputs, nn.Linear's (baseline)
+    table_precision: str = choice("fp32", DTYPES)  # of embeddings and their state in AdamW
+    exchange: str = choice("fp32", DTYPES)  # of matrices' gradients and directions between ranks
+
     # Muon: the blocks' matrices
     matrix_lr: float = number(0, HUGE, 0.04)
     matrix_decay: float = number(0, HUGE, 0.0)  # decoupled, times the rate
@@ -84,8 +95,9 @@ class Recipe:
     # schedule
     warmup: float = number(0, 1, 0.02)  # fraction over which the rates rise
     warmdown: float = number(0, 1, 0.6)  # last fraction, over which they fall
-    final_rate: float = number(0, 1, 0.0)  # what they fall to, as a factor
+    final_rate: float = number(0, 1, 0.0)  # factor below which they do not fall
     grad_clip: float = number(0, HUGE, 1.0)  # largest norm of all gradients together; 0: none
+    clip_locally: bool = False  # each rank's own gradients, before they are summed (#1204, #1855)
     recurrence_start: float = number(0, 1, 0.0)  # fraction from which repeated layers repeat
     recurrence_step: int = number(
         0, HUGE, 0
@@ -115,8 +127,7 @@ class Recipe:
         """Return the factor on every learning rate at `progress` (0…1) of the run."""
         rise = (progress + 1e-3) / self.warmup if self.warmup else 1.0
         fall = (1.0 - progress) / self.warmdown if self.warmdown else 1.0
-        fall = self.final_rate + (1.0 - self.final_rate) * min(1.0, max(0.0, fall))
-        return max(0.0, min(1.0, rise, fall))
+        return max(0.0, min(1.0, rise, max(fall, self.final_rate)))
 
     def momentum_at(self, step: int) -> float:
         """Return Muon's momentum in step 0, 1, …, linear over the first momentum_warmup steps."""

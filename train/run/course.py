@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import starmap
 
 from squeeze.train.run.clock import Clock, Governor
 from squeeze.train.run.readback import Readback
-from squeeze.train.run.trainer import Trainer
+from squeeze.train.run.trainer import Trainer, compilations
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Course:
         if trainer.compiled or trainer.device.type == "cuda":
             with clock.stage("compile and warm-up"):
                 trainer.warm_up()
+                ranks.on_all(True)  # waiting for the slowest rank is not charged either
+        self._compilations = compilations()
         self._first_step = trainer.done
         self._training_start = self._training = ranks.from_first(clock.of("training"))
         self.elapsed = self.started = ranks.from_first(clock.inside())
@@ -68,6 +71,7 @@ class Course:
         with clock.stage("training"):
             while not (self.stopped or self.governor.is_over(self.elapsed, trainer.done)):
                 loss, norm = trainer.step(self.governor.progress(self.elapsed, trainer.done))
+                self._check_compilations()
                 times = clock.inside() * first, clock.of("training") * first
                 sums = self.readback.push(
                     trainer.done,
@@ -76,6 +80,17 @@ class Course:
                 )
                 yield from starmap(self._record, sums)
             yield from self.settle()
+
+    def _check_compilations(self) -> None:
+        """Warn of a model that was compiled again after the warm-up, which costs the budget minutes."""
+        count = compilations()
+        if count > self._compilations:
+            warnings.warn(
+                f"step {self.trainer.done}: torch.compile made {count - self._compilations} graphs "
+                "after the warm-up, within the budget",
+                stacklevel=2,
+            )
+        self._compilations = count
 
     def settle(self) -> Iterator[StepRecord]:
         """Wait for the steps that are still under way, and yield them."""
@@ -90,7 +105,7 @@ class Course:
         trainer, governor = self.trainer, self.governor
         governor.note_step(step_seconds)
         progress = governor.progress(seconds, step)
-        tokens = (step - self._first_step) * trainer.batch * trainer.config.seq_len
+        tokens = (step - self._first_step) * trainer.tokens
         return StepRecord(
             step=step,
             loss=loss,

@@ -58,8 +58,7 @@ class Utilization:
 
     def __init__(self, preset: Preset, ranks: Ranks) -> None:
         self.recipe = preset.recipe
-        self.tokens = max(1, preset.recipe.batch_tokens // preset.model.seq_len)
-        self.tokens *= preset.model.seq_len
+        self.tokens = preset.recipe.batch_tokens
         peak = peak_flops(ranks.device)
         self.peak = None if peak is None else peak * ranks.world
         self.flops = {on: flops_per_token(preset.model, on) for on in (False, True)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -10,15 +12,21 @@ import torch
 from torch import Tensor
 
 from squeeze.ranks.group import Ranks
-from squeeze.train.data.loader import Loader
+from squeeze.train.data.loader import Loader, on_device
 from squeeze.train.data.shards import Tokens
+from squeeze.train.model.attention import Reach
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
+from squeeze.train.model.layers import Table
 from squeeze.train.optim.averaging import Average
 from squeeze.train.optim.optimizer import Optimizer, split_parameters
 from squeeze.train.optim.qat import QuantizationAware
 from squeeze.train.optim.recipe import Recipe
 from squeeze.train.run.randomness import random_state, set_random_state
+
+Loss = Callable[[Tensor, Tensor, Reach], Tensor]
+
+WARM_UP_STEPS = {"cuda": 20, "cpu": 1}  # the records' number; a CPU only compiles
 
 
 class Trainer:
@@ -27,6 +35,8 @@ class Trainer:
     shards: tokens uint16 [n] each, arrays or memory maps
     seed: of the first weights and of the order of the data
 
+    tokens: of a batch, all ranks together
+    rows: of a batch that this rank computes at a time, at most
     done: steps so far
     repeating: True if repeated blocks repeated in the last step
 
@@ -42,10 +52,19 @@ class Trainer:
         ranks: Ranks = Ranks(),  # noqa: B008  frozen
     ) -> None:
         self.config, self.recipe, self.ranks, self.device = config, recipe, ranks, ranks.device
-        self.batch = max(1, recipe.batch_tokens // config.seq_len)
-        self.loader = Loader(shards, config.seq_len, self.batch, config.vocab_size, seed, ranks)
-        self.model = GPT(config, seed).to(self.device)
-        self.loss: Callable[[Tensor, Tensor], Tensor] = self.model.loss
+        length, self.cut = config.seq_len, 0
+        if recipe.packed_rows:  # documents longer than a window are cut, rows are not
+            length, self.cut = max(length, recipe.batch_tokens // recipe.packed_rows), length
+        self.batch = max(1, recipe.batch_tokens // length)
+        self.tokens = self.batch * length
+        self.rows = recipe.micro_tokens // length or self.batch
+        self.loader = Loader(shards, length, self.batch, config.vocab_size, seed, ranks)
+        self.model = GPT(config, seed, recipe.matrix_start).to(self.device)
+        if recipe.table_precision == "bf16":
+            for module in self.model.modules():
+                if isinstance(module, Table):
+                    module.bfloat16()
+        self.loss: Loss = self.model.loss
         self.compiled = False
         named = list(self.model.named_parameters())
         self.optimizer = Optimizer(named, recipe, ranks)
@@ -61,14 +80,46 @@ class Trainer:
         self.loss, self.compiled = _compiled(self.model), True
 
     def warm_up(self) -> None:
-        """Run what the run will need once, on its first batch, so that it is compiled.
+        """Take the steps that the run will need, on its first batches, so that all is compiled.
 
-        Changes no weight.
+        Afterwards nothing has changed, as in the records: weights, optimizer and data are what they
+        were. After an out-of-memory error every rank halves its parts of a batch and tries again.
         """
-        for recurrent in sorted({self.recipe.recurrent_at(0.0, 0), True}):
+        weights = [weight.detach().clone() for weight in self.model.parameters()]
+        state = {name: tensor.clone() for name, tensor in self.optimizer.snapshot().items()}
+        position = self.loader.position
+        states = {True, not self.config.layer_schedule or self.recipe.recurrent_at(0.0, 0)}
+        for recurrent in sorted(states):
             self.model.recurrent = recurrent
-            self._gradients(*self.loader.peek())
-        self.model.zero_grad()
+            self._fit()
+            for _ in range(WARM_UP_STEPS[self.device.type]):
+                self._next_gradients()
+                self.optimizer.step(1.0, self.recipe.momentum_at(0))
+        with torch.no_grad():
+            torch._foreach_copy_(list(self.model.parameters()), weights)
+        self.optimizer.load_state_(state)
+        self.loader.position = position
+
+    def _fit(self) -> None:
+        """Lower the rows of a forward until one fits in the memory of every rank."""
+        while True:
+            error = None
+            try:
+                self._next_gradients()
+            except torch.OutOfMemoryError as caught:
+                error = caught
+            self.model.zero_grad()
+            if self.ranks.on_all(error is None):
+                return
+            if self.rows == 1:
+                raise error or torch.OutOfMemoryError("out of memory on another rank")
+            self.rows = min(self.rows, self.batch // self.ranks.world)
+            self.rows = max(1, self.rows // 2)
+            torch.cuda.empty_cache()
+            warnings.warn(
+                f"out of memory: batches are computed in parts of {self.rows} rows from now on",
+                stacklevel=2,
+            )
 
     def step(self, progress: float) -> tuple[Tensor, Tensor]:
         """Train on the next batch and return its loss and the norm of its gradients.
@@ -79,7 +130,7 @@ class Trainer:
         all gradients, before clipping. Both are float32 [] on the device, not waited for.
         """
         self.switch(progress)
-        loss = self._gradients(*self.loader.next())
+        loss = self._next_gradients()
         if self.recipe.qat_start != 1.0:
             self.qat.add_rate_gradient_()
         rate, momentum = self.recipe.rate(progress), self.recipe.momentum_at(self.done)
@@ -97,20 +148,35 @@ class Trainer:
         if self.recipe.qat_start != 1.0:
             self.qat.on = self.recipe.quantized_at(progress)
 
-    def _gradients(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Fill the gradients of the mean loss over ids, in parts that fit in memory; return the loss."""
-        rows = max(1, self.recipe.micro_tokens // self.config.seq_len)
-        if not self.recipe.micro_tokens:
-            rows = len(ids)
+    def _gradients(self, ids: Tensor, targets: Tensor, host: Tensor | None = None) -> Tensor:
+        """Fill the gradients of the mean loss over ids, in parts that fit in memory; return the loss.
+
+        host: the ids in the memory of the CPU; without them a GPU may be waited for
+        """
         total = torch.zeros((), device=self.device)
+        parts = zip(
+            ids.split(self.rows),
+            targets.split(self.rows),
+            (ids if host is None else host).split(self.rows),
+            strict=True,
+        )
         with self.qat.rounded() if self.recipe.qat_start != 1.0 else nullcontext():
-            for part, part_targets in zip(ids.split(rows), targets.split(rows), strict=True):
+            for part, part_targets, on_host in parts:
                 with self._precision():
-                    loss = self.loss(part, part_targets)
+                    # outside what is compiled: the number of documents is no part of a graph
+                    reach = self.model.reach(part, on_host, self.cut)
+                    if reach.bounds is not None:
+                        torch._dynamo.mark_dynamic(reach.bounds, 0)
+                    loss = self.loss(part, part_targets, reach)
                 weight = len(part) / len(ids)
                 (loss if weight == 1.0 else loss * weight).backward()
                 total += loss.detach() * weight
         return total
+
+    def _next_gradients(self) -> Tensor:
+        """Fill the gradients of the next batch and return its mean loss."""
+        rows = self.loader.take()
+        return self._gradients(*on_device(rows, self.device), rows[:, :-1])
 
     def _precision(self) -> Any:
         if self.optimizer.dtype == torch.bfloat16:
@@ -151,15 +217,21 @@ class Trainer:
         self.repeating = facts["repeating"]
 
 
-def _compiled(model: GPT) -> Callable[[Tensor, Tensor], Tensor]:
+def _compiled(model: GPT) -> Loss:
     """Return the model's loss through torch.compile: whole on a GPU, block by block on a CPU.
 
     All blocks of one kind share their compiled code: one graph of everything costs a short CPU run
     several times the compilation and gains little (docs/log.md).
     """
     if model.tok_emb.weight.is_cuda:
-        return torch.compile(model.loss, dynamic=False)
+        return torch.compile(model.loss, dynamic=False, fullgraph=True)
     for block in model.blocks:
         block.compile(dynamic=False)
     head_loss = torch.compile(model.head_loss, dynamic=False)
-    return lambda ids, targets: head_loss(model.hidden(ids), targets)
+    return lambda ids, targets, reach: head_loss(model.hidden(ids, reach=reach), targets)
+
+
+def compilations() -> int:
+    """Return the number of graphs that torch.compile has made in this process."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return 0 if dynamo is None else int(dynamo.counters["stats"]["unique_graphs"])

@@ -41,7 +41,7 @@ class RunOptions:
 
     seed: of the first weights and of the order of the data
     ranks: this process among those of the run
-    compiled: run the model through torch.compile
+    compiled: run the model through torch.compile; None: on a GPU
     state: file for the state of the run, which nothing here removes
     save_every: seconds between two saves of the state; 0: only on a request to stop
     resume: continue from the state
@@ -51,7 +51,7 @@ class RunOptions:
 
     seed: int = 0
     ranks: Ranks = Ranks()  # noqa: RUF009  frozen
-    compiled: bool = False
+    compiled: bool | None = None
     state: Path | None = None
     save_every: float = 0.0
     resume: bool = False
@@ -108,7 +108,8 @@ class Training:
         tensors, facts = self._saved_state()
         self.clock = Clock(options.now, facts.get("clock"))
         self.trainer = Trainer(config, shards, recipe, options.seed, options.ranks)
-        if options.compiled:
+        on_gpu = options.ranks.device.type == "cuda"
+        if on_gpu if options.compiled is None else options.compiled:
             self.trainer.compile_()
         if facts:
             self.trainer.resume_(tensors, facts)
@@ -145,7 +146,7 @@ class Training:
             config=self.config,
             state_dict=weights,
             steps=self.trainer.done,
-            tokens_seen=self.trainer.done * self.trainer.batch * self.config.seq_len,
+            tokens_seen=self.trainer.done * self.trainer.tokens,
             seconds=self.clock.inside(),
             final_loss=float(np.mean(self.recent_losses)) if self.recent_losses else math.nan,
             clock=self.clock,

@@ -29,6 +29,7 @@ from squeeze.train.run.clock import check_in_time
 from squeeze.train.run.course import StepRecord
 from squeeze.train.run.training import RunOptions, Training, TrainResult
 
+SAVE_EVERY = 120.0  # seconds between two saves of a run without a wallclock cap
 MAX_CONFIG = 1 << 20  # bytes of a file of the model's configuration
 
 
@@ -48,8 +49,8 @@ class TrainRequest:
     seed: int
     device: str | None
     threads: int | None
-    compiled: bool
-    save_every: float
+    compiled: bool | None
+    save_every: float | None
     resume: bool
     tensorboard: Path | None
     plot: bool | None
@@ -105,7 +106,7 @@ def _train(request: TrainRequest) -> TrainReport | None:
                 ranks=ranks,
                 compiled=request.compiled,
                 state=request.state,
-                save_every=request.save_every,
+                save_every=_save_every(request, preset),
                 resume=request.resume,
                 export_seconds=export,
             )
@@ -130,6 +131,13 @@ def _train(request: TrainRequest) -> TrainReport | None:
         passes = result.tokens_seen / sum(map(len, shards))
         report = _report(request, preset, result, ranks, passes)
         return replace(report, files=view.finish(report))
+
+
+def _save_every(request: TrainRequest, preset: Preset) -> float:
+    """Return the seconds between two saves: what is asked for, or none under a wallclock cap."""
+    if request.save_every is not None:
+        return request.save_every
+    return 0.0 if preset.recipe.budget_seconds else SAVE_EVERY
 
 
 def _show_nothing(step: StepRecord) -> None:

@@ -92,12 +92,14 @@ def test_document_starts_and_bounds() -> None:
     ids = torch.tensor([[5, 1, 6, 7, 1, 1], [1, 2, 3, 4, 5, 6]])
     starts = document_starts(ids, BOS)
     assert starts.tolist() == [[0, 1, 1, 1, 4, 5], [0] * 6]
-    assert document_bounds(starts).tolist() == [0, 1, 4, 5, 6, 12]
+    assert document_bounds(starts).tolist() == [0, 1, 4, 5, 6, *[12] * 59]
+    ids = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 1, 2, 3]])
+    assert document_starts(ids, BOS, cut=3).tolist() == [[0, 0, 0, 3, 3, 3, 6, 7, 7, 7]]
 
 
 def test_bounds_of_like_batches_have_one_length() -> None:
     lengths = set()
-    for documents in (1, 3, 9):
+    for documents in (1, 3, 9, 40):
         ids = torch.full((2, 512), 5)
         ids[:, :documents] = BOS
         bounds = document_bounds(document_starts(ids, BOS))
@@ -106,7 +108,7 @@ def test_bounds_of_like_batches_have_one_length() -> None:
         ]
         assert (bounds[2 * documents :] == 1024).all() and bounds.dtype == torch.int32
         lengths.add(len(bounds))
-    assert lengths == {17, 34}  # a unit, and two for eighteen documents
+    assert lengths == {64, 128}  # a unit, and two for eighty documents
 
 
 def test_gradients_agree_with_those_of_the_definition() -> None:

@@ -8,10 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from squeeze.ranks.group import Ranks, Wait
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 from squeeze.train.optim.optimizer import POLAR_EXPRESS, Optimizer, orthogonalize, split_parameters
 from squeeze.train.optim.recipe import Recipe
+
+CLIPPED = ModelConfig(16, 2, 8, 2, 1, 8)
 
 
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 99))
@@ -159,3 +162,48 @@ def test_polar_express_in_bfloat16_stays_bounded_for_matrices_of_few_directions(
         out = orthogonalize(left @ right + noise, POLAR_EXPRESS, 5, torch.bfloat16)
         largest = max(largest, float(torch.linalg.matrix_norm(out.float(), 2).max()))
     assert largest < 1.25
+
+
+class _Summing(Ranks):
+    """One of two ranks whose peer has gradients of zero."""
+
+    def sum_(self, tensor: torch.Tensor) -> Wait:
+        return lambda: None
+
+    def sum_shares(self, tensor: torch.Tensor, share: torch.Tensor) -> Wait:
+        share.copy_(tensor[: len(share)])
+        return lambda: None
+
+    def gather(self, whole: torch.Tensor, share: torch.Tensor) -> Wait:
+        whole[: len(share)] = share
+        return lambda: None
+
+
+@pytest.mark.parametrize("locally", [True, False])
+def test_gradients_are_clipped_before_or_after_they_are_summed(locally: bool) -> None:
+    model = GPT(CLIPPED)
+    recipe = Recipe(grad_clip=1.0, clip_locally=locally)
+    optimizer = Optimizer(model.named_parameters(), recipe, _Summing(0, 2))
+    for weight in model.parameters():
+        weight.grad = torch.full_like(weight, 10.0)
+    own = 10.0 * CLIPPED.num_params**0.5
+    norm = float(optimizer.step(1.0, 0.9))
+    clipped = [bank.share for bank in optimizer.banks]
+    size = torch.cat([share[: len(share)].flatten() for share in clipped]).norm()
+    if locally:  # the mean over the ranks of what was clipped to 1
+        assert norm == pytest.approx(own, rel=1e-4) and float(size) < 0.5
+    else:  # the clipped mean
+        assert norm < own and 0.5 < float(size) <= 1.0
+
+
+def test_matrices_can_travel_in_16_bits() -> None:
+    model = GPT(CLIPPED)
+    optimizer = Optimizer(model.named_parameters(), Recipe(exchange="bf16"), _Summing(0, 2))
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    before = model.blocks[0].mlp.fc.weight.clone()
+    optimizer.step(1.0, 0.9)
+    for bank in optimizer.banks:
+        assert bank.share.dtype == bank.gradients.dtype == torch.bfloat16
+        assert bank.average.dtype == torch.float32
+    assert not torch.equal(model.blocks[0].mlp.fc.weight, before)
