@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ast
-import copy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from squeeze.bundle.analysis.purity import Purity
-from squeeze.bundle.analysis.readers import Readers, look_ups
 from squeeze.bundle.attribution import attribute
 from squeeze.bundle.cost import Part
 from squeeze.bundle.emit.minify import minify
@@ -21,12 +19,11 @@ from squeeze.bundle.emit.payload import STANDARD, payloads
 from squeeze.bundle.emit.wrap import Shipped, plain, wrap
 from squeeze.bundle.load.flatten import Flat, flatten
 from squeeze.bundle.load.modules import BundleError, Graph
-from squeeze.bundle.load.scopes import FUNCTIONS, TYPE_ALIASES, module_uses
 from squeeze.bundle.passes.imports import join_imports
 from squeeze.bundle.passes.itself import restore_reads, self_reads
-from squeeze.bundle.passes.shake import shake
 from squeeze.bundle.specialise import NOTHING, ShrinkOptions, specialise
 from squeeze.bundle.unpacked import unpacked
+from squeeze.bundle.visible import looked_up_names, visible_names
 
 BOTH = ("literal", "archive")
 RESTORED = (
@@ -83,7 +80,7 @@ def bundle(entry: Path, packages: Iterable[str] = (), options: BundleOptions = S
     graph = Graph(entry, packages, options.constants, unpacked(entry))
     flat = flatten(graph)
     join_imports(flat)
-    keep = (*options.keep, *_looked_up(flat.tree))
+    keep = (*options.keep, *looked_up_names(flat.tree))
     specialise(flat, keep, options.shrink)
     flat.check()
     _drop_caches(flat.tree)
@@ -91,7 +88,7 @@ def bundle(entry: Path, packages: Iterable[str] = (), options: BundleOptions = S
     if all(map(Purity(flat.tree).only_binds, flat.tree.body)):
         flat.warnings.insert(0, f"{entry}: nothing in it does anything: the bundle does nothing")
     readable = ast.unparse(flat.tree) + "\n"
-    visible = _visible_names(flat.tree, not options.rename_classes)
+    visible = visible_names(flat.tree, not options.rename_classes)
     code = minify(readable, (*keep, *visible)) if options.minified else readable
     shipped = smallest(code, options.coders, forms)
     _verify(shipped, code)
@@ -114,11 +111,11 @@ def _forms(flat: Flat, wanted: tuple[str, ...]) -> tuple[str, ...]:
     """
     reads = self_reads(flat.tree)
     if not reads.unclear:
-        flat.warnings += [f"{flat.where(node)}: {RESTORED}" for node in reads.texts]
+        _replace_warnings(flat, reads.texts, RESTORED)
         restore_reads(flat.tree, reads)
         return ("literal",) if reads.texts and wanted == BOTH else wanted
     if wanted == BOTH:
-        flat.warnings.append(f"{flat.where(reads.unclear[0])}: {AS_TEXT}")
+        _replace_warnings(flat, reads.unclear, AS_TEXT)
         return ("text",)
     if set(wanted) <= {"text", "plain"}:
         return wanted
@@ -127,6 +124,14 @@ def _forms(flat: Flat, wanted: tuple[str, ...]) -> tuple[str, ...]:
         expected="--form text or plain",
         found=", ".join(wanted),
     )
+
+
+def _replace_warnings(flat: Flat, nodes: Sequence[ast.AST], message: str) -> None:
+    """Say of lines that name the program's file what they will find there."""
+    lines = dict.fromkeys(flat.where(node) for node in nodes)
+    known = tuple(f"{line}: __file__" for line in lines)
+    flat.warnings[:] = [text for text in flat.warnings if not text.startswith(known)]
+    flat.warnings += [f"{line}: {message}" for line in lines]
 
 
 def smallest(
@@ -146,57 +151,6 @@ def smallest(
     ):
         candidates.append(plain(code))
     return min(candidates, key=lambda shipped: (len(shipped.data), shipped.form, shipped.data))
-
-
-def _visible_names(tree: ast.Module, classes: bool) -> list[str]:
-    """Return names of definitions that may be printed: of functions only if something reads names.
-
-    classes: whether those of classes stay, which show in a `repr`, in errors and in pickles.
-    """
-    wanted: list[type[ast.AST]] = [*TYPE_ALIASES]
-    if classes:
-        wanted.append(ast.ClassDef)
-    readers = Readers(tree)
-    if readers.names:
-        wanted += [*FUNCTIONS, ast.ClassDef]
-    nodes: list[Any] = [node for node in ast.walk(tree) if isinstance(node, tuple(wanted))]
-    if classes:  # those of functions show in the names of classes inside
-        nodes += [f for f in ast.walk(tree) if isinstance(f, FUNCTIONS) and _holds_class(f)]
-    names = {getattr(node.name, "id", node.name) for node in nodes}
-    return sorted(names | _shown_parameters(tree, readers))
-
-
-def _shown_parameters(tree: ast.Module, readers: Readers) -> set[str]:
-    """Return the parameters of functions whose signature something may read."""
-    shown: list[ast.AST] = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and node.name in readers.given
-    ]
-    if readers.every_hint:
-        shown = [tree]
-    return {part.arg for node in shown for part in ast.walk(node) if isinstance(part, ast.arg)}
-
-
-def _holds_class(node: ast.AST) -> bool:
-    return any(isinstance(part, ast.ClassDef) for part in ast.walk(node))
-
-
-def _looked_up(tree: ast.Module) -> list[str]:
-    """Return the names that stay since code in a text may say them; all, or none if there is none."""
-    if not look_ups(tree) or not look_ups(shake(copy.deepcopy(tree))):
-        return []
-    names = {use.name for use in module_uses(tree)}
-    if any(place.frames for place in look_ups(tree)):
-        names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    for node in ast.walk(tree):
-        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, ast.arg):
-            names.add(node.arg)
-        elif isinstance(node, ast.Attribute):
-            names.add(node.attr)
-    return sorted(names)
 
 
 def _drop_caches(tree: ast.Module) -> None:

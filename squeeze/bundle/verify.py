@@ -229,11 +229,14 @@ def _short(line: str | None) -> str:
     return "nothing" if line is None else repr(line[:60])
 
 
-def copy_sources(sources: Sequence[Path], folder: Path) -> dict[str, Path]:
-    """Return sources by their path below the entry's folder; those that lie elsewhere by their name."""
+def by_path(sources: Sequence[Path], entry: Path) -> dict[str, Path]:
+    """Return the sources that lie in the folder of an entry by their paths there.
+
+    Packages from elsewhere are imported from where they are installed.
+    """
+    folder = entry.resolve().parent
     return {
-        (
-            path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
-        ).as_posix(): path
+        path.relative_to(folder).as_posix(): path
         for path in (source.resolve() for source in sources)
+        if path.is_relative_to(folder)
     }

@@ -28,6 +28,7 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 
 @click.command("bundle")
 @click.argument("entry", type=click.Path(path_type=Path), required=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS…]")
 @click.option("--preset", help="No ENTRY: our own script, which trains and packs this preset.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change the preset.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="File [ENTRY.bundle.py].")
@@ -63,6 +64,15 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     is_flag=True,
     help="Drop statements without effects and names nobody reads.",
 )
+@click.option(
+    "--verify", is_flag=True, help="Run ENTRY and bundle with ARGS; refuse one that differs."
+)
+@click.option(
+    "--tolerance",
+    type=float,
+    default=0.0,
+    help="Relative difference of numbers that --verify allows.",
+)
 @json_option
 def command(**options: Any) -> None:
     """Make ENTRY and the local modules it uses one file, as small as it goes, that runs.
@@ -72,6 +82,7 @@ def command(**options: Any) -> None:
 
     \b
     Example:
+      squeeze bundle train.py --verify -o train_gpt.py -- --steps 3
       squeeze bundle train.py --package mylib -o train_gpt.py --readable train_gpt.flat.py
       squeeze bundle --preset record-1493 -o train_gpt.py
     """
@@ -82,6 +93,10 @@ def command(**options: Any) -> None:
         raise click.UsageError(
             "--package goes with ENTRY: a preset's script takes in squeeze alone"
         )
+    if options["verify"] and entry is None:
+        raise click.UsageError("--verify goes with ENTRY: `squeeze submit` runs a preset's script")
+    if (options["arguments"] or options["tolerance"]) and not options["verify"]:
+        raise click.UsageError("ARGS and --tolerance go with --verify")
     from squeeze.cli.runs.bundle import BundleRequest, run
 
     run(BundleRequest(**options))

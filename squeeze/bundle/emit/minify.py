@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import ast
 import builtins
-import itertools
 import zlib
-from typing import Any
 
 from squeeze.bundle.emit.naming import rename_locals
 from squeeze.bundle.load.modules import BundleError
 
-# Tried in every combination; what remains at its default either never helped or changes meaning
-# (removing asserts and `__debug__` branches is the caller's decision).
-CHOICES: dict[str, tuple[bool, ...]] = {
-    "hoist_literals": (False, True),
-    "rename_globals": (True,),
-    "prefer_single_line": (False, True),
-    "combine_imports": (True,),
-}
+# Both values of each are tried, with the best of those before; what remains at its default either never
+# helped or changes meaning (removing asserts and `__debug__` branches is the caller's decision).
+CHOICES = ("hoist_literals", "prefer_single_line")
 
 
 def minify(source: str, keep: tuple[str, ...] = ()) -> str:
@@ -35,7 +28,7 @@ def minify(source: str, keep: tuple[str, ...] = ()) -> str:
             "python-minifier is not installed", fix="pip install python_minifier"
         ) from None
 
-    def once(text: str, settings: dict[str, Any]) -> str:
+    def once(text: str, settings: dict[str, bool]) -> str:
         return python_minifier.minify(
             text,
             # what of these nothing reads is gone already
@@ -46,19 +39,26 @@ def minify(source: str, keep: tuple[str, ...] = ()) -> str:
             # a branch that never runs may make names local
             remove_dead_branches=False,
             rename_locals=False,
+            rename_globals=True,
+            combine_imports=True,
             # a builtin by its own name is as short once compressed, and needs no assignment
             preserve_globals=[*keep, *dir(builtins)],
             **settings,
         )
 
+    def size(text: str) -> tuple[int, str]:
+        return len(zlib.compress(text.encode(), 9)), text
+
     try:
         named = ast.unparse(rename_locals(ast.parse(source), keep))
-        tried = [
-            once(named, dict(zip(CHOICES, values, strict=True)))
-            for values in itertools.product(*CHOICES.values())
-        ]
+        settings = dict.fromkeys(CHOICES, False)
+        best = once(named, settings)
+        for choice in CHOICES:
+            changed = settings | {choice: True}
+            other = once(named, changed)
+            if size(other) < size(best):
+                settings, best = changed, other
     except (SyntaxError, python_minifier.UnstableMinification, RecursionError) as error:
         raise BundleError("the code cannot be minified", found=str(error)[:200]) from None
-    best = min(tried, key=lambda text: (len(zlib.compress(text.encode(), 9)), text))
     ast.parse(best)
     return best

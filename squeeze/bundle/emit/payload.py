@@ -15,6 +15,9 @@ from squeeze.bundle.load.modules import BundleError
 
 CODERS = ("zlib", "lzma", "brotli", "zstd", "mixed")
 STANDARD = ("zlib", "lzma")  # part of Python
+DICTIONARY = 1 << 20  # bytes that LZMA looks back
+NICE_LENGTHS = (273, 64, 32)  # of matches that LZMA takes at once
+BEST_MODELS = 4  # settings of LZMA's model that are tried with every length
 
 
 @dataclass(frozen=True)
@@ -52,31 +55,40 @@ def _zlib(source: bytes) -> Iterator[Payload]:
 
 
 def _lzma(source: bytes) -> Iterator[Payload]:
-    """Yield LZMA1 streams, raw or with the 13-byte header that saves naming the filter in the stub."""
-    for lc in range(5):
-        for lp in range(3):
-            for pb in range(3):
-                if lc + lp > 4:
-                    continue
-                for nice_len in (32, 64, 273):
-                    settings = {
-                        "id": lzma.FILTER_LZMA1,
-                        "preset": 9 | lzma.PRESET_EXTREME,
-                        "lc": lc,
-                        "lp": lp,
-                        "pb": pb,
-                        "nice_len": nice_len,
-                        "dict_size": 1 << 20,
-                    }
-                    data = lzma.compress(source, lzma.FORMAT_RAW, filters=[settings])
-                    told = {"lc": lc, "lp": lp, "pb": pb}
-                    defaults = {"lc": 3, "lp": 0, "pb": 2}
-                    extra = "".join(f',"{k}":{v}' for k, v in told.items() if v != defaults[k])
-                    chain = f'[{{"id":{lzma.FILTER_LZMA1:#x}{extra}}}]'.replace('"', "'")
-                    expression = "lzma.decompress({},3,None," + chain + ")"
-                    yield Payload("lzma", data, "lzma", expression)
-                    alone = lzma.compress(source, lzma.FORMAT_ALONE, filters=[settings])
-                    yield Payload("lzma", alone, "lzma", "lzma.decompress({})")
+    """Yield LZMA1 streams, raw or with the 13-byte header that saves naming the filter in the stub.
+
+    Settings of the model are all tried with the longest matches, the best of them with other lengths.
+    """
+    models = [(lc, lp, pb) for lc in range(5) for lp in range(3) for pb in range(3) if lc + lp <= 4]
+    sizes = {model: len(_lzma_raw(source, *model, NICE_LENGTHS[0])) for model in models}
+    for model in sorted(models, key=lambda model: (sizes[model], model))[:BEST_MODELS]:
+        told = dict(zip(("lc", "lp", "pb"), model, strict=True))
+        defaults = {"lc": 3, "lp": 0, "pb": 2}
+        extra = "".join(f",'{k}':{v}" for k, v in told.items() if v != defaults[k])
+        chain = f"[{{'id':{lzma.FILTER_LZMA1:#x}{extra}}}]"
+        for nice_length in NICE_LENGTHS:
+            data = _lzma_raw(source, *model, nice_length)
+            yield Payload("lzma", data, "lzma", f"lzma.decompress({{}},3,None,{chain})")
+            yield Payload("lzma", _lzma_header(*model) + data, "lzma", "lzma.decompress({})")
+
+
+def _lzma_raw(source: bytes, lc: int, lp: int, pb: int, nice_length: int) -> bytes:
+    """Return a raw stream, which ends with a marker."""
+    settings = {
+        "id": lzma.FILTER_LZMA1,
+        "preset": 9 | lzma.PRESET_EXTREME,
+        "lc": lc,
+        "lp": lp,
+        "pb": pb,
+        "nice_len": nice_length,
+        "dict_size": DICTIONARY,
+    }
+    return lzma.compress(source, lzma.FORMAT_RAW, filters=[settings])
+
+
+def _lzma_header(lc: int, lp: int, pb: int) -> bytes:
+    """Return what an .lzma file has before a raw stream: properties, dictionary, unknown length."""
+    return bytes([(pb * 5 + lp) * 9 + lc]) + DICTIONARY.to_bytes(4, "little") + b"\xff" * 8
 
 
 def _brotli(source: bytes) -> Iterator[Payload]:

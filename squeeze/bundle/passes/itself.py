@@ -25,14 +25,13 @@ OPENING = frozenset("codecs.open io.open open tokenize.open".split())
 # Calls that do not read a file as text.
 OTHER = frozenset("bool hash len print repr shutil.copy shutil.copy2 shutil.copyfile".split())
 OTHER_MODULES = frozenset("os os.path subprocess".split())
+SOURCE_TEXT = "SourceText"
 TEXT = """
 class SourceText(str):
-    def encode(self, *_):
-        return open(__file__, "rb").read()
-    def __len__(self):
-        return len(self.encode())
+    encode = lambda self, *_: open(__file__, "rb").read()
+    __len__ = lambda self: len(self.encode())
 """
-READ = "SourceText(''.join(linecache.getlines(__file__)))"
+READ = f"{SOURCE_TEXT}(''.join(linecache.getlines(__file__)))"
 HOLDERS = (
     ast.Dict,
     ast.List,

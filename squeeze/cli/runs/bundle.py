@@ -12,6 +12,7 @@ from rich.table import Table
 from squeeze.bundle.build import BOTH, Bundle, BundleOptions, bundle
 from squeeze.bundle.emit.payload import STANDARD
 from squeeze.bundle.specialise import ShrinkOptions
+from squeeze.bundle.verify import Check, Verdict, by_path, verify
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.errors import printable
 from squeeze.files import check_outputs, output_beside, write_atomic
@@ -28,6 +29,7 @@ class BundleRequest:
     """Options of `squeeze bundle`, each under its name.
 
     coders: None where none were named. constants: values of flags, and of fields as CLASS.FIELD.
+    arguments: those that both programs get where they are compared.
     """
 
     entry: Path | None
@@ -45,6 +47,9 @@ class BundleRequest:
     terse_errors: bool
     no_checks: bool
     specialised: bool
+    verify: bool
+    arguments: tuple[str, ...]
+    tolerance: float
     as_json: bool
 
     @property
@@ -83,15 +88,39 @@ def run(request: BundleRequest) -> None:
         source = request.entry.name
         result = bundle(request.entry, request.packages, request.options)
     check_outputs([target, request.readable], result.sources)
+    verdict = _verified(request, result)
     write_atomic(target, result.shipped.data)
     if request.readable is not None:
         head = f"# Generated from {printable(source)} by squeeze bundle: read it, do not edit it.\n"
         write_atomic(request.readable, (head + result.readable).encode())
     print_notes(result.warnings, "warning: ")
     if request.as_json:
-        print_json(_report(result, target))
+        print_json(_report(result, target, verdict))
     else:
         _print(result, target)
+        if verdict is not None:
+            print_line(
+                f"{target} prints, writes and returns what {source} does, which ended with exit code "
+                f"{verdict.exit_code}"
+            )
+
+
+def _verified(request: BundleRequest, result: Bundle) -> Verdict | None:
+    """Return the comparison with the original, None where none was asked for.
+
+    Raises BundleError if they differ.
+    """
+    if request.entry is None or not request.verify:
+        return None
+    sources = by_path(result.sources, request.entry)
+    verdict = verify(
+        sources,
+        request.entry.name,
+        result.shipped.data,
+        Check(request.arguments, request.tolerance),
+    )
+    verdict.check()
+    return verdict
 
 
 def _own(request: BundleRequest) -> Bundle:
@@ -110,7 +139,7 @@ def _own(request: BundleRequest) -> Bundle:
     return replace(result, warnings=())
 
 
-def _report(result: Bundle, target: Path) -> dict[str, Any]:
+def _report(result: Bundle, target: Path, verdict: Verdict | None) -> dict[str, Any]:
     """Return the bundle as plain values; `parts` sum to `bytes`, which depend on the minifier."""
     minified = result.minified != result.readable
     return {
@@ -127,6 +156,7 @@ def _report(result: Bundle, target: Path) -> dict[str, Any]:
         "modules": list(result.modules),
         "parts": [asdict(part) for part in result.parts],
         "warnings": list(result.warnings),
+        "verified": None if verdict is None else {"exit_code": verdict.exit_code},
     }
 
 

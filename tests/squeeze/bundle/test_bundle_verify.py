@@ -1,0 +1,102 @@
+"""A bundle beside its original: what may differ, and what is a difference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from squeeze.bundle.load.modules import BundleError
+from squeeze.bundle.verify import Check, Verdict, verify
+from squeeze.cli.bundle_cmd import command
+
+
+def compared(
+    folder: Path, original: str, other: str, *arguments: str, **settings: float
+) -> Verdict:
+    """Return the comparison of two programs."""
+    entry = folder / "main.py"
+    entry.write_text(original)
+    check = Check(arguments, **settings)
+    return verify({"main.py": entry}, "main.py", other.encode(), check)
+
+
+def test_equal_programs_have_no_differences(tmp_path: Path) -> None:
+    text = "import sys\nprint(sys.argv[1:])\nopen('a.txt', 'w').write('x')\nsys.exit(3)\n"
+    verdict = compared(tmp_path, text, text + "# longer\n", "-n", "1")
+    assert (verdict.exit_code, verdict.differences) == (3, ())
+    verdict.check()
+
+
+@pytest.mark.parametrize(
+    ("original", "other", "said"),
+    [
+        ("print(1)", "print(2)", "standard output: line 1: '1' became '2'"),
+        ("print(1)", "print(1); print(2)", "line 2: nothing became '2'"),
+        ("pass", "import sys; sys.exit(1)", "exit code 0, then 1"),
+        ("pass", "import sys; print('x', file=sys.stderr)", "standard error: line 1"),
+        ("pass", "open('new.txt', 'w').write('x')", "work/new.txt: only the bundle"),
+        (
+            "open('b', 'wb').write(b'\\xff')",
+            "open('b', 'wb').write(b'\\xfe')",
+            "work/b: other bytes",
+        ),
+        ("raise KeyError(1)", "raise KeyError(2)", "standard error: line 1: 'KeyError: 1'"),
+    ],
+)
+def test_a_difference_is_said_and_refused(
+    tmp_path: Path, original: str, other: str, said: str
+) -> None:
+    verdict = compared(tmp_path, original, other)
+    assert said in "; ".join(verdict.differences)
+    with pytest.raises(BundleError, match="does not do what its original does"):
+        verdict.check()
+
+
+def test_numbers_may_differ_by_the_tolerance_that_is_asked_for(tmp_path: Path) -> None:
+    assert compared(tmp_path, "print(1.0)", "print(1.001)", tolerance=0.01).differences == ()
+    assert compared(tmp_path, "print(1.0)", "print(1.1)", tolerance=0.01).differences
+
+
+def test_sizes_may_differ_as_the_scripts_do(tmp_path: Path) -> None:
+    count = "import os; print(1000 + os.path.getsize(__file__))"
+    assert compared(tmp_path, count + " # and more", count).differences == ()
+    assert compared(tmp_path, "print(1000) # and more", "print(999)").differences
+
+
+def test_what_changes_from_run_to_run_is_no_difference(tmp_path: Path) -> None:
+    clock = "import time; print('took', time.time_ns(), 'ns'); print('loss', 2)"
+    assert compared(tmp_path, clock, clock + " #").differences == ()
+    assert compared(tmp_path, clock, clock.replace("2)", "3)")).differences
+
+
+def test_tracebacks_are_compared_by_what_was_raised(tmp_path: Path) -> None:
+    deep = "def f(): raise ValueError('told')\ntry:\n    f()\n"
+    deep += "except ValueError as e:\n    raise KeyError(1) from e"
+    flat = "try:\n    raise ValueError('told')\nexcept ValueError as e: raise KeyError(1) from e"
+    assert compared(tmp_path, deep, flat).differences == ()
+
+
+def test_a_program_that_does_not_end_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"main.py did not end in time"):
+        compared(tmp_path, "import time; time.sleep(60)", "pass", timeout=0.5)
+
+
+def test_the_command_names_a_bundle_done_only_if_it_does_the_same(tmp_path: Path) -> None:
+    entry, out = tmp_path / "main.py", tmp_path / "out.py"
+    (tmp_path / "lib.py").write_text("def shown(): return 5\n")
+    entry.write_text("import sys\nfrom lib import shown\nprint(shown(), sys.argv[1:])\n")
+    words = [str(entry), "-o", str(out), "--verify"]
+    result = CliRunner().invoke(command, [*words, "--", "--steps", "3"])
+    assert result.exit_code == 0, result.output
+    assert "prints, writes and returns what main.py does" in result.output
+    out.unlink()
+    entry.write_text("FLAG = 1\nprint(FLAG)\n")
+    result = CliRunner().invoke(command, [*words, "--define", "FLAG=2"])
+    assert isinstance(result.exception, BundleError) and not out.exists()
+
+
+@pytest.mark.parametrize("words", [["main.py", "--", "x"], ["--preset", "tiny", "--verify"]])
+def test_arguments_need_what_they_are_for(words: list[str]) -> None:
+    assert CliRunner().invoke(command, words).exit_code == 2
