@@ -75,14 +75,34 @@ _LANES_RECORD = _ELEVEN | {
 }
 
 LAYOUTS = {
-    "baseline": Layout(_code(), COMMON | {"seq_len": 1024}, 9, False, ("e77cf46e4a37",)),
-    "record-162": Layout(_code(), COMMON | {"seq_len": 2048}, 9, False, ("138aeff57aea",)),
+    "baseline": Layout(
+        _code(),
+        COMMON | {"seq_len": 1024},
+        9,
+        False,
+        (
+            "e77cf46e4a37",
+            "793223f52781",
+            "6d7d2c63d1da",
+            "70e9585e1290",
+            "0bd5db496fdc",
+            "0ab3e5344e93",
+            "3963ab3357ef",
+            "34a7a463f6bd",
+            "cf6123df1c5f",
+            "cdcc3f52c758",
+            "1221d4e9de18",
+        ),
+    ),
+    "record-162": Layout(
+        _code(), COMMON | {"seq_len": 2048}, 9, False, ("138aeff57aea", "4fc7d9cf5ef0")
+    ),
     "record-374": Layout(
         _code(*_DEPTH, rope_length=1024),
         _ELEVEN | {"xsa_layers": 4, "value_layers": (9, 10)},
         11,
         False,
-        ("d610e9fd7a8f",),
+        ("d610e9fd7a8f", "cfa930551961"),
     ),
     "record-549": Layout(
         _code(*_DEPTH, mlp_slope=0.5, rope_length=1024),
@@ -125,30 +145,36 @@ LAYOUTS = {
         _ELEVEN | {"layer_schedule": (*range(6), 4, 5, *range(4, 11))},
         11,
         True,
-        ("eee8118acd1e",),
+        ("eee8118acd1e", "cc93751b7ad6", "654fe27bace3"),
     ),
     "record-1493": Layout(
         _code(*_LOOPS, "parallel", mlp_slope=0.5),
         _ELEVEN | {"layer_schedule": _LOOP_345, "parallel": "sum", "parallel_from": 7},
         11,
         True,
-        ("958bd4e44b65", "477f432097ce"),
+        ("958bd4e44b65", "477f432097ce", "599e9d9f0684", "2d5adb135701"),
     ),
-    "record-1530": Layout(_code(*_LOOPS, **_LANES), _LANES_RECORD, 11, False, ("e3f52fcb2e1a",)),
+    "record-1530": Layout(
+        _code(*_LOOPS, **_LANES),
+        _LANES_RECORD,
+        11,
+        False,
+        ("e3f52fcb2e1a", "2227fa94f885", "9802de706b5d"),
+    ),
     "record-1667": Layout(_code(*_LOOPS, **_LANES), _LANES_RECORD, 11, False, ("00acdbbf8b46",)),
     "record-1787": Layout(
         _code(*_LOOPS, **_LANES),
         _LANES_RECORD | {"attention_gate_scale": 1.0},
         11,
         False,
-        ("c1491774ec4b",),
+        ("c1491774ec4b", "8f4ddc473aaa", "4d00db38b9c2", "e3c0a01de62e"),
     ),
     "record-1855": Layout(
         _code(*_LOOPS, **_LANES, inputs_cross_documents=False),
         _LANES_RECORD | {"attention_gate_scale": 0.5},
         11,
         False,
-        ("2622aeecd5ee", "8520ea55b64e"),
+        ("2622aeecd5ee", "8520ea55b64e", "454f710d174b"),
     ),
 }
 COUNT_LAYERS = ("layer_schedule", "value_layers", "no_attention", "parallel_from", "parallel")

@@ -20,7 +20,9 @@ from squeeze.train.fields import kind_of, read_object
 from squeeze.train.model.config import ModelConfig
 
 MAX_SETTINGS = 1 << 20  # bytes
-LOOPS_ON = ("looping_active", "_recurrence_active", "set_recurrence_active")
+LOOPS_ON = re.compile(
+    r".*(loop|recur).*", re.IGNORECASE
+)  # names of switches, such as looping_active
 
 # Settings that have our name, or another one.
 SAME = {
@@ -60,6 +62,7 @@ INEXPRESSIBLE: dict[str, tuple[Any, ...]] = {
     "gate_attn_src": ("proj",),
     "attn_out_gate_src": ("proj",),
     "rope_yarn": (False,),
+    "eval_ntk_alpha": (0,),
 }
 # Settings of training, data, quantization and scoring, which no forward reads.
 OF_TRAINING = re.compile(
@@ -119,7 +122,7 @@ def settings_of(content: Mapping[str, Any]) -> ScriptSettings:
         layout = layout_of_script(check_digest(content["script_sha256"]))
     _refuse_inexpressible(values)
     switches = content.get("switched_on") if wrapped else None
-    loops = switches is None or any(name in LOOPS_ON for name in switches)
+    loops = switches is None or any(LOOPS_ON.fullmatch(str(name)) for name in switches)
     fields = {SAME[name]: _of_kind(name, value) for name, value in values.items() if name in SAME}
     if _on(values.get("gated_attn_enabled")):
         # the dense gate of the same name is not scaled

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from squeeze.artifact.file import load
-from squeeze.checkpoint.known import LAYOUTS, fields_like
+from squeeze.checkpoint.known import LAYOUTS, fields_like, layout_of_script
 from squeeze.checkpoint.live import open_model
 from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.checkpoint.settings import settings_of
@@ -152,6 +152,14 @@ def test_a_layout_that_counts_other_layers_says_only_what_holds_for_any() -> Non
     assert fields_like("baseline", 3)["layer_schedule"] == ()
     with pytest.raises(BadConfig, match="Did you mean record-1493"):
         fields_like("record-1492", 11)
+
+
+def test_a_script_is_of_one_layout() -> None:
+    scripts = [digest for layout in LAYOUTS.values() for digest in layout.scripts]
+    assert len(scripts) == len(set(scripts))
+    assert all(re.fullmatch("[0-9a-f]{12}", digest) for digest in scripts)
+    assert layout_of_script(scripts[0] + "0" * 52) is LAYOUTS["baseline"]
+    assert layout_of_script("f" * 64).code == {}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
