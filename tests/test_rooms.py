@@ -106,14 +106,17 @@ ROOMS = {
         "codecs.coder codecs train.model train.data checkpoint score score.adapt score.modes"
     ),
     "score.serving": "train.fields train.model train.data checkpoint score score.adapt score.modes",
-    "score.audit": "train.data artifact ledger review score.identity score score.serving",
+    "score.box": "",
+    "score.audit": (
+        "train.data artifact ledger review score.identity score score.serving score.box"
+    ),
     "data": "train.data score",
     # The submission: `submit.entry` is the script that ships, so it names what it runs.
     "submit": (
         "codecs codecs.context tensors calib.text calib.statistics ranks train.model"
         " train.optim train.data train.metadata train.checkpoint train.run bundle.load bundle"
         " artifact outside checkpoint ledger packing views score.report score.student score"
-        " score.adapt score.modes score.identity score.evaluate score.serving score.audit"
+        " score.adapt score.modes score.identity score.evaluate score.serving score.box score.audit"
     ),
     "demo": (
         "train.model train.optim train.data train.checkpoint train.run artifact checkpoint packing"
@@ -122,7 +125,7 @@ ROOMS = {
         "codecs tensors ranks train.fields train.model train.optim train.data train.metadata"
         " train.checkpoint train.presets train.run bundle.emit bundle artifact outside checkpoint"
         " ledger packing review views score.report score.student score.identity score score.modes"
-        " score.evaluate score.proof score.audit data submit demo"
+        " score.evaluate score.proof score.box score.audit data submit demo"
     ),
     "__main__": "cli",
 }

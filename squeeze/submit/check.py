@@ -13,7 +13,7 @@ from squeeze.files import scratch_folder, sha256
 from squeeze.ledger.gate import check_limit
 from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODEL, REQUIREMENTS, SUMS
 from squeeze.reporter import SILENT, Reporter
-from squeeze.score.audit.sandbox import Limits
+from squeeze.score.box.sandbox import Limits
 from squeeze.score.evaluate import EvalOptions, evaluate
 from squeeze.score.identity import named_tokenizers, tokenizer_notes
 from squeeze.score.provenance import file_sha256

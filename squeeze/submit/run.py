@@ -18,7 +18,7 @@ from pathlib import Path
 
 from squeeze.errors import SqueezeError
 from squeeze.score.audit.client import Session
-from squeeze.score.audit.sandbox import Box, Limits, isolation
+from squeeze.score.box.sandbox import Box, Limits, isolation
 from squeeze.submit.plain import BadSubmission
 
 SHARD, TOKENIZER = "fineweb_val_000000.bin", "tokenizer.model"  # names the challenge's scripts know

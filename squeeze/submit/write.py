@@ -13,7 +13,7 @@ from squeeze.files import sha256
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODEL, REQUIREMENTS, SUMS, is_paper
 from squeeze.reporter import SILENT, Reporter
-from squeeze.score.audit.sandbox import Limits
+from squeeze.score.box.sandbox import Limits
 from squeeze.score.modes import Mode
 from squeeze.submit.card import card
 from squeeze.submit.check import (

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from squeeze.score.audit import AuditOptions, Limits, audit, load_data
-from squeeze.score.audit.sandbox import Box, Isolation, isolation
 from squeeze.score.audit.verdict import UNKNOWN
+from squeeze.score.box.sandbox import Box, Isolation, isolation
 from tests.zoo.animals import HONEST, Animal, Habitat, build, make_habitat
 from tests.zoo.offenders import OFFENDERS
 from tests.zoo.vandals import VANDALS

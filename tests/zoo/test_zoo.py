@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from squeeze.score.audit import Audit, AuditOptions, Limits, audit, load_data
-from squeeze.score.audit.sandbox import isolation
 from squeeze.score.audit.verdict import PASS, UNKNOWN
+from squeeze.score.box.sandbox import isolation
 from squeeze.train.data.shards import write_shard
 from tests.zoo.animals import HONEST, Animal, Habitat, build, make_habitat
 from tests.zoo.leaks import LEAKS
 from tests.zoo.offenders import LIMIT, OFFENDERS
+from tests.zoo.smugglers import SIDECARS, SMUGGLERS, with_span
 
 TARGETS = 1200
 LIMITS = Limits(seconds=30, report_seconds=60, memory=2 << 30, disk=64 << 20, processes=64)
@@ -65,17 +66,22 @@ def test_a_planted_violation_is_caught_by_its_rule_alone(
     assert result.markdown().count("❌") == 1
 
 
-QUICK = LEAKS[4::5]  # of every kind some; the others are slow
+QUICK = (*LEAKS[4::6], *SMUGGLERS[:8:3], SIDECARS[1])  # of every kind some; the others are slow
 
 
 @pytest.mark.parametrize(
     "animal",
-    [a if a in QUICK else pytest.param(a, marks=pytest.mark.slow) for a in LEAKS],
+    [
+        animal if animal in QUICK else pytest.param(animal, marks=pytest.mark.slow)
+        for animal in (*LEAKS, *SMUGGLERS, *SIDECARS)
+    ],
     ids=lambda animal: animal.name,
 )
-def test_a_leak_of_any_kind_and_strength_is_caught_by_its_rule_alone(
+def test_a_cheat_of_any_kind_and_strength_is_caught_by_its_rule_alone(
     animal: Animal, habitat: Habitat, tmp_path: Path
 ) -> None:
+    if animal in SIDECARS:
+        animal = with_span(animal, habitat, TARGETS)
     result = examine(animal, habitat, tmp_path)
     assert result.failures == [animal.breaks], told(result)
 

@@ -11,7 +11,7 @@ import torch
 
 from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_line, print_rows
-from squeeze.score.audit.sandbox import Limits
+from squeeze.score.box.sandbox import Limits
 from squeeze.score.modes import Mode
 from squeeze.submit.check import Checked, CheckOptions, Inputs, check_submission
 from squeeze.submit.claims import About

@@ -17,8 +17,8 @@ from squeeze.score.audit.evidence import AuditOptions, Data, load_data
 from squeeze.score.audit.report import Audit
 from squeeze.score.audit.rules import judge
 from squeeze.score.audit.runs import gather
-from squeeze.score.audit.sandbox import Limits
 from squeeze.score.audit.submission import load_submission
+from squeeze.score.box.sandbox import Limits
 from squeeze.score.identity import named_tokenizers, tokenizer_notes
 from squeeze.score.overlap import find_overlap
 from squeeze.train.data.shards import read_shard, read_shards

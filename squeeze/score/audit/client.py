@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from squeeze.errors import SqueezeError
-from squeeze.score.audit.sandbox import Box
+from squeeze.score.box.sandbox import Box
 from squeeze.score.serving.protocol import HEADER, REPORT, VERSION
 
 Tokens = npt.NDArray[np.uint16]
@@ -139,8 +139,11 @@ class Session:
         """
         return self._rows(b"F", tokens, skip)
 
-    def report(self, data: str, tokenizer: str, targets: int) -> Reported:
-        """Return the submission's own score of the inputs of these names."""
+    def report(self, data: str, tokenizer: str, targets: int, finite: bool = True) -> Reported:
+        """Return the submission's own score of the inputs of these names.
+
+        finite: the nats have to be; random text may cost infinitely many
+        """
         paths = {"data": data, "tokenizer": tokenizer}
         named = {key: self.box.input_path(name) for key, name in paths.items()}
         # twice the targets, so that a report that scores some of them again gets its verdict
@@ -152,7 +155,7 @@ class Session:
             )
         losses = np.frombuffer(payload, "<f4", offset=REPORT.size)
         nats, num_bytes, tokens = REPORT.unpack_from(payload)
-        if not math.isfinite(nats) or num_bytes <= 0 or tokens <= 0:
+        if (finite and not math.isfinite(nats)) or num_bytes <= 0 or tokens <= 0:
             raise SubmissionFailed(
                 "report",
                 expected="finite nats of some text",
@@ -201,21 +204,20 @@ class Session:
     def _write(self, data: bytes, deadline: float, seconds: float) -> None:
         view = memoryview(data)
         while view:
-            self._wait(deadline, seconds, write=True)
             try:
                 view = view[os.write(self._in, view[: 1 << 16]) :]
             except BlockingIOError:
-                continue
+                self._wait(deadline, seconds, write=True)
             except OSError:
                 raise self._ended() from None
 
     def _read(self, size: int, deadline: float, seconds: float) -> bytes:
         parts, left = [], size
         while left:
-            self._wait(deadline, seconds, write=False)
             try:
                 part = os.read(self._out, min(left, 1 << 20))
             except BlockingIOError:
+                self._wait(deadline, seconds, write=False)
                 continue
             if not part:
                 raise self._ended()
@@ -233,6 +235,11 @@ class Session:
 
     def _ended(self) -> SubmissionFailed:
         code = self.box.process.wait(timeout=10)
+        if self.box.was_over:
+            limit = (self.box.limits.memory or 0) / 2**30
+            return SubmissionFailed(
+                f"its processes took more than {limit:g} GiB of memory together"
+            )
         last = self.box.stderr.strip().splitlines()[-1:] or ["nothing on stderr"]
         return SubmissionFailed(
             f"the submission ended early with exit code {code}", found=last[0][:300]

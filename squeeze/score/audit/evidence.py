@@ -13,9 +13,9 @@ import numpy.typing as npt
 from squeeze.errors import SqueezeError
 from squeeze.score.audit.client import Float32, Hello, Reported, Tokens
 from squeeze.score.audit.probe import Flip, Sweep
-from squeeze.score.audit.sandbox import Isolation, Limits
 from squeeze.score.audit.submission import Submission
 from squeeze.score.audit.withheld import Withheld
+from squeeze.score.box.sandbox import Isolation, Limits
 from squeeze.score.official import official_set
 from squeeze.score.overlap import Overlap
 from squeeze.score.tokenizer import ByteTable, Tokenizer, check_vocab
@@ -50,10 +50,14 @@ class Data:
     total_bytes: int
     digest: str = ""
 
-    def scored(self, hello: Hello) -> npt.NDArray[np.int64]:
-        """Return the indices of the targets (target i is span[i + 1]) that a whole score has."""
-        targets = np.arange(len(self.span) - 1)
-        return targets if hello.scores_bos else targets[self.span[1:] != self.bos]
+    def scored(self, hello: Hello, tokens: Tokens | None = None) -> npt.NDArray[np.int64]:
+        """Return the indices of the targets (target i is tokens[i + 1]) that a whole score has.
+
+        tokens: the span unless given
+        """
+        tokens = self.span if tokens is None else tokens
+        targets = np.arange(len(tokens) - 1)
+        return targets if hello.scores_bos else targets[tokens[1:] != self.bos]
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,18 @@ class Patched:
     report: Reported
 
 
+@dataclass(frozen=True)
+class Counted:
+    """A report on tokens among which are pieces that the span does not hold.
+
+    added: number of those pieces
+    """
+
+    tokens: Tokens
+    added: int
+    report: Reported
+
+
 @dataclass
 class Evidence:
     """Everything observed; fields that are None were not reached, and `failure` says why."""
@@ -116,6 +132,8 @@ class Evidence:
     network: list[str] = field(default_factory=list)
     programs: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)  # private copies, as the submission saw them
+    left_out: frozenset[str] = frozenset()  # papers that were in no box
+    pieces: list[Counted] = field(default_factory=list)
     overlap: Overlap | None = None
 
 

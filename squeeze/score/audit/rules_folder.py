@@ -17,10 +17,10 @@ from squeeze.review.logs import LoggedRun
 from squeeze.review.runs import differing, overtime, repeated
 from squeeze.review.sizes import total_bytes
 from squeeze.score.audit.evidence import Evidence
-from squeeze.score.audit.sandbox import visible_paths
 from squeeze.score.audit.stages import read_stages
 from squeeze.score.audit.submission import own_packages
 from squeeze.score.audit.verdict import Verdict, failed, passed, unknown
+from squeeze.score.box.visible import visible_paths
 
 TRAIN_SECONDS = 600.0
 LOCAL = ("127.", "localhost", "::1", "0.0.0.0", "None")
@@ -28,16 +28,30 @@ SYSTEM = ("/proc", "/sys", "/dev", "/etc")
 BOX = ("/tmp", "/inputs")  # empty and read-only, where there is a box
 FEW_SEEDS = "fewer than two seeds' configurations in seed*.json, submission.json or logs"
 MAX_SHOWN, MAX_LISTED = 5, 100
+MAX_NAME = 128  # bytes of a file's name; a longer one, or one longer than its file, may be data
+FREE_COMMAND, FREE_NAMES = 128, 1024  # bytes that nobody hides anything in
 
 
 def shipped(e: Evidence) -> dict[str, int]:
-    """Return the bytes of the files that count, by name: all but papers, and papers that were opened."""
-    opened = {_inside(e, path) for path in e.opened}
-    return {
+    """Return the bytes of everything that counts, by name: what the boxes held, and papers tried.
+
+    A long command and names of files that could carry more than their files count as well.
+    """
+    tried = {_inside(e, path) for path in e.opened}
+    counted = {
         name: size
         for name, size in e.submission.files.items()
-        if name in opened or not is_paper(name) or not e.watched
+        if name in tried or name not in e.left_out or not e.watched
     }
+    command = sum(len(part.encode()) for part in e.submission.claims.get("scorer", ()))
+    names = [name.encode() for name, size in counted.items() if len(name) > min(size, MAX_NAME)]
+    for label, size, free in (
+        ("submission.json: scorer", command, FREE_COMMAND),
+        ("names of files", sum(map(len, names)), FREE_NAMES),
+    ):
+        if size > free:
+            counted[label] = size
+    return counted
 
 
 def _inside(e: Evidence, path: str) -> str | None:

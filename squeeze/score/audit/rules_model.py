@@ -24,7 +24,8 @@ def runs(e: Evidence) -> Verdict:
         lack = lacking(e.failure, e.submission.files) if e.hello is None else None
         if lack is not None:
             return unknown(f"this machine has {lack}: {e.failure}", lacks=lack)
-        return failed(e.failure)
+        papers = f"; {len(e.left_out)} papers were in no box, since they do not count"
+        return failed(e.failure + (papers if e.left_out else ""))
     return passed(
         f"all runs answered everything; isolation: {e.isolation.level}",
         isolation=e.isolation.facts(),

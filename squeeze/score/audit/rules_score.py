@@ -54,7 +54,7 @@ def byte_count(e: Evidence) -> Verdict:
     true = int(sizes.sum(dtype=np.int64))
     data = {"reported": e.report.bytes, "expected": true}
     if e.report.bytes == true:
-        return passed(f"{true:,} bytes, as the decoded text has", **data)
+        return _bytes_of_pieces(e, true, data)
     before, target = e.data.span[:-1][scored], e.data.span[1:][scored]
     table, off = e.data.table, e.report.bytes - true
     spaces = int((table.space[target] & ~table.boundary[before]).sum())
@@ -69,6 +69,28 @@ def byte_count(e: Evidence) -> Verdict:
     return failed(
         f"the report divides by {e.report.bytes:,} bytes, the text has {true:,} "
         f"({100 * off / true:+.2f} %){cause}",
+        **data,
+    )
+
+
+def _bytes_of_pieces(e: Evidence, true: int, data: dict[str, int]) -> Verdict:
+    """Judge the bytes of texts with the pieces that the span lacks, once those of the span are right."""
+    assert e.hello is not None
+    for counted in e.pieces:
+        scored = e.data.scored(e.hello, counted.tokens)
+        expected = int(e.data.table.of_targets(counted.tokens)[scored].sum(dtype=np.int64))
+        if counted.report.bytes != expected:
+            return failed(
+                f"the report counts the span's bytes right, but {counted.report.bytes:,} of a text "
+                f"of {expected:,} bytes with {counted.added:,} pieces that the span lacks",
+                other_reported=counted.report.bytes,
+                other_expected=expected,
+                **data,
+            )
+    added = sum(counted.added for counted in e.pieces)
+    return passed(
+        f"{true:,} bytes, as the decoded text has, and right on {added:,} pieces that it lacks",
+        pieces=added,
         **data,
     )
 

@@ -1,7 +1,8 @@
 """Runs of a submission in fresh boxes, each of which holds no more than it needs.
 
 1. distributions of the span, and of spans with tokens changed; 2. predictions with the text after them
-withheld; 3. twice its own report; 4. its report again, and on spans with a few tokens changed. Only
+withheld; 3. twice its own report; 4. its report again, on spans with a few tokens
+changed, and on text that holds the pieces which the span lacks. Only
 the last two boxes hold text. Runs 1, 3 and 4 open with the same short request, so their first two
 answers have the same history.
 """
@@ -10,22 +11,32 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from squeeze.files import scratch_folder
+from squeeze.ledger.submission import is_paper
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.audit.client import Hello, Reported, Session, SubmissionFailed, Tokens
-from squeeze.score.audit.evidence import PATCH, AuditOptions, Data, Evidence, Patched
+from squeeze.score.audit.evidence import (
+    PATCH,
+    AuditOptions,
+    Counted,
+    Data,
+    Evidence,
+    Patched,
+)
+from squeeze.score.audit.pieces import texts_of_pieces
 from squeeze.score.audit.probe import SHORT, altered, flip_documents, flip_future, moved, sweep
-from squeeze.score.audit.sandbox import Box, isolation
 from squeeze.score.audit.submission import Submission
 from squeeze.score.audit.withheld import ask_withheld, draw_checks
+from squeeze.score.box.sandbox import Box, isolation
 from squeeze.train.data.shards import write_shard
 
 LONG = 512  # tokens of a flip across updates, at least
 TARGETS_PER_LOSS = 2  # a report may be twice too long and still be read
+ATTEMPTS = 3  # each with the papers that the one before tried to open
 
 
 def gather(
@@ -35,7 +46,43 @@ def gather(
 
     A submission that fails is evidence too and raises nothing.
     """
-    evidence = Evidence(submission, data, isolation(), options)
+    left_out = {
+        name for name in submission.files if is_paper(name) and not _named(submission, name)
+    }
+    for _ in range(ATTEMPTS):
+        evidence = _attempt(submission, data, options, frozenset(left_out), reporter)
+        tried = left_out & {
+            name for folder in evidence.folders for name in _below(evidence, folder)
+        }
+        # papers that run time needs come along, and count; without the hook everything counts
+        needed = tried if evidence.watched else set(left_out)
+        if evidence.failure is None or not needed:
+            break
+        left_out -= needed
+    return evidence
+
+
+def _named(submission: Submission, name: str) -> bool:
+    """Return whether the command names a file."""
+    return any(PurePath(name).name in part for part in submission.command)
+
+
+def _below(evidence: Evidence, folder: str) -> Iterator[str]:
+    """Yield the names, relative to a folder, of the files in it that were opened or tried."""
+    for path in evidence.opened:
+        if path.startswith(folder + "/"):
+            yield path[len(folder) + 1 :]
+
+
+def _attempt(
+    submission: Submission,
+    data: Data,
+    options: AuditOptions,
+    left_out: frozenset[str],
+    reporter: Reporter,
+) -> Evidence:
+    """Run a submission without the files that are left out, and return what was observed."""
+    evidence = Evidence(submission, data, isolation(), options, left_out=left_out)
     evidence.watched = True
     with scratch_folder("squeeze-span-") as folder:
         files = _input_files(folder, data, options.seed)
@@ -71,6 +118,8 @@ def _input_files(folder: Path, data: Data, seed: int) -> dict[str, Path]:
         at = np.arange(len(data.span))
         marked = (at >= start) & (at < start + PATCH)
         spans[f"patched-{start}.bin"] = altered(data.span, marked, data.bos, seed)
+    for number, (tokens, _) in enumerate(texts_of_pieces(data, seed)):
+        spans[f"pieces-{number}.bin"] = tokens
     files = {"tokenizer.model": data.tokenizer}
     for name, tokens in spans.items():
         files[name] = folder / name
@@ -89,6 +138,7 @@ def _session(evidence: Evidence, files: dict[str, Path]) -> Iterator[Session]:
         evidence.isolation,
         files,
         submission.trusted,
+        left_out=evidence.left_out,
     )
     with box:
         try:
@@ -120,7 +170,8 @@ def _head(evidence: Evidence, hello: Hello) -> Tokens:
 
 
 def _report(evidence: Evidence, session: Session, name: str = "span.bin") -> Reported:
-    return session.report(name, "tokenizer.model", TARGETS_PER_LOSS * len(evidence.data.span))
+    most = TARGETS_PER_LOSS * len(evidence.data.span)
+    return session.report(name, "tokenizer.model", most, finite=not name.startswith("pieces"))
 
 
 def _run_probes(evidence: Evidence, session: Session) -> None:
@@ -159,3 +210,6 @@ def _run_patched(evidence: Evidence, session: Session) -> None:
         for start in _patches(evidence.data):
             report = _report(evidence, session, f"patched-{start}.bin")
             evidence.patched.append(Patched(start, report))
+    for number, (tokens, added) in enumerate(texts_of_pieces(evidence.data, evidence.options.seed)):
+        report = _report(evidence, session, f"pieces-{number}.bin")
+        evidence.pieces.append(Counted(tokens, added, report))

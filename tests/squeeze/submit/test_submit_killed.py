@@ -98,7 +98,7 @@ def test_killed_at_random_moments_it_leaves_the_old_folder_or_the_new_one(
 SLEEPER = """
 import sys
 from pathlib import Path
-from squeeze.score.audit.sandbox import Box, Limits, isolation
+from squeeze.score.box.sandbox import Box, Limits, isolation
 with Box(Path(sys.argv[1]), [sys.executable, "-c", "import time; time.sleep(60)"], Limits(),
          isolation()) as box:
     print(box.process.pid, flush=True)

@@ -15,9 +15,9 @@ from squeeze.score.audit.machine import lacking
 from squeeze.score.audit.report import Audit
 from squeeze.score.audit.rules import judge
 from squeeze.score.audit.rules_folder import clock, seeds, size
-from squeeze.score.audit.sandbox import Isolation
 from squeeze.score.audit.submission import load_submission
 from squeeze.score.audit.verdict import FAIL, PASS, UNKNOWN
+from squeeze.score.box.sandbox import Isolation
 from tests.entries import Log, make_entry
 
 

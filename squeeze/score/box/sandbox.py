@@ -10,26 +10,30 @@ import contextlib
 import functools
 import json
 import os
+import secrets
 import shutil
 import signal
-import site
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from squeeze.errors import SqueezeError
 from squeeze.files import scratch_folder
+from squeeze.score.box.copies import copy_folder
+from squeeze.score.box.drain import Drain
+from squeeze.score.box.memory import ControlGroup, MemoryWatch, find_parent
+from squeeze.score.box.visible import open_to_all, visible_paths
 
 HERE = Path(__file__).parent
-SYSTEM = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix"]
 LOG_BYTES = 8 << 20  # of the hook's lines; the rest is read and dropped
 LINE = 300  # characters of one of them
 STDERR_BYTES = 8 << 10  # kept from the end
-FIRST_UID = 200_000  # users nobody has, so that the process limit counts the submission alone
+# users nobody has, a new one for each box: limits count the submission alone, and kernel objects that
+# belong to a user (keys, counts) carry nothing from one box to the next
+FIRST_UID, UIDS = 200_000, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Limits:
     """Limits of a box.
 
     seconds, report_seconds: wallclock of one answer, and of a report
-    memory: bytes of a process's address space; None: no limit, as CUDA needs
+    memory: bytes of a process's address space, and of the memory of all together; None: no limit, as
+        CUDA needs
     disk: bytes of files
     processes: number of processes and threads
     """
@@ -51,10 +56,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Isolation:
-    """Isolation that the kernel grants. level: "namespaces", "filter" (of system calls) or "limits"."""
+    """Isolation that the kernel grants.
+
+    level: "namespaces", "filter" (of system calls) or "limits"
+    group: control group in which boxes get theirs, to limit memory; None: it is summed
+    """
 
     level: str
     user_namespace: bool = False
+    group: Path | None = None
 
     def facts(self) -> dict[str, str]:
         """Return the barriers between a submission and the machine, in words."""
@@ -62,7 +72,10 @@ class Isolation:
             "files": "all readable; files opened by Python code are recorded",
             "processes": "process group; a daemon can outlive the audit",
         }
-        return {
+        unowned = "not counted" if self.level == "limits" else "refused"
+        summed = f"summed over all processes; memfd and System V shared memory are {unowned}"
+        memory = {"memory": summed if self.group is None else "one limit: a control group"}
+        levels = {
             "namespaces": {
                 "network": "none: a network namespace without interfaces",
                 "files": "only the interpreter, system libraries, inputs and a private copy exist",
@@ -70,7 +83,8 @@ class Isolation:
             },
             "filter": {"network": "none: the kernel refuses sockets", **watched},
             "limits": {"network": "reachable; connections by Python code are recorded", **watched},
-        }[self.level]
+        }
+        return {**levels[self.level], **memory}
 
     @property
     def offline(self) -> bool:
@@ -88,17 +102,18 @@ def isolation() -> Isolation:
             probe = [sys.executable, "-c", "pass"]
             with Box(folder / "nothing", probe, Limits(), choice) as box:
                 if box.process.wait(timeout=30) == 0:
-                    return choice
-    return Isolation("limits")
+                    return _with_group(choice)
+    return _with_group(Isolation("limits"))
 
 
-def visible_paths(extra: Sequence[Path] = ()) -> list[str]:
-    """Return the folders that exist in a box: the interpreter's and the system's, none in another."""
-    paths = [*SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, *site.getsitepackages()]
-    paths += [str(path) for path in extra]
-    paths += [os.path.realpath(path) for path in paths if not os.path.islink(path)]
-    folders = sorted({path for path in paths if os.path.lexists(path) and path != "/"})
-    return [p for p in folders if not any(p.startswith(q + "/") for q in folders)]
+def _with_group(choice: Isolation) -> Isolation:
+    """Return the same isolation with a control group, if one can be made."""
+    parent = find_parent()
+    if parent is not None:
+        with contextlib.suppress(OSError):
+            ControlGroup(parent, f"squeeze-{secrets.token_hex(4)}", 1 << 30).close()
+            return replace(choice, group=parent)
+    return choice
 
 
 @dataclass
@@ -109,6 +124,7 @@ class Box:
     command: program and arguments; `{folder}` stands for the private copy
     inputs: files by name, each copied to its `input_path`
     trusted: folders of squeeze's own code, which keeps its user and may write its kernel caches
+    left_out: files that are not copied, by relative name
     environment: variables besides those of every box; `{inputs}` stands for the inputs' folder
     """
 
@@ -119,6 +135,7 @@ class Box:
     inputs: dict[str, Path] = field(default_factory=dict)
     trusted: Sequence[Path] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    left_out: Collection[str] = ()
 
     def __enter__(self) -> Box:
         self._stack = contextlib.ExitStack()
@@ -157,19 +174,29 @@ class Box:
         return [line.split("\t", 1)[1] for line in lines if line.startswith(kind + "\t")]
 
     @property
+    def was_over(self) -> bool:
+        """True when it was ended because all its processes together took too much memory."""
+        return self._memory is not None and self._memory.was_over
+
+    @property
     def stderr(self) -> str:
         """End of the text that the command wrote to stderr."""
         return self._stderr.text()[-STDERR_BYTES:]
 
     def _start(self) -> None:
         self._home = self._stack.enter_context(scratch_folder("squeeze-audit-"))
+        self._user = FIRST_UID + secrets.randbelow(UIDS)
+        self._memory: ControlGroup | MemoryWatch | None = None
+        memory = self.limits.memory
+        if memory is not None and self.isolation.group is not None:
+            self._memory = ControlGroup(self.isolation.group, self._home.name, memory)
+            self._stack.callback(self._memory.close)
         (self._home / "inputs" / "hook").mkdir(parents=True)
         (self._home / "root").mkdir()
         shutil.copy(HERE / "hook.py", self._home / "inputs" / "hook" / "sitecustomize.py")
         for name, path in self.inputs.items():
             shutil.copy(path, self._home / "inputs" / name)
-        if not self.boxed:
-            self._copy_folder()
+        self._copy_folder()
         log_in, log_out = os.pipe()
         plan = self._home / "plan.json"
         plan.write_text(json.dumps(self._plan(log_out)))
@@ -186,14 +213,17 @@ class Box:
         finally:
             os.close(log_out)
         assert self.process.stderr is not None
-        self._log = _Drain(os.fdopen(log_in, "rb", buffering=0), LOG_BYTES, keep_end=False)
-        self._stderr = _Drain(self.process.stderr, STDERR_BYTES, keep_end=True)
+        self._log = Drain(os.fdopen(log_in, "rb", buffering=0), LOG_BYTES, keep_end=False)
+        self._stderr = Drain(self.process.stderr, STDERR_BYTES, keep_end=True)
         self._stack.callback(self._end)
+        if memory is not None and self._memory is None:
+            self._memory = MemoryWatch(self.process.pid, memory, self._kill)
+            self._stack.callback(self._memory.close)
 
     def _copy_folder(self) -> None:
         copy, uid = self._home / "submission", self._uid()
-        shutil.copytree(self.folder, copy, symlinks=True)
-        if uid is not None:
+        copy_folder(self.folder, copy, self.left_out)
+        if uid is not None and not self.boxed:
             self._home.chmod(0o755)
             for path in [copy, *copy.rglob("*")]:
                 os.chown(path, uid, uid, follow_symlinks=False)
@@ -205,10 +235,13 @@ class Box:
             "command": [self._expand(part) for part in self.command],
             "namespaces": self.boxed,
             "filter": self.isolation.level == "filter",
+            "group": str(group.processes)
+            if isinstance(group := self._memory, ControlGroup)
+            else "",
             "user_namespace": self.isolation.user_namespace,
             "uid": self._uid(),
             "root": str(self._home / "root"),
-            "folder": str(self.folder.resolve()),
+            "folder": str(submission),
             "inputs": str(self._home / "inputs"),
             "visible": visible_paths(self.trusted),
             "writable": [str(path) for path in self.trusted],
@@ -231,65 +264,25 @@ class Box:
         """Return a user of the box's own; None: it cannot be had, or cannot reach the interpreter."""
         if os.getuid() or self.isolation.user_namespace or self.trusted:
             return None
-        if not self.boxed and not all(map(_open_to_all, (sys.prefix, sys.base_prefix))):
+        if not self.boxed and not all(map(open_to_all, (sys.prefix, sys.base_prefix))):
             return None
-        return FIRST_UID + os.getpid() % 100_000
+        return self._user
 
     def _expand(self, part: str) -> str:
         inputs = self.input_path("").rstrip("/")
         return part.replace("{folder}", self.working_folder).replace("{inputs}", inputs)
 
-    def _end(self) -> None:
+    def _kill(self) -> None:
+        """Kill the launcher and its process group, and with a process table of its own all others."""
         for stop in (self.process.kill, lambda: os.killpg(self.process.pid, signal.SIGKILL)):
             with contextlib.suppress(OSError):
                 stop()
+
+    def _end(self) -> None:
+        self._kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
         self._stderr.join()
         self._log.join()
-
-
-def _open_to_all(folder: str) -> bool:
-    """Return whether any user may enter the folder."""
-    path = Path(folder).resolve()
-    return all(parent.stat().st_mode & 0o005 == 0o005 for parent in [path, *path.parents])
-
-
-class _Drain:
-    """Reads a pipe to its end in a thread, keeping the first or the last `size` bytes."""
-
-    def __init__(self, pipe: IO[bytes], size: int, keep_end: bool) -> None:
-        self._kept = bytearray()
-        self._thread = threading.Thread(
-            target=self._run, args=(pipe, size, keep_end), daemon=True, name="audit-drain"
-        )
-        self._thread.start()
-
-    def _run(self, pipe: IO[bytes], size: int, keep_end: bool) -> None:
-        with pipe:
-            for chunk in _chunks(pipe):
-                if keep_end:
-                    self._kept[:] = (self._kept + chunk)[-size:]
-                elif len(self._kept) < size:
-                    self._kept += chunk[: size - len(self._kept)]
-
-    def text(self) -> str:
-        return bytes(self._kept).decode("utf-8", "replace")
-
-    def join(self) -> None:
-        """Wait a little for the rest; a daemon that keeps the pipe open does not hold us."""
-        self._thread.join(timeout=2.0)
-
-
-def _chunks(pipe: IO[bytes]) -> Iterator[bytes]:
-    descriptor = pipe.fileno()
-    while True:
-        try:
-            chunk = os.read(descriptor, 1 << 16)
-        except OSError:
-            return
-        if not chunk:
-            return
-        yield chunk

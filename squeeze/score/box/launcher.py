@@ -34,6 +34,18 @@ CALLS = {
     "x86_64": (0xC000003E, 41, 234, (62, 200, 101, 311, 129, 297, 424, 425)),
     "aarch64": (0xC00000B7, 198, 131, (129, 130, 117, 271, 138, 240, 424, 425)),
 }
+# add_key, request_key, keyctl; mount, umount2, pivot_root, unshare, setns; open_tree, move_mount,
+# fsopen, fsconfig, fsmount
+OUTLASTING = {
+    "x86_64": (248, 249, 250, 165, 166, 155, 272, 308, 428, 429, 430, 431, 432),
+    "aarch64": (217, 218, 219, 40, 39, 41, 97, 268, 428, 429, 430, 431, 432),
+}
+# memory that belongs to no process: memfd_create, memfd_secret, shmget
+UNOWNED = {"x86_64": (319, 447, 29), "aarch64": (279, 447, 194)}
+UNIX, FAMILIES = (
+    (1,),
+    (1, 2, 10, 16),
+)  # of sockets; others, such as vsock, know no network namespaces
 DEVICES = ["null", "zero", "full", "random", "urandom", "nvidia*"]
 ETC = ["ld.so.cache", "localtime", "passwd", "group", "nsswitch.conf", "alternatives", "os-release"]
 
@@ -130,16 +142,28 @@ def limit(plan: dict[str, Any]) -> None:
             resource.setrlimit(name, (value, value))
 
 
-def filter_calls() -> None:
-    """Refuse what reaches the network or other processes, from now on and in all children."""
-    arch, socket, tgkill, refused = CALLS[os.uname().machine]
+def filter_calls(plan: dict[str, Any]) -> None:
+    """Refuse what reaches others or is counted nowhere, from now on and in all children.
+
+    Everywhere: keys, which outlive a process; file systems in memory; sockets of families that know no
+    network namespaces; and memory that belongs to no process, where its limit is held by summing over
+    processes. Without namespaces: the network and other processes as well.
+    """
+    machine = os.uname().machine
+    arch, socket, tgkill, outside = CALLS[machine]
+    alone = plan["filter"]
+    refused = [*OUTLASTING[machine], *(outside if alone else ())]
+    if plan["memory"] is not None and not plan["group"]:
+        refused += UNOWNED[machine]
     steps = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, arch), (RETURN, 0, 0, REFUSED), (LOAD, 0, 0, 0)]
     steps += [(AT_LEAST, 0, 1, 0x40000000), (RETURN, 0, 0, REFUSED)]  # another call table of x86
     for number in refused:
         steps += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSED)]
-    # the first argument: AF_UNIX, or this process itself (abort and raise)
-    for number, allowed in ((socket, 1), (tgkill, os.getpid())):
-        steps += [(EQUAL, 0, 4, number), (LOAD, 0, 0, 16), (EQUAL, 1, 0, allowed)]
+    # calls that depend on their first argument: a family, or this process itself (abort and raise)
+    firsts = [(socket, UNIX if alone else FAMILIES), *([(tgkill, (os.getpid(),))] if alone else [])]
+    for number, allowed in firsts:
+        steps += [(EQUAL, 0, 3 + len(allowed), number), (LOAD, 0, 0, 16)]
+        steps += [(EQUAL, len(allowed) - i, 0, value) for i, value in enumerate(allowed)]
         steps += [(RETURN, 0, 0, REFUSED), (RETURN, 0, 0, PERMITTED)]
     steps += [(RETURN, 0, 0, PERMITTED)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *step) for step in steps))
@@ -158,8 +182,11 @@ def run(plan: dict[str, Any]) -> NoReturn:
     elif plan["namespaces"] and not plan["writable"]:
         check(LIBC.prctl(SECUREBITS, 3, 0, 0, 0), "securebits")  # root inside has no rights
     LIBC.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
-    if plan["filter"]:
-        filter_calls()
+    try:
+        filter_calls(plan)
+    except (OSError, KeyError):  # not on this kernel or processor; namespaces do without
+        if plan["filter"]:
+            raise
     os.execve(plan["command"][0], plan["command"], plan["env"])
 
 
@@ -192,6 +219,9 @@ def main() -> None:
     LIBC.prctl(PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # an auditor that is killed takes the box along
     with open(sys.argv[1]) as file:
         plan = json.load(file)
+    if plan["group"]:
+        with open(plan["group"], "w") as file:
+            file.write("0")  # this process, and all that it starts
     if not plan["namespaces"]:
         run(plan)
     enter_namespaces(plan["user_namespace"])

@@ -1,0 +1,32 @@
+"""Private copies of a submission: names and contents, and nothing else that could carry information.
+
+Times, owners, extended attributes and empty folders stay behind; of the permissions only that to
+execute is copied.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+
+def copy_folder(source: Path, target: Path, left_out: Collection[str] = ()) -> None:
+    """Copy all files of a folder but those `left_out`, by relative name; links stay links."""
+    target.mkdir()
+    for place, folders, leaves in os.walk(source):
+        folder = Path(place)
+        links = [name for name in folders if (folder / name).is_symlink()]
+        for name in sorted([*leaves, *links]):
+            path = folder / name
+            relative = path.relative_to(source)
+            if str(relative) in left_out:
+                continue
+            copy = target / relative
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_symlink():
+                copy.symlink_to(os.readlink(path))
+            else:
+                shutil.copyfile(path, copy)
+                copy.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
