@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from squeeze.artifact.streams import Tensor
+from squeeze.checkpoint.conversion import IN_BLOCK, Conversion, Fields, Named
+from squeeze.checkpoint.effective import number_by_block
 from squeeze.checkpoint.settings import ScriptSettings
 from squeeze.errors import BadCheckpoint
 from squeeze.tensors.slices import entry_of, first_rows, reshaped
 from squeeze.train.model.depth import passes
-
-Named = dict[str, Tensor]
-Fields = dict[str, Any]
 
 # A bank, the parts of it one after another, each with a matrix for every layer.
 BANKS = {
@@ -42,48 +39,7 @@ GATE = "attn.gate.linear.weight"
 LANES = {"parallel_resid_lambdas": "lane_keep", "parallel_post_lambdas": "lane_write"}
 SCALES = ("bigram.scale", "trigram.scale", "value_embed.scale", "smear.scale")
 VALUE_SCALES = re.compile(r"ve_layer_scales\.(\d{1,4})")
-REPEATED_MLP = re.compile(r"repeat_mlp\.(\d{1,4})\.((?:fc|proj)\.weight)")
-IN_BLOCK = re.compile(r"blocks\.(\d{1,4})\.(.+)")
 FOR_TRAINING = re.compile(r"mtp_heads\.\d+\.weight")
-OWN_CLASS = "Name the script's own class with --model FILE.py:NAME."
-FIX = "Say it with --like, --settings or --set."
-
-
-@dataclass
-class Conversion:
-    """A conversion under way.
-
-    left: tensors that are still under their script's names
-    ours: tensors under our names
-    told: fields of the configuration that are known without the tensors
-    settings: the script's settings
-    facts: fields that the names of the tensors say
-    notes: sentences for the user
-    """
-
-    left: Named
-    told: Mapping[str, Any]
-    settings: ScriptSettings
-    notes: list[str]
-    ours: Named = field(default_factory=dict)
-    facts: Fields = field(default_factory=dict)
-
-    def need(self, name: str, why: str) -> Any:
-        """Return a field of the configuration. Raises BadCheckpoint, saying why it is needed."""
-        value = self.facts.get(name, self.told.get(name))
-        if value is None:
-            raise BadCheckpoint(
-                f"{name} is not in the file", expected=why, found="nothing that says it", fix=FIX
-            )
-        return value
-
-    def leave_out(self, names: list[str], why: str) -> None:
-        """Drop tensors that the forward does not use, and say so."""
-        if names:
-            listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
-            self.notes.append(f"left out, {why}: {listed}")
-        for name in names:
-            self.left.pop(name, None)
 
 
 def layers_of(names: Mapping[str, tuple[int, ...]]) -> int:
@@ -111,7 +67,7 @@ def as_ours(
     _unbank(work, layers)
     blocks = _blocks(shapes)
     if "qo_bank" in tensors and blocks > layers:
-        _number_by_block(work, layers, blocks)
+        number_by_block(work, layers, blocks)
     _cut_skips(work, layers)
     _lanes(work, layers)
     _value_scales(work, layers)
@@ -139,78 +95,6 @@ def _unbank(work: Conversion, layers: int) -> None:
         for at in range(tensor.shape[0]):
             name = f"blocks.{at % layers}.{parts[at // layers]}"
             work.ours[name] = entry_of(tensor, at)
-
-
-def _number_by_block(work: Conversion, layers: int, blocks: int) -> None:
-    """Rename scalars that have an entry for every effective layer: those of later passes are `repeats`.
-
-    blocks: number of effective layers that have scalars
-
-    Every number of a layer in such a script counts effective layers, its settings' too.
-    """
-    depth = _depth(work, layers)
-    repeats = len(depth) > layers
-    if repeats and len(depth) != blocks:
-        raise BadCheckpoint(
-            "layer_schedule has another length than the scalars of effective layers",
-            expected=f"{blocks} layers",
-            found=len(depth),
-            fix=FIX,
-        )
-    exclusive = work.settings.fields.get("xsa_layers")
-    if exclusive is not None:
-        # the script counts from the last effective layer that it has, whether it runs or not
-        first = max(0, blocks - exclusive)
-        work.facts["xsa_layers"] = max(0, len(depth) - first)
-    work.facts |= {"by_depth": repeats, "layer_schedule": depth if repeats else ()}
-    beyond = [
-        name
-        for name in work.left
-        if (match := IN_BLOCK.match(name)) and int(match[1]) >= len(depth)
-    ]
-    work.leave_out(beyond, "as blocks run once")
-    if len(depth) == layers:
-        work.leave_out([n for n in work.left if REPEATED_MLP.match(n)], "as blocks run once")
-    for name in [name for name in work.left if IN_BLOCK.match(name)]:
-        match = IN_BLOCK.match(name)
-        assert match is not None
-        level, rest = int(match[1]), match[2]
-        block, again = depth[level], depth[:level].count(depth[level])
-        front = f"blocks.{block}."
-        if again:
-            front, rest = f"{front}repeats.{again - 1}.", rest.removeprefix("attn.")
-        work.ours[front + rest] = work.left.pop(name)
-    repeated = sorted(block for block in set(depth) if depth.count(block) > 1)
-    mlps = [name for name in work.left if REPEATED_MLP.match(name)]
-    second = next((n for n, block in enumerate(depth) if block in depth[:n]), 0)
-    # the script takes these for the layers after the first half, whichever those are
-    if mlps and second != len(depth) // 2:
-        raise BadCheckpoint(
-            "the MLPs of repeated blocks are those of other layers in #1204's script",
-            expected=f"blocks that repeat from effective layer {len(depth) // 2} on",
-            found=second,
-            fix=OWN_CLASS,
-        )
-    for name in [name for name in work.left if REPEATED_MLP.match(name)]:
-        match = REPEATED_MLP.match(name)
-        assert match is not None
-        if int(match[1]) < len(repeated):
-            block = repeated[int(match[1])]
-            work.ours[f"blocks.{block}.repeats.0.mlp.{match[2]}"] = work.left.pop(name)
-
-
-def _depth(work: Conversion, layers: int) -> tuple[int, ...]:
-    """Return the block that each effective layer runs, from what is told of repeats."""
-    if not work.settings.loops:
-        return tuple(range(layers))
-    repeats = work.settings.repeats
-    if repeats is not None:
-        repeats = tuple(sorted(set(repeats)))
-        stop = max(repeats, default=-1) + 1
-        if stop > layers:
-            raise BadCheckpoint("recur_layers", expected=f"below {layers}", found=repeats)
-        return (*range(stop), *repeats, *range(stop, layers))
-    return tuple(work.need("layer_schedule", "the order in which blocks run, some of them twice"))
 
 
 def _cut_skips(work: Conversion, layers: int) -> None:
