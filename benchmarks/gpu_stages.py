@@ -1,0 +1,337 @@
+"""The stages of gpu_check.py: each returns its figures, and limits for some of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from squeeze.bundle.build import BundleOptions
+from squeeze.calib.text.generate import generate
+from squeeze.ranks.group import Ranks
+from squeeze.score.modes import Mode
+from squeeze.score.plan import sliding
+from squeeze.score.tokenizer import ByteTable, Text
+from squeeze.score.window import score_plan
+from squeeze.submit import entry
+from squeeze.submit.script import own_script
+from squeeze.train.data.shards import Tokens, write_shard
+from squeeze.train.data.text import encode_documents, python_docs_text, train_tokenizer
+from squeeze.train.model import attention
+from squeeze.train.model.attention import (
+    Reach,
+    Rule,
+    attention_within,
+    plain_attention,
+    reach_of,
+)
+from squeeze.train.model.cache import Cache
+from squeeze.train.model.config import ModelConfig
+from squeeze.train.model.gpt import GPT
+from squeeze.train.presets import PRESETS, Preset
+from squeeze.train.run.flops import flops_per_token, peak_flops
+from squeeze.train.run.trainer import Trainer, compilations
+
+Figures = tuple[dict[str, Any], dict[str, float]]
+DOCUMENT = 600  # mean tokens of a document
+NARROW = {
+    "vocab_size": 64,
+    "model_dim": 32,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "mlp_hidden": 48,
+    "seq_len": 32,
+    "value_dim": 8,
+    "bigram_dim": 8,
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the stages run on, and how large: full presets, or narrow ones for a rehearsal."""
+
+    device: torch.device
+    rehearsal: bool
+
+    @property
+    def half(self) -> torch.dtype:
+        """Dtype of a forward in training."""
+        return torch.bfloat16 if self.device.type == "cuda" else torch.float32
+
+    def preset(self, name: str, tokens: int = 0) -> Preset:
+        """Return a preset with batches of so many tokens; 0: its share of eight GPUs."""
+        preset = PRESETS[name]
+        share = tokens or preset.recipe.batch_tokens // 8
+        if self.rehearsal:
+            rope = min(preset.model.rope_dims, 4)
+            share = 128
+            preset = replace(preset, model=replace(preset.model, **NARROW, rope_dims=rope))
+        rows = min(preset.recipe.packed_rows, 1)
+        recipe = replace(preset.recipe, batch_tokens=share, packed_rows=rows)
+        return replace(preset, recipe=recipe)
+
+    def wait(self) -> float:
+        """Return the seconds of a clock once the device is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def tokens_of(config: ModelConfig, count: int) -> Tokens:
+    """Return uniform tokens uint16 [count] with document starts at random places."""
+    random = np.random.default_rng(0)
+    tokens = random.integers(2, config.vocab_size, count).astype(np.uint16)
+    tokens[random.random(count) < 1 / DOCUMENT] = config.bos_id
+    return tokens
+
+
+def lively(config: ModelConfig, device: torch.device) -> GPT:
+    """Return a model whose matrices that begin at zero are small noise."""
+    model, generator = GPT(config), torch.Generator().manual_seed(1)
+    for name, weight in model.named_parameters():
+        if name.endswith("proj.weight"):
+            weight.data.normal_(std=0.02, generator=generator)
+    return model.to(device).eval()
+
+
+def versions(setting: Setting) -> Figures:
+    """Report what is installed, and which attention runs where."""
+    ids = torch.ones(1, 512, dtype=torch.int64, device=setting.device)
+    kernels = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        for name, rule in RULES.items():
+            reach = Reach() if rule is None else reach_of(rule, ids, dtype)
+            chosen = attention_within(reach, rule.window if rule else 0, ids, dtype)
+            function = chosen.func if isinstance(chosen, partial) else chosen
+            kernels[f"{name}, {dtype}"] = function.__name__
+    gpu = setting.device.type == "cuda"
+    return {
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "device": torch.cuda.get_device_name() if gpu else "cpu",
+        "flash_attention_3": attention.flash is not None,
+        "attention": kernels,
+    }, {}
+
+
+RULES = {
+    "all": None,
+    "documents": Rule(1, documents=True),
+    "cut documents": Rule(1, documents=True, cut=100),
+    "window": Rule(1, documents=False, window=96),
+    "documents and window": Rule(1, documents=True, window=96),
+}
+
+
+def kernels(setting: Setting) -> Figures:
+    """Compare every attention with the definition, forward and backward."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(2, 60, (2, 384), generator=generator)
+    ids[:, ::130] = 1
+    ids = ids.to(setting.device)
+    figures, limits = {}, {}
+    for dtype in (torch.float32, torch.bfloat16):
+        shapes = [(2, heads, 384, 64) for heads in (8, 4, 4, 8)]
+        q, k, v, out = (torch.randn(s, generator=generator).to(setting.device) for s in shapes)
+        for name, rule in RULES.items():
+            seen = reach_of(rule or Rule(1, documents=False, window=384), ids.cpu(), torch.float32)
+            mask = torch.ones(1, 384, 384).tril() > 0 if seen.mask is None else seen.mask
+            mask = mask.to(setting.device)
+            reach = Reach() if rule is None else reach_of(rule, ids, dtype)
+            attend = attention_within(reach, rule.window if rule else 0, ids, dtype)
+            results = []
+            for function in (attend, partial(plain_attention, mask=mask)):
+                kind = dtype if function is attend else torch.float32
+                leaves = [x.to(kind, copy=True).requires_grad_() for x in (q, k, v)]
+                mixed = function(*leaves)
+                mixed.backward(out.to(mixed.dtype))
+                results.append([mixed.detach(), *(leaf.grad for leaf in leaves)])
+            key = f"{name}, {dtype}"
+            figures[key] = max(
+                float((ours.float() - plain.float()).norm() / plain.float().norm())
+                for ours, plain in zip(*results, strict=True)
+            )
+            limits[key] = 1e-4 if dtype == torch.float32 else 2e-2
+    return figures, limits
+
+
+def compiled(setting: Setting) -> Figures:
+    """Compare `baseline` compiled, eager and on the CPU: loss and gradients of one batch."""
+    preset = setting.preset("baseline", 4096)
+    recipe = replace(preset.recipe, precision="fp32", table_precision="fp32")
+    shards = [tokens_of(preset.model, 1 << 16)]
+    losses, norms = {}, {}
+    runs = ("eager",) if setting.rehearsal else ("eager", "compiled")
+    for name in ("cpu", *runs):
+        device = torch.device("cpu") if name == "cpu" else setting.device
+        trainer = Trainer(preset.model, shards, recipe, 0, Ranks(device=device))
+        if name == "compiled":
+            trainer.compile_()
+        for _ in range(3):
+            loss, norm = trainer.step(0.1)
+        losses[name], norms[name] = float(loss), float(norm)
+    away = {f"{name} from cpu": abs(losses[name] - losses["cpu"]) for name in runs}
+    return {"losses": losses, "norms": norms, **away}, dict.fromkeys(away, 2e-3)
+
+
+def steps(setting: Setting) -> Figures:
+    """Measure steps of three presets, repetition off and on, after a warm-up."""
+    rows: dict[str, Any] = {}
+    most = 0
+    for name in ("baseline", "record-1855", "record-1493"):
+        preset = setting.preset(name)
+        looped = bool(preset.model.layer_schedule)
+        shards = [tokens_of(preset.model, 1 << (14 if setting.rehearsal else 24))]
+        recipe = replace(preset.recipe, recurrence_start=0.5 if looped else 0.0, recurrence_step=0)
+        if setting.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        trainer = Trainer(preset.model, shards, recipe, 0, Ranks(device=setting.device))
+        began = setting.wait()
+        if setting.device.type == "cuda":
+            trainer.compile_()
+        trainer.warm_up()
+        ready, made = setting.wait(), compilations()
+        row: dict[str, Any] = {"warm_up_seconds": round(ready - began, 1), "rows": trainer.rows}
+        for progress in (0.3, 0.6) if looped else (0.3,):
+            trainer.step(progress)
+            count, began = 3 if setting.rehearsal else 20, setting.wait()
+            for _ in range(count):
+                trainer.step(progress)
+            each = (setting.wait() - began) / count
+            peak = peak_flops(setting.device)
+            used = flops_per_token(preset.model, progress > 0.5) * trainer.tokens / each
+            row["recurrent" if progress > 0.5 else "once"] = {
+                "ms_per_step": round(1e3 * each, 2),
+                "tokens_per_second": round(trainer.tokens / each),
+                "mfu": None if peak is None else round(used / peak, 4),
+            }
+        most = max(most, compilations() - made)
+        if setting.device.type == "cuda":
+            row["peak_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+        rows[name] = row
+        del trainer
+        torch._dynamo.reset()
+    return {**rows, "recompilations": most}, {"recompilations": 0}
+
+
+def cache(setting: Setting) -> Figures:
+    """Compare token by token through captured steps with the whole forward."""
+    figures = {}
+    for name in ("baseline", "record-1855"):
+        model = lively(setting.preset(name).model, setting.device)
+        length = 32 if setting.rehearsal else 320  # more than one bucket of captured steps
+        ids = torch.from_numpy(tokens_of(model.config, 2 * length).astype(np.int64))
+        ids = ids.view(2, length).to(setting.device)
+        steps_of = Cache(model, 2, length, buckets=True)
+        with torch.inference_mode():
+            whole = model(ids)
+            found = torch.cat([steps_of.step(ids[:, [at]]) for at in range(length)], 1)
+        figures[name] = float((found - whole).abs().max())
+    return figures, dict.fromkeys(figures, 1e-2)
+
+
+def text(setting: Setting) -> Figures:
+    """Let a model write the text that calibration reads: 64 sequences of 2,048 tokens."""
+    model = lively(setting.preset("record-1493").model, setting.device)
+    count, length = (2, 16) if setting.rehearsal else (64, 2048)
+    began = setting.wait()
+    ids = generate(partial(Cache, model), model.config.vocab_size, count, length, seed=0)
+    return {"tokens": ids.size, "write_seconds": round(setting.wait() - began, 2)}, {
+        "write_seconds": 60.0
+    }
+
+
+def pack(setting: Setting) -> Figures:
+    """Collect Hessians of a model of 36M weights and pack it as the script of a submission does."""
+    config = setting.preset("record-1493").model
+    model = lively(config, torch.device("cpu"))
+    weights = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
+    if setting.rehearsal:
+        entry.CALIBRATION_TOKENS = 128
+        entry.STATES = 4
+    limit = config.num_params * 7 // 16
+    began = setting.wait()
+    data = entry.pack(config, weights, 0, max(limit, 20_000), Ranks(device=setting.device))
+    return {
+        "bytes": len(data),
+        "bytes_over": max(0, len(data) - max(limit, 20_000)),
+        "pack_seconds": round(setting.wait() - began, 1),
+    }, {"bytes_over": 0, "pack_seconds": 200.0}
+
+
+def script(setting: Setting) -> Figures:
+    """Run train_gpt.py for 15 seconds through training, packing and scoring."""
+    preset = setting.preset("baseline", 65_536)
+    vocab = 512 if setting.rehearsal else 1024
+    config = replace(preset.model, vocab_size=vocab)
+    texts = python_docs_text()[: 100 if setting.rehearsal else None]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        train_tokenizer(texts, vocab, folder / "tokenizer.model")
+        tokens = encode_documents(texts, folder / "tokenizer.model")
+        write_shard(folder / "fineweb_train_000000.bin", tokens)
+        write_shard(folder / "fineweb_val_000000.bin", tokens[: 1 << 16])
+        small = {"CALIBRATION_TOKENS": 128, "STATES": 4} if setting.rehearsal else {}
+        options = BundleOptions(forms=("plain",), minified=False, constants=small)
+        made = own_script(vars(config), vars(preset.recipe), 16_000_000, Mode(), options)
+        path = folder / "train_gpt.py"
+        path.write_bytes(made.shipped.data)
+        environment = {**os.environ, "DATA_PATH": name, "SEED": "0"}
+        environment["TOKENIZER_PATH"] = str(folder / "tokenizer.model")
+        if setting.rehearsal:
+            environment |= {"CUDA_VISIBLE_DEVICES": "", "NUMBA_DISABLE_JIT": "1"}
+        limit = ["--steps", "3"] if setting.rehearsal else ["--seconds", "15"]
+        done = subprocess.run(
+            [sys.executable, path, *limit, "--tokens", "2000"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-350:])
+    facts = json.loads(done.stdout.splitlines()[-1])
+    clock = {row["stage"]: round(row["seconds"], 2) for row in facts["clock"]}
+    return {"bpb": facts["bpb"], "bytes": facts["bytes_total"], "clock": clock}, {"bpb": 12.0}
+
+
+def scores(setting: Setting) -> Figures:
+    """Compare the score of a model on the GPU with the one on the CPU."""
+    config = setting.preset("baseline").model
+    tokens = tokens_of(config, 300 if setting.rehearsal else 8193)
+    sizes = np.ones(config.vocab_size, np.int32)
+    marks = np.zeros(config.vocab_size, np.bool_)
+    plan = sliding(len(tokens) - 1, config.seq_len, config.seq_len // 2)
+    found = {
+        str(device): score_plan(
+            lively(config, device), Text(tokens, ByteTable(sizes, marks, marks)), plan
+        ).bpb
+        for device in (torch.device("cpu"), setting.device)
+    }
+    away = max(found.values()) - min(found.values())
+    return {**found, "away": away}, {"away": 1e-5}
+
+
+STAGES: dict[str, Callable[[Setting], Figures]] = {
+    "versions": versions,
+    "kernels": kernels,
+    "compiled": compiled,
+    "steps": steps,
+    "cache": cache,
+    "text": text,
+    "scores": scores,
+    "script": script,
+    "pack": pack,
+}
