@@ -16,7 +16,9 @@ FILE = click.Path(path_type=Path)
 @click.command("prove")
 @click.argument("model", type=FILE)
 @click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model of the data.")
-@click.option("--data", type=FILE, multiple=True, help="Token shard to prove on; repeatable.")
+@click.option(
+    "--data", type=FILE, multiple=True, help="Token shard to prove on, or verify with; repeatable."
+)
 @click.option(
     "--documents", type=click.IntRange(min=1), metavar="N", help="Prove on only N documents."
 )
@@ -42,7 +44,13 @@ FILE = click.Path(path_type=Path)
     help="Threads of torch; the decoder uses as many.",
 )
 @click.option("--device", help="cpu or cuda  [default: cuda where there is one]")
-@click.option("--decode", "encoded", type=FILE, metavar="FILE", help="Only decode this file.")
+@click.option(
+    "--decode",
+    "encoded",
+    type=FILE,
+    metavar="FILE",
+    help="Only decode this file; with --data, its documents must be ones of the data.",
+)
 @click.option(
     "-o", "--output", type=FILE, help="Where to keep the coded file; with --decode, the text."
 )
@@ -58,10 +66,12 @@ def command(**options: Any) -> None:
     Example:
       squeeze prove model.sqz --tokenizer sp1024.model \\
           --data fineweb_val_000000.bin --bytes 300000 --seed 1 -o text.sqp
+      squeeze prove model.sqz --tokenizer sp1024.model --decode text.sqp \\
+          --data fineweb_val_000000.bin
       squeeze prove model.sqz --tokenizer sp1024.model --decode text.sqp -o text.txt
     """
-    if bool(options["data"]) == (options["encoded"] is not None):
-        raise click.UsageError("Give either --data to prove on, or --decode with a file.")
+    if not options["data"] and options["encoded"] is None:
+        raise click.UsageError("Give --data to prove on, --decode with a file, or both.")
     from squeeze.cli.runs.prove import ProveRequest, run
 
     run(ProveRequest(**options))

@@ -21,8 +21,9 @@ import numpy as np
 
 from squeeze.data.documents import TextFiles, read_documents
 from squeeze.errors import BadConfig, BadData, CorruptData
-from squeeze.files import make_folder, read_file, sha256, write_atomic
+from squeeze.files import make_folder, read_file, write_atomic
 from squeeze.reporter import SILENT, Reporter
+from squeeze.score.tokenizer import Tokenizer
 from squeeze.train.data.identity import STATE
 from squeeze.train.data.shards import Tokens, shard_length, write_shard
 
@@ -97,7 +98,8 @@ def tokenize(
     """Write shards `train_000000.bin` … and `val_000000.bin` … to the folder `out`.
 
     An interrupted run resumes from its last saved state, and ends with the same shards. Returns
-    shards, documents, tokens and bytes of each side. Raises BadData for text or tokenizers that do
+    shards, documents, tokens and bytes of each side: of the text, and by the
+    tokenizer's table, as scores count them. Raises BadData for text or tokenizers that do
     not fit, and when `out` holds shards of another job.
     """
     pieces = _Pieces(tokenizer)
@@ -116,7 +118,7 @@ def tokenize(
             waiting = itertools.islice(read_documents(texts), shards.documents, None)
             for count, group in enumerate(_groups(waiting), start=1):
                 for text, tokens in zip(group, pieces.encode(group, options.threads), strict=True):
-                    shards.add(text, tokens)
+                    shards.add(text, tokens, pieces.tokenizer.count(tokens[1:]))
                 if count % SAVED_EVERY == 0:
                     shards.save()
                 stage.advance(len(group))
@@ -131,19 +133,19 @@ def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 class _Pieces:
-    """A sentencepiece model as an encoder that puts BOS before each document."""
+    """A sentencepiece model as an encoder that puts BOS before each document.
+
+    Raises BadData for one whose table counts bytes that no text has.
+    """
 
     def __init__(self, path: Path) -> None:
         import sentencepiece
 
-        data = read_file(path)
-        self.sha256 = sha256(data)
+        self.tokenizer = Tokenizer(path)
+        self.sha256 = self.tokenizer.sha256
         self._processor: Any = sentencepiece.SentencePieceProcessor()
-        try:
-            self._processor.LoadFromSerializedProto(data)
-            size, bos = self._processor.vocab_size(), self._processor.bos_id()
-        except RuntimeError:
-            raise BadData(f"{path}: not a tokenizer", expected="a sentencepiece model") from None
+        self._processor.LoadFromSerializedProto(read_file(path))
+        size, bos = self._processor.vocab_size(), self._processor.bos_id()
         if not 0 < size <= 1 << 16 or bos < 0:
             raise BadData(
                 f"{path}: cannot make shards",
@@ -164,17 +166,18 @@ class _Shards:
         self._out, self._job = out, job
         self.documents, self.finished = 0, False
         self._sizes: dict[str, list[int]] = {side: [] for side in SIDES}  # tokens of each shard
-        self._counts = {side: {"documents": 0, "text_bytes": 0} for side in SIDES}
+        self._counts = {side: {"documents": 0, "text_bytes": 0, "table_bytes": 0} for side in SIDES}
         self._waiting: dict[str, list[Tokens]] = {side: [] for side in SIDES}
         self._lengths = dict.fromkeys(SIDES, 0)  # tokens that wait
         self._resume()
 
-    def add(self, text: str, tokens: Tokens) -> None:
-        """Add one document."""
+    def add(self, text: str, tokens: Tokens, counted: int) -> None:
+        """Add one document, whose tokens count as so many bytes by the tokenizer's table."""
         side = "val" if is_validation(text, self._job.share) else "train"
         self._waiting[side].append(tokens)
         self._counts[side]["documents"] += 1
         self._counts[side]["text_bytes"] += len(text.encode())
+        self._counts[side]["table_bytes"] += counted
         self.documents += 1
         self._lengths[side] += len(tokens)
         if self._lengths[side] >= self._job.shard_tokens:

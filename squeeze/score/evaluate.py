@@ -164,7 +164,7 @@ class _Evaluation:
             by_document=_counts(score, documents, options),
             order=None if ledger is None else ledger.check(),
             config=asdict(loaded.config),
-            notes=[*loaded.notes, *identity],
+            notes=[*loaded.notes, *identity, *self.pieces.notes],
             format=loaded.source,
             model_bytes=loaded.size,
             sha256=Hashes(loaded.sha256, self.pieces.sha256, self.hashes, code_sha256()),

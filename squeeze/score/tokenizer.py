@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from squeeze.errors import BadData
 from squeeze.files import read_file, sha256
+from squeeze.score.lossless import check_samples
 
 # bytes; those of the challenge have 0.4 MB, and memory takes forty times as much
 MAX_FILE = 4 << 20
@@ -87,13 +88,19 @@ def read_table(path: str) -> ByteTable:
 
 
 class Tokenizer:
-    """A sentencepiece model with its byte table. Raises BadData when the file is not one."""
+    """A sentencepiece model with its byte table.
+
+    size: bytes of its file
+    notes: sentences on text that it does not give back, for every score
+
+    Raises BadData when the file is none, or its table counts bytes that its text does not have.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         import sentencepiece
 
         data = read_file(path, MAX_FILE)
-        self.sha256 = sha256(data)
+        self.sha256, self.size = sha256(data), len(data)
         self._pieces: Any = sentencepiece.SentencePieceProcessor()
         try:
             self._pieces.LoadFromSerializedProto(data)
@@ -107,7 +114,22 @@ class Tokenizer:
                 expected="a sentencepiece .model file",
                 found=f"{len(data)} bytes that do not parse as one",
             )
+        starts = np.flatnonzero(self.table.boundary)
+        self._start = int(starts[0]) if len(starts) else None
+        self.notes = check_samples(self._pieces, self.count)
         self._byte = np.array([self._pieces.is_byte(token) for token in range(self.vocab_size)])
+
+    @property
+    def longest(self) -> int:
+        """Bytes of its longest piece."""
+        return int(self.table.base.max())
+
+    def count(self, document: Tokens) -> int:
+        """Return the bytes of a document's tokens [n], without its BOS, by the table."""
+        if self._start is None:  # no piece that could start it
+            return int((self.table.base[document] + self.table.space[document]).sum())
+        text = np.concatenate([[self._start], document]).astype(np.int64)
+        return int(self.table.of_targets(text).sum(dtype=np.int64))
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of token ids; control tokens vanish."""

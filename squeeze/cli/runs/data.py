@@ -54,6 +54,12 @@ def run_tokenize(
             f"{side:<6}{len(part['shards']):>4} shards{part['documents']:>12,} documents"
             f"{part['tokens']:>15,} tokens{part['text_bytes']:>16,} bytes of text"
         )
+    text, table = (
+        sum(part[name] for part in report.values()) for name in ("text_bytes", "table_bytes")
+    )
+    if text != table:
+        share = 100 * (table / max(1, text) - 1)
+        print_notes([f"scores count {table:,} bytes, {share:+.3f} %: the tokenizer changes text"])
 
 
 def run_check(

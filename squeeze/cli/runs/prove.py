@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,19 +14,20 @@ from squeeze.files import check_outputs, read_file
 from squeeze.ranks.connect import resolve_device
 from squeeze.score.identity import named_tokenizers, tokenizer_notes
 from squeeze.score.modes import Mode
+from squeeze.score.official import tokenizer_name
 from squeeze.score.proof.coding import Submission
 from squeeze.score.proof.decode import DecodeReport, decode_text
+from squeeze.score.proof.documents import Selection, check_documents, select_documents
 from squeeze.score.proof.file import Proof
 from squeeze.score.proof.predictor import BATCHES, mode_fields, read_mode
 from squeeze.score.proof.prove import (
     ProofOptions,
     ProofReport,
-    Selection,
     prove,
-    select_documents,
+    reading_notes,
 )
 from squeeze.score.tokenizer import Text
-from squeeze.train.data.shards import read_shards
+from squeeze.train.data.shards import Tokens, read_shards
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,28 @@ def run(request: ProveRequest) -> None:
 
 def _decode(request: ProveRequest, encoded: Path) -> None:
     """Decode a file and print the figures of its text."""
-    proof = Proof.from_bytes(read_file(encoded))
+    data = read_file(encoded)
+    proof = Proof.from_bytes(data)
     device = resolve_device(request.device)
     submission = Submission.load(request.model, request.tokenizer, device)
-    notes = _identity(request, submission)
+    notes = [*_identity(request, submission), *reading_notes(submission.tokenizer)]
+
+    def check(documents: Sequence[Tokens]) -> None:
+        if request.data:
+            text = Text(read_shards(list(request.data)), submission.tokenizer.table)
+            check_documents(documents, text, submission.bos)
+
     with Bars(request.as_json) as bars:
-        report = decode_text(submission, proof, request.output, bars)
+        report = decode_text(submission, proof, request.output, bars, check)
+    bpb = 8 * len(data) / max(1, report.text_bytes)
     if request.as_json:
-        print_json(report.as_json() | {"notes": notes})
+        facts = {"file_bytes": len(data), "file_bpb": bpb, "found_in_data": bool(request.data)}
+        print_json(report.as_json() | facts | {"notes": notes})
         return
-    _print(report, {})
+    rows = {"file": f"{len(data):,} bytes", "file bits/byte": f"{bpb:.6f}"}
+    if request.data:
+        rows = {"decoded": "documents of the data, none twice", **rows}
+    _print(report, rows | _reads(submission))
     print_notes(notes)
 
 
@@ -93,9 +107,9 @@ def _prove(request: ProveRequest) -> None:
     options = ProofOptions(mode, request.batch or BATCHES[mode.name], threads)
     with Bars(request.as_json) as bars:
         report = prove(submission, documents, options, request.output, bars)
-    notes = [*submission.model.notes, *identity]
+    notes = [*submission.model.notes, *identity, *reading_notes(submission.tokenizer)]
     if not request.as_json:
-        _print(report, _proof_rows(report))
+        _print(report, _proof_rows(report) | _reads(submission))
         print_notes(notes)
         return
     print_json(
@@ -113,10 +127,19 @@ def _prove(request: ProveRequest) -> None:
     )
 
 
+def _reads(submission: Submission) -> dict[str, str]:
+    """Return the sizes of the files that the decoder reads besides the coded file."""
+    tokenizer = submission.tokenizer
+    name = tokenizer_name(tokenizer.sha256) or "another than the challenge's"
+    files = f"model {submission.model.size:,} bytes, tokenizer {tokenizer.size:,} bytes ({name})"
+    return {"decoder reads": files}
+
+
 def _print(report: DecodeReport | ProofReport, rows: dict[str, str]) -> None:
     """Print the decoded text in figures, with rows of the proof in between."""
     text = f"{report.text_bytes:,} bytes, {report.documents:,} documents, {report.tokens:,} tokens"
-    print_rows({"text": text, **rows, "SHA-256 of text": report.sha256["text"]}, 17)
+    written = f"{report.sha256['text']}, {report.written_bytes:,} bytes with newlines in between"
+    print_rows({"text": text, **rows, "SHA-256 of text": written}, 17)
 
 
 def _proof_rows(report: ProofReport) -> dict[str, str]:

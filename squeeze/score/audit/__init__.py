@@ -47,7 +47,7 @@ def audit(
         artifact = loaded.folder / MODEL
         model = tokenizer_of_artifact(read_file(artifact)) if MODEL in loaded.files else None
         named = named_tokenizers(model, data.shards)
-        notes = tokenizer_notes(data.digest, named, options.other_tokenizer)
+        notes = [*tokenizer_notes(data.digest, named, options.other_tokenizer), *data.notes]
         evidence = gather(loaded, data, options, reporter)
     if options.train_data:
         validation, training = read_shards(list(data.shards)), map(read_shard, options.train_data)

@@ -39,6 +39,7 @@ class Data:
     available: targets of the whole data
     total_bytes: bytes of their text
     digest: SHA-256 of the tokenizer
+    notes: sentences on text that it does not give back
     """
 
     span: Tokens
@@ -49,6 +50,7 @@ class Data:
     available: int
     total_bytes: int
     digest: str = ""
+    notes: tuple[str, ...] = ()
 
     def scored(self, hello: Hello, tokens: Tokens | None = None) -> npt.NDArray[np.int64]:
         """Return the indices of the targets (target i is tokens[i + 1]) that a whole score has.
@@ -164,4 +166,5 @@ def load_data(paths: Sequence[Path], tokenizer: Path, targets: int) -> Data:
         available=len(tokens) - 1,
         total_bytes=total,
         digest=pieces.sha256,
+        notes=tuple(pieces.notes),
     )

@@ -58,6 +58,10 @@ class Submission:
         digest.update(token_bytes(documents, self.bos))
         return digest.digest()
 
+    def count(self, documents: Sequence[Tokens]) -> int:
+        """Return the bytes that documents count as, by the table: those that a score divides by."""
+        return sum(map(self.tokenizer.count, documents))
+
     def text(self, documents: Sequence[Tokens]) -> list[bytes]:
         """Return the UTF-8 text of each document."""
         return [self.tokenizer.decode(tokens.tolist()).encode() for tokens in documents]

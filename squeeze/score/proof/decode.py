@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from squeeze.files import read_file, write_atomic
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.proof.coding import Submission, hashes
 from squeeze.score.proof.file import Proof
+from squeeze.train.data.shards import Tokens
 
 EVERY = 0.2  # seconds between lines of progress
 
@@ -29,6 +30,8 @@ EVERY = 0.2  # seconds between lines of progress
 class DecodeReport:
     """The decoded text in figures.
 
+    text_bytes: of the text, by the table of the tokenizer, as `squeeze eval` counts them
+    written_bytes: of the decoded texts joined by newlines, of which the SHA-256 is given
     sha256: of tokens and of text
     seconds, cpu_seconds: wallclock, and time of all threads
     """
@@ -36,6 +39,7 @@ class DecodeReport:
     documents: int
     tokens: int
     text_bytes: int
+    written_bytes: int
     sha256: dict[str, str]
     seconds: float
     cpu_seconds: float
@@ -60,19 +64,28 @@ class Lines(Reporter):
 
 
 def decode_text(
-    submission: Submission, proof: Proof, output: Path | None, reporter: Reporter = SILENT
+    submission: Submission,
+    proof: Proof,
+    output: Path | None,
+    reporter: Reporter = SILENT,
+    check: Callable[[Sequence[Tokens]], None] = lambda documents: None,
 ) -> DecodeReport:
-    """Decode a proof and write its texts to `output`, joined by newlines; raises as `decode`."""
+    """Decode a proof and write its texts to `output`, joined by newlines; raises as `decode`.
+
+    check: is called with the decoded documents before anything is written
+    """
     start, cpu_start = time.perf_counter(), time.process_time()
     documents = submission.decode(proof, reporter)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    check(documents)
     text = submission.text(documents)
     if output is not None:
         write_atomic(output, b"\n".join(text))
     return DecodeReport(
         documents=len(documents),
         tokens=proof.tokens,
-        text_bytes=sum(map(len, text)),
+        text_bytes=submission.count(documents),
+        written_bytes=len(b"\n".join(text)),
         sha256=hashes(documents, text, submission.bos),
         seconds=round(seconds, 3),
         cpu_seconds=round(cpu_seconds, 3),

@@ -23,10 +23,10 @@ from squeeze.errors import BadData, RuleBroken, SqueezeError
 from squeeze.files import read_file, scratch_folder, sha256, write_atomic
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.modes import Mode
-from squeeze.score.plan import document_starts
+from squeeze.score.official import tokenizer_name
 from squeeze.score.proof.coding import Submission, hashes, token_bytes
 from squeeze.score.proof.decode import DecodeReport
-from squeeze.score.tokenizer import Text, check_vocab
+from squeeze.score.tokenizer import Text, Tokenizer
 from squeeze.score.window import score_windows
 from squeeze.train.data.shards import Tokens
 from squeeze.train.model.gpt import GPT
@@ -49,22 +49,12 @@ class ProofOptions:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Documents to prove on: all, or the first of them, or with a seed random ones.
-
-    documents: at most so many
-    text_bytes: as many as it takes to hold so much text
-    """
-
-    documents: int | None = None
-    text_bytes: int | None = None
-    seed: int | None = None
-
-
-@dataclass(frozen=True)
 class ProofReport:
     """A proof that succeeded: the decoded text is the text that was coded.
 
+    text_bytes: of the text, by the table of the tokenizer, as `squeeze eval` counts them
+    written_bytes: of the decoded texts joined by newlines, of which the SHA-256 is given
+    artifact_bytes, tokenizer_bytes: sizes of the files that the decoder reads besides the coded file
     file_bytes: size of the coded file, header_bytes of them its header
     code_bytes: computed code length of text and ends of documents
     overhead: share by which the file is larger than that
@@ -80,6 +70,9 @@ class ProofReport:
     documents: int
     tokens: int
     text_bytes: int
+    written_bytes: int
+    artifact_bytes: int
+    tokenizer_bytes: int
     file_bytes: int
     header_bytes: int
     code_bytes: float
@@ -122,7 +115,7 @@ def prove(
     if facts.by_document and facts.learns:  # a batch waits for its longest: let them be alike
         documents = sorted(documents, key=len, reverse=True)
     text = submission.text(documents)
-    text_bytes = sum(map(len, text))
+    text_bytes = submission.count(documents)
     if not text_bytes:
         raise BadData("the chosen documents stand for no text", found=f"{len(documents)} documents")
     start, cpu_start = time.perf_counter(), time.process_time()
@@ -144,6 +137,9 @@ def prove(
         documents=len(documents),
         tokens=proof.tokens,
         text_bytes=text_bytes,
+        written_bytes=len(b"\n".join(text)),
+        artifact_bytes=submission.model.size,
+        tokenizer_bytes=submission.tokenizer.size,
         file_bytes=len(data),
         header_bytes=len(data) - len(proof.payload),
         code_bytes=code_bits / 8,
@@ -231,28 +227,16 @@ def _run(command: list[str], folder: Path, stage: Reporter) -> DecodeReport:
     return DecodeReport(**last)
 
 
-def select_documents(
-    text: Text, bos: int, selection: Selection = Selection()
-) -> tuple[list[Tokens], int]:
-    """Return documents of a text, without BOS and in its order, and the tokens before the first BOS.
-
-    Raises BadData when there is no BOS, or a token outside the table.
-    """
-    tokens, table = text.tokens, text.table
-    check_vocab(tokens, len(table.base))
-    starts = document_starts(tokens, bos)
-    starts = starts[tokens[starts] == bos]
-    if not len(starts):
-        raise BadData("the data holds no whole document", expected=f"a BOS (token {bos})")
-    ends = np.append(starts[1:], len(tokens))
-    order = np.arange(len(starts))
-    if selection.seed is not None:
-        order = np.random.default_rng(selection.seed).permutation(order)
-    if selection.text_bytes is not None:
-        sizes = [int(table.of_targets(tokens[starts[i] : ends[i]]).sum()) for i in order]
-        order = order[: 1 + int(np.searchsorted(np.cumsum(sizes), selection.text_bytes))]
-    chosen = np.sort(order[: selection.documents])
-    return [tokens[starts[i] + 1 : ends[i]] for i in chosen], int(starts[0])
+def reading_notes(tokenizer: Tokenizer) -> list[str]:
+    """Return sentences on what a decoder reads in a tokenizer: it could hold text."""
+    if tokenizer_name(tokenizer.sha256) is not None:
+        return tokenizer.notes
+    return [
+        *tokenizer.notes,
+        f"the tokenizer is none of the challenge's (SHA-256 {tokenizer.sha256[:16]}…): the decoder "
+        f"reads its {tokenizer.size:,} bytes, of which the longest piece stands for "
+        f"{tokenizer.longest:,} bytes of text, so they count with the model",
+    ]
 
 
 def window_bpb(submission: Submission, documents: Sequence[Tokens]) -> float:

@@ -17,19 +17,25 @@ from click.testing import CliRunner, Result
 from squeeze.artifact.file import encode
 from squeeze.artifact.streams import Artifact
 from squeeze.cli import cli
-from squeeze.errors import BadConfig, BadData, CorruptData, SqueezeError, UnsupportedFormat
+from squeeze.errors import (
+    BadConfig,
+    BadData,
+    CorruptData,
+    RuleBroken,
+    SqueezeError,
+    UnsupportedFormat,
+)
 from squeeze.reporter import SILENT
 from squeeze.score.modes import Mode
 from squeeze.score.plan import document_plan, document_spans
 from squeeze.score.proof.coding import Submission, machine, token_bytes
+from squeeze.score.proof.documents import Selection, select_documents
 from squeeze.score.proof.file import Proof
 from squeeze.score.proof.predictor import mode_fields, read_mode
 from squeeze.score.proof.prove import (
     ProofOptions,
-    Selection,
     decode_elsewhere,
     prove,
-    select_documents,
 )
 from squeeze.score.tokenizer import Text
 from squeeze.score.window import score_plan
@@ -348,6 +354,31 @@ def test_the_command_proves_and_its_file_decodes_by_hand(folder: Path, tmp_path:
     assert done.exit_code == 0, done.output
     assert text.read_text() == "\n".join(TEXTS)
     assert report["sha256"]["text"] in done.output
+    assert report["written_bytes"] == text.stat().st_size == size + len(TEXTS) - 1
+    assert f"{report['written_bytes']:,} bytes with newlines" in done.output
+
+
+def test_the_files_that_the_decoder_reads_are_counted_and_a_strange_tokenizer_is_told(
+    folder: Path, tmp_path: Path
+) -> None:
+    result = run(folder, "--data", str(folder / "d.bin"), "--json", "--threads=1")
+    report = json.loads(result.stdout)
+    assert report["artifact_bytes"] == (folder / "m.sqz").stat().st_size
+    assert report["tokenizer_bytes"] == (folder / "t.model").stat().st_size
+    assert any("none of the challenge's" in note for note in report["notes"])
+
+
+def test_one_command_verifies_a_file_against_the_data(folder: Path, tmp_path: Path) -> None:
+    file, other = tmp_path / "t.sqp", tmp_path / "other.bin"
+    data = ["--data", str(folder / "d.bin")]
+    assert run(folder, *data, "-o", str(file), "--threads=1", "--documents=3").exit_code == 0
+    done = run(folder, "--decode", str(file), *data, "--json")
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    assert facts["found_in_data"] and facts["file_bytes"] == file.stat().st_size
+    write_shard(other, encode_documents([*TEXTS[:2], TEXTS[4]], folder / "t.model"))
+    with pytest.raises(RuleBroken, match="not one of the data"):
+        raise run(folder, "--decode", str(file), "--data", str(other)).exception
 
 
 def test_the_command_proves_adapting_models(folder: Path) -> None:
@@ -379,7 +410,7 @@ def test_the_decoding_process_imports_no_tests_and_needs_no_folder(tmp_path: Pat
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--data", "d.bin", "--decode", "x"], ["--data", "d.bin", "--mode", "psychic"]],
+    [[], ["--decode", "x", "--mode", "psychic"], ["--data", "d.bin", "--mode", "psychic"]],
 )
 def test_unclear_requests_are_usage_errors(folder: Path, arguments: list[str]) -> None:
     assert run(folder, *arguments).exit_code == 2
