@@ -46,7 +46,7 @@ ROOMS = {
     # Where to spend the bits of any torch module.
     "calib.parallel": "",
     "calib.text": "ranks calib.parallel",
-    "calib.taps": "",
+    "calib.taps": "tensors",
     "calib.statistics": "tensors ranks calib.parallel calib.text calib.taps",
     "calib.allocation": "tensors calib.parallel calib.statistics",
     "calib.quantizers": (
@@ -78,7 +78,7 @@ ROOMS = {
         " outside"
     ),
     # Whatever is packed or scored: the one room that runs code of others.
-    "subject": "calib.statistics train.model",
+    "subject": "tensors calib.statistics train.model",
     "score.report": "",
     # What a file's bytes are spent on, and what fits a limit.
     "ledger": "rows codecs tensors artifact outside",

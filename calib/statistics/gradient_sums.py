@@ -16,6 +16,9 @@ from squeeze.errors import BadCheckpoint
 from squeeze.ranks.group import Ranks
 
 WIDEST = 1024  # outputs up to which all of G is kept: beyond, rows are hardly correlated
+# Share of the mean in sums of squared gradients of weights: a block of text is one draw, and rows that
+# the draws do not reach may still be divided by.
+SHRINKAGE = 0.25
 ELEMENTWISE = 1e-4  # relative error up to which outputs count as functions of one logit each
 
 
@@ -119,16 +122,21 @@ class GradientSums:
         columns = {}
         for name, (rows, sums) in self.squares.items():
             # rows · columns is the best product of that form; the mean of the columns is 1
-            reduced[name] = ranks.summed_(rows) / tokens / len(sums)
-            share = ranks.summed_(sums)
+            reduced[name] = _shrunk(ranks.summed_(rows)) / tokens / len(sums)
+            share = _shrunk(ranks.summed_(sums))
             columns[name] = share / share.mean().clamp_min(1e-30)
         for name, values in (*reduced.items(), *columns.items()):
             if not bool(values.isfinite().all()):
                 raise not_finite(name)
         return (
-            {name: reduced[name].cpu().numpy() for name in matrices},
+            {name: reduced[name].cpu().numpy() for name in matrices if name in reduced},
             {name: values.cpu().numpy() for name, values in columns.items()},
         )
+
+
+def _shrunk(squares: Tensor) -> Tensor:
+    """Return sums of squares of few draws, moved towards their mean."""
+    return SHRINKAGE * squares.mean() + (1 - SHRINKAGE) * squares
 
 
 def _keeps_products(matrix: Matrix, model: TappedModel) -> bool:

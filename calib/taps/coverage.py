@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from squeeze.calib.taps.layout import FLOAT, Layout
+from squeeze.calib.taps.layout import FLOAT, UNUSED, Layout
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Coverage:
             for matrix in layout.of_tensor(tensor):
                 count = matrix.slice.elements
                 how, why = (FLOAT, "small") if count < small else (matrix.how, "")
+                why = UNUSED if matrix.how == FLOAT else why
                 rows.append(CoverageRow(tensor, matrix.name, count, how, matrix.role, why))
         return cls(tuple(rows))
 

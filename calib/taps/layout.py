@@ -18,7 +18,8 @@ from squeeze.calib.taps.marks import MARK, TOKENS
 from squeeze.calib.taps.products import Product
 from squeeze.calib.taps.roles import Event, Sources, by_name, role_of_uses, roles_of
 from squeeze.calib.taps.taps import Lookup
-from squeeze.calib.taps.weights import Slice, Weight
+from squeeze.calib.taps.weights import Weight
+from squeeze.tensors.matrices import Slice
 
 PRODUCT, LOOKUP, BOTH = "product", "lookup", "product+lookup"
 SQUARES, UNUSED, FLOAT = "squared gradients", "never used", "float"
@@ -32,7 +33,8 @@ class Matrix:
     """A part of a parameter that is quantized as one.
 
     name: of the tensor where it is all of it, else with a number: `bank[3]`
-    how: PRODUCT, LOOKUP, BOTH or SQUARES: where its importance is from; UNUSED: it has none
+    how: PRODUCT, LOOKUP, BOTH or SQUARES: where its importance is from; UNUSED: it has none; FLOAT:
+        it is used by nothing, and stays as it is
     owner: name of the first matrix that reads the same inputs, perhaps its own
     """
 
@@ -63,6 +65,7 @@ class Layout:
     floats: why a tensor keeps floats, by name
     shapes: of every parameter
     head: name of the matrix whose product makes the output, or None
+    table_rows: rows of the first table that tokens are looked up in, or None
     """
 
     matrices: Mapping[str, Matrix]
@@ -70,6 +73,7 @@ class Layout:
     floats: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
     head: str | None = None
+    table_rows: int | None = None
 
     def of_tensor(self, name: str) -> list[Matrix]:
         """Return the matrices of a parameter."""
@@ -99,6 +103,7 @@ class Probe:
     slices: dict[Slice, _Uses] = field(default_factory=dict)
     others: dict[str, dict[str, bool]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    table_rows: int | None = None
     # kept, so that no other tensor gets the identity of one that is gone
     activations: list[Tensor] = field(default_factory=list)
 
@@ -118,6 +123,8 @@ class Probe:
         """Note a lookup."""
         uses = self.slices.setdefault(lookup.slice, _Uses())
         uses.looked_up = True
+        if self.table_rows is None and _sources(lookup.ids) == TOKENS.sources:
+            self.table_rows = lookup.slice.shape[0]
         uses.results.append(source)
         self.events.append(Event("lookup", source, (_sources(lookup.ids),)))
         return output
@@ -162,7 +169,11 @@ class Probe:
             elif parts is None and not derived:
                 floats[name] = "used entry by entry"
             elif parts is None or derived:
-                for part, label in _named(name, shape, _pieces(name, shape)):
+                pieces = _pieces(name, shape)
+                if pieces[0].shape[1] > WIDEST_INPUT:
+                    floats[name] = "too wide"
+                    continue
+                for part, label in _named(name, shape, pieces):
                     matrices[label] = Matrix(label, part, SQUARES, by_name(name), label)
             else:
                 for part, label in _named(name, shape, parts):
@@ -171,13 +182,15 @@ class Probe:
                     key = tuple(uses.inputs) if len(parts[part]) == 1 and uses.inputs else label
                     how = BOTH if uses.looked_up and uses.inputs else PRODUCT
                     how = LOOKUP if uses.looked_up and not uses.inputs else how
+                    # a part that nothing uses, of a tensor of which other parts are used
+                    how = how if uses.results else FLOAT
                     role = role_of_uses(roles, uses.results, name)
                     owner = owners.setdefault(key, label)
                     matrices[label] = Matrix(label, part, how, role, owner)
                     # alone among the sources, and one matrix: no group of them
                     alone = len(made_by) == 1 and made_by <= set(uses.results)
                     head = label if alone and len(parts) == 1 else head
-        return Layout(matrices, places, floats, shapes, head)
+        return Layout(matrices, places, floats, shapes, head, self.table_rows)
 
 
 def _sources(tensor: Tensor) -> Sources:
@@ -272,7 +285,7 @@ def _named(
 ) -> Iterator[tuple[Slice, str]]:
     """Yield slices with the names of their matrices, in the order of the tensor."""
     ordered = sorted(parts)
-    if ordered == [Slice.whole(name, shape)]:
+    if len(shape) == 2 and ordered == [Slice.whole(name, shape)]:
         yield ordered[0], name
         return
     for number, part in enumerate(ordered):

@@ -14,7 +14,8 @@ from math import prod
 
 from torch import Tensor
 
-from squeeze.calib.taps.weights import Slice, Weight
+from squeeze.calib.taps.weights import Weight
+from squeeze.tensors.matrices import Slice
 
 Reshape = Callable[[Tensor], Tensor]
 

@@ -21,7 +21,8 @@ from torch.overrides import TorchFunctionMode
 from squeeze.calib.taps import forms
 from squeeze.calib.taps.marks import MARK, TOKENS, Activation, is_activation, marked_
 from squeeze.calib.taps.products import Product, product_of
-from squeeze.calib.taps.weights import Parameters, Slice, Weight
+from squeeze.calib.taps.weights import Parameters, Weight
+from squeeze.tensors.matrices import Slice
 
 # Functions whose result holds the elements of a tensor where they were, and
 COPIES = frozenset(

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from safetensors.torch import save
 
 from squeeze.artifact.container import MAGIC
 from squeeze.artifact.facts import metadata_of
 from squeeze.artifact.file import decode
+from squeeze.artifact.parts import whole_tensors
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.errors import UnsupportedFormat
 from squeeze.files import read_file, write_atomic
@@ -46,11 +48,13 @@ def unpack(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> Unpa
 def to_safetensors(artifact: Artifact) -> bytes:
     """Return the bytes of a safetensors file with the weights in their logical formats.
 
-    `squeeze.checkpoint.read` reads tensors and configuration back.
+    `squeeze.checkpoint.read` reads tensors back, and the configuration of a model of this project.
     """
-    config = ModelConfig.from_fields(artifact.config["model"])
+    tensors = torch_tensors(whole_tensors(artifact))
     facts = metadata_of(artifact.config)
-    return checkpoint_bytes(config, torch_tensors(artifact.tensors), facts=facts)
+    if "model" not in artifact.config:
+        return save(tensors, metadata=facts)
+    return checkpoint_bytes(ModelConfig.from_fields(artifact.config["model"]), tensors, facts=facts)
 
 
 def torch_tensors(tensors: Mapping[str, Tensor]) -> dict[str, torch.Tensor]:

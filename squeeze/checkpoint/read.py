@@ -20,6 +20,7 @@ import numpy as np
 from squeeze.artifact import container
 from squeeze.artifact.facts import assumed_of, header_of, tokenizer_of
 from squeeze.artifact.file import decode
+from squeeze.artifact.parts import whole_tensors
 from squeeze.artifact.streams import Tensor
 from squeeze.checkpoint.complete import Completion, complete
 from squeeze.checkpoint.entries import TOP, WeightSet, no_choice
@@ -46,6 +47,7 @@ class Checkpoint:
     entry: part of the file the weights are, "" when it has no parts
     assumed: fields of the configuration that were guessed when the file was made
     tokenizer: SHA-256 of the tokenizer it was trained with, None where the file does not say
+    header: configuration in the header of an artifact
     """
 
     tensors: dict[str, Tensor]
@@ -57,6 +59,7 @@ class Checkpoint:
     entry: str = ""
     assumed: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: str | None = None
+    header: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,15 +111,18 @@ def load_checkpoint(path: str | os.PathLike[str], entry: str | None = None) -> C
         if entry is not None:
             raise no_choice([TOP], entry, name, several=False)
         artifact = decode(data)
-        stored = ModelConfig.from_json(json.dumps(artifact.config.get("model", {})))
+        stored = None
+        if "model" in artifact.config:
+            stored = ModelConfig.from_json(json.dumps(artifact.config["model"]))
         return Checkpoint(
-            artifact.tensors,
+            whole_tensors(artifact),
             stored,
             "sqz",
             sha256(data),
             len(data),
             assumed=assumed_of(artifact.config),
             tokenizer=tokenizer_of(artifact.config),
+            header=artifact.config,
         )
     weights, metadata = _weights(data, name, entry)
     notes = list(weights.notes)
@@ -157,6 +163,12 @@ def load_model(
         `settings`, `assume`; None means not stated
     """
     checkpoint = load_checkpoint(path, entry)
+    if checkpoint.format == "sqz" and checkpoint.config is None:
+        raise BadCheckpoint(
+            f"{path}: an artifact of a model that is not squeeze's own",
+            found=json.dumps(checkpoint.header.get("subject", {}))[:200],
+            fix="Name the model with --model FILE.py:NAME.",
+        )
     completed = complete(
         checkpoint.tensors, checkpoint.config, Completion.of(statements), checkpoint.assumed
     )

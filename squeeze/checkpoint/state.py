@@ -10,6 +10,7 @@ import numpy as np
 from squeeze.artifact import streams
 from squeeze.artifact.container import MAGIC
 from squeeze.artifact.file import decode
+from squeeze.artifact.parts import whole_tensors
 from squeeze.checkpoint.entries import TABLE
 from squeeze.checkpoint.names import HEAD
 from squeeze.checkpoint.read import load_checkpoint
@@ -40,7 +41,7 @@ def load_state(
     data = read_file(path)
     # an artifact may be of any model, a checkpoint of those that `squeeze.checkpoint.read` knows
     is_artifact = data[: len(MAGIC)] == MAGIC and entry is None
-    tensors = decode(data).tensors if is_artifact else load_checkpoint(path, entry).tensors
+    tensors = whole_tensors(decode(data)) if is_artifact else load_checkpoint(path, entry).tensors
     if framework == "np":
         return {name: _array(tensor) for name, tensor in tensors.items()}
     from squeeze.artifact.unpack import torch_tensors
@@ -63,7 +64,16 @@ def load_into_module(
     Raises BadCheckpoint, and changes nothing, unless names and shapes are those of the module.
     """
     state = load_state(path, "torch", entry)
-    own_shapes = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    own = module.state_dict(keep_vars=True)
+    first: dict[int, str] = {}
+    for name, weight in own.items():
+        # one tensor of the module under another name; masks and counters are its own
+        other = first.setdefault(id(weight), name)
+        if other in state:
+            state.setdefault(name, state[other])
+        elif not weight.is_floating_point():
+            state.setdefault(name, weight.detach())
+    own_shapes = {name: tuple(weight.shape) for name, weight in own.items()}
     if HEAD in own_shapes and TABLE in state:
         state.setdefault(HEAD, state[TABLE])
     shapes = {name: tuple(weight.shape) for name, weight in state.items()}

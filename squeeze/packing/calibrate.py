@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from squeeze.calib.statistics.collect import collect
+from squeeze.calib.statistics.divergence import Divergence
 from squeeze.calib.statistics.fisher import OutputGradients, collect_gradients
 from squeeze.calib.statistics.hessian import Hessians
 from squeeze.calib.statistics.tapped import TappedModel, ids_of
 from squeeze.calib.taps.layout import Layout
-from squeeze.calib.text.generate import TEMPERATURE, Tokens
+from squeeze.calib.text.generate import TEMPERATURE, NewCache, Tokens
 from squeeze.calib.text.sources import (
     TOKENS,
     Corpus,
@@ -36,22 +37,29 @@ from squeeze.calib.text.sources import (
     Source,
     window_length,
 )
-from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import BadConfig, BadData, CorruptData
 from squeeze.files import make_folder, sha256, write_atomic
+from squeeze.packing.workpiece import Model, Workpiece
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
 from squeeze.subject.subject import Subject
 from squeeze.train.data.shards import read_shards
-from squeeze.train.model.gpt import GPT
 
 SOURCES = ("self", "shards", "tokens", "random")
-PIECES = 2  # number of the way in which stages are cut into pieces; another way rounds otherwise
+COVARIANCE = 4096  # tokens over which the covariance of hidden states is taken
+PIECES = 3  # number of the way in which stages are cut into pieces; another way rounds otherwise
+# tokens in all and of a sequence that a model writes by whole forwards
+WHOLE_TOKENS, WHOLE_LENGTH = 16_384, 256
 LARGE = 16_000_000  # weights; of a larger model a quarter of the tokens takes minutes on two cores
 
 
-def default_tokens(weights: int) -> int:
-    """Return the calibration tokens for a model of so many weights where no number is asked for."""
+def default_tokens(weights: int, steps: bool = True) -> int:
+    """Return the calibration tokens for a model of so many weights where no number is asked for.
+
+    steps: whether the model writes text token by token; otherwise each token costs a whole forward
+    """
+    if not steps:
+        return WHOLE_TOKENS
     return TOKENS if weights <= LARGE else TOKENS // 4
 
 
@@ -87,17 +95,21 @@ class Calibration:
         if (self.source == "tokens") != (self.ids is not None):
             raise BadConfig("calibration ids are for source 'tokens', which needs them")
 
-    def resolved(self, loaded: LoadedModel) -> Calibration:
+    def resolved(self, piece: Workpiece) -> Calibration:
         """Return a copy with the number of tokens that a model is calibrated on."""
-        tokens = self.tokens or default_tokens(loaded.config.num_params)
+        tokens = self.tokens or default_tokens(piece.weights, piece.subject.step is not None)
         if self.ids is not None and not self.tokens:
-            length = self.length_for(loaded)
+            length = self.length_for(piece)
             tokens = min(tokens, max(len(self.ids) // length, 1) * length)
         return replace(self, tokens=tokens)
 
-    def length_for(self, loaded: LoadedModel) -> int:
+    def length_for(self, piece: Workpiece) -> int:
         """Return the tokens of a sequence for a model."""
-        return self.length or window_length(loaded.config.seq_len)
+        if self.length:
+            return self.length
+        length = window_length(piece.subject.length)
+        alone = self.source == "self" and piece.subject.step is None
+        return min(length, WHOLE_LENGTH) if alone else length
 
     def facts(self) -> dict[str, object]:
         """Return every setting by name, with the hash of the ids in their place."""
@@ -113,18 +125,13 @@ class Calibrated:
     subject: Subject
     text: Sequences
     layout: Layout
+    divergence: Divergence
     hessians: Hessians
     gradients: OutputGradients
 
-    @property
-    def model(self) -> GPT:
-        """The module, where it is one of this project."""
-        assert isinstance(self.subject.module, GPT)
-        return self.subject.module
-
 
 def calibrate(
-    loaded: LoadedModel,
+    model: Model,
     settings: Calibration,
     folder: Path,
     *,
@@ -140,10 +147,11 @@ def calibrate(
     BadCheckpoint for a model whose logits, inputs or gradients are not numbers, BadData for text that
     is too short or not in the model's vocabulary.
     """
-    settings = settings.resolved(loaded)
+    piece = Workpiece.of(model)
+    settings, subject = settings.resolved(piece), piece.subject
     device = Ranks.current().device
-    subject = Subject.of_gpt(GPT.from_tensors(loaded.config, loaded.tensors).to(device))
-    key = content_key(loaded, settings)
+    subject.module.to(device)
+    key = content_key(piece, settings)
     make_folder(folder)
     text_file, hessian_file, gradient_file = (
         folder / f"{stage}.safetensors" for stage in ("text", "hessians", "gradients")
@@ -156,17 +164,19 @@ def calibrate(
     with _replacement_noted(text_file, reporter):
         text = _kept_text(text_file, key)
         if not ranks.on_all(text is not None) or text is None:
-            source = _source(loaded, settings, subject.new_cache, reporter)
-            text = source.draw(settings.tokens, settings.length_for(loaded))
+            source = _source(piece, settings, subject.new_cache, reporter)
+            text = source.draw(settings.tokens, settings.length_for(piece))
             if ranks.first:
                 _keep_text(text_file, key, text)
     with _replacement_noted(hessian_file, reporter):
-        model = subject.tapped(ids_of(text, np.array([0]), device))
-        hessians = collect(model, text, path=hessian_file, key=key, reporter=reporter)
+        tapped = subject.tapped(ids_of(text, np.array([0]), device))
+        hessians = collect(tapped, text, path=hessian_file, key=key, reporter=reporter)
     with _replacement_noted(gradient_file, reporter):
-        gradients = _gradients(model, text, gradient_file, key, reporter)
-    subject.module.cpu()  # quantizers and the costs that they measure work there
-    return Calibrated(subject, text, model.layout, hessians, gradients)
+        divergence = subject.divergence(text.ids[: max(1, COVARIANCE // text.ids.shape[1])])
+        gradients = _gradients(tapped, text, divergence, gradient_file, key, reporter)
+    # quantizers and the costs that they measure work there
+    subject.module.cpu()
+    return Calibrated(subject, text, tapped.layout, divergence.cpu(), hessians, gradients)
 
 
 @contextlib.contextmanager
@@ -179,7 +189,12 @@ def _replacement_noted(path: Path, reporter: Reporter) -> Iterator[None]:
 
 
 def _gradients(
-    model: TappedModel, text: Sequences, path: Path, key: str, reporter: Reporter
+    model: TappedModel,
+    text: Sequences,
+    divergence: Divergence,
+    path: Path,
+    key: str,
+    reporter: Reporter,
 ) -> OutputGradients:
     """Return the gradients that the file keeps when every rank can read it, else collect them."""
     kept_gradients = None
@@ -190,31 +205,27 @@ def _gradients(
     ranks = Ranks.current()
     if ranks.on_all(kept_gradients is not None) and kept_gradients is not None:
         return kept_gradients
-    gradients = collect_gradients(model, text, reporter=reporter)
+    gradients = collect_gradients(model, text, divergence=divergence, reporter=reporter)
     if ranks.first:
         gradients.save(path, key)
     return gradients
 
 
-def content_key(loaded: LoadedModel, settings: Calibration) -> str:
+def content_key(model: Model, settings: Calibration) -> str:
     """Return the hash of everything the stages depend on: weights, configuration and settings."""
-    facts = [
-        PIECES,
-        loaded.sha256 + loaded.entry,
-        loaded.config.to_json(),
-        settings.resolved(loaded).facts(),
-    ]
+    piece = Workpiece.of(model)
+    facts = [PIECES, piece.key, settings.resolved(piece).facts()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _source(
-    loaded: LoadedModel,
+    piece: Workpiece,
     settings: Calibration,
-    new_cache: Callable[[int, int], object],
+    new_cache: NewCache,
     reporter: Reporter,
 ) -> Source:
     """Return the source of text that the settings name."""
-    vocab_size = loaded.config.vocab_size
+    vocab_size = piece.subject.vocab_size
     if settings.source == "shards":
         tokens = read_shards(list(settings.data))
         return Corpus(tokens, "shards", vocab_size, settings.seed)
@@ -223,7 +234,7 @@ def _source(
     if settings.source == "random":
         return RandomTokens(vocab_size, settings.seed)
     return SelfGenerated(
-        new_cache,  # type: ignore[arg-type]
+        new_cache,
         vocab_size,
         settings.seed,
         settings.temperature,

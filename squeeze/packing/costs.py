@@ -18,14 +18,17 @@ from squeeze.artifact.streams import Tensor
 from squeeze.calib.allocation.allocate import COARSEST
 from squeeze.calib.allocation.sensitivity import Curve, curve
 from squeeze.calib.parallel import map_single_threaded
+from squeeze.calib.statistics.divergence import Categorical, Divergence
 from squeeze.calib.text.sources import Sequences
-from squeeze.checkpoint.read import LoadedModel
+from squeeze.errors import BadCheckpoint
+from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.fit import SCOUT_STATES, Fitted, at_scales
 from squeeze.packing.plan import RoleCost, tensor_plans
 from squeeze.packing.quantizer import Quantizer
+from squeeze.packing.workpiece import Workpiece
+from squeeze.subject.subject import Subject
 from squeeze.tensors.quantized import QuantizedTensor
 from squeeze.tensors.roles import role_of
-from squeeze.train.model.gpt import GPT
 
 COARSER = 2.0  # octaves of the scale, about as many bits a weight
 # Tokens of calibration text on which the cost of all and of each role is measured; it varies by about
@@ -34,6 +37,7 @@ MEASURED = 8192
 MEASURED_ROLES = 2048
 MODELS_IN_FLIGHT = 4  # copies of the model with one role quantized, at most
 CPU = torch.device("cpu")
+KL = Categorical()
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def curves_of(
 
 
 def role_costs(
-    loaded: LoadedModel, reference: GPT, text: Sequences, versions: Sequence[Quantization]
+    piece: Workpiece, calibrated: Calibrated, versions: Sequence[Quantization]
 ) -> tuple[RoleCost, ...]:
     """Return the expected and measured cost of each role when nothing else is quantized.
 
@@ -103,25 +107,26 @@ def role_costs(
     roles: dict[str, list[str]] = {}
     for name in versions[0].tensors:
         roles.setdefault(role_of(name), []).append(name)
+    text, subject, divergence = calibrated.text, calibrated.subject, calibrated.divergence
     rows = _rows(text, MEASURED_ROLES)
-    answers = list(map_single_threaded(lambda row: _answer(reference, text, row), rows, CPU))
+    answers = list(map_single_threaded(lambda row: _answer(subject, text, row), rows, CPU))
     tokens = sum(ids.shape[1] for ids, _ in answers)
 
-    def divergence(case: tuple[list[str], Quantization]) -> float:
+    def measured_cost(case: tuple[list[str], Quantization]) -> float:
         names, version = case
-        stored = {name: version.tensors[name].dequantize() for name in names}
-        model = GPT.from_tensors(loaded.config, {**loaded.tensors, **stored}).eval()
-        return math.fsum(_divergence(answer, model) for answer in answers) / tokens
+        stored = {name: version.tensors[name] for name in names}
+        model = subject.with_weights(piece.replaced(stored, calibrated.layout))
+        return math.fsum(_divergence(answer, model, divergence) for answer in answers) / tokens
 
     cases = [(names, version) for names in roles.values() for version in versions]
-    figures = map_single_threaded(divergence, cases, CPU, MODELS_IN_FLIGHT)
+    figures = map_single_threaded(measured_cost, cases, CPU, MODELS_IN_FLIGHT)
     costs = []
     for role, names in roles.items():
         points = []
         for version in versions:
             expected = sum(version.losses[name] for name in names)
             points.append((expected, next(figures)))
-        if all(expected > 0 and measured > 0 for expected, measured in points):
+        if all(expected > 0 and 0 < measured < math.inf for expected, measured in points):
             relative = [
                 sum(version.losses[name] * 4.0 ** -version.bits[name] for name in names)
                 for version in versions
@@ -142,18 +147,32 @@ def _fit(points: Sequence[tuple[float, float]], relative: Sequence[float]) -> tu
     return math.sqrt(cheap / low * dear / high), 0.0
 
 
-def mean_kl(reference: GPT, packed: GPT, text: Sequences, tokens: int = MEASURED) -> float:
-    """Return the mean KL(reference ‖ packed) of next-token distributions on `tokens` tokens, in nats."""
+def mean_divergence(
+    reference: Subject,
+    packed: Subject,
+    text: Sequences,
+    divergence: Divergence = KL,
+    tokens: int = MEASURED,
+) -> float:
+    """Return the mean divergence of a packed model from its reference on `tokens` tokens, in nats."""
 
-    def divergence(row: int) -> float:
-        return _divergence(_answer(reference, text, row), packed)
+    def measured(row: int) -> float:
+        return _divergence(_answer(reference, text, row), packed, divergence)
 
     rows = _rows(text, tokens)
     counted = int(text.lengths[: len(rows)].sum())
-    return math.fsum(map_single_threaded(divergence, rows, CPU)) / counted
+    mean = math.fsum(map_single_threaded(measured, rows, CPU)) / counted
+    if not math.isfinite(mean):
+        raise BadCheckpoint(
+            "the packed model's outputs are not numbers",
+            expected="outputs that are finite near the model's weights",
+            found="NaN or infinity",
+            fix="Divide by no weight that may become zero, or raise --limit.",
+        )
+    return mean
 
 
-# ids int64 [1, T], and logarithms of the shares of each next token, float64 [1, T, V]
+# ids int64 [1, T], and the outputs of the reference [T, V]
 Answer = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -162,16 +181,15 @@ def _rows(text: Sequences, tokens: int) -> range:
     return range(max(1, min(len(text.ids), tokens // text.ids.shape[1])))
 
 
-@torch.inference_mode()
-def _answer(model: GPT, text: Sequences, row: int) -> Answer:
+def _answer(subject: Subject, text: Sequences, row: int) -> Answer:
     """Return a model's answer to one sequence."""
     ids = torch.from_numpy(text.ids[row, : text.lengths[row]].astype("int64"))[None]
-    return ids, torch.log_softmax(model(ids).double(), -1)
+    return ids, subject.logits(ids)[0]
 
 
-@torch.inference_mode()
-def _divergence(answer: Answer, model: GPT) -> float:
-    """Return the summed divergence of a model from the reference's answer."""
+@torch.no_grad()
+def _divergence(answer: Answer, model: Subject, divergence: Divergence) -> float:
+    """Return the summed divergence of a model from the reference's answer; NaN where it has none."""
     ids, right = answer
-    wrong = torch.log_softmax(model(ids).double(), -1)
-    return float((right.exp() * (right - wrong)).sum())
+    wrong = model.run(model.module, ids)[0].float()
+    return float(divergence.between(right, wrong).sum())

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from squeeze.artifact.streams import Tensor, in_order
 from squeeze.calib.allocation.waterfill import Steps, expected_loss, waterfill
 from squeeze.calib.quantizers.mantissa import head_bits
@@ -52,9 +54,12 @@ class Curvature:
         cls, matrices: Mapping[str, Float32], hessians: Hessians, gradients: OutputGradients
     ) -> Curvature:
         """Return the curvature of these matrices; calibration must have seen all of them."""
+        diagonals = {
+            name: np.diag(shares).astype(np.float32) for name, shares in gradients.columns.items()
+        }
         return cls(
             matrices,
-            {name: hessians.matrices[name] for name in matrices},
+            {name: (diagonals | hessians.matrices)[name] for name in matrices},
             {name: gradients.best(name) for name in matrices},
         )
 

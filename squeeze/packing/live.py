@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from squeeze.checkpoint.complete import Config
-from squeeze.checkpoint.live import Packable, open_model
+from squeeze.checkpoint.live import Packable, open_model, unwrapped
 from squeeze.ledger.gate import check_limit
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
 from squeeze.packing.request import BytesOf, PackRequest
+from squeeze.packing.workpiece import Workpiece
+from squeeze.subject.subject import Subject
 from squeeze.train.data.shards import TokenIds, as_tokens
+from squeeze.train.model.gpt import GPT
 
 ADVICE = "Choose preset best or fast, or ship smaller code."
 
@@ -23,7 +28,7 @@ ADVICE = "Choose preset best or fast, or ship smaller code."
 class PackCall:
     """Arguments of `squeeze.pack`, each under its name; the tokenizer as its byte table."""
 
-    model: Packable
+    model: Packable | Subject
     limit: int
     code: Sequence[str | os.PathLike[str]]
     tokens: TokenIds | None
@@ -51,7 +56,19 @@ class PackCall:
 
 def pack_call(call: PackCall) -> Packed:
     """Return the packed model. Raises OverBudget when it and its code are above the limit."""
-    loaded = open_model(call.model, call.config, call.entry, call.assume)
-    packed = pack_model(loaded, call.request())
+    packed = pack_model(workpiece_of(call), call.request())
     check_limit(packed.ledger.total, call.limit, ADVICE)
     return packed
+
+
+def workpiece_of(call: PackCall) -> Workpiece:
+    """Return the model that is packed: a file or state dict of this project, or any module or subject.
+
+    Raises BadCheckpoint for anything else.
+    """
+    model = unwrapped(call.model)
+    if isinstance(model, Subject):
+        return Workpiece.of_subject(model)
+    if isinstance(model, nn.Module) and not isinstance(model, GPT):
+        return Workpiece.of_module(model)
+    return Workpiece.of(open_model(call.model, call.config, call.entry, call.assume))

@@ -1,17 +1,17 @@
-"""Pack a model: the one way from a loaded checkpoint to the bytes of an artifact."""
+"""Pack a model: the one way from weights, and the model that runs them, to the bytes of an artifact."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from squeeze.checkpoint.read import LoadedModel
 from squeeze.packing.packed import Packed
 from squeeze.packing.presets import find_preset, packer_of
 from squeeze.packing.request import PackRequest
+from squeeze.packing.workpiece import Model, Workpiece
 from squeeze.reporter import SILENT, NoteKeeper, Reporter
 
 
-def pack_model(loaded: LoadedModel, request: PackRequest, reporter: Reporter = SILENT) -> Packed:
+def pack_model(model: Model, request: PackRequest, reporter: Reporter = SILENT) -> Packed:
     """Return the model packed as the request says, checked by decoding it.
 
     reporter: shown the stages of the pack, the trials of a search, and every note
@@ -20,7 +20,8 @@ def pack_model(loaded: LoadedModel, request: PackRequest, reporter: Reporter = S
     all return its result. Raises BadConfig for a preset, precision or calibration that does not exist,
     OverBudget when a preset that packs to a limit cannot meet it.
     """
+    piece = Workpiece.of(model)
     packer = packer_of(find_preset(request.preset))
     keeper = NoteKeeper(reporter)
-    packed = packer(loaded, request, keeper)
-    return replace(packed, notes=(*loaded.notes, *keeper.notes), code=request.code)
+    packed = packer(piece, request, keeper)
+    return replace(packed, notes=(*piece.notes, *keeper.notes), code=request.code)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from squeeze.errors import BadConfig
 from squeeze.tensors.floats import from_bits, to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 from squeeze.tensors.roles import ROLES, natural_key, role_of
-from squeeze.train.model.config import ModelConfig
 
 FLOAT_FORMATS = (*FLOATS, "keep")
 
@@ -117,7 +116,7 @@ def parse_precisions(rules: Mapping[str, str]) -> dict[str, Precision]:
 
 
 def quantize_checkpoint(
-    tensors: Mapping[str, Tensor], config: ModelConfig, recipe: Recipe
+    tensors: Mapping[str, Tensor], header: Mapping[str, Any], recipe: Recipe
 ) -> Artifact:
     """Return the artifact of a checkpoint, with each float tensor quantized as the recipe says.
 
@@ -128,7 +127,7 @@ def quantize_checkpoint(
     packed = {
         name: _store(name, tensors[name], recipe) for name in sorted(tensors, key=natural_key)
     }
-    return Artifact({"model": json.loads(config.to_json())}, packed)
+    return Artifact(dict(header), packed)
 
 
 def _store(name: str, tensor: Tensor, recipe: Recipe) -> Tensor:

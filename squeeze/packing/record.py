@@ -19,7 +19,6 @@ from squeeze.calib.quantizers.gptq_lite import lite_steps
 from squeeze.calib.quantizers.low_rank import low_rank
 from squeeze.calib.quantizers.round_to_nearest import row_steps
 from squeeze.calib.statistics.curvature import factorize
-from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import BadConfig
 from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.packed import Correction, Packed
@@ -27,6 +26,7 @@ from squeeze.packing.presets import RECORDS, Record
 from squeeze.packing.recipe import Recipe, quantize_checkpoint
 from squeeze.packing.request import PackRequest
 from squeeze.packing.session import Session, open_session
+from squeeze.packing.workpiece import Workpiece
 from squeeze.reporter import Reporter
 from squeeze.tensors.floats import Float32
 from squeeze.tensors.quantized import QuantizedTensor
@@ -39,26 +39,26 @@ RANK = 4  # of a low-rank correction
 WIDEST = 2048  # rows of a matrix that is priced: an embedding's square root would take minutes
 
 
-def pack_record(loaded: LoadedModel, request: PackRequest, reporter: Reporter) -> Packed:
+def pack_record(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
     """Return the model as the record that the request names stores it.
 
     Calibrates only where the record does. Raises BadConfig when a value does not fit its float format.
     """
     record = RECORDS[request.preset]
-    with open_session(loaded, request, reporter) as session:
+    with open_session(piece, request, reporter) as session:
         calibrated = session.calibrated() if record.hessian else None
         return session.on_first(lambda: _packed(session, record, calibrated))
 
 
 def _packed(session: Session, record: Record, calibrated: Calibrated | None) -> Packed:
-    loaded, request = session.loaded, session.request
+    piece, request = session.piece, session.request
     matrices = {
         name: weights
-        for name, weights in loaded.tensors.items()
+        for name, weights in piece.tensors.items()
         if weights.ndim == 2 and weights.size > request.small
     }
-    rest = {name: tensor for name, tensor in loaded.stored.items() if name not in matrices}
-    others = quantize_checkpoint(rest, loaded.config, Recipe(small_floats=request.small_floats))
+    rest = {name: tensor for name, tensor in piece.stored.items() if name not in matrices}
+    others = quantize_checkpoint(rest, piece.header, Recipe(small_floats=request.small_floats))
     hessians = calibrated.hessians.matrices if calibrated else {}
     quantized = {
         name: quantize_record(name, weights, hessians.get(name), record)
@@ -66,7 +66,7 @@ def _packed(session: Session, record: Record, calibrated: Calibrated | None) -> 
     }
     every: dict[str, Tensor] = {**others.tensors, **quantized}
     tensors = {name: every[name] for name in sorted(every, key=natural_key)}
-    artifact = Artifact(loaded.header, tensors)
+    artifact = Artifact(dict(piece.header), tensors)
     correction = None
     if record.corrected and calibrated:
         errors = {name: w - quantized[name].dequantize() for name, w in matrices.items()}

@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import OverBudget
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.packed import Packed
+from squeeze.packing.workpiece import Workpiece
 from squeeze.reporter import Reporter
 
 # bytes of text in each token but the first
@@ -68,5 +68,5 @@ class PackRequest:
 class PresetPacker(Protocol):
     """Packer of a preset (`squeeze.packing.presets`)."""
 
-    def __call__(self, loaded: LoadedModel, request: PackRequest, reporter: Reporter) -> Packed:
+    def __call__(self, piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
         """Return the model packed as the request says; every rank of a process group must call."""

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from squeeze.checkpoint.read import LoadedModel
 from squeeze.files import scratch_folder
 from squeeze.packing.calibrate import Calibrated, Calibration, calibrate
 from squeeze.packing.kept import locked
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.request import PackRequest
+from squeeze.packing.workpiece import Workpiece
 from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import Ranks
 from squeeze.ranks.result import result_of_first
@@ -25,11 +25,12 @@ SCRATCH = "squeeze-pack-"  # prefix of folders that are removed after a pack
 class Session:
     """A pack under way.
 
+    piece: the model that is packed
     folder: keeps the stages
     reporter: of the first rank; silent on the others
     """
 
-    loaded: LoadedModel
+    piece: Workpiece
     request: PackRequest
     folder: Path
     reporter: Reporter
@@ -43,7 +44,7 @@ class Session:
     def calibrated(self) -> Calibrated:
         """Return the model with its calibration; every rank must call."""
         return calibrate(
-            self.loaded,
+            self.piece,
             self.settings,
             self.folder,
             fresh=self.request.fresh,
@@ -59,15 +60,13 @@ class Session:
 
 
 @contextlib.contextmanager
-def open_session(
-    loaded: LoadedModel, request: PackRequest, reporter: Reporter
-) -> Iterator[Session]:
+def open_session(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Iterator[Session]:
     """Open the process group that torchrun describes and the cache, which the first rank locks.
 
     Raises SqueezeError when another process packs into the same cache or it cannot be written.
     """
     with connected(resolve_device()) as ranks, _cache(request.cache, ranks.first) as folder:
-        yield Session(loaded, request, folder, reporter if ranks.first else SILENT, ranks)
+        yield Session(piece, request, folder, reporter if ranks.first else SILENT, ranks)
 
 
 @contextlib.contextmanager

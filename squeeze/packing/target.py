@@ -11,11 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from squeeze.artifact.file import encode
+from squeeze.artifact.parts import PARTS, name_of_part, parts_field, whole_tensors
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.grids import worth_keeping
+from squeeze.calib.taps.layout import FLOAT, SQUARES, Layout
 from squeeze.calib.text.sources import Sequences
-from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import OverBudget, SqueezeError
 from squeeze.files import sha256
 from squeeze.files.sources import code_sha256
@@ -24,7 +28,7 @@ from squeeze.packing.costs import (
     coarser_quantization,
     curves_of,
     losses_of,
-    mean_kl,
+    mean_divergence,
     quantization_of,
     role_costs,
 )
@@ -39,16 +43,18 @@ from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer
 from squeeze.packing.recipe import LOSSLESS, Recipe, on_grid, quantize_checkpoint
 from squeeze.packing.request import BytesOf, PackRequest
 from squeeze.packing.session import Session, open_session
+from squeeze.packing.workpiece import Workpiece
 from squeeze.reporter import Reporter
+from squeeze.subject.subject import Subject
+from squeeze.tensors.floats import Float32
 from squeeze.tensors.roles import natural_key
-from squeeze.train.model.gpt import GPT
 
 # Planes code 20 times as fast as the word contexts, whose files are at least NEAR times as large.
 BOUND = ("range-planes",)
 NEAR = 0.9
 
 
-def pack_to_target(loaded: LoadedModel, request: PackRequest, reporter: Reporter) -> Packed:
+def pack_to_target(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
     """Return the file that costs the least expected loss of those that the limit has room for.
 
     The cache keeps the stages of `squeeze.packing.calibrate`, quantized tensors and the plan.
@@ -56,18 +62,17 @@ def pack_to_target(loaded: LoadedModel, request: PackRequest, reporter: Reporter
     with the smallest possible size when nothing fits.
     """
     limit = request.room
-    with open_session(loaded, request, reporter) as session:
-        exact = without_loss(loaded, limit)
+    with open_session(piece, request, reporter) as session:
+        exact = without_loss(piece, limit)
         if exact is not None:
             return checked(Packed(exact, exact=True))
         calibrated = session.calibrated()
         return session.on_first(lambda: _packed(session, calibrated, limit))
 
 
-def without_loss(loaded: LoadedModel, limit: int) -> bytes | None:
+def without_loss(piece: Workpiece, limit: int) -> bytes | None:
     """Return the file with every tensor as it is, or None when it exceeds the limit."""
-    exact = quantize_checkpoint(loaded.stored, loaded.config, LOSSLESS)
-    exact = replace(exact, config=loaded.header)
+    exact = quantize_checkpoint(piece.stored, piece.header, LOSSLESS)
     if NEAR * len(encode(exact, candidates=BOUND)) > limit:
         return None
     data = encode(exact)
@@ -83,7 +88,7 @@ class _Start:
     per_token: bytes of text in a token, None where no tokenizer was given
     """
 
-    loaded: LoadedModel
+    piece: Workpiece
     calibrated: Calibrated
     quantizer: Quantizer
     kept_codes: KeptCodes
@@ -103,6 +108,7 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
         return resumed
     with session.reporter.stage("fit") as stage:
         quantizer, fitted = _fitted(start, stage)
+        start, quantizer, fitted = _without_zero_rows(start, quantizer, fitted, stage)
     plan = _plan(start, quantizer, fitted, session.reporter)
     plan.save(start.plan_path)
     _tidy(start, plan)
@@ -110,17 +116,17 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
 
 
 def _start(session: Session, calibrated: Calibrated, limit: int) -> _Start:
-    loaded, request, folder = session.loaded, session.request, session.folder
-    contents = contents_of(loaded, calibrated, request.small_floats)
+    piece, request, folder = session.piece, session.request, session.folder
+    contents = contents_of(piece, calibrated, request.small_floats)
     curvature = Curvature.of(contents.matrices, calibrated.hessians, calibrated.gradients)
-    settings = hash_of(code_sha256(), content_key(loaded, session.settings))
+    settings = hash_of(code_sha256(), content_key(piece, session.settings))
     kept_codes = KeptCodes(folder / "codes", settings, session.reporter)
     states = TARGETS[request.preset].states
     per_token = None
     if request.bytes_of is not None:
         per_token = _bytes_per_token(calibrated.text, request.bytes_of)
     return _Start(
-        loaded=loaded,
+        piece=piece,
         calibrated=calibrated,
         quantizer=Quantizer(contents, curvature, states, kept_codes),
         kept_codes=kept_codes,
@@ -131,17 +137,30 @@ def _start(session: Session, calibrated: Calibrated, limit: int) -> _Start:
     )
 
 
-def contents_of(loaded: LoadedModel, calibrated: Calibrated, small_floats: str) -> Contents:
-    """Return the matrices that calibration saw, to be quantized, and the rest as it will be stored."""
-    matrices = {
-        name: loaded.tensors[name]
-        for name in calibrated.hessians.matrices
-        if loaded.tensors[name].size >= QUANTIZED
-    }
-    rest = {name: tensor for name, tensor in loaded.stored.items() if name not in matrices}
-    stored = quantize_checkpoint(rest, loaded.config, Recipe(small_floats=small_floats))
-    order = tuple(sorted(loaded.stored, key=natural_key))
-    return Contents(matrices, stored.tensors, order, loaded.header)
+def contents_of(piece: Workpiece, calibrated: Calibrated, small_floats: str) -> Contents:
+    """Return the matrices that calibration saw, to be quantized, and the rest as it will be stored.
+
+    A tensor that is not one matrix [rows, columns] is stored in parts, where any of them is large.
+    """
+    layout = calibrated.layout
+    matrices: dict[str, Float32] = {}
+    rest: dict[str, Tensor] = {}
+    parts: dict[str, object] = {}
+    for name, tensor in piece.stored.items():
+        inside = layout.of_tensor(name)
+        large = [m for m in inside if m.how != FLOAT and m.slice.elements >= QUANTIZED]
+        if not large:
+            rest[name] = tensor
+            continue
+        matrices |= {m.name: m.slice.of(piece.tensors[name]) for m in large}
+        rest |= {m.name: piece.matrix(m.name, layout) for m in inside if m not in large}
+        if inside[0].name != name:
+            assert [m.name for m in inside] == [name_of_part(name, n) for n in range(len(inside))]
+            parts[name] = parts_field(tensor.shape, [m.slice for m in inside])
+    stored = quantize_checkpoint(rest, {}, Recipe(small_floats=small_floats))
+    order = tuple(sorted([*matrices, *rest], key=natural_key))
+    header = {**piece.header, **({PARTS: parts} if parts else {})}
+    return Contents(matrices, stored.tensors, order, header)
 
 
 def _resumed(start: _Start, reporter: Reporter) -> Packed | None:
@@ -153,8 +172,11 @@ def _resumed(start: _Start, reporter: Reporter) -> Packed | None:
         return None
     if plan is None:
         return None
-    on_grids = start.quantizer.contents.matrices.keys() - plan.scales.keys()
-    quantizer = start.quantizer.with_fixed(_grids(start.loaded, on_grids))
+    fixed = start.quantizer.contents.matrices.keys() - plan.scales.keys()
+    layout = start.calibrated.layout
+    grids = _grids(start.piece, layout, fixed)
+    floats = _floats(start.piece, layout, fixed - grids.keys())
+    quantizer = start.quantizer.with_fixed({**grids, **floats})
     data = at_scales(quantizer, plan.scales).data
     if sha256(data) != plan.sha256:
         reporter.note(f"{start.plan_path}: not the plan of this file, made again")
@@ -171,7 +193,7 @@ def _fitted(start: _Start, reporter: Reporter) -> tuple[Quantizer, Fitted]:
     """
     quantizer, limit = start.quantizer, start.limit
     fitted = fit(quantizer, limit, reporter)
-    grids = _grids(start.loaded, fitted.tensors)
+    grids = _grids(start.piece, start.calibrated.layout, fitted.tensors)
     if not grids:
         return quantizer, fitted
     losses = losses_of(quantizer, fitted.tensors)
@@ -191,16 +213,42 @@ def _fitted(start: _Start, reporter: Reporter) -> tuple[Quantizer, Fitted]:
     return quantizer, fitted
 
 
+def _without_zero_rows(
+    start: _Start, quantizer: Quantizer, fitted: Fitted, reporter: Reporter
+) -> tuple[_Start, Quantizer, Fitted]:
+    """Return the file again, without rows of zeros where the model divides by them.
+
+    Weights that are derived before use, by weight norm say, may be; those matrices keep floats.
+    """
+    matrices = start.calibrated.layout.matrices
+    zero = [
+        name
+        for name, tensor in fitted.tensors.items()
+        if matrices[name].how == SQUARES and not tensor.dequantize().any(1).all()
+    ]
+    ids = torch.from_numpy(start.calibrated.text.ids[:1].astype(np.int64))
+    model = _model_of(start.calibrated.subject, quantizer, fitted)
+    with torch.no_grad():
+        if not zero or bool(model.run(model.module, ids).isfinite().all()):
+            return start, quantizer, fitted
+    reporter.note(f"{', '.join(zero[:4])} kept as floats: the model divides by their rows")
+    stored = _floats(start.piece, start.calibrated.layout, zero)
+    start = replace(start, quantizer=start.quantizer.with_fixed(stored))
+    return start, *_fitted(start, reporter)
+
+
 def _plan(start: _Start, quantizer: Quantizer, fitted: Fitted, reporter: Reporter) -> Plan:
     """Return the plan of a file: its cost, expected and measured, and that of other bits."""
-    loaded, reference, text = start.loaded, start.calibrated.model, start.calibrated.text
+    calibrated = start.calibrated
+    reference, text = calibrated.subject, calibrated.text
     with reporter.stage("measured cost"):
-        measured = mean_kl(reference, _model_of(loaded, quantizer, fitted), text)
+        packed_model = _model_of(reference, quantizer, fitted)
+        measured = mean_divergence(reference, packed_model, text, calibrated.divergence)
     with reporter.stage("cost of other bits"):
         packed = quantization_of(quantizer, fitted)
         coarser = coarser_quantization(quantizer, fitted)
         curves = curves_of(quantizer, fitted.scales, packed, coarser)
-        roles = role_costs(loaded, reference, text, (packed, coarser))
+        roles = role_costs(start.piece, calibrated, (packed, coarser))
     return Plan(
         key=start.key,
         sha256=sha256(fitted.data),
@@ -216,16 +264,21 @@ def _plan(start: _Start, quantizer: Quantizer, fitted: Fitted, reporter: Reporte
     )
 
 
-def _model_of(loaded: LoadedModel, quantizer: Quantizer, fitted: Fitted) -> GPT:
-    stored = quantizer.contents.artifact(fitted.tensors).tensors
-    weights = {name: tensor.dequantize() for name, tensor in stored.items()}
-    return GPT.from_tensors(loaded.config, weights).eval()
+def _model_of(reference: Subject, quantizer: Quantizer, fitted: Fitted) -> Subject:
+    stored = whole_tensors(quantizer.contents.artifact(fitted.tensors))
+    return reference.with_weights({name: tensor.dequantize() for name, tensor in stored.items()})
 
 
-def _grids(loaded: LoadedModel, names: Iterable[str]) -> dict[str, Tensor]:
-    """Return those of the tensors that lie on a grid, as its codes."""
-    grids = {name: on_grid(loaded.stored[name]) for name in names}
+def _grids(piece: Workpiece, layout: Layout, names: Iterable[str]) -> dict[str, Tensor]:
+    """Return those of the matrices that lie on a grid, as its codes."""
+    grids = {name: on_grid(piece.matrix(name, layout)) for name in names}
     return {name: grid for name, grid in grids.items() if grid is not None}
+
+
+def _floats(piece: Workpiece, layout: Layout, names: Iterable[str]) -> dict[str, Tensor]:
+    """Return matrices as floats of 16 bits."""
+    raw = {name: piece.matrix(name, layout) for name in names}
+    return quantize_checkpoint(raw, {}, Recipe(small_floats="fp16", small=1 << 30)).tensors
 
 
 def _bytes_per_token(text: Sequences, bytes_of: BytesOf) -> float:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from squeeze.calib.statistics.divergence import Categorical, Divergence, Gaussian
 from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.errors import BadCheckpoint, SqueezeError
 from squeeze.subject.outputs import Forward, check_logits, forward_of
@@ -42,6 +43,7 @@ class Subject:
     identity: JSON that finds the model again
     step: makes an empty incremental forward of a module, batch and length; None: there is none
     notes: sentences for the user on how the model was taken and what was assumed
+    hidden: whether the outputs are hidden states [B, T, D] of a model that predicts no tokens
     """
 
     module: nn.Module
@@ -52,6 +54,7 @@ class Subject:
     identity: Mapping[str, Any] = field(default_factory=dict)
     step: Callable[[nn.Module, int, int], Any] | None = None
     notes: tuple[str, ...] = ()
+    hidden: bool = False
 
     @classmethod
     def of_gpt(cls, module: GPT) -> Subject:
@@ -93,7 +96,11 @@ class Subject:
         )
         device = next(module.parameters(), torch.empty(0)).device
         ids = torch.arange(min(PROBED, length), device=device)[None] % 2
-        return replace(subject, vocab_size=subject.logits(ids).size(-1))
+        width, rows = subject.logits(ids).size(-1), subject.tapped(ids).layout.table_rows
+        if rows is None or width >= rows:
+            return replace(subject, vocab_size=width)
+        note = f"its outputs have {width} features for {rows} tokens: taken as hidden states"
+        return replace(subject, vocab_size=rows, hidden=True, notes=(*subject.notes, note))
 
     @torch.no_grad()
     def logits(self, ids: Tensor) -> Tensor:
@@ -109,6 +116,16 @@ class Subject:
         """Return the logits of a copy of the module, as they are."""
         with running():
             return self.forward(module, ids)
+
+    def divergence(self, ids: npt.NDArray[np.unsignedinteger[Any]]) -> Divergence:
+        """Return the divergence of the model's outputs; ids: integers [N, T] of some text."""
+        if not self.hidden:
+            return Categorical()
+        device = next(self.module.parameters()).device
+        outputs = [
+            self.logits(torch.from_numpy(row.astype(np.int64))[None].to(device)) for row in ids
+        ]
+        return Gaussian.of(torch.cat(outputs).flatten(0, 1))
 
     def with_weights(self, weights: Weights) -> Subject:
         """Return a copy with other values of some weights, by name; it shares the rest.

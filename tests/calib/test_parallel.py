@@ -19,7 +19,8 @@ from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.fisher import collect_gradients
 from squeeze.calib.text.generate import generate
 from squeeze.calib.text.sources import RandomTokens
-from squeeze.packing.costs import mean_kl
+from squeeze.packing.costs import mean_divergence
+from squeeze.subject.subject import Subject
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -182,7 +183,7 @@ def statistics(model: GPT, other: GPT) -> list[object]:
     gradients, hessians = collect_gradients(tapped(model), text), collect(tapped(model), text)
     return [
         generate(lambda batch, length: Cache(model, batch, length), 50, 70, 6).tobytes(),
-        mean_kl(model, other, text),
+        mean_divergence(Subject.of_gpt(model), Subject.of_gpt(other), text),
         *(gradients.best(name).tobytes() for name in gradients.rows),
         *(matrix.tobytes() for matrix in hessians.matrices.values()),
     ]

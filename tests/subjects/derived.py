@@ -53,7 +53,7 @@ class FakeQuantized(Around):
         self.first, self.second = noise(WIDTH, WIDTH), noise(WIDTH, WIDTH)
 
     def layer(self, x: Tensor) -> Tensor:
-        step = self.first.detach().abs().amax(1, keepdim=True) / 15
+        step = self.first.detach().abs().amax(1, keepdim=True).clamp_min(1e-6) / 15
         first = self.first + ((self.first / step).round() * step - self.first).detach()
         second = Straight.apply(self.second * 20.0) * 0.05
         return F.linear(torch.tanh(F.linear(x, first)), second)
@@ -87,7 +87,7 @@ class Generated(Around):
     def __init__(self) -> None:
         super().__init__(14)
         self.code = noise(WIDTH, 32)
-        self.register_buffer("basis", torch.randn(32, WIDTH) * 0.2)
+        self.register_buffer("basis", torch.randn(32, WIDTH) * 0.2, persistent=False)
 
     def layer(self, x: Tensor) -> Tensor:
         return x @ (self.code @ self.basis).T

@@ -69,7 +69,7 @@ EXPECTED = {
     | numbered("back", *["product down"] * 2)
     | numbered("shared", *["product other"] * 2),
     "decoders.py:Convolutions": AROUND
-    | {"mix.weight": "product other"}
+    | {"mix.weight[0]": "product other"}
     | numbered("halves.weight", *["product other"] * 2),
     "decoders.py:Tables": {
         "tok_emb.weight": TIED,

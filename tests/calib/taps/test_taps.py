@@ -14,9 +14,10 @@ from squeeze.calib.taps.coverage import Coverage
 from squeeze.calib.taps.layout import Probe
 from squeeze.calib.taps.products import Product
 from squeeze.calib.taps.taps import Lookup, Taps
-from squeeze.calib.taps.weights import Parameters, Slice, Weight
+from squeeze.calib.taps.weights import Parameters, Weight
 from squeeze.subject.script import load_script
 from squeeze.subject.subject import Subject
+from squeeze.tensors.matrices import Slice
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 from tests.subjects.expected import EXPECTED, NAMES

@@ -84,7 +84,7 @@ def test_unknown_role_is_refused_with_the_known_ones() -> None:
 
 def test_lossless_recipe_keeps_every_bit(model: Path) -> None:
     source = load_checkpoint(model)
-    packed = quantize_checkpoint(source.tensors, CONFIG, LOSSLESS)
+    packed = quantize_checkpoint(source.tensors, {}, LOSSLESS)
     decoded = decode(encode(packed))
     for name, tensor in source.tensors.items():
         assert decoded.tensors[name].dequantize().tobytes() == tensor.dequantize().tobytes()
@@ -96,7 +96,7 @@ def test_values_that_overflow_fp16_are_refused_by_name(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "m.safetensors")
     source = load_checkpoint(tmp_path / "m.safetensors")
     with pytest.raises(BadConfig, match=r"blocks\.0\.attn_scale does not fit fp16"):
-        quantize_checkpoint(source.tensors, CONFIG, Recipe())
+        quantize_checkpoint(source.tensors, {}, Recipe())
 
 
 # --- the ledger ---

@@ -18,6 +18,7 @@ from squeeze.errors import OverBudget
 from squeeze.packing import target
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.packed import Packed
+from squeeze.subject.subject import Subject
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 from tests.packs import pack_to
@@ -80,11 +81,11 @@ def test_a_limit_below_the_smallest_possible_size_says_that_size(model: Path) ->
 
 
 def test_a_model_against_itself_has_no_divergence() -> None:
-    loaded = GPT(CONFIG, seed=1)
+    model = Subject.of_gpt(GPT(CONFIG, seed=1))
     from squeeze.calib.text.sources import RandomTokens
 
     text = RandomTokens(CONFIG.vocab_size).draw(64, 32)
-    assert target.mean_kl(loaded, loaded, text) == pytest.approx(0, abs=1e-12)
+    assert target.mean_divergence(model, model, text) == pytest.approx(0, abs=1e-12)
 
 
 def test_the_command_counts_code_and_reports_the_cost(model: Path, tmp_path: Path) -> None:

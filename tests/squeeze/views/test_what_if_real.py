@@ -14,7 +14,7 @@ from squeeze.artifact.file import decode
 from squeeze.calib.text.sources import Sequences
 from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.packing.calibrate import Calibration, calibrate
-from squeeze.packing.costs import mean_kl
+from squeeze.packing.costs import mean_divergence
 from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import at_scales
 from squeeze.packing.kept import KeptCodes
@@ -22,6 +22,7 @@ from squeeze.packing.plan import Plan
 from squeeze.packing.presets import TARGETS
 from squeeze.packing.quantizer import Quantizer
 from squeeze.packing.target import contents_of
+from squeeze.subject.subject import Subject
 from squeeze.train.data.shards import read_shard
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -44,7 +45,7 @@ class Case:
     plan: Plan
     quantizer: Quantizer
     loaded: LoadedModel
-    reference: GPT
+    reference: Subject
     text: Sequences
     allowed: float = COST
 
@@ -52,7 +53,9 @@ class Case:
         """Mean KL in nats per token on the text."""
         weights = {name: tensor.dequantize() for name, tensor in decode(data).tensors.items()}
         packed = GPT.from_tensors(self.loaded.config, weights).eval()
-        return mean_kl(self.reference, packed, self.text, self.text.ids.size)
+        return mean_divergence(
+            self.reference, Subject.of_gpt(packed), self.text, tokens=self.text.ids.size
+        )
 
     def errors(self, text: str) -> tuple[float, float, float]:
         """Relative errors of the foreseen bytes and change of cost; the latter in bits a token, too."""

@@ -184,10 +184,15 @@ def test_a_limit_that_is_not_met_is_an_error(model: GPT, tmp_path: Path) -> None
         squeeze.budget(tmp_path / "m.sqz", limit=1_000)
 
 
-@pytest.mark.parametrize("other", [nn.Linear(2, 2), 7, None, [torch.ones(2, 2)]])
-def test_what_is_no_model_of_ours_is_refused_by_name(other: object) -> None:
+@pytest.mark.parametrize("other", [7, None, [torch.ones(2, 2)]])
+def test_what_is_no_model_is_refused_by_name(other: object) -> None:
     with pytest.raises(BadCheckpoint, match=f"found {type(other).__name__}"):
         squeeze.pack(other)  # type: ignore[arg-type]
+
+
+def test_a_module_whose_forward_takes_no_tokens_is_refused() -> None:
+    with pytest.raises(BadCheckpoint, match="the model's forward fails: RuntimeError"):
+        squeeze.pack(nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize(

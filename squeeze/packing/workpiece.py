@@ -1,0 +1,175 @@
+"""A model on its way into an artifact: weights as they are stored, and the model that runs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from squeeze.artifact.parts import TIED
+from squeeze.artifact.streams import Tensor
+from squeeze.calib.taps.layout import Layout
+from squeeze.checkpoint.read import Checkpoint, LoadedModel
+from squeeze.errors import BadConfig
+from squeeze.files import sha256
+from squeeze.subject.subject import Facts, Subject, copied
+from squeeze.subject.weights import State, aliases_of, state_of, with_state
+from squeeze.tensors.floats import Float32, to_bits
+from squeeze.tensors.quantized import RawTensor
+from squeeze.train.model.gpt import GPT
+
+SUBJECT = "subject"  # field of an artifact's header: the identity of a model that is not ours
+
+
+@dataclass(frozen=True, eq=False)
+class Workpiece:
+    """A model that is packed.
+
+    stored: tensors as its file or module has them, each once
+    header: configuration of the artifact
+    key: hash of the weights and of what runs them
+    format, sha256, size: of the file it came from
+    notes: sentences for the user on how it was read
+    build: makes the model that runs; None for weights alone
+    """
+
+    stored: Mapping[str, Tensor]
+    header: Mapping[str, Any]
+    key: str
+    format: str
+    sha256: str
+    size: int
+    notes: tuple[str, ...] = ()
+    build: Callable[[], Subject] | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, model: Model) -> Workpiece:
+        """Return the workpiece of a model of this project."""
+        if isinstance(model, Workpiece):
+            return model
+        return cls(
+            model.stored,
+            model.header,
+            model.sha256 + model.entry + model.config.to_json(),
+            model.source,
+            model.sha256,
+            model.size,
+            tuple(model.notes),
+            lambda: Subject.of_gpt(GPT.from_tensors(model.config, model.tensors)),
+        )
+
+    @classmethod
+    def of_module(cls, module: nn.Module, facts: Facts | None = None) -> Workpiece:
+        """Return the workpiece of a live module, which is left alone: a copy of it runs."""
+        state = state_of(module)
+        subject = Subject.of_module(copied(module, {}), facts)
+        return cls._of_state(state, subject, "module", subject.notes)
+
+    @classmethod
+    def of_subject(cls, subject: Subject, checkpoint: Checkpoint | None = None) -> Workpiece:
+        """Return the workpiece of a subject, with the weights of a file where one is given.
+
+        Raises BadCheckpoint for weights that are not those of the subject's module.
+        """
+        if checkpoint is None:
+            return cls._of_state(state_of(subject.module), subject, "module", subject.notes)
+        aliases = aliases_of(subject.module)
+        named = {name: t for name, t in checkpoint.tensors.items() if name not in aliases}
+        tied = {name: aliases[name] for name in checkpoint.tensors if name in aliases}
+        for alias, name in tied.items():
+            named.setdefault(name, checkpoint.tensors[alias])
+        weights = {name: tensor.dequantize() for name, tensor in named.items()}
+        loaded = with_state(subject, weights, checkpoint.format)
+        header = {SUBJECT: dict(subject.identity)} | ({TIED: tied} if tied else {})
+        return cls(
+            named,
+            header,
+            checkpoint.sha256 + checkpoint.entry + json.dumps(header, sort_keys=True),
+            checkpoint.format,
+            checkpoint.sha256,
+            checkpoint.size,
+            (*checkpoint.notes, *subject.notes),
+            lambda: loaded,
+        )
+
+    @classmethod
+    def of_weights(cls, checkpoint: Checkpoint) -> Workpiece:
+        """Return the workpiece of weights that nothing is known to run."""
+        note = "no model runs these weights: packed as they are named"
+        return cls(
+            checkpoint.tensors,
+            {},
+            checkpoint.sha256 + checkpoint.entry,
+            checkpoint.format,
+            checkpoint.sha256,
+            checkpoint.size,
+            (*checkpoint.notes, note),
+        )
+
+    @classmethod
+    def _of_state(
+        cls, state: State, subject: Subject, format: str, notes: tuple[str, ...]
+    ) -> Workpiece:
+        identity = dict(subject.identity)
+        header = {SUBJECT: identity} | ({TIED: state.tied} if state.tied else {})
+        digest = sha256(b"".join(tensor.bits.tobytes() for tensor in state.tensors.values()))
+        size = sum(tensor.bits.nbytes for tensor in state.tensors.values())
+        return cls(
+            state.tensors,
+            header,
+            digest + json.dumps([header, list(state.tensors)], sort_keys=True),
+            format,
+            digest,
+            size,
+            (*state.notes, *notes),
+            lambda: subject,
+        )
+
+    @cached_property
+    def tensors(self) -> dict[str, Float32]:
+        """Weights float32 by name."""
+        return {name: tensor.dequantize() for name, tensor in self.stored.items()}
+
+    @property
+    def weights(self) -> int:
+        """Number of weights."""
+        return sum(values.size for values in self.tensors.values())
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The model that runs. Raises BadConfig for weights alone."""
+        if self.build is None:
+            raise BadConfig(
+                "this preset measures the model, and nothing runs these weights",
+                expected="a model",
+                fix="Name it with --model FILE.py:NAME, or use --lossless, --quant or --squeezed.",
+            )
+        return self.build()
+
+    def matrix(self, name: str, layout: Layout) -> Tensor:
+        """Return a matrix of a layout as the file has it."""
+        if name in self.stored:
+            return self.stored[name]
+        part = layout.matrices[name].slice
+        tensor = self.stored[part.tensor]
+        values = part.of(self.tensors[part.tensor])
+        return RawTensor(to_bits(values, tensor.logical), tensor.logical, tensor.logical)
+
+    def replaced(self, tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Float32]:
+        """Return the weights, by tensor name, of those tensors that hold any of these matrices."""
+        weights: dict[str, Float32] = {}
+        for name, tensor in tensors.items():
+            if name in self.stored:
+                weights[name] = tensor.dequantize()
+                continue
+            part = layout.matrices[name].slice
+            whole = weights.setdefault(part.tensor, self.tensors[part.tensor].copy())
+            part.put_(whole, tensor.dequantize())
+        return weights
+
+
+Model = LoadedModel | Workpiece

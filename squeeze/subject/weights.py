@@ -1,0 +1,97 @@
+"""Weights of a subject: those of its module as tensors to be stored, and those of a file put into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from squeeze.errors import BadCheckpoint
+from squeeze.subject.subject import Subject, named_tensors
+from squeeze.tensors.floats import Float32, to_bits
+from squeeze.tensors.quantized import RawTensor
+
+FORMATS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+LISTED = 4  # names in a sentence
+
+
+@dataclass(frozen=True)
+class State:
+    """Weights of a module as they are stored.
+
+    tensors: by name
+    tied: other names of these tensors
+    notes: sentences on what is left out
+    """
+
+    tensors: dict[str, RawTensor]
+    tied: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def state_of(module: nn.Module) -> State:
+    """Return the weights of a module, each once, in the float formats that it has them in.
+
+    Counters and masks, which the module makes itself, are left out. Raises BadCheckpoint for weights
+    of another number format or that are not finite.
+    """
+    tensors: dict[str, RawTensor] = {}
+    left_out: list[str] = []
+    for name, tensor in unique_tensors(module).items():
+        if not tensor.is_floating_point() and not isinstance(tensor, nn.Parameter):
+            left_out.append(name)
+            continue
+        if tensor.dtype not in FORMATS:
+            raise BadCheckpoint(
+                f"tensor {name} is not a supported float",
+                expected="float32, float16 or bfloat16",
+                found=tensor.dtype,
+                fix="Convert or drop it before packing.",
+            )
+        values, number = tensor.detach().cpu().float(), FORMATS[tensor.dtype]
+        if not bool(values.isfinite().all()):
+            raise BadCheckpoint(
+                f"tensor {name} has NaN or infinite values", expected="finite weights"
+            )
+        tensors[name] = RawTensor(to_bits(values.contiguous().numpy(), number), number, number)
+    notes = [f"left out, being no weights: {', '.join(left_out[:LISTED])}"] if left_out else []
+    tied = {alias: name for alias, name in aliases_of(module).items() if name in tensors}
+    return State(tensors, tied, tuple(notes))
+
+
+def aliases_of(module: nn.Module) -> dict[str, str]:
+    """Return the first name of each tensor of a module by its other names."""
+    first: dict[int, str] = {}
+    return {
+        name: first[id(tensor)]
+        for name, tensor in named_tensors(module).items()
+        if first.setdefault(id(tensor), name) != name
+    }
+
+
+def unique_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and persistent buffers of a module, each under its first name."""
+    aliases = aliases_of(module)
+    return {name: t for name, t in named_tensors(module).items() if name not in aliases}
+
+
+def with_state(subject: Subject, weights: Mapping[str, Float32], source: str) -> Subject:
+    """Return a subject with the weights of a file, which must be all of its own and no others.
+
+    A tensor of two names may stand under either. source: of the weights, for errors
+
+    Raises BadCheckpoint naming the first tensor that is missing, unexpected or of another shape.
+    """
+    aliases, own = aliases_of(subject.module), unique_tensors(subject.module)
+    named = {aliases.get(name, name): values for name, values in weights.items()}
+    for name in sorted(own.keys() | named.keys()):
+        expected = tuple(own[name].shape) if name in own else "no such tensor"
+        found = tuple(named[name].shape) if name in named else "none of that name"
+        needed = name in named or own[name].is_floating_point()
+        if needed and expected != found:
+            raise BadCheckpoint(
+                f"{source}: tensor {name} does not fit the model", expected=expected, found=found
+            )
+    return subject.with_weights(named)

@@ -1,0 +1,100 @@
+"""Small models of every style: each packs to a limit, and comes back as it was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import squeeze
+from squeeze.calib.text.sources import RandomTokens
+from squeeze.packing.costs import mean_divergence
+from squeeze.packing.pack import pack_model
+from squeeze.packing.packed import Packed
+from squeeze.packing.request import PackRequest
+from squeeze.packing.workpiece import Workpiece
+from squeeze.subject.script import load_script
+from squeeze.subject.subject import Subject
+from tests.subjects.expected import NAMES
+
+SUBJECTS = Path(__file__).parents[2] / "subjects"
+WITHIN = 200  # bytes below the limit
+
+
+def subject(name: str) -> Subject:
+    return load_script(str(SUBJECTS / name))
+
+
+def packed(model: Subject, bits: float = 3.0) -> tuple[Packed, int]:
+    weights = sum(weight.numel() for weight in model.module.parameters())
+    limit = int(weights * bits / 8) + 600
+    tokens = np.random.default_rng(0).integers(0, 256, 4096)
+    return squeeze.pack(model, limit, tokens=tokens, preset="fast"), limit
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_lands_under_the_limit_and_loads_back_bit_by_bit(name: str, tmp_path: Path) -> None:
+    model, path = subject(name), tmp_path / "model.sqz"
+    result, limit = packed(model)
+    result.save(path)
+    assert limit - WITHIN <= len(result.data) <= limit
+    state, module = squeeze.load(path), subject(name).module
+    squeeze.load_into(module, path)
+    own = module.state_dict()
+    assert own.keys() == state.keys()
+    for key, weight in state.items():
+        assert weight.shape == own[key].shape and torch.equal(weight.float(), own[key].float())
+    original = model.module.state_dict()
+    assert all(state[key].dtype == original[key].dtype for key in original)
+
+
+@pytest.mark.parametrize(
+    "name", ["decoders.py:Baseline", "decoders.py:HalfPrecision", "derived.py:Encoder"]
+)
+def test_its_divergence_is_far_below_that_of_rounding_at_the_same_bytes(
+    name: str, tmp_path: Path
+) -> None:
+    model = subject(name)
+    request = PackRequest(1 << 30, "round", quant={"all": "4"}, small=1023)
+    rounded = pack_model(Workpiece.of_subject(model), request)
+    tokens = np.random.default_rng(0).integers(0, 256, 4096)
+    result = squeeze.pack(model, len(rounded.data), tokens=tokens, preset="fast")
+    ids = np.random.default_rng(1).integers(0, 256, (16, 32)).astype(np.uint16)
+    divergence, ids_ = model.divergence(ids), torch.from_numpy(ids.astype(np.int64))
+    costs = []
+    for data in (result.data, rounded.data):
+        (tmp_path / "m.sqz").write_bytes(data)
+        weights = {n: w.float().numpy() for n, w in squeeze.load(tmp_path / "m.sqz").items()}
+        outputs = [m.logits(ids_).flatten(0, 1) for m in (model, model.with_weights(weights))]
+        costs.append(float(divergence.between(*outputs).mean()))
+    assert costs[0] <= 0.3 * costs[1]
+
+
+def test_a_live_module_is_packed_and_left_alone() -> None:
+    module = subject("decoders.py:Banks").module.train().bfloat16()
+    before = {name: weight.clone() for name, weight in module.state_dict().items()}
+    tokens = np.random.default_rng(0).integers(0, 256, 2048)
+    result = squeeze.pack(module, 33_000, tokens=tokens, preset="fast")
+    assert module.training and len(result.data) <= 33_000
+    after = module.state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    assert all(weight.dtype == torch.bfloat16 for weight in after.values())
+
+
+def test_a_tied_head_is_stored_once_and_loaded_under_both_names(tmp_path: Path) -> None:
+    result, _ = packed(subject("decoders.py:FusedQkv"))
+    result.save(tmp_path / "m.sqz")
+    state = squeeze.load(tmp_path / "m.sqz")
+    assert torch.equal(state["lm_head.weight"], state["wte.weight"])
+    rows = {row.tensor for row in result.ledger.rows}
+    assert "lm_head.weight" not in rows and "wte.weight" in rows
+
+
+def test_a_model_whose_packed_outputs_are_not_numbers_is_refused() -> None:
+    text = RandomTokens(256).draw(64, 32)
+    model = subject("decoders.py:Baseline")
+    broken = model.with_weights({"tok_emb.weight": np.full((256, 64), np.nan, np.float32)})
+    with pytest.raises(squeeze.SqueezeError, match="packed model's outputs are not numbers"):
+        mean_divergence(model, broken, text)
