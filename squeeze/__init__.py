@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from squeeze.ledger.table import Ledger
     from squeeze.packing.packed import Packed
     from squeeze.score.report import EvalReport
+    from squeeze.subject.subject import Subject
     from squeeze.train.data.shards import TokenIds
 
     Path = str | os.PathLike[str]
@@ -50,7 +51,7 @@ __version__ = "0.1.0"
 
 
 def pack(
-    model: Packable,
+    model: Packable | Subject,
     limit: int = 16_000_000,
     code: Sequence[Path] = (),
     tokens: TokenIds | None = None,
@@ -64,7 +65,8 @@ def pack(
 ) -> Packed:
     """Return a model packed into at most `limit` bytes, checked by decoding it.
 
-    model: a `squeeze.train.model.gpt.GPT`, its state dict, or the path of a checkpoint
+    model: any `torch.nn.Module` that predicts tokens (a copy of it runs), a `Subject`, a state dict of
+        `squeeze.train.model.gpt.GPT`, or the path of a checkpoint
     limit: bytes that the artifact and `code` may take together
     code: files and folders that ship beside the artifact
     tokens: ids of text to calibrate on, integers [n]; None: text that the model writes

@@ -78,7 +78,7 @@ ROOMS = {
         " outside"
     ),
     # Whatever is packed or scored: the one room that runs code of others.
-    "subject": "tensors calib.statistics train.model",
+    "subject": "tensors calib.taps calib.statistics train.model artifact checkpoint",
     "score.report": "",
     # What a file's bytes are spent on, and what fits a limit.
     "ledger": "rows codecs tensors artifact outside",
@@ -100,7 +100,8 @@ ROOMS = {
     "score.modes": "train.fields train.model score score.adapt",
     "score.identity": "train.data",
     "score.evaluate": (
-        "ranks train.model train.data checkpoint score.report score.identity score score.modes"
+        "ranks train.model train.data checkpoint subject score.report score.identity score"
+        " score.modes"
     ),
     "score.proof": (
         "codecs.coder codecs train.model train.data checkpoint score score.adapt score.modes"
@@ -122,10 +123,11 @@ ROOMS = {
         "train.model train.optim train.data train.checkpoint train.run artifact checkpoint packing"
     ),
     "cli": (
-        "codecs tensors ranks train.fields train.model train.optim train.data train.metadata"
-        " train.checkpoint train.presets train.run bundle.emit bundle artifact outside checkpoint"
-        " ledger packing review views score.report score.student score.identity score score.modes"
-        " score.evaluate score.proof score.box score.audit data submit demo"
+        "codecs tensors ranks calib.taps train.fields train.model train.optim train.data"
+        " train.metadata train.checkpoint train.presets train.run bundle.emit bundle artifact"
+        " outside checkpoint subject ledger packing review views score.report score.student"
+        " score.identity score score.modes score.evaluate score.proof score.box score.audit data"
+        " submit demo"
     ),
     "__main__": "cli",
 }

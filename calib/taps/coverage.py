@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -50,6 +50,11 @@ class Coverage:
                 why = UNUSED if matrix.how == FLOAT else why
                 rows.append(CoverageRow(tensor, matrix.name, count, how, matrix.role, why))
         return cls(tuple(rows))
+
+    @classmethod
+    def from_json(cls, rows: Iterable[Mapping[str, Any]]) -> Coverage:
+        """Return the coverage of the rows of `as_json`."""
+        return cls(tuple(CoverageRow(**row) for row in rows))
 
     @property
     def elements(self) -> int:

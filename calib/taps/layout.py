@@ -10,11 +10,10 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from squeeze.calib.taps.marks import MARK, TOKENS
+from squeeze.calib.taps.parts import WIDEST_INPUT, Positions, named, parts_of, pieces, within
 from squeeze.calib.taps.products import Product
 from squeeze.calib.taps.roles import Event, Sources, by_name, role_of_uses, roles_of
 from squeeze.calib.taps.taps import Lookup
@@ -23,9 +22,6 @@ from squeeze.tensors.matrices import Slice
 
 PRODUCT, LOOKUP, BOTH = "product", "lookup", "product+lookup"
 SQUARES, UNUSED, FLOAT = "squared gradients", "never used", "float"
-WIDEST_INPUT = 16_384  # columns of a Hessian, of which 1 GiB would be the next size
-NARROW = 64  # entries of a row of the last dimensions: a kernel, not a matrix of its own
-Positions = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -157,7 +153,7 @@ class Probe:
         floats: dict[str, str] = {}
         owners: dict[object, str] = {}
         for name, shape in shapes.items():
-            parts = _parts_of(name, shape, [s for s in self.slices if s.tensor == name])
+            parts = parts_of(name, shape, [s for s in self.slices if s.tensor == name])
             others = self.others.get(name, {})
             derived = ", ".join(function for function, wide in others.items() if wide)
             if len(shape) < 2 or min(shape) == 0:
@@ -169,14 +165,14 @@ class Probe:
             elif parts is None and not derived:
                 floats[name] = "used entry by entry"
             elif parts is None or derived:
-                pieces = _pieces(name, shape)
-                if pieces[0].shape[1] > WIDEST_INPUT:
+                cut = pieces(name, shape)
+                if cut[0].shape[1] > WIDEST_INPUT:
                     floats[name] = "too wide"
                     continue
-                for part, label in _named(name, shape, pieces):
+                for part, label in named(name, shape, cut):
                     matrices[label] = Matrix(label, part, SQUARES, by_name(name), label)
             else:
-                for part, label in _named(name, shape, parts):
+                for part, label in named(name, shape, parts):
                     uses = _merged(self.slices[inner] for inner in parts[part])
                     places.update(_places(label, part, parts[part]))
                     key = tuple(uses.inputs) if len(parts[part]) == 1 and uses.inputs else label
@@ -193,6 +189,17 @@ class Probe:
         return Layout(matrices, places, floats, shapes, head, self.table_rows)
 
 
+def plain_layout(shapes: Mapping[str, tuple[int, ...]]) -> Layout:
+    """Return the layout of tensors whose use is unknown: their last dimensions are matrices."""
+    matrices: dict[str, Matrix] = {}
+    floats = {name: "of one dimension" for name, shape in shapes.items() if len(shape) < 2}
+    for name, shape in shapes.items():
+        if name not in floats and prod(shape):
+            for part, label in named(name, shape, pieces(name, shape)):
+                matrices[label] = Matrix(label, part, SQUARES, by_name(name), label)
+    return Layout(matrices, {}, floats, shapes)
+
+
 def _sources(tensor: Tensor) -> Sources:
     sources: Sources = getattr(tensor, MARK, TOKENS).sources
     return sources
@@ -207,86 +214,7 @@ def _merged(uses: Iterable[_Uses]) -> _Uses:
     )
 
 
-def _parts_of(
-    name: str, shape: tuple[int, ...], used: list[Slice]
-) -> dict[Slice, list[Slice]] | None:
-    """Return disjoint slices that make up a tensor, each with the used ones that lie inside it.
-
-    None where the used slices do not make it up, overlap without one holding the other, or are too wide.
-    """
-    if not used or any(part.shape[1] > WIDEST_INPUT for part in used):
-        return None
-    parts: dict[Slice, list[Slice]] = {}
-    owner = np.full(prod(shape), -1, np.int32)
-    for part in sorted(used, key=lambda part: (-part.elements, part)):
-        index = part.index
-        owners = np.unique(owner[index])
-        if len(owners) != 1:
-            return None
-        if owners[0] < 0:
-            owner[index] = len(parts)
-            parts[part] = [part]
-        else:
-            outer = list(parts)[owners[0]]
-            if _within(part, outer) is None:
-                return None
-            parts[outer].append(part)
-    unused = _unused(name, shape, owner < 0)
-    return None if unused is None else parts | {part: [] for part in unused}
-
-
-def _unused(name: str, shape: tuple[int, ...], free: npt.NDArray[np.bool_]) -> list[Slice] | None:
-    """Return slices of whole indexes of the first dimension that nothing uses, None for other gaps."""
-    free = free.reshape(shape[0], -1)
-    if not (free.any(1) == free.all(1)).all():
-        return None
-    width, part = prod(shape[1:]), Slice.whole(name, shape[1:])
-    (numbers,) = np.nonzero(free.all(1))
-    if len(shape) == 2:
-        runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1) if len(numbers) else []
-        return [
-            Slice.of_axes(name, int(run[0]) * width, ((len(run), width),), ((width, 1),))
-            for run in runs
-        ]
-    return [Slice(name, int(n) * width, part.rows, part.columns) for n in numbers]
-
-
-def _within(part: Slice, outer: Slice) -> tuple[Positions, Positions] | None:
-    """Return the rows and columns of `outer` that are `part`, or None when it is no such choice."""
-    inner, index = part.index, outer.index
-    (row,), (column,) = np.nonzero(index == inner[0, 0])
-    by_row = {int(element): at for at, element in enumerate(index[:, column])}
-    by_column = {int(element): at for at, element in enumerate(index[row])}
-    rows = np.array([by_row.get(int(element), 0) for element in inner[:, 0]])
-    columns = np.array([by_column.get(int(element), 0) for element in inner[0]])
-    return (rows, columns) if np.array_equal(index[np.ix_(rows, columns)], inner) else None
-
-
 def _places(label: str, part: Slice, used: Iterable[Slice]) -> Iterator[tuple[Slice, Place]]:
     for inner in used:
-        within = None if inner == part else _within(inner, part)
-        yield inner, Place(label) if within is None else Place(label, *within)
-
-
-def _pieces(name: str, shape: tuple[int, ...]) -> list[Slice]:
-    """Return the matrices of a tensor of which only the gradients are known.
-
-    The last two dimensions are a matrix, those before count matrices, except in kernels.
-    """
-    if len(shape) == 2 or prod(shape[2:]) <= NARROW:
-        return [Slice.whole(name, shape)]
-    size = shape[-2] * shape[-1]
-    part = Slice.whole(name, shape[-2:])
-    return [Slice(name, at * size, part.rows, part.columns) for at in range(prod(shape[:-2]))]
-
-
-def _named(
-    name: str, shape: tuple[int, ...], parts: Iterable[Slice]
-) -> Iterator[tuple[Slice, str]]:
-    """Yield slices with the names of their matrices, in the order of the tensor."""
-    ordered = sorted(parts)
-    if len(shape) == 2 and ordered == [Slice.whole(name, shape)]:
-        yield ordered[0], name
-        return
-    for number, part in enumerate(ordered):
-        yield part, f"{name}[{number}]"
+        choice = None if inner == part else within(inner, part)
+        yield inner, Place(label) if choice is None else Place(label, *choice)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +11,8 @@ from typing import Any
 
 from squeeze.artifact.streams import Tensor
 from squeeze.checkpoint.complete import Config, config_fields
-from squeeze.checkpoint.read import load_model
+from squeeze.checkpoint.read import Checkpoint, load_checkpoint, load_model
+from squeeze.errors import BadCheckpoint
 from squeeze.tensors.quantized import RawTensor
 from squeeze.tensors.roles import natural_key, role_of
 from squeeze.train.fields import changes
@@ -61,6 +64,7 @@ class TensorFacts:
 class Inspection:
     """Facts about a checkpoint or artifact.
 
+    config: None for weights of another model than ours
     recipe: that of its training, None where the file does not say
     assumed: fields of the configuration that the file does not say, with their defaults
     notes: sentences on how the file was read, and what was assumed
@@ -71,7 +75,7 @@ class Inspection:
     bytes: int
     sha256: str
     parameters: int
-    config: ModelConfig
+    config: ModelConfig | None
     recipe: Recipe | None
     assumed: dict[str, Any]
     notes: tuple[str, ...]
@@ -108,7 +112,13 @@ def inspect_model(path: Path, config: Config | None = None, **statements: Any) -
 
     What nobody says is shown with its default, and named in `assumed`: nothing is computed with it.
     """
-    loaded = load_model(path, **{"assume": True, **config_fields(config), **_stated(statements)})
+    stated = {**config_fields(config), **_stated(statements)}
+    try:
+        loaded = load_model(path, **{"assume": True, **stated})
+    except BadCheckpoint:
+        if stated.keys() - {"entry"}:
+            raise
+        return _of_weights(path, load_checkpoint(path, stated.get("entry")))
     return Inspection(
         path=str(path),
         format=loaded.source,
@@ -123,6 +133,29 @@ def inspect_model(path: Path, config: Config | None = None, **statements: Any) -
         tensors=tuple(
             TensorFacts.of(name, loaded.stored[name])
             for name in sorted(loaded.stored, key=natural_key)
+        ),
+    )
+
+
+def _of_weights(path: Path, checkpoint: Checkpoint) -> Inspection:
+    """Return the facts about weights that are not of our model; raises BadCheckpoint for ours."""
+    if checkpoint.config is not None:
+        load_model(path, assume=True)
+    subject = checkpoint.header.get("subject")
+    note = "no configuration of squeeze's own model" if subject is None else json.dumps(subject)
+    return Inspection(
+        path=str(path),
+        format=checkpoint.format,
+        bytes=checkpoint.size,
+        sha256=checkpoint.sha256,
+        parameters=sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values()),
+        config=None,
+        recipe=None,
+        assumed={},
+        notes=(*checkpoint.notes, note),
+        tensors=tuple(
+            TensorFacts.of(name, checkpoint.tensors[name])
+            for name in sorted(checkpoint.tensors, key=natural_key)
         ),
     )
 

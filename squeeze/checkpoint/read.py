@@ -185,6 +185,20 @@ def load_model(
     )
 
 
+def is_own(path: str | os.PathLike[str], statements: Mapping[str, Any]) -> bool:
+    """Return whether a file's weights are of this project's model, and lack a statement at most.
+
+    Raises as `load_checkpoint`.
+    """
+    if load_checkpoint(path, statements.get("entry")).config is not None:
+        return True
+    try:
+        load_model(path, **{**statements, "assume": True})
+    except BadCheckpoint:
+        return False
+    return True
+
+
 def _weights(data: bytes, name: str, entry: str | None) -> tuple[Weights, dict[str, str]]:
     """Return the tensors of a file of any format but ours, and the text it carries beside them."""
     plain, coders = uncompressed(memoryview(data), name)

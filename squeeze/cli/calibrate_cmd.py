@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import SEED, TEXT_SOURCES, architecture_options, json_option
+from squeeze.cli.options import (
+    SEED,
+    TEXT_SOURCES,
+    architecture_options,
+    json_option,
+    script_options,
+)
 
 
 @click.command("calibrate")
@@ -42,6 +48,7 @@ from squeeze.cli.options import SEED, TEXT_SOURCES, architecture_options, json_o
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the text.")
 @click.option("--fresh", is_flag=True, help="Ignore what the folder holds.")
+@script_options
 @architecture_options
 @json_option
 def command(**options: Any) -> None:

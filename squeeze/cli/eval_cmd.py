@@ -13,6 +13,7 @@ from squeeze.cli.options import (
     json_option,
     mode_options,
     other_tokenizer_option,
+    script_options,
 )
 from squeeze.score.modes import MODES
 
@@ -33,6 +34,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--seed", type=SEED, default=0, help="Seed that draws the documents.")
 @click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Windows per forward pass.")
 @click.option("--device", help="cpu or cuda  [default: cuda where there is one]")
+@script_options
 @architecture_options
 @other_tokenizer_option
 @json_option

@@ -57,13 +57,13 @@ _ARCHITECTURE = [
         help="Its script's settings, JSON.",
     ),
     click.option("--assume", is_flag=True, help="Take defaults for what no file says."),
-    # three more that --set has, too, and that a page of help has no room for
+    # five more that --set has, too, and that a page of help has no room for
     click.option("--heads", "num_heads", type=int, metavar="N", hidden=True),
     click.option("--rope-base", type=float, metavar="X", hidden=True),
     click.option("--softcap", "logit_softcap", type=float, metavar="X", hidden=True),
-    click.option("--mlp-power", type=click.IntRange(1, 3), metavar="N", help="2: relu², 3: relu³."),
+    click.option("--mlp-power", type=click.IntRange(1, 3), metavar="N", hidden=True),
     click.option("--seq-len", type=click.IntRange(min=1), metavar="N", help="Window in tokens."),
-    click.option("--layer-schedule", type=Schedule(), help="Order of repeated blocks."),
+    click.option("--layer-schedule", type=Schedule(), hidden=True),
     click.option(
         "--set",
         "settings",
@@ -72,6 +72,19 @@ _ARCHITECTURE = [
         help="Any other option of the model.",
     ),
 ]
+
+_SCRIPT = [
+    click.option("--model", "script", metavar="FILE.py:NAME", help="Script that runs the weights."),
+    click.option("--shim", is_flag=True, help="Replace kernels that it lacks here."),
+]
+
+
+def script_options(command: F) -> F:
+    """Add flags for a model of the user's own: keyword arguments `script` and `shim`."""
+    for option in reversed(_SCRIPT):
+        command = option(command)
+    return command
+
 
 ARCHITECTURE_FIELDS = (
     "entry",

@@ -13,6 +13,7 @@ from squeeze.cli.options import (
     architecture_options,
     json_option,
     limit_option,
+    script_options,
 )
 from squeeze.packing.presets import RECORDS, TARGETS
 
@@ -82,18 +83,17 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     help="Format of those: fp16, bf16, fp32 or keep [fp16].",
 )
 @click.option("--lossless", is_flag=True, help="Store every tensor exactly as it is.")
-@click.option(
-    "--codecs", default="", metavar="NAME,…", help="Codecs to try on every stream; or all."
-)
+@click.option("--squeezed", is_flag=True, help="Fit any weights to the limit, without a model.")
+@click.option("--codecs", default="", metavar="NAME,…", hidden=True)
+@script_options
 @architecture_options
 @json_option
 def command(**options: Any) -> None:
     """Pack MODEL (safetensors, .pt or int8 .ptz) into a .sqz artifact.
 
     Presets fast and best calibrate, spend bits where they lower the loss most, land just under the
-    limit, and resume from OUT.cache. A record's preset packs as that entry did (record-1855 without
-    low-rank correction, ternary with one step a row). No preset: rounds as --quant says. Exits with 3
-    over the limit.
+    limit, and resume from OUT.cache. A record's preset packs as that entry did. No preset: rounds as
+    --quant says. Exits with 3 over the limit.
 
     \b
     Example:
@@ -101,6 +101,6 @@ def command(**options: Any) -> None:
     """
     from squeeze.cli.runs.pack import PackOptions, run_pack
 
-    if bool(options["lossless"]) + bool(options["preset"]) + bool(options["quant"]) > 1:
-        raise click.UsageError("--quant, --lossless and --preset exclude one another")
+    if sum(bool(options[name]) for name in ("lossless", "squeezed", "preset", "quant")) > 1:
+        raise click.UsageError("--quant, --lossless, --squeezed and --preset exclude one another")
     run_pack(PackOptions(**options))

@@ -39,10 +39,10 @@ from squeeze.calib.text.sources import (
 )
 from squeeze.errors import BadConfig, BadData, CorruptData
 from squeeze.files import make_folder, sha256, write_atomic
-from squeeze.packing.workpiece import Model, Workpiece
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
 from squeeze.subject.subject import Subject
+from squeeze.subject.workpiece import Model, Workpiece
 from squeeze.train.data.shards import read_shards
 
 SOURCES = ("self", "shards", "tokens", "random")

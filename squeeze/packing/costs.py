@@ -25,8 +25,8 @@ from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.fit import SCOUT_STATES, Fitted, at_scales
 from squeeze.packing.plan import RoleCost, tensor_plans
 from squeeze.packing.quantizer import Quantizer
-from squeeze.packing.workpiece import Workpiece
 from squeeze.subject.subject import Subject
+from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.quantized import QuantizedTensor
 from squeeze.tensors.roles import role_of
 

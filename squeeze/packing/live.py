@@ -16,8 +16,8 @@ from squeeze.packing.calibrate import Calibration
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
 from squeeze.packing.request import BytesOf, PackRequest
-from squeeze.packing.workpiece import Workpiece
 from squeeze.subject.subject import Subject
+from squeeze.subject.workpiece import Workpiece
 from squeeze.train.data.shards import TokenIds, as_tokens
 from squeeze.train.model.gpt import GPT
 

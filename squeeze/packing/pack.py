@@ -7,8 +7,8 @@ from dataclasses import replace
 from squeeze.packing.packed import Packed
 from squeeze.packing.presets import find_preset, packer_of
 from squeeze.packing.request import PackRequest
-from squeeze.packing.workpiece import Model, Workpiece
 from squeeze.reporter import SILENT, NoteKeeper, Reporter
+from squeeze.subject.workpiece import Model, Workpiece
 
 
 def pack_model(model: Model, request: PackRequest, reporter: Reporter = SILENT) -> Packed:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,7 @@ class Plan:
     tensors: storage and price of each, in the order of the file
     roles: measured cost of each role beside that of the quadratic model
     machine: kind of machine that packed; its fields are empty in plans of earlier releases
+    coverage: where the importance of every weight is from (`squeeze.calib.taps.coverage`), as JSON
     """
 
     key: str
@@ -111,6 +112,7 @@ class Plan:
     tensors: tuple[TensorPlan, ...]
     roles: tuple[RoleCost, ...] = ()
     machine: Machine = Machine()
+    coverage: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def unused(self) -> int:
@@ -196,19 +198,19 @@ def _points(pairs: Any) -> Curve:
 
 def _check_types(record: Record) -> None:
     """Raise TypeError or ValueError for a field whose value is not of its type or out of range."""
-    for field in fields(record):
-        value: Any = getattr(record, field.name)
-        types: Any = ALLOWED.get(str(field.type))
+    for column in fields(record):
+        value: Any = getattr(record, column.name)
+        types: Any = ALLOWED.get(str(column.type))
         if types is None:
             continue
         if not isinstance(value, types) or isinstance(value, bool):
-            raise TypeError(f"{field.name} is {value!r}"[:80])
-        if isinstance(value, float) and field.name != "scale" and not math.isfinite(value):
-            raise ValueError(f"{field.name} is {value}")
-        if field.name == "bits" and value < 0:
+            raise TypeError(f"{column.name} is {value!r}"[:80])
+        if isinstance(value, float) and column.name != "scale" and not math.isfinite(value):
+            raise ValueError(f"{column.name} is {value}")
+        if column.name == "bits" and value < 0:
             raise ValueError(f"bits are {value}")
-        if str(field.type) == "int" and not 0 <= int(value) < 1 << 62:
-            raise ValueError(f"{field.name} is {value}"[:80])
+        if str(column.type) == "int" and not 0 <= int(value) < 1 << 62:
+            raise ValueError(f"{column.name} is {value}"[:80])
 
 
 def tensor_plans(

@@ -61,7 +61,15 @@ class Rounding:
     exact: bool = False
 
 
-Preset = Target | Record | Rounding
+@dataclass(frozen=True)
+class Alone:
+    """Packing of weights that nothing runs to a limit: every matrix may err by one share of itself."""
+
+    states: int
+    packer: ClassVar[str] = "squeeze.packing.alone:pack_alone"
+
+
+Preset = Target | Record | Rounding | Alone
 
 BROTLI = ("brotli", "brotli-planes", "brotli-transposed")
 LZMA = ("lzma", "lzma-planes", "lzma-transposed")
@@ -88,7 +96,8 @@ RECORDS = {
     "ternary": Record(TERNARY, UNTUNED, LZMA),
 }
 ROUNDINGS = {"round": Rounding(), "lossless": Rounding(exact=True)}
-PRESETS: dict[str, Preset] = {**TARGETS, **RECORDS, **ROUNDINGS}
+ALONE = {"squeezed": Alone(states=32)}
+PRESETS: dict[str, Preset] = {**TARGETS, **RECORDS, **ROUNDINGS, **ALONE}
 
 
 def find_preset(name: str) -> Preset:

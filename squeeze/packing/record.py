@@ -26,8 +26,8 @@ from squeeze.packing.presets import RECORDS, Record
 from squeeze.packing.recipe import Recipe, quantize_checkpoint
 from squeeze.packing.request import PackRequest
 from squeeze.packing.session import Session, open_session
-from squeeze.packing.workpiece import Workpiece
 from squeeze.reporter import Reporter
+from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32
 from squeeze.tensors.quantized import QuantizedTensor
 from squeeze.tensors.roles import natural_key

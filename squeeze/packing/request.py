@@ -16,8 +16,8 @@ from squeeze.errors import OverBudget
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.packed import Packed
-from squeeze.packing.workpiece import Workpiece
 from squeeze.reporter import Reporter
+from squeeze.subject.workpiece import Workpiece
 
 # bytes of text in each token but the first
 BytesOf = Callable[[npt.NDArray[np.uint16]], npt.NDArray[np.int32]]

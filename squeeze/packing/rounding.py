@@ -8,8 +8,8 @@ from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import ROUNDINGS
 from squeeze.packing.recipe import LOSSLESS, Recipe, parse_precisions, quantize_checkpoint
 from squeeze.packing.request import PackRequest
-from squeeze.packing.workpiece import Workpiece
 from squeeze.reporter import Reporter
+from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.quantized import QuantizedTensor
 
 

@@ -12,11 +12,11 @@ from squeeze.packing.calibrate import Calibrated, Calibration, calibrate
 from squeeze.packing.kept import locked
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.request import PackRequest
-from squeeze.packing.workpiece import Workpiece
 from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import Ranks
 from squeeze.ranks.result import result_of_first
 from squeeze.reporter import SILENT, Reporter
+from squeeze.subject.workpiece import Workpiece
 
 SCRATCH = "squeeze-pack-"  # prefix of folders that are removed after a pack
 

@@ -18,6 +18,7 @@ from squeeze.artifact.file import encode
 from squeeze.artifact.parts import PARTS, name_of_part, parts_field, whole_tensors
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.grids import worth_keeping
+from squeeze.calib.taps.coverage import Coverage
 from squeeze.calib.taps.layout import FLOAT, SQUARES, Layout
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import OverBudget, SqueezeError
@@ -43,9 +44,9 @@ from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer
 from squeeze.packing.recipe import LOSSLESS, Recipe, on_grid, quantize_checkpoint
 from squeeze.packing.request import BytesOf, PackRequest
 from squeeze.packing.session import Session, open_session
-from squeeze.packing.workpiece import Workpiece
 from squeeze.reporter import Reporter
 from squeeze.subject.subject import Subject
+from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32
 from squeeze.tensors.roles import natural_key
 
@@ -117,7 +118,7 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
 
 def _start(session: Session, calibrated: Calibrated, limit: int) -> _Start:
     piece, request, folder = session.piece, session.request, session.folder
-    contents = contents_of(piece, calibrated, request.small_floats)
+    contents = contents_of(piece, calibrated.layout, request.small_floats)
     curvature = Curvature.of(contents.matrices, calibrated.hessians, calibrated.gradients)
     settings = hash_of(code_sha256(), content_key(piece, session.settings))
     kept_codes = KeptCodes(folder / "codes", settings, session.reporter)
@@ -137,12 +138,11 @@ def _start(session: Session, calibrated: Calibrated, limit: int) -> _Start:
     )
 
 
-def contents_of(piece: Workpiece, calibrated: Calibrated, small_floats: str) -> Contents:
-    """Return the matrices that calibration saw, to be quantized, and the rest as it will be stored.
+def contents_of(piece: Workpiece, layout: Layout, small_floats: str) -> Contents:
+    """Return the large matrices of a layout, to be quantized, and the rest as it will be stored.
 
     A tensor that is not one matrix [rows, columns] is stored in parts, where any of them is large.
     """
-    layout = calibrated.layout
     matrices: dict[str, Float32] = {}
     rest: dict[str, Tensor] = {}
     parts: dict[str, object] = {}
@@ -261,6 +261,7 @@ def _plan(start: _Start, quantizer: Quantizer, fitted: Fitted, reporter: Reporte
         tensors=tensor_plans(fitted.data, fitted.scales, packed.losses, curves),
         roles=roles,
         machine=this_machine(),
+        coverage=Coverage.of(calibrated.layout, QUANTIZED).as_json(),
     )
 
 

@@ -7,22 +7,26 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from squeeze.checkpoint.read import LoadedModel, load_model
+from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import BadConfig, BadData
 from squeeze.files import sha256
 from squeeze.ranks.connect import resolve_device
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.identity import named_tokenizers, tokenizer_notes
-from squeeze.score.modes import Mode
+from squeeze.score.modes import Mode, Scoring
 from squeeze.score.official import official_set
 from squeeze.score.plan import Documents, document_spans, sample_documents
 from squeeze.score.provenance import code_sha256, device_facts, file_sha256, versions
 from squeeze.score.report import DocumentCounts, EvalReport, Hashes
 from squeeze.score.tokenizer import Text, Tokenizer, Tokens
 from squeeze.score.window import Score
+from squeeze.subject.source import ModelSource
+from squeeze.subject.subject import Subject
+from squeeze.subject.whole import NO_TOKEN, WholeForward
+from squeeze.subject.workpiece import Workpiece
 from squeeze.train.data.shards import read_shards, shard_length
 from squeeze.train.model.gpt import GPT
 
@@ -37,6 +41,8 @@ class EvalOptions:
     batch: windows of a forward pass; None: as many as fit
     device: name of a torch device; None: cuda, else cpu
     architecture: fields of ModelConfig that the model's file does not hold
+    script: FILE.py:NAME of the model that runs the weights; None: one of this project
+    shim: whether modules that the script lacks are replaced
     other_tokenizer: take another tokenizer than that of model and data; the notes say so
     """
 
@@ -47,6 +53,8 @@ class EvalOptions:
     batch: int | None = None
     device: str | None = None
     architecture: Mapping[str, Any] = field(default_factory=dict)
+    script: str | None = None
+    shim: bool = False
     other_tokenizer: bool = False
 
     def __post_init__(self) -> None:
@@ -76,8 +84,9 @@ def evaluate(
     """
     evaluation = _Evaluation(tokenizer, options)
     evaluation.read_shards(data)
-    loaded = load_model(model, **evaluation.options.architecture)
-    return evaluation.report(str(model), loaded, reporter)
+    given = evaluation.options
+    piece = ModelSource(model, given.script, given.shim, given.architecture).open()
+    return evaluation.report(str(model), piece, reporter)
 
 
 def evaluate_tokens(
@@ -90,7 +99,7 @@ def evaluate_tokens(
     """Score a model in memory on tokens in memory, uint16 [n]; otherwise as `evaluate`."""
     evaluation = _Evaluation(tokenizer, options)
     evaluation.take(tokens, {"tokens": sha256(tokens.tobytes())})
-    return evaluation.report(loaded.source, loaded, reporter)
+    return evaluation.report(loaded.source, Workpiece.of(loaded), reporter)
 
 
 class _Evaluation:
@@ -135,16 +144,17 @@ class _Evaluation:
             self.tokens = tokens[: self.available + 1]
         self._lap("data")
 
-    def report(self, name: str, loaded: LoadedModel, reporter: Reporter) -> EvalReport:
+    def report(self, name: str, piece: Workpiece, reporter: Reporter) -> EvalReport:
         """Score a loaded model and return the report, whose `model` is `name`."""
         options, mode, tokens = self.options, self.options.mode, self.tokens
-        named = named_tokenizers(loaded.tokenizer, self.shards)
+        named = named_tokenizers(piece.tokenizer, self.shards)
         identity = tokenizer_notes(self.pieces.sha256, named, options.other_tokenizer)
-        gpt = GPT.from_tensors(loaded.config, loaded.tensors).to(resolve_device(options.device))
+        subject = piece.subject
+        subject.module.to(resolve_device(options.device))
         self._lap("load")
-        documents = _documents(tokens, loaded.config.bos_id, options)
+        documents = _documents(tokens, NO_TOKEN if subject.bos is None else subject.bos, options)
         text = Text(tokens, self.pieces.table)
-        score, ledger = mode.scoring(gpt).score(text, documents, options.batch, reporter)
+        score, ledger = scoring_of(mode, subject).score(text, documents, options.batch, reporter)
         self._lap("score")
         checked = self.pieces.check_bytes(tokens[1:])
         self._lap("check_bytes")
@@ -160,17 +170,17 @@ class _Evaluation:
             available_tokens=self.available,
             bytes_checked_against_text=checked,
             mode=mode.name,
-            options=asdict(mode.options(loaded.config.seq_len)),
+            options=asdict(mode.options(subject.length)),
             by_document=_counts(score, documents, options),
             order=None if ledger is None else ledger.check(),
-            config=asdict(loaded.config),
-            notes=[*loaded.notes, *identity, *self.pieces.notes],
-            format=loaded.source,
-            model_bytes=loaded.size,
-            sha256=Hashes(loaded.sha256, self.pieces.sha256, self.hashes, code_sha256()),
+            config=_config_of(subject),
+            notes=[*piece.notes, *identity, *self.pieces.notes],
+            format=piece.format,
+            model_bytes=piece.size,
+            sha256=Hashes(piece.sha256, self.pieces.sha256, self.hashes, code_sha256()),
             versions=versions(),
             ranks=Ranks.current().world,
-            **device_facts(next(gpt.parameters()).device),
+            **device_facts(next(subject.module.parameters()).device),
             seconds=self.seconds,
         )
 
@@ -188,6 +198,37 @@ class _Evaluation:
         now = time.perf_counter()
         self.seconds[phase] = round(now - self._last, 3)
         self._last = now
+
+
+def scoring_of(mode: Mode, subject: Subject) -> Scoring:
+    """Return a mode at work on a subject.
+
+    Raises BadConfig for modes that train the model or need documents, where it is not of this project
+    or knows no beginning of documents, and for one that predicts no tokens.
+    """
+    if isinstance(subject.module, GPT):
+        return mode.scoring(subject.module)
+    if subject.hidden:
+        raise BadConfig("scoring", expected="logits of the next token", found="hidden states")
+    if mode.facts.learns:
+        raise BadConfig(
+            f"{mode.name} scoring", expected="a model of squeeze's own", found="a script's"
+        )
+    if mode.facts.by_document and subject.bos is None:
+        raise BadConfig(
+            f"{mode.name} scoring",
+            expected="the token that begins a document",
+            fix="Write `bos = 1` in the script.",
+        )
+    return mode.scoring(cast(Any, WholeForward(subject)))
+
+
+def _config_of(subject: Subject) -> dict[str, Any]:
+    """Return what a report says of a model: its configuration, or its identity."""
+    if isinstance(subject.module, GPT):
+        return asdict(subject.module.config)
+    facts = {"vocab_size": subject.vocab_size, "seq_len": subject.length, "bos_id": subject.bos}
+    return {**subject.identity, **facts}
 
 
 def _documents(tokens: Tokens, bos: int, options: EvalOptions) -> Documents:

@@ -196,13 +196,15 @@ def score_batch(
     device = model.tok_emb.weight.device
     ids = torch.from_numpy(read).to(device)
     lead = ids.size(1) - targets.shape[1]
-    with torch.inference_mode():
-        if lead:
+    # what a stranger's module keeps between forwards may be needed where gradients are
+    own = isinstance(model, GPT)
+    with torch.inference_mode(own), torch.no_grad():
+        if lead and own:
             context = Context(model, len(rows), ids.size(1), buckets=False)
             context.fill(ids[:, :lead])
             hidden = context.step(ids[:, lead:])
         else:
-            hidden = model.hidden(ids)
+            hidden = model.hidden(ids)[:, lead:]
         if wanted.all():
             hidden, targets = hidden.flatten(0, 1), targets.reshape(-1)
         else:

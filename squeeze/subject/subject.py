@@ -94,8 +94,7 @@ class Subject:
             facts.step,
             tuple(notes),
         )
-        device = next(module.parameters(), torch.empty(0)).device
-        ids = torch.arange(min(PROBED, length), device=device)[None] % 2
+        ids = subject.some_ids()
         width, rows = subject.logits(ids).size(-1), subject.tapped(ids).layout.table_rows
         if rows is None or width >= rows:
             return replace(subject, vocab_size=width)
@@ -106,6 +105,11 @@ class Subject:
     def logits(self, ids: Tensor) -> Tensor:
         """Return logits float32 [B, T, V] of ids int64 [B, T]; raises BadCheckpoint when it fails."""
         return check_logits(self.run(self.module, ids), ids)
+
+    def some_ids(self) -> Tensor:
+        """Return tokens int64 [1, T] that every model has, on the model's device."""
+        device = next(self.module.parameters(), torch.empty(0)).device
+        return torch.arange(min(PROBED, self.length), device=device)[None] % 2
 
     def tapped(self, ids: Tensor) -> TappedModel:
         """Return the model under taps, its matrices read off one forward of ids int64 [B, T]."""

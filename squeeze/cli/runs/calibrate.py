@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squeeze.checkpoint.read import load_model
+from squeeze.calib.taps.coverage import Coverage
 from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.files import check_output_folder
 from squeeze.packing.calibrate import Calibration, calibrate
 from squeeze.packing.kept import locked
 from squeeze.ranks.connect import connected, resolve_device
+from squeeze.subject.source import ModelSource
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class CalibrateOptions:
     temperature: float
     seed: int
     fresh: bool
+    script: str | None
+    shim: bool
     architecture: Mapping[str, Any]
     as_json: bool
 
@@ -50,7 +53,8 @@ class CalibrateOptions:
 def run_calibration(options: CalibrateOptions) -> None:
     """Calibrate, and print the text's size and the number of Hessians."""
     check_output_folder(options.out)
-    loaded = load_model(options.model, **options.architecture)
+    source = ModelSource(options.model, options.script, options.shim, options.architecture)
+    piece = source.open()
     settings = options.settings
     clock = time.perf_counter()
     with (
@@ -59,7 +63,7 @@ def run_calibration(options: CalibrateOptions) -> None:
         Bars(quiet=options.as_json or not ranks.first) as bars,
     ):
         calibrated = calibrate(
-            loaded,
+            piece,
             settings,
             options.out,
             fresh=options.fresh,
@@ -68,7 +72,7 @@ def run_calibration(options: CalibrateOptions) -> None:
     if not ranks.first:
         return
     seconds = time.perf_counter() - clock
-    notes = [*loaded.notes, *bars.notes]
+    notes = [*piece.notes, *bars.notes]
     text, hessians = calibrated.text, calibrated.hessians.matrices
     if options.as_json:
         print_json(
@@ -78,6 +82,7 @@ def run_calibration(options: CalibrateOptions) -> None:
                 "sequences": len(text.lengths),
                 "source": text.source,
                 "digest": text.digest(),
+                "coverage": Coverage.of(calibrated.layout).as_json(),
                 "hessians": {name: len(hessian) for name, hessian in hessians.items()},
                 "notes": notes,
                 "seconds": seconds,
@@ -85,6 +90,8 @@ def run_calibration(options: CalibrateOptions) -> None:
         )
         return
     print_notes(notes)
+    for line in Coverage.of(calibrated.layout).lines():
+        print_line(line)
     print_line(
         f"{options.out}: {text.tokens:,} {text.source} tokens in {len(text.lengths)} sequences, "
         f"{len(hessians)} Hessians, {seconds:.1f} s"

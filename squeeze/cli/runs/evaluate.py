@@ -27,6 +27,8 @@ class EvalRequest:
     seed: int
     batch: int | None
     device: str | None
+    script: str | None
+    shim: bool
     architecture: dict[str, Any]
     other_tokenizer: bool
     as_json: bool
@@ -43,6 +45,8 @@ def run(request: EvalRequest) -> None:
             batch=request.batch,
             device=str(ranks.device),
             architecture=request.architecture,
+            script=request.script,
+            shim=request.shim,
             other_tokenizer=request.other_tokenizer,
         )
         quiet = request.as_json or not ranks.first

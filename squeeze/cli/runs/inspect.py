@@ -7,24 +7,35 @@ from typing import Any
 
 from rich.table import Table
 
+from squeeze.calib.taps.coverage import Coverage
 from squeeze.checkpoint.inspect import TensorFacts, compare_settings, inspect_model
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
+from squeeze.subject.source import ModelSource
 from squeeze.views.console import PlainConsole
 
 
-def run_inspection(path: str, architecture: Mapping[str, Any], as_json: bool) -> None:
-    """Print the facts about a checkpoint or artifact."""
-    facts = inspect_model(path, **architecture)
+def run_inspection(source: ModelSource, as_json: bool) -> None:
+    """Print the facts about a checkpoint or artifact, and the coverage of a script's model."""
+    path, statements = str(source.path), source.statements
+    if source.script is not None:
+        statements = {"entry": statements.get("entry")}
+    facts, coverage = inspect_model(path, **statements), None
+    if source.script is not None:
+        subject = source.open().subject
+        coverage = Coverage.of(subject.tapped(subject.some_ids()).layout)
     if as_json:
-        print_json(facts.as_json())
+        print_json(facts.as_json() | ({"coverage": coverage.as_json()} if coverage else {}))
         return
     print_line(f"{path}: {facts.format}, {facts.bytes:,} bytes, {facts.parameters:,} parameters")
     print_line(f"sha256 {facts.sha256}")
-    print_line(f"model   {facts.config.to_json()}")
+    if facts.config is not None:
+        print_line(f"model   {facts.config.to_json()}")
     if facts.recipe is not None:
         print_line(f"recipe  {facts.recipe.to_json()}")
     print_notes(facts.notes)
     print_tensors(facts.tensors)
+    for line in coverage.lines() if coverage else ():
+        print_line(line)
 
 
 def run_comparison(paths: Sequence[str], architecture: Mapping[str, Any], as_json: bool) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squeeze.checkpoint.read import LoadedModel, load_model
+from squeeze.calib.taps.coverage import Coverage
 from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.files import check_output_folder, check_outputs, output_beside
@@ -19,9 +19,11 @@ from squeeze.packing.calibrate import Calibration
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Correction, Packed
 from squeeze.packing.plan import Plan
-from squeeze.packing.presets import RECORDS, TARGETS
+from squeeze.packing.presets import ALONE, RECORDS, TARGETS
 from squeeze.packing.request import PackRequest
 from squeeze.score.tokenizer import Tokenizer
+from squeeze.subject.source import ModelSource
+from squeeze.subject.workpiece import Workpiece
 from squeeze.views.text import print_ledger
 
 
@@ -44,7 +46,10 @@ class PackOptions:
     small: int
     small_floats: str
     lossless: bool
+    squeezed: bool
     codecs: str
+    script: str | None
+    shim: bool
     architecture: Mapping[str, Any]
     as_json: bool
 
@@ -52,6 +57,13 @@ class PackOptions:
     def target(self) -> Path:
         """Path of the artifact."""
         return self.out or output_beside(self.model, ".sqz")
+
+    @property
+    def _alone(self) -> str:
+        """Preset that needs no model."""
+        if self.squeezed:
+            return "squeezed"
+        return "lossless" if self.lossless else "round"
 
     def request(self) -> PackRequest:
         """Return the request to pack."""
@@ -62,7 +74,7 @@ class PackOptions:
             )
         return PackRequest(
             limit=self.limit,
-            preset=self.preset or ("lossless" if self.lossless else "round"),
+            preset=self.preset or self._alone,
             code=self.code,
             calibration=calibration,
             quant=self.quant,
@@ -87,10 +99,11 @@ def run_pack(options: PackOptions) -> None:
     request = options.request()
     if request.calibration is not None:
         check_output_folder(request.cache)
-    loaded = load_model(options.model, **options.architecture)
-    room = request.room if options.preset in TARGETS else 0
+    source = ModelSource(options.model, options.script, options.shim, options.architecture)
+    piece = source.open(alone=not options.preset)
+    room = request.room if request.preset in (*TARGETS, *ALONE) else 0
     with Bars(quiet=options.as_json or not first, limit=room) as bars:
-        packed = pack_model(loaded, request, bars)
+        packed = pack_model(piece, request, bars)
     if not first:
         return
     packed.save(options.target)
@@ -99,7 +112,7 @@ def run_pack(options: PackOptions) -> None:
         print_json(
             {
                 "artifact": str(options.target),
-                "source": source_of(options.model, loaded),
+                "source": source_of(options.model, piece),
                 **facts_of(packed, request.preset),
                 "notes": list(packed.notes),
                 "seconds": round(time.perf_counter() - clock, 3),
@@ -110,17 +123,17 @@ def run_pack(options: PackOptions) -> None:
         print_notes(packed.notes)
         print_packed(packed, request.preset)
         print_ledger(ledger, options.limit)
-        print_line(f"{options.target}: {loaded.size:,} → {len(packed.data):,} bytes")
+        print_line(f"{options.target}: {piece.size:,} → {len(packed.data):,} bytes")
     check_limit(ledger.total, options.limit)
 
 
-def source_of(path: str, loaded: LoadedModel) -> dict[str, Any]:
+def source_of(path: str, piece: Workpiece) -> dict[str, Any]:
     """Return the facts about the checkpoint that was packed."""
     return {
         "path": path,
-        "format": loaded.source,
-        "sha256": loaded.sha256,
-        "bytes": loaded.size,
+        "format": piece.format,
+        "sha256": piece.sha256,
+        "bytes": piece.size,
     }
 
 
@@ -148,6 +161,8 @@ def print_packed(packed: Packed, preset: str) -> None:
     """Print the plan; for a record what is left out."""
     if packed.plan is not None:
         print_plan(packed.plan)
+        for line in Coverage.from_json(packed.plan.coverage.get("rows", ())).lines():
+            print_line(line)
     elif preset in TARGETS:
         print_line("everything fits without loss")
     elif packed.correction is not None:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from squeeze.artifact.file import load
 from squeeze.cli import cli
 from squeeze.errors import OverBudget
-from squeeze.packing.presets import PRESETS, RECORDS, ROUNDINGS, packer_of
+from squeeze.packing.presets import ALONE, PRESETS, RECORDS, ROUNDINGS, packer_of
 from squeeze.tensors.quantized import QuantizedTensor
 from squeeze.train.model.config import ModelConfig
 from tests.tiny_models import begun
@@ -40,7 +40,7 @@ def pack(model: Path, preset: str, *more: str) -> dict[str, Any]:
 
 def test_the_command_offers_every_preset_that_is_no_flag_of_its_own() -> None:
     page = CliRunner().invoke(cli, ["pack", "--help"], terminal_width=200).output
-    for name in PRESETS.keys() - ROUNDINGS.keys():
+    for name in PRESETS.keys() - ROUNDINGS.keys() - ALONE.keys():
         assert f" {name}" in page
 
 

@@ -14,9 +14,9 @@ from squeeze.packing.costs import mean_divergence
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
 from squeeze.packing.request import PackRequest
-from squeeze.packing.workpiece import Workpiece
 from squeeze.subject.script import load_script
 from squeeze.subject.subject import Subject
+from squeeze.subject.workpiece import Workpiece
 from tests.subjects.expected import NAMES
 
 SUBJECTS = Path(__file__).parents[2] / "subjects"

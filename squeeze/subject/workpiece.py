@@ -13,11 +13,13 @@ from torch import nn
 from squeeze.artifact.parts import TIED
 from squeeze.artifact.streams import Tensor
 from squeeze.calib.taps.layout import Layout
+from squeeze.checkpoint.entries import TABLE
+from squeeze.checkpoint.names import HEAD
 from squeeze.checkpoint.read import Checkpoint, LoadedModel
 from squeeze.errors import BadConfig
 from squeeze.files import sha256
 from squeeze.subject.subject import Facts, Subject, copied
-from squeeze.subject.weights import State, aliases_of, state_of, with_state
+from squeeze.subject.weights import State, aliases_of, state_of, unique_tensors, with_state
 from squeeze.tensors.floats import Float32, to_bits
 from squeeze.tensors.quantized import RawTensor
 from squeeze.train.model.gpt import GPT
@@ -34,6 +36,7 @@ class Workpiece:
     key: hash of the weights and of what runs them
     format, sha256, size: of the file it came from
     notes: sentences for the user on how it was read
+    tokenizer: SHA-256 of the tokenizer it was trained with, None where the file does not say
     build: makes the model that runs; None for weights alone
     """
 
@@ -44,6 +47,7 @@ class Workpiece:
     sha256: str
     size: int
     notes: tuple[str, ...] = ()
+    tokenizer: str | None = None
     build: Callable[[], Subject] | None = field(default=None, repr=False)
 
     @classmethod
@@ -59,6 +63,7 @@ class Workpiece:
             model.sha256,
             model.size,
             tuple(model.notes),
+            model.tokenizer,
             lambda: Subject.of_gpt(GPT.from_tensors(model.config, model.tensors)),
         )
 
@@ -83,6 +88,11 @@ class Workpiece:
         for alias, name in tied.items():
             named.setdefault(name, checkpoint.tensors[alias])
         weights = {name: tensor.dequantize() for name, tensor in named.items()}
+        own = unique_tensors(subject.module)
+        if HEAD in own and TABLE in named:
+            # the reader of files leaves out a head that is the table bit by bit
+            named.setdefault(HEAD, named[TABLE])
+            weights.setdefault(HEAD, weights[TABLE])
         loaded = with_state(subject, weights, checkpoint.format)
         header = {SUBJECT: dict(subject.identity)} | ({TIED: tied} if tied else {})
         return cls(
@@ -93,6 +103,7 @@ class Workpiece:
             checkpoint.sha256,
             checkpoint.size,
             (*checkpoint.notes, *subject.notes),
+            checkpoint.tokenizer,
             lambda: loaded,
         )
 
@@ -126,6 +137,7 @@ class Workpiece:
             digest,
             size,
             (*state.notes, *notes),
+            None,
             lambda: subject,
         )
 
