@@ -92,8 +92,10 @@ def run_pack(options: PackOptions) -> None:
     first = int(os.environ.get("RANK", "0")) == 0
     if not first and not options.preset:
         return  # there is no work to share: the first rank does it
+    settings = options.architecture.get("settings")
     check_outputs(
-        [options.target], [options.model, options.tokenizer, *options.code, *options.data]
+        [options.target],
+        [options.model, options.tokenizer, settings, *options.code, *options.data],
     )
     clock = time.perf_counter()
     request = options.request()

@@ -389,3 +389,13 @@ def test_nothing_is_written_down_where_nothing_was_assumed(tmp_path: Path) -> No
     config = narrow(PRESETS["baseline"].model)
     loaded = read(lively(config).state_dict(), like="baseline")
     assert list(loaded.header) == ["model"]
+
+
+def test_an_artifact_never_replaces_the_settings_it_was_made_with(tmp_path: Path) -> None:
+    config = narrow(PRESETS["baseline"].model)
+    path, settings = tmp_path / "m.safetensors", tmp_path / "settings.json"
+    save_file(lively(config).state_dict(), path)
+    settings.write_text("{}")
+    arguments = ["pack", str(path), "--settings", str(settings), "-o", str(settings)]
+    done = CliRunner().invoke(cli, [*arguments, "--like", "baseline"])
+    assert done.exit_code and settings.read_text() == "{}"
