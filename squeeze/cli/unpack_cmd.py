@@ -9,7 +9,12 @@ from squeeze.cli.options import json_option
 
 @click.command("unpack")
 @click.argument("artifact", type=click.Path())
-@click.option("-o", "--out", type=click.Path(), help="File to write [ARTIFACT with .safetensors].")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(),
+    help="File to write [ARTIFACT with .safetensors]; or a folder, for a model of transformers.",
+)
 @json_option
 def command(artifact: str, out: str | None, as_json: bool) -> None:
     """Decode ARTIFACT into a safetensors checkpoint of the weights the evaluator uses.
@@ -17,6 +22,7 @@ def command(artifact: str, out: str | None, as_json: bool) -> None:
     \b
     Example:
       squeeze unpack model.sqz -o model.safetensors
+      squeeze unpack gpt2.sqz -o gpt2/
     """
     from squeeze.cli.runs.unpack import run
 

@@ -9,15 +9,16 @@ from typing import Any
 
 from squeeze.checkpoint.read import Checkpoint, is_own, load_checkpoint, load_model
 from squeeze.errors import BadCheckpoint
+from squeeze.subject.folder import KIND, build, is_folder, open_folder
 from squeeze.subject.script import load_script
-from squeeze.subject.workpiece import Workpiece
+from squeeze.subject.workpiece import SUBJECT, Workpiece
 
 Path = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A file of weights and what is said about it.
+    """A file of weights, or a folder of transformers, and what is said about it.
 
     script: FILE.py:NAME of the model that runs them; None: one of this project
     shim: whether modules that the script lacks are replaced
@@ -34,15 +35,24 @@ class ModelSource:
 
         alone: weights that no model of this project runs are taken as they are
         """
+        length = self.statements.get("seq_len")
         if self.script is not None:
-            subject = load_script(self.script, self.statements.get("seq_len"), self.shim)
+            subject = load_script(self.script, length, self.shim)
             return Workpiece.of_subject(subject, self._checkpoint())
+        if is_folder(self.path):
+            return open_folder(self.path, length)
         try:
             return Workpiece.of(load_model(self.path, **self.statements))
         except BadCheckpoint:
-            if not alone or is_own(self.path, self.statements):
+            if is_own(self.path, self.statements):
                 raise
-            return Workpiece.of_weights(self._checkpoint())
+            checkpoint = self._checkpoint()
+            identity = checkpoint.header.get(SUBJECT, {})
+            if identity.get("kind") == KIND:
+                return Workpiece.of_subject(build(identity, length), checkpoint)
+            if not alone:
+                raise
+            return Workpiece.of_weights(checkpoint)
 
     def _checkpoint(self) -> Checkpoint:
         return load_checkpoint(self.path, self.statements.get("entry"))

@@ -68,11 +68,13 @@ class Workpiece:
         )
 
     @classmethod
-    def of_module(cls, module: nn.Module, facts: Facts | None = None) -> Workpiece:
+    def of_module(
+        cls, module: nn.Module, facts: Facts | None = None, format: str = "module"
+    ) -> Workpiece:
         """Return the workpiece of a live module, which is left alone: a copy of it runs."""
         state = state_of(module)
         subject = Subject.of_module(copied(module, {}), facts)
-        return cls._of_state(state, subject, "module", subject.notes)
+        return cls._of_state(state, subject, format, subject.notes)
 
     @classmethod
     def of_subject(cls, subject: Subject, checkpoint: Checkpoint | None = None) -> Workpiece:

@@ -1,25 +1,44 @@
-"""Runs `squeeze unpack`: decodes an artifact into a safetensors file."""
+"""Runs `squeeze unpack`: decodes an artifact into a safetensors file, or a folder of transformers."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
+from squeeze.artifact.file import load
+from squeeze.artifact.streams import Artifact
 from squeeze.artifact.unpack import unpack
 from squeeze.cli.terminal.printing import print_json, print_line
-from squeeze.files import check_outputs, output_beside
+from squeeze.files import check_output_folder, check_outputs, output_beside
+from squeeze.subject.folder import is_of_folder, save_folder
+
+SUFFIX = ".safetensors"
 
 
-def run(artifact: str, out: str | None, as_json: bool) -> None:
-    """Write the checkpoint and print its size. Raises UnsupportedFormat for other files."""
-    target = out or str(output_beside(artifact, ".safetensors"))
-    check_outputs([target], [artifact])
-    unpacked = unpack(artifact, target)
-    config, tensors = unpacked.artifact.config, unpacked.artifact.tensors
+def run(path: str, out: str | None, as_json: bool) -> None:
+    """Write the checkpoint and print its size. Raises UnsupportedFormat for other files.
+
+    A model of transformers becomes a folder, unless `out` names a safetensors file.
+    """
+    if out and not out.endswith(SUFFIX):
+        artifact = load(path)
+        if is_of_folder(artifact):
+            check_output_folder(out)
+            size = save_folder(artifact, out)
+            return _print(artifact, {"folder": out, "bytes": size}, as_json)
+    target = out or str(output_beside(path, SUFFIX))
+    check_outputs([target], [path])
+    unpacked = unpack(path, target)
+    _print(unpacked.artifact, {"checkpoint": target, "bytes": unpacked.plain}, as_json)
+
+
+def _print(artifact: Artifact, written: Mapping[str, Any], as_json: bool) -> None:
+    config, tensors = artifact.config, artifact.tensors
     if as_json:
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-        size = {"checkpoint": target, "bytes": unpacked.plain}
-        print_json({**size, "config": config, "tensors": shapes})
-    else:
-        sizes = f"{unpacked.packed:,} → {unpacked.plain:,} bytes"
-        print_line(f"{target}: {len(tensors)} tensors, {sizes}")
-        print_line(json.dumps(config), err=True)
+        print_json({**written, "config": config, "tensors": shapes})
+        return
+    target = next(iter(written.values()))
+    print_line(f"{target}: {len(tensors)} tensors, {written['bytes']:,} bytes")
+    print_line(json.dumps(config), err=True)
