@@ -88,14 +88,14 @@ ROOMS = {
         " subject"
     ),
     # A submission by its papers: logs, claims, card and script. Nothing of it is run.
-    "score.student": "",
-    "review": "outside ledger score.student",
+    "score.seeds.student": "",
+    "review": "outside ledger score.seeds.student",
     "views": (
         "rows codecs tensors calib.allocation bundle.emit bundle.cost artifact outside ledger"
         " packing score.report"
     ),
     # Bits per byte, and evidence for them.
-    "score": "ranks train.model score.report score.student review",
+    "score": "ranks train.model score.report score.seeds.student review",
     "score.adapt": "ranks train.fields train.model score",
     "score.modes": "train.fields train.model score score.adapt",
     "score.identity": "train.data",
@@ -116,7 +116,7 @@ ROOMS = {
     "submit": (
         "codecs codecs.context tensors calib.text calib.statistics ranks train.model"
         " train.optim train.data train.metadata train.checkpoint train.run bundle.load bundle"
-        " artifact outside checkpoint ledger packing views score.report score.student score"
+        " artifact outside checkpoint ledger packing views score.report score.seeds.student score"
         " score.adapt score.modes score.identity score.evaluate score.serving score.box score.audit"
     ),
     "demo": (
@@ -125,7 +125,7 @@ ROOMS = {
     "cli": (
         "codecs tensors ranks calib.taps train.fields train.model train.optim train.data"
         " train.metadata train.checkpoint train.presets train.run bundle.emit bundle artifact"
-        " outside checkpoint subject ledger packing review views score.report score.student"
+        " outside checkpoint subject ledger packing review views score.report score.seeds.student"
         " score.identity score score.modes score.evaluate score.proof score.box score.audit data"
         " submit demo"
     ),

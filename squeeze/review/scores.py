@@ -11,7 +11,7 @@ from squeeze.review.claimed import ClaimedRuns, differences, is_same
 from squeeze.review.claims import SeedClaim
 from squeeze.review.findings import Finding, finding, listed
 from squeeze.review.folder import Folder
-from squeeze.score.student import welch
+from squeeze.score.seeds.student import welch
 
 MARGIN_NATS = 0.005  # nats a token by which a record must be better
 P_VALUE = 0.01

@@ -14,8 +14,8 @@ from typing import Any
 from squeeze.errors import BadData
 from squeeze.ledger.submission import CODE, MODEL
 from squeeze.score.report import EvalReport, Hashes
-from squeeze.score.stats import read_reports
-from squeeze.score.student import Spread, spread
+from squeeze.score.seeds.compare import read_reports
+from squeeze.score.seeds.student import Spread, spread
 from squeeze.submit.parent import plain_values
 from squeeze.submit.plain import (
     MAX_JSON,
@@ -82,7 +82,7 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class SeedRuns:
-    """Seeds of one configuration, in the order given. notes: see `squeeze.score.stats`."""
+    """Seeds of one configuration, in the order given. notes: see `squeeze.score.seeds.compare`."""
 
     runs: tuple[SeedRun, ...]
     notes: tuple[str, ...] = ()

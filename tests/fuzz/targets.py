@@ -120,7 +120,7 @@ def _code_report(path: Path) -> object:
 
 
 def _report(path: Path) -> object:
-    from squeeze.score.stats import read_seeds, spread
+    from squeeze.score.seeds.compare import read_seeds, spread
 
     seeds = read_seeds([path])
     return spread([report.bpb for report in seeds.reports])

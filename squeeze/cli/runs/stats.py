@@ -8,10 +8,10 @@ from typing import Any
 
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.files import check_outputs
-from squeeze.score.logged import LoggedSeeds
-from squeeze.score.stats import Comparison, Seeds, compare, read_seeds
-from squeeze.score.stats_plot import plot_seeds
-from squeeze.score.student import spread
+from squeeze.score.seeds.compare import Comparison, Seeds, compare, read_seeds
+from squeeze.score.seeds.logged import LoggedSeeds
+from squeeze.score.seeds.plot import plot_seeds
+from squeeze.score.seeds.student import spread
 
 
 @dataclass(frozen=True)

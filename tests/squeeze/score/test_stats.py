@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from squeeze.cli import cli
 from squeeze.errors import BadData, SqueezeError
-from squeeze.score.stats import compare, read_seeds, spread, welch
-from squeeze.score.student import incomplete_beta, t_quantile, t_tail
+from squeeze.score.seeds.compare import compare, read_seeds, spread, welch
+from squeeze.score.seeds.student import incomplete_beta, t_quantile, t_tail
 
 REPORT: dict[str, Any] = {
     "bpb": 1.2,

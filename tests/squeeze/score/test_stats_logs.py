@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from squeeze.cli.stats_cmd import command
 from squeeze.errors import BadData
-from squeeze.score.stats import compare, read_seeds
+from squeeze.score.seeds.compare import compare, read_seeds
 from tests.entries import Log, make_entry
 
 OFFICIAL = {"matrix_lr": 0.04, "tokens": 62021632}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from squeeze.errors import SqueezeError
 from squeeze.files import write_atomic
-from squeeze.score.logged import LoggedSeeds
-from squeeze.score.stats import Seeds
-from squeeze.score.student import spread
+from squeeze.score.seeds.compare import Seeds
+from squeeze.score.seeds.logged import LoggedSeeds
+from squeeze.score.seeds.student import spread
 
 
 def plot_seeds(runs: Mapping[str, Seeds | LoggedSeeds], metric: str, path: Path) -> None:

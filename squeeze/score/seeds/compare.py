@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 
 from squeeze.errors import BadData
 from squeeze.files import read_json
-from squeeze.score.logged import LoggedSeeds, is_logged, read_logged
 from squeeze.score.report import EvalReport
-from squeeze.score.student import Welch, spread, welch
+from squeeze.score.seeds.logged import LoggedSeeds, is_logged, read_logged
+from squeeze.score.seeds.student import Welch, spread, welch
 
 MARGIN_NATS = 0.005  # nats per token
 P_VALUE = 0.01
