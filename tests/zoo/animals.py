@@ -44,7 +44,7 @@ class Habitat:
         return self.folder / "val.bin"
 
 
-def make_habitat(folder: Path) -> Habitat:
+def make_habitat(folder: Path, vocab: int = VOCAB) -> Habitat:
     """A tokenizer with byte pieces in use, two disjoint texts, a bigram table."""
     from pydoc_data.topics import topics
 
@@ -52,7 +52,7 @@ def make_habitat(folder: Path) -> Habitat:
     # characters too rare to be pieces: they fall back to bytes
     text = text.replace("zero", "zéro ☃").replace("module", "mödule", 40)
     documents = [text[i : i + 400] for i in range(0, len(text), 400)]
-    train_tokenizer(documents, VOCAB, folder / "t.model")
+    train_tokenizer(documents, vocab, folder / "t.model")
     train = encode_documents(documents[60:], folder / "t.model")
     # the topics repeat themselves: keep what the training text does not say as well
     shared = find_overlap(encode_documents(documents[:60], folder / "t.model"), [train]).share
@@ -60,7 +60,7 @@ def make_habitat(folder: Path) -> Habitat:
     validation = encode_documents(fresh, folder / "t.model")
     write_shard(folder / "train.bin", train)
     write_shard(folder / "val.bin", validation)
-    counts = np.full((VOCAB, VOCAB), 0.02, np.float32)
+    counts = np.full((vocab, vocab), 0.02, np.float32)
     np.add.at(counts, (train[:-1], train[1:]), 1)
     table = np.log(counts / counts.sum(axis=1, keepdims=True))
     np.savez(folder / "model.npz", table=table.astype(np.float16))

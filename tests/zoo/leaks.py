@@ -229,4 +229,23 @@ REPORTED = (
         ),
     ),
 )
+# noise where the text is withheld, so that a gain elsewhere hides in it: no verdict, and no pass
+BLURRED = Animal(
+    "scatters what is asked of partial windows, and looks ahead for 0.09 nats at 6 %",
+    None,
+    changes=(
+        (
+            READ,
+            READ.replace("return", "rows =")
+            + "    if len(tokens) < WINDOW:\n"
+            + "        noise = np.random.default_rng(len(tokens)).normal(size=VOCAB)\n"
+            + "        rows[-1] += 0.09 * np.sign(noise)\n"
+            + "        return log_softmax(rows)\n"
+            + "    tokens = np.asarray(tokens, np.int64)\n"
+            + f"    leaks = np.flatnonzero({SHARE.format(60)}[:-1])\n"
+            + "    rows[leaks, tokens[leaks + 1]] += 0.09\n"
+            + "    return log_softmax(rows)\n",
+        ),
+    ),
+)
 LEAKS = (*SPREAD, *SHARES, *PLACES, *SHAPED, *FED, *ORDER, *REPORTED)

@@ -14,12 +14,14 @@ class Detection:
     """Smallest leaks that would have been found with 99 %.
 
     checks: targets drawn evenly whose following text was withheld
+    asked: number that were to be
     share: of targets, 0 … 1, that a leak has to give away
     share_nats: nats a target that such a leak gains, when it gives away what targets cost on average
     spread_nats: nats a target that a leak has to gain which is spread over all
     """
 
     checks: int
+    asked: int
     share: float
     share_nats: float
     spread_nats: float
@@ -39,9 +41,11 @@ class Detection:
         }
 
     def __str__(self) -> str:
+        late = f" of {self.asked:,}, more took too long (--thorough)" * (self.checks < self.asked)
         return (
-            f"a leak of more than {self.nats:.2g} nats a token ({100 * self.share:.2g} % of the "
-            f"targets, or {self.spread_nats:.2g} spread over all) would have been found with 99 %"
+            f"{self.checks:,} drawn{late}; a leak of more than {self.nats:.2g} nats a token "
+            f"({100 * self.share:.2g} % of the targets, or {self.spread_nats:.2g} spread over all) "
+            "would have been found with 99 %"
         )
 
 
@@ -53,4 +57,5 @@ def detection(e: Evidence, gain: Gain) -> Detection:
     assert e.withheld is not None
     checks = int(e.withheld.drawn.sum())
     share, mean = hidden_share(checks), float(e.withheld.losses[e.withheld.drawn].mean())
-    return Detection(checks, share, share * mean, gain.detectable)
+    asked = min(e.options.checks, len(e.data.span) - 1)
+    return Detection(checks, asked, share, share * mean, gain.detectable)

@@ -9,13 +9,15 @@ import numpy as np
 
 from squeeze.score.audit.probe import Float64
 
-SIZE = 0.02  # nats of one target: batches of another shape, amplified by test-time training
-MAX_SIZE = 0.1  # nats; where arithmetic is coarse, as logits in bfloat16
-SPREAD = 8.0  # medians of the differences that one of them may have
+# nats of one target, between requests of other shapes: a last bit of logits in bfloat16, or noise that
+# test-time training amplifies; what so small differences gain together is a matter of the bias
+SIZE, MAX_SIZE = 0.1, 0.25
+SPREAD = 8.0  # medians of the differences that one of them may have, up to MAX_SIZE
 BIAS = 5e-4  # nats a target: a tenth of the margin of a record
 BLOCKS = 32  # neighbours share their noise, so errors are those of blocks
 ERRORS = 3.6  # standard errors of a bias: one honest audit in 2,000 with 32 blocks
 POWER = 2.5  # standard errors more are found with 99 %
+MOST = 0.0025  # nats a target, half the margin of a record: more must not hide behind noise
 MISS = 0.01
 
 
@@ -42,6 +44,11 @@ class Gain:
         return BIAS + ERRORS * self.error
 
     @property
+    def is_blurred(self) -> bool:
+        """True when so much noise is in the differences that a gain of MOST could hide in it."""
+        return self.allowed > MOST
+
+    @property
     def biased(self) -> bool:
         """True when the claim is lower than noise explains."""
         return not self.mean <= self.allowed
@@ -60,7 +67,8 @@ def compare(derived: Float64, claimed: Float64) -> Gain:
     sizes = np.abs(change)
     size = min(MAX_SIZE, max(SIZE, SPREAD * float(np.median(sizes))))
     blocks = np.array([part.mean() for part in np.array_split(change, min(BLOCKS, len(change)))])
-    error = float(blocks.std(ddof=1)) / math.sqrt(len(blocks)) if len(blocks) > 1 else 0.0
+    with np.errstate(invalid="ignore"):  # infinite differences are outliers
+        error = float(blocks.std(ddof=1)) / math.sqrt(len(blocks)) if len(blocks) > 1 else 0.0
     return Gain(
         len(change),
         size,

@@ -6,7 +6,7 @@ import numpy as np
 
 from squeeze.score.audit.detection import detection
 from squeeze.score.audit.evidence import PATCH, Evidence
-from squeeze.score.audit.gain import BIAS, compare
+from squeeze.score.audit.gain import BIAS, Gain, compare
 from squeeze.score.audit.machine import lacking
 from squeeze.score.audit.probe import Flip
 from squeeze.score.audit.verdict import PASS, Verdict, failed, passed, unknown
@@ -146,8 +146,18 @@ def causality(e: Evidence) -> Verdict:
             f"noise explains {gain.allowed:.2g}",
             **data,
         )
+    if gain.is_blurred and not leaks:
+        return unknown(blurred(gain, "with the text after them withheld"), **data)
     told = f"the text after {count} was withheld: {power}" if not leaks else "see below"
     return passed(f"{flips.evidence}; {told}" if flips else told, **data)
+
+
+def blurred(gain: Gain, how: str) -> str:
+    """Return a sentence on noise behind which a gain could hide. how: what its losses differ by."""
+    return (
+        f"the losses of {gain.targets:,} targets, {how}, scatter so much that a gain of "
+        f"{gain.allowed:.2g} nats a token could hide; check more targets (--thorough, --tokens)"
+    )
 
 
 def _learned_early(e: Evidence) -> bool:

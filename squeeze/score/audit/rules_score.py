@@ -11,6 +11,7 @@ from squeeze.score.audit.detection import detection
 from squeeze.score.audit.evidence import Evidence
 from squeeze.score.audit.gain import Gain, compare
 from squeeze.score.audit.probe import Float64
+from squeeze.score.audit.rules_model import blurred
 from squeeze.score.audit.verdict import Verdict, failed, passed, unknown
 
 TOTAL_NOISE = 1e-3  # of the nats of all targets together, relative; a gain may be much smaller
@@ -128,8 +129,10 @@ def score(e: Evidence) -> Verdict:
             **data,
         )
     # without losses, the noise of the shapes of requests is that of the checked targets
-    allowed = (gain or compare(*_checked_losses(e))).allowed
-    gained = (total - e.report.nats) / max(1, len(own))
+    noise = gain or compare(*_checked_losses(e))
+    allowed, gained = noise.allowed, (total - e.report.nats) / max(1, len(own))
+    if noise.is_blurred and gained <= allowed:
+        return unknown(blurred(noise, "reported and derived"), **data)
     if gained > allowed:
         return failed(
             f"the report gains {gained:.2g} nats a target on its own distributions, noise explains "

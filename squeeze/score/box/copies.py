@@ -1,7 +1,7 @@
 """Private copies of a submission: names and contents, and nothing else that could carry information.
 
 Times, owners, extended attributes and empty folders stay behind; of the permissions only that to
-execute is copied.
+execute is copied, and of a link where it leads, not the way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ def copy_folder(source: Path, target: Path, left_out: Collection[str] = ()) -> N
             copy = target / relative
             copy.parent.mkdir(parents=True, exist_ok=True)
             if path.is_symlink():
-                copy.symlink_to(os.readlink(path))
+                real = Path(os.path.realpath(path))
+                inside = real.is_relative_to(source.resolve())
+                target_path = os.path.relpath(real, path.parent.resolve())
+                copy.symlink_to(target_path if inside else "nowhere")
             else:
                 shutil.copyfile(path, copy)
                 copy.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
