@@ -42,7 +42,7 @@ def load_script(reference: str, length: int | None = None, shim: bool = False) -
     file, name = _split(reference)
     source = read_file(file)
     notes: list[str] = []
-    with shimmed(notes) if shim else contextlib.nullcontext():
+    with shimmed(notes, file.parent) if shim else contextlib.nullcontext():
         module = _imported(file, source)
         built, how = _built(module, file, name)
         notes += how

@@ -12,6 +12,7 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -144,17 +145,21 @@ class Absent:
 
 
 class _Shims(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finder, asked last, of every module that no other finder has."""
+    """Finder, asked last, of modules that no other has and that a script of this folder imports."""
 
-    def __init__(self, notes: list[str]) -> None:
-        self.notes = notes
+    def __init__(self, notes: list[str], folder: Path) -> None:
+        self.notes, self.folder = notes, folder.resolve()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return a spec of a shim; None for parts of modules that are there."""
+        """Return a spec of a shim; None for parts of modules that are there.
+
+        Libraries look for others that are optional, and must not find them.
+        """
         top = fullname.partition(".")[0]
-        if top in sys.modules and not isinstance(sys.modules[top], _Shim):
+        there = top in sys.modules and not isinstance(sys.modules[top], _Shim)
+        if there or self.folder not in _importer().parents:
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
@@ -173,6 +178,16 @@ class _Shims(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 setattr(module, function.__name__, function)
 
 
+def _importer() -> Path:
+    """Return the file whose import statement is running."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (
+        "importlib" in frame.f_code.co_filename or frame.f_globals.get("__name__") == __name__
+    ):
+        frame = frame.f_back
+    return Path(frame.f_code.co_filename).resolve()
+
+
 class _Shim(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -181,9 +196,9 @@ class _Shim(ModuleType):
 
 
 @contextlib.contextmanager
-def shimmed(notes: list[str]) -> Iterator[None]:
-    """Let imports of modules that are not installed succeed; `notes` gets a sentence for each."""
-    finder = _Shims(notes)
+def shimmed(notes: list[str], folder: Path) -> Iterator[None]:
+    """Let the scripts of a folder import what is not installed; `notes` gets a sentence for each."""
+    finder = _Shims(notes, folder)
     sys.meta_path.append(finder)
     try:
         yield

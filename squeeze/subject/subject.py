@@ -95,6 +95,14 @@ class Subject:
             tuple(notes),
         )
         ids = subject.some_ids()
+        try:
+            subject.logits(ids)
+        except BadCheckpoint as error:
+            if "dtype" not in str(error):
+                raise
+            note = "its forward mixes dtypes: run under autocast to bfloat16, as it is trained"
+            forward = under_autocast(subject.forward)
+            subject = replace(subject, forward=forward, notes=(*subject.notes, note))
         width, rows = subject.logits(ids).size(-1), subject.tapped(ids).layout.table_rows
         if rows is None or width >= rows:
             return replace(subject, vocab_size=width)
@@ -185,6 +193,16 @@ class WholeForwards:
         """Return logits float32 [B, t, V] for the token after each of ids int64 [B, t]."""
         self.ids = ids if self.ids is None else torch.cat((self.ids, ids), 1)
         return self.subject.logits(self.ids)[:, -ids.size(1) :]
+
+
+def under_autocast(forward: Forward) -> Forward:
+    """Return a forward that runs under autocast to bfloat16."""
+
+    def run(module: nn.Module, ids: Tensor) -> Tensor:
+        with torch.autocast(ids.device.type, torch.bfloat16):
+            return forward(module, ids)
+
+    return run
 
 
 @contextlib.contextmanager

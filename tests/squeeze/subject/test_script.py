@@ -141,6 +141,13 @@ def test_the_loss_of_a_forward_must_be_that_of_its_logits(tmp_path: Path) -> Non
         load_script(f"{script(tmp_path, text)}:Model")
 
 
+def test_a_forward_of_mixed_dtypes_runs_under_autocast(tmp_path: Path) -> None:
+    text = MODEL.replace("self.head(self.emb(ids))", "self.head(self.emb(ids).bfloat16()).float()")
+    model = load_script(f"{script(tmp_path, text)}:Model")
+    assert "under autocast to bfloat16" in " ".join(model.notes)
+    assert model.logits(torch.tensor([[1, 2]])).dtype == torch.float32
+
+
 def test_copies_with_other_weights_leave_the_model_alone() -> None:
     model = load_script(f"{SUBJECTS / 'decoders.py'}:Baseline")
     weights = {"tok_emb.weight": model.module.tok_emb.weight.detach().numpy() * 2}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from squeeze.errors import SqueezeError
 from squeeze.subject.script import load_script
-from squeeze.subject.shims import flash_attn_func, flash_attn_varlen_func
+from squeeze.subject.shims import flash_attn_func, flash_attn_varlen_func, shimmed
 from squeeze.train.model.attention import plain_attention
 
 PROGRAM = """
@@ -93,6 +93,13 @@ def test_a_script_runs_with_kernels_replaced_and_says_so(tmp_path: Path) -> None
     assert "flash_attn_interface is not installed, replaced by exact softmax attention" in notes
     assert "triton is not installed, replaced by nothing" in notes
     assert "flash_attn_interface" not in sys.modules
+
+
+def test_libraries_do_not_find_shims_of_what_they_can_do_without(tmp_path: Path) -> None:
+    notes: list[str] = []
+    with shimmed(notes, tmp_path), pytest.raises(ModuleNotFoundError):
+        import nothing_of_that_name  # noqa: F401
+    assert notes == []
 
 
 def test_a_kernel_without_an_equivalent_is_refused_when_it_is_launched(tmp_path: Path) -> None:
