@@ -78,7 +78,7 @@ def bundle(entry: Path, packages: Iterable[str] = (), options: BundleOptions = S
     be bundled.
     """
     graph = Graph(entry, packages, options.constants, unpacked(entry))
-    flat = flatten(graph)
+    flat = flatten(graph, options.keep)
     join_imports(flat)
     keep = (*options.keep, *looked_up_names(flat.tree))
     specialise(flat, keep, options.shrink)

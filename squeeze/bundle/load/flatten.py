@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +47,7 @@ class Flat:
                 raise self.refused[node.id]
 
 
-def flatten(graph: Graph) -> Flat:
+def flatten(graph: Graph, keep: Iterable[str] = ()) -> Flat:
     """Join the modules of a graph into one that runs them where they are first imported, once each.
 
     Top-level code of modules that are imported inside functions runs at the start, once shaking has
@@ -75,7 +76,7 @@ def flatten(graph: Graph) -> Flat:
         attributes.visit(module.tree)
         refused |= attributes.refused
         Locals(module, graph, names).visit(module.tree)
-        if not _reads_all(module.tree):
+        if "__all__" not in keep and not _reads_all(module.tree):
             _WithoutAll().visit(module.tree)
         uses = [use for use in module_uses(module.tree) if not names.is_settled(use.node)]
         for use in uses:

@@ -144,8 +144,10 @@ class Names:
                     key in respelled or any(w == what and n != name for w, n in meanings)
                 )
                 alone = counts[name] == (meanings[what, name] if what is not None else 1)
-                if (alone and name not in taken and not hidden) or (
-                    name.startswith("__") and name.endswith("__") and counts[name] == 1
+                if (
+                    (alone and name not in taken and not hidden)
+                    or (name.startswith("__") and name.endswith("__") and counts[name] == 1)
+                    or len(modules) == 1
                 ):
                     new = name
                 else:

@@ -7,11 +7,10 @@ from collections import Counter
 from typing import Any
 
 from squeeze.bundle.analysis.effects import Effects
-from squeeze.bundle.analysis.readers import HINT_READERS, LOOKING_UP, SCOPES, look_ups
+from squeeze.bundle.analysis.readers import LOOKING_UP, SCOPES, Readers, look_ups
 from squeeze.bundle.load.fold import Filling, literal_node
 from squeeze.bundle.load.scopes import FUNCTIONS, arguments, bound_names
 
-HINTS = HINT_READERS | {"__dataclass_fields__"}
 INSPECTING = LOOKING_UP | SCOPES  # what looks into its scope reads every name there
 
 
@@ -153,10 +152,9 @@ def shorten_classes(tree: ast.Module) -> None:
 
 def _reads_hints(tree: ast.Module) -> bool:
     """Return whether the program reads annotations, or the type of a dataclass's field."""
-    for node in ast.walk(tree):
-        name = getattr(node, "attr", getattr(node, "id", None))
-        if name in HINTS:
-            return True
+    named = {getattr(n, "attr", getattr(n, "id", None)) for n in ast.walk(tree)}
+    if "__dataclass_fields__" in named or Readers(tree).every_hint:
+        return True
     loops = [
         (node.target, node.iter)
         for node in ast.walk(tree)
