@@ -46,7 +46,7 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     "--coder",
     "coders",
     metavar="NAME,…",
-    help="Tried: zlib, lzma, brotli, zstd, mixed (needs numba) [zlib,lzma; --preset: lzma,mixed].",
+    help="Of zlib, lzma, brotli, zstd, mixed (numba) [zlib,lzma].",
 )
 @click.option("--form", type=click.Choice(FORMS), default="auto", help="Of the file [smallest].")
 @click.option(
@@ -64,14 +64,12 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     is_flag=True,
     help="Drop statements without effects and names nobody reads.",
 )
-@click.option(
-    "--verify", is_flag=True, help="Run ENTRY and bundle with ARGS; refuse one that differs."
-)
+@click.option("--verify", is_flag=True, help="Run both with ARGS, refuse a difference.")
 @click.option(
     "--tolerance",
     type=float,
     default=0.0,
-    help="Relative difference of numbers that --verify allows.",
+    help="Relative difference that may be.",
 )
 @json_option
 def command(**options: Any) -> None:
