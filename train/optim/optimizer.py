@@ -99,7 +99,11 @@ class Bank:
             torch.zeros_like(matrix) if matrix.grad is None else matrix.grad
             for matrix in self.matrices
         ]
-        torch._foreach_copy_(list(self.gradients[: len(gradients)].unbind()), gradients)
+        own = self.gradients[: len(gradients)]
+        if own.dtype == gradients[0].dtype:
+            torch.stack(gradients, out=own)
+        else:
+            torch._foreach_copy_(list(own.unbind()), gradients)
         for matrix in self.matrices:
             matrix.grad = None
         if self.ranks.world > 1:
@@ -196,7 +200,9 @@ class Optimizer:
         ranks.sum_(squares)()
         wait_rest()
         if gradients:
-            squares += torch.stack(torch._foreach_norm(gradients, 2, torch.float32)).square().sum()
+            squares += (
+                torch.stack(torch._foreach_norm([g.float() for g in gradients])).square().sum()
+            )
         norm = squares.sqrt() if own_norm is None else own_norm
         if recipe.grad_clip and own_norm is None:
             factor = (recipe.grad_clip / (norm + 1e-6)).clamp(max=1.0)
