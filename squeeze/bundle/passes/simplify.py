@@ -29,8 +29,23 @@ class _Idle(Filling):
         self.frames = any(place.frames for place in look_ups(tree))
         self.local: list[frozenset[str]] = []  # names of functions that are never read
         self.hidden: list[frozenset[str]] = []
+        self.guarded = False  # in a block whose failures something handles
+
+    def visit_Try(self, node: Any) -> Any:
+        outer, self.guarded = self.guarded, bool(node.handlers)
+        node.body = [part for child in node.body if (part := self.visit(child)) is not None]
+        node.body = node.body or [ast.Pass()]
+        self.guarded = outer
+        body, node.body = node.body, []
+        self.generic_visit(node)
+        node.body = body
+        return node
+
+    visit_TryStar = visit_Try
 
     def _harmless(self, node: ast.expr) -> bool:
+        if self.guarded and not isinstance(node, ast.Constant | ast.Lambda):
+            return False  # that it may fail is what it is there for
         hidden = frozenset[str]().union(*self.hidden)
         return self.effects.harmless(node, hidden)
 

@@ -25,7 +25,7 @@ OPTIONS = {
     "specialised": BundleOptions(forms=("plain",), shrink=ShrinkOptions(specialise=True)),
     "as it is": BundleOptions(forms=("plain",), minified=False),
 }
-FEW, MANY = 120, 20_000
+FEW, MANY = 60, 20_000
 
 
 def output(path: Path) -> str:
