@@ -194,7 +194,7 @@ def plain_layout(shapes: Mapping[str, tuple[int, ...]]) -> Layout:
     matrices: dict[str, Matrix] = {}
     floats = {name: "of one dimension" for name, shape in shapes.items() if len(shape) < 2}
     for name, shape in shapes.items():
-        if name not in floats and prod(shape):
+        if name not in floats and 0 not in shape:
             for part, label in named(name, shape, pieces(name, shape)):
                 matrices[label] = Matrix(label, part, SQUARES, by_name(name), label)
     return Layout(matrices, {}, floats, shapes)

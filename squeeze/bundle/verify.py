@@ -93,8 +93,8 @@ def run_once(files: Mapping[str, bytes], entry: str, check: Check) -> Outcome:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
-        for path, data in files.items():
-            target = folder / "code" / path
+        for name, data in files.items():
+            target = folder / "code" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         work = folder / "work"

@@ -71,4 +71,5 @@ def workpiece_of(call: PackCall) -> Workpiece:
         return Workpiece.of_subject(model)
     if isinstance(model, nn.Module) and not isinstance(model, GPT):
         return Workpiece.of_module(model)
+    assert not isinstance(call.model, Subject)
     return Workpiece.of(open_model(call.model, call.config, call.entry, call.assume))

@@ -128,7 +128,7 @@ class Tokenizer:
         """Return the bytes of a document's tokens [n], without its BOS, by the table."""
         if self._start is None:  # no piece that could start it
             return int((self.table.base[document] + self.table.space[document]).sum())
-        text = np.concatenate([[self._start], document]).astype(np.int64)
+        text = np.concatenate([[self._start], document]).astype(np.uint16)
         return int(self.table.of_targets(text).sum(dtype=np.int64))
 
     def decode(self, ids: list[int]) -> str:

@@ -184,7 +184,9 @@ def pack(
     ids = generate(partial(Cache, model), config.vocab_size, count, length, seed=seed)
     text = Sequences.whole(ids, "self-generated")
     tapped = TappedModel.of(
-        model, GPT.forward, torch.zeros(1, 1, dtype=torch.int64, device=ranks.device)
+        model,
+        lambda module, ids: module(ids),
+        torch.zeros(1, 1, dtype=torch.int64, device=ranks.device),
     )
     hessians, gradients = InputSums(tapped, text).hessians(), collect_gradients(tapped, text)
     if not ranks.first:

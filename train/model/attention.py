@@ -142,9 +142,9 @@ def reach_of(rule: Rule, ids: Tensor, dtype: torch.dtype, host: Tensor | None = 
         bounds = document_bounds(starts)
         bounds = bounds.pin_memory() if torch.cuda.is_available() else bounds
         return Reach(bounds.to(ids.device, non_blocking=True), min(rule.cut or length, length))
-    starts = document_starts(ids, rule.bos_id, rule.cut) if rule.documents else None
     positions = torch.arange(length, device=ids.device)
-    first = first_seen(starts, positions, window)
+    inside = document_starts(ids, rule.bos_id, rule.cut) if rule.documents else None
+    first = first_seen(inside, positions, window)
     if ids.is_cuda:
         return Reach(blocks=flex_blocks(first.expand_as(ids)))
     return Reach(mask=visible(first, positions, positions))

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from squeeze.errors import BadData
-from squeeze.train.model.attention import first_seen, visible
+from squeeze.train.model.documents import first_seen, visible
 from squeeze.train.model.gpt import GPT
 
 BUCKET = 256  # positions a captured step reads beyond what it needs, at most

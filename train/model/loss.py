@@ -27,7 +27,7 @@ def capped_loss(hidden: Tensor, weight: Tensor, targets: Tensor, cap: float) -> 
     """
     weight = weight.to(hidden.dtype)
     if len(hidden) * len(weight) > WHOLE:
-        loss: Tensor = _Chunked.apply(hidden, weight, targets, cap)  # type: ignore[no-untyped-call]
+        loss: Tensor = _Chunked.apply(hidden, weight, targets, cap)
         return loss
     return F.cross_entropy(capped(F.linear(hidden, weight).float(), cap), targets)
 

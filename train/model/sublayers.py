@@ -81,8 +81,9 @@ class Attention(nn.Module):
     def project(self, x: Tensor, around: Surroundings) -> tuple[Tensor, ...]:
         """Return queries [B, H, T, d], keys and values [B, KV, T, d], ready for the dot products."""
         q, k, v = self.c_q(x), self.c_k(x), self.c_v(x)
-        if around.values is not None:
-            v = v + (around.scalars.value_scale * around.values).to(v.dtype)
+        scale = around.scalars.value_scale
+        if around.values is not None and scale is not None:
+            v = v + (scale * around.values).to(v.dtype)
         q, k, v = (y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for y in (q, k, v))
         if self.qk_norm:
             q, k = (F.rms_norm(y, (self.head_dim,)) for y in (q, k))

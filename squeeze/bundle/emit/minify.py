@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import zlib
+from typing import Any
 
 from squeeze.bundle.emit.naming import rename_locals
 from squeeze.bundle.load.modules import BundleError
@@ -28,7 +29,7 @@ def minify(source: str, keep: tuple[str, ...] = ()) -> str:
             "python-minifier is not installed", fix="pip install python_minifier"
         ) from None
 
-    def once(text: str, settings: dict[str, bool]) -> str:
+    def once(text: str, settings: dict[str, Any]) -> str:
         return python_minifier.minify(
             text,
             # what of these nothing reads is gone already

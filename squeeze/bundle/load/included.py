@@ -88,7 +88,7 @@ def _called(function: ast.expr, texts: list[str], path: Path) -> str | None:
     if name in ("resolve", "absolute") and not texts:
         return owner
     if name == "replace" and len(texts) == 2:
-        return owner.replace(*texts)
+        return owner.replace(texts[0], texts[1])
     if name == "with_name" and len(texts) == 1:
         return os.path.join(os.path.dirname(owner), texts[0])
     return None

@@ -225,8 +225,7 @@ class _Finder:
             return
         self._followed.add((scope, target.id))
         for node in list(ast.walk(scope)):
-            read = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-            if not read or node.id != target.id:
+            if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
                 continue
-            if scope is not self._tree or node in self._module:
+            if node.id == target.id and (scope is not self._tree or node in self._module):
                 yield node
