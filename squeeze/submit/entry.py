@@ -29,19 +29,15 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 
-from squeeze.artifact.layout import StreamRecord, TensorRecord
-from squeeze.artifact.streams import Artifact, Coded, CodeStreams, Symbols, decode_with, encode_with
+from squeeze.artifact.streams import decode_with
 from squeeze.calib.statistics.fisher import collect_gradients
 from squeeze.calib.statistics.inputs import InputSums
 from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.calib.text.generate import generate
 from squeeze.calib.text.sources import Sequences, window_length
-from squeeze.codecs.base import Codec
-from squeeze.codecs.context.codec import Context
-from squeeze.codecs.context.words import ContextWords
 from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import fit
-from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer, StoredMatrix
+from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer
 from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import Ranks
 from squeeze.score.adapt.by_document import LoraPredictor, score_lora
@@ -52,8 +48,9 @@ from squeeze.score.serving import protocol
 from squeeze.score.serving.served import Adapting, Windows
 from squeeze.score.tokenizer import ByteTable, Text, Tokens, read_table
 from squeeze.score.window import Score, score_plan
+from squeeze.submit.coding import Coding
 from squeeze.tensors.floats import Float32, to_bits
-from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+from squeeze.tensors.quantized import RawTensor
 from squeeze.train.data.shards import map_shard
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
@@ -112,34 +109,6 @@ MODE = "window"  # of scoring
 STRIDE = 64  # of sliding windows
 REPORT_EVERY = 10.0  # seconds between two lines about training
 Say = Callable[[str], None]
-
-
-class Coding:
-    """The context coders alone: the choice of all codecs gains under 0.3 % on them (docs/log.md)."""
-
-    words = ContextWords()
-
-    def find(self, name: str, scale: float, states: int) -> None:
-        """Return None: no matrix is kept."""
-
-    def code(self, name: str, scale: float, states: int, tensor: QuantizedTensor) -> StoredMatrix:
-        """See `squeeze.packing.quantizer.Coder`."""
-        coded: CodeStreams = {}
-        self.file(Artifact({}, {name: tensor}), coded, False)
-        return StoredMatrix(tensor, coded[name])
-
-    def file(self, artifact: Artifact, codes: CodeStreams, floats: bool) -> bytes:
-        """See `squeeze.packing.quantizer.Coder`."""
-        return encode_with(artifact, self._stream, codes)
-
-    def _stream(self, stream: StreamRecord, record: TensorRecord, symbols: Symbols) -> Coded:
-        matrices = stream.kind in ("codes", "column")
-        codec = Context(record.states if stream.kind == "codes" else 0) if matrices else self.words
-        return codec.wire_id, codec.encode(symbols)
-
-    def codec(self, wire_id: int) -> Codec:
-        """Return the codec of a number in a file."""
-        return self.words if wire_id == self.words.wire_id else Context()
 
 
 def shards(given: dict[str, str], part: str) -> list[Tokens]:
