@@ -52,7 +52,9 @@ def make_habitat(folder: Path, vocab: int = VOCAB) -> Habitat:
     # characters too rare to be pieces: they fall back to bytes
     text = text.replace("zero", "zéro ☃").replace("module", "mödule", 40)
     documents = [text[i : i + 400] for i in range(0, len(text), 400)]
-    train_tokenizer(documents, vocab, folder / "t.model")
+    # few pieces: hardly a word is learned, and almost everything falls back to bytes
+    learned = ["a be see at to the "] * 99 if vocab < 300 else documents
+    train_tokenizer(learned, vocab, folder / "t.model")
     train = encode_documents(documents[60:], folder / "t.model")
     # the topics repeat themselves: keep what the training text does not say as well
     shared = find_overlap(encode_documents(documents[:60], folder / "t.model"), [train]).share

@@ -115,4 +115,4 @@ BREEDS = (
         ),
     ),
 )
-VOCABULARIES = (300, 1024)
+VOCABULARIES = (275, 512, 1024)  # the first is of bytes

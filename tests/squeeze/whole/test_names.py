@@ -151,7 +151,7 @@ def test_a_report_for_a_pull_request_is_a_table_whatever_a_submission_says() -> 
     rows = [line for line in text.splitlines() if line.startswith("| ✅")]
     assert len(rows) == len(RULES)
     assert text.replace("\n", "").isprintable()
-    assert not any("<img>" in row or " [x]" in row or "`" in row for row in rows)
+    assert not any(re.search(r"<img>|(?<!\\)[`\[]", row) for row in rows)
     assert all(len(re.findall(r"(?<!\\)\|", row)) == 4 for row in rows)
 
 
