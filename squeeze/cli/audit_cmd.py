@@ -60,18 +60,18 @@ FILE = click.Path(path_type=Path)
     default=8.0,
     show_default=True,
     metavar="GIB",
-    help="Limit of the address space; 0 sets none, as CUDA needs.",
+    help="Limit of memory; 0 sets none, as CUDA needs.",
 )
 @click.option(
     "--thorough",
     type=click.FloatRange(min=0, min_open=True),
     metavar="MINUTES",
-    help="Predict every target with the text after it withheld, for so long  [default: 1,024, 1 min].",
+    help="Search all targets for leaks.",
 )
 @click.option(
     "--seed",
     type=SEED,
-    help="Seed that draws these targets and the changes of the text  [default: a random one, told].",
+    help="Seed of choices  [default: random].",
 )
 @click.option(
     "--markdown", type=FILE, metavar="FILE", help="Also write a section for a pull request."

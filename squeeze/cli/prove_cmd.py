@@ -16,9 +16,7 @@ FILE = click.Path(path_type=Path)
 @click.command("prove")
 @click.argument("model", type=FILE)
 @click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model of the data.")
-@click.option(
-    "--data", type=FILE, multiple=True, help="Token shard to prove on, or verify with; repeatable."
-)
+@click.option("--data", type=FILE, multiple=True, help="Shard of the text; repeatable.")
 @click.option(
     "--documents", type=click.IntRange(min=1), metavar="N", help="Prove on only N documents."
 )
@@ -49,7 +47,7 @@ FILE = click.Path(path_type=Path)
     "encoded",
     type=FILE,
     metavar="FILE",
-    help="Only decode this file; with --data, its documents must be ones of the data.",
+    help="Only decode this; verify, with --data.",
 )
 @click.option(
     "-o", "--output", type=FILE, help="Where to keep the coded file; with --decode, the text."
@@ -66,9 +64,7 @@ def command(**options: Any) -> None:
     Example:
       squeeze prove model.sqz --tokenizer sp1024.model \\
           --data fineweb_val_000000.bin --bytes 300000 --seed 1 -o text.sqp
-      squeeze prove model.sqz --tokenizer sp1024.model --decode text.sqp \\
-          --data fineweb_val_000000.bin
-      squeeze prove model.sqz --tokenizer sp1024.model --decode text.sqp -o text.txt
+      squeeze prove model.sqz --tokenizer sp1024.model --decode text.sqp --data val.bin
     """
     if not options["data"] and options["encoded"] is None:
         raise click.UsageError("Give --data to prove on, --decode with a file, or both.")

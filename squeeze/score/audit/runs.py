@@ -36,6 +36,7 @@ from squeeze.train.data.shards import write_shard
 
 LONG = 512  # tokens of a flip across updates, at least
 TARGETS_PER_LOSS = 2  # a report may be twice too long and still be read
+Run = Callable[[Evidence, Session], None]
 ATTEMPTS = 3  # each with the papers that the one before tried to open
 
 
@@ -85,14 +86,7 @@ def _attempt(
     evidence = Evidence(submission, data, isolation(), options, left_out=left_out)
     evidence.watched = True
     with scratch_folder("squeeze-span-") as folder:
-        files = _input_files(folder, data, options.seed)
-        runs: dict[str, tuple[Callable[[Evidence, Session], None], dict[str, Path]]] = {
-            "distributions": (_run_probes, {}),
-            "withheld text": (_run_withheld, {}),
-            "report": (_run_report, files),
-            "patched reports": (_run_patched, files),
-        }
-        for name, (run, inputs) in runs.items():
+        for name, run, inputs in _runs(data, options.seed, folder):
             try:
                 with reporter.stage(name), _session(evidence, inputs) as session:
                     run(evidence, session)
@@ -100,6 +94,15 @@ def _attempt(
                 evidence.failure = f"{name}: {error}"
                 break
     return evidence
+
+
+def _runs(data: Data, seed: int, folder: Path) -> Iterator[tuple[str, Run, dict[str, Path]]]:
+    """Yield name, function and inputs of each run; no text is on disk before a run needs it."""
+    yield "distributions", _run_probes, {}
+    yield "withheld text", _run_withheld, {}
+    files = _input_files(folder, data, seed)
+    yield "report", _run_report, files
+    yield "patched reports", _run_patched, files
 
 
 def _patches(data: Data) -> list[int]:
