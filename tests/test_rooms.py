@@ -78,7 +78,7 @@ ROOMS = {
         " outside"
     ),
     # Whatever is packed or scored: the one room that runs code of others.
-    "subject": "tensors calib.taps calib.statistics train.model artifact checkpoint",
+    "subject": "tensors calib.parallel calib.taps calib.statistics train.model artifact checkpoint",
     "score.report": "",
     # What a file's bytes are spent on, and what fits a limit.
     "ledger": "rows codecs tensors artifact outside",

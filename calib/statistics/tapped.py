@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from squeeze.calib.parallel import lender
+from squeeze.calib.parallel import lender, one_thread
 from squeeze.calib.taps.layout import Layout, Probe
 from squeeze.calib.taps.taps import Observer, Taps
 from squeeze.calib.taps.weights import Parameters
@@ -43,7 +43,7 @@ class TappedModel:
         A module whose attribute `idle` is true says that nothing uses its parameters.
         """
         parameters, probe = Parameters(module.named_parameters()), Probe()
-        with Taps(parameters, probe) as taps:
+        with one_thread(), Taps(parameters, probe) as taps:
             output = forward(module, taps.begin(ids))
         idle = {
             f"{name}.{weight}"

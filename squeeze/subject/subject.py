@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from squeeze.calib.parallel import one_thread
 from squeeze.calib.statistics.divergence import Categorical, Divergence, Gaussian
 from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.errors import BadCheckpoint, SqueezeError
@@ -134,10 +135,11 @@ class Subject:
         if not self.hidden:
             return Categorical()
         device = next(self.module.parameters()).device
-        outputs = [
-            self.logits(torch.from_numpy(row.astype(np.int64))[None].to(device)) for row in ids
-        ]
-        return Gaussian.of(torch.cat(outputs).flatten(0, 1))
+        with one_thread():
+            outputs = [
+                self.logits(torch.from_numpy(row.astype(np.int64))[None].to(device)) for row in ids
+            ]
+            return Gaussian.of(torch.cat(outputs).flatten(0, 1))
 
     def with_weights(self, weights: Weights) -> Subject:
         """Return a copy with other values of some weights, by name; it shares the rest.
