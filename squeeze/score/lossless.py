@@ -22,8 +22,9 @@ SPACE = "▁"  # sentencepiece's visible space, U+2581
 SAMPLES = {
     "plain words": "Plain words, and a full stop.",
     "spaces between all characters": " ".join(["a", *string.printable[:94], "z"]),
+    "a space alone": "\ue000 \ue001",
     "runs of spaces": "two  spaces and   three",
-    "line breaks": "one\ntwo\n\nthree",
+    "line breaks": "one\ntwo\n\n  three",
     "tabs": "a\ttab",
     "capital letters": "UPPER Title lower",
     "accents": "naïve café Grüße",

@@ -16,6 +16,7 @@ from squeeze.score.lossless import check_samples
 
 # bytes; those of the challenge have 0.4 MB, and memory takes forty times as much
 MAX_FILE = 4 << 20
+MAX_PIECE = 256  # bytes; sentencepiece learns pieces of up to 16 characters unless told otherwise
 CHUNK = 1024  # tokens decoded at once by the cross-check, cut where no character is split
 BLOCK = 1 << 20  # tokens whose bytes are counted at once
 SPACE = "▁"  # sentencepiece's visible space, U+2581
@@ -91,7 +92,7 @@ class Tokenizer:
     """A sentencepiece model with its byte table.
 
     size: bytes of its file
-    notes: sentences on text that it does not give back, for every score
+    notes: sentences on text that it does not give back, or may hold, for every score
 
     Raises BadData when the file is none, or its table counts bytes that its text does not have.
     """
@@ -117,6 +118,11 @@ class Tokenizer:
         starts = np.flatnonzero(self.table.boundary)
         self._start = int(starts[0]) if len(starts) else None
         self.notes = check_samples(self._pieces, self.count)
+        if self.longest > MAX_PIECE:
+            text = (
+                f"a piece of the tokenizer stands for {self.longest:,} bytes: it may hold the text"
+            )
+            self.notes.append(text)
         self._byte = np.array([self._pieces.is_byte(token) for token in range(self.vocab_size)])
 
     @property

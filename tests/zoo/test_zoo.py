@@ -151,3 +151,16 @@ def test_noise_that_a_gain_could_hide_in_is_no_pass(habitat: Habitat, tmp_path: 
     verdicts = examine(BLURRED, habitat, tmp_path).verdicts
     told_of = {name: verdicts[name] for name in ("causality", "score")}
     assert all(verdict.status != PASS for verdict in told_of.values()), told_of
+
+
+def test_a_stated_score_may_not_gain_by_its_rounding(habitat: Habitat, tmp_path: Path) -> None:
+    shard = tmp_path / "whole.bin"
+    write_shard(shard, habitat.validation[:301])
+    data = load_data([shard], habitat.tokenizer, 300)
+    options = AuditOptions(limits=LIMITS, seed=3)
+    true = audit(build(HONEST[0], habitat, tmp_path / "s"), data, options)
+    bpb = true.verdicts["score"].data["bpb"]
+    for gain, failures in ((1e-4, []), (5e-4, ["score"])):
+        animal = Animal("rounds", claims={"val_bpb": bpb - gain})
+        result = audit(build(animal, habitat, tmp_path / f"{gain}"), data, options)
+        assert result.failures == failures, told(result)

@@ -121,3 +121,9 @@ def test_bytes_that_are_no_text_count_once_and_unknown_characters_nothing(tmp_pa
     assert tokenizer.count(stray) == 600
     assert len(tokenizer.decode(stray.tolist()).encode()) == 1800
     assert tokenizer.count(np.full(9, pieces.unk_id(), np.uint16)) == 0
+
+
+def test_a_piece_that_holds_the_text_is_told_in_every_score(tmp_path: Path) -> None:
+    long = TEXT[:4000].replace(" ", "▁").replace("\n", "_")
+    notes = Tokenizer(train(tmp_path / "t.model", TEXT, {"user_defined_symbols": [long]})).notes
+    assert any("it may hold the text" in note for note in notes), notes
