@@ -23,7 +23,7 @@ from squeeze.train.data.shards import read_shards
 from squeeze.train.data.text import BOS
 
 PATCH = 4  # tokens changed in a patched report
-CHECKS = 1024  # targets whose following text is withheld
+CHECKS = 2048  # targets whose following text is withheld
 CHECK_SECONDS = 60.0
 
 
