@@ -166,7 +166,7 @@ def calibration() -> dict[str, dict[str, bytes]]:
 def tokenizing() -> bytes:
     job = {"inputs": [], "tokenizer": "", "share": 0.5, "shard_tokens": 100, "separator": None,
            "field": "text"}  # fmt: skip
-    side = {"documents": 1, "text_bytes": 9}
+    side = {"documents": 1, "text_bytes": 9, "table_bytes": 9}
     state = {"job": job, "documents": 2, "finished": False, "sizes": {"train": [], "val": []},
              "counts": {"train": side, "val": side}}  # fmt: skip
     tokens = np.arange(5, dtype=np.uint16)

@@ -445,4 +445,16 @@ KNOWN: dict[str, dict[str, Case]] = {
             "oversized": lambda: b"a" * (1 << 20),
         }.items()
     },
+    **{
+        target: {
+            name: Tolerated(make, True, "a review names what it cannot read, and goes on")
+            for name, make in {
+                "truncated": half(target),
+                "flipped": flipped(target, 3),
+                "foreign": gif(target),
+                "oversized": lambda: b"[" * 100_000,
+            }.items()
+        }
+        for target in ("entrant-claims", "entrant-log")
+    },
 }  # fmt: skip

@@ -43,6 +43,7 @@ def test_only_readers_that_must_go_on_tolerate_damage():
     }
     assert tolerant == {
         "foreign", "foreign-inside", "metadata", "log", "sums", "calibration-text", "fetched",
+        "entrant-claims", "entrant-log",
     }  # fmt: skip
 
 
