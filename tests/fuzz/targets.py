@@ -158,7 +158,6 @@ def _answers(data: bytes) -> object:
         box = SimpleNamespace(
             process=SimpleNamespace(stdin=heard, stdout=said, wait=lambda timeout: 0),
             limits=SimpleNamespace(seconds=5.0, report_seconds=5.0),
-            was_over=False,
             stderr="",
             was_over=False,
             input_path=str,
