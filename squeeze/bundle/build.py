@@ -80,7 +80,7 @@ def bundle(entry: Path, packages: Iterable[str] = (), options: BundleOptions = S
     graph = Graph(entry, packages, options.constants, unpacked(entry))
     flat = flatten(graph, options.keep)
     join_imports(flat)
-    keep = (*options.keep, *looked_up_names(flat.tree))
+    keep = (*options.keep, *looked_up_names(flat))
     specialise(flat, keep, options.shrink)
     flat.check()
     _drop_caches(flat.tree)

@@ -7,6 +7,7 @@ import copy
 from typing import Any
 
 from squeeze.bundle.analysis.readers import Readers, look_ups
+from squeeze.bundle.load.flatten import Flat
 from squeeze.bundle.load.scopes import FUNCTIONS, TYPE_ALIASES, module_uses
 from squeeze.bundle.passes.itself import SOURCE_TEXT
 from squeeze.bundle.passes.shake import shake
@@ -75,9 +76,14 @@ def _holds_class(node: ast.AST) -> bool:
     return any(isinstance(part, ast.ClassDef) for part in ast.walk(node))
 
 
-def looked_up_names(tree: ast.Module) -> list[str]:
+def looked_up_names(flat: Flat) -> list[str]:
     """Return the names that stay since code in a text may say them; all, or none if there is none."""
-    if not look_ups(tree) or not look_ups(shake(copy.deepcopy(tree))):
+    tree = flat.tree
+    memo: dict[int, Any] = {}
+    if not look_ups(tree):
+        return []
+    reached = copy.deepcopy(tree, memo)
+    if not look_ups(shake(reached, loading=flat.loading.copied(memo))):
         return []
     names = {use.name for use in module_uses(tree)}
     if any(place.frames for place in look_ups(tree)):

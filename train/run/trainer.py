@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -233,5 +232,6 @@ def _compiled(model: GPT) -> Loss:
 
 def compilations() -> int:
     """Return the number of graphs that torch.compile has made in this process."""
-    dynamo = sys.modules.get("torch._dynamo.utils")
-    return 0 if dynamo is None else int(dynamo.counters["stats"]["unique_graphs"])
+    # an attribute of torch once something has compiled; asking torch for it would import it
+    dynamo = vars(torch).get("_dynamo")
+    return 0 if dynamo is None else int(dynamo.utils.counters["stats"]["unique_graphs"])

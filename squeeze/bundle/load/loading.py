@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from squeeze.bundle.load.modules import Module
 
@@ -21,6 +22,14 @@ class Loading:
     origins: dict[ast.AST, Module] = field(default_factory=dict)
     eager: Mapping[str, set[str]] = field(default_factory=dict)
     lazy: Mapping[ast.AST, set[str]] = field(default_factory=dict)
+
+    def copied(self, memo: Mapping[int, Any]) -> Loading:
+        """Return the tables of a copy of the program; memo: of `copy.deepcopy`, nodes by identity."""
+        return Loading(
+            {memo[id(node)]: module for node, module in self.origins.items() if id(node) in memo},
+            self.eager,
+            {memo[id(node)]: names for node, names in self.lazy.items() if id(node) in memo},
+        )
 
     def module_of(self, statement: ast.stmt) -> str:
         """Return the name of the module a statement came from, "" where that is not known."""

@@ -60,7 +60,8 @@ def print_tensors(tensors: Iterable[TensorFacts]) -> None:
         table.add_column(title, justify="right")
     for facts in tensors:
         table.add_row(
-            facts.tensor,
+            # a name with spaces must not wrap into a line that looks like another
+            facts.tensor.replace(" ", "\N{NO-BREAK SPACE}"),
             "×".join(map(str, facts.shape)),
             facts.storage,
             "" if facts.codes is None else f"{facts.codes[0]}…{facts.codes[1]}",

@@ -41,6 +41,7 @@ ROOMS = {
     "ranks",
     "reporter",
     "score",
+    "submit",
     "tensors",
     "train",
 }

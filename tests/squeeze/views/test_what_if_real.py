@@ -83,11 +83,11 @@ def case(
     plan = pack_to(path, limit, settings, folder, **fields).plan
     assert plan is not None
     found = calibrate(loaded, settings, folder)
-    contents = contents_of(loaded, found, "fp16")
+    contents = contents_of(loaded, found.layout, "fp16")
     curvature = Curvature.of(contents.matrices, found.hessians, found.gradients)
     kept = KeptCodes(folder / "again", "")
     quantizer = Quantizer(contents, curvature, TARGETS["fast"].states, kept)
-    return Case(plan, quantizer, loaded, found.model, text or found.text)
+    return Case(plan, quantizer, loaded, found.subject, text or found.text)
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ FILES = {
     "budget --html": ["budget", MODEL, "--html"],
     "budget --base": ["budget", MODEL, "--commit", "a", "--base"],
     "stats --plot": ["stats", "{in}/a.json", "--plot"],
+    "review --markdown": ["review", "{in}", "--markdown"],
     "audit --markdown": ["audit", MODEL, *DATA, "--markdown"],
     "prove -o": ["prove", MODEL, *DATA, "-o"],
     "prove --decode -o": ["prove", MODEL, *DATA[:2], "--decode", "{in}/proof", "-o"],
@@ -60,6 +61,7 @@ READ = {
     "inspect": "models settings_file",
     "pack": "model code data tokenizer settings_file",
     "prove": "model tokenizer data encoded",
+    "review": "folder parent",
     "stats": "run against",
     "submit": "model check tokenizer data trainings logs parents script files",
     "train": "val tokenizer",
@@ -162,7 +164,7 @@ def test_the_writers_themselves_refuse(odd_path: tuple[str, Path]) -> None:
 @pytest.mark.parametrize("way", ["same path", "hard link", "symbolic link"])
 def test_an_input_is_not_written_over(name: str, way: str, inputs: Path) -> None:
     arguments = FILES[name]
-    names = [text for text in arguments if text.startswith("{in}") and "small.py" not in text]
+    names = [text for text in arguments if text.startswith("{in}/") and "small.py" not in text]
     if not names:
         return
     for read in names:

@@ -18,6 +18,13 @@ from squeeze.train.run.course import Course
 from squeeze.train.run.trainer import Trainer, compilations
 from tests.tiny_models import BOS, NARROW, VOCAB
 
+
+@pytest.fixture(autouse=True)
+def compiling() -> None:
+    """Models of scripts, which other tests load, leave torch in the stance that compiles nothing."""
+    torch.compiler.set_stance("default")
+
+
 RECIPE = Recipe(batch_tokens=64, average="ema", recurrence_start=0.5, steps=4)
 
 
