@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from squeeze.artifact.container import parse, stream_bytes
-from squeeze.artifact.streams import Symbols, rebuild, symbols_layout
+from squeeze.artifact.parts import whole_tensors
+from squeeze.artifact.streams import Artifact, Symbols, rebuild, symbols_layout
 from squeeze.codecs.context.codec import decode_matrix
 from squeeze.codecs.context.words import decode_words
 from squeeze.codecs.histogram import decode_histogram, decode_planes
@@ -37,7 +38,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     for stream, payload in zip(parsed.streams, stream_bytes(data, parsed), strict=True):
         shape, dtype = symbols_layout(stream, parsed.tensors)
         symbols.append(_decode(stream.codec_id, bytes(payload), shape, dtype))
-    tensors = rebuild(parsed, symbols)
+    tensors = whole_tensors(Artifact(dict(parsed.config), rebuild(parsed, symbols)))
     return {name: torch.tensor(tensor.dequantize()) for name, tensor in tensors.items()}
 
 

@@ -8,9 +8,11 @@ from torch import nn
 from squeeze import codecs
 from squeeze.artifact import shipped
 from squeeze.artifact.file import CANDIDATES, encode, save
+from squeeze.artifact.parts import PARTS, TIED, parts_field
 from squeeze.artifact.streams import Artifact
 from squeeze.artifact.unpack import torch_tensors
 from squeeze.errors import UnsupportedFormat
+from squeeze.tensors.matrices import Slice
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 
 
@@ -44,6 +46,17 @@ def test_the_shipped_decoder_gives_the_tensors_of_the_other(tmp_path, which, sta
     state, expected = shipped.load(tmp_path / "m.sqz"), torch_tensors(artifact.tensors)
     assert list(state) == list(expected)
     assert all(torch.equal(state[name], expected[name]) for name in expected)
+
+
+def test_tensors_in_parts_and_under_two_names_come_whole(tmp_path):
+    tensors = {f"bank[{i}]": artifact_of(i).tensors["weight"] for i in (0, 1)}
+    parts = [Slice("bank", 48 * i, ((6, 8),), ((8, 1),)) for i in (0, 1)]
+    header = {PARTS: {"bank": parts_field((2, 6, 8), parts)}, TIED: {"other": "bank"}}
+    save(Artifact(header, tensors), tmp_path / "m.sqz")
+    state = shipped.load(tmp_path / "m.sqz")
+    whole = torch.stack([torch.tensor(tensors[f"bank[{i}]"].dequantize()) for i in (0, 1)])
+    assert state.keys() == {"bank", "other"}
+    assert all(torch.equal(weight, whole) for weight in state.values())
 
 
 def test_a_module_takes_the_tensors(tmp_path):
