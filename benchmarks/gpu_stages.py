@@ -59,7 +59,7 @@ NARROW = {
 
 @dataclass(frozen=True)
 class Setting:
-    """What the stages run on, and how large: full presets, or narrow ones for a rehearsal."""
+    """Device and sizes of the stages: full presets, or narrow ones for a rehearsal."""
 
     device: torch.device
     rehearsal: bool

@@ -1,4 +1,4 @@
-"""How far two outputs of a model are apart, and the gradients that its second derivative is made of.
+"""Divergence of two outputs of a model, and the gradients that its second derivative is made of.
 
 For a language model it is the Kullback-Leibler divergence of next-token distributions. Any other output,
 such as an encoder's hidden states, counts as the mean of a Gaussian whose covariance is that of the

@@ -79,7 +79,7 @@ class Product:
 
     @property
     def separable(self) -> bool:
-        """Whether every factor is one of rows or one of columns."""
+        """True when every factor is one of rows or one of columns."""
         return all(
             self._constant_along(factor, "wy") or self._constant_along(factor, "xw")
             for factor in self.factors

@@ -26,7 +26,7 @@ SHOWN = 3  # differences in a message
 
 @dataclass(frozen=True)
 class Check:
-    """How a bundle is compared with its original.
+    """Terms on which a bundle is compared with its original.
 
     arguments: of both programs
     tolerance: relative difference that two numbers may have

@@ -1,4 +1,4 @@
-"""What a submission.json states, in whatever spelling: bytes, score, seeds, parents.
+"""Claims of a submission.json, in whatever spelling: bytes, score, seeds, parents.
 
 A field is recognised by the words of its name: `bytes_total`, `artifact_bytes`, `artifact_size_bytes`
 and `total_bytes` say the same. Values that are no numbers where numbers belong are faults.
@@ -42,7 +42,7 @@ class Stated:
 
 @dataclass(frozen=True)
 class SeedClaim:
-    """What is stated of one seed: bits a byte, nats a token, bytes of its artifact; None: nothing."""
+    """Claims about one seed: bits a byte, nats a token, bytes of its artifact; None: nothing."""
 
     seed: int
     bpb: float | None = None

@@ -1,4 +1,4 @@
-"""What one line of a training log tells: a score, times, sizes, a step.
+"""Facts in one line of a training log: a score, times, sizes, a step.
 
 Every pattern begins with literal text or is of bounded length, so a line costs time proportional to
 its length, whatever stands in it.

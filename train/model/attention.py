@@ -116,7 +116,7 @@ def reach_for(
 
 @dataclass(frozen=True)
 class Rule:
-    """What queries see: tokens of their own document, and of a window that ends with themselves.
+    """Tokens that queries see: those of their own document, and of a window that ends with themselves.
 
     documents: tokens of other documents are hidden
     window: tokens that a query sees, itself included; 0: no limit

@@ -8,6 +8,7 @@ where the program's own classes define them (properties, `__getitem__`, …), th
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 
 from squeeze.bundle.analysis.outside import (
     BUILTINS,
@@ -229,6 +230,19 @@ def import_origins(tree: ast.Module) -> dict[str, str]:
             for alias in node.names:
                 origins[alias.asname or alias.name] = f"{node.module}.{alias.name}"
     return origins
+
+
+def dotted_origin(node: ast.AST, origins: Mapping[str, str]) -> str:
+    """Return a chain of attributes as the dotted name of its origin; "?" stands for another root.
+
+    origins: as `import_origins` has them; a name that is not imported is its own
+    """
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    name = node.id if isinstance(node, ast.Name) else "?"
+    return ".".join([origins.get(name, name), *reversed(parts)])
 
 
 def _defines_by_name(node: ast.AST) -> bool:

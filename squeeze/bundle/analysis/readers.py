@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from squeeze.bundle.analysis.effects import import_origins
+from squeeze.bundle.analysis.effects import dotted_origin, import_origins
 from squeeze.bundle.analysis.outside import BASE_MODULES, BLIND, BLIND_MODULES, DECORATORS
 from squeeze.bundle.load.scopes import FUNCTIONS
 
@@ -69,7 +69,8 @@ class Readers:
     def _compiles_hints(self, tree: ast.Module) -> bool:
         """Return whether anything compiles what it can reach by what the annotations say."""
         return any(
-            isinstance(node, ast.Name | ast.Attribute) and self._dotted(node) == "torch.jit.script"
+            isinstance(node, ast.Name | ast.Attribute)
+            and dotted_origin(node, self._origins) == "torch.jit.script"
             for node in ast.walk(tree)
         )
 
@@ -77,21 +78,13 @@ class Readers:
         called = decorator.func if isinstance(decorator, ast.Call) else decorator
         if isinstance(called, ast.Attribute) and called.attr in ("setter", "getter", "deleter"):
             return isinstance(called.value, ast.Name)
-        name = self._dotted(called)
+        name = dotted_origin(called, self._origins)
         return (name in DECORATORS and not name.startswith("triton.")) or name in BLIND
 
     def _is_blind_base(self, base: ast.expr) -> bool:
         root = base.value if isinstance(base, ast.Subscript) else base
-        name = self._dotted(root)
+        name = dotted_origin(root, self._origins)
         return "." not in name or name.rpartition(".")[0] in BASE_MODULES
-
-    def _dotted(self, node: ast.expr) -> str:
-        parts: list[str] = []
-        while isinstance(node, ast.Attribute):
-            parts.append(node.attr)
-            node = node.value
-        name = node.id if isinstance(node, ast.Name) else "?"
-        return ".".join([self._origins.get(name, name), *reversed(parts)])
 
     def _arguments(self, tree: ast.Module) -> set[str]:
         """Return the names that calls of what may look are given, or all values if anything may."""
@@ -115,7 +108,7 @@ class Readers:
 
     def _may_look(self, call: ast.Call) -> bool:
         """Return whether a call is of a module that is blind only to what it is not handed."""
-        name = self._dotted(call.func)
+        name = dotted_origin(call.func, self._origins)
         return name.startswith(("triton.", "torch.library.", "torch.jit.", "torch.fx."))
 
 

@@ -75,7 +75,7 @@ class Values:
 
     @cached_property
     def quiet(self) -> bool:
-        """Whether operators, attributes and the like run no code of the program that has effects."""
+        """True when operators, attributes and the like run no code of the program that has effects."""
         effects = Effects(self._tree)
         return not effects.any_assigned and all(
             effects.is_pure(method)

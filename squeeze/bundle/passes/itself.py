@@ -12,7 +12,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from squeeze.bundle.analysis.effects import import_origins
+from squeeze.bundle.analysis.effects import dotted_origin, import_origins
 from squeeze.bundle.load.scopes import FUNCTIONS, module_uses
 
 # Calls whose result is a path of the same file, when they get one.
@@ -97,29 +97,24 @@ class _Finder:
         for node in list(ast.walk(tree)):
             if isinstance(node, ast.Name) and node.id == "__file__" and node in self._module:
                 self._follow(node)
-            elif isinstance(node, ast.Subscript) and self._dotted(node.value) == "sys.argv":
+            elif (
+                isinstance(node, ast.Subscript)
+                and dotted_origin(node.value, self._origins) == "sys.argv"
+            ):
                 if isinstance(node.slice, ast.Constant) and node.slice.value == 0:
                     self._follow(node)
             elif isinstance(node, ast.Call) and self._gets_source(node):
                 self._text(node)
 
     def _gets_source(self, node: ast.Call) -> bool:
-        named = self._dotted(node.func) == "inspect.getsource"
+        named = dotted_origin(node.func, self._origins) == "inspect.getsource"
         return named and any(self._is_itself(value) for value in node.args)
 
     def _is_itself(self, node: ast.expr) -> bool:
         """Return whether an expression is the module of the program."""
         if isinstance(node, ast.Subscript):
-            return self._dotted(node.value) == "sys.modules"
-        return self._dotted(node) == "__main__"
-
-    def _dotted(self, node: ast.AST) -> str:
-        parts: list[str] = []
-        while isinstance(node, ast.Attribute):
-            parts.append(node.attr)
-            node = node.value
-        name = node.id if isinstance(node, ast.Name) else "?"
-        return ".".join([self._origins.get(name, name), *reversed(parts)])
+            return dotted_origin(node.value, self._origins) == "sys.modules"
+        return dotted_origin(node, self._origins) == "__main__"
 
     def _follow(self, node: ast.expr) -> None:
         """Follow a path of the program's file to where it ends."""
@@ -144,7 +139,7 @@ class _Finder:
                 for use in self._loads(call.target):
                     self._follow(use)
                 return
-            name = self._dotted(call.func) if isinstance(call, ast.Call) else ""
+            name = dotted_origin(call.func, self._origins) if isinstance(call, ast.Call) else ""
             if name.rpartition(".")[0] not in OTHER_MODULES:
                 self.reads.unclear.append(node)
         elif not isinstance(
@@ -154,7 +149,7 @@ class _Finder:
 
     def _given(self, call: ast.Call, node: ast.expr) -> None:
         """Go on from a call that is given the path."""
-        name = self._dotted(call.func)
+        name = dotted_origin(call.func, self._origins)
         if name in SAME:
             self._follow(call)
         elif name in OPENING and call.args[0] is node:
