@@ -41,6 +41,7 @@ from squeeze.errors import BadConfig, BadData, CorruptData
 from squeeze.files import make_folder, sha256, write_atomic
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
+from squeeze.subject.eager import eager
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Model, Workpiece
 from squeeze.train.data.shards import read_shards
@@ -165,7 +166,8 @@ def calibrate(
         text = _kept_text(text_file, key)
         if not ranks.on_all(text is not None) or text is None:
             source = _source(piece, settings, subject.new_cache, reporter)
-            text = source.draw(settings.tokens, settings.length_for(piece))
+            with eager():
+                text = source.draw(settings.tokens, settings.length_for(piece))
             if ranks.first:
                 _keep_text(text_file, key, text)
     with _replacement_noted(hessian_file, reporter):

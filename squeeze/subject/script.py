@@ -22,6 +22,7 @@ from torch import nn
 
 from squeeze.errors import BadCheckpoint, SqueezeError
 from squeeze.files import read_file
+from squeeze.subject.eager import eager
 from squeeze.subject.shims import shimmed
 from squeeze.subject.subject import Facts, Subject, one_line
 
@@ -105,9 +106,8 @@ def _guarded(file: Path, what: str) -> Iterator[None]:
     backward, path = torch.Tensor.backward, list(sys.path)
     torch.Tensor.backward = refuse  # type: ignore[method-assign]
     sys.path.insert(0, str(file.resolve().parent))
-    torch.compiler.set_stance("force_eager")
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), eager(load=True):
             yield
     except SqueezeError:
         raise

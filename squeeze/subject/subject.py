@@ -18,6 +18,7 @@ from squeeze.calib.parallel import one_thread
 from squeeze.calib.statistics.divergence import Categorical, Divergence, Gaussian
 from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.errors import BadCheckpoint, SqueezeError
+from squeeze.subject.eager import eager
 from squeeze.subject.outputs import Forward, check_logits, forward_of
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.gpt import GPT
@@ -209,9 +210,10 @@ def under_autocast(forward: Forward) -> Forward:
 
 @contextlib.contextmanager
 def running() -> Iterator[None]:
-    """Run a stranger's code, whose errors become one line."""
+    """Run a stranger's code, uncompiled; its errors become one line."""
     try:
-        yield
+        with eager():
+            yield
     except (SqueezeError, MemoryError):
         raise
     except Exception as error:
