@@ -69,7 +69,8 @@ ROOMS = {
     "bundle.cost": "rows",
     # Files: ours, and those of others.
     "artifact": (
-        "codecs.coder codecs codecs.context tensors train.metadata train.model train.checkpoint"
+        "codecs.coder codecs.trellis codecs codecs.context tensors train.metadata train.model"
+        " train.checkpoint"
     ),
     "outside": "rows tensors bundle.emit bundle.cost artifact",
     "bundle": "bundle.load bundle.analysis bundle.passes bundle.emit bundle.cost outside",
