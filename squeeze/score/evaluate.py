@@ -79,7 +79,7 @@ def evaluate(
 
     Under torch.distributed the work is dealt to the ranks and every rank gets the report.
 
-    Raises BadData for data that is no such data, shorter than `tokens` or of another vocabulary, and
+    Raises BadData for files that are no shards, data shorter than `tokens` or of another vocabulary, and
     the errors of `load_model` and of the mode.
     """
     evaluation = _Evaluation(tokenizer, options)
@@ -194,7 +194,7 @@ class _Evaluation:
             )
 
     def _lap(self, phase: str) -> None:
-        """End a phase."""
+        """Record the seconds since the last phase as those of `phase`."""
         now = time.perf_counter()
         self.seconds[phase] = round(now - self._last, 3)
         self._last = now
@@ -203,8 +203,8 @@ class _Evaluation:
 def scoring_of(mode: Mode, subject: Subject) -> Scoring:
     """Return a mode at work on a subject.
 
-    Raises BadConfig for modes that train the model or need documents, where it is not of this project
-    or knows no beginning of documents, and for one that predicts no tokens.
+    Raises BadConfig for a mode that trains a model other than this project's GPT, for one that needs
+    documents where the subject names no token that begins one, and for a subject without logits.
     """
     if isinstance(subject.module, GPT):
         return mode.scoring(subject.module)

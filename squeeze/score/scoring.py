@@ -45,5 +45,5 @@ class DocumentScoring:
         return score_plan(self.model, text, plan, batch, reporter), None
 
     def predictor(self, extent: Extent) -> ShrinkingPredictor:
-        """Return what scores the same token by token."""
+        """Return the predictor that scores the same token by token."""
         return ShrinkingPredictor(self.model, self.options.length, self.options.stride)

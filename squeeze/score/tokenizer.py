@@ -82,7 +82,7 @@ def byte_table(pieces: Any) -> ByteTable:
 
 
 def read_table(path: str) -> ByteTable:
-    """Return the table of a sentencepiece model, which must be a good one."""
+    """Return the table of a sentencepiece model file that has been checked before."""
     import sentencepiece
 
     return byte_table(sentencepiece.SentencePieceProcessor(model_file=path))

@@ -166,7 +166,7 @@ class PhasedOptions:
     """LoRA for each document and SGD in pauses between them; the defaults are #1855's.
 
     documents: how many of the first ones SGD trains on, at most
-    phases: in how many parts
+    phases: parts that these are split into, with a pause after each
     """
 
     lora: LoraOptions = PHASED_LORA

@@ -14,7 +14,7 @@ class Detection:
     """Smallest leaks that would have been found with 99 %.
 
     checks: targets drawn evenly whose following text was withheld
-    asked: number that were to be
+    asked: number of targets that were to be drawn
     share: of targets, 0 … 1, that a leak has to give away
     share_nats: nats a target that such a leak gains, when it gives away what targets cost on average
     spread_nats: nats a target that a leak has to gain which is spread over all

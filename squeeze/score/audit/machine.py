@@ -18,7 +18,7 @@ SYNTAX = re.compile(r"SyntaxError|requires Python|requires-python|Python 3\.\d+ 
 def lacking(failure: str, files: dict[str, int]) -> str | None:
     """Return the thing that this machine lacks, by the last words of a submission; None for none.
 
-    failure: what is known of how it ended
+    failure: evidence of how it ended, with the last lines that it printed
     files: of the submission, whose own modules are no matter of the machine
     """
     module = MODULE.search(failure)

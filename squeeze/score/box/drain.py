@@ -1,4 +1,4 @@
-"""Pipes that a thread reads to their end, so that whoever writes never waits."""
+"""Pipes that a thread reads to their end, so that the process that writes never waits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Drain:
         return bytes(self._kept).decode("utf-8", "replace")
 
     def join(self) -> None:
-        """Wait a little for the rest; a daemon that keeps the pipe open does not hold us."""
+        """Wait at most two seconds for the rest: a daemon may keep the pipe open for ever."""
         self._thread.join(timeout=2.0)
 
 

@@ -172,7 +172,7 @@ def filter_calls(plan: dict[str, Any]) -> None:
 
 
 def run(plan: dict[str, Any]) -> NoReturn:
-    """Become the submission."""
+    """Replace this process with the command of the submission, once all limits are set."""
     os.chdir(plan["cwd"])
     limit(plan)
     if plan["uid"]:

@@ -32,7 +32,7 @@ class Proof:
 
     artifact, tokenizer: first bytes of the SHA-256 of those files
     digest: of the coded tokens
-    documents, tokens: how many, without the BOS that starts and ends each document
+    documents, tokens: their numbers, without the BOS that starts and ends each document
     batch: documents that advance together
     threads, machine: threads and kind of machine of the encoder
     mode: options of the predictor
