@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DAMPING = 1e-3  # of the mean variance, for outputs that vary in few directions
+COVARIANCE_DAMPING = 1e-3  # of the mean variance, for outputs that vary in few directions
 
 
 class Divergence(Protocol):
@@ -72,7 +72,7 @@ class Gaussian:
     def of(cls, outputs: Tensor) -> Gaussian:
         """Return the divergence in units of the covariance of outputs [n, V]."""
         covariance = torch.cov(outputs.double().T).reshape(outputs.size(-1), -1)
-        damping = DAMPING * covariance.diagonal().mean().clamp_min(1e-30)
+        damping = COVARIANCE_DAMPING * covariance.diagonal().mean().clamp_min(1e-30)
         identity = torch.eye(len(covariance), dtype=torch.float64, device=covariance.device)
         lower = torch.linalg.cholesky(covariance + damping * identity)
         return cls(torch.linalg.solve_triangular(lower, identity, upper=False))
