@@ -20,6 +20,7 @@ from tests.zoo.offenders import OFFENDERS
 from tests.zoo.vandals import VANDALS
 
 LIMITS = Limits(seconds=3, report_seconds=3, memory=1 << 30, disk=32 << 20, processes=32)
+ENDLESS = ("loops", "never", "logs")  # what they do needs no time to begin
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,8 @@ def test_a_vandal_fails_and_harms_nothing(animal: Animal, habitat: Habitat, tmp_
     data = load_data([habitat.data], habitat.tokenizer, 200)
     started = time.monotonic()
     submission = build(marked(animal, tmp_path), habitat, tmp_path / "s")
-    result = audit(submission, data, AuditOptions(limits=LIMITS))
+    limits = replace(LIMITS, seconds=1) if animal.name.startswith(ENDLESS) else LIMITS
+    result = audit(submission, data, AuditOptions(limits=limits))
     assert "runs" in result.failures
     assert max(len(verdict.evidence) for verdict in result.verdicts.values()) < 3000
     assert result.verdicts["runs"].evidence
@@ -172,7 +174,8 @@ def test_without_namespaces_the_auditor_survives_as_well(
     monkeypatch.setattr("squeeze.score.audit.runs.isolation", lambda: level)
     data = load_data([habitat.data], habitat.tokenizer, 200)
     submission = build(marked(animal, tmp_path), habitat, tmp_path / "s")
-    result = audit(submission, data, AuditOptions(limits=LIMITS))
+    limits = replace(LIMITS, seconds=1)
+    result = audit(submission, data, AuditOptions(limits=limits))
     assert "runs" in result.failures
     assert not left_behind(tmp_path)
 

@@ -1,7 +1,11 @@
-"""The zoo: every planted violation is caught by the right rule, and no honest submission is accused."""
+"""The zoo: every planted violation is caught by the right rule, and no honest submission is accused.
+
+The fast tests call most submissions in this process; the slow ones run all of them in boxes.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from squeeze.score.audit import Audit, AuditOptions, Limits, audit, load_data
+from squeeze.score.audit.rules import RULES
 from squeeze.score.audit.verdict import PASS, UNKNOWN
 from squeeze.score.box.sandbox import isolation
 from squeeze.train.data.shards import write_shard
@@ -16,7 +21,8 @@ from tests.zoo.animals import HONEST, Animal, Habitat, build, make_habitat
 from tests.zoo.breeds import BREEDS, VOCABULARIES
 from tests.zoo.leaks import BLURRED, LEAKS, SHARES
 from tests.zoo.offenders import LIMIT, OFFENDERS
-from tests.zoo.smugglers import SIDECARS, SMUGGLERS, with_span
+from tests.zoo.smugglers import PAPERS, SIDECARS, STATEMENTS, with_span
+from tests.zoo.unboxed import without_boxes
 
 TARGETS = 1200
 LIMITS = Limits(seconds=30, report_seconds=60, memory=2 << 30, disk=64 << 20, processes=64)
@@ -27,72 +33,88 @@ def habitat(tmp_path_factory: pytest.TempPathFactory) -> Habitat:
     return make_habitat(tmp_path_factory.mktemp("habitat"))
 
 
-def examine(animal: Animal, habitat: Habitat, tmp_path: Path, seed: int = 3) -> Audit:
+def examine(
+    animal: Animal, habitat: Habitat, tmp_path: Path, seed: int = 3, boxed: bool = True
+) -> Audit:
+    if animal in SIDECARS:
+        animal = with_span(animal, habitat, TARGETS)
     tmp_path.mkdir(exist_ok=True)
     shard = tmp_path / "train.bin"
     write_shard(shard, animal.train(habitat) if animal.train else habitat.train)
-    return audit(
-        build(animal, habitat, tmp_path / "submission"),
-        load_data([habitat.data], habitat.tokenizer, TARGETS),
-        AuditOptions(train_data=(shard,), limits=LIMITS, byte_limit=LIMIT, seed=seed),
-    )
+    with contextlib.nullcontext() if boxed else without_boxes():
+        return audit(
+            build(animal, habitat, tmp_path / "submission"),
+            load_data([habitat.data], habitat.tokenizer, TARGETS),
+            AuditOptions(train_data=(shard,), limits=LIMITS, byte_limit=LIMIT, seed=seed),
+        )
 
 
 def test_a_report_without_losses_leaves_some_rules_open_and_the_rest_judged(
     habitat: Habitat, tmp_path: Path
 ) -> None:
     silent = ("len(losses), losses\n", "len(losses), []\n")
-    result = examine(Animal("silent", changes=(silent,)), habitat, tmp_path / "honest")
+    result = examine(Animal("silent", changes=(silent,)), habitat, tmp_path / "honest", boxed=False)
     assert result.failures == [], told(result)
     open_ones = [name for name, v in result.verdicts.items() if v.status == UNKNOWN]
     assert open_ones == ["single-pass", "score-before-update"]
     (clamped,) = (a for a in OFFENDERS if a.name == "clamped targets")
     clamped = replace(clamped, changes=(*clamped.changes, silent))
-    assert examine(clamped, habitat, tmp_path / "clamped").failures == ["score"]
+    assert examine(clamped, habitat, tmp_path / "clamped", boxed=False).failures == ["score"]
 
 
 def told(result: Audit) -> str:
     return "\n".join(f"{name}: {v.status}: {v.evidence}" for name, v in result.verdicts.items())
 
 
-@pytest.mark.parametrize("animal", OFFENDERS, ids=lambda animal: animal.name)
-def test_a_planted_violation_is_caught_by_its_rule_alone(
-    animal: Animal, habitat: Habitat, tmp_path: Path
-) -> None:
+def check_caught(animal: Animal, habitat: Habitat, tmp_path: Path, boxed: bool) -> None:
     if animal.breaks == "network" and isolation().level != "namespaces":
         pytest.skip("no network namespace here: a real request would leave the machine")
-    result = examine(animal, habitat, tmp_path)
+    result = examine(animal, habitat, tmp_path, boxed=boxed)
     assert result.failures == [animal.breaks], told(result)
     assert json.loads(json.dumps(result.as_json()))["failed"] == [animal.breaks]
     assert result.markdown().count("❌") == 1
 
 
-QUICK = (*LEAKS[4::6], *SMUGGLERS[:8:3], SIDECARS[1])  # of every kind some; the others are slow
+CHEATS = (*OFFENDERS, *LEAKS, *PAPERS, *STATEMENTS, *SIDECARS)
+# what a box refuses or records, its inputs, and one of each half of the protocol
+BOXED = (
+    *(a for a in OFFENDERS if a.breaks in ("files", "network") or "hidden helper" in a.name),
+    *(a for a in LEAKS if a.name in ("reads the text from its inputs", "fed, in small steps")),
+    *PAPERS[::3],
+)
+IN_TURN = (*LEAKS[::4], *PAPERS[-2:], *STATEMENTS[::4], SIDECARS[1])  # the others are slow
+UNBOXED = tuple(a for a in (*OFFENDERS, *IN_TURN) if a not in BOXED)
+
+
+@pytest.mark.parametrize("animal", UNBOXED, ids=lambda animal: animal.name)
+def test_a_cheat_is_caught_by_its_rule_alone(
+    animal: Animal, habitat: Habitat, tmp_path: Path
+) -> None:
+    check_caught(animal, habitat, tmp_path, boxed=False)
 
 
 @pytest.mark.parametrize(
     "animal",
-    [
-        animal if animal in QUICK else pytest.param(animal, marks=pytest.mark.slow)
-        for animal in (*LEAKS, *SMUGGLERS, *SIDECARS)
-    ],
+    [a if a in BOXED else pytest.param(a, marks=pytest.mark.slow) for a in CHEATS],
     ids=lambda animal: animal.name,
 )
-def test_a_cheat_of_any_kind_and_strength_is_caught_by_its_rule_alone(
+def test_a_cheat_in_a_box_is_caught_by_its_rule_alone(
     animal: Animal, habitat: Habitat, tmp_path: Path
 ) -> None:
-    if animal in SIDECARS:
-        animal = with_span(animal, habitat, TARGETS)
-    result = examine(animal, habitat, tmp_path)
-    assert result.failures == [animal.breaks], told(result)
+    check_caught(animal, habitat, tmp_path, boxed=True)
 
 
 @pytest.mark.parametrize("animal", HONEST, ids=lambda animal: animal.name)
 def test_an_honest_submission_passes_every_rule(
     animal: Animal, habitat: Habitat, tmp_path: Path
 ) -> None:
-    result = examine(animal, habitat, tmp_path)
+    result = examine(animal, habitat, tmp_path, boxed=animal.shape == "ttt-document")
     assert {v.status for v in result.verdicts.values()} == {PASS}, told(result)
+
+
+def test_the_fast_tests_try_every_rule() -> None:
+    rules = {rule.id for rule in RULES} - {"runs"}  # that one is the vandals'
+    assert {animal.breaks for animal in (*UNBOXED, *BOXED)} >= rules
 
 
 SEEDS = range(5)
@@ -102,7 +124,7 @@ SEEDS = range(5)
 def test_an_honest_submission_of_unusual_design_is_not_accused(
     animal: Animal, habitat: Habitat, tmp_path: Path
 ) -> None:
-    result = examine(animal, habitat, tmp_path)
+    result = examine(animal, habitat, tmp_path, boxed=False)
     assert result.failures == [], told(result)
 
 
@@ -148,7 +170,7 @@ def test_a_leak_above_the_stated_limit_is_found_whatever_the_seed(
 
 
 def test_noise_that_a_gain_could_hide_in_is_no_pass(habitat: Habitat, tmp_path: Path) -> None:
-    verdicts = examine(BLURRED, habitat, tmp_path).verdicts
+    verdicts = examine(BLURRED, habitat, tmp_path, boxed=False).verdicts
     told_of = {name: verdicts[name] for name in ("causality", "score")}
     assert all(verdict.status != PASS for verdict in told_of.values()), told_of
 
@@ -158,9 +180,11 @@ def test_a_stated_score_may_not_gain_by_its_rounding(habitat: Habitat, tmp_path:
     write_shard(shard, habitat.validation[:301])
     data = load_data([shard], habitat.tokenizer, 300)
     options = AuditOptions(limits=LIMITS, seed=3)
-    true = audit(build(HONEST[0], habitat, tmp_path / "s"), data, options)
+    with without_boxes():
+        true = audit(build(HONEST[0], habitat, tmp_path / "s"), data, options)
     bpb = true.verdicts["score"].data["bpb"]
     for gain, failures in ((1e-4, []), (5e-4, ["score"])):
         animal = Animal("rounds", claims={"val_bpb": bpb - gain})
-        result = audit(build(animal, habitat, tmp_path / f"{gain}"), data, options)
+        with without_boxes():
+            result = audit(build(animal, habitat, tmp_path / f"{gain}"), data, options)
         assert result.failures == failures, told(result)
