@@ -83,5 +83,16 @@ class NoModel(SqueezeError):
     exit_code = 4
 
 
+class MissingPackage(SqueezeError):
+    """A package that this installation lacks, and the extra of squeeze that brings it.
+
+    >>> print(MissingPackage("a loss curve needs matplotlib", "plot"))
+    a loss curve needs matplotlib. In squeeze's repository: pip install '.[plot]'
+    """
+
+    def __init__(self, need: str, extra: str) -> None:
+        super().__init__(need, fix=f"In squeeze's repository: pip install '.[{extra}]'")
+
+
 class Notice(UserWarning):
     """Something the user should know that stops nothing; the command line prints it as a note."""

@@ -15,7 +15,7 @@ import click
 from squeeze import __version__
 from squeeze.cli.terminal.printing import print_line
 from squeeze.cli.terminal.streams import OutputLost, die_of_broken_pipe, prepare_streams
-from squeeze.errors import Notice, SqueezeError, printable
+from squeeze.errors import MissingPackage, Notice, SqueezeError, printable
 
 # raised with a whole page as its message, since Click 8.2
 HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -38,6 +38,10 @@ COMMANDS = {
     "audit": "Check a submission against every rule by running it.",
     "prove": "Code text with an artifact, decode it elsewhere, and compare.",
 }
+
+
+# packages of the extra `full`: a ledger-only install does without them
+FULL = ("numpy", "numba", "llvmlite", "torch", "safetensors", "sentencepiece")
 
 
 class LazyGroup(click.Group):
@@ -86,6 +90,12 @@ def main() -> None:
         code = _told(f"squeeze: {error}", error.exit_code)
     except SqueezeError as error:
         code = _told(f"squeeze: {error}", error.exit_code)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in FULL:
+            raise
+        told = MissingPackage(f"this command needs {package}, which is not installed", "full")
+        code = _told(f"squeeze: {told}", told.exit_code)
     except RecursionError:
         code = _told("squeeze: something in the input is nested too deeply", 1)
     except MemoryError:

@@ -179,6 +179,7 @@ def _with_options(gathered: Any, command: F, options: Sequence[Callable[[Any], A
 other_tokenizer_option = click.option(
     "--other-tokenizer", is_flag=True, help="Accept another tokenizer; say so."
 )
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="A row for each tensor.")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 limit_option = click.option(
     "--limit",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from squeeze.errors import BadData, SqueezeError
+from squeeze.errors import BadData, MissingPackage
 
 BLOCK = 1 << 20  # characters of plain text read at once
 MAX_DOCUMENT = 1 << 30  # characters: a separator that never comes must not fill the memory
@@ -173,10 +173,7 @@ def _parquet(path: Path, field: str) -> Iterator[str]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise SqueezeError(
-            f"{path}: reading Parquet needs a package that is not installed",
-            fix="pip install pyarrow, or convert to JSON lines.",
-        ) from None
+        raise MissingPackage(f"{path}: Parquet needs pyarrow; JSON lines do not", "data") from None
     try:
         table = pyarrow.parquet.ParquetFile(path)
         names = table.schema_arrow.names

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from squeeze.errors import BadData, SqueezeError
+from squeeze.errors import BadData, MissingPackage, SqueezeError
 from squeeze.reporter import Reporter
 
 BLOCK = 1 << 20  # bytes
@@ -144,9 +144,9 @@ class Hub:
         try:
             import huggingface_hub
         except ImportError:
-            raise SqueezeError(
-                "fetching from the Hugging Face Hub needs a package that is not installed",
-                fix="pip install 'squeeze-lm[data]', or give --from a folder or an address.",
+            raise MissingPackage(
+                "the Hugging Face Hub needs huggingface_hub; --from a folder or an address does not",
+                "data",
             ) from None
         self._name = f"hub:{repository}@{revision}/{root}"
         self._hub: Any = huggingface_hub

@@ -1,4 +1,4 @@
-"""Which reader a file is for, decided by its content. Code is read without numpy."""
+"""Which reader a file is for, decided by its content. Each reader is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read(name: str, data: bytes, with_floors: bool = False) -> Outside | None:
     """
     if script.looks(data) or Path(name).suffix == ".py":
         return _code(name, Source(data))
-    from squeeze.outside.exports import read_tensors  # loads numpy
+    from squeeze.outside.exports import read_tensors
 
     return read_tensors(name, data, with_floors)
 

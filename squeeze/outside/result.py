@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from squeeze.rows import Row
 
 if TYPE_CHECKING:
-    from squeeze.outside.pieces import Plain  # loads numpy
+    from squeeze.outside.pieces import Plain
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 SHUFFLE = b"BSHF"  # then the stride in one byte, then the planes one after another
 
 
@@ -31,10 +29,9 @@ def _lengths(total: int, stride: int) -> list[int]:
 
 def _unshuffle(data: memoryview, stride: int) -> bytearray:
     plain = bytearray(len(data))
-    # A bytearray's own slices would copy each plane once more.
-    octets, planes = np.frombuffer(plain, np.uint8), np.frombuffer(data, np.uint8)
-    at = 0
+    # a bytearray's own slices would copy each plane once more
+    octets, at = memoryview(plain), 0
     for plane, length in enumerate(_lengths(len(data), stride)):
-        octets[plane::stride] = planes[at : at + length]
+        octets[plane::stride] = data[at : at + length]
         at += length
     return plain

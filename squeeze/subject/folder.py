@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from squeeze.artifact.parts import TIED, whole_tensors
 from squeeze.artifact.streams import Artifact
 from squeeze.artifact.unpack import torch_tensors
-from squeeze.errors import BadCheckpoint, SqueezeError
+from squeeze.errors import BadCheckpoint, MissingPackage, SqueezeError
 from squeeze.files import make_folder, read_json, write_atomic
 from squeeze.subject.outputs import first_tensor
 from squeeze.subject.subject import Facts, Subject, one_line
@@ -173,8 +173,7 @@ def _library() -> ModuleType:
     try:
         import transformers
     except ImportError as error:
-        raise SqueezeError(
-            "a folder of transformers needs a package that is not installed",
-            fix="Install transformers, or squeeze with its extra of that name.",
+        raise MissingPackage(
+            "a folder of transformers needs the package of that name", "transformers"
         ) from error
     return transformers

@@ -158,9 +158,9 @@ def test_what_is_missing_for_an_extra_is_said_before_training(
     call = ["--steps", "1", *SHAPE, "--set", "vocab_size=300"]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     result = run(folder, *call, "--tensorboard", str(folder / "tb"))
-    assert "pip install tensorboard" in str(result.exception)
+    assert "pip install '.[tensorboard]'" in str(result.exception)
     monkeypatch.setattr("squeeze.train.run.plot.has_matplotlib", lambda: False)
-    assert "squeeze-lm[plot]" in str(run(folder, *call, "--plot").exception)
+    assert ".[plot]" in str(run(folder, *call, "--plot").exception)
 
 
 def test_nothing_is_exported_when_the_budget_ran_out(

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from squeeze.errors import SqueezeError
+from squeeze.errors import MissingPackage, SqueezeError
 from squeeze.files import check_replaceable
 from squeeze.train.run.course import StepRecord
 
@@ -104,8 +104,8 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise SqueezeError(
-                "--tensorboard needs the package tensorboard", fix="pip install tensorboard"
+            raise MissingPackage(
+                "--tensorboard needs the package tensorboard", "tensorboard"
             ) from None
         self._writer = SummaryWriter(str(folder))
 

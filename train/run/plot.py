@@ -1,4 +1,4 @@
-"""The loss curve of a run's log. matplotlib is an extra (`squeeze-lm[plot]`), imported when drawing."""
+"""The loss curve of a run's log. matplotlib is an extra (`plot`), imported when drawing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from squeeze.errors import SqueezeError, printable
+from squeeze.errors import MissingPackage, printable
 from squeeze.files import write_atomic
 from squeeze.train.run.log import read_steps
 
@@ -21,9 +21,9 @@ def has_matplotlib() -> bool:
 
 
 def need_matplotlib() -> None:
-    """Raise SqueezeError when curves cannot be drawn."""
+    """Raise MissingPackage when curves cannot be drawn."""
     if not has_matplotlib():
-        raise SqueezeError("a loss curve needs matplotlib", fix="pip install 'squeeze-lm[plot]'")
+        raise MissingPackage("a loss curve needs matplotlib", "plot")
 
 
 def pictures_of(log: Path) -> list[Path]:

@@ -201,16 +201,25 @@ def foresee_bits(account: Account, wishes: str) -> None:
         print_what_if(foreseen, account.request.limit)
 
 
+def _histograms(account: Account) -> list[dict[str, Any]]:
+    """Return the histograms of the page; none, and a note, where codes cannot be decoded."""
+    try:
+        from squeeze.views.histograms import histograms_of  # loads numpy and numba
+
+        return histograms_of(account.paths, account.read)
+    except ModuleNotFoundError as error:
+        print_notes([f"the page has no histograms: {error.name} is not installed"])
+        return []
+
+
 def write_report(account: Account, target: Path) -> None:
     """Write the page of a ledger. Raises SqueezeError when it cannot be written."""
-    from squeeze.views.histograms import histograms_of  # loads numpy
-
     report = Report(
         account.ledger,
         account.request.limit,
         floors=account.floors,
         plan=account.plan,
-        histograms=histograms_of(account.paths, account.read),
+        histograms=_histograms(account),
         totals=account.totals,
     )
     write_page(target, report)

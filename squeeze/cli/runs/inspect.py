@@ -3,39 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from squeeze.calib.taps.coverage import Coverage
-from squeeze.checkpoint.inspect import TensorFacts, compare_settings, inspect_model
+from squeeze.checkpoint.inspect import Inspection, TensorFacts, compare_settings, inspect_model
+from squeeze.cli.runs.outline import print_head, print_roles
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
-from squeeze.subject.source import ModelSource
 from squeeze.views.console import PlainConsole
 
+if TYPE_CHECKING:
+    from squeeze.calib.taps.coverage import Coverage
+    from squeeze.subject.source import ModelSource
 
-def run_inspection(source: ModelSource, as_json: bool) -> None:
-    """Print the facts about a checkpoint or artifact, and the coverage of a script's model."""
-    path, statements = str(source.path), source.statements
-    if source.script is not None:
-        statements = {"entry": statements.get("entry")}
-    facts, coverage = inspect_model(path, **statements), None
-    if source.script is not None:
-        subject = source.open().subject
-        coverage = Coverage.of(subject.tapped(subject.some_ids()).layout)
+
+def run_inspection(
+    path: str, statements: Mapping[str, Any], as_json: bool, verbose: bool = False
+) -> None:
+    """Print the facts about a checkpoint or artifact. statements: keywords of `inspect_model`."""
+    facts = inspect_model(path, **statements)
+    print_json(facts.as_json()) if as_json else print_facts(facts, verbose)
+
+
+def run_script_inspection(source: ModelSource, as_json: bool, verbose: bool = False) -> None:
+    """Print the facts about the weights of a script's model, and its coverage."""
+    from squeeze.calib.taps.coverage import Coverage
+
+    facts = inspect_model(str(source.path), entry=source.statements.get("entry"))
+    subject = source.open().subject
+    coverage: Coverage = Coverage.of(subject.tapped(subject.some_ids()).layout)
     if as_json:
-        print_json(facts.as_json() | ({"coverage": coverage.as_json()} if coverage else {}))
+        print_json(facts.as_json() | {"coverage": coverage.as_json()})
         return
-    print_line(f"{path}: {facts.format}, {facts.bytes:,} bytes, {facts.parameters:,} parameters")
-    print_line(f"sha256 {facts.sha256}")
+    print_facts(facts, verbose)
+    for line in coverage.lines():
+        print_line(line)
+
+
+def print_facts(facts: Inspection, verbose: bool) -> None:
+    """Print the head of a file, then its tensors: a line for each role, or for each tensor."""
+    print_head(facts.path, facts.format, facts.bytes, facts.parameters)
+    print_line(f"sha256  {facts.sha256}")
     if facts.config is not None:
         print_line(f"model   {facts.config.to_json()}")
     if facts.recipe is not None:
         print_line(f"recipe  {facts.recipe.to_json()}")
     print_notes(facts.notes)
-    print_tensors(facts.tensors)
-    for line in coverage.lines() if coverage else ():
-        print_line(line)
+    if verbose:
+        print_tensors(facts.tensors)
+    else:
+        print_roles([(tensor, prod(tensor.shape)) for tensor in facts.tensors])
 
 
 def run_comparison(paths: Sequence[str], architecture: Mapping[str, Any], as_json: bool) -> None:
