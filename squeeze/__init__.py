@@ -74,7 +74,8 @@ def pack(
         limit; `record-374`, `record-1394`, `record-1855`, `ternary` and `baseline-int8-zlib` do as
         those entries did; `round` rounds to nearest, `lossless` keeps every bit
     config: configuration of a state dict, or what a checkpoint does not say: fields by name, `like` (a
-        layout of docs/layouts.md), `settings` (a file of the training script's settings)
+        layout of docs/layouts.md), `settings` (a file of the training script's settings); of a module
+        its training window `seq_len`, and `bos_id`
     entry: one of several sets of weights in a file, such as `ema`
     tokenizer: sentencepiece model that gives costs per byte of text
     cache: folder that keeps every stage, so that an interrupted pack resumes; None: keep nothing

@@ -69,8 +69,12 @@ ROOMS = {
     "bundle.cost": "rows",
     # Files: ours, and those of others.
     "artifact": (
-        "codecs.coder codecs.trellis codecs codecs.context tensors train.metadata train.model"
-        " train.checkpoint"
+        "codecs.coder codecs codecs.context tensors train.metadata train.model train.checkpoint"
+    ),
+    # Code that scripts of others carry along.
+    "ship": (
+        "codecs.trellis codecs codecs.context tensors calib.statistics calib.allocation"
+        " calib.quantizers artifact"
     ),
     "outside": "rows tensors bundle.emit bundle.cost artifact",
     "bundle": "bundle.load bundle.analysis bundle.passes bundle.emit bundle.cost outside",

@@ -42,6 +42,17 @@ class Block(NamedTuple):
     errors: Float64
 
 
+class Pricing(NamedTuple):
+    """Prices of the multiples of a step, for the weights of some columns.
+
+    classes: uint8[B, R], the row of `prices` that each weight uses.
+    prices: float64[G, M], the cost of coding a multiple of magnitude m, in each class.
+    """
+
+    classes: npt.NDArray[np.uint8]
+    prices: Float64
+
+
 @dataclass(frozen=True)
 class Ordered:
     """A matrix ready to be quantized, its columns in quantization order.

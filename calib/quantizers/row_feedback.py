@@ -8,9 +8,11 @@ across the columns (two-sided LDL rounding: YAQA, arXiv 2505.22988).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from squeeze.calib.quantizers.survivors import Workspace, make_workspace, search_block_
 from squeeze.calib.statistics.curvature import Float64, factorize
 from squeeze.tensors.floats import Float32
 
@@ -28,6 +30,11 @@ class RowFeedback:
 
     importance: Float32
     shares: Float64 | None = None
+
+    def search(self, n_states: int) -> tuple[Any, Workspace]:
+        """Return the compiled search of a block whose rows make up for each other, and its workspace."""
+        assert self.shares is not None
+        return search_block_, make_workspace(self.shares, n_states)
 
 
 def row_feedback(gradients: Float32, damping: float = ROW_DAMPING) -> RowFeedback:

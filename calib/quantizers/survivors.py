@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.calib.quantizers.gptq import Block, feed_forward_
+from squeeze.calib.quantizers.gptq import Block, Pricing, feed_forward_
 from squeeze.calib.statistics.curvature import Float64
 from squeeze.codecs.jit import njit
 from squeeze.codecs.trellis.kernels import cheapest
@@ -24,17 +24,6 @@ from squeeze.tensors.floats import Float32
 
 LAG = 64  # rows after which paths must agree; 32 costs 2 % of the loss more, docs/log.md
 WINDOW = 2 * LAG  # rows that a path's own errors reach
-
-
-class Pricing(NamedTuple):
-    """Prices of the multiples of a step, for the weights of some columns.
-
-    classes: uint8[B, R], the row of `prices` that each weight uses.
-    prices: float64[G, M], the cost of coding a multiple of magnitude m, in each class.
-    """
-
-    classes: npt.NDArray[np.uint8]
-    prices: Float64
 
 
 class Column(NamedTuple):

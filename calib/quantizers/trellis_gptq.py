@@ -12,10 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from squeeze.calib.quantizers import survivors
-from squeeze.calib.quantizers.gptq import Block, Ordered, feed_forward_, prepare
+from squeeze.calib.quantizers.gptq import Block, Ordered, Pricing, feed_forward_, prepare
 from squeeze.calib.quantizers.row_feedback import RowFeedback
-from squeeze.calib.quantizers.survivors import Pricing
 from squeeze.calib.statistics.curvature import Factor
 from squeeze.codecs.jit import njit
 from squeeze.codecs.trellis.kernels import Columns, Workspace, make_workspace, search_
@@ -136,11 +134,10 @@ def _search(
 ) -> npt.NDArray[np.int32]:
     """Return the multiples int32[C, R] that one pass over all columns chooses."""
     multiples = np.empty(matrix.working.shape, np.int32)
-    shares = None if feedback is None else feedback.shares
     search_block_, workspace = (
         (_search_block_, make_workspace(len(matrix.scales), n_states))
-        if shares is None
-        else (survivors.search_block_, survivors.make_workspace(shares, n_states))
+        if feedback is None or feedback.shares is None
+        else feedback.search(n_states)
     )
 
     def quantize_(columns: slice, block: Block) -> None:

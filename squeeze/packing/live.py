@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +11,13 @@ from torch import nn
 
 from squeeze.checkpoint.complete import Config
 from squeeze.checkpoint.live import Packable, open_model, unwrapped
+from squeeze.errors import BadConfig
 from squeeze.ledger.gate import check_limit
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
 from squeeze.packing.request import BytesOf, PackRequest
-from squeeze.subject.subject import Subject
+from squeeze.subject.subject import Facts, Subject
 from squeeze.subject.workpiece import Workpiece
 from squeeze.train.data.shards import TokenIds, as_tokens
 from squeeze.train.model.gpt import GPT
@@ -70,6 +71,18 @@ def workpiece_of(call: PackCall) -> Workpiece:
     if isinstance(model, Subject):
         return Workpiece.of_subject(model)
     if isinstance(model, nn.Module) and not isinstance(model, GPT):
-        return Workpiece.of_module(model)
+        return Workpiece.of_module(model, _facts(call.config))
     assert not isinstance(call.model, Subject)
     return Workpiece.of(open_model(call.model, call.config, call.entry, call.assume))
+
+
+def _facts(config: Config | None) -> Facts:
+    """Return what a configuration says of a module that is not of this project. Raises BadConfig."""
+    fields = {} if config is None else config
+    if not isinstance(fields, Mapping) or not set(fields) <= {"seq_len", "bos_id"}:
+        raise BadConfig(
+            "configuration of a live module",
+            expected="seq_len, its training window, and bos_id",
+            found=", ".join(map(str, fields)) if isinstance(fields, Mapping) else config,
+        )
+    return Facts(length=fields.get("seq_len"), bos=fields.get("bos_id"))

@@ -90,7 +90,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     for at_stream, codec in enumerate(take(len(streams))):
         members, counts, dtype = streams[at_stream]
         size, lengths = number(), [counts[i] for i in members]
-        shape = (sum(lengths),)
+        shape: tuple[int, ...] = (sum(lengths),)
         if at_stream >= len(streams) - len(coded):
             shape = (rows[members[0]], widths[members[0]])
         values = _decode(codec, data[start : start + size], shape, np.dtype(dtype))
@@ -116,8 +116,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
         tensors[name] = torch.empty(shape, dtype=matrices[0].dtype)
         for matrix, (offset, *axes) in zip(matrices, slices, strict=True):
             lengths, strides = ([axis[k] for axis in axes[0] + axes[1]] for k in (0, 1))
-            part = tensors[name].as_strided(lengths, strides, offset)
-            part.copy_(matrix.reshape(lengths))
+            tensors[name].as_strided(lengths, strides, offset).copy_(matrix.reshape(lengths))
     for name, other in config.get("tied", {}).items():
         tensors[name] = tensors[other]
     return tensors

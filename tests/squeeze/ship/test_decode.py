@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from squeeze import codecs
-from squeeze.artifact import shipped
 from squeeze.artifact.file import CANDIDATES, encode, save
 from squeeze.artifact.parts import PARTS, TIED, parts_field
 from squeeze.artifact.streams import Artifact
 from squeeze.artifact.unpack import torch_tensors
 from squeeze.errors import CorruptData, UnsupportedFormat
+from squeeze.ship import decode
 from squeeze.tensors.floats import to_bits
 from squeeze.tensors.matrices import Slice
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
@@ -41,7 +41,7 @@ def artifact_of(seed: int, states: int = 0, logical: str = "fp32") -> Artifact:
 
 def test_every_codec_that_pack_chooses_from_is_shipped():
     chosen = {codecs.get(name).wire_id for names in CANDIDATES.values() for name in names}
-    assert set(shipped.DECODERS) == chosen
+    assert set(decode.DECODERS) == chosen
 
 
 @pytest.mark.parametrize("logical", ["fp32", "bf16", "fp16"])
@@ -51,7 +51,7 @@ def test_the_shipped_decoder_gives_the_tensors_of_the_other(tmp_path, which, sta
     artifact = artifact_of(3, states, logical)
     candidates = {kind: names[which : which + 1] for kind, names in CANDIDATES.items()}
     save(artifact, tmp_path / "m.sqz", candidates=candidates)
-    state, expected = shipped.load(tmp_path / "m.sqz"), torch_tensors(artifact.tensors)
+    state, expected = decode.load(tmp_path / "m.sqz"), torch_tensors(artifact.tensors)
     assert list(state) == list(expected)
     for name, tensor in expected.items():
         assert state[name].dtype == tensor.dtype and torch.equal(state[name], tensor)
@@ -62,7 +62,7 @@ def test_tensors_in_parts_and_under_two_names_come_whole(tmp_path):
     parts = [Slice("bank", 48 * i, ((6, 8),), ((8, 1),)) for i in (0, 1)]
     header = {PARTS: {"bank": parts_field((2, 6, 8), parts)}, TIED: {"other": "bank"}}
     save(Artifact(header, tensors), tmp_path / "m.sqz")
-    state = shipped.load(tmp_path / "m.sqz")
+    state = decode.load(tmp_path / "m.sqz")
     whole = torch.stack([torch.tensor(tensors[f"bank[{i}]"].dequantize()) for i in (0, 1)])
     assert state.keys() == {"bank", "other"}
     assert all(torch.equal(weight, whole) for weight in state.values())
@@ -74,7 +74,7 @@ def test_a_module_takes_the_tensors(tmp_path):
         artifact.tensors.pop(name)
     save(artifact, tmp_path / "m.sqz")
     module = nn.Linear(8, 6)
-    shipped.load_into(module, tmp_path / "m.sqz")
+    decode.load_into(module, tmp_path / "m.sqz")
     assert torch.equal(module.bias, torch_tensors(artifact.tensors)["bias"])
 
 
@@ -82,7 +82,7 @@ def test_a_codec_that_is_not_shipped_is_named(tmp_path):
     data = encode(artifact_of(7), candidates=["zlib", "raw"])
     (tmp_path / "m.sqz").write_bytes(data)
     with pytest.raises(UnsupportedFormat, match="not shipped"):
-        shipped.load(tmp_path / "m.sqz")
+        decode.load(tmp_path / "m.sqz")
 
 
 def test_a_damaged_file_is_refused(tmp_path):
@@ -90,4 +90,4 @@ def test_a_damaged_file_is_refused(tmp_path):
     data[-1] ^= 1
     (tmp_path / "m.sqz").write_bytes(data)
     with pytest.raises(CorruptData, match="damaged"):
-        shipped.load(tmp_path / "m.sqz")
+        decode.load(tmp_path / "m.sqz")
