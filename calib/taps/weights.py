@@ -76,7 +76,10 @@ class Parameters:
 
     def find(self, tensor: Tensor) -> Weight | None:
         """Return the weight that a tensor is as a view of a parameter's storage, or None."""
-        rows = self._by_storage.get(tensor.untyped_storage()._cdata)
+        try:
+            rows = self._by_storage.get(tensor.untyped_storage()._cdata)
+        except NotImplementedError:  # inside vmap, which makes the masks of FlexAttention
+            return None
         if rows is None:
             return None
         offset = tensor.storage_offset()

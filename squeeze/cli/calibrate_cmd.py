@@ -12,6 +12,7 @@ from squeeze.cli.options import (
     TEXT_SOURCES,
     architecture_options,
     json_option,
+    precision_option,
     script_options,
 )
 
@@ -47,6 +48,7 @@ from squeeze.cli.options import (
     help="Temperature at which the model writes.",
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the text.")
+@precision_option()
 @click.option("--fresh", is_flag=True, help="Ignore what the folder holds.")
 @script_options
 @architecture_options

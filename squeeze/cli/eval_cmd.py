@@ -13,6 +13,7 @@ from squeeze.cli.options import (
     json_option,
     mode_options,
     other_tokenizer_option,
+    precision_option,
     script_options,
 )
 from squeeze.score.modes import MODES
@@ -34,12 +35,13 @@ FILE = click.Path(path_type=Path)
 @click.option("--seed", type=SEED, default=0, help="Seed that draws the documents.")
 @click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Windows per forward pass.")
 @click.option("--device", help="cpu or cuda  [default: cuda where there is one]")
+@precision_option()
 @script_options
 @architecture_options
 @other_tokenizer_option
 @json_option
 def command(**options: Any) -> None:
-    """Score MODEL (a checkpoint or .sqz artifact) in bits per byte of text, in fp32.
+    """Score MODEL (a checkpoint or .sqz artifact) in bits per byte of text.
 
     The modes documents, ttt-lora and ttt-phased score document by document. Under torchrun the
     processes share the work.

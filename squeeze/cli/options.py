@@ -7,10 +7,26 @@ from typing import Any, TypeVar
 
 import click
 
+PRECISIONS = ("fp32", "tf32", "bf16")  # of the products of a forward
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_LIMIT = 16_000_000  # decimal bytes: the challenge's cap on code plus weights
 TEXT_SOURCES = ("self", "shards", "random")  # of calibration text
+
+
+def precision_option(hidden: bool = False) -> Callable[[F], F]:
+    """Return the option of what products of a forward are computed in.
+
+    hidden: of a page of help that has no room for it
+    """
+    return click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default="fp32",
+        show_default=True,
+        hidden=hidden,
+        help="Products of the forward.",
+    )
 
 
 class Seed(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.5

@@ -13,6 +13,7 @@ from squeeze.cli.options import (
     architecture_options,
     json_option,
     limit_option,
+    precision_option,
     script_options,
 )
 from squeeze.packing.presets import RECORDS, TARGETS
@@ -58,6 +59,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     help="Calibration tokens [131072; large: 32768].",
 )
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the calibration text [0].")
+@precision_option(hidden=True)
 @click.option("--fresh", is_flag=True, help="Ignore what OUT.cache holds.")
 @click.option("--tokenizer", type=click.Path(), help="Tokenizer for costs per byte of text.")
 @click.option(

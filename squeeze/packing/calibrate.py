@@ -42,6 +42,7 @@ from squeeze.files import make_folder, sha256, write_atomic
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
 from squeeze.subject.eager import eager
+from squeeze.subject.precision import PRECISIONS
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Model, Workpiece
 from squeeze.train.data.shards import read_shards
@@ -76,6 +77,7 @@ class Calibration:
     temperature: of sampled text
     data: paths of token shards
     ids: tokens of real text, uint16 [n]
+    precision: of the forwards, a name of `squeeze.subject.precision.PRECISIONS`
 
     Raises BadConfig for an unknown source, and for data or ids that the source does not use or lacks.
     """
@@ -87,10 +89,13 @@ class Calibration:
     temperature: float = TEMPERATURE
     data: tuple[str, ...] = ()
     ids: Tokens | None = field(default=None, repr=False, compare=False)
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise BadConfig("calibration source", expected=", ".join(SOURCES), found=self.source)
+        if self.precision not in PRECISIONS:
+            raise BadConfig("precision", expected=", ".join(PRECISIONS), found=self.precision)
         if (self.source == "shards") != bool(self.data):
             raise BadConfig("calibration data is for source 'shards', which needs it")
         if (self.source == "tokens") != (self.ids is not None):
@@ -115,6 +120,8 @@ class Calibration:
     def facts(self) -> dict[str, object]:
         """Return every setting by name, with the hash of the ids in their place."""
         facts = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.precision == "fp32":  # as it was before there were others
+            del facts["precision"]
         ids = facts.pop("ids")
         return facts if ids is None else {**facts, "ids": sha256(ids.tobytes())}
 
@@ -149,8 +156,8 @@ def calibrate(
     is too short or not in the model's vocabulary.
     """
     piece = Workpiece.of(model)
-    settings, subject = settings.resolved(piece), piece.subject
-    device = Ranks.current().device
+    settings, device = settings.resolved(piece), Ranks.current().device
+    subject = piece.subject.computing_in(settings.precision)
     subject.module.to(device)
     key = content_key(piece, settings)
     make_folder(folder)
@@ -178,7 +185,7 @@ def calibrate(
         gradients = _gradients(tapped, text, divergence, gradient_file, key, reporter)
     # quantizers and the costs that they measure work there
     subject.module.cpu()
-    return Calibrated(subject, text, tapped.layout, divergence.cpu(), hessians, gradients)
+    return Calibrated(piece.subject, text, tapped.layout, divergence.cpu(), hessians, gradients)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from squeeze.score.provenance import code_sha256, device_facts, file_sha256, ver
 from squeeze.score.report import DocumentCounts, EvalReport, Hashes
 from squeeze.score.tokenizer import Text, Tokenizer, Tokens
 from squeeze.score.window import Score
+from squeeze.subject.precision import PRECISIONS, computing_in
 from squeeze.subject.source import ModelSource
 from squeeze.subject.subject import Subject
 from squeeze.subject.whole import NO_TOKEN, WholeForward
@@ -40,6 +41,7 @@ class EvalOptions:
     documents: only so many whole documents, drawn with `seed`
     batch: windows of a forward pass; None: as many as fit
     device: name of a torch device; None: cuda, else cpu
+    precision: a name of PRECISIONS
     architecture: fields of ModelConfig that the model's file does not hold
     script: FILE.py:NAME of the model that runs the weights; None: one of this project
     shim: whether modules that the script lacks are replaced
@@ -52,12 +54,15 @@ class EvalOptions:
     seed: int = 0
     batch: int | None = None
     device: str | None = None
+    precision: str = "fp32"
     architecture: Mapping[str, Any] = field(default_factory=dict)
     script: str | None = None
     shim: bool = False
     other_tokenizer: bool = False
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise BadConfig("precision", expected=", ".join(PRECISIONS), found=self.precision)
         if self.documents is not None and not self.mode.facts.by_document:
             raise BadConfig(
                 f"{self.mode.name} scoring reads one stream", found="a number of documents"
@@ -150,11 +155,14 @@ class _Evaluation:
         named = named_tokenizers(piece.tokenizer, self.shards)
         identity = tokenizer_notes(self.pieces.sha256, named, options.other_tokenizer)
         subject = piece.subject
-        subject.module.to(resolve_device(options.device))
+        device = resolve_device(options.device)
+        subject.module.to(device)
         self._lap("load")
         documents = _documents(tokens, NO_TOKEN if subject.bos is None else subject.bos, options)
         text = Text(tokens, self.pieces.table)
-        score, ledger = scoring_of(mode, subject).score(text, documents, options.batch, reporter)
+        scoring = scoring_of(mode, subject)
+        with computing_in(options.precision, device):
+            score, ledger = scoring.score(text, documents, options.batch, reporter)
         self._lap("score")
         checked = self.pieces.check_bytes(tokens[1:])
         self._lap("check_bytes")
@@ -180,6 +188,7 @@ class _Evaluation:
             sha256=Hashes(piece.sha256, self.pieces.sha256, self.hashes, code_sha256()),
             versions=versions(),
             ranks=Ranks.current().world,
+            precision=options.precision,
             **device_facts(next(subject.module.parameters()).device),
             seconds=self.seconds,
         )

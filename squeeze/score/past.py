@@ -60,6 +60,7 @@ class _States:
         self._model = model
         self.tok_emb = model.tok_emb
         self.config: ModelConfig = model.config
+        self.stream_dtype = model.stream_dtype
 
     def __call__(self, ids: Tensor, past: Context) -> Tensor:
         try:

@@ -36,6 +36,7 @@ OPTIONAL: dict[str, type | tuple[type, ...]] = {
     "ranks": int,
     "device": str,
     "device_name": str,
+    "precision": str,
     "threads": int,
     "seconds": dict,
 }
@@ -127,6 +128,7 @@ class EvalReport:
     ranks: int | None = None
     device: str | None = None
     device_name: str | None = None
+    precision: str | None = None
     threads: int | None = None
     seconds: dict[str, float] | None = None
 

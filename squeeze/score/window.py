@@ -14,6 +14,7 @@ from torch import Tensor
 from squeeze.errors import BadCheckpoint, BadData
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
+from squeeze.score.compiled import States, compiled_states
 from squeeze.score.past import Context
 from squeeze.score.plan import Int64, Plan, sliding
 from squeeze.score.tokenizer import Text, Tokens, check_vocab
@@ -96,13 +97,14 @@ def score_plan(
     num_bytes, ends = count_targets(model.config, text, plan)
     started = time.perf_counter()
     ranks = Ranks.current()
-    groups = ranks.deal(list(plan.batches(batch_outputs(model), batch)))
+    batches = list(plan.batches(batch_outputs(model), batch))
+    states, groups = compiled_states(model, plan, batches), ranks.deal(batches)
     total = sum(plan.select(rows).outputs for rows in groups)
     sums = np.zeros(2)  # nats of text, nats of ends
     model.eval()
     with reporter.stage("scoring", total, "targets") as stage:
         for rows in groups:
-            losses, targets = score_batch(model, text.tokens, plan, rows)
+            losses, targets = score_batch(model, text.tokens, plan, rows, states)
             sums += split_sum(losses, targets, plan.end)
             stage.advance(len(targets))
     ranks.summed_(torch.from_numpy(sums))
@@ -186,9 +188,11 @@ def read_batch(
 
 
 def score_batch(
-    model: GPT, tokens: Tokens | Int64, plan: Plan, rows: Int64
+    model: GPT, tokens: Tokens | Int64, plan: Plan, rows: Int64, states: States = lambda ids: None
 ) -> tuple[npt.NDArray[np.float32], Int64]:
     """Return nats float32 [N] and targets int64 [N] of all outputs that the windows `rows` score.
+
+    states: as of `compiled_states`
 
     The windows are alike in context (`Plan.batches`). No gradient is kept.
     """
@@ -199,7 +203,10 @@ def score_batch(
     # what a stranger's module keeps between forwards may be needed where gradients are
     own = isinstance(model, GPT)
     with torch.inference_mode(own), torch.no_grad():
-        if lead and own:
+        final = states(ids)
+        if final is not None:
+            hidden = final[:, lead:]
+        elif lead and own:
             context = Context(model, len(rows), ids.size(1), buckets=False)
             context.fill(ids[:, :lead])
             hidden = context.step(ids[:, lead:])

@@ -7,6 +7,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.errors import BadCheckpoint, SqueezeError
 from squeeze.subject.eager import eager
 from squeeze.subject.outputs import Forward, check_logits, forward_of
+from squeeze.subject.precision import computing_in
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.gpt import GPT
 
@@ -116,6 +118,22 @@ class Subject:
         """Return logits float32 [B, T, V] of ids int64 [B, T]; raises BadCheckpoint when it fails."""
         return check_logits(self.run(self.module, ids), ids)
 
+    def computing_in(self, precision: str) -> Subject:
+        """Return a copy whose forwards compute in another precision (`squeeze.subject.precision`)."""
+        if precision == "fp32":
+            return self
+        forward, step = self.forward, self.step
+
+        def run(module: nn.Module, ids: Tensor) -> Tensor:
+            with computing_in(precision, ids.device):
+                return forward(module, ids)
+
+        def stepping(module: nn.Module, batch: int, length: int) -> Any:
+            assert step is not None
+            return Stepping(partial(step, module, batch, length), precision, module)
+
+        return replace(self, forward=run, step=None if step is None else stepping)
+
     def some_ids(self) -> Tensor:
         """Return tokens int64 [1, T] that every model has, on the model's device."""
         device = next(self.module.parameters(), torch.empty(0)).device
@@ -198,11 +216,34 @@ class WholeForwards:
         return self.subject.logits(self.ids)[:, -ids.size(1) :]
 
 
+class Stepping:
+    """An incremental forward whose steps compute in some precision.
+
+    new: makes it, in that precision
+    """
+
+    def __init__(self, new: Callable[[], Any], precision: str, module: nn.Module) -> None:
+        self.device = next(module.parameters()).device
+        self.precision = precision
+        with computing_in(precision, self.device):
+            self.cache = new()
+
+    def reset_(self) -> None:
+        """Drop all tokens."""
+        self.cache.reset_()
+
+    def step(self, ids: Tensor) -> Tensor:
+        """Return logits float32 [B, t, V] for the token after each of ids int64 [B, t]."""
+        with computing_in(self.precision, self.device):
+            logits: Tensor = self.cache.step(ids)
+        return logits.float()
+
+
 def under_autocast(forward: Forward) -> Forward:
     """Return a forward that runs under autocast to bfloat16."""
 
     def run(module: nn.Module, ids: Tensor) -> Tensor:
-        with torch.autocast(ids.device.type, torch.bfloat16):
+        with computing_in("bf16", ids.device):
             return forward(module, ids)
 
     return run

@@ -94,8 +94,13 @@ class Reach(NamedTuple):
 
 
 def attention_for(config: ModelConfig, ids: Tensor, dtype: torch.dtype) -> Attend:
-    """Return the attention over ids int64 [B, T] that a model's configuration asks for."""
-    return attention_within(reach_for(config, ids, dtype), config.attention_window, ids, dtype)
+    """Return the attention over ids int64 [B, T] that a model's configuration asks for.
+
+    It is for a forward that is not compiled, where FlexAttention would be compiled by itself.
+    """
+    window = config.attention_window
+    rule = Rule(config.bos_id, config.document_attention, window, blocks=False)
+    return attention_within(reach_of(rule, ids, dtype), window, ids, dtype)
 
 
 def reach_for(
@@ -121,12 +126,14 @@ class Rule:
     documents: tokens of other documents are hidden
     window: tokens that a query sees, itself included; 0: no limit
     cut: tokens after which a document is begun anew; 0: never
+    blocks: whether FlexAttention may be chosen on a GPU
     """
 
     bos_id: int
     documents: bool
     window: int = 0
     cut: int = 0
+    blocks: bool = True
 
 
 def reach_of(rule: Rule, ids: Tensor, dtype: torch.dtype, host: Tensor | None = None) -> Reach:
@@ -145,7 +152,7 @@ def reach_of(rule: Rule, ids: Tensor, dtype: torch.dtype, host: Tensor | None = 
     positions = torch.arange(length, device=ids.device)
     inside = document_starts(ids, rule.bos_id, rule.cut) if rule.documents else None
     first = first_seen(inside, positions, window)
-    if ids.is_cuda:
+    if ids.is_cuda and rule.blocks:
         return Reach(blocks=flex_blocks(first.expand_as(ids)))
     return Reach(mask=visible(first, positions, positions))
 

@@ -44,7 +44,7 @@ class Cache:
         self.device = weight.device
         self.buckets = self.device.type == "cuda" if buckets is None else buckets
         shape = (len(config.depth), batch, config.num_kv_heads, length, config.head_dim)
-        self._keys = torch.zeros(shape, dtype=weight.dtype, device=self.device)
+        self._keys = torch.zeros(shape, dtype=model.stream_dtype(), device=self.device)
         self._values = torch.zeros_like(self._keys)
         self._all_positions = torch.arange(length, device=self.device)
         # at p + 1 what belongs to position p, at 0 what comes before all: stepping twice over the same

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from squeeze.errors import BadCheckpoint
 from squeeze.train.fields import VALIDATING
-from squeeze.train.model.attention import Attend, Reach, attention_within, reach_for
+from squeeze.train.model.attention import Attend, Reach, attention_for, attention_within, reach_for
 from squeeze.train.model.block import build_block
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.depth import levels
@@ -42,7 +42,8 @@ from squeeze.train.model.layers import (
     rotary_table,
     vector,
 )
-from squeeze.train.model.loss import capped, capped_loss
+from squeeze.train.model.loss import capped_loss
+from squeeze.train.model.operations import capped
 from squeeze.train.model.start import init_weights_
 from squeeze.train.model.sublayers import Surroundings
 
@@ -140,7 +141,7 @@ class GPT(nn.Module):
 
         host, cut: as of `squeeze.train.model.attention.reach_for`
         """
-        return reach_for(self.config, ids, self._dtype(), host, cut)
+        return reach_for(self.config, ids, self.stream_dtype(), host, cut)
 
     def hidden(self, ids: Tensor, past: Past | None = None, reach: Reach | None = None) -> Tensor:
         """Return normalised final states [B, T, D] of token ids [B, T], the inputs of the head.
@@ -154,7 +155,9 @@ class GPT(nn.Module):
         dims, length = config.rope_dims or config.head_dim, count if past is None else past.length
         base = rotary_base(config.rope_base, dims, length, config.rope_length)
         rotary = rotary_table(positions, dims, base)
-        first = self._embed(ids, shift_whole if past is None else past.shift).to(self._dtype())
+        first = self._embed(ids, shift_whole if past is None else past.shift).to(
+            self.stream_dtype()
+        )
         values = self.value_embed(ids) if config.value_layers else None
         stream: Any = first.view_as(first)  # blocks compiled alone must not see one tensor twice
         skips: list[Tensor] = []
@@ -192,11 +195,13 @@ class GPT(nn.Module):
         """Return the attention of each effective layer, by its level."""
         if past is not None:
             return lambda level: partial(past.attend, level)
-        reach = self.reach(ids) if reach is None else reach
-        whole = attention_within(reach, self.config.attention_window, ids, self._dtype())
+        if reach is None:
+            whole = attention_for(self.config, ids, self.stream_dtype())
+        else:
+            whole = attention_within(reach, self.config.attention_window, ids, self.stream_dtype())
         return lambda level: whole  # one function: blocks that are compiled alone share their code
 
-    def _dtype(self) -> torch.dtype:
+    def stream_dtype(self) -> torch.dtype:
         """Return the dtype of the residual stream and attention: autocast's, or that of the matrices."""
         block: Any = self.blocks[0]
         weight = block.attn.c_q.weight
@@ -206,7 +211,7 @@ class GPT(nn.Module):
     def _embed(self, ids: Tensor, shift: Shift) -> Tensor:
         """Return the stream [B, T, D] that enters the blocks."""
         config, x = self.config, self.tok_emb(ids)
-        x = x.to(torch.promote_types(x.dtype, self._dtype()))
+        x = x.to(torch.promote_types(x.dtype, self.stream_dtype()))
         hashed = config.bigram_rows or config.trigram_rows
         if not hashed and config.smear_gate == "none":
             return self.input_norm(x)

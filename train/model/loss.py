@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from squeeze.train.model.operations import capped, row_losses, row_slopes
+
 WHOLE = 1 << 26  # logits up to which they are made whole: 256 MiB
 CHUNK = 1 << 25  # logits of a chunk
 
@@ -32,11 +34,6 @@ def capped_loss(hidden: Tensor, weight: Tensor, targets: Tensor, cap: float) -> 
     return F.cross_entropy(capped(F.linear(hidden, weight).float(), cap), targets)
 
 
-def capped(logits: Tensor, cap: float) -> Tensor:
-    """Return cap·tanh(logits / cap), in the place of logits float32; the logits themselves for 0."""
-    return cap * torch.tanh(logits.div_(cap)) if cap else logits
-
-
 class _Chunked(torch.autograd.Function):
     """The mean loss, and its gradient from logits that are computed a second time."""
 
@@ -45,9 +42,8 @@ class _Chunked(torch.autograd.Function):
         rows = max(1, CHUNK // len(weight))
         sums, total = [], hidden.new_zeros((), dtype=torch.float32)
         for part, wanted in zip(hidden.split(rows), targets.split(rows), strict=True):
-            logits = capped(F.linear(part, weight).float(), cap)
-            logsumexp = logits.logsumexp(-1)
-            total = total + (logsumexp - logits.gather(-1, wanted[:, None])[:, 0]).sum()
+            nats, logsumexp = row_losses(F.linear(part, weight), wanted, cap)
+            total = total + nats.sum()
             sums.append(logsumexp)
         ctx.save_for_backward(hidden, weight, targets, torch.cat(sums))
         ctx.cap, ctx.rows = cap, rows
@@ -60,12 +56,7 @@ class _Chunked(torch.autograd.Function):
         of_hidden, of_weight = [], torch.zeros_like(weight, dtype=torch.float32)
         parts = (x.split(ctx.rows) for x in (hidden, targets, sums))
         for part, wanted, logsumexp in zip(*parts, strict=True):
-            logits = capped(F.linear(part, weight).float(), ctx.cap)
-            slope = (logits - logsumexp[:, None]).exp()
-            slope = slope.scatter_add(-1, wanted[:, None], torch.full_like(slope[:, :1], -1.0))
-            if ctx.cap:
-                slope = slope * (1.0 - (logits / ctx.cap).square())
-            slope = (slope * scale).to(part.dtype)
+            slope = row_slopes(F.linear(part, weight), wanted, logsumexp, scale, ctx.cap)
             of_hidden.append(slope @ weight)
             of_weight = of_weight + (slope.mT @ part).float()
         return torch.cat(of_hidden), of_weight.to(weight.dtype), None, None

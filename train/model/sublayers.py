@@ -13,6 +13,7 @@ from squeeze.train.model.attention import Attend
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.depth import levels, value_homes
 from squeeze.train.model.layers import Linear, Rotary, rotate, vector
+from squeeze.train.model.operations import powered
 
 
 class Scalars(NamedTuple):
@@ -147,7 +148,5 @@ class MLP(nn.Module):
         self.proj = Linear(config.mlp_hidden, config.model_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = self.fc(x)
-        inner = F.leaky_relu(inner, self.slope) if self.slope else torch.relu(inner)
-        out: Tensor = self.proj(inner**self.power)
+        out: Tensor = self.proj(powered(self.fc(x), self.slope, self.power))
         return out

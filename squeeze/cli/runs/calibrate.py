@@ -31,6 +31,7 @@ class CalibrateOptions:
     length: int
     temperature: float
     seed: int
+    precision: str
     fresh: bool
     script: str | None
     shim: bool
@@ -47,6 +48,7 @@ class CalibrateOptions:
             seed=self.seed,
             temperature=self.temperature,
             data=self.data,
+            precision=self.precision,
         )
 
 

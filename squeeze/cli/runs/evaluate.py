@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from squeeze.cli.bars import Bars
+from squeeze.cli.runs.kernels import use_kernels
 from squeeze.cli.terminal.printing import print_json, print_notes, print_rows
 from squeeze.ranks.connect import connected, resolve_device
 from squeeze.score.evaluate import EvalOptions, evaluate
@@ -27,6 +28,7 @@ class EvalRequest:
     seed: int
     batch: int | None
     device: str | None
+    precision: str
     script: str | None
     shim: bool
     architecture: dict[str, Any]
@@ -37,6 +39,7 @@ class EvalRequest:
 def run(request: EvalRequest) -> None:
     """Score a model and print the report on the first rank."""
     with connected(resolve_device(request.device)) as ranks:
+        use_kernels(ranks.device)
         options = EvalOptions(
             mode=request.mode,
             tokens=request.tokens,
@@ -44,6 +47,7 @@ def run(request: EvalRequest) -> None:
             seed=request.seed,
             batch=request.batch,
             device=str(ranks.device),
+            precision=request.precision,
             architecture=request.architecture,
             script=request.script,
             shim=request.shim,

@@ -40,6 +40,7 @@ class PackOptions:
     data: tuple[str, ...]
     tokens: int | None
     seed: int
+    precision: str
     fresh: bool
     tokenizer: str | None
     quant: Mapping[str, str]
@@ -70,7 +71,11 @@ class PackOptions:
         calibration = None
         if self.preset:
             calibration = Calibration(
-                self.calibration, self.tokens or 0, seed=self.seed, data=self.data
+                self.calibration,
+                self.tokens or 0,
+                seed=self.seed,
+                data=self.data,
+                precision=self.precision,
             )
         return PackRequest(
             limit=self.limit,

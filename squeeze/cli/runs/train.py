@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from squeeze.cli.runs.kernels import use_kernels
 from squeeze.cli.runs.train_view import TrainingView, TrainReport, print_report
 from squeeze.cli.terminal.printing import print_json
 from squeeze.errors import BadData
@@ -93,6 +94,7 @@ def _train(request: TrainRequest) -> TrainReport | None:
         torch.set_num_threads(request.threads)
     with ExitStack() as until_the_end:
         with connected(resolve_device(request.device)) as ranks:
+            use_kernels(ranks.device)
             view = TrainingView(request.out, request.tensorboard, request.plot, request.as_json)
             if ranks.first:
                 check_outputs([request.out, request.state, *view.files], [*paths, *request.inputs])

@@ -20,6 +20,7 @@ from squeeze.reporter import SILENT, Reporter
 from squeeze.score.adapt.options import ChunkOptions
 from squeeze.score.adapt.order import OrderLedger
 from squeeze.score.adapt.sgd import Sgd
+from squeeze.score.compiled import compiled_states
 from squeeze.score.plan import Documents, Int64, sliding, spans
 from squeeze.score.predictor import CachedPredictor, Extent
 from squeeze.score.tokenizer import Text, Tokens
@@ -83,12 +84,13 @@ def score_chunks(
     ranks = Ranks.current()
     sums, chunks = np.zeros(2), options.sgd.chunks(outputs)
     chunk_of = plan.first // options.sgd.chunk
+    states = compiled_states(model, plan, list(plan.batches(batch_outputs(model))))
     with reporter.stage("scoring", outputs, "targets") as stage:
         for chunk in range(chunks):
             begin, end = chunk * options.sgd.chunk, min((chunk + 1) * options.sgd.chunk, outputs)
             part = plan.select(chunk_of == chunk)
             for rows in ranks.deal(list(part.batches(batch_outputs(model)))):
-                sums += split_sum(*score_batch(model, tokens, part, rows), None)
+                sums += split_sum(*score_batch(model, tokens, part, rows, states), None)
             ledger.score(np.arange(begin + 1, end + 1))
             if chunk < chunks - 1:
                 ledger.use(np.arange(begin, end + 1))

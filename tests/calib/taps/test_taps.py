@@ -169,3 +169,32 @@ def test_a_weight_that_is_used_in_no_product_is_shown_as_other() -> None:
         torch.ones(2, 5) @ weight
         taps.begin(torch.ones(3)).to(weight.dtype).sum()
     assert shown == ["add", "matmul", "matmul", "matmul"]
+
+
+class Masked(nn.Module):
+    """A model that makes its mask by vmap, as FlexAttention does, from a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(256, 16), nn.Linear(16, 256, bias=False)
+        self.register_buffer("first", torch.zeros(16, dtype=torch.int64))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        from torch.nn.attention.flex_attention import create_mask
+
+        x, length = self.embed(ids), ids.size(1)
+        mask = create_mask(
+            lambda batch, head, query, key: (key <= query) & (key >= self.first[query]),
+            *(None, None, length, length),
+            device="cpu",
+        )
+        x = F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], attn_mask=mask)
+        return self.head(x[:, 0])
+
+
+def test_a_mask_made_by_vmap_hides_no_weight() -> None:
+    coverage = Coverage.of(Subject.of_module(Masked()).tapped(some_ids()).layout, SMALL)
+    assert {row.matrix: row.how for row in coverage.rows if row.elements >= SMALL} == {
+        "embed.weight": "lookup",
+        "head.weight": "product",
+    }

@@ -34,19 +34,19 @@ def test_a_run_of_one_gets_its_own_values_back() -> None:
 
 
 # "cuda:gloo" has no backend for the CPU, as a group of NCCL has none, and needs no GPU
-@pytest.mark.parametrize("backend", ["", "gloo", "cuda:gloo"])
-def test_each_of_two_ranks_gets_the_values_of_both(tmp_path: Path, backend: str) -> None:
+@pytest.mark.parametrize(("backend", "world"), [("", 2), ("gloo", 2), ("cuda:gloo", 4)])
+def test_each_rank_gets_the_values_of_all(tmp_path: Path, backend: str, world: int) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*torchrun, "--nproc-per-node", "2", str(WORKER), str(tmp_path), backend]
+    command = [*torchrun, "--nproc-per-node", str(world), str(WORKER), str(tmp_path), backend]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for rank, dealt in enumerate([[0, 2, 4], [1, 3]]):
+    for rank in range(world):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == {
             "first": rank == 0,
-            "dealt": dealt,
-            "sum": [[3.0, 4.0]],
-            "gathered": [[1.0, 2.0], [2.0, 2.0]],
-            "shares": [2.0 * (rank + 1)],
+            "dealt": list(range(rank, 5, world)),
+            "sum": [[world * (world + 1) / 2, 2.0 * world]],
+            "gathered": [[1.0 + other, 2.0] for other in range(world)],
+            "shares": [world * (rank + 1.0)],
             "from_first": 7.5,
             "on_all": [True, False, False],
             "result": "from rank 0",

@@ -1,4 +1,7 @@
-"""Two processes share a scoring, and get the number of one, whichever devices their group serves."""
+"""Two processes share a scoring, and get the number of one.
+
+Groups without a backend for the CPU: tests/squeeze/whole/test_group_without_cpu.py.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,13 @@ ROOT = Path(__file__).parents[3]
 WORKER = [sys.executable, "-m", "tests.squeeze.score.eval_ranks_worker"]
 
 
-# "cuda:gloo" has no backend for the CPU, as a group of NCCL has none, and needs no GPU
-@pytest.fixture(scope="module", params=["gloo", "cuda:gloo"])
-def scores(  # type: ignore[type-arg]
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> list[dict]:
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:  # type: ignore[type-arg]
     """What one process found, and what each of two did."""
     folder = tmp_path_factory.mktemp("ranks")
     runs = [(0, 1), (0, 2), (1, 2)]
     started = [
-        subprocess.Popen([*WORKER, folder, str(rank), str(world), request.param], cwd=ROOT)
-        for rank, world in runs
+        subprocess.Popen([*WORKER, folder, str(rank), str(world)], cwd=ROOT) for rank, world in runs
     ]
     assert [process.wait(600) for process in started] == [0, 0, 0]
     return [json.loads((folder / f"{rank}-of-{world}.json").read_text()) for rank, world in runs]
