@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+
+Forward = Callable[[nn.Module, Tensor], Tensor]
+NewStep = Callable[[nn.Module, int, int], Any]
 
 PRECISIONS = ("fp32", "tf32", "bf16")  # of the products of a forward
 
@@ -26,3 +31,41 @@ def computing_in(precision: str, device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def forward_in(precision: str, forward: Forward) -> Forward:
+    """Return a forward that computes in a precision."""
+
+    def run(module: nn.Module, ids: Tensor) -> Tensor:
+        with computing_in(precision, ids.device):
+            return forward(module, ids)
+
+    return run
+
+
+def step_in(precision: str, new: NewStep) -> NewStep:
+    """Return the maker of an incremental forward whose steps compute in a precision."""
+
+    def make(module: nn.Module, batch: int, length: int) -> Stepping:
+        device = next(module.parameters()).device
+        with computing_in(precision, device):
+            return Stepping(new(module, batch, length), precision, device)
+
+    return make
+
+
+class Stepping:
+    """An incremental forward whose steps compute in a precision."""
+
+    def __init__(self, cache: Any, precision: str, device: torch.device) -> None:
+        self.cache, self.precision, self.device = cache, precision, device
+
+    def reset_(self) -> None:
+        """Drop all tokens."""
+        self.cache.reset_()
+
+    def step(self, ids: Tensor) -> Tensor:
+        """Return logits float32 [B, t, V] for the token after each of ids int64 [B, t]."""
+        with computing_in(self.precision, self.device):
+            logits: Tensor = self.cache.step(ids)
+        return logits.float()

@@ -7,7 +7,6 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.errors import BadCheckpoint, SqueezeError
 from squeeze.subject.eager import eager
 from squeeze.subject.outputs import Forward, check_logits, forward_of
-from squeeze.subject.precision import computing_in
+from squeeze.subject.precision import forward_in, step_in
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.gpt import GPT
 
@@ -105,7 +104,7 @@ class Subject:
             if "dtype" not in str(error):
                 raise
             note = "its forward mixes dtypes: run under autocast to bfloat16, as it is trained"
-            forward = under_autocast(subject.forward)
+            forward = forward_in("bf16", subject.forward)
             subject = replace(subject, forward=forward, notes=(*subject.notes, note))
         width, rows = subject.logits(ids).size(-1), subject.tapped(ids).layout.table_rows
         if rows is None or width >= rows:
@@ -122,17 +121,8 @@ class Subject:
         """Return a copy whose forwards compute in another precision (`squeeze.subject.precision`)."""
         if precision == "fp32":
             return self
-        forward, step = self.forward, self.step
-
-        def run(module: nn.Module, ids: Tensor) -> Tensor:
-            with computing_in(precision, ids.device):
-                return forward(module, ids)
-
-        def stepping(module: nn.Module, batch: int, length: int) -> Any:
-            assert step is not None
-            return Stepping(partial(step, module, batch, length), precision, module)
-
-        return replace(self, forward=run, step=None if step is None else stepping)
+        step = None if self.step is None else step_in(precision, self.step)
+        return replace(self, forward=forward_in(precision, self.forward), step=step)
 
     def some_ids(self) -> Tensor:
         """Return tokens int64 [1, T] that every model has, on the model's device."""
@@ -214,39 +204,6 @@ class WholeForwards:
         """Return logits float32 [B, t, V] for the token after each of ids int64 [B, t]."""
         self.ids = ids if self.ids is None else torch.cat((self.ids, ids), 1)
         return self.subject.logits(self.ids)[:, -ids.size(1) :]
-
-
-class Stepping:
-    """An incremental forward whose steps compute in some precision.
-
-    new: makes it, in that precision
-    """
-
-    def __init__(self, new: Callable[[], Any], precision: str, module: nn.Module) -> None:
-        self.device = next(module.parameters()).device
-        self.precision = precision
-        with computing_in(precision, self.device):
-            self.cache = new()
-
-    def reset_(self) -> None:
-        """Drop all tokens."""
-        self.cache.reset_()
-
-    def step(self, ids: Tensor) -> Tensor:
-        """Return logits float32 [B, t, V] for the token after each of ids int64 [B, t]."""
-        with computing_in(self.precision, self.device):
-            logits: Tensor = self.cache.step(ids)
-        return logits.float()
-
-
-def under_autocast(forward: Forward) -> Forward:
-    """Return a forward that runs under autocast to bfloat16."""
-
-    def run(module: nn.Module, ids: Tensor) -> Tensor:
-        with computing_in("bf16", ids.device):
-            return forward(module, ids)
-
-    return run
 
 
 @contextlib.contextmanager
