@@ -28,7 +28,10 @@ if importlib.util.find_spec("squeeze") is None:  # a bare machine: run from the 
 
     squeeze.__path__.append(str(ROOT))
 
+from gpu_runs import RUNS
 from gpu_stages import STAGES, Setting
+
+STAGES |= RUNS
 
 SECONDS = 480.0  # of all stages; one that would begin later is left out
 

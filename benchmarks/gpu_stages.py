@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
+import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from squeeze.bundle.build import BundleOptions
 from squeeze.calib.text.generate import generate
 from squeeze.ranks.group import Ranks
-from squeeze.score.modes import Mode
+from squeeze.score import compiled as compiled_scores
 from squeeze.score.plan import sliding
 from squeeze.score.tokenizer import ByteTable, Text
 from squeeze.score.window import score_plan
-from squeeze.submit import entry
-from squeeze.submit.script import own_script
-from squeeze.train.data.shards import Tokens, write_shard
-from squeeze.train.data.text import encode_documents, python_docs_text, train_tokenizer
+from squeeze.subject.precision import computing_in
+from squeeze.train.data.shards import Tokens
 from squeeze.train.model import attention
+from squeeze.train.model import operations as plain
 from squeeze.train.model.attention import (
     Reach,
     Rule,
@@ -252,76 +245,62 @@ def text(setting: Setting) -> Figures:
     }
 
 
-def pack(setting: Setting) -> Figures:
-    """Collect Hessians of a model of 36M weights and pack it as the script of a submission does."""
-    config = setting.preset("record-1493").model
-    model = lively(config, torch.device("cpu"))
-    weights = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
-    if setting.rehearsal:
-        entry.CALIBRATION_TOKENS = 128
-        entry.STATES = 4
-    limit = config.num_params * 7 // 16
-    began = setting.wait()
-    data = entry.pack(config, weights, 0, max(limit, 20_000), Ranks(device=setting.device))
-    return {
-        "bytes": len(data),
-        "bytes_over": max(0, len(data) - max(limit, 20_000)),
-        "pack_seconds": round(setting.wait() - began, 1),
-    }, {"bytes_over": 0, "pack_seconds": 200.0}
-
-
-def script(setting: Setting) -> Figures:
-    """Run train_gpt.py for 15 seconds through training, packing and scoring."""
-    preset = setting.preset("baseline", 65_536)
-    vocab = 512 if setting.rehearsal else 1024
-    config = replace(preset.model, vocab_size=vocab)
-    texts = python_docs_text()[: 100 if setting.rehearsal else None]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        train_tokenizer(texts, vocab, folder / "tokenizer.model")
-        tokens = encode_documents(texts, folder / "tokenizer.model")
-        write_shard(folder / "fineweb_train_000000.bin", tokens)
-        write_shard(folder / "fineweb_val_000000.bin", tokens[: 1 << 16])
-        small = {"CALIBRATION_TOKENS": 128, "STATES": 4} if setting.rehearsal else {}
-        options = BundleOptions(forms=("plain",), minified=False, constants=small)
-        made = own_script(vars(config), vars(preset.recipe), 16_000_000, Mode(), options)
-        path = folder / "train_gpt.py"
-        path.write_bytes(made.shipped.data)
-        environment = {**os.environ, "DATA_PATH": name, "SEED": "0"}
-        environment["TOKENIZER_PATH"] = str(folder / "tokenizer.model")
-        if setting.rehearsal:
-            environment |= {"CUDA_VISIBLE_DEVICES": "", "NUMBA_DISABLE_JIT": "1"}
-        limit = ["--steps", "3"] if setting.rehearsal else ["--seconds", "15"]
-        done = subprocess.run(
-            [sys.executable, path, *limit, "--tokens", "2000"],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-    if done.returncode:
-        raise RuntimeError(done.stderr[-350:])
-    facts = json.loads(done.stdout.splitlines()[-1])
-    clock = {row["stage"]: round(row["seconds"], 2) for row in facts["clock"]}
-    return {"bpb": facts["bpb"], "bytes": facts["bytes_total"], "clock": clock}, {"bpb": 12.0}
-
-
 def scores(setting: Setting) -> Figures:
-    """Compare the score of a model on the GPU with the one on the CPU."""
+    """Compare scores on the GPU, eager, compiled and in bfloat16, with the one on the CPU."""
     config = setting.preset("baseline").model
-    tokens = tokens_of(config, 300 if setting.rehearsal else 8193)
+    count = config.seq_len // 2 * (compiled_scores.OFTEN + 2)
+    tokens = tokens_of(config, count)
     sizes = np.ones(config.vocab_size, np.int32)
     marks = np.zeros(config.vocab_size, np.bool_)
+    scored = Text(tokens, ByteTable(sizes, marks, marks))
     plan = sliding(len(tokens) - 1, config.seq_len, config.seq_len // 2)
-    found = {
-        str(device): score_plan(
-            lively(config, device), Text(tokens, ByteTable(sizes, marks, marks)), plan
-        ).bpb
-        for device in (torch.device("cpu"), setting.device)
-    }
-    away = max(found.values()) - min(found.values())
-    return {**found, "away": away}, {"away": 1e-5}
+    cpu, often = torch.device("cpu"), compiled_scores.OFTEN
+    figures: dict[str, Any] = {}
+    for name, device, precision in (
+        ("cpu", cpu, "fp32"),
+        ("eager", setting.device, "fp32"),
+        ("compiled", setting.device, "fp32"),
+        ("bf16", setting.device, "bf16"),
+    ):
+        compiled_scores.OFTEN = 1 << 30 if name == "eager" else often
+        began = setting.wait()
+        with computing_in(precision, device):
+            figures[name] = score_plan(lively(config, device), scored, plan, 1).bpb
+        figures[f"{name}_seconds"] = round(setting.wait() - began, 2)
+    compiled_scores.OFTEN = often
+    for name in ("eager", "compiled", "bf16"):
+        figures[f"{name} from cpu"] = abs(figures[name] - figures["cpu"])
+    return figures, {"eager from cpu": 1e-5, "compiled from cpu": 1e-5, "bf16 from cpu": 2e-3}
+
+
+def operations(setting: Setting) -> Figures:
+    """Compare the kernels of logits' rows and of squares with plain PyTorch, and their time."""
+    if setting.device.type != "cuda":
+        return {"kernels": "Triton's, which need a GPU here"}, {}
+    kernels = importlib.import_module("squeeze.train.model.kernels")
+    logits = 8.0 * torch.randn(4096, 8192, device=setting.device)
+    targets = torch.randint(8192, (4096,), device=setting.device)
+    scale = torch.tensor(1.0, device=setting.device)
+    figures: dict[str, Any] = {}
+    limits = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        rows, results = logits.to(dtype), []
+        for name, module in (("plain", plain), ("kernel", kernels)):
+            for _ in range(2):  # the first one compiles
+                began = setting.wait()
+                nats, sums = module.row_losses(rows, targets, 30.0)
+                slopes = module.row_slopes(rows, targets, sums, scale, 30.0)
+                figures[f"{name}_ms, {dtype}"] = round(1e3 * (setting.wait() - began), 3)
+            x = rows.clone().requires_grad_()
+            squares = kernels.squared(x, 0.5) if module is kernels else plain.powered(x, 0.5, 2)
+            squares.backward(rows)
+            results.append((nats, slopes, squares.detach(), x.grad))
+        names = ("losses", "slopes", "squares", "slopes of squares")
+        for name, theirs, ours in zip(names, *results, strict=True):
+            key = f"{name}, {dtype}"
+            figures[key] = float((ours.float() - theirs.float()).norm() / theirs.float().norm())
+            limits[key] = 1e-5 if dtype == torch.float32 else 1e-2
+    return figures, limits
 
 
 STAGES: dict[str, Callable[[Setting], Figures]] = {
@@ -331,7 +310,6 @@ STAGES: dict[str, Callable[[Setting], Figures]] = {
     "steps": steps,
     "cache": cache,
     "text": text,
+    "operations": operations,
     "scores": scores,
-    "script": script,
-    "pack": pack,
 }

@@ -43,8 +43,7 @@ FILE = click.Path(path_type=Path)
 def command(**options: Any) -> None:
     """Score MODEL (a checkpoint or .sqz artifact) in bits per byte of text.
 
-    The modes documents, ttt-lora and ttt-phased score document by document. Under torchrun the
-    processes share the work.
+    documents, ttt-lora, ttt-phased go by document; torchrun shares the work.
 
     \b
     Example:

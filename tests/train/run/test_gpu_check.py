@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-STAGES = ("versions", "kernels", "compiled", "steps", "cache", "text", "scores")
+STAGES = ("versions", "kernels", "compiled", "steps", "cache", "text", "operations", "scores")
 
 
 @pytest.mark.parametrize(
-    "stages", [STAGES, pytest.param(("script", "pack"), marks=pytest.mark.slow)]
+    "stages", [STAGES, pytest.param(("commands", "script", "pack"), marks=pytest.mark.slow)]
 )
 def test_every_stage_of_the_rehearsal_keeps_its_limits(stages: tuple[str, ...]) -> None:
     command = [sys.executable, "-W", "error", "benchmarks/gpu_check.py", "--cpu"]
