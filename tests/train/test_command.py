@@ -6,12 +6,14 @@ import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
 
 from squeeze.checkpoint.read import load_model
 from squeeze.cli import cli
+from squeeze.cli.runs import train as train_run
 from squeeze.errors import BadData, SqueezeError
 from squeeze.train.data.shards import write_shard
 from squeeze.train.data.text import encode_documents, train_tokenizer
@@ -194,3 +196,15 @@ def test_the_loss_curve_can_be_followed_in_tensorboard(folder: Path) -> None:
     call = ["--steps", "1", *SHAPE, "--set", "vocab_size=300"]
     assert run(folder, *call, "--tensorboard", str(folder / "tb")).exit_code == 0
     assert list((folder / "tb").glob("events*"))
+
+
+@pytest.mark.parametrize(
+    ("save_every", "budget", "seconds"), [(None, 600, 0.0), (None, 0, 120.0), (30.0, 600, 30.0)]
+)
+def test_no_state_is_saved_within_a_budget_unless_asked_for(
+    save_every: float | None, budget: float, seconds: float
+) -> None:
+    preset = PRESETS["tiny"]
+    preset = replace(preset, recipe=replace(preset.recipe, budget_seconds=budget, steps=9))
+    request = SimpleNamespace(save_every=save_every)
+    assert train_run._save_every(request, preset) == seconds  # type: ignore[arg-type]

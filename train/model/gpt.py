@@ -162,7 +162,8 @@ class GPT(nn.Module):
         stream: Any = first.view_as(first)  # blocks compiled alone must not see one tensor twice
         skips: list[Tensor] = []
         # where nothing repeats, the switch must not make a second graph
-        layers = self.levels[self.recurrent if config.layer_schedule else True]
+        once, repeated = self.levels
+        layers = once if config.layer_schedule and not self.recurrent else repeated
         num_skips = len(layers) // 2 if config.skips else 0
         lanes = config.parallel == "lanes" or config.parallel == "lanes-in-turn"
         for depth, layer in enumerate(layers):

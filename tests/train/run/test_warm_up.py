@@ -132,3 +132,12 @@ def test_a_preset_is_one_graph_for_each_state_of_recurrence(name: str) -> None:
     for step in range(20):
         trainer.step(step / 20)
     assert compilations() - before == (2 if NARROW[name].layer_schedule else 1)
+
+
+def test_ranks_lower_their_parts_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of("baseline")
+    answers = iter([False, True])  # another rank ran out of memory once, this one did not
+    monkeypatch.setattr(type(trainer.ranks), "on_all", lambda ranks, condition: next(answers))
+    with pytest.warns(UserWarning, match="out of memory: .* in parts of 2 rows"):
+        trainer.warm_up()
+    assert trainer.rows == 2
