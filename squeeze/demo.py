@@ -102,7 +102,7 @@ def score(model: Path, files: Files) -> dict[str, Any]:
     Raises SqueezeError when that process fails.
     """
     command = [sys.executable, "-m", "squeeze", "eval", str(model), "--json"]
-    command += ["--tokenizer", str(files.tokenizer), "--data", str(files.held_out)]
+    command += ["--tokenizer", str(files.tokenizer), "--val", str(files.held_out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SqueezeError(f"scoring {model} failed: {done.stderr.strip()}")

@@ -23,6 +23,7 @@ HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
 # name -> one-line help, so that `squeeze --help` imports no command module (start-up < 0.3 s)
 COMMANDS = {
     "demo": "Train a small model, pack it, account for its bytes and score it.",
+    "config": "Show the settings that count here, and where they are from.",
     "data": "Fetch, make and check token shards; train tokenizers.",
     "train": "Train a model under a wallclock cap.",
     "pack": "Pack a checkpoint into a .sqz artifact.",
@@ -57,12 +58,25 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is called. Raises UsageError with the nearest name."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from squeeze.cli.parsing.values import unknown
+
+            ctx.fail(unknown(args[0], COMMANDS))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "SQUEEZE"},
+)
 @click.version_option(__version__, prog_name="squeeze")
 def cli() -> None:
     """Pack tiny language models under a hard byte budget, and score the file that ships.
@@ -71,7 +85,7 @@ def cli() -> None:
     Example:
       squeeze pack model.safetensors -o model.sqz --limit 16000000
       squeeze budget model.sqz
-      squeeze eval model.sqz --tokenizer sp1024.model --data fineweb_val_000000.bin
+      squeeze eval model.sqz --tokenizer sp1024.model --val fineweb_val_000000.bin
     """
 
 

@@ -14,23 +14,19 @@ from squeeze.cli.options import (
     mode_options,
     other_tokenizer_option,
 )
+from squeeze.cli.parsing.asked import need, with_asked
+from squeeze.cli.parsing.command import Command
+from squeeze.cli.parsing.values import shards_option
 from squeeze.score.modes import IN_ORDER
 
 FILE = click.Path(path_type=Path)
 
 
-@click.command("audit")
+@click.command("audit", cls=Command)
 @click.argument("submission", type=FILE)
-@click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model of the data.")
-@click.option(
-    "--data", type=FILE, multiple=True, required=True, help="Validation shard; repeatable."
-)
-@click.option(
-    "--train-data",
-    type=FILE,
-    multiple=True,
-    help="Training shard to search; repeatable.",
-)
+@click.option("--tokenizer", type=FILE, help="Sentencepiece model  [that of the pack].")
+@shards_option("--val", "data", required=True, help="Validation shards; repeatable.")
+@shards_option("--data", "train_data", help="Training shards to search; repeatable.")
 @click.option(
     "--tokens",
     type=click.IntRange(min=64),
@@ -89,10 +85,12 @@ def command(**options: Any) -> None:
 
     \b
     Example:
-      squeeze audit submission/ --tokenizer sp1024.model --data fineweb_val_000000.bin
+      squeeze audit submission/ --tokenizer sp1024.model --val fineweb_val_000000.bin
       squeeze audit model.sqz --mode ttt-lora --ttt chunk=64 --markdown audit.md \\
-          --tokenizer sp1024.model --data fineweb_val_000000.bin
+          --tokenizer sp1024.model --val fineweb_val_000000.bin
     """
     from squeeze.cli.runs.audit import AuditRequest, run
 
+    options = with_asked(options, [options["submission"]])
+    need(options, "tokenizer")
     run(AuditRequest(**options))

@@ -8,13 +8,16 @@ from typing import Any
 import click
 
 from squeeze.cli.options import json_option, limit_option
+from squeeze.cli.parsing.asked import with_asked
+from squeeze.cli.parsing.command import Command
+from squeeze.cli.parsing.values import Word
 from squeeze.views.compare import GROUPS
 
 ALL = 9  # levels; more than there are
 FILE = click.Path(path_type=Path)
 
 
-@click.command("budget")
+@click.command("budget", cls=Command)
 @click.argument("paths", nargs=-1, required=True, type=click.Path())
 @limit_option
 @click.option(
@@ -24,7 +27,7 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help="Levels shown: component, role, layer, stream.",
 )
-@click.option("--sort", type=click.Choice(["bytes", "file"]), default="bytes", show_default=True)
+@click.option("--sort", type=Word(["bytes", "file"]), default="bytes", show_default=True)
 @click.option("--floors", is_flag=True, help="Decode, and show order-0 entropies beside the bytes.")
 @click.option(
     "--squeezed", is_flag=True, help="Code files of others losslessly, and say what they would be."
@@ -42,7 +45,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--diff", is_flag=True, help="Compare two PATHS; two folders or two .sqz always are.")
 @click.option(
     "--by",
-    type=click.Choice(list(GROUPS)),
+    type=Word(list(GROUPS)),
     default="role",
     show_default=True,
     help="Groups of a difference.",
@@ -67,7 +70,7 @@ def command(**options: Any) -> None:
     """
     from squeeze.cli.runs.budget import BudgetRequest, run_budget
 
-    request = BudgetRequest(**options)
+    request = BudgetRequest(**with_asked(options, options["paths"]))
     if (request.fail_growth or request.commit) and request.base is None:
         raise click.UsageError("--fail-growth and --commit need --base")
     if request.compares and len(request.paths) != 2:

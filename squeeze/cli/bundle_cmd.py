@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from squeeze.cli.options import json_option
+from squeeze.cli.parsing.command import Command
+from squeeze.cli.parsing.values import TrainingPreset, Word
 
 FORMS = ("auto", "literal", "archive", "text", "plain")
 
@@ -26,10 +28,15 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     return constants
 
 
-@click.command("bundle")
+@click.command("bundle", cls=Command)
 @click.argument("entry", type=click.Path(path_type=Path), required=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS…]")
-@click.option("--preset", help="No ENTRY: our own script, which trains and packs this preset.")
+@click.option(
+    "--preset",
+    type=TrainingPreset(),
+    metavar="NAME",
+    help="No ENTRY: our own script, which trains and packs this preset.",
+)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change the preset.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="File [ENTRY.bundle.py].")
 @click.option("--package", "packages", multiple=True, help="Installed package to take in.")
@@ -48,7 +55,7 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     metavar="NAME,…",
     help="Of zlib, lzma, brotli, zstd, mixed (numba) [zlib,lzma].",
 )
-@click.option("--form", type=click.Choice(FORMS), default="auto", help="Of the file [smallest].")
+@click.option("--form", type=Word(FORMS), default="auto", help="Of the file [smallest].")
 @click.option(
     "--readable", type=click.Path(path_type=Path), help="Also write the flat source here."
 )

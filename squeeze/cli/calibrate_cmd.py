@@ -15,21 +15,24 @@ from squeeze.cli.options import (
     precision_option,
     script_options,
 )
+from squeeze.cli.parsing.command import Command
+from squeeze.cli.parsing.values import Word, shards_option
 
 
-@click.command("calibrate")
+@click.command("calibrate", cls=Command)
 @click.argument("model", type=click.Path())
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the results."
 )
 @click.option(
-    "--source",
-    type=click.Choice(TEXT_SOURCES),
+    "--calibration",
+    "source",
+    type=Word(TEXT_SOURCES),
     default="self",
     show_default=True,
     help="Calibration text: self (written by the model), shards or random.",
 )
-@click.option("--data", multiple=True, type=click.Path(), help="Token shards, for --source shards.")
+@shards_option("--data", help="Shards, for --calibration shards.")
 @click.option(
     "--tokens",
     type=click.IntRange(min=1),

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from squeeze.cli.options import json_option
+from squeeze.cli.parsing.values import Shards, shard_paths, shards_option
 
 FILE = click.Path(path_type=Path)
 
@@ -104,13 +105,13 @@ def tokenize_command(
 
 
 @command.command("check", short_help="Check shards, and validation text in training.")
-@click.argument("train", type=FILE, nargs=-1)
-@click.option("--val", "validation", type=FILE, multiple=True, help="Validation shard; repeatable.")
+@click.argument("train", type=Shards(), nargs=-1)
+@shards_option("--val", "validation", help="Validation shards; repeatable.")
 @click.option("--tokenizer", type=FILE, help="Its number of pieces bounds the tokens.")
 @click.option("--bos", type=click.IntRange(min=0), default=1, show_default=True)
 @json_option
 def check_command(
-    train: tuple[Path, ...],
+    train: tuple[str, ...],
     validation: tuple[Path, ...],
     tokenizer: Path | None,
     bos: int,
@@ -129,7 +130,7 @@ def check_command(
         raise click.UsageError("Name shards to check.")
     from squeeze.cli.runs.data import run_check
 
-    run_check(train, validation, tokenizer, bos, as_json)
+    run_check(shard_paths(train), validation, tokenizer, bos, as_json)
 
 
 @command.command("tokenizer", short_help="Train a tokenizer like the challenge's.")

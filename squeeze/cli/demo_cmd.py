@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from squeeze.cli.options import SEED, json_option
+from squeeze.cli.parsing.command import Command
 
 
-@click.command("demo")
+@click.command("demo", cls=Command)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=1),
@@ -27,6 +28,7 @@ from squeeze.cli.options import SEED, json_option
     help="Byte limit of the packed model.",
 )
 @click.option(
+    "-o",
     "--out",
     type=click.Path(path_type=Path),
     default="demo",

@@ -16,15 +16,17 @@ from squeeze.cli.options import (
     precision_option,
     script_options,
 )
+from squeeze.cli.parsing.command import Command
+from squeeze.cli.parsing.values import shards_option
 from squeeze.score.modes import MODES
 
 FILE = click.Path(path_type=Path)
 
 
-@click.command("eval")
+@click.command("eval", cls=Command)
 @click.argument("model", type=FILE)
 @click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model of the data.")
-@click.option("--data", type=FILE, multiple=True, required=True, help="Token shard; repeatable.")
+@shards_option("--val", "data", required=True, help="Validation shards; repeatable.")
 @mode_options(MODES)
 @click.option(
     "--tokens", type=click.IntRange(min=1), metavar="N", help="Score only the first N targets."
@@ -48,9 +50,9 @@ def command(**options: Any) -> None:
     \b
     Example:
       squeeze eval model.sqz --mode sliding --tokenizer sp1024.model \\
-          --data fineweb_val_000000.bin
+          --val fineweb_val_000000.bin
       squeeze eval model.sqz --mode ttt-lora --ttt lr=0.003 --documents 50 \\
-          --tokenizer sp1024.model --data fineweb_val_000000.bin --json
+          --tokenizer sp1024.model --val fineweb_val_000000.bin --json
     """
     from squeeze.cli.runs.evaluate import EvalRequest, run
 

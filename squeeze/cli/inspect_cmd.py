@@ -13,9 +13,10 @@ from squeeze.cli.options import (
     script_options,
     verbose_option,
 )
+from squeeze.cli.parsing.command import Command
 
 
-@click.command("inspect")
+@click.command("inspect", cls=Command)
 @click.argument("models", type=click.Path(), nargs=-1, required=True, metavar="MODEL [OTHER]")
 @script_options
 @architecture_options

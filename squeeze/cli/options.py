@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from squeeze.cli.parsing.values import Word
+
 PRECISIONS = ("fp32", "tf32", "bf16")  # of the products of a forward
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -144,7 +146,7 @@ def mode_options(modes: Sequence[str], stride: str = "64") -> Callable[[F], F]:
         click.option(
             "--mode",
             "mode_name",
-            type=click.Choice(modes),
+            type=Word(modes),
             default=modes[0],
             show_default=True,
             help="How to score.",

@@ -16,6 +16,8 @@ from squeeze.cli.options import (
     precision_option,
     script_options,
 )
+from squeeze.cli.parsing.command import Command
+from squeeze.cli.parsing.values import Word, shards_option
 from squeeze.packing.presets import RECORDS, TARGETS
 
 OFFERED = [*TARGETS, *RECORDS]
@@ -29,7 +31,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     return pairs
 
 
-@click.command("pack")
+@click.command("pack", cls=Command)
 @click.argument("model", type=click.Path())
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="Artifact to write [MODEL with .sqz]."
@@ -40,18 +42,18 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option(
     "--preset",
-    type=click.Choice(OFFERED),
+    type=Word(OFFERED),
     metavar="NAME",
     help=f"{', '.join(OFFERED)}.",
 )
 @click.option(
     "--calibration",
-    type=click.Choice(TEXT_SOURCES),
+    type=Word(TEXT_SOURCES),
     default="self",
     metavar="TEXT",
     help="self (written by the model), shards or random.",
 )
-@click.option("--data", multiple=True, type=click.Path(), help="Shards, for --calibration shards.")
+@shards_option("--data", help="Shards, for --calibration shards.")
 @click.option(
     "--tokens",
     type=click.IntRange(min=1),
@@ -79,7 +81,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option(
     "--small-floats",
-    type=click.Choice(["fp16", "bf16", "fp32", "keep"]),
+    type=Word(["fp16", "bf16", "fp32", "keep"]),
     default="fp16",
     metavar="FORMAT",
     help="Format of those: fp16, bf16, fp32 or keep [fp16].",

@@ -8,15 +8,17 @@ from typing import Any
 import click
 
 from squeeze.cli.options import SEED, json_option, mode_options, other_tokenizer_option
+from squeeze.cli.parsing.command import Command
+from squeeze.cli.parsing.values import shards_option
 from squeeze.score.modes import PROVABLE
 
 FILE = click.Path(path_type=Path)
 
 
-@click.command("prove")
+@click.command("prove", cls=Command)
 @click.argument("model", type=FILE)
 @click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model of the data.")
-@click.option("--data", type=FILE, multiple=True, help="Shard of the text; repeatable.")
+@shards_option("--val", "data", help="Shards of the text; repeatable.")
 @click.option(
     "--documents", type=click.IntRange(min=1), metavar="N", help="Prove on only N documents."
 )
@@ -47,10 +49,10 @@ FILE = click.Path(path_type=Path)
     "encoded",
     type=FILE,
     metavar="FILE",
-    help="Only decode this; verify, with --data.",
+    help="Only decode this; verify, with --val.",
 )
 @click.option(
-    "-o", "--output", type=FILE, help="Where to keep the coded file; with --decode, the text."
+    "-o", "--out", "output", type=FILE, help="Coded file to keep; with --decode, the text."
 )
 @other_tokenizer_option
 @json_option
@@ -63,11 +65,11 @@ def command(**options: Any) -> None:
     \b
     Example:
       squeeze prove model.sqz --tokenizer sp1024.model \\
-          --data fineweb_val_000000.bin --bytes 300000 --seed 1 -o text.sqp
-      squeeze prove model.sqz --tokenizer sp1024.model --decode text.sqp --data val.bin
+          --val fineweb_val_000000.bin --bytes 300000 --seed 1 -o text.sqp
+      squeeze prove model.sqz --tokenizer sp1024.model --decode text.sqp --val val.bin
     """
     if not options["data"] and options["encoded"] is None:
-        raise click.UsageError("Give --data to prove on, --decode with a file, or both.")
+        raise click.UsageError("Give --val to prove on, --decode with a file, or both.")
     from squeeze.cli.runs.prove import ProveRequest, run
 
     run(ProveRequest(**options))

@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from squeeze.cli.options import json_option, limit_option
+from squeeze.cli.parsing.command import Command
 
 FILE = click.Path(path_type=Path)
 
 
-@click.command("review")
+@click.command("review", cls=Command)
 @click.argument("folder", type=FILE)
 @click.option("--parent", type=FILE, help="Folder of the record it was made from.")
 @click.option(

@@ -8,17 +8,19 @@ from typing import Any
 import click
 
 from squeeze.cli.options import json_option
+from squeeze.cli.parsing.command import Command
+from squeeze.cli.parsing.values import Word
 from squeeze.score.report import METRICS
 
 FILE = click.Path(path_type=Path)
 
 
-@click.command("stats")
+@click.command("stats", cls=Command)
 @click.argument("run", type=FILE, nargs=-1, required=True)
 @click.option("--against", type=FILE, multiple=True, help="Report of the run to beat; repeatable.")
 @click.option(
     "--metric",
-    type=click.Choice(METRICS),
+    type=Word(METRICS),
     default=METRICS[0],
     show_default=True,
     help="Metric to compare; take bpb where the tokenizers differ.",

@@ -8,6 +8,9 @@ from typing import Any
 import click
 
 from squeeze.cli.options import json_option, limit_option
+from squeeze.cli.parsing.asked import need, with_asked
+from squeeze.cli.parsing.command import Command
+from squeeze.cli.parsing.values import Word, shards_option
 from squeeze.ledger.submission import MODEL, SUMS
 from squeeze.review.folder import read_folder_claims
 from squeeze.score.modes import MODES
@@ -24,13 +27,13 @@ def is_ours(folder: Path) -> bool:
     return claims is not None and "squeeze" in claims.fields
 
 
-@click.command("submit")
+@click.command("submit", cls=Command)
 @click.argument("model", type=FILE, required=False)
 @click.option("-o", "--out", type=FILE, help="Folder to write.")
 @click.option("--force", is_flag=True, help="Replace a submission that is there.")
 @click.option("--check", type=FILE, help="Check this folder: run ours, review others.")
 @click.option("--tokenizer", type=FILE, help="Sentencepiece model.")
-@click.option("--data", type=FILE, multiple=True, help="Validation shard; repeatable.")
+@shards_option("--val", "data", help="Validation shards; repeatable.")
 @click.option(
     "--train-run",
     "trainings",
@@ -70,7 +73,7 @@ def is_ours(folder: Path) -> bool:
 )
 @click.option(
     "--mode",
-    type=click.Choice(SERVED),
+    type=Word(SERVED),
     default="window",
     metavar="NAME",
     help="Scoring mode, as in eval  [window].",
@@ -105,7 +108,7 @@ def command(**options: Any) -> None:
     \b
     Example:
       squeeze submit model.sqz -o submission/ --train-run train.json --name Nine \\
-          --author "A. Name" --github-id aname --tokenizer sp1024.model --data val.bin
+          --author "A. Name" --github-id aname --tokenizer sp1024.model --val val.bin
       squeeze submit --check records/track_10min_16mb/2026-04-01_Nine
     """
     if (options["check"] is None) == (options["model"] is None):
@@ -116,9 +119,9 @@ def command(**options: Any) -> None:
 
         run_review(ReviewRequest(folder, None, None, options["limit"], options["as_json"]))
         return
-    missing = [name for name in ("tokenizer", "data") if not options[name]]
-    if missing:
-        raise click.UsageError(f"Missing option '--{missing[0]}'.")
+    if options["model"] is not None:
+        options = with_asked(options, [options["model"]])
+    need(options, "tokenizer", "data")
     from squeeze.cli.runs.submit import SubmitRequest, run
 
     run(SubmitRequest(**options))

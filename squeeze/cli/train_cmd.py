@@ -8,14 +8,22 @@ from typing import Any
 import click
 
 from squeeze.cli.options import SEED, json_option, other_tokenizer_option
+from squeeze.cli.parsing.command import Command
+from squeeze.cli.parsing.values import TrainingPreset, shards_option
 
 FILE = click.Path(path_type=Path)
 
 
-@click.command("train")
-@click.option("--data", multiple=True, required=True, help="Token shard or pattern; repeatable.")
+@click.command("train", cls=Command)
+@shards_option("--data", required=True, help="Training shards or a pattern; repeatable.")
 @click.option("--out", "-o", type=FILE, required=True, help="Checkpoint (.safetensors) to write.")
-@click.option("--preset", default="tiny", show_default=True, help="Model and recipe to start from.")
+@click.option(
+    "--preset",
+    type=TrainingPreset(),
+    default="tiny",
+    show_default=True,
+    help="Model and recipe to start from.",
+)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change one setting.")
 @click.option("--config", "config_json", help="Model configuration as JSON, or a file of it.")
 @click.option(

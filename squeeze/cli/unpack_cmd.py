@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from squeeze.cli.options import json_option
+from squeeze.cli.parsing.command import Command
 
 
-@click.command("unpack")
+@click.command("unpack", cls=Command)
 @click.argument("artifact", type=click.Path())
 @click.option(
     "-o",

@@ -162,7 +162,7 @@ def _run(claims: Claims) -> Iterator[str]:
                 "" if way == "evaluate" else "  # speaks squeeze's protocol"
             )
     yield "sha256sum -c SHA256SUMS"
-    yield "squeeze audit . --tokenizer TOKENIZER --data SHARD"
+    yield "squeeze audit . --tokenizer TOKENIZER --val SHARD"
     yield "```"
     yield ""
 

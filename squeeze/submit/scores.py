@@ -159,7 +159,7 @@ def _check_report(report: EvalReport, mode: Mode, inputs: Inputs) -> None:
                 f"the seed runs are of another {name}",
                 expected=str(own)[:140],
                 found=str(stated)[:140],
-                fix="Give the --mode, --tokenizer and --data of `squeeze eval`, shards in its order.",
+                fix="Give the --mode, --tokenizer and --val of `squeeze eval`, shards in its order.",
             )
 
 

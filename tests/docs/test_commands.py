@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
-from commands import FENCED, ROOT, commands, parsed
+from commands import FENCED, ROOT, commands, parse
 
 GOLDEN = ROOT / "tests" / "golden"
 # the ledger-only install that a workflow has
@@ -26,7 +26,7 @@ def test_every_command_of_the_pages_is_one_that_squeeze_takes() -> None:
     wrong = []
     for command in shown:
         try:
-            parsed(command.arguments)
+            parse(command.arguments)
         except click.ClickException as error:
             wrong.append(f"{command}\n    {error.format_message()}")
     assert not wrong, "\n".join(wrong)
@@ -34,7 +34,7 @@ def test_every_command_of_the_pages_is_one_that_squeeze_takes() -> None:
 
 def test_a_command_that_squeeze_does_not_take_is_seen() -> None:
     with pytest.raises(click.ClickException):
-        parsed(("budget", "model.sqz", "--no-such-option"))
+        parse(("budget", "model.sqz", "--no-such-option"))
 
 
 def run(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -26,7 +26,7 @@ class CalibrateOptions:
     model: str
     out: Path
     source: str
-    data: tuple[str, ...]
+    data: tuple[Path, ...]
     tokens: int | None
     length: int
     temperature: float
@@ -47,7 +47,7 @@ class CalibrateOptions:
             length=self.length,
             seed=self.seed,
             temperature=self.temperature,
-            data=self.data,
+            data=tuple(map(str, self.data)),
             precision=self.precision,
         )
 

@@ -12,7 +12,8 @@ from typing import Any
 from squeeze.calib.taps.coverage import Coverage
 from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
-from squeeze.files import check_output_folder, check_outputs, output_beside
+from squeeze.files import check_output_folder, check_outputs, output_beside, sha256
+from squeeze.ledger.asked import Asked, write_asked
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.gate import check_limit
 from squeeze.packing.calibrate import Calibration
@@ -37,7 +38,7 @@ class PackOptions:
     code: tuple[str, ...]
     preset: str | None
     calibration: str
-    data: tuple[str, ...]
+    data: tuple[Path, ...]
     tokens: int | None
     seed: int
     precision: str
@@ -74,7 +75,7 @@ class PackOptions:
                 self.calibration,
                 self.tokens or 0,
                 seed=self.seed,
-                data=self.data,
+                data=tuple(map(str, self.data)),
                 precision=self.precision,
             )
         return PackRequest(
@@ -114,6 +115,8 @@ def run_pack(options: PackOptions) -> None:
     if not first:
         return
     packed.save(options.target)
+    tokenizer = os.path.abspath(options.tokenizer) if options.tokenizer else None
+    write_asked(options.target, Asked(sha256(packed.data), options.limit, tokenizer))
     ledger = attribute_paths([options.target, *options.code])
     if options.as_json:
         print_json(

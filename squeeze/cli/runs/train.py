@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ MAX_CONFIG = 1 << 20  # bytes of a file of the model's configuration
 class TrainRequest:
     """Options of `squeeze train`, each under its name."""
 
-    data: tuple[str, ...]
+    data: tuple[Path, ...]
     out: Path
     preset: str
     settings: tuple[str, ...]
@@ -85,7 +84,7 @@ def run(request: TrainRequest) -> None:
 def _train(request: TrainRequest) -> TrainReport | None:
     """Train, save and score a model; return the report on the first rank, None on the others."""
     preset = choose_preset(request)
-    paths = shard_paths(request.data)
+    paths = list(request.data)
     if request.val is not None:
         shard_length(request.val)  # a bad file must not be noticed only after the training
     facts = pinned_tokenizer(request, paths)
@@ -225,17 +224,3 @@ def pinned_tokenizer(request: TrainRequest, paths: list[Path]) -> dict[str, str]
         tokenizer_notes(own, named | scored, request.other_tokenizer)
         digests = digests or [own]
     return {TOKENIZER_KEY: digests[0]} if digests else {}
-
-
-def shard_paths(patterns: tuple[str, ...]) -> list[Path]:
-    """Return files in the order of the patterns, those of one pattern by name.
-
-    Raises BadData for a pattern that no file matches.
-    """
-    paths: list[Path] = []
-    for pattern in patterns:
-        matches = [Path(path) for path in sorted(glob(pattern))]
-        if not matches:
-            raise BadData(f"{pattern}: no such file", expected="a token shard (.bin)")
-        paths += matches
-    return paths

@@ -186,7 +186,7 @@ def _bpb(report: Reported | None, nats: float) -> float:
 def overlap(e: Evidence) -> Verdict:
     """Judge that the training shards hold no validation documents."""
     if e.overlap is None:
-        return unknown("no training shards given (--train-data)")
+        return unknown("no training shards given (--data)")
     shared = e.overlap
     share = (len(shared.exact) + len(shared.near)) / max(1, shared.documents)
     data = {

@@ -100,7 +100,7 @@ def test_a_submission_is_reviewed(tmp_path: Path) -> None:
     "command",
     [
         "pack GOLDEN -o out.sqz",
-        "eval GOLDEN --tokenizer t --data d",
+        "eval GOLDEN --tokenizer t --val d",
         "budget GOLDEN --floors",
         "train --data d -o m.safetensors",
     ],

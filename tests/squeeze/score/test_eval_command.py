@@ -48,7 +48,7 @@ def report(folder: Path, *arguments: str) -> dict:  # type: ignore[type-arg]
 
 def test_json_tells_what_was_scored_and_what_was_opened(folder: Path) -> None:
     shard = folder / "a.bin"
-    facts = report(folder, "--data", str(shard))
+    facts = report(folder, "--val", str(shard))
     assert facts["bytes"] == facts["bytes_checked_against_text"] == len(TEXT.encode())
     assert facts["partial"] is False
     assert facts["tokens"] == facts["available_tokens"]
@@ -63,7 +63,7 @@ def test_json_tells_what_was_scored_and_what_was_opened(folder: Path) -> None:
 
 
 def test_shards_are_scored_as_one_stream(folder: Path) -> None:
-    shards = ["--data", str(folder / "a.bin"), "--data", str(folder / "b.bin")]
+    shards = ["--val", str(folder / "a.bin"), "--val", str(folder / "b.bin")]
     both = report(folder, *shards)
     first, second = (report(folder, *shards[i : i + 2]) for i in (0, 2))
     assert both["tokens"] == first["tokens"] + second["tokens"] + 1  # the second shard's BOS
@@ -71,7 +71,7 @@ def test_shards_are_scored_as_one_stream(folder: Path) -> None:
 
 
 def test_sliding_by_the_whole_window_is_the_window_score(folder: Path) -> None:
-    data = ["--data", str(folder / "b.bin")]
+    data = ["--val", str(folder / "b.bin")]
     window = report(folder, *data)
     slid = report(folder, *data, "--mode", "sliding", "--stride", "32")
     assert [slid[key] for key in ("nats", "tokens", "bytes")] == [
@@ -81,7 +81,7 @@ def test_sliding_by_the_whole_window_is_the_window_score(folder: Path) -> None:
 
 
 def test_documents_are_scored_one_by_one_and_their_ends_apart(folder: Path) -> None:
-    data = ["--data", str(folder / "b.bin")]
+    data = ["--val", str(folder / "b.bin")]
     facts, window = report(folder, *data, "--mode", "documents"), report(folder, *data)
     assert (facts["documents"], facts["ends"]) == (2, 1)
     assert facts["tokens"] == window["tokens"] - 1 and facts["bytes"] == window["bytes"]
@@ -89,7 +89,7 @@ def test_documents_are_scored_one_by_one_and_their_ends_apart(folder: Path) -> N
 
 
 def test_drawn_documents_are_partial_and_follow_the_seed(folder: Path) -> None:
-    data = ["--data", str(folder / "b.bin"), "--mode", "documents", "--documents", "1"]
+    data = ["--val", str(folder / "b.bin"), "--mode", "documents", "--documents", "1"]
     facts = report(folder, *data)
     assert facts["partial"] is True and facts["documents"] == 1
     assert facts["bytes"] == len(TEXT.encode())  # the last document has no BOS after it
@@ -107,7 +107,7 @@ def test_test_time_training_reports_its_options_and_its_order(
     folder: Path, mode: str, options: list[str]
 ) -> None:
     flags = [flag for option in options for flag in ("--ttt", option)]
-    facts = report(folder, "--data", str(folder / "a.bin"), "--mode", mode, *flags)
+    facts = report(folder, "--val", str(folder / "a.bin"), "--mode", mode, *flags)
     assert facts["order"]["updates"] > 0
     assert facts["order"]["scored"] == facts["tokens"] + facts.get("ends", 0)
     assert facts["nats_per_token"] < np.log(300)  # untrained, and the text repeats itself
@@ -116,7 +116,7 @@ def test_test_time_training_reports_its_options_and_its_order(
 def test_the_official_set_is_known_by_its_tokens_and_held_to_its_bytes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = ["--data", str(folder / "b.bin")]
+    data = ["--val", str(folder / "b.bin")]
     whole = report(folder, *data)
     targets = whole["tokens"] // 64 * 64  # the records leave out what fills no window
     size = report(folder, *data, "--tokens", str(targets))["bytes"]
@@ -132,27 +132,27 @@ def test_the_official_set_is_known_by_its_tokens_and_held_to_its_bytes(
 
 
 def test_code_and_versions_are_named(folder: Path) -> None:
-    facts = report(folder, "--data", str(folder / "a.bin"), "--tokens", "64")
-    again = report(folder, "--data", str(folder / "a.bin"), "--tokens", "64")
+    facts = report(folder, "--val", str(folder / "a.bin"), "--tokens", "64")
+    again = report(folder, "--val", str(folder / "a.bin"), "--tokens", "64")
     assert len(facts["sha256"]["code"]) == 64 and facts["sha256"] == again["sha256"]
     assert {"squeeze", "python", "torch", "numpy"} <= facts["versions"].keys()
     assert facts["ranks"] == 1 and set(facts["seconds"]) == {"data", "load", "score", "check_bytes"}
 
 
 def test_a_part_of_the_data_is_marked_partial(folder: Path) -> None:
-    facts = report(folder, "--data", str(folder / "a.bin"), "--tokens", "100")
+    facts = report(folder, "--val", str(folder / "a.bin"), "--tokens", "100")
     assert facts["tokens"] == 100
     assert facts["partial"] is True
 
 
 def test_the_window_can_be_set(folder: Path) -> None:
-    facts = report(folder, "--data", str(folder / "a.bin"), "--seq-len", "7", "--batch", "3")
+    facts = report(folder, "--val", str(folder / "a.bin"), "--seq-len", "7", "--batch", "3")
     assert facts["config"]["seq_len"] == 7
     assert facts["tokens"] == facts["available_tokens"]
 
 
 def test_the_terminal_shows_the_score_on_stdout(folder: Path) -> None:
-    result = run(folder, "--data", str(folder / "a.bin"), "--tokens", "64")
+    result = run(folder, "--val", str(folder / "a.bin"), "--tokens", "64")
     assert result.exit_code == 0, result.output
     assert "bits per byte" in result.stdout
     assert "partial" in result.stdout
@@ -161,20 +161,20 @@ def test_the_terminal_shows_the_score_on_stdout(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "none.bin"], "no such file"),
-        (["--data", "a.bin", "--tokens", "1000000"], "shorter than --tokens"),
-        (["--data", "a.bin", "--device", "teapot"], "device 'teapot'"),
-        (["--data", "t.model"], "not a token shard"),
-        (["--data", "a.bin", "--documents", "3"], "reads one stream"),
-        (["--data", "a.bin", "--stride", "8"], "window scoring has no stride"),
-        (["--data", "a.bin", "--mode", "sliding", "--stride", "33"], "stride"),
-        (["--data", "a.bin", "--ttt", "lr=1"], "no such options"),
-        (["--data", "a.bin", "--mode", "ttt-lora", "--ttt", "lr"], "name=value"),
-        (["--data", "a.bin", "--mode", "ttt-lora", "--ttt", "lr=x"], "a number such as 0"),
-        (["--data", "a.bin", "--mode", "ttt-lora", "--ttt", "rnk=1"], "Did you mean rank"),
-        (["--data", "a.bin", "--mode", "ttt-lora", "--ttt", "rank=0"], "rank"),
-        (["--data", "a.bin", "--mode", "ttt-lora", "--batch", "2"], "--ttt batch=N"),
-        (["--data", "a.bin", "--mode", "documents", "--documents", "1"], "no whole document"),
+        (["--val", "none.bin"], "no such file"),
+        (["--val", "a.bin", "--tokens", "1000000"], "shorter than --tokens"),
+        (["--val", "a.bin", "--device", "teapot"], "device 'teapot'"),
+        (["--val", "t.model"], "not a token shard"),
+        (["--val", "a.bin", "--documents", "3"], "reads one stream"),
+        (["--val", "a.bin", "--stride", "8"], "window scoring has no stride"),
+        (["--val", "a.bin", "--mode", "sliding", "--stride", "33"], "stride"),
+        (["--val", "a.bin", "--ttt", "lr=1"], "no such options"),
+        (["--val", "a.bin", "--mode", "ttt-lora", "--ttt", "lr"], "name=value"),
+        (["--val", "a.bin", "--mode", "ttt-lora", "--ttt", "lr=x"], "a number such as 0"),
+        (["--val", "a.bin", "--mode", "ttt-lora", "--ttt", "rnk=1"], "Did you mean rank"),
+        (["--val", "a.bin", "--mode", "ttt-lora", "--ttt", "rank=0"], "rank"),
+        (["--val", "a.bin", "--mode", "ttt-lora", "--batch", "2"], "--ttt batch=N"),
+        (["--val", "a.bin", "--mode", "documents", "--documents", "1"], "no whole document"),
     ],
 )
 def test_bad_input_is_one_clear_error(folder: Path, arguments: list[str], message: str) -> None:
@@ -231,7 +231,7 @@ def score_material(materials: Path, name: str, seq_len: int, power: int, tokens:
         str(materials / "checkpoints" / name),
         "--tokenizer",
         str(materials / "tokenizers" / "sp1024_official.model"),
-        "--data",
+        "--val",
         str(materials / "fineweb" / "fineweb_val_000003_sp1024_tail.bin"),
         *("--tokens", str(tokens), "--like", "baseline", "--seq-len", str(seq_len)),
         *("--mlp-power", str(power)),

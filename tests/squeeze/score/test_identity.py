@@ -55,7 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scoring(place: Path, name: str) -> list[object]:
-    return ["--tokenizer", place / f"{name}.model", "--data", place / "shards" / "val_000000.bin"]
+    return ["--tokenizer", place / f"{name}.model", "--val", place / "shards" / "val_000000.bin"]
 
 
 def test_the_identity_goes_from_shards_through_checkpoint_and_artifact(

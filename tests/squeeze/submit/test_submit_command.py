@@ -13,7 +13,7 @@ from squeeze.errors import OverBudget
 
 
 def run(inputs: Path, *arguments: str | Path) -> Result:
-    known = ["--tokenizer", inputs / "t.model", "--data", inputs / "d.bin"]
+    known = ["--tokenizer", inputs / "t.model", "--val", inputs / "d.bin"]
     return CliRunner().invoke(cli, ["submit", *map(str, [*arguments, *known])])
 
 

@@ -21,7 +21,7 @@ def arguments(inputs: Path, target: Path) -> list[str]:
     return [
         "submit", f"{inputs}/m.sqz", "-o", str(target), "--force", "--date", "2026-03-18",
         "--script", f"{inputs}/code.py", "--file", f"{inputs}/protocol.py", "--tokenizer",
-        f"{inputs}/t.model", "--data", f"{inputs}/d.bin", "--name", "new", "--author", "A",
+        f"{inputs}/t.model", "--val", f"{inputs}/d.bin", "--name", "new", "--author", "A",
         "--github-id", "a", "--tokens", "64",
     ]  # fmt: skip
 

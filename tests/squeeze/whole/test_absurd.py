@@ -45,7 +45,7 @@ REPORT = {"bpb": 1.2, "nats_per_token": 2.0, "config": {"a": 1}, "mode": "window
           "options": {"length": 16}, "tokens": 9, "bytes": 9, "official": None, "device_name": "x",
           "sha256": HASHES, "versions": {"torch": "2"}}  # fmt: skip
 PARTS = {"parts": [{"module": "m", "name": "n", "bytes": 5, "chars": 9}]}
-SCORING = ["--tokenizer", "t", "--data", "d"]
+SCORING = ["--tokenizer", "t", "--val", "d"]
 FETCH = ["data", "fetch", "sp9", "--from", "from", "-o", "out"]
 # Where a command reads JSON, and the command.
 READERS = {

@@ -154,7 +154,7 @@ def test_a_score_in_python_is_that_of_the_command(tmp_path: Path) -> None:
     train_tokenizer(["A pound of flour takes two thirds of a pound of water. " * 40], 300, pieces)
     ids = np.arange(3, 203, dtype=np.uint16)
     write_shard(tmp_path / "d.bin", ids)
-    command = ["eval", "m.safetensors", "--tokenizer", "t.model", "--data", "d.bin", "--json"]
+    command = ["eval", "m.safetensors", "--tokenizer", "t.model", "--val", "d.bin", "--json"]
     with chdir(tmp_path):
         done = CliRunner().invoke(cli, command, catch_exceptions=False)
     stated = json.loads(done.stdout)

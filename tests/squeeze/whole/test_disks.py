@@ -89,7 +89,7 @@ COMMANDS = {
         "--set", "num_kv_heads=1", "--set", "mlp_hidden=16", "--set", "seq_len=16",
     ],
     "prove": [
-        "prove", "{in}/m.sqz", "--tokenizer", "{in}/t.model", "--data", "{in}/d.bin", "-o",
+        "prove", "{in}/m.sqz", "--tokenizer", "{in}/t.model", "--val", "{in}/d.bin", "-o",
         "{out}/proof",
     ],
     "prove --decode": [

@@ -63,12 +63,12 @@ def command(name: str, inputs: Path, process: Killable) -> Command:
                        ("m.safetensors",), {"m.safetensors": OLD})  # fmt: skip
     proving = ("prove", artifact(inputs, process), "--tokenizer", pieces, "--threads", "1")
     if name == "prove":
-        return Command((*proving, "--data", data, "-o", "text.sqp"), ("text.sqp",),
+        return Command((*proving, "--val", data, "-o", "text.sqp"), ("text.sqp",),
                        {"text.sqp": OLD})  # fmt: skip
     assert name == "prove --decode"
     proof = inputs / "text.sqp"
     if not proof.exists():
-        ended = process.run(inputs, (*proving, "--data", data, "-o", "text.sqp"))
+        ended = process.run(inputs, (*proving, "--val", data, "-o", "text.sqp"))
         assert ended.code == 0, ended.printed
     return Command((*proving, "--decode", str(proof), "-o", "text.txt"), ("text.txt",),
                    {"text.txt": OLD})  # fmt: skip

@@ -21,7 +21,7 @@ from tests.squeeze.whole.test_paths import artifact
 
 # A command, its option or none where the path follows from an input, and what else it needs.
 # {in}: a folder of inputs; what is read need not be valid, for outputs are checked first.
-MODEL, DATA = "{in}/m.sqz", ["--tokenizer", "{in}/t.model", "--data", "{in}/d.bin"]
+MODEL, DATA = "{in}/m.sqz", ["--tokenizer", "{in}/t.model", "--val", "{in}/d.bin"]
 FILES = {
     "unpack -o": ["unpack", MODEL, "-o"],
     "pack -o": ["pack", MODEL, "-o"],

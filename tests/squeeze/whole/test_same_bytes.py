@@ -95,7 +95,7 @@ ANY_THREADS = [
     ["pack", MODEL, "-o", "best.sqz", "--codecs", "all", "--quant", "all=5:12"],
     ["pack", WIDE_MODEL, "-o", "fast.sqz", "--preset", "fast", "--tokens", "4096", "--limit",
      "75000"],
-    ["calibrate", MODEL, "-o", "calibration", "--source", "random", "--tokens", "4096"],
+    ["calibrate", MODEL, "-o", "calibration", "--calibration", "random", "--tokens", "4096"],
     ["unpack", "fast.sqz"],
     ["bundle", "{in}/entry.py", "-o", "train_gpt.py"],
     ["data", "tokenizer", "{in}/text.txt", "-o", "t.model", "--vocab", "290"],
@@ -108,7 +108,7 @@ SAME_THREADS = [
     ["train", "--data", DATA, "--out", "trained.safetensors", "--config", CONFIG.to_json(), "--set",
      "batch_tokens=64", "--steps", "4", "--threads", "1"],
     ["pack", "trained.safetensors", "-o", "trained.sqz"],
-    ["prove", "trained.sqz", "--tokenizer", TOKENIZER, "--data", DATA, "-o", "text.sqp",
+    ["prove", "trained.sqz", "--tokenizer", TOKENIZER, "--val", DATA, "-o", "text.sqp",
      "--threads", "1"],
 ]  # fmt: skip
 

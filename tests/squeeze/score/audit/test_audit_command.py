@@ -28,7 +28,7 @@ def habitat(tmp_path_factory: pytest.TempPathFactory) -> Habitat:
 
 
 def run(habitat: Habitat, submission: Path, *arguments: str) -> Result:
-    known = ["--tokenizer", str(habitat.tokenizer), "--data", str(habitat.data), "--tokens", "300"]
+    known = ["--tokenizer", str(habitat.tokenizer), "--val", str(habitat.data), "--tokens", "300"]
     return CliRunner().invoke(cli, ["audit", str(submission), *known, *arguments])
 
 

@@ -340,7 +340,7 @@ def run(folder: Path, *arguments: str) -> Result:
 
 def test_the_command_proves_and_its_file_decodes_by_hand(folder: Path, tmp_path: Path) -> None:
     file, text = tmp_path / "t.sqp", tmp_path / "t.txt"
-    result = run(folder, "--data", str(folder / "d.bin"), "-o", str(file), "--json", "--threads=1")
+    result = run(folder, "--val", str(folder / "d.bin"), "-o", str(file), "--json", "--threads=1")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     size = sum(len(text.encode()) for text in TEXTS)
@@ -361,7 +361,7 @@ def test_the_command_proves_and_its_file_decodes_by_hand(folder: Path, tmp_path:
 def test_the_files_that_the_decoder_reads_are_counted_and_a_strange_tokenizer_is_told(
     folder: Path, tmp_path: Path
 ) -> None:
-    result = run(folder, "--data", str(folder / "d.bin"), "--json", "--threads=1")
+    result = run(folder, "--val", str(folder / "d.bin"), "--json", "--threads=1")
     report = json.loads(result.stdout)
     assert report["artifact_bytes"] == (folder / "m.sqz").stat().st_size
     assert report["tokenizer_bytes"] == (folder / "t.model").stat().st_size
@@ -370,7 +370,7 @@ def test_the_files_that_the_decoder_reads_are_counted_and_a_strange_tokenizer_is
 
 def test_one_command_verifies_a_file_against_the_data(folder: Path, tmp_path: Path) -> None:
     file, other = tmp_path / "t.sqp", tmp_path / "other.bin"
-    data = ["--data", str(folder / "d.bin")]
+    data = ["--val", str(folder / "d.bin")]
     assert run(folder, *data, "-o", str(file), "--threads=1", "--documents=3").exit_code == 0
     done = run(folder, "--decode", str(file), *data, "--json")
     assert done.exit_code == 0, done.output
@@ -378,11 +378,11 @@ def test_one_command_verifies_a_file_against_the_data(folder: Path, tmp_path: Pa
     assert facts["found_in_data"] and facts["file_bytes"] == file.stat().st_size
     write_shard(other, encode_documents([*TEXTS[:2], TEXTS[4]], folder / "t.model"))
     with pytest.raises(RuleBroken, match="not one of the data"):
-        raise run(folder, "--decode", str(file), "--data", str(other)).exception
+        raise run(folder, "--decode", str(file), "--val", str(other)).exception
 
 
 def test_the_command_proves_adapting_models(folder: Path) -> None:
-    data = ["--data", str(folder / "d.bin"), "--mode", "ttt-lora", "--json", "--threads=1"]
+    data = ["--val", str(folder / "d.bin"), "--mode", "ttt-lora", "--json", "--threads=1"]
     result = run(folder, *data, "--length", "32", "--ttt", "chunk=8", "--ttt", "rank=2")
     assert result.exit_code == 0, result.output
     mode = json.loads(result.stdout)["mode"]
@@ -410,7 +410,7 @@ def test_the_decoding_process_imports_no_tests_and_needs_no_folder(tmp_path: Pat
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--decode", "x", "--mode", "psychic"], ["--data", "d.bin", "--mode", "psychic"]],
+    [[], ["--decode", "x", "--mode", "psychic"], ["--val", "d.bin", "--mode", "psychic"]],
 )
 def test_unclear_requests_are_usage_errors(folder: Path, arguments: list[str]) -> None:
     assert run(folder, *arguments).exit_code == 2
@@ -428,7 +428,7 @@ def test_a_real_model_proves_its_score_within_a_thousandth(materials: Path, tmp_
         [
             *("prove", str(model), "--threads=1", "--json"),
             *("--tokenizer", str(materials / "tokenizers/sp1024_official.model")),
-            *("--data", str(materials / "fineweb/fineweb_val_000003_sp1024_tail.bin")),
+            *("--val", str(materials / "fineweb/fineweb_val_000003_sp1024_tail.bin")),
             *("--bytes=200000", "--seed=1", "--batch=128"),
         ],
     )

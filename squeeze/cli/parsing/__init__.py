@@ -1,0 +1,1 @@
+"""How options are read: kinds of values, settings that a project keeps, and pages of help."""

@@ -1,0 +1,68 @@
+"""The class of all commands: defaults from the project, help in groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from squeeze.cli.parsing.project import check_keys, find_project, settings_of
+
+# Options by the group they are shown in; those of no group stand under Options.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Input": (
+        "data", "val", "train_data", "tokenizer", "code", "plan", "code_report", "base", "parent",
+        "parents", "trainings", "seed_runs", "logs", "files", "encoded", "against", "packages",
+    ),
+    "Output": (
+        "out", "output", "as_json", "verbose", "html", "markdown", "plot", "tensorboard",
+        "readable", "open_page", "force",
+    ),
+    "Calibration": ("calibration", "source", "temperature", "fresh"),
+    "Model": (
+        "script", "shim", "entry", "like", "settings_file", "assume", "seq_len", "settings",
+        "config_json",
+    ),
+}  # fmt: skip
+FIRST, REST = "Input", "Options"
+
+
+class Command(click.Command):
+    """A command whose options take their defaults from squeeze.toml and SQUEEZE_… variables."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Return the context, with the defaults of the project."""
+        from squeeze.cli import COMMANDS
+
+        project = find_project()
+        if project is not None:
+            check_keys(project, COMMANDS)
+        settings = settings_of(self, info_name or "", project)
+        extra["default_map"] = {name: setting.value for name, setting in settings.items()}
+        return super().make_context(info_name, args, parent, **extra)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options group by group."""
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                rows.setdefault(group_of(parameter), []).append(record)
+        for title in (FIRST, REST, *(title for title in GROUPS if title != FIRST)):
+            if title in rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows[title])
+
+
+def group_of(parameter: click.Parameter) -> str:
+    """Return the title under which an option is shown."""
+    for title, names in GROUPS.items():
+        if parameter.name in names:
+            return title
+    return REST
