@@ -32,7 +32,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--steps", type=click.IntRange(0), help="Step cap; alone, it lifts the wallclock cap."
 )
-@click.option("--val", type=FILE, help="Shard to score afterwards; needs --tokenizer.")
+@shards_option("--val", help="Shards to score afterwards; needs --tokenizer.")
 @click.option("--tokenizer", type=FILE, help="Sentencepiece model; sets the vocabulary size.")
 @click.option(
     "--seed", type=SEED, default=0, show_default=True, help="Seed of weights and batches."
@@ -73,7 +73,7 @@ def command(**options: Any) -> None:
       squeeze train --data 'fineweb_train_*.bin' --tokenizer sp1024.model \\
           --preset baseline --set num_layers=6 --budget-seconds 600 -o model.safetensors
     """
-    if options["val"] is not None and options["tokenizer"] is None:
+    if options["val"] and options["tokenizer"] is None:
         raise click.UsageError("--val needs --tokenizer, to count bytes.")
     from squeeze.cli.runs.train import TrainRequest, run
 

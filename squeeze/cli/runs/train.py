@@ -44,7 +44,7 @@ class TrainRequest:
     config_json: str | None
     budget_seconds: float | None
     steps: int | None
-    val: Path | None
+    val: tuple[Path, ...]
     tokenizer: Path | None
     seed: int
     device: str | None
@@ -71,7 +71,7 @@ class TrainRequest:
     @property
     def inputs(self) -> list[Path | str | None]:
         """Files that the run reads, apart from shards of training."""
-        return [self.val, self.tokenizer, self.config_file]
+        return [*self.val, self.tokenizer, self.config_file]
 
 
 def run(request: TrainRequest) -> None:
@@ -85,8 +85,8 @@ def _train(request: TrainRequest) -> TrainReport | None:
     """Train, save and score a model; return the report on the first rank, None on the others."""
     preset = choose_preset(request)
     paths = list(request.data)
-    if request.val is not None:
-        shard_length(request.val)  # a bad file must not be noticed only after the training
+    for path in request.val:
+        shard_length(path)  # a bad file must not be noticed only after the training
     facts = pinned_tokenizer(request, paths)
     shards = [map_shard(path) for path in paths]
     if request.threads is not None:
@@ -152,10 +152,10 @@ def _report(
     clock = result.clock
     seconds, training_seconds = clock.inside(), clock.of("training")
     score = None
-    if request.val is not None and request.tokenizer is not None:
+    if request.val and request.tokenizer is not None:
         with clock.stage("validation"):
             options = EvalOptions(device=request.device, other_tokenizer=request.other_tokenizer)
-            score = evaluate(request.out, request.tokenizer, [request.val], options)
+            score = evaluate(request.out, request.tokenizer, request.val, options)
     return TrainReport(
         out=str(request.out),
         params=preset.model.num_params,
@@ -220,7 +220,7 @@ def pinned_tokenizer(request: TrainRequest, paths: list[Path]) -> dict[str, str]
         )
     if request.tokenizer is not None:
         own = sha256(read_file(request.tokenizer))
-        scored = {} if request.val is None else {request.val.name: tokenizer_of_shard(request.val)}
+        scored = {path.name: tokenizer_of_shard(path) for path in request.val}
         tokenizer_notes(own, named | scored, request.other_tokenizer)
         digests = digests or [own]
     return {TOKENIZER_KEY: digests[0]} if digests else {}

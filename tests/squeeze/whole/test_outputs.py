@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from squeeze.cli import COMMANDS, cli
+from squeeze.cli.parsing.values import Shards
 from squeeze.errors import SqueezeError
 from squeeze.files import atomic_writer, check_outputs, held, write_atomic
 from squeeze.train.data.shards import write_shard
@@ -64,7 +65,7 @@ READ = {
     "review": "folder parent",
     "stats": "run against",
     "submit": "model check tokenizer data trainings logs parents script files",
-    "train": "val tokenizer",
+    "train": "data val tokenizer",
     "unpack": "artifact",
 }
 
@@ -213,7 +214,7 @@ def every_path_option() -> set[tuple[str, str]]:
 
     def visit(name: str, command: click.Command) -> None:
         for parameter in command.params:
-            if isinstance(parameter.type, click.Path):
+            if isinstance(parameter.type, click.Path | Shards):
                 found.add((name, str(parameter.name)))
         if isinstance(command, click.Group):
             for inner in command.commands.values():
