@@ -187,7 +187,7 @@ def test_bad_input_is_one_clear_error(folder: Path, arguments: list[str], messag
 def test_help_fits_one_screen_and_shows_an_example() -> None:
     text = CliRunner().invoke(cli, ["eval", "--help"]).output
     assert "Example:" in text
-    assert len(text.splitlines()) <= 45
+    assert len(text.splitlines()) <= 50
 
 
 def test_help_imports_neither_torch_nor_numba() -> None:
