@@ -86,7 +86,7 @@ def commands(setting: Setting) -> Figures:
         f"pack model.safetensors --preset fast --tokens {tokens} --limit {limit}"
         " --precision bf16 -o model.sqz",
         "eval model.sqz --mode sliding --tokenizer tokenizer.model"
-        f" --data fineweb_val_000000.bin --tokens {targets} --precision bf16 --json",
+        f" --val fineweb_val_000000.bin --tokens {targets} --precision bf16 --json",
     )
     seconds, printed = {}, ""
     with inputs(setting, vocab) as folder:

@@ -109,7 +109,7 @@ def squeeze(*arguments: object) -> dict[str, Any]:
 
 def score(model: Path, options: Sequence[str] = ()) -> float:
     """Bits per byte on the span."""
-    data = ("--tokenizer", TOKENIZER, "--data", VALIDATION, "--tokens", TARGETS)
+    data = ("--tokenizer", TOKENIZER, "--val", VALIDATION, "--tokens", TARGETS)
     return float(squeeze("eval", model, *data, *options)["bpb"])
 
 

@@ -46,7 +46,7 @@ def pack(source: Path, target: Path, seq_len: str) -> None:
 
 def prove(model: Path, file: Path, arguments: list[str]) -> dict[str, Any]:
     """The report of one run on one thread, or how it failed."""
-    done = squeeze("prove", model, "--tokenizer", TOKENIZER, "--data", DATA, "--threads", "1",
+    done = squeeze("prove", model, "--tokenizer", TOKENIZER, "--val", DATA, "--threads", "1",
                    "-o", file, "--json", *arguments)  # fmt: skip
     if done.returncode:
         return {"identical": False, "error": done.stderr.strip()}

@@ -139,9 +139,7 @@ def main() -> None:
             "train", "--preset", "tiny", "--compile", "--data", shard, *named, *budget, "-o", out
         )
     wall = time.perf_counter() - begun
-    score = squeeze(
-        "eval", out, "--tokenizer", TOKENIZER, "--data", VALIDATION, "--tokens", TARGETS
-    )
+    score = squeeze("eval", out, "--tokenizer", TOKENIZER, "--val", VALIDATION, "--tokens", TARGETS)
     result = {
         "budget": f"{options.cpu_seconds:g} CPU-seconds of one thread, compilation apart"
         if options.cpu_seconds

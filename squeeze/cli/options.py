@@ -23,7 +23,7 @@ def precision_option(hidden: bool = False) -> Callable[[F], F]:
     """
     return click.option(
         "--precision",
-        type=click.Choice(PRECISIONS),
+        type=Word(PRECISIONS),
         default="fp32",
         show_default=True,
         hidden=hidden,
