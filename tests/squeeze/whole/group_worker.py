@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,13 @@ SETTINGS = {
 }
 
 
-def trained(ranks: Ranks) -> tuple[list[float], dict[str, torch.Tensor]]:
-    """Return the losses of a short run, and its weights."""
-    training = Training(CONFIG, [noisy_cycle(3000)], RECIPE, RunOptions(0, ranks))
+def trained(ranks: Ranks, exchange: str) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Return the losses of a short run, and its weights.
+
+    exchange: dtype in which gradients and directions travel
+    """
+    recipe = replace(RECIPE, exchange=exchange)
+    training = Training(CONFIG, [noisy_cycle(3000)], recipe, RunOptions(0, ranks))
     losses = [step.loss for step in training.steps()]
     return losses, training.result().state_dict
 
@@ -91,11 +96,14 @@ def main(folder: Path, rank: int, world: int) -> None:
             world_size=world,
         )
     inputs.BLOCK = fisher.BLOCK = 64  # tokens: several blocks for each rank
-    losses, weights = trained(Ranks.current())
+    losses, weights = trained(Ranks.current(), "fp32")
+    halves, _ = trained(Ranks.current(), "bf16")
     artifact = packed(folder / f"cache-{world}").data
     name = f"{rank}-of-{world}"
     (folder / f"{name}.sqz").write_bytes(artifact)
-    (folder / f"{name}.json").write_text(json.dumps({"losses": losses, "scores": scores()}))
+    (folder / f"{name}.json").write_text(
+        json.dumps({"losses": losses, "halves": halves, "scores": scores()})
+    )
     save_file(weights, folder / f"{name}.safetensors")
     if world > 1:
         dist.destroy_process_group()

@@ -50,6 +50,13 @@ def test_ranks_learn_what_one_process_learns(runs: list[Path]) -> None:
             np.testing.assert_allclose(weight, weights[name], atol=1e-4, rtol=0)
 
 
+def test_gradients_may_travel_in_16_bits(runs: list[Path]) -> None:
+    alone, *ranks = (facts_of(stem)["halves"] for stem in runs)
+    for losses in ranks:
+        assert losses == ranks[0] != facts_of(runs[1])["losses"]
+        np.testing.assert_allclose(losses, alone, atol=0.02, rtol=0)
+
+
 def test_ranks_collect_the_text_and_the_statistics_of_one_process(runs: list[Path]) -> None:
     folders = [
         runs[0].with_name(f"cache-{stem.name.split('-')[-1]}") for stem in (runs[0], runs[1])
