@@ -111,7 +111,9 @@ ROOMS = {
     "score.proof": (
         "codecs.coder codecs train.model train.data checkpoint score score.adapt score.modes"
     ),
-    "score.serving": "train.fields train.model train.data checkpoint score score.adapt score.modes",
+    "score.serving": (
+        "train.fields train.model train.data subject score score.adapt score.modes score.evaluate"
+    ),
     "score.box": "",
     "score.audit": (
         "train.data artifact ledger review score.identity score score.serving score.box"

@@ -36,11 +36,15 @@ FILE = click.Path(path_type=Path)
     help="Run on the first N targets.",
 )
 @mode_options(IN_ORDER)
+@click.option("--adapter", metavar="FILE.py:NAME", help="Script that builds the model, to wrap it.")
+@click.option("--weights", metavar="FILE", help="Its weights in SUBMISSION, for --adapter.")
+@click.option("--shim", is_flag=True, help="Replace kernels that the adapter lacks here.")
 @click.option(
     "--seconds",
     type=click.FloatRange(min=1),
     default=60.0,
     show_default=True,
+    metavar="S",
     help="Limit of an answer.",
 )
 @click.option(
@@ -48,6 +52,7 @@ FILE = click.Path(path_type=Path)
     type=click.FloatRange(min=1),
     default=600.0,
     show_default=True,
+    metavar="S",
     help="Limit of a report.",
 )
 @click.option(
@@ -76,12 +81,13 @@ FILE = click.Path(path_type=Path)
 @other_tokenizer_option
 @json_option
 def command(**options: Any) -> None:
-    """Check SUBMISSION by running it: a folder that speaks docs/protocol.md, or a .sqz artifact.
+    """Check SUBMISSION by running it: a folder that speaks docs/protocol.md, a .sqz artifact, a
+    transformers folder, or a record whose model --adapter builds.
 
     It runs in fresh processes without network and outside files. Every rule of docs/rules.md passes,
-    fails or is not checkable, with the evidence. Exits with 1 when a rule fails, with 4
-    when this machine lacks what the submission needs to run. --mode, --length,
-    --stride and --ttt say how to score a bare artifact, as in `squeeze eval`.
+    fails or is not checkable. Exits with 1 when a rule fails, with 4 when this machine lacks what is
+    needed to run. --mode, --length, --stride and --ttt: as in `squeeze eval`, for models that squeeze
+    serves.
 
     \b
     Example:

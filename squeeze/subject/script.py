@@ -103,8 +103,10 @@ def _guarded(file: Path, what: str) -> Iterator[None]:
             found="a call of backward",
         )
 
-    backward, path = torch.Tensor.backward, list(sys.path)
+    backward, path, compile_ = torch.Tensor.backward, list(sys.path), torch.compile
     torch.Tensor.backward = refuse  # type: ignore[method-assign]
+    # loading a compiler takes seconds, and what it imports would take shims for real modules
+    torch.compile = _uncompiled
     sys.path.insert(0, str(file.resolve().parent))
     try:
         with contextlib.redirect_stdout(sys.stderr), eager(load=True):
@@ -123,7 +125,13 @@ def _guarded(file: Path, what: str) -> Iterator[None]:
         raise BadCheckpoint(f"{file}: {what}: {one_line(error)}", fix=fix) from error
     finally:
         torch.Tensor.backward = backward  # type: ignore[method-assign]
+        torch.compile = compile_
         sys.path[:] = path
+
+
+def _uncompiled(model: Any = None, **_: Any) -> Any:
+    """Stand in for torch.compile, as a function and as a decorator with options: return what it gets."""
+    return (lambda function: function) if model is None else model
 
 
 def _built(module: ModuleType, file: Path, name: str) -> tuple[nn.Module, list[str]]:

@@ -27,6 +27,10 @@ class WholeForward:
         """Return the model, which is in eval mode."""
         return self
 
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Return the logits [B, T, V] of ids int64 [B, T]."""
+        return self.subject.logits(ids)
+
     def hidden(self, ids: Tensor) -> Tensor:
         """Return the logits [B, T, V] of ids int64 [B, T]."""
         return self.subject.logits(ids)

@@ -33,7 +33,8 @@ class Unboxed:
     limits: Limits
     isolation: Isolation
     inputs: dict[str, Path]
-    trusted: Sequence[Path]
+    shown: Sequence[Path]
+    trusted: bool
     left_out: Collection[str] = ()
 
     def __enter__(self) -> Unboxed:

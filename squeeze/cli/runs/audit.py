@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
+from squeeze.errors import SqueezeError
 from squeeze.files import check_outputs, write_atomic
 from squeeze.reporter import SILENT, Reporter
-from squeeze.score.audit import AuditOptions, Limits, audit, load_data
+from squeeze.score.audit import Adapter, AuditOptions, Limits, audit, load_data
 from squeeze.score.modes import Mode
 from squeeze.views.console import PlainConsole
 
@@ -29,6 +30,9 @@ class AuditRequest:
     train_data: tuple[Path, ...]
     tokens: int
     mode: Mode
+    adapter: str | None
+    weights: str | None
+    shim: bool
     seconds: float
     report_seconds: float
     memory: float
@@ -52,6 +56,7 @@ def run(request: AuditRequest) -> None:
         limits=Limits(request.seconds, request.report_seconds, memory),
         byte_limit=request.limit,
         serve_options=_serve_options(request.mode),
+        adapter=_adapter(request),
         other_tokenizer=request.other_tokenizer,
         **_checks(request),
     )
@@ -71,6 +76,15 @@ def run(request: AuditRequest) -> None:
         sys.exit(1)
     if not result.was_run:
         sys.exit(NOT_RUN)
+
+
+def _adapter(request: AuditRequest) -> Adapter | None:
+    """Return the script that wraps the model. Raises SqueezeError for options of one without it."""
+    if request.adapter is not None:
+        return Adapter(request.adapter, request.weights, request.shim)
+    if request.weights is not None or request.shim:
+        raise SqueezeError("--weights and --shim go with --adapter FILE.py:NAME")
+    return None
 
 
 def _checks(request: AuditRequest) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from squeeze.score.audit.evidence import Evidence
-from squeeze.score.audit.gain import Gain, hidden_share
+from squeeze.score.audit.gain import MISS, Gain, hidden_share
+
+GOAL = 0.002  # nats a token: smaller than the margin of any record
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,12 @@ class Detection:
         """Nats a target of the smallest leak of either kind that would have been found."""
         return max(self.share_nats, self.spread_nats)
 
+    @property
+    def needed(self) -> int:
+        """Number of checks that would find a leak of GOAL at a share of the targets."""
+        whole = self.share_nats / self.share if self.share else 0.0
+        return math.ceil(math.log(MISS) / math.log1p(-GOAL / whole)) if whole > GOAL else 1
+
     def as_json(self) -> dict[str, Any]:
         """Return the figures under their names in reports."""
         return {
@@ -38,14 +47,18 @@ class Detection:
             "found_share": self.share,
             "found_nats": self.nats,
             "found_spread_nats": self.spread_nats,
+            "checks_for_0.002_nats": self.needed,
         }
 
     def __str__(self) -> str:
         late = f" of {self.asked:,}, more took too long (--thorough)" * (self.checks < self.asked)
+        more = f"; 0.002 takes --thorough MINUTES --tokens {self.needed}" * (
+            self.needed > self.checks
+        )
         return (
             f"{self.checks:,} drawn{late}; a leak of more than {self.nats:.2g} nats a token "
             f"({100 * self.share:.2g} % of the targets, or {self.spread_nats:.2g} spread over all) "
-            "would have been found with 99 %"
+            f"would have been found with 99 %{more}"
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from squeeze.errors import SqueezeError
+from squeeze.score.audit.adapter import Adapter
 from squeeze.score.audit.client import Float32, Hello, Reported, Tokens
 from squeeze.score.audit.probe import Flip, Sweep
 from squeeze.score.audit.submission import Submission
@@ -69,7 +70,8 @@ class AuditOptions:
     train_data: shards that are searched for the documents of the validation data
     limits: of the box
     byte_limit: of the files that count
-    serve_options: arguments of `python -m squeeze.score.serving.serve`, for a bare artifact
+    serve_options: arguments of `python -m squeeze.score.serving.serve`, where squeeze serves the model
+    adapter: script that builds the model of a folder that does not speak the protocol
     checks: targets that are predicted with the text after them withheld
     check_seconds: when these would take longer, fewer are checked
     seed: draws them, and places the changes of the text; drawn when the audit begins, so that no
@@ -81,6 +83,7 @@ class AuditOptions:
     limits: Limits = field(default_factory=Limits)
     byte_limit: int = 16_000_000
     serve_options: tuple[str, ...] = ()
+    adapter: Adapter | None = None
     checks: int = CHECKS
     check_seconds: float = CHECK_SECONDS
     seed: int = field(default_factory=lambda: secrets.randbits(31))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 import re
 
-MODULE = re.compile(r"(?:ModuleNotFoundError: )?No module named ['\"]([\w.]{1,80})['\"]")
+MODULE = re.compile(
+    r"No module named ['\"]([\w.]{1,80})['\"]|imports ([\w.]{1,80}), which is not installed"
+)
 # What the last words of a process that was not given what it needs look like.
 LACKS = {
     r"CUDA|NVIDIA driver|nvidia-smi|\bNCCL\b|\bGPU\b|cuDNN|libcuda": "CUDA device",
@@ -23,7 +25,7 @@ def lacking(failure: str, files: dict[str, int]) -> str | None:
     """
     module = MODULE.search(failure)
     if module:
-        top = module[1].partition(".")[0]
+        top = (module[1] or module[2]).partition(".")[0]
         own = any(name == f"{top}.py" or name.startswith(f"{top}/") for name in files)
         return None if own else f"no module {top}"
     if SYNTAX.search(failure):

@@ -64,7 +64,8 @@ def _inside(e: Evidence, path: str) -> str | None:
 
 def size(e: Evidence) -> Verdict:
     """Judge that code and weights fit the limit, as the files that ship and run."""
-    if e.failure is not None and not _has_model(e.submission.folder):
+    alone = e.failure is not None or e.submission.adapter is not None
+    if alone and not _has_model(e.submission.folder):
         return _size_by_papers(e)
     counted = shipped(e)
     total = sum(counted.values())
@@ -127,11 +128,11 @@ def files(e: Evidence) -> Verdict:
 def _outside(e: Evidence) -> list[str]:
     """Return opened paths that are neither the submission's, nor inputs, nor installed software."""
     boxed = e.isolation.level == "namespaces"
-    roots = [*SYSTEM, *e.folders, *visible_paths(e.submission.trusted)]
+    roots = [*SYSTEM, *e.folders, *visible_paths(e.submission.shown)]
     roots += BOX if boxed else [str(Path(folder).parent) for folder in e.folders]
     inside = tuple(root + "/" for root in roots)
     # a submission that needs squeeze installed is not self-contained
-    own = () if e.submission.trusted else tuple(f"{path}/" for path in own_packages())
+    own = () if e.submission.shown else tuple(f"{path}/" for path in own_packages())
     return [
         path for path in e.opened if not (path + "/").startswith(inside) or path.startswith(own)
     ]

@@ -15,6 +15,7 @@ NOISE = 1e-4  # nats; the same request twice, in float32 on one machine, moves l
 # where kernels add in any order: a few times the difference of equal runs, at most this
 MAX_NOISE = 0.02
 MASS = 1e-3  # nats of total probability; a softmax in bfloat16 stays inside
+OFFER = "; a model that does not speak the protocol is wrapped by --adapter FILE.py:NAME"
 RUN_NOISE = 1e-3  # nats between two runs, for kernels that add in any order
 
 
@@ -22,10 +23,11 @@ def runs(e: Evidence) -> Verdict:
     """Judge that the submission answers every request, within the limits."""
     if e.failure is not None:
         lack = lacking(e.failure, e.submission.files) if e.hello is None else None
+        offer = OFFER if e.hello is None and not e.submission.shown else ""
         if lack is not None:
-            return unknown(f"this machine has {lack}: {e.failure}", lacks=lack)
+            return unknown(f"this machine has {lack}: {e.failure}{offer}", lacks=lack)
         papers = f"; {len(e.left_out)} papers were in no box, since they do not count"
-        return failed(e.failure + (papers if e.left_out else ""))
+        return failed(e.failure + (papers if e.left_out else "") + offer)
     return passed(
         f"all runs answered everything; isolation: {e.isolation.level}",
         isolation=e.isolation.facts(),

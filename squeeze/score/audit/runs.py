@@ -139,7 +139,8 @@ def _session(evidence: Evidence, files: dict[str, Path]) -> Iterator[Session]:
         submission.command,
         evidence.options.limits,
         evidence.isolation,
-        files,
+        {**files, **submission.inputs},
+        submission.shown,
         submission.trusted,
         left_out=evidence.left_out,
     )

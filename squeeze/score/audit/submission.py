@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from squeeze.ledger.submission import CLAIMS, CODE, MODEL, is_log
 from squeeze.review.claims import Claims, read_claims
 from squeeze.review.logs import LoggedRun, distinct_runs, read_runs
 from squeeze.review.values import number_of, parse_leniently
+from squeeze.score.audit.adapter import Adapter
 
+TRANSFORMERS = "config.json"
 MAX_FILES = 10_000
 MAX_BYTES = 1 << 30  # copied into each box
 MAX_TEXT = 32 << 20  # of one JSON file or log
@@ -34,7 +36,9 @@ class Submission:
     stated: submission.json
     seeds: seed*.json by name
     runs: runs of the logs, each once
-    trusted: squeeze's own packages, when squeeze itself serves a bare artifact
+    shown: squeeze's own packages, when squeeze itself serves a model
+    trusted: nothing but squeeze's own code runs: the model is an artifact or a folder of transformers
+    adapter: script of the auditor that builds the model; None: it speaks the protocol itself
     """
 
     folder: Path
@@ -44,7 +48,14 @@ class Submission:
     stated: Claims
     seeds: dict[str, dict[str, Any]]
     runs: tuple[LoggedRun, ...]
-    trusted: tuple[Path, ...] = field(default=())
+    shown: tuple[Path, ...] = ()
+    trusted: bool = False
+    adapter: Adapter | None = None
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """Files by name that every box gets besides those of its run."""
+        return {} if self.adapter is None else self.adapter.inputs(self.folder)
 
     @property
     def claims(self) -> dict[str, Any]:
@@ -61,10 +72,13 @@ class Submission:
         return number if number is not None or value is None else math.nan
 
 
-def load_submission(folder: Path, serve_options: Sequence[str] = ()) -> Submission:
-    """Read a folder with `train_gpt.py`, a stated command, or a bare `model.sqz`.
+def load_submission(
+    folder: Path, serve_options: Sequence[str] = (), adapter: Adapter | None = None
+) -> Submission:
+    """Read a folder with `train_gpt.py`, a stated command, a bare `model.sqz`, or a transformers model.
 
-    serve_options: arguments of `python -m squeeze.score.serving.serve`, for a bare artifact
+    serve_options: arguments of `python -m squeeze.score.serving.serve`, where squeeze serves the model
+    adapter: script that builds the model of a folder that does not speak the protocol
 
     Raises SqueezeError when there is nothing to run, or more files or bytes than a submission has.
     """
@@ -75,7 +89,10 @@ def load_submission(folder: Path, serve_options: Sequence[str] = ()) -> Submissi
     if CLAIMS in files:
         _object(folder / CLAIMS)
     claims = read_claims(CLAIMS, read_file(folder / CLAIMS, MAX_TEXT) if CLAIMS in files else b"{}")
-    command, trusted = _command(folder, files, claims.fields, serve_options)
+    if adapter is not None:
+        command, served = (*adapter.command(folder), *serve_options), True
+    else:
+        command, served = _command(folder, files, claims.fields, serve_options)
     logged = [run for n in files if is_log(n) for run in read_runs(n, _text(folder / n))]
     return Submission(
         folder,
@@ -85,7 +102,9 @@ def load_submission(folder: Path, serve_options: Sequence[str] = ()) -> Submissi
         claims,
         {n: _object(folder / n) for n in files if Path(n).match("seed*.json")},
         tuple(distinct_runs(logged)),
-        trusted,
+        own_packages() if served else (),
+        served and adapter is None,
+        adapter,
     )
 
 
@@ -112,7 +131,8 @@ def _list(folder: Path) -> tuple[dict[str, int], tuple[str, ...]]:
 
 def _command(
     folder: Path, files: dict[str, int], claims: dict[str, Any], serve_options: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+) -> tuple[tuple[str, ...], bool]:
+    """Return program and arguments, and whether they are squeeze's own."""
     stated = claims.get("scorer")
     if stated is not None:
         if (
@@ -126,18 +146,20 @@ def _command(
         first = sys.executable if stated[0] in ("python", "python3") else stated[0]
         if "/" not in first:
             first = f"/usr/bin/{first}"
-        return (first, *stated[1:]), ()
+        return (first, *stated[1:]), False
     if CODE in files:
-        return (sys.executable, CODE, "--serve"), ()
-    if MODEL in files:
+        return (sys.executable, CODE, "--serve"), False
+    if MODEL in files or TRANSFORMERS in files:
+        model = f"{{folder}}/{MODEL}" if MODEL in files else "{folder}"
         # -P: modules come from squeeze's installation, never from the folder
-        serve = (sys.executable, "-P", "-m", "squeeze.score.serving.serve", "{folder}/model.sqz")
-        return (*serve, *serve_options), own_packages()
+        serve = (sys.executable, "-P", "-m", "squeeze.score.serving.serve", model)
+        return (*serve, *serve_options), True
     raise SqueezeError(
         f"{folder}: nothing to run",
-        expected="train_gpt.py, model.sqz, or submission.json with a scorer",
-        fix="docs/protocol.md shows how to expose the scoring protocol in a few lines; `squeeze review`"
-        " reads the papers of a folder that holds no weights.",
+        expected="train_gpt.py, model.sqz, config.json, or submission.json with a scorer",
+        fix="docs/protocol.md shows how to expose the scoring protocol in a few lines; --adapter"
+        " FILE.py:NAME wraps a model in it; `squeeze review` reads the papers of a folder that holds no"
+        " weights.",
     )
 
 

@@ -123,7 +123,8 @@ class Box:
     folder: copied; the copy is the working directory
     command: program and arguments; `{folder}` stands for the private copy
     inputs: files by name, each copied to its `input_path`
-    trusted: folders of squeeze's own code, which keeps its user and may write its kernel caches
+    shown: folders that it sees besides the interpreter's and the system's
+    trusted: what runs is squeeze's own code, which keeps its user and may write its kernel caches
     left_out: files that are not copied, by relative name
     environment: variables besides those of every box; `{inputs}` stands for the inputs' folder
     """
@@ -133,7 +134,8 @@ class Box:
     limits: Limits
     isolation: Isolation
     inputs: dict[str, Path] = field(default_factory=dict)
-    trusted: Sequence[Path] = ()
+    shown: Sequence[Path] = ()
+    trusted: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     left_out: Collection[str] = ()
 
@@ -243,8 +245,8 @@ class Box:
             "root": str(self._home / "root"),
             "folder": str(submission),
             "inputs": str(self._home / "inputs"),
-            "visible": visible_paths(self.trusted),
-            "writable": [str(path) for path in self.trusted],
+            "visible": visible_paths(self.shown),
+            "writable": [str(path) for path in self.shown] if self.trusted else [],
             "cwd": "/submission" if self.boxed else str(submission),
             "memory": self.limits.memory,
             "disk": self.limits.disk,
@@ -264,7 +266,8 @@ class Box:
         """Return a user of the box's own; None: it cannot be had, or cannot reach the interpreter."""
         if os.getuid() or self.isolation.user_namespace or self.trusted:
             return None
-        if not self.boxed and not all(map(open_to_all, (sys.prefix, sys.base_prefix))):
+        read = (sys.prefix, sys.base_prefix, *map(str, self.shown))
+        if not self.boxed and not all(map(open_to_all, read)):
             return None
         return self._user
 

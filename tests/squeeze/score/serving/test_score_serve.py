@@ -18,6 +18,7 @@ from squeeze.score.modes import Mode
 from squeeze.score.serving.serve import Adapting, Windows, scorer
 from squeeze.score.tokenizer import Text, Tokenizer
 from squeeze.score.window import score_windows
+from squeeze.subject.subject import Subject
 from squeeze.train.checkpoint import save_checkpoint
 from squeeze.train.data.shards import read_shard, write_shard
 from squeeze.train.model.gpt import GPT
@@ -49,7 +50,7 @@ def model() -> GPT:
 
 
 def served(model: GPT, mode: str, targets: int = 399) -> Windows | Adapting:
-    found = scorer(model, MODES[mode])
+    found = scorer(Subject.of_gpt(model), MODES[mode])
     assert found.hello(targets)["vocab_size"] == VOCAB
     found.reset()
     return found
@@ -101,7 +102,7 @@ def test_isolated_modes_forget_at_a_document_s_start(
 
 def test_a_mode_that_scores_out_of_order_is_refused(model: GPT) -> None:
     with pytest.raises(BadConfig, match="longest documents first"):
-        scorer(model, Mode("ttt-phased", 16))
+        scorer(Subject.of_gpt(model), Mode("ttt-phased", 16))
 
 
 @pytest.mark.slow
