@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from squeeze.bundle.analysis.purity import Purity
+from squeeze.bundle.analysis.readers import look_ups
 from squeeze.bundle.attribution import attribute
 from squeeze.bundle.cost import Part
 from squeeze.bundle.emit.minify import minify
@@ -21,6 +22,7 @@ from squeeze.bundle.load.flatten import Flat, flatten
 from squeeze.bundle.load.modules import BundleError, Graph
 from squeeze.bundle.passes.imports import join_imports
 from squeeze.bundle.passes.itself import restore_reads, self_reads
+from squeeze.bundle.passes.shake import shake
 from squeeze.bundle.specialise import NOTHING, ShrinkOptions, specialise
 from squeeze.bundle.unpacked import unpacked
 from squeeze.bundle.visible import looked_up_names, visible_names
@@ -80,8 +82,7 @@ def bundle(entry: Path, packages: Iterable[str] = (), options: BundleOptions = S
     graph = Graph(entry, packages, options.constants, unpacked(entry))
     flat = flatten(graph, options.keep)
     join_imports(flat)
-    keep = (*options.keep, *looked_up_names(flat))
-    specialise(flat, keep, options.shrink)
+    flat, keep = _specialised(flat, options)
     flat.check()
     _drop_caches(flat.tree)
     forms = _forms(flat, options.forms)
@@ -89,7 +90,7 @@ def bundle(entry: Path, packages: Iterable[str] = (), options: BundleOptions = S
         flat.warnings.insert(0, f"{entry}: nothing in it does anything: the bundle does nothing")
     readable = ast.unparse(flat.tree) + "\n"
     visible = visible_names(flat.tree, not options.rename_classes)
-    code = minify(readable, (*keep, *visible)) if options.minified else readable
+    code = minify(readable, keep, visible) if options.minified else readable
     shipped = smallest(code, options.coders, forms)
     _verify(shipped, code)
     return Bundle(
@@ -102,6 +103,26 @@ def bundle(entry: Path, packages: Iterable[str] = (), options: BundleOptions = S
         attribute(flat, code, len(shipped.data)),
         tuple(flat.warnings),
     )
+
+
+def _specialised(flat: Flat, options: BundleOptions) -> tuple[Flat, tuple[str, ...]]:
+    """Return the specialised program, and the names that stay in it.
+
+    All do if code in a text may say them. Whether anything is left that reads such code is known once
+    the program is specialised.
+    """
+    if not look_ups(flat.tree):
+        specialise(flat, options.keep, options.shrink)
+        return flat, options.keep
+    without = flat.copied()
+    shake(without.tree, options.keep, without.loading)
+    if options.shrink != NOTHING or not look_ups(without.tree):
+        specialise(without, options.keep, options.shrink)
+    if not look_ups(without.tree):
+        return without, options.keep
+    keep = (*options.keep, *looked_up_names(flat))
+    specialise(flat, keep, options.shrink)
+    return flat, keep
 
 
 def _forms(flat: Flat, wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import ast
-import copy
 from typing import Any
 
 from squeeze.bundle.analysis.readers import Readers, look_ups
+from squeeze.bundle.emit.naming import Shown
 from squeeze.bundle.load.flatten import Flat
 from squeeze.bundle.load.scopes import FUNCTIONS, TYPE_ALIASES, module_uses
 from squeeze.bundle.passes.itself import SOURCE_TEXT
-from squeeze.bundle.passes.shake import shake
 
 # Calls that do not show the class they are given.
 ASKING = frozenset(("isinstance", "issubclass", "super"))
 SHOWING = frozenset(("__class__", "__mro__", "mro"))
 
 
-def visible_names(tree: ast.Module, classes: bool) -> list[str]:
-    """Return names of definitions that may be printed: of functions only if something reads names.
+def visible_names(tree: ast.Module, classes: bool) -> Shown:
+    """Return names that may be printed; those of functions only if something reads names.
 
     classes: whether those of classes stay, which show in a `repr`, in errors and in pickles.
     """
@@ -31,7 +30,7 @@ def visible_names(tree: ast.Module, classes: bool) -> list[str]:
     if classes:  # those of functions show in the names of classes inside
         nodes += [f for f in ast.walk(tree) if isinstance(f, FUNCTIONS) and _holds_class(f)]
     names = {getattr(node.name, "id", node.name) for node in nodes}
-    return sorted(names | _shown_parameters(tree, readers))
+    return Shown(frozenset(names), frozenset(_shown_parameters(tree, readers)))
 
 
 def _shown_parameters(tree: ast.Module, readers: Readers) -> set[str]:
@@ -77,14 +76,8 @@ def _holds_class(node: ast.AST) -> bool:
 
 
 def looked_up_names(flat: Flat) -> list[str]:
-    """Return the names that stay since code in a text may say them; all, or none if there is none."""
+    """Return the names that stay if code in a text may say them: all of them."""
     tree = flat.tree
-    memo: dict[int, Any] = {}
-    if not look_ups(tree):
-        return []
-    reached = copy.deepcopy(tree, memo)
-    if not look_ups(shake(reached, loading=flat.loading.copied(memo))):
-        return []
     names = {use.name for use in module_uses(tree)}
     if any(place.frames for place in look_ups(tree)):
         names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}

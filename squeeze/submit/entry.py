@@ -20,6 +20,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from glob import glob
 from hashlib import sha256
@@ -260,7 +261,7 @@ def main() -> None:
             "files": sizes,
             "bytes_total": sum(sizes.values()),
             "sha256": hashes,
-            "clock": [vars(row) for row in clock.ledger()],
+            "clock": [asdict(row) for row in clock.ledger()],
         }
         say(f"val_bpb: {score.bpb:.12f}")
         say(json.dumps(facts))

@@ -47,6 +47,7 @@ class Local:
     uses: list[Use] = field(default_factory=list)
     spelled_in: set[Scope] = field(default_factory=set)
     parameter: bool = False
+    definition: bool = False
     fixed: bool = False
     keywords: list[ast.keyword] = field(default_factory=list)  # of calls that name it
 
@@ -67,8 +68,28 @@ class Local:
         return scopes
 
 
-def rename_locals(tree: ast.Module, keep: Iterable[str] = ()) -> ast.Module:
-    """Rename the local variables of a parsed module in place; names in `keep` stay.
+@dataclass(frozen=True)
+class Shown:
+    """Names that may be printed or looked up, of definitions and of parameters: these keep them."""
+
+    definitions: frozenset[str] = frozenset()
+    parameters: frozenset[str] = frozenset()
+
+    def holds(self, local: Local) -> bool:
+        """Return whether a local variable is one of them."""
+        named = (self.definitions if local.definition else frozenset()) | (
+            self.parameters if local.parameter else frozenset()
+        )
+        return local.name in named
+
+
+NOTHING_SHOWN = Shown()
+
+
+def rename_locals(
+    tree: ast.Module, keep: Iterable[str] = (), shown: Shown = NOTHING_SHOWN
+) -> ast.Module:
+    """Rename the local variables of a parsed module in place; names in `keep` and shown ones stay.
 
     The nodes must know where they stand, as those of `ast.parse` do. Functions that look into their
     own scope (`locals()`, `exec`) keep their names.
@@ -77,7 +98,8 @@ def rename_locals(tree: ast.Module, keep: Iterable[str] = ()) -> ast.Module:
     parameters = Parameters(tree)
     by_unit: dict[Scope, list[Local]] = defaultdict(list)
     for local in walk.locals.values():
-        local.fixed |= local.name in keep or local.scope.unit in walk.inspected
+        local.fixed |= local.name in keep or shown.holds(local)
+        local.fixed |= local.scope.unit in walk.inspected
         if local.parameter and not local.fixed:
             local.keywords = parameters.keywords(local.scope, local.name)
             local.fixed = not parameters.renamable(local.scope, local.name)
@@ -155,6 +177,10 @@ class _Walk:
         local.spelled_in.add(inner)
         return local
 
+    def define(self, local: Local | None) -> None:
+        if local is not None:
+            local.definition = True
+
     def inside(
         self, node: Any, bound: set[str], redirected: set[str], parts: Iterable[Any]
     ) -> None:
@@ -225,12 +251,12 @@ class _Walk:
 
     def visit(self, node: Any) -> None:
         if isinstance(node, TYPE_ALIASES):
-            self.visit(node.name)
+            self.define(self.spell(node.name.id, node.name, "id"))
             self.definition(node)
             return
         if isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
             if not isinstance(node, ast.Lambda):
-                self.spell(node.name, node, "name")
+                self.define(self.spell(node.name, node, "name"))
             self.definition(node)
             return
         if isinstance(node, COMPREHENSIONS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,13 @@ class Flat:
     homes: dict[str, tuple[str, str]]
     warnings: list[str] = field(default_factory=list)
     refused: dict[str, BundleError] = field(default_factory=dict)
+
+    def copied(self) -> Flat:
+        """Return a copy whose passes leave this one as it is."""
+        memo: dict[int, Any] = {}
+        tree = copy.deepcopy(self.tree, memo)
+        loading = self.loading.copied(memo)
+        return Flat(tree, loading, self.homes, list(self.warnings), dict(self.refused))
 
     def where(self, node: ast.AST) -> str:
         """Return file:line of a node of the tree, for messages."""

@@ -1,0 +1,189 @@
+"""What a program reaches, starting from statements with effects.
+
+Statements, and methods of classes whose bases are known, are reached one by one: a method once its
+class is and what has been reached reads an attribute of its name.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from squeeze.bundle.analysis.listing import Computed
+from squeeze.bundle.analysis.purity import Purity
+from squeeze.bundle.analysis.values import PLAIN_BASES
+from squeeze.bundle.load.loading import Loading
+from squeeze.bundle.load.scopes import FUNCTIONS, bound_names, walk_scopes
+
+Method = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Names that one statement or method reads.
+
+    names: of the module, and builtins. attributes: and whatever may be the name of one
+    beginnings: of names of attributes that are computed; "" for any
+    """
+
+    names: frozenset[str]
+    attributes: frozenset[str]
+    beginnings: frozenset[str]
+
+
+class Reached:
+    """Statements and methods that a program reaches. keep: names of definitions that are reached.
+
+    methods: by class, those that go unless they are reached
+    """
+
+    def __init__(
+        self, tree: ast.Module, keep: set[str], loading: Loading, memory: dict[ast.AST, Reads]
+    ) -> None:
+        self._loading, self._memory, self._computed = loading, memory, Computed(tree)
+        self.methods = _optional_methods(tree)
+        self._owners = {method: owner for owner, own in self.methods.items() for method in own}
+        self._nodes = set[ast.AST]()
+        self._queue: list[ast.AST] = []
+        self._waiting: dict[str, list[Method]] = defaultdict(list)  # methods by name
+        self._attributes, self._beginnings = set(keep), tuple[str, ...]()
+        self._binders: dict[str, list[ast.stmt]] = defaultdict(list)
+        self._effects: dict[str, list[ast.stmt]] = defaultdict(list)  # by module
+        purity = Purity(tree)
+        for statement in tree.body:
+            names = bound_names([statement])[0]
+            for name in names:
+                self._binders[name].append(statement)
+            if names & keep:
+                self._queue.append(statement)
+            if not (names and purity.only_binds(statement)):
+                self._effects[loading.module_of(statement)].append(statement)
+        self._load(loading.at_start())
+        while self._queue:
+            node = self._queue.pop()
+            if node not in self._nodes:
+                self._nodes.add(node)
+                self._enter(node)
+
+    def __contains__(self, node: ast.AST) -> bool:
+        return node in self._nodes
+
+    def _load(self, modules: Iterable[str]) -> None:
+        for module in modules:
+            self._queue += self._effects.pop(module, [])
+
+    def _enter(self, node: ast.AST) -> None:
+        """Reach what a statement or method reads."""
+        if node not in self._memory:
+            self._memory[node] = self._reads(node)
+        reads = self._memory[node]
+        for name in reads.names:
+            self._queue += self._binders.get(name, [])
+        if isinstance(node, ast.stmt) and node not in self._owners:
+            self._load(self._loading.by(node))
+        for method in self.methods.get(node, ()):
+            if method.name in self._attributes or method.name.startswith(self._beginnings):
+                self._queue.append(method)
+            else:
+                self._waiting[method.name].append(method)
+        for name in reads.attributes - self._attributes:
+            self._attributes.add(name)
+            self._queue += self._waiting.pop(name, [])
+        if not reads.beginnings <= set(self._beginnings):
+            self._beginnings += tuple(reads.beginnings)
+            for name in [n for n in self._waiting if n.startswith(self._beginnings)]:
+                self._queue += self._waiting.pop(name)
+
+    def _reads(self, node: ast.AST) -> Reads:
+        """Return what a statement reads, without the methods that go, or what such a method does."""
+        without = set(self.methods.get(node, ()))
+        alone = node
+        if isinstance(node, ast.ClassDef):
+            alone = _shell(node, [child for child in node.body if child not in without])
+        elif node in self._owners:
+            alone = ast.copy_location(_class_of(node), node)
+        names = set[str]()
+        walk_scopes([alone], lambda use: names.add(use.name))
+        attributes = _attribute_names(alone)
+        if isinstance(node, ast.ClassDef):  # a class body reads its own names plainly
+            for child in alone.body:  # type: ignore[attr-defined]
+                attributes |= _plain_names(child)
+        elif node in self._owners:
+            for wrapper in node.decorator_list:  # type: ignore[attr-defined]
+                attributes |= _plain_names(wrapper)
+        beginnings = map(self._computed.beginning, ast.walk(alone))
+        return Reads(
+            frozenset(names),
+            frozenset(attributes),
+            frozenset(b for b in beginnings if b is not None),
+        )
+
+
+def _shell(node: ast.ClassDef, body: list[ast.stmt]) -> ast.ClassDef:
+    """Return a class with another body."""
+    fields = {name: getattr(node, name, None) for name in node._fields}
+    return ast.copy_location(ast.ClassDef(**{**fields, "body": body or [ast.Pass()]}), node)
+
+
+def _class_of(method: ast.AST) -> ast.ClassDef:
+    """Return a class that holds a method alone."""
+    node = ast.ClassDef(name="", bases=[], keywords=[], body=[method], decorator_list=[])
+    if "type_params" in node._fields:
+        node.type_params = []
+    return node
+
+
+def _optional_methods(tree: ast.Module) -> dict[ast.AST, list[Method]]:
+    """Return the methods that nobody outside the program can call, by class."""
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    return {
+        node: [
+            child
+            for child in node.body
+            if isinstance(child, FUNCTIONS)
+            and not (child.name.startswith("__") and child.name.endswith("__"))
+        ]
+        for node in classes.values()
+        if _has_known_bases(node, classes)
+    }
+
+
+def _plain_names(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _attribute_names(tree: ast.AST) -> set[str]:
+    """Return the names of attributes that code may read."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if re.fullmatch(r"[\w.]+", node.value) or "{" in node.value:  # no text for people
+                names.update(re.findall(r"\w+", node.value))
+        elif isinstance(node, ast.keyword) and node.arg:
+            names.add(node.arg)
+        elif isinstance(node, ast.MatchClass):
+            names.update(node.kwd_attrs)
+    return names
+
+
+def _has_known_bases(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> bool:
+    for base in node.bases:
+        root = base.value if isinstance(base, ast.Subscript) else base
+        name = root.id if isinstance(root, ast.Name) else getattr(root, "attr", "")
+        if name in classes and classes[name] is not node:
+            if not _has_known_bases(classes[name], classes):
+                return False
+        elif name not in PLAIN_BASES and not _is_exception(name):
+            return False
+    return all(keyword.arg == "metaclass" for keyword in node.keywords)
+
+
+def _is_exception(name: str) -> bool:
+    kind = getattr(builtins, name, None)
+    return isinstance(kind, type) and issubclass(kind, BaseException)
