@@ -9,8 +9,8 @@ from squeeze.calib.statistics.divergence import Categorical, Divergence
 from squeeze.calib.statistics.hessian import Float32
 from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.calib.taps.layout import BOTH, LOOKUP, PRODUCT, SQUARES, UNUSED, Matrix
+from squeeze.calib.taps.observer import Lookup
 from squeeze.calib.taps.products import Product
-from squeeze.calib.taps.taps import Lookup
 from squeeze.calib.taps.weights import Weight
 from squeeze.errors import BadCheckpoint
 from squeeze.ranks.group import Ranks

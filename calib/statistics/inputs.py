@@ -18,8 +18,8 @@ from squeeze.calib.parallel import map_single_threaded
 from squeeze.calib.statistics.hessian import Float32, Hessians
 from squeeze.calib.statistics.tapped import Rows, TappedModel, blocks_of, ids_of
 from squeeze.calib.taps.layout import BOTH, LOOKUP, PRODUCT, UNUSED
+from squeeze.calib.taps.observer import Lookup
 from squeeze.calib.taps.products import Product
-from squeeze.calib.taps.taps import Lookup
 from squeeze.calib.taps.weights import Weight
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import BadCheckpoint

@@ -16,10 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from squeeze.calib.parallel import lender, one_thread
-from squeeze.calib.taps.layout import Layout, Probe
-from squeeze.calib.taps.taps import Observer, Taps
-from squeeze.calib.taps.weights import Parameters
+from squeeze.calib.parallel import lender
+from squeeze.calib.taps.layout import Layout
+from squeeze.calib.taps.observer import Observer, Tap
 from squeeze.calib.text.sources import Sequences
 
 Forward = Callable[[nn.Module, Tensor], Tensor]
@@ -28,30 +27,15 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class TappedModel:
-    """A module, the function (module, ids [B, T]) → output that runs it, and its matrices."""
+    """A module, the function (module, ids [B, T]) → output that runs it, and its matrices.
+
+    tap: makes the mode under which a forward shows an observer its uses of weights
+    """
 
     module: nn.Module
     forward: Forward
-    parameters: Parameters
+    tap: Callable[[Observer], Tap]
     layout: Layout
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, module: nn.Module, forward: Forward, ids: Tensor) -> TappedModel:
-        """Return the model, its matrices read off one forward of ids int64 [B, T].
-
-        A module whose attribute `idle` is true says that nothing uses its parameters.
-        """
-        parameters, probe = Parameters(module.named_parameters()), Probe()
-        with one_thread(), Taps(parameters, probe) as taps:
-            output = forward(module, taps.begin(ids))
-        idle = {
-            f"{name}.{weight}"
-            for name, part in module.named_modules()
-            if getattr(part, "idle", False)
-            for weight, _ in part.named_parameters()
-        }
-        return cls(module, forward, parameters, probe.layout(parameters.shapes, output, idle))
 
     @property
     def device(self) -> torch.device:
@@ -60,7 +44,7 @@ class TappedModel:
 
     def run(self, replica: nn.Module, ids: Tensor, observer: Observer) -> Tensor:
         """Return the output of a replica for ids [B, T]; the observer takes its uses of weights."""
-        with Taps(self.parameters, observer) as taps:
+        with self.tap(observer) as taps:
             return self.forward(replica, taps.begin(ids))
 
     def replicas(
@@ -80,6 +64,16 @@ class TappedModel:
             return copy.deepcopy(module, memo)
 
         return lender(copied)
+
+
+def idle_parameters(module: nn.Module) -> set[str]:
+    """Return the names of parameters of modules whose attribute `idle` says that nothing uses them."""
+    return {
+        f"{name}.{weight}"
+        for name, part in module.named_modules()
+        if getattr(part, "idle", False)
+        for weight, _ in part.named_parameters()
+    }
 
 
 def blocks_of(text: Sequences, rows: Rows, tokens: int) -> list[Rows]:

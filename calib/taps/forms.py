@@ -14,6 +14,7 @@ from squeeze.calib.taps.weights import Weight
 BATCH = "ABCDEFGHIJ"  # letters of the dimensions before the last two, and of an ellipsis
 SPACE, KERNEL = "pqr", "uvw"  # of the positions of a convolution and of its kernel
 LINEAR, EMBEDDING, EINSUM = "linear", "embedding", "einsum"
+SDPA = "scaled_dot_product_attention"
 # functions of two tensors that are products, and the places of those two among their arguments
 MATMULS = {
     "matmul": (0, 1),

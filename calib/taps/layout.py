@@ -13,10 +13,10 @@ from math import prod
 from torch import Tensor
 
 from squeeze.calib.taps.marks import MARK, TOKENS
+from squeeze.calib.taps.observer import Lookup
 from squeeze.calib.taps.parts import WIDEST_INPUT, Positions, named, parts_of, pieces, within
 from squeeze.calib.taps.products import Product
 from squeeze.calib.taps.roles import Event, Sources, by_name, role_of_uses, roles_of
-from squeeze.calib.taps.taps import Lookup
 from squeeze.calib.taps.weights import Weight
 from squeeze.tensors.matrices import Slice
 

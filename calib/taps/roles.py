@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from squeeze.calib.taps import forms
-from squeeze.calib.taps.taps import SDPA
 
 Sources = frozenset[str]
 ROLES = ("q", "k", "v", "qkv", "out", "up", "down", "table", "head", "gate", "other")
@@ -91,7 +90,7 @@ def _read_attention_(events: Sequence[Event], reading: _Reading) -> None:
     scores: dict[str, tuple[Sources, ...]] = {}
     shares: set[str] = set()
     for event in events:
-        if event.kind == SDPA and len(event.sources) >= 3:
+        if event.kind == forms.SDPA and len(event.sources) >= 3:
             for role, sources in zip("qkv", event.sources, strict=False):
                 reading.give_(role, sources)
             reading.attended.add(event.result)

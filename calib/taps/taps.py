@@ -9,9 +9,8 @@ an activation is one, however it is written; any other use of a weight is report
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import FunctionType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +19,9 @@ from torch.overrides import TorchFunctionMode
 
 from squeeze.calib.taps import forms
 from squeeze.calib.taps.marks import MARK, TOKENS, Activation, is_activation, marked_
+from squeeze.calib.taps.observer import Lookup, Observer
 from squeeze.calib.taps.products import Product, product_of
 from squeeze.calib.taps.weights import Parameters, Weight
-from squeeze.tensors.matrices import Slice
 
 # Functions whose result holds the elements of a tensor where they were, and
 COPIES = frozenset(
@@ -39,34 +38,6 @@ SCALES = frozenset("mul __mul__ __rmul__ multiply div true_divide __truediv__".s
 DIVISIONS = frozenset("div true_divide __truediv__".split())
 # Functions of activations that show what their arguments are for (see `squeeze.calib.taps.roles`).
 TELLING = frozenset("sigmoid softmax scaled_dot_product_attention".split())
-SDPA = "scaled_dot_product_attention"
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """Rows of a table, looked up by number. slice: the table [rows, width]; ids: int64, any shape."""
-
-    slice: Slice
-    ids: Tensor
-
-
-class Observer(Protocol):
-    """Receiver of the uses of weights, in the order of the forward.
-
-    `on_product` and `on_lookup` return the result that the forward goes on with.
-    """
-
-    def on_product(self, product: Product, output: Tensor, source: str) -> Tensor:
-        """Take a product. source: the name under which activations refer to it."""
-
-    def on_lookup(self, lookup: Lookup, output: Tensor, source: str) -> Tensor:
-        """Take a lookup."""
-
-    def on_other(self, weight: Weight, function: str) -> None:
-        """Take a use that is neither product nor lookup."""
-
-    def on_activation(self, function: str, sources: list[frozenset[str]], result: str) -> None:
-        """Take a function of activations that tells what they are for."""
 
 
 class Taps(TorchFunctionMode):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from squeeze.calib.parallel import one_thread
 from squeeze.calib.statistics.divergence import Categorical, Divergence, Gaussian
+from squeeze.calib.statistics.probed import probed
 from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.errors import BadCheckpoint, SqueezeError
 from squeeze.subject.eager import eager
@@ -132,7 +133,7 @@ class Subject:
     def tapped(self, ids: Tensor) -> TappedModel:
         """Return the model under taps, its matrices read off one forward of ids int64 [B, T]."""
         with running():
-            return TappedModel.of(self.module, self.run, ids)
+            return probed(self.module, self.run, ids)
 
     def run(self, module: nn.Module, ids: Tensor) -> Tensor:
         """Return the logits of a copy of the module, as they are."""

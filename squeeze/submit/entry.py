@@ -33,7 +33,7 @@ import torch
 from squeeze.artifact.streams import decode_with
 from squeeze.calib.statistics.fisher import collect_gradients
 from squeeze.calib.statistics.inputs import InputSums
-from squeeze.calib.statistics.tapped import TappedModel
+from squeeze.calib.statistics.whole import whole_model
 from squeeze.calib.text.generate import generate
 from squeeze.calib.text.sources import Sequences, window_length
 from squeeze.packing.curvature import Curvature
@@ -153,7 +153,7 @@ def pack(
     count = -(-CALIBRATION_TOKENS // length)
     ids = generate(partial(Cache, model), config.vocab_size, count, length, seed=seed)
     text = Sequences.whole(ids, "self-generated")
-    tapped = TappedModel.of(
+    tapped = whole_model(
         model,
         lambda module, ids: module(ids),
         torch.zeros(1, 1, dtype=torch.int64, device=ranks.device),

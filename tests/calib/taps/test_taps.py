@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from squeeze.calib.taps.coverage import Coverage
 from squeeze.calib.taps.layout import Probe
+from squeeze.calib.taps.observer import Lookup
 from squeeze.calib.taps.products import Product
-from squeeze.calib.taps.taps import Lookup, Taps
+from squeeze.calib.taps.taps import Taps
 from squeeze.calib.taps.weights import Parameters, Weight
 from squeeze.subject.script import load_script
 from squeeze.subject.subject import Subject
