@@ -2,12 +2,14 @@
 
 Both run in clean folders of their own, the original with the modules it uses. Compared are standard
 output, standard error but for its tracebacks, the exit code, and the files written. Two whole numbers
-may differ by as much as the scripts do in size: programs add their code to what they ship. What
+may differ by as much as the scripts do in size, and the hashes of the scripts may: programs state what
+they ship. What
 differs between two runs of the original itself, such as times, is no difference of the bundle.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -31,11 +33,13 @@ class Check:
     arguments: of both programs
     tolerance: relative difference that two numbers may have
     timeout: seconds that each run may take; None for no limit
+    beside: files that lie beside both scripts, by name
     """
 
     arguments: tuple[str, ...] = ()
     tolerance: float = 0.0
     timeout: float | None = None
+    beside: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def run_once(files: Mapping[str, bytes], entry: str, check: Check) -> Outcome:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
+        files = {**files, **check.beside}
         for name, data in files.items():
             target = folder / "code" / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -113,11 +118,16 @@ def run_once(files: Mapping[str, bytes], entry: str, check: Check) -> Outcome:
             raise BundleError(
                 f"{entry} did not end in time", expected=f"≤ {check.timeout:g} s"
             ) from None
+        digest = hashlib.sha256(files[entry]).hexdigest()
+
+        def settled(data: bytes, errors: str = "replace") -> str:
+            """Return a text without the names of the scratch folder and the script's own hash."""
+            text = data.decode(errors=errors).replace(str(folder), "<folder>")
+            return text.replace(digest, "<sha256 of the script>")
+
         texts = {
-            "standard output": _settled(done.stdout.decode(errors="replace"), folder),
-            "standard error": _without_tracebacks(
-                _settled(done.stderr.decode(errors="replace"), folder)
-            ),
+            "standard output": settled(done.stdout),
+            "standard error": _without_tracebacks(settled(done.stderr)),
         }
         blobs = {}
         for path in sorted(folder.rglob("*")):
@@ -129,15 +139,10 @@ def run_once(files: Mapping[str, bytes], entry: str, check: Check) -> Outcome:
             if data == known:
                 continue
             try:
-                texts[at] = _settled(data.decode(), folder)
+                texts[at] = settled(data, "strict")
             except UnicodeDecodeError:
                 blobs[at] = data
         return Outcome(done.returncode, texts, blobs, len(files[entry]))
-
-
-def _settled(text: str, folder: Path) -> str:
-    """Return a text without the name of the scratch folder."""
-    return text.replace(str(folder), "<folder>")
 
 
 def _without_tracebacks(text: str) -> str:

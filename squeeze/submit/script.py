@@ -13,6 +13,7 @@ from squeeze.artifact import container
 from squeeze.bundle.build import Bundle, BundleOptions, bundle
 from squeeze.bundle.load.modules import BundleError
 from squeeze.bundle.specialise import ShrinkOptions
+from squeeze.bundle.verify import Check, verify
 from squeeze.files import scratch_folder
 from squeeze.ledger.submission import CODE
 from squeeze.score.modes import Mode
@@ -44,6 +45,17 @@ def own_script(
         path = folder / CODE
         path.write_text(specialised(config, recipe, limit, mode))
         return bundle(path, ["squeeze"], options or smallest_options(config, recipe))
+
+
+def verify_script(source: str, shipped: bytes, check: Check) -> None:
+    """Run the readable program and the file that ships alike; raise BundleError if they differ.
+
+    source: as `specialised` returns it
+    """
+    with scratch_folder("squeeze-entry-") as folder:
+        path = folder / CODE
+        path.write_text(source)
+        verify({CODE: path}, CODE, shipped, check).check()
 
 
 def smallest_options(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> BundleOptions:

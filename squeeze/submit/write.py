@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from squeeze import __version__
+from squeeze.bundle.verify import Check
 from squeeze.files import sha256
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODEL, REQUIREMENTS, SUMS, is_paper
@@ -33,11 +34,12 @@ from squeeze.submit.parent import Config, config_of_model, read_parent
 from squeeze.submit.parts import EVALUATE, SCORER, Parts
 from squeeze.submit.plain import BadSubmission, read_plain, safe_name, safe_names
 from squeeze.submit.scores import Scores, ShippedModel, read_scores
-from squeeze.submit.script import check_codecs, own_script
+from squeeze.submit.script import check_codecs, own_script, specialised, verify_script
 from squeeze.views.code import TABLE, parts_csv, with_names
 from squeeze.views.totals import totals
 
 READABLE = "code.md"  # of our own script, for people
+VERIFIED = 512  # tokens that it scores beside the program it is a bundle of
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,9 @@ def write_submission(
         config["recipe"] = scores.recipe
     with reporter.stage("bundle"):
         content |= _code(parts, content[MODEL], config, options)
+    if parts.script is None:
+        with reporter.stage("bundle beside its source"):
+            _verify(content, config, inputs, options)
     if scores.code not in (None, sha256(content[CODE])):
         raise BadSubmission(
             "the seed runs were made by another train_gpt.py than ships",
@@ -161,6 +166,25 @@ def _code(parts: Parts, model: bytes, config: Config, options: WriteOptions) -> 
         TABLE: parts_csv(script.parts).encode(),
         READABLE: readable.encode(),
     }
+
+
+def _verify(
+    content: Mapping[str, bytes], config: Config, inputs: Inputs, options: WriteOptions
+) -> None:
+    """Let our own script and the program that it is a bundle of score the model on a few tokens.
+
+    Raises BundleError unless they print and write the same.
+    """
+    source = specialised(config["model"], config["recipe"], options.limit, options.mode)
+    words = [
+        *("--val", str(inputs.data[0].resolve())),
+        *("--tokenizer", str(inputs.tokenizer.resolve())),
+        *("--tokens", str(min(options.tokens, VERIFIED))),
+        "--eval",
+    ]
+    seconds = options.limits.report_seconds
+    check = Check(tuple(words), timeout=seconds, beside={MODEL: content[MODEL]})
+    verify_script(source, content[CODE], check)
 
 
 def _commands(parts: Parts) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Taps of whole parameters beside the general ones, on our own models: the same statistics, bit for bit."""
+"""Taps of whole parameters beside the general ones, on our own models: the same bits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def test_statistics_are_those_of_the_general_taps(kind: str) -> None:
     ids = np.random.default_rng(0).integers(0, 64, (4, 16)).astype(np.uint16)
     text = Sequences.whole(ids, "random")
     general = tapped(model)
-    whole = whole_model(model, lambda module, ids: module(ids), torch.zeros(1, 1, dtype=torch.int64))
+    whole = whole_model(
+        model, lambda module, ids: module(ids), torch.zeros(1, 1, dtype=torch.int64)
+    )
     assert list(whole.layout.matrices) == list(general.layout.matrices)
     assert whole.layout.head == general.layout.head
     before, after = InputSums(general, text).hessians(), InputSums(whole, text).hessians()

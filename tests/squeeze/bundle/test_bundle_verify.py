@@ -100,3 +100,16 @@ def test_the_command_names_a_bundle_done_only_if_it_does_the_same(tmp_path: Path
 @pytest.mark.parametrize("words", [["main.py", "--", "x"], ["--preset", "tiny", "--verify"]])
 def test_arguments_need_what_they_are_for(words: list[str]) -> None:
     assert CliRunner().invoke(command, words).exit_code == 2
+
+
+def test_files_beside_both_scripts_are_there_and_a_script_may_state_its_hash(
+    tmp_path: Path,
+) -> None:
+    text = (
+        "import hashlib, pathlib\nme = pathlib.Path(__file__)\n"
+        "print(hashlib.sha256(me.read_bytes()).hexdigest(), me.with_name('model.bin').read_bytes())\n"
+    )
+    (tmp_path / "main.py").write_text(text)
+    check = Check(beside={"model.bin": b"\0\1"})
+    verdict = verify({"main.py": tmp_path / "main.py"}, "main.py", (text + "#").encode(), check)
+    assert (verdict.exit_code, verdict.differences) == (0, ())

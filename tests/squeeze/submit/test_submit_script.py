@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from squeeze.artifact.file import encode
 from squeeze.artifact.streams import Artifact
 from squeeze.bundle.build import BundleOptions
+from squeeze.bundle.load.modules import BundleError
+from squeeze.bundle.verify import Check
 from squeeze.cli.bundle_cmd import command as bundle_command
 from squeeze.score.audit import AuditOptions, Limits, audit, load_data
 from squeeze.score.modes import Mode
@@ -21,7 +23,7 @@ from squeeze.submit.check import Inputs
 from squeeze.submit.claims import About
 from squeeze.submit.parts import Parts
 from squeeze.submit.plain import BadSubmission
-from squeeze.submit.script import check_codecs, own_script, specialised
+from squeeze.submit.script import check_codecs, own_script, specialised, verify_script
 from squeeze.submit.write import WriteOptions, write_submission
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 from squeeze.train.checkpoint import save_checkpoint
@@ -114,6 +116,12 @@ def test_the_submission_of_our_own_script_runs_alone_and_passes_the_audit(
         AuditOptions(limits=Limits(seconds=300.0)),
     )
     assert found.failures == []
+
+
+def test_a_script_that_does_not_do_what_its_source_does_is_refused() -> None:
+    verify_script("print(1)", b"print( 1 )", Check())
+    with pytest.raises(BundleError, match="does not do what its original does"):
+        verify_script("print(1)", b"print(2)", Check())
 
 
 @pytest.mark.slow
