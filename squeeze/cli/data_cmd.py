@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from squeeze.cli.options import json_option
+from squeeze.cli.parsing.command import Command
 from squeeze.cli.parsing.values import Shards, shard_paths, shards_option
 
 FILE = click.Path(path_type=Path)
@@ -37,7 +38,9 @@ def _text_options(function: Any) -> Any:
     return click.argument("text", type=FILE, nargs=-1, required=True)(function)
 
 
-@command.command("fetch", short_help="Fetch the challenge's FineWeb shards and a tokenizer.")
+@command.command(
+    "fetch", cls=Command, short_help="Fetch the challenge's FineWeb shards and a tokenizer."
+)
 @click.argument("variant")
 @click.option("-o", "--out", type=FILE, default=Path("data"), show_default=True, help="Folder.")
 @click.option("--train-shards", type=click.IntRange(min=0), metavar="N", help="Only the first N.")
@@ -69,7 +72,7 @@ def fetch_command(variant: str, out: Path, as_json: bool, **options: Any) -> Non
     run_fetch(variant, out, FetchOptions(**options), as_json)
 
 
-@command.command("tokenize", short_help="Make shards of text.")
+@command.command("tokenize", cls=Command, short_help="Make shards of text.")
 @_text_options
 @click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model.")
 @click.option("-o", "--out", type=FILE, required=True, help="Folder of the shards.")
@@ -104,7 +107,7 @@ def tokenize_command(
     run_tokenize(texts, tokenizer, out, ShardOptions(**options), as_json)
 
 
-@command.command("check", short_help="Check shards, and validation text in training.")
+@command.command("check", cls=Command, short_help="Check shards, and validation text in training.")
 @click.argument("train", type=Shards(), nargs=-1)
 @shards_option("--val", "validation", help="Validation shards; repeatable.")
 @click.option("--tokenizer", type=FILE, help="Its number of pieces bounds the tokens.")
@@ -133,7 +136,7 @@ def check_command(
     run_check(shard_paths(train), validation, tokenizer, bos, as_json)
 
 
-@command.command("tokenizer", short_help="Train a tokenizer like the challenge's.")
+@command.command("tokenizer", cls=Command, short_help="Train a tokenizer like the challenge's.")
 @_text_options
 @click.option("-o", "--out", type=FILE, required=True, help="Sentencepiece model to write.")
 @click.option(

@@ -15,6 +15,7 @@ from squeeze.cli.options import (
     limit_option,
     precision_option,
     script_options,
+    verbose_option,
 )
 from squeeze.cli.parsing.command import Command
 from squeeze.cli.parsing.values import Word, shards_option
@@ -91,6 +92,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--codecs", default="", metavar="NAME,…", hidden=True)
 @script_options
 @architecture_options
+@verbose_option
 @json_option
 def command(**options: Any) -> None:
     """Pack MODEL (safetensors, .pt or int8 .ptz) into a .sqz artifact.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -16,9 +18,11 @@ from squeeze.ledger.table import Ledger
 from squeeze.packing.plan import Plan
 from squeeze.rows import Row
 from squeeze.tensors.roles import role_of
+from squeeze.views.compare import Change
+from squeeze.views.scores import Score
 from squeeze.views.text import verdict
 from squeeze.views.totals import Totals
-from squeeze.views.tree import Floors
+from squeeze.views.tree import Floors, tree
 
 Histogram = Mapping[str, Any]
 
@@ -28,6 +32,8 @@ class Report:
     """Everything that a page shows.
 
     limit: bytes. plan: of the pack. histograms: see `squeeze.views.histograms`. totals: of a submission.
+    score: of the files, where one is stated. paths: as the user named the files.
+    changes: against an earlier ledger, and before: that ledger in words.
     """
 
     ledger: Ledger
@@ -36,6 +42,10 @@ class Report:
     plan: Plan | None = None
     histograms: Sequence[Histogram] = ()
     totals: Totals | None = None
+    score: Score | None = None
+    paths: Sequence[str] = ()
+    changes: Sequence[Change] = ()
+    before: str = ""
 
 
 def write_page(target: Path, report: Report) -> None:
@@ -71,13 +81,78 @@ def page(report: Report) -> str:
         ],
         "histograms": list(report.histograms),
         "code": modules(ledger),
+        "prices": prices(report),
+        "facts": facts(report),
+        "before": report.before,
+        "changes": [asdict(c) | {"delta": c.delta} for c in report.changes if c.delta],
+        "next": following(report),
         "foot": f"Bytes of files on disk; rows sum to {ledger.total:,}. squeeze {__version__}.",
     }
     text = json.dumps(_shown(data), separators=(",", ":"), allow_nan=False)
     # only this could end a script element
     safe = text.replace("<", "\\u003c")
-    template = files("squeeze.views").joinpath("report.html").read_text(encoding="utf-8")
-    return template.replace("/*DATA*/", safe)
+    template, style = (
+        files("squeeze.views").joinpath(name).read_text(encoding="utf-8")
+        for name in ("report.html", "report.css")
+    )
+    heading = html.escape(printable(data["title"]))
+    return (
+        template.replace("/*STYLE*/", style)
+        .replace("<!--TITLE-->", heading)
+        .replace("/*DATA*/", safe)
+    )
+
+
+def prices(report: Report) -> list[dict[str, Any]]:
+    """Return what bytes buy, by role: bytes to save on its tensors until the score falls by 0.001."""
+    if report.plan is None:
+        return []
+    roles = [
+        role
+        for component in tree(report.ledger, plan=report.plan).children
+        for role in component.children
+        if role.price is not None
+    ]
+    return [
+        {"role": role.name, "bytes": role.bytes, "bits": role.bits, "price": role.price}
+        for role in roles
+    ]
+
+
+def facts(report: Report) -> list[tuple[str, str]]:
+    """Return the score, its cost and the making of an artifact, as names and texts."""
+    pairs: list[tuple[str, str]] = []
+    if report.score is not None:
+        pairs.append(("score", f"{report.score.bpb:.6f} bits per byte"))
+    plan = report.plan
+    if plan is None:
+        return pairs
+    machine = plan.machine
+    return [
+        *pairs,
+        ("cost, measured", f"{plan.in_bits(plan.measured):.6f} {plan.unit} on calibration text"),
+        ("cost, foreseen", f"{plan.in_bits(plan.expected):.6f} {plan.unit}"),
+        (
+            "packed for",
+            f"{plan.limit:,} bytes, {plan.unused:,} of them unused, in {plan.trials} trials",
+        ),
+        *([("packed on", f"{machine.processor}; torch {machine.torch}")] if machine.torch else []),
+        ("SHA-256", plan.sha256),
+    ]
+
+
+def following(report: Report) -> list[str]:
+    """Return commands that usually come next."""
+    names = shlex.join(report.paths or list(report.ledger.files))
+    artifact = next((path for path in report.paths if path.endswith(".sqz")), None)
+    if artifact is None:
+        return [f"squeeze budget {names} --depth 4", f"squeeze budget {names} --squeezed"]
+    foresee = [f"squeeze budget {shlex.quote(artifact)} --what-if mlp=3bit"]
+    return [
+        *(foresee if report.plan is not None else []),
+        f"squeeze eval {shlex.quote(artifact)} --tokenizer TOKENIZER --val SHARDS",
+        f"squeeze audit {shlex.quote(artifact)} --tokenizer TOKENIZER --val SHARDS",
+    ]
 
 
 def _shown(value: Any) -> Any:

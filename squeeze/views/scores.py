@@ -72,6 +72,11 @@ def scores_of(before: Path, after: Path) -> Scores:
     return Scores(old, new, tuple(notes))
 
 
+def score_of(path: Path) -> Score | None:
+    """Return the score of a file or folder; None where none is stated of these bytes."""
+    return _stated_score(path, [])
+
+
 def _stated_score(path: Path, notes: list[str]) -> Score | None:
     if path.is_dir():
         places, model = [path / CLAIMS, path / MODEL.replace(".sqz", REPORT)], path / MODEL

@@ -19,6 +19,8 @@ from squeeze.views.what_if import WhatIf
 
 PADDING = 2  # characters between two columns
 LEAST_NAME = 12  # characters of a name, however narrow a terminal is
+WIDE = 120  # columns of a terminal that has room for bars
+BAR = 24  # characters of the longest bar
 MOST = 24  # rows below one: the largest are shown, a script has hundreds of definitions
 STYLES = {
     "weights": "cyan",
@@ -33,22 +35,46 @@ def print_tree(root: Node, limit: int, depth: int) -> None:
     """Print nodes down to `depth` levels below the total. Columns without any figure are left out."""
     rows = list(_lines(root, depth))
     columns = {
-        "bytes": lambda n: f"{n.bytes:,}",
+        "bytes": lambda n: f"{_about(n)}{n.bytes:,}",
         "% limit": lambda n: f"{100 * n.bytes / limit:.2f}",
-        "bits/w": lambda n: "" if n.bits is None else f"{n.bits:.3f}",
+        "bits/w": _bits,
         "floor": lambda n: "" if n.floor is None else f"{n.floor:,.0f}",
         "waste": lambda n: "" if n.waste is None else f"{n.waste:+,.0f}",
         "B/mBPB": lambda n: "" if n.price is None else f"{n.price:,.0f}",
     }
     every = {title: [figure(node) for _, node, _ in rows] for title, figure in columns.items()}
     shown = {title: figures for title, figures in every.items() if any(figures)}
-    table = _table(shown)
+    if PlainConsole().width >= WIDE:
+        largest = max((node.bytes for level, node, _ in rows if level), default=1)
+        shown[""] = [_bar(node.bytes / max(largest, 1)) if level else "" for level, node, _ in rows]
+    table = _table([[title, *cells] for title, cells in shown.items()])
     room = room_for_names([title, *figures] for title, figures in shown.items())
     for index, (level, node, component) in enumerate(rows):
         text = shortened(printable(node.name), room - 2 * level)
         name = Text("  " * level + text, style=STYLES.get(component, ""))
         table.add_row(name, *(figures[index] for figures in shown.values()), end_section=level == 0)
     PlainConsole().print(table)
+    if any(node.estimated for _, node, _ in rows):
+        PlainConsole().print(
+            "≈ shares of a compressed stream: estimates, of which only the sums are measured"
+        )
+
+
+def _about(node: Node) -> str:
+    return "≈" if node.estimated else ""
+
+
+def _bits(node: Node) -> str:
+    """Return bits a weight, fewer digits of an estimate."""
+    if node.bits is None:
+        return ""
+    return f"≈{node.bits:.2f}" if node.estimated else f"{node.bits:.3f}"
+
+
+def _bar(share: float) -> str:
+    """Return a bar of BAR characters at most, in eighths of one."""
+    eighths = round(8 * BAR * share)
+    return ("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()).ljust(BAR)
 
 
 def room_for_names(columns: Iterable[Sequence[str]]) -> int:
@@ -69,12 +95,16 @@ def print_ledger(ledger: Ledger, limit: int, depth: int = 2) -> None:
     PlainConsole().print(verdict(ledger, limit))
 
 
-def _table(titles: Iterable[str]) -> Table:
-    """Return an empty table with names on the left and figures under these titles."""
+def _table(columns: Iterable[Sequence[str]]) -> Table:
+    """Return an empty table with names on the left and columns of figures.
+
+    columns: title and figures of each, which no narrow terminal takes away
+    """
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     table.add_column("", no_wrap=True, overflow="ellipsis")
-    for title in titles:
-        table.add_column(title, justify="right", no_wrap=True)
+    for title, *cells in columns:
+        width = max(map(len, [title, *cells]))
+        table.add_column(title, justify="right", no_wrap=True, min_width=width)
     return table
 
 
@@ -146,12 +176,12 @@ def print_changes(
     changes: list[Change], before: Ledger, after: Ledger, scores: Scores | None = None
 ) -> None:
     """Print a table of changed groups, then the totals and what is known of the scores."""
-    table = _table(("before", "after", "change", ""))
     rows = [
         (f"{change.before:,}", f"{change.after:,}", f"{change.delta:+,}", change.what)
         for change in changes
     ]
-    room = room_for_names(zip(*rows, strict=True))
+    columns = list(zip(("before", "after", "change", ""), *rows, strict=True))
+    table, room = _table(columns), room_for_names(columns)
     for change, figures in zip(changes, rows, strict=True):
         if change.delta:
             style = "red" if change.delta > 0 else "green"
@@ -171,11 +201,16 @@ def print_changes(
 def print_what_if(foreseen: WhatIf, limit: int) -> None:
     """Print the tensors under other bits, then the file and the score."""
     plan, size = foreseen.plan, foreseen.size
-    table = _table(("bits/w", "→", "bytes", "→", f"cost, {plan.unit}"))
+    rows = []
     for t in foreseen.tensors:
         bits = f"{t.bits[0]:.3f}", f"{t.bits[1]:.3f}"
         sizes = f"{t.bytes[0]:,}", f"{t.bytes[1]:,}"
-        table.add_row(t.name, *bits, *sizes, f"{plan.in_bits(t.loss[1] - t.loss[0]):+.6f}")
+        rows.append((*bits, *sizes, f"{plan.in_bits(t.loss[1] - t.loss[0]):+.6f}"))
+    titles = "bits/w", "→", "bytes", "→", f"cost, {plan.unit}"
+    columns = list(zip(titles, *rows, strict=True))
+    table, room = _table(columns), room_for_names(columns)
+    for t, figures in zip(foreseen.tensors, rows, strict=True):
+        table.add_row(shortened(printable(t.name), room), *figures)
     PlainConsole().print(table)
     before, after = foreseen.cost
     change = f"{plan.size:,} → {size:,} bytes ({size - plan.size:+,})"

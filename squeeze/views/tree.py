@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from squeeze.ledger.table import Ledger
 from squeeze.packing.plan import Plan, TensorPlan
 from squeeze.rows import Row
+
+ESTIMATED = 0.1
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class Node:
 
     floor: order-0 entropy of the symbols in bytes, None where it was not computed. loss: expected nats
     per token that rounding costs; price: bytes that a thousandth of a bit per byte would save
-    (see `squeeze.views.tree.price`); None where no plan tells.
+    (see `squeeze.views.tree.price`); None where no plan tells. estimated: whether more than ESTIMATED
+    of the bytes are shares of streams that others share, so that only their sums are measured.
     """
 
     name: str
@@ -28,6 +32,7 @@ class Node:
     loss: float | None = None
     price: float | None = None
     children: tuple[Node, ...] = ()
+    estimated: bool = False
 
     @property
     def bits(self) -> float | None:
@@ -50,14 +55,17 @@ def tree(
 
     sort: "bytes", the largest first, or "file", in the order of the files.
     """
-    return _Builder(floors, plan, sort).node("total", list(ledger.rows), 0)
+    return _Builder(ledger, floors, plan, sort).node("total", list(ledger.rows), 0)
 
 
 class _Builder:
     """Makes nodes of rows, with the floors and the plan that the figures are from."""
 
-    def __init__(self, floors: Floors | None, plan: Plan | None, sort: str) -> None:
+    def __init__(self, ledger: Ledger, floors: Floors | None, plan: Plan | None, sort: str) -> None:
         self.floors, self.plan, self.sort = floors, plan, sort
+        # a file that is compressed as a whole is one stream; others have a stream for each kind
+        self.mixed = {row.file for row in ledger.rows if not row.shared}
+        self.sharers = Counter(map(self._stream, ledger.rows))
         self.tensors = {} if plan is None else {tensor.name: tensor for tensor in plan.tensors}
 
     def node(self, name: str, rows: list[Row], level: int) -> Node:
@@ -91,7 +99,22 @@ class _Builder:
             loss=sum(tensor.loss for tensor in planned) if planned else None,
             price=price(planned, self.plan) if self.plan is not None and weights else None,
             children=children,
+            estimated=self._is_estimated(rows),
         )
+
+    def _is_estimated(self, rows: list[Row]) -> bool:
+        """Return whether the bytes of rows are shares; those of all sharers together are measured."""
+        inside = Counter(map(self._stream, rows))
+        shares = (
+            row.bytes
+            for row in rows
+            if row.shared and inside[self._stream(row)] < self.sharers[self._stream(row)]
+        )
+        return sum(shares) > ESTIMATED * sum(row.bytes for row in rows)
+
+    def _stream(self, row: Row) -> tuple[str, str]:
+        """Return what tells the stream of a shared row from others."""
+        return row.file, row.kind if row.file in self.mixed else ""
 
     def _floor(self, rows: list[Row]) -> float | None:
         """Return the sum of the rows' floors, None unless every row has one."""

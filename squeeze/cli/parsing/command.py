@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from squeeze.cli.parsing.project import check_keys, find_project, settings_of
+from squeeze.cli.terminal.next_step import print_next
 
 # Options by the group they are shown in; those of no group stand under Options.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -46,6 +47,12 @@ class Command(click.Command):
         settings = settings_of(self, info_name or "", project)
         extra["default_map"] = {name: setting.value for name, setting in settings.items()}
         return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and say what usually comes next where it ends well."""
+        result = super().invoke(ctx)
+        print_next(str(self.name), ctx.params)
+        return result
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options group by group."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from squeeze.ledger.submission import is_submission, shipped_bytes
 from squeeze.ledger.table import Ledger
 from squeeze.packing.plan import Plan, plan_of
 from squeeze.views.code import with_names
-from squeeze.views.compare import as_json, compare
+from squeeze.views.compare import Change, as_json, compare
 from squeeze.views.console import PlainConsole
 from squeeze.views.page import Report, write_page
-from squeeze.views.scores import scores_of
+from squeeze.views.scores import score_of, scores_of
 from squeeze.views.text import (
     print_changes,
     print_totals,
@@ -187,6 +188,9 @@ def compare_two(request: BudgetRequest) -> tuple[Ledger, Ledger]:
     else:
         print_changes(changes, before, after, scores)
     print_notes(scores.notes, "")
+    if request.html is not None:
+        account = Account(replace(request, paths=(second,)))
+        write_report(account, request.html, changes, f"{first}: {before.total:,} bytes before")
     return before, after
 
 
@@ -212,8 +216,10 @@ def _histograms(account: Account) -> list[dict[str, Any]]:
         return []
 
 
-def write_report(account: Account, target: Path) -> None:
-    """Write the page of a ledger. Raises SqueezeError when it cannot be written."""
+def write_report(
+    account: Account, target: Path, changes: Sequence[Change] = (), before: str = ""
+) -> None:
+    """Write the page of a ledger, and its changes. Raises SqueezeError when it cannot be written."""
     report = Report(
         account.ledger,
         account.request.limit,
@@ -221,6 +227,10 @@ def write_report(account: Account, target: Path) -> None:
         plan=account.plan,
         histograms=_histograms(account),
         totals=account.totals,
+        score=score_of(Path(account.paths[0])) if len(account.paths) == 1 else None,
+        paths=account.paths,
+        changes=changes,
+        before=before,
     )
     write_page(target, report)
     print_line(f"page: {target}", err=True)

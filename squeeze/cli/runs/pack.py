@@ -53,6 +53,7 @@ class PackOptions:
     script: str | None
     shim: bool
     architecture: Mapping[str, Any]
+    verbose: bool
     as_json: bool
 
     @property
@@ -131,7 +132,7 @@ def run_pack(options: PackOptions) -> None:
         )
     else:
         print_notes(packed.notes)
-        print_packed(packed, request.preset)
+        print_packed(packed, request.preset, options.verbose)
         print_ledger(ledger, options.limit)
         print_line(f"{options.target}: {piece.size:,} → {len(packed.data):,} bytes")
     check_limit(ledger.total, options.limit)
@@ -167,10 +168,12 @@ def price_of(left_out: Correction) -> dict[str, Any]:
     }
 
 
-def print_packed(packed: Packed, preset: str) -> None:
-    """Print the plan; for a record what is left out."""
+def print_packed(packed: Packed, preset: str, verbose: bool) -> None:
+    """Print the cost, and with `verbose` every tensor; for a record what is left out."""
     if packed.plan is not None:
-        print_plan(packed.plan)
+        if verbose:
+            print_plan(packed.plan)
+        print_cost(packed.plan)
         for line in Coverage.from_json(packed.plan.coverage.get("rows", ())).lines():
             print_line(line)
     elif preset in TARGETS:
@@ -184,7 +187,7 @@ def print_packed(packed: Packed, preset: str) -> None:
 
 
 def print_plan(plan: Plan) -> None:
-    """Print a row for each quantized matrix, the sums, and what all of it costs."""
+    """Print a row for each quantized matrix, and the sums."""
     print_line(
         f"{'tensor':<34}{'weights':>11}{'bits/weight':>13}{'bytes':>12}{'Δ ' + plan.unit:>15}"
     )
@@ -195,6 +198,10 @@ def print_plan(plan: Plan) -> None:
     _print_row("small tensors", sum(t.weights for t in small), sum(t.bytes for t in small), 0.0)
     weights, size = sum(t.weights for t in plan.tensors), sum(t.bytes for t in plan.tensors)
     _print_row("all", weights, size, plan.in_bits(plan.expected))
+
+
+def print_cost(plan: Plan) -> None:
+    """Print the cost of a plan, foreseen and measured."""
     print_line(
         f"cost: predicted {plan.in_bits(plan.expected):.6f} {plan.unit}, "
         f"measured {plan.in_bits(plan.measured):.6f} (KL on calibration text); "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from squeeze.cli import COMMANDS, cli
+from squeeze.cli.terminal.next_step import NEXT, print_next
+from squeeze.errors import BadData
 
 ROOT = Path(__file__).parents[3]
 
@@ -100,3 +103,36 @@ def test_errors_are_one_line_without_a_traceback(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("squeeze: m.sqz: not a checkpoint")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_every_command_knows_what_comes_next_and_says_so_in_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names = {name.split()[-1] for name in every_command()} - {"data"}
+    assert set(NEXT) == names
+    golden = str(ROOT / "tests" / "golden" / "v1-default.sqz")
+    shown: list[str] = []
+    monkeypatch.setattr("squeeze.cli.terminal.next_step.print_line", lambda t, err: shown.append(t))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    print_next("budget", {"paths": [golden], "html": None, "diff": False})
+    assert shown == [f"next: squeeze budget {golden} --html report.html"]
+    print_next("budget", {"paths": [golden], "html": None, "diff": False, "as_json": True})
+    assert len(shown) == 1
+
+
+def test_what_comes_next_is_a_command_that_squeeze_takes() -> None:
+    options = {
+        "out": Path("o"), "text": ("t",), "tokenizer": Path("t"), "model": "m.sqz", "artifact": "m.sqz",
+        "models": ("m.sqz",), "paths": ("p",), "html": None, "diff": False, "data": ("v.bin",),
+        "output": Path("p"), "encoded": None, "submission": "s", "check": None, "folder": "f",
+    }  # fmt: skip
+    for name, command in NEXT.items():
+        words = command(options)
+        if words is not None:
+            with contextlib.suppress(BadData):  # a pattern that nothing matches here
+                first, *rest = map(str, words)
+                found_command = cli.get_command(click.Context(cli), first)
+                if isinstance(found_command, click.Group):
+                    found_command, rest = found_command.commands[rest[0]], rest[1:]
+                assert found_command is not None, name
+                found_command.make_context(first, rest)
