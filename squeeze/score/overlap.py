@@ -56,6 +56,7 @@ class Overlap:
     train_tokens: tokens that were searched
     exact, near: numbers int64 of the documents that stand there whole, and of near duplicates
     share: part of each document's shingles that stand there, float64 [documents of the set]
+    shared_tokens: of the exact and near ones
     """
 
     documents: int
@@ -64,6 +65,12 @@ class Overlap:
     exact: Int64
     near: Int64
     share: npt.NDArray[np.float64]
+    shared_tokens: int = 0
+
+    @property
+    def token_share(self) -> float:
+        """Share of the judged tokens that stand in duplicates, 0 … 1."""
+        return self.shared_tokens / max(1, self.tokens)
 
 
 class Fingerprints:
@@ -75,6 +82,7 @@ class Fingerprints:
         lengths = np.diff(np.append(starts, len(tokens)))
         self.judged = np.flatnonzero(lengths >= MIN_TOKENS)
         self.tokens = int(lengths[self.judged].sum())
+        self._lengths = lengths
         self._digests = {
             _digest(tokens[starts[i] : starts[i] + lengths[i]], bos): int(i) for i in self.judged
         }
@@ -126,7 +134,8 @@ class Fingerprints:
         share = shared / np.maximum(total, 1)
         exact = np.array(sorted(self._exact), np.int64)
         near = np.setdiff1d(np.flatnonzero((share >= NEAR) & (total > 0)), exact)
-        return Overlap(len(self.judged), self.tokens, self._train_tokens, exact, near, share)
+        both = int(self._lengths[exact].sum() + self._lengths[near].sum())
+        return Overlap(len(self.judged), self.tokens, self._train_tokens, exact, near, share, both)
 
 
 def find_overlap(

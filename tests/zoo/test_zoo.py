@@ -10,14 +10,20 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from squeeze.score.audit import Audit, AuditOptions, Limits, audit, load_data
+from squeeze.score.audit.evidence import Evidence
 from squeeze.score.audit.rules import RULES
-from squeeze.score.audit.verdict import PASS, UNKNOWN
+from squeeze.score.audit.rules_score import overlap
+from squeeze.score.audit.submission import load_submission
+from squeeze.score.audit.verdict import FAIL, PASS, UNKNOWN
 from squeeze.score.box.sandbox import isolation
+from squeeze.score.overlap import find_overlap
 from squeeze.train.data.shards import write_shard
-from tests.zoo.animals import HONEST, Animal, Habitat, build, make_habitat
+from squeeze.train.data.text import BOS
+from tests.zoo.animals import HONEST, VOCAB, Animal, Habitat, build, make_habitat
 from tests.zoo.breeds import BREEDS, VOCABULARIES
 from tests.zoo.leaks import BLURRED, LEAKS, SHARES
 from tests.zoo.offenders import LIMIT, OFFENDERS
@@ -188,3 +194,22 @@ def test_a_stated_score_may_not_gain_by_its_rounding(habitat: Habitat, tmp_path:
         with without_boxes():
             result = audit(build(animal, habitat, tmp_path / f"{gain}"), data, options)
         assert result.failures == failures, told(result)
+
+
+@pytest.mark.parametrize(
+    ("documents", "copied", "status"),
+    [(4000, 0, PASS), (4000, 1, UNKNOWN), (6500, 1, PASS), (4000, 5, FAIL)],
+)
+def test_few_copied_documents_are_no_proof_and_no_pass_where_they_could_gain(
+    documents: int, copied: int, status: str, habitat: Habitat, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    rows = random.integers(5, VOCAB, (documents, 70)).astype(np.uint16)
+    rows[:, 0] = BOS
+    training = random.integers(5, VOCAB, 9000).astype(np.uint16)
+    training = np.concatenate([training, rows[:copied].ravel()])
+    data = load_data([habitat.data], habitat.tokenizer, TARGETS)
+    submission = load_submission(build(HONEST[0], habitat, tmp_path / "s"))
+    evidence = Evidence(submission, data, isolation(), AuditOptions())
+    evidence.overlap = find_overlap(rows.ravel(), [training], BOS)
+    assert overlap(evidence).status == status

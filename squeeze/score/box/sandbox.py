@@ -73,8 +73,12 @@ class Isolation:
             "processes": "process group; a daemon can outlive the audit",
         }
         unowned = "not counted" if self.level == "limits" else "refused"
-        summed = f"summed over all processes; memfd and System V shared memory are {unowned}"
-        memory = {"memory": summed if self.group is None else "one limit: a control group"}
+        summed = (
+            "no control group of memory can be made here: summed over all processes, every 10 to "
+            f"500 ms; memfd and System V shared memory are {unowned}"
+        )
+        grouped = "one limit for processes, memfd and shared memory: a control group"
+        memory = {"memory": summed if self.group is None else grouped}
         levels = {
             "namespaces": {
                 "network": "none: a network namespace without interfaces",
