@@ -33,7 +33,7 @@ from gpu_stages import STAGES, Setting
 
 STAGES |= RUNS
 
-SECONDS = 480.0  # of all stages; one that would begin later is left out
+SECONDS = 480.0  # of all stages on a GPU; one that would begin later is left out
 
 
 def outcome(name: str, setting: Setting) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def main() -> int:
     began = time.perf_counter()
     lines = []
     for name in options.only.split(",") if options.only else STAGES:
-        if time.perf_counter() - began > SECONDS:
+        if not options.cpu and time.perf_counter() - began > SECONDS:
             lines.append({"stage": name, "ok": False, "error": f"left out after {SECONDS:g} s"})
         else:
             lines.append(outcome(name, setting))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from squeeze.train.model import attention
+from squeeze.train.model.attention import Reach, Rule
+from squeeze.train.model.documents import document_bounds, document_starts
 from squeeze.train.optim.recipe import Recipe
 from squeeze.train.presets import PRESETS
 from squeeze.train.run import course as course_module
@@ -28,16 +32,16 @@ def compiling() -> None:
 RECIPE = Recipe(batch_tokens=64, average="ema", recurrence_start=0.5, steps=4)
 
 
-def tokens(seed: int = 0) -> np.ndarray:  # type: ignore[type-arg]
-    """Random tokens with documents of about 20."""
-    random = np.random.default_rng(seed)
+def tokens(share: float = 0.05) -> np.ndarray:  # type: ignore[type-arg]
+    """Random tokens, of which a share begins documents."""
+    random = np.random.default_rng(0)
     ids = random.integers(BOS + 1, VOCAB, 4000).astype(np.uint16)
-    ids[random.random(4000) < 0.05] = BOS
+    ids[random.random(4000) < share] = BOS
     return ids
 
 
-def trainer_of(name: str, recipe: Recipe = RECIPE) -> Trainer:
-    return Trainer(NARROW[name], [tokens()], recipe)
+def trainer_of(name: str, recipe: Recipe = RECIPE, share: float = 0.05) -> Trainer:
+    return Trainer(NARROW[name], [tokens(share)], recipe)
 
 
 @pytest.mark.parametrize("name", ["baseline", "record-1204"])
@@ -141,3 +145,32 @@ def test_ranks_lower_their_parts_together(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.warns(UserWarning, match="out of memory: .* in parts of 2 rows"):
         trainer.warm_up()
     assert trainer.rows == 2
+
+
+def test_bounds_of_any_length_are_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = set()
+
+    class Flash:
+        """FlashAttention-3 by its signature; its result depends on every input."""
+
+        @staticmethod
+        def flash_attn_varlen_func(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+            more = (k + v).repeat_interleave(q.size(1) // k.size(1), 1)
+            return q + more + 0.0 * options["cu_seqlens_q"].sum()
+
+    def reach_of(rule: Rule, ids: Tensor, dtype: torch.dtype, host: Tensor | None) -> Reach:
+        bounds = document_bounds(document_starts(ids, rule.bos_id, rule.cut))
+        lengths.add(len(bounds))
+        return Reach(bounds, ids.size(1))
+
+    monkeypatch.setattr(attention, "flash", Flash)
+    monkeypatch.setattr(attention, "reach_of", reach_of)
+    recipe = replace(RECIPE, batch_tokens=128, packed_rows=2, recurrence_start=0.0)
+    trainer = trainer_of("record-1855", recipe, share=0.5)
+    torch._dynamo.reset()
+    trainer.loss = torch.compile(trainer.model.loss, backend="eager", dynamic=False, fullgraph=True)
+    before = compilations()
+    for _ in range(12):
+        trainer.step(0.1)
+    assert lengths == {64, 128}
+    assert compilations() - before == 1
