@@ -27,7 +27,7 @@ def main(folder: Path, rank: int, world: int) -> None:
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group(
-            "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
+            "cuda:gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
         )
     tokens = repetitive_documents((23, 4, 1, 40, 9, 30, 5, 12, 17))
     scores = {}

@@ -78,7 +78,7 @@ def test_statistics_in_bfloat16_are_near_and_kept_apart(tmp_path: Path) -> None:
     assert written.text.tokens >= 64
 
 
-@pytest.mark.parametrize("name", ["baseline", "record-1855"])
+@pytest.mark.parametrize("name", ["baseline", pytest.param("record-1855", marks=pytest.mark.slow)])
 def test_a_compiled_forward_is_one_graph_a_width_and_gives_the_score(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

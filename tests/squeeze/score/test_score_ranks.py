@@ -1,7 +1,4 @@
-"""Two processes share a scoring, and get the number of one.
-
-Groups without a backend for the CPU: tests/squeeze/whole/test_group_without_cpu.py.
-"""
+"""Two processes share a scoring, and get the number of one; their group has no backend for the CPU."""
 
 from __future__ import annotations
 

@@ -18,11 +18,14 @@ from safetensors.numpy import load_file
 from squeeze.artifact.file import decode
 from squeeze.score.modes import MODES
 
+pytestmark = (
+    pytest.mark.slow
+)  # parts of it are fast: test_group, test_score_ranks, test_hessian_ranks
 ROOT = Path(__file__).parents[3]
 WORKER = [sys.executable, "-m", "tests.squeeze.whole.group_worker"]
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[2, 4])
 def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> list[Path]:
     """Stems of the files of one process, and of each of several ranks."""
     folder = tmp_path_factory.mktemp("ranks")
