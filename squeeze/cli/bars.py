@@ -8,13 +8,15 @@ from contextlib import contextmanager
 
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from squeeze.cli.terminal.printing import print_line
 from squeeze.errors import printable
@@ -90,17 +92,41 @@ class _Bar(Reporter):
         self._bars.note(text)
 
     def trial(self, scale: float, size: int) -> None:
-        """Print a trial above the bars."""
+        """Print a trial above the bars, and count it."""
+        self._progress.update(self._task, unit="trials")
+        self._progress.advance(self._task)
         self._bars.trial(scale, size)
 
 
+class Count(ProgressColumn):
+    """How much of a stage is done, of how much where that is known, and how fast."""
+
+    def render(self, task: Task) -> Text:
+        """Return the count of a stage; nothing before anything is counted and no total is known."""
+        return Text(
+            counted(task.completed, task.total, str(task.fields["unit"]), task.elapsed or 0)
+        )
+
+
+def counted(done: float, total: float | None, unit: str, seconds: float) -> str:
+    """Return a count in words.
+
+    >>> counted(512, 2048, "tokens", 2.0), counted(3, None, "trials", 0.5), counted(0, None, "", 9.0)
+    ('512/2,048 tokens, 256 a second', '3 trials', '')
+    """
+    if not done and total is None:
+        return ""
+    share = f"{done:,.0f}" if total is None else f"{done:,.0f}/{total:,.0f}"
+    rate = f", {done / seconds:,.0f} a second" if done >= 10 * seconds > 0 else ""
+    return f"{share} {unit}".rstrip() + rate
+
+
 def _drawn() -> Progress:
-    """Return the columns: name, bar, count with its unit, rate of time left."""
+    """Return the columns: name, bar, count with its unit and rate, time taken and left."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}"),
+        Count(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=PlainConsole(stderr=True),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
 from squeeze.cli.parsing.project import check_keys, find_project, settings_of
 from squeeze.cli.terminal.next_step import print_next
+from squeeze.cli.terminal.printing import print_line
 
 # Options by the group they are shown in; those of no group stand under Options.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -25,6 +27,18 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "config_json",
     ),
 }  # fmt: skip
+SLOW = (
+    "demo",
+    "train",
+    "pack",
+    "calibrate",
+    "eval",
+    "audit",
+    "prove",
+    "submit",
+    "bundle",
+    "unpack",
+)
 FIRST, REST = "Input", "Options"
 
 
@@ -49,7 +63,10 @@ class Command(click.Command):
         return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, and say what usually comes next where it ends well."""
+        """Run the command; say at once that it begins, and in the end what usually comes next."""
+        # torch alone takes seconds to load, during which nothing else can be said
+        if self.name in SLOW and sys.stderr.isatty() and not ctx.params.get("as_json"):
+            print_line(f"{self.name}: loading …", err=True)
         result = super().invoke(ctx)
         print_next(str(self.name), ctx.params)
         return result

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squeeze.cli.terminal.printing import print_json, print_line, print_notes
+from squeeze.cli.bars import Bars
+from squeeze.cli.terminal.printing import print_json, print_notes
 from squeeze.errors import SqueezeError
 from squeeze.files import check_outputs, write_atomic
-from squeeze.reporter import SILENT, Reporter
 from squeeze.score.audit import Adapter, AuditOptions, Limits, audit, load_data
 from squeeze.score.modes import Mode
 from squeeze.views.console import PlainConsole
@@ -61,8 +59,8 @@ def run(request: AuditRequest) -> None:
         **_checks(request),
     )
     data = load_data(request.data, request.tokenizer, request.tokens)
-    quiet = request.as_json or not sys.stderr.isatty()
-    result = audit(request.submission, data, options, SILENT if quiet else Lines())
+    with Bars(request.as_json) as bars:
+        result = audit(request.submission, data, options, bars)
     if request.markdown is not None:
         write_atomic(request.markdown, result.markdown().encode())
     if request.as_json:
@@ -100,13 +98,3 @@ def _serve_options(mode: Mode) -> tuple[str, ...]:
     named = {"--mode": mode.name, "--length": mode.length, "--stride": mode.stride}
     words = [word for name, value in named.items() if value for word in (name, str(value))]
     return (*words, *(f"--ttt={name}={value}" for name, value in mode.settings.items()))
-
-
-class Lines(Reporter):
-    """A reporter that prints a line for each stage as it begins."""
-
-    @contextmanager
-    def stage(self, name: str, total: float | None = None, unit: str = "") -> Iterator[Reporter]:
-        """Print the name of a stage."""
-        print_line(f"{name} …", err=True)
-        yield self

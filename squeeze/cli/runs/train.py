@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from squeeze.cli.bars import Bars
 from squeeze.cli.runs.kernels import use_kernels
 from squeeze.cli.runs.train_view import TrainingView, TrainReport, print_report
 from squeeze.cli.terminal.printing import print_json
@@ -153,9 +154,9 @@ def _report(
     seconds, training_seconds = clock.inside(), clock.of("training")
     score = None
     if request.val and request.tokenizer is not None:
-        with clock.stage("validation"):
+        with clock.stage("validation"), Bars(request.as_json) as bars:
             options = EvalOptions(device=request.device, other_tokenizer=request.other_tokenizer)
-            score = evaluate(request.out, request.tokenizer, request.val, options)
+            score = evaluate(request.out, request.tokenizer, request.val, options, bars)
     return TrainReport(
         out=str(request.out),
         params=preset.model.num_params,
