@@ -21,9 +21,9 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Names that GitHub gives the headings of a page."""
+    """Names that GitHub gives the headings of a page, and those that the page sets itself."""
     names: dict[str, int] = {}
-    found = set()
+    found = set(re.findall(r'<a id="([\w-]+)">', page.read_text(encoding="utf-8")))
     for heading in HEADING.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
         name = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
