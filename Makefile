@@ -8,7 +8,7 @@ TEST_WORKERS ?= 2
 PARALLEL := -n $(TEST_WORKERS) --dist worksteal
 DEMO_SECONDS ?= 120
 
-.PHONY: api results bench-models bench-calibration bench-what-if fuzz bench-pack-speed demo test test-slow check nojit golden sizes bench bench-code bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
+.PHONY: api site results bench-models bench-calibration bench-what-if fuzz bench-pack-speed demo test test-slow check nojit golden sizes bench bench-code bench-codec bench-codec-speed bench-range-coder bench-pack bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -60,6 +60,14 @@ bench-codec-speed: $(VENV)/.bench  ## 36M weights: search, encode, decode, memor
 
 api: $(VENV)/.installed  ## docs/api.md from the docstrings of what `import squeeze` offers
 	$(BIN)/python docs/write_api.py
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+site: $(VENV)/.docs  ## the documentation as a site, its links checked: build/site
+	$(BIN)/python docs/make_site.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 results: $(VENV)/.installed  ## docs/results.md and README's tables from benchmarks/results/
 	$(BIN)/python benchmarks/front_page.py
