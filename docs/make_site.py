@@ -16,6 +16,7 @@ FRONT = {"README.md": "index.md", "CHANGELOG.md": "changes.md"}
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
     "urls"
 ]["Repository"]
+SITE = (".md", ".png", ".svg")
 LINK = re.compile(r"(\]\()(?!https?:|#)([^)\s#]+)")
 
 
@@ -27,7 +28,7 @@ def fitting(text: str, folder: Path) -> str:
         inside = target.relative_to(ROOT)
         if str(inside) in FRONT:
             return match[1] + FRONT[str(inside)]
-        if target.parent == ROOT / "docs":
+        if target.parent == ROOT / "docs" and target.suffix in SITE:
             return match[1] + target.name
         return f"{match[1]}{REPOSITORY}/blob/main/{inside}"
 
@@ -41,7 +42,7 @@ def main() -> None:
         if path.suffix == ".md":
             text = fitting(path.read_text(encoding="utf-8"), path.parent)
             (SOURCE / path.name).write_text(text, encoding="utf-8")
-        elif path.suffix in (".png", ".svg"):
+        elif path.suffix in SITE:
             shutil.copy(path, SOURCE)
     for name, page in FRONT.items():
         text = fitting((ROOT / name).read_text(encoding="utf-8"), ROOT)

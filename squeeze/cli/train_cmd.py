@@ -54,6 +54,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--resume", is_flag=True, help="Continue the run whose state is beside --out.")
 @click.option("--tensorboard", type=FILE, metavar="DIR", help="Also log for TensorBoard.")
+@click.option("--wandb", metavar="PROJECT", help="Also log to Weights & Biases.")
 @click.option(
     "--plot/--no-plot",
     default=None,

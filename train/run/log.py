@@ -94,6 +94,34 @@ def _is_step(entry: dict[str, Any]) -> bool:
     return type(step) is int and abs(step) < 1 << 53 and isinstance(loss, float)
 
 
+SCALARS = ("loss", "tokens_per_second", "gradient_norm", "rate")  # of a step, for other loggers
+
+
+class WandB:
+    """A run of Weights & Biases: loss, speed and schedule; its own settings come from its variables.
+
+    Raises MissingPackage when wandb is not installed.
+    """
+
+    def __init__(self, project: str, facts: dict[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError:
+            raise MissingPackage("--wandb needs the package wandb", "wandb") from None
+        self._run: Any = wandb.init(project=project, config=facts)
+
+    def __enter__(self) -> WandB:
+        return self
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        self._run.finish(exit_code=int(kind is not None))
+
+    def write_step(self, step: StepRecord) -> None:
+        """Add a step's scalars."""
+        scalars = {f"train/{name}": getattr(step, name) for name in SCALARS}
+        self._run.log(scalars, step=step.step)
+
+
 class TensorBoard:
     """TensorBoard's files: loss, speed and schedule as scalars.
 
@@ -117,5 +145,5 @@ class TensorBoard:
 
     def write_step(self, step: StepRecord) -> None:
         """Add a step's scalars."""
-        for name in ("loss", "tokens_per_second", "gradient_norm", "rate"):
+        for name in SCALARS:
             self._writer.add_scalar(f"train/{name}", getattr(step, name), step.step)

@@ -54,6 +54,7 @@ class TrainRequest:
     save_every: float | None
     resume: bool
     tensorboard: Path | None
+    wandb: str | None
     plot: bool | None
     other_tokenizer: bool
     as_json: bool
@@ -95,7 +96,9 @@ def _train(request: TrainRequest) -> TrainReport | None:
     with ExitStack() as until_the_end:
         with connected(resolve_device(request.device)) as ranks:
             use_kernels(ranks.device)
-            view = TrainingView(request.out, request.tensorboard, request.plot, request.as_json)
+            view = TrainingView(
+                request.out, request.tensorboard, request.wandb, request.plot, request.as_json
+            )
             if ranks.first:
                 check_outputs([request.out, request.state, *view.files], [*paths, *request.inputs])
                 check_output_folder(request.tensorboard)

@@ -20,7 +20,7 @@ from squeeze.train.presets import Preset
 from squeeze.train.run.clock import Row
 from squeeze.train.run.course import StepRecord
 from squeeze.train.run.flops import Utilization
-from squeeze.train.run.log import RunLog, TensorBoard
+from squeeze.train.run.log import RunLog, TensorBoard, WandB
 from squeeze.train.run.plot import has_matplotlib, need_matplotlib, pictures_of, plot_log
 from squeeze.train.run.training import RunOptions
 from squeeze.views.console import PlainConsole
@@ -78,16 +78,25 @@ class TrainingView:
 
     out: the checkpoint, whose name the files have
     tensorboard: folder of TensorBoard's files
+    wandb: project of Weights & Biases
     plot: draw the loss curve; None: where matplotlib is installed
     quiet: show no progress
 
     Raises SqueezeError before the training when matplotlib is asked for and missing.
     """
 
-    def __init__(self, out: Path, tensorboard: Path | None, plot: bool | None, quiet: bool) -> None:
+    def __init__(
+        self,
+        out: Path,
+        tensorboard: Path | None,
+        wandb: str | None,
+        plot: bool | None,
+        quiet: bool,
+    ) -> None:
         if plot:
             need_matplotlib()
         self.log, self.tensorboard, self.quiet = out.with_suffix(".jsonl"), tensorboard, quiet
+        self.wandb = wandb
         self.plot = has_matplotlib() if plot is None else plot
 
     @property
@@ -115,6 +124,9 @@ class TrainingView:
             outputs: list[Show] = [log.write_step]
             if self.tensorboard is not None:
                 outputs.append(stack.enter_context(TensorBoard(self.tensorboard)).write_step)
+            if self.wandb is not None:
+                facts = asdict(preset.model) | asdict(preset.recipe) | {"seed": options.seed}
+                outputs.append(stack.enter_context(WandB(self.wandb, facts)).write_step)
             utilization = Utilization(preset, options.ranks)
             outputs.append(stack.enter_context(training_bar(self.quiet, utilization)))
 
