@@ -11,7 +11,7 @@ from typing import Any
 
 from squeeze.artifact.streams import Tensor
 from squeeze.checkpoint.complete import Config, config_fields
-from squeeze.checkpoint.read import Checkpoint, load_checkpoint, load_model
+from squeeze.checkpoint.read import Checkpoint, completed_model, load_checkpoint, load_model
 from squeeze.errors import BadCheckpoint
 from squeeze.tensors.quantized import RawTensor
 from squeeze.tensors.roles import natural_key, role_of
@@ -113,12 +113,13 @@ def inspect_model(path: Path, config: Config | None = None, **statements: Any) -
     What nobody says is shown with its default, and named in `assumed`: nothing is computed with it.
     """
     stated = {**config_fields(config), **_stated(statements)}
+    checkpoint = load_checkpoint(path, stated.pop("entry", None))
     try:
-        loaded = load_model(path, **{"assume": True, **stated})
+        loaded = completed_model(checkpoint, **{"assume": True, **stated})
     except BadCheckpoint:
-        if stated.keys() - {"entry"}:
+        if stated or checkpoint.config is not None:
             raise
-        return _of_weights(path, load_checkpoint(path, stated.get("entry")))
+        return _of_weights(path, checkpoint)
     return Inspection(
         path=str(path),
         format=loaded.source,
@@ -138,9 +139,7 @@ def inspect_model(path: Path, config: Config | None = None, **statements: Any) -
 
 
 def _of_weights(path: Path, checkpoint: Checkpoint) -> Inspection:
-    """Return the facts about weights that are not of our model; raises BadCheckpoint for ours."""
-    if checkpoint.config is not None:
-        load_model(path, assume=True)
+    """Return the facts about weights that are not of our model."""
     subject = checkpoint.header.get("subject")
     note = "no configuration of squeeze's own model" if subject is None else json.dumps(subject)
     return Inspection(

@@ -162,10 +162,19 @@ def load_model(
     statements: those of `squeeze.checkpoint.complete.Completion.of`: ModelConfig fields, `like`,
         `settings`, `assume`; None means not stated
     """
-    checkpoint = load_checkpoint(path, entry)
+    return completed_model(load_checkpoint(path, entry), **statements)
+
+
+def completed_model(checkpoint: Checkpoint, **statements: Any) -> LoadedModel:
+    """Return a checkpoint with its complete configuration.
+
+    statements: those of `load_model`
+
+    Raises BadCheckpoint for weights of any other model than this project's.
+    """
     if checkpoint.format == "sqz" and checkpoint.config is None:
         raise BadCheckpoint(
-            f"{path}: an artifact of a model that is not squeeze's own",
+            "an artifact of a model that is not squeeze's own",
             found=json.dumps(checkpoint.header.get("subject", {}))[:200],
             fix="Name the model with --model FILE.py:NAME.",
         )
@@ -185,15 +194,12 @@ def load_model(
     )
 
 
-def is_own(path: str | os.PathLike[str], statements: Mapping[str, Any]) -> bool:
-    """Return whether a file's weights are of this project's model, and lack a statement at most.
-
-    Raises as `load_checkpoint`.
-    """
-    if load_checkpoint(path, statements.get("entry")).config is not None:
+def is_own(checkpoint: Checkpoint, statements: Mapping[str, Any]) -> bool:
+    """Return whether weights are of this project's model, and lack a statement at most."""
+    if checkpoint.config is not None:
         return True
     try:
-        load_model(path, **{**statements, "assume": True})
+        completed_model(checkpoint, **{**statements, "assume": True})
     except BadCheckpoint:
         return False
     return True

@@ -8,7 +8,7 @@ a smaller file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -62,17 +62,26 @@ class Contents:
     matrices: weights float32 [R, C] by name
     order: every tensor name, in the order of the file
     config: configuration in the file's header
+    logical: float formats of the matrices in the model, by name; others are float32
     """
 
     matrices: Mapping[str, Float32]
     others: Mapping[str, Tensor]
     order: tuple[str, ...]
     config: dict[str, object]
+    logical: Mapping[str, str] = field(default_factory=dict)
 
     def artifact(self, quantized: Mapping[str, Tensor]) -> Artifact:
         """Return the artifact with these tensors in place of the matrices."""
-        every = {**self.others, **quantized}
+        formatted = {name: self._in_format(name, tensor) for name, tensor in quantized.items()}
+        every = {**self.others, **formatted}
         return Artifact(self.config, {name: every[name] for name in self.order})
+
+    def _in_format(self, name: str, tensor: Tensor) -> Tensor:
+        """Return codes that decode to the model's own float format; floats stay as they are."""
+        if name not in self.logical or not isinstance(tensor, QuantizedTensor):
+            return tensor
+        return replace(tensor, logical=self.logical[name])
 
     def with_fixed(self, tensors: Mapping[str, Tensor]) -> Contents:
         """Return contents that store `tensors` verbatim and leave only the rest to be quantized."""

@@ -122,14 +122,13 @@ def _start(session: Session, calibrated: Calibrated, limit: int) -> _Start:
     curvature = Curvature.of(contents.matrices, calibrated.hessians, calibrated.gradients)
     settings = hash_of(code_sha256(), content_key(piece, session.settings))
     kept_codes = KeptCodes(folder / "codes", settings, session.reporter)
-    states = TARGETS[request.preset].states
     per_token = None
     if request.bytes_of is not None:
         per_token = _bytes_per_token(calibrated.text, request.bytes_of)
     return _Start(
         piece=piece,
         calibrated=calibrated,
-        quantizer=Quantizer(contents, curvature, states, kept_codes),
+        quantizer=Quantizer(contents, curvature, TARGETS[request.preset].states, kept_codes),
         kept_codes=kept_codes,
         limit=limit,
         key=hash_of(settings, limit, request.preset, request.small_floats, per_token),
@@ -146,6 +145,7 @@ def contents_of(piece: Workpiece, layout: Layout, small_floats: str) -> Contents
     matrices: dict[str, Float32] = {}
     rest: dict[str, Tensor] = {}
     parts: dict[str, object] = {}
+    logical: dict[str, str] = {}
     for name, tensor in piece.stored.items():
         inside = layout.of_tensor(name)
         large = [m for m in inside if m.how != FLOAT and m.slice.elements >= QUANTIZED]
@@ -153,6 +153,7 @@ def contents_of(piece: Workpiece, layout: Layout, small_floats: str) -> Contents
             rest[name] = tensor
             continue
         matrices |= {m.name: m.slice.of(piece.tensors[name]) for m in large}
+        logical |= {m.name: tensor.logical for m in large}
         rest |= {m.name: piece.matrix(m.name, layout) for m in inside if m not in large}
         if inside[0].name != name:
             assert [m.name for m in inside] == [name_of_part(name, n) for n in range(len(inside))]
@@ -160,7 +161,7 @@ def contents_of(piece: Workpiece, layout: Layout, small_floats: str) -> Contents
     stored = quantize_checkpoint(rest, {}, Recipe(small_floats=small_floats))
     order = tuple(sorted([*matrices, *rest], key=natural_key))
     header = {**piece.header, **({PARTS: parts} if parts else {})}
-    return Contents(matrices, stored.tensors, order, header)
+    return Contents(matrices, stored.tensors, order, header, logical)
 
 
 def _resumed(start: _Start, reporter: Reporter) -> Packed | None:
@@ -272,8 +273,7 @@ def _model_of(reference: Subject, quantizer: Quantizer, fitted: Fitted) -> Subje
 
 def _grids(piece: Workpiece, layout: Layout, names: Iterable[str]) -> dict[str, Tensor]:
     """Return those of the matrices that lie on a grid, as its codes."""
-    grids = {name: on_grid(piece.matrix(name, layout)) for name in names}
-    return {name: grid for name, grid in grids.items() if grid is not None}
+    return {n: grid for n in names if (grid := on_grid(piece.matrix(n, layout))) is not None}
 
 
 def _floats(piece: Workpiece, layout: Layout, names: Iterable[str]) -> dict[str, Tensor]:
@@ -283,9 +283,9 @@ def _floats(piece: Workpiece, layout: Layout, names: Iterable[str]) -> dict[str,
 
 
 def _bytes_per_token(text: Sequences, bytes_of: BytesOf) -> float:
-    parts = [bytes_of(ids[:length]) for ids, length in zip(text.ids, text.lengths, strict=True)]
-    counts = sum(len(part) for part in parts)
-    return sum(int(part.sum()) for part in parts) / max(counts, 1)
+    pairs = zip(text.ids, text.lengths, strict=True)
+    counts = np.concatenate([bytes_of(ids[:length]) for ids, length in pairs])
+    return int(counts.sum()) / max(len(counts), 1)
 
 
 def _tidy(start: _Start, plan: Plan) -> None:

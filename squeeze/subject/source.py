@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from squeeze.checkpoint.read import Checkpoint, is_own, load_checkpoint, load_model
+from squeeze.checkpoint.read import completed_model, is_own, load_checkpoint
 from squeeze.errors import BadCheckpoint
 from squeeze.subject.folder import KIND, build, is_folder, open_folder
 from squeeze.subject.script import load_script
@@ -35,24 +35,22 @@ class ModelSource:
 
         alone: weights that no model of this project runs are taken as they are
         """
-        length = self.statements.get("seq_len")
+        statements = dict(self.statements)
+        entry, length = statements.pop("entry", None), statements.get("seq_len")
         if self.script is not None:
             subject = load_script(self.script, length, self.shim)
-            return Workpiece.of_subject(subject, self._checkpoint())
+            return Workpiece.of_subject(subject, load_checkpoint(self.path, entry))
         if is_folder(self.path):
             return open_folder(self.path, length)
+        checkpoint = load_checkpoint(self.path, entry)
         try:
-            return Workpiece.of(load_model(self.path, **self.statements))
+            return Workpiece.of(completed_model(checkpoint, **statements))
         except BadCheckpoint:
-            if is_own(self.path, self.statements):
+            if is_own(checkpoint, statements):
                 raise
-            checkpoint = self._checkpoint()
             identity = checkpoint.header.get(SUBJECT, {})
             if identity.get("kind") == KIND:
                 return Workpiece.of_subject(build(identity, length), checkpoint)
             if not alone:
                 raise
             return Workpiece.of_weights(checkpoint)
-
-    def _checkpoint(self) -> Checkpoint:
-        return load_checkpoint(self.path, self.statements.get("entry"))

@@ -79,7 +79,7 @@ def test_its_divergence_is_far_below_that_of_rounding_at_the_same_bytes(
     assert costs[0] <= 0.3 * costs[1]
 
 
-def test_a_live_module_is_packed_and_left_alone() -> None:
+def test_a_live_module_is_packed_and_left_alone(tmp_path: Path) -> None:
     module = subject("decoders.py:Banks").module.train().bfloat16()
     before = {name: weight.clone() for name, weight in module.state_dict().items()}
     tokens = np.random.default_rng(0).integers(0, 256, 2048)
@@ -88,6 +88,9 @@ def test_a_live_module_is_packed_and_left_alone() -> None:
     after = module.state_dict()
     assert all(torch.equal(after[name], weight) for name, weight in before.items())
     assert all(weight.dtype == torch.bfloat16 for weight in after.values())
+    result.save(tmp_path / "model.sqz")
+    state = squeeze.load(tmp_path / "model.sqz")
+    assert all(weight.dtype == torch.bfloat16 for weight in state.values())
 
 
 def test_a_tied_head_is_stored_once_and_loaded_under_both_names(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""Weights that no model runs: packed to a limit, read again, and told from weights of our own model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import save_file
+
+import squeeze
+from squeeze.checkpoint.read import is_own, load_checkpoint
+from squeeze.cli import cli
+from squeeze.subject.source import ModelSource
+from squeeze.train.checkpoint import save_checkpoint
+from tests.tiny_models import PLAIN, lively
+
+
+def state() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    # rows of very different sizes, as trained layers have
+    rows = torch.logspace(-2, 0, 96)[:, None]
+    return {
+        "encoder.wide": torch.randn(96, 64, generator=generator) * rows,
+        "encoder.bank": torch.randn(3, 48, 32, generator=generator).bfloat16(),
+        "bias": torch.randn(96, generator=generator),
+    }
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "weights.safetensors"
+    save_file(state(), path)
+    return path
+
+
+def squeezed(weights: Path, limit: int) -> Result:
+    command = ["pack", str(weights), "--squeezed", "--limit", str(limit), "--json"]
+    return CliRunner().invoke(cli, [*command, "-o", str(weights.with_name("m.sqz"))])
+
+
+def test_any_state_dict_lands_under_a_limit_and_comes_back(weights: Path) -> None:
+    done = squeezed(weights, 6_000)
+    assert done.exit_code == 0, done.output
+    path = weights.with_name("m.sqz")
+    assert 5_800 <= path.stat().st_size <= 6_000
+    packed = squeeze.load(path)
+    assert {n: (t.shape, t.dtype) for n, t in packed.items()} == {
+        n: (t.shape, t.dtype) for n, t in state().items()
+    }
+    for name, tensor in state().items():
+        error = (packed[name].float() - tensor.float()).square().mean()
+        assert error < 0.1 * tensor.float().square().mean()
+
+
+def test_every_matrix_errs_by_about_one_share_of_itself(weights: Path) -> None:
+    assert squeezed(weights, 4_000).exit_code == 0
+    packed = squeeze.load(weights.with_name("m.sqz"))
+    shares = []
+    for name in ("encoder.wide", "encoder.bank"):
+        tensor = state()[name].float()
+        shares.append(float((packed[name].float() - tensor).square().mean() / tensor.var()))
+    assert max(shares) < 2 * min(shares)
+
+
+def test_what_fits_as_it_is_keeps_every_bit(weights: Path) -> None:
+    assert squeezed(weights, 1_000_000).exit_code == 0
+    packed = squeeze.load(weights.with_name("m.sqz"))
+    assert all(torch.equal(packed[name], tensor) for name, tensor in state().items())
+
+
+def test_a_limit_that_nothing_fits_exits_with_3_and_says_what_would(weights: Path) -> None:
+    done = squeezed(weights, 300)
+    assert isinstance(done.exception, squeeze.OverBudget) and done.exception.exit_code == 3
+    assert "smallest possible size" in str(done.exception)
+    assert not weights.with_name("m.sqz").exists()
+
+
+def test_inspect_and_unpack_read_weights_alone(weights: Path) -> None:
+    squeezed(weights, 6_000)
+    path, out = weights.with_name("m.sqz"), weights.with_name("out.safetensors")
+    done = CliRunner().invoke(cli, ["inspect", str(path), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["parameters"] == sum(t.numel() for t in state().values())
+    assert CliRunner().invoke(cli, ["unpack", str(path), "-o", str(out)]).exit_code == 0
+    again, packed = squeeze.load(out), squeeze.load(path)
+    assert all(torch.equal(again[name], tensor) for name, tensor in packed.items())
+
+
+def test_weights_of_another_model_are_not_our_own(weights: Path, tmp_path: Path) -> None:
+    assert not is_own(load_checkpoint(weights), {})
+    model = lively(PLAIN)
+    save_checkpoint(tmp_path / "own.safetensors", PLAIN, model.state_dict())
+    assert is_own(load_checkpoint(tmp_path / "own.safetensors"), {})
+    # without its configuration it lacks a statement, and is ours all the same
+    save_file({n: t.clone() for n, t in model.state_dict().items()}, tmp_path / "bare.safetensors")
+    assert is_own(load_checkpoint(tmp_path / "bare.safetensors"), {})
+
+
+def test_a_file_is_read_once(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import squeeze.checkpoint.read as reading
+
+    sizes: list[int] = []
+    read_file = reading.read_file
+
+    def counting(path: Path) -> bytes:
+        data: bytes = read_file(path)
+        sizes.append(len(data))
+        return data
+
+    monkeypatch.setattr(reading, "read_file", counting)
+    piece = ModelSource(weights).open(alone=True)
+    assert len(sizes) == 1 and np.array_equal(piece.tensors["bias"], state()["bias"].numpy())
