@@ -103,28 +103,30 @@ def _spread(row: Line, key: str, form: str) -> str:
 
 
 def _draw(lines: Sequence[Line], path: Path) -> None:
-    """KL and BPB against bytes: a point a measurement, a line through the means of the seeds."""
+    """KL and score against bytes: means over the seeds with their standard deviations."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    fp32 = float(np.mean([x["fp32_bpb"] for x in lines]))
     means = summary(lines)
     for what in sorted({x["what"] for x in lines}):
-        mine = [x for x in lines if x["what"] == what]
-        line = sorted((x for x in means if x["what"] == what), key=lambda x: x["bytes"])
+        rows = sorted((x for x in means if x["what"] == what), key=lambda x: x["bytes"])
         name = "squeeze, best" if what == "best" else what
-        for axes, key in ((left, "kl"), (right, "gap")):
-            dots = axes.plot([x["bytes"] / 1e6 for x in mine], [x[key] for x in mine], "o", ms=3.5)
-            colour = dots[0].get_color()
-            through = [x["bytes"] / 1e6 for x in line], [x[key] for x in line]
-            axes.plot(*through, color=colour, linewidth=1, alpha=0.6)
-            dots[0].set_label(name)
-    right.axhline(0.0, color="gray", linewidth=0.8)
+        size = [x["bytes"] / 1e6 for x in rows]
+        for axes, key, base in ((left, "kl", 0.0), (right, "gap", fp32)):
+            values, spread = [base + x[key] for x in rows], [x[f"{key}_sd"] or 0.0 for x in rows]
+            axes.errorbar(size, values, spread, fmt="o-", ms=4, lw=1, capsize=3, label=name)
+    right.axhline(fp32, color="gray", linewidth=0.8, label=f"fp32, {fp32:.4f}")
     left.set(yscale="log", ylabel="KL(fp32 ‖ packed), bits per byte", xlabel="file, megabytes")
-    right.set(ylabel="score above fp32, bits per byte", xlabel="file, megabytes")
+    right.set(ylabel="score, bits per byte", xlabel="file, megabytes")
     for axes in (left, right):
         axes.grid(alpha=0.25)
-    left.legend()
-    figure.savefig(path, dpi=120)
+        axes.legend()
+    seeds = max(x["n"] for x in means)
+    figure.suptitle(
+        f"bars: ± one standard deviation, where {seeds} seeds were measured", fontsize=9
+    )
+    figure.savefig(path, dpi=120, metadata={"Software": None})
