@@ -25,7 +25,8 @@ from squeeze.train.data.shards import write_shard
 from squeeze.train.data.text import BOS
 from tests.zoo.animals import HONEST, VOCAB, Animal, Habitat, build, make_habitat
 from tests.zoo.breeds import BREEDS, VOCABULARIES
-from tests.zoo.leaks import BLURRED, LEAKS, SHARES
+from tests.zoo.leaks import BLURRED, LEAKS
+from tests.zoo.limit import rates
 from tests.zoo.offenders import LIMIT, OFFENDERS
 from tests.zoo.smugglers import PAPERS, SIDECARS, STATEMENTS, with_span
 from tests.zoo.unboxed import without_boxes
@@ -160,19 +161,12 @@ def test_no_honest_submission_of_another_vocabulary_is_accused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
-def test_a_leak_above_the_stated_limit_is_found_whatever_the_seed(
-    seed: int, habitat: Habitat, tmp_path: Path
-) -> None:
-    """1 % of the contexts, where 0.45 % would be found with 99 %; and far below nothing is claimed."""
-    leak = SHARES[-1]
-    result = examine(leak, habitat, tmp_path / "above", seed)
-    assert result.failures == ["causality"], told(result)
-    stated = examine(HONEST[0], habitat, tmp_path / "honest", seed).verdicts["causality"].data
-    assert stated["found_share"] < 0.01
-    ((old, new),) = leak.changes
-    none = replace(leak, changes=((old, new.replace("< 10)", "< 0)")),))
-    assert examine(none, habitat, tmp_path / "below", seed).failures == []
+def test_leaks_above_the_stated_limit_are_found_and_weaker_ones_not_always() -> None:
+    """`python -m tests.zoo.limit` has the rates of 200 seeds."""
+    seeds = 20
+    caught = {(rate.kind, rate.factor): rate.caught for rate in rates(seeds, 1024)}
+    assert min(caught["share", 1.1], caught["spread", 1.1]) >= seeds - 1, caught
+    assert caught["spread", 0.5] <= 2, caught
 
 
 def test_noise_that_a_gain_could_hide_in_is_no_pass(habitat: Habitat, tmp_path: Path) -> None:

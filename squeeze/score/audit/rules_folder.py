@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,8 @@ def clock(e: Evidence) -> Verdict:
                 "the logs' timers end within the budget; what ran outside them is not told"
             )
         return unknown("no clock ledger in submission.json and no timer in the logs")
+    if stated is not None and math.isnan(stated):
+        return failed("submission.json: training_seconds is no number of seconds")
     try:
         stages = read_stages([] if rows is None else rows)
     except ValueError as error:
