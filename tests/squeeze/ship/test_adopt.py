@@ -115,9 +115,8 @@ def test_a_bundle_with_the_decoder_scores_what_the_command_packed(
     entry = write_program(tmp_path, program, lines_of_docs()[1])
     trained = run(entry)
     out = bundled(entry, tmp_path / "empty", *SMALL)
-    command = (
-        f"pack final_model.pt --model train_gpt.py:build --seq-len 64 --limit {limit_of(program)}"
-    )
+    command = "pack final_model.pt --preset fast --model train_gpt.py:build --seq-len 64"
+    command += f" --limit {limit_of(program)}"
     subprocess.run(
         [SQUEEZE, *command.split(), "--code", out, "-o", out.parent / "model.sqz"],
         cwd=tmp_path,
