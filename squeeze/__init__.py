@@ -163,7 +163,7 @@ def budget(paths: Path | Iterable[Path], limit: int | None = None) -> Ledger:
 
 
 def evaluate(
-    model: Packable,
+    model: Packable | Subject,
     tokens: TokenIds,
     tokenizer: Path,
     *,
@@ -176,12 +176,14 @@ def evaluate(
 ) -> EvalReport:
     """Return the score of a model on tokens, in nats a token and in bits per byte of their text.
 
-    model: a `squeeze.train.model.gpt.GPT`, its state dict, or the path of a checkpoint or artifact
+    model: any `torch.nn.Module` that predicts tokens (a copy of it runs), a `Subject`, a state dict of
+        `squeeze.train.model.gpt.GPT`, or the path of a checkpoint or artifact
     tokens: ids, integers [n]; the first is context only
     tokenizer: sentencepiece model of the tokens, which says how many bytes each stands for
     mode: `window`, `sliding`, `documents`, `ttt-lora`, `ttt-chunk` or `ttt-phased`, with its defaults
     config: configuration of a state dict, or what a checkpoint does not say: fields by name, `like` (a
-        layout of docs/layouts.md), `settings` (a file of the training script's settings)
+        layout of docs/layouts.md), `settings` (a file of the training script's settings); of a module
+        its training window `seq_len`, and `bos_id`
     entry: one of several sets of weights in a file, such as `ema`
     device: name of a torch device; None: cuda, else cpu
     assume: take defaults for what is not said; the report's notes repeat them
@@ -194,14 +196,14 @@ def evaluate(
     >>> report.tokens, report.bpb == report.nats / math.log(2) / report.bytes
     (512, True)
     """
-    from squeeze.checkpoint.live import open_model
     from squeeze.score.evaluate import EvalOptions, evaluate_tokens
     from squeeze.score.modes import Mode
+    from squeeze.subject.live import open_live
     from squeeze.train.data.shards import as_tokens
 
     options = EvalOptions(Mode(mode), device=device, other_tokenizer=other_tokenizer)
-    loaded = open_model(model, config, entry, assume)
-    return evaluate_tokens(loaded, tokenizer, as_tokens(tokens), options)
+    piece = open_live(model, config, entry, assume)
+    return evaluate_tokens(piece, tokenizer, as_tokens(tokens), options)
 
 
 def inspect(path: Path, config: Config | None = None, *, entry: str | None = None) -> Inspection:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import BadConfig, BadData
 from squeeze.files import sha256
 from squeeze.ranks.connect import resolve_device
@@ -27,7 +26,7 @@ from squeeze.subject.precision import PRECISIONS, computing_in
 from squeeze.subject.source import ModelSource
 from squeeze.subject.subject import Subject
 from squeeze.subject.whole import NO_TOKEN, WholeForward
-from squeeze.subject.workpiece import Workpiece
+from squeeze.subject.workpiece import Model, Workpiece
 from squeeze.train.data.shards import read_shards, shard_length
 from squeeze.train.model.gpt import GPT
 
@@ -95,7 +94,7 @@ def evaluate(
 
 
 def evaluate_tokens(
-    loaded: LoadedModel,
+    model: Model,
     tokenizer: str | os.PathLike[str],
     tokens: Tokens,
     options: EvalOptions | None = None,
@@ -104,7 +103,8 @@ def evaluate_tokens(
     """Score a model in memory on tokens in memory, uint16 [n]; otherwise as `evaluate`."""
     evaluation = _Evaluation(tokenizer, options)
     evaluation.take(tokens, {"tokens": sha256(tokens.tobytes())})
-    return evaluation.report(loaded.source, Workpiece.of(loaded), reporter)
+    piece = Workpiece.of(model)
+    return evaluation.report(piece.format, piece, reporter)
 
 
 class _Evaluation:

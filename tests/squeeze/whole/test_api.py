@@ -166,6 +166,31 @@ def test_a_score_in_python_is_that_of_the_command(tmp_path: Path) -> None:
         squeeze.evaluate(model, ids, pieces, mode="fast")
 
 
+def test_a_module_of_any_class_is_scored_as_its_logits_say(tmp_path: Path) -> None:
+    model = GPT(ModelConfig(300, 1, 32, 2, 1, 64, seq_len=32))
+
+    class Around(nn.Module):
+        """A model of another class with the same logits."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.inner(ids)
+            return logits
+
+    pieces = tmp_path / "t.model"
+    train_tokenizer(["A pound of flour takes two thirds of a pound of water. " * 40], 300, pieces)
+    ids = np.arange(3, 103)
+    module = Around().train()
+    report = squeeze.evaluate(module, ids, pieces, config={"seq_len": 32})
+    assert report.nats == pytest.approx(squeeze.evaluate(model, ids, pieces).nats, rel=1e-6)
+    assert module.training
+    with pytest.raises(BadConfig, match="configuration of a live module"):
+        squeeze.evaluate(module, ids, pieces, config={"num_layers": 2})
+
+
 def test_the_ledger_of_a_packed_model_counts_its_code(model: GPT, tmp_path: Path) -> None:
     code = tmp_path / "train_gpt.py"
     code.write_bytes(b"#" * 1_000)
