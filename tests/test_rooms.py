@@ -52,6 +52,7 @@ ROOMS = {
     "calib.quantizers": (
         "codecs.jit codecs.trellis tensors calib.parallel calib.statistics calib.allocation"
     ),
+    "calib.tuning": "calib.parallel calib.text calib.statistics",
     # The model of this repository and its training; nothing else of ours.
     "train.fields": "",
     "train.model": "train.fields",
@@ -89,8 +90,8 @@ ROOMS = {
     "ledger": "rows codecs tensors artifact outside",
     "packing": (
         "codecs tensors ranks calib.parallel calib.text calib.taps calib.statistics"
-        " calib.allocation calib.quantizers train.model train.data artifact checkpoint ledger"
-        " subject"
+        " calib.allocation calib.quantizers calib.tuning train.model train.data artifact checkpoint"
+        " ledger subject"
     ),
     # A submission by its papers: logs, claims, card and script. Nothing of it is run.
     "score.seeds.student": "",

@@ -69,6 +69,10 @@ class Sequences:
         """Number of real tokens in all sequences."""
         return int(self.lengths.sum(dtype=np.int64))
 
+    def from_row(self, first: int) -> Sequences:
+        """Return the sequences from number `first` on."""
+        return Sequences(self.ids[first:], self.lengths[first:], self.source)
+
     def digest(self) -> str:
         """Return the SHA-256 (hex) of ids and lengths: equal digests calibrate equally."""
         state = hashlib.sha256(repr(self.ids.shape).encode())

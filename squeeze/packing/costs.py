@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from squeeze.artifact.streams import Tensor
@@ -25,6 +26,7 @@ from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.fit import SCOUT_STATES, Fitted, at_scales
 from squeeze.packing.plan import RoleCost, tensor_plans
 from squeeze.packing.quantizer import Quantizer
+from squeeze.packing.request import BytesOf
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.quantized import QuantizedTensor
@@ -193,3 +195,10 @@ def _divergence(answer: Answer, model: Subject, divergence: Divergence) -> float
     ids, right = answer
     wrong = model.run(model.module, ids)[0].float()
     return float(divergence.between(right, wrong).sum())
+
+
+def bytes_per_token(text: Sequences, bytes_of: BytesOf) -> float:
+    """Return the mean bytes of text in a calibration token."""
+    pairs = zip(text.ids, text.lengths, strict=True)
+    counts = np.concatenate([bytes_of(ids[:length]) for ids, length in pairs])
+    return int(counts.sum()) / max(len(counts), 1)

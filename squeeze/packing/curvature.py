@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -75,6 +75,15 @@ class Curvature:
             rows=dict(zip(self.gradients, feedback, strict=True)),
             heads={name: head_bits(weights) for name, weights in self.matrices.items()},
         )
+
+    def with_matrices(self, matrices: Mapping[str, Float32]) -> Curvature:
+        """Return the curvature at other values of the matrices, near which it is about the same.
+
+        The bits of floats, a part of `prepared`, stay those of the first values.
+        """
+        changed = replace(self, matrices={**self.matrices, **matrices})
+        changed.__dict__["prepared"] = self.prepared  # the cache of the property
+        return changed
 
     def loss(self, name: str, tensor: Tensor) -> float:
         """Return the expected nats per token that storing a matrix as `tensor` adds."""

@@ -105,3 +105,10 @@ class KeptCodes:
 
     def _path(self, key: str) -> Path | None:
         return None if self.folder is None else self.folder / f"{key[:32]}.sqz"
+
+
+def forget(folder: Path) -> None:
+    """Remove the plan and all kept codes of earlier runs."""
+    (folder / "plan.json").unlink(missing_ok=True)
+    for path in (folder / "codes").glob("*"):
+        path.unlink(missing_ok=True)

@@ -29,6 +29,21 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Tuned(Target):
+    """As `Target`, in shares of the matrices, and what is not rounded yet learns before each.
+
+    steps: updates in all
+    last: share of them that comes at the end, when only floats of the file learn
+    tokens: of an update
+    """
+
+    packer: ClassVar[str] = "squeeze.packing.tune.pack:pack_tuned"
+    steps: int = 500
+    last: float = 0.16
+    tokens: int = 2048
+
+
+@dataclass(frozen=True)
 class Record:
     """Quantize and code as a record entry of the challenge did, whatever size results.
 
@@ -80,7 +95,7 @@ INT7_EMBEDDING = {"embed": 7, "attn": 6, "mlp": 6}
 TERNARY = {"embed": 8, "attn": 2, "mlp": 2}
 UNTUNED = {"embed": None, "attn": None, "mlp": None}
 
-TARGETS = {"fast": Target(states=8), "best": Target(states=32)}
+TARGETS = {"fast": Target(states=8), "best": Target(states=32), "tuned": Tuned(states=32)}
 # Figures of the pull requests of openai/parameter-golf that the numbers name.
 RECORDS = {
     "baseline-int8-zlib": Record(INT8, UNTUNED, ("zlib",)),

@@ -7,7 +7,7 @@ a smaller file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -106,6 +106,11 @@ class Quantizer:
         """Return a copy that stores `tensors` verbatim and quantizes only the rest."""
         return replace(self, contents=self.contents.with_fixed(tensors))
 
+    def with_contents(self, contents: Contents) -> Quantizer:
+        """Return a copy that quantizes other values of the same matrices, with the same curvature."""
+        curvature = self.curvature.with_matrices(contents.matrices)
+        return replace(self, contents=contents, curvature=curvature)
+
     @property
     def weight_counts(self) -> dict[str, int]:
         """Number of weights of each matrix."""
@@ -163,9 +168,10 @@ class Quantizer:
         floats = any(isinstance(tensor, RawTensor) for tensor in tensors.values())
         return self.coder.file(self.contents.artifact(tensors), codes, floats)
 
-    def estimate(self, scale: float) -> float:
-        """Return roughly the bytes of all matrices at a scale."""
-        return sum(self._expected_bits(name, scale) for name in self.contents.matrices) / 8
+    def estimate(self, scale: float, names: Iterable[str] | None = None) -> float:
+        """Return roughly the bytes of the named matrices at a scale; of all where none are named."""
+        named = self.contents.matrices if names is None else names
+        return sum(self._expected_bits(name, scale) for name in named) / 8
 
     def _expected_bits(self, name: str, scale: float) -> float:
         weights, prepared = self.contents.matrices[name], self.curvature.prepared

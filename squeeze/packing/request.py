@@ -38,6 +38,7 @@ class PackRequest:
     bytes_of: byte table of a tokenizer, which gives costs per byte instead of per token
     cache: folder that keeps every stage, so that an interrupted pack resumes; None: keep nothing
     fresh: ignore what the cache holds
+    tune: updates of preset "tuned"; None: the preset's own number
     """
 
     limit: int
@@ -51,6 +52,7 @@ class PackRequest:
     bytes_of: BytesOf | None = None
     cache: Path | None = None
     fresh: bool = False
+    tune: int | None = None
 
     @cached_property
     def room(self) -> int:

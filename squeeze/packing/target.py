@@ -1,6 +1,6 @@
 """Pack to a byte target: without loss if that fits, else calibrated and water-filled.
 
-In three steps: the quantizer (`_start`), the file that fits (`_fitted`), and its cost (`_plan`). Of a
+In three steps: the quantizer (`start_of`), the file that fits (`fitted_of`), its cost (`plan_for`). Of a
 file that an earlier run planned for the same model and settings only the bytes are made again
 (`_resumed`).
 """
@@ -20,12 +20,13 @@ from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.grids import worth_keeping
 from squeeze.calib.taps.coverage import Coverage
 from squeeze.calib.taps.layout import FLOAT, SQUARES, Layout
-from squeeze.calib.text.sources import Sequences
 from squeeze.errors import OverBudget, SqueezeError
 from squeeze.files import sha256
 from squeeze.files.sources import code_sha256
 from squeeze.packing.calibrate import Calibrated, content_key
 from squeeze.packing.costs import (
+    MEASURED,
+    bytes_per_token,
     coarser_quantization,
     curves_of,
     losses_of,
@@ -35,14 +36,14 @@ from squeeze.packing.costs import (
 )
 from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import Fitted, at_scales, fit
-from squeeze.packing.kept import KeptCodes, hash_of
+from squeeze.packing.kept import KeptCodes, forget, hash_of
 from squeeze.packing.machine import this_machine
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.plan import Plan, kept_plan, tensor_plans
 from squeeze.packing.presets import TARGETS
 from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer
 from squeeze.packing.recipe import LOSSLESS, Recipe, on_grid, quantize_checkpoint
-from squeeze.packing.request import BytesOf, PackRequest
+from squeeze.packing.request import PackRequest
 from squeeze.packing.session import Session, open_session
 from squeeze.reporter import Reporter
 from squeeze.subject.subject import Subject
@@ -81,7 +82,7 @@ def without_loss(piece: Workpiece, limit: int) -> bytes | None:
 
 
 @dataclass(frozen=True)
-class _Start:
+class Start:
     """Start of the search for a file of at most `limit` bytes.
 
     key: hash of everything that the plan depends on
@@ -102,21 +103,22 @@ class _Start:
 def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     """Return the file of an earlier run's plan, or search for one."""
     if session.request.fresh:
-        _forget(session.folder)
-    start = _start(session, calibrated, limit)
+        forget(session.folder)
+    start = start_of(session, calibrated, limit)
     resumed = _resumed(start, session.reporter)
     if resumed is not None:
         return resumed
     with session.reporter.stage("fit") as stage:
-        quantizer, fitted = _fitted(start, stage)
-        start, quantizer, fitted = _without_zero_rows(start, quantizer, fitted, stage)
-    plan = _plan(start, quantizer, fitted, session.reporter)
+        quantizer, fitted = fitted_of(start, stage)
+        start, quantizer, fitted = without_zero_rows(start, quantizer, fitted, stage)
+    plan = plan_for(start, quantizer, fitted, session.reporter)
     plan.save(start.plan_path)
-    _tidy(start, plan)
+    tidy(start, plan)
     return Packed(fitted.data, plan=plan)
 
 
-def _start(session: Session, calibrated: Calibrated, limit: int) -> _Start:
+def start_of(session: Session, calibrated: Calibrated, limit: int) -> Start:
+    """Return the start of the search, in the session's folder."""
     piece, request, folder = session.piece, session.request, session.folder
     contents = contents_of(piece, calibrated.layout, request.small_floats)
     curvature = Curvature.of(contents.matrices, calibrated.hessians, calibrated.gradients)
@@ -124,8 +126,8 @@ def _start(session: Session, calibrated: Calibrated, limit: int) -> _Start:
     kept_codes = KeptCodes(folder / "codes", settings, session.reporter)
     per_token = None
     if request.bytes_of is not None:
-        per_token = _bytes_per_token(calibrated.text, request.bytes_of)
-    return _Start(
+        per_token = bytes_per_token(calibrated.text, request.bytes_of)
+    return Start(
         piece=piece,
         calibrated=calibrated,
         quantizer=Quantizer(contents, curvature, TARGETS[request.preset].states, kept_codes),
@@ -164,7 +166,7 @@ def contents_of(piece: Workpiece, layout: Layout, small_floats: str) -> Contents
     return Contents(matrices, stored.tensors, order, header, logical)
 
 
-def _resumed(start: _Start, reporter: Reporter) -> Packed | None:
+def _resumed(start: Start, reporter: Reporter) -> Packed | None:
     """Return the file of the plan that an earlier run kept under the same key, if there is one."""
     try:
         plan = kept_plan(start.plan_path, start.key)
@@ -183,11 +185,11 @@ def _resumed(start: _Start, reporter: Reporter) -> Packed | None:
         reporter.note(f"{start.plan_path}: not the plan of this file, made again")
         return None
     # a run that was killed after it wrote the plan did not tidy up
-    _tidy(start, plan)
+    tidy(start, plan)
     return Packed(data, plan=plan)
 
 
-def _fitted(start: _Start, reporter: Reporter) -> tuple[Quantizer, Fitted]:
+def fitted_of(start: Start, reporter: Reporter) -> tuple[Quantizer, Fitted]:
     """Return the file that fits, and its quantizer.
 
     Matrices stay on the grid that they were trained on where the whole loses less by it.
@@ -214,9 +216,9 @@ def _fitted(start: _Start, reporter: Reporter) -> tuple[Quantizer, Fitted]:
     return quantizer, fitted
 
 
-def _without_zero_rows(
-    start: _Start, quantizer: Quantizer, fitted: Fitted, reporter: Reporter
-) -> tuple[_Start, Quantizer, Fitted]:
+def without_zero_rows(
+    start: Start, quantizer: Quantizer, fitted: Fitted, reporter: Reporter
+) -> tuple[Start, Quantizer, Fitted]:
     """Return the file again, without rows of zeros where the model divides by them.
 
     Weights that are derived before use, by weight norm say, may be; those matrices keep floats.
@@ -235,21 +237,27 @@ def _without_zero_rows(
     reporter.note(f"{', '.join(zero[:4])} kept as floats: the model divides by their rows")
     stored = _floats(start.piece, start.calibrated.layout, zero)
     start = replace(start, quantizer=start.quantizer.with_fixed(stored))
-    return start, *_fitted(start, reporter)
+    return start, *fitted_of(start, reporter)
 
 
-def _plan(start: _Start, quantizer: Quantizer, fitted: Fitted, reporter: Reporter) -> Plan:
-    """Return the plan of a file: its cost, expected and measured, and that of other bits."""
-    calibrated = start.calibrated
-    reference, text = calibrated.subject, calibrated.text
+def plan_for(
+    start: Start, quantizer: Quantizer, fitted: Fitted, reporter: Reporter, untuned: int = 0
+) -> Plan:
+    """Return the plan of a file: its cost, expected and measured, and that of other bits.
+
+    untuned: of a tuned file the tokens, first in the text, that it was not tuned on. Roles of such a
+        file make up for one another, so that none has a cost of its own
+    """
+    calibrated, reference, text = start.calibrated, start.calibrated.subject, start.calibrated.text
     with reporter.stage("measured cost"):
         packed_model = _model_of(reference, quantizer, fitted)
-        measured = mean_divergence(reference, packed_model, text, calibrated.divergence)
+        tokens = untuned or MEASURED
+        measured = mean_divergence(reference, packed_model, text, calibrated.divergence, tokens)
     with reporter.stage("cost of other bits"):
         packed = quantization_of(quantizer, fitted)
         coarser = coarser_quantization(quantizer, fitted)
         curves = curves_of(quantizer, fitted.scales, packed, coarser)
-        roles = role_costs(start.piece, calibrated, (packed, coarser))
+        costs = () if untuned else role_costs(start.piece, calibrated, (packed, coarser))
     return Plan(
         key=start.key,
         sha256=sha256(fitted.data),
@@ -260,7 +268,7 @@ def _plan(start: _Start, quantizer: Quantizer, fitted: Fitted, reporter: Reporte
         measured=measured,
         bytes_per_token=start.per_token,
         tensors=tensor_plans(fitted.data, fitted.scales, packed.losses, curves),
-        roles=roles,
+        roles=costs,
         machine=this_machine(),
         coverage=Coverage.of(calibrated.layout, QUANTIZED).as_json(),
     )
@@ -282,19 +290,7 @@ def _floats(piece: Workpiece, layout: Layout, names: Iterable[str]) -> dict[str,
     return quantize_checkpoint(raw, {}, Recipe(small_floats="fp16", small=1 << 30)).tensors
 
 
-def _bytes_per_token(text: Sequences, bytes_of: BytesOf) -> float:
-    pairs = zip(text.ids, text.lengths, strict=True)
-    counts = np.concatenate([bytes_of(ids[:length]) for ids, length in pairs])
-    return int(counts.sum()) / max(len(counts), 1)
-
-
-def _tidy(start: _Start, plan: Plan) -> None:
+def tidy(start: Start, plan: Plan) -> None:
     """Remove codes that the search tried and that are not in the file."""
     states = start.quantizer.n_states
     start.kept_codes.keep_only((name, scale, states) for name, scale in plan.scales.items())
-
-
-def _forget(folder: Path) -> None:
-    (folder / "plan.json").unlink(missing_ok=True)
-    for path in (folder / "codes").glob("*"):
-        path.unlink(missing_ok=True)

@@ -1,0 +1,123 @@
+"""Distillation: what is still float in a model learns to answer as the model did before any rounding.
+
+The loss is the divergence from the first model's answers on calibration text, which needs no labels.
+Batches are whole sequences; a block of them is run by one thread and gradients are added in the order of
+the blocks, so that the result does not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from squeeze.calib.parallel import map_single_threaded
+from squeeze.calib.statistics.divergence import Divergence
+from squeeze.calib.statistics.tapped import Rows, blocks_of, ids_of
+from squeeze.calib.text.sources import Sequences
+from squeeze.errors import BadData
+from squeeze.reporter import SILENT, Reporter
+
+BETAS, EPS = (0.9, 0.95), 1e-12  # gradients of a divergence near zero are tiny
+BLOCK = 1024  # tokens that one thread runs at a time
+Answers = Callable[[Tensor], Tensor]  # ids int64 [B, T] → outputs [B, T, V]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A tensor that learns, and the largest size of a step in it; the size falls to zero linearly."""
+
+    parameter: nn.Parameter
+    rate: float
+
+
+@dataclass(frozen=True)
+class Course:
+    """Length of a distillation.
+
+    steps: number of updates
+    tokens: of a batch, rounded down to whole sequences
+    seed: orders the sequences
+    """
+
+    steps: int
+    tokens: int = 2048
+    seed: int = 0
+
+
+def distil_(
+    right: Answers,
+    wrong: Answers,
+    trained: Sequence[Trained],
+    text: Sequences,
+    divergence: Divergence,
+    course: Course,
+    hold: Callable[[], None] = lambda: None,
+    reporter: Reporter = SILENT,
+) -> float:
+    """Train parameters in place until `wrong` answers as `right` does; return the last divergence.
+
+    right: answers of the first model, without gradients
+    wrong: answers of the model that has the parameters
+    hold: called after each update; puts weights back that a parameter shares but must not change
+    reporter: counts updates
+
+    The result is the mean over the last tenth of the updates, in nats per token, each measured before
+    its update. Raises BadData where the divergence is not a number.
+    """
+    parameters = [each.parameter for each in trained]
+    groups = [{"params": [each.parameter], "lr": each.rate} for each in trained]
+    optimizer = torch.optim.Adam(groups, betas=BETAS, eps=EPS, foreach=False)
+    device = parameters[0].device
+    losses = []
+
+    def gradients_of(rows: Rows) -> tuple[float, list[Tensor]]:
+        ids = ids_of(text, rows, device)
+        answer = right(ids)
+        with torch.enable_grad():
+            outputs = wrong(ids).float()
+            loss = divergence.between(answer.flatten(0, 1), outputs.flatten(0, 1)).sum()
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        filled = zip(gradients, parameters, strict=True)
+        return float(loss.detach()), [torch.zeros_like(p) if g is None else g for g, p in filled]
+
+    for step, rows in zip(range(course.steps), _batches(text, course), strict=False):
+        counted = int(text.lengths[rows].sum())
+        total = 0.0
+        sums = [torch.zeros_like(p) for p in parameters]
+        blocks = blocks_of(text, rows, BLOCK)
+        for loss, gradients in map_single_threaded(gradients_of, blocks, device):
+            total += loss / counted
+            torch._foreach_add_(sums, gradients, alpha=1.0 / counted)
+        if not np.isfinite(total):
+            raise BadData(
+                "the model being tuned gives outputs that are not numbers",
+                expected="a finite divergence",
+                found=total,
+                fix="Tune fewer steps, or raise --limit.",
+            )
+        losses.append(total)
+        for group, each, gradient in zip(optimizer.param_groups, trained, sums, strict=True):
+            each.parameter.grad = gradient
+            group["lr"] = each.rate * (1 - step / course.steps)
+        optimizer.step()
+        hold()
+        reporter.advance(1)
+    for parameter in parameters:
+        parameter.grad = None
+    return float(np.mean(losses[-max(1, len(losses) // 10) :])) if losses else 0.0
+
+
+def _batches(
+    text: Sequences, course: Course
+) -> Iterator[Rows]:
+    """Yield the sequences of each batch, all of them before any comes again."""
+    random = np.random.default_rng(course.seed)
+    size = max(1, min(len(text.ids), course.tokens // text.ids.shape[1]))
+    while True:
+        order = random.permutation(len(text.ids))
+        for first in range(0, len(order) - size + 1, size):
+            yield order[first : first + size]

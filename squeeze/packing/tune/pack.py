@@ -1,0 +1,194 @@
+"""Preset `tuned`: round a share of the matrices, let the rest learn to make up for it, round the next.
+
+One pass of `squeeze.packing.target` finds the scale at which the file meets the limit. Then the shares
+follow, the mlp first, whose errors interact most: what is still float learns the fp32 model's answers on
+the calibration text (`squeeze.calib.tuning.distil`), and the last share lands the file under the limit
+again. At the end only what the file holds as floats learns. Each stage of learning is kept, so that an
+interrupted pack resumes.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from squeeze.calib.allocation.allocate import COARSEST, allocate
+from squeeze.calib.statistics.hessian import read_arrays, write_arrays
+from squeeze.calib.tuning.distil import Course
+from squeeze.errors import CorruptData
+from squeeze.packing.calibrate import Calibrated
+from squeeze.packing.fit import Fitted
+from squeeze.packing.kept import KeptCodes, forget, hash_of
+from squeeze.packing.packed import Packed, checked
+from squeeze.packing.presets import TARGETS, Tuned
+from squeeze.packing.quantizer import Quantizer, StoredMatrix
+from squeeze.packing.request import PackRequest
+from squeeze.packing.session import Session, open_session
+from squeeze.packing.target import (
+    Start,
+    fitted_of,
+    plan_for,
+    start_of,
+    without_loss,
+    without_zero_rows,
+)
+from squeeze.packing.tune.student import Student
+from squeeze.reporter import Reporter
+from squeeze.subject.workpiece import Workpiece
+from squeeze.tensors.roles import role_of
+
+RESERVE = 96  # bytes left for floats that learn last and may then take a few more
+
+
+def pack_tuned(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
+    """Return the file that a model tunes itself into; otherwise as `pack_to_target`."""
+    limit = request.room
+    with open_session(piece, request, reporter) as session:
+        exact = without_loss(piece, limit)
+        if exact is not None:
+            return checked(Packed(exact, exact=True))
+        calibrated = session.calibrated()
+        return session.on_first(lambda: _packed(session, calibrated, limit))
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Matrices in the order in which they are rounded, and the training before each but the first.
+
+    names: of the matrices of each share
+    steps: updates before each share but the first, and updates of the floats at the end
+    """
+
+    names: tuple[tuple[str, ...], ...]
+    steps: tuple[int, ...]
+
+    @classmethod
+    def of(cls, names: Mapping[str, object], preset: Tuned, steps: int | None) -> Shares:
+        """Return the shares of matrices: the mlp, attention, and tables and whatever else there is.
+
+        steps: updates in all; None: those of the preset
+        """
+        groups: dict[str, list[str]] = {"mlp": [], "attn": [], "": []}
+        for name in names:
+            group = role_of(name).partition(".")[0]
+            groups[group if group in groups else ""].append(name)
+        shares = [tuple(group) for group in groups.values() if group]
+        if len(shares) == 1 and len(shares[0]) > 1:
+            half = (len(shares[0]) + 1) // 2
+            shares = [shares[0][:half], shares[0][half:]]
+        total = preset.steps if steps is None else steps
+        last = round(total * preset.last)
+        between = len(shares) - 1
+        each = [(total - last) // between] * between if between else []
+        return cls(tuple(shares), (*each, last))
+
+
+class _Rest:
+    """The matrices that are still to be rounded, for the search of the scale that meets the limit."""
+
+    def __init__(self, quantizer: Quantizer, rounded: Mapping[str, StoredMatrix]) -> None:
+        self.quantizer, self.rounded = quantizer, rounded
+        counts = quantizer.weight_counts
+        self.weight_counts = {name: n for name, n in counts.items() if name not in rounded}
+
+    def quantize(self, scales: Mapping[str, float]) -> dict[str, StoredMatrix]:
+        """Return the named matrices at their scales."""
+        return self.quantizer.quantize(scales)
+
+    def measure(self, tensors: Mapping[str, StoredMatrix]) -> int:
+        """Return the bytes of the whole file."""
+        return self.quantizer.measure({**self.rounded, **tensors})
+
+    def estimate(self, scale: float) -> float:
+        """Return roughly the bytes of these matrices at a scale."""
+        return self.quantizer.estimate(scale, self.weight_counts)
+
+
+def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
+    """Return the file that fits, tuned, with its plan."""
+    if session.request.fresh:
+        forget(session.folder)
+    start, reporter = start_of(session, calibrated, limit), session.reporter
+    with reporter.stage("fit") as stage:
+        quantizer, fitted = fitted_of(start, stage)
+        start, quantizer, fitted = without_zero_rows(start, quantizer, fitted, stage)
+    tuning = _Tuning(session, start, quantizer, fitted)
+    quantizer, fitted = tuning.run()
+    plan = plan_for(start, quantizer, fitted, reporter, tuning.student.untuned)
+    plan.save(start.plan_path)
+    return Packed(fitted.data, plan=plan)
+
+
+class _Tuning:
+    """The rounding of share after share, from a file that fits and is not tuned yet."""
+
+    def __init__(
+        self, session: Session, start: Start, quantizer: Quantizer, fitted: Fitted
+    ) -> None:
+        preset, steps = TARGETS[session.request.preset], session.request.tune
+        assert isinstance(preset, Tuned)
+        self.session, self.start, self.quantizer, self.fitted = session, start, quantizer, fitted
+        self.shares = Shares.of(fitted.tensors, preset, steps)
+        self.tokens = preset.tokens
+        weights = sum(matrix.size for matrix in quantizer.contents.matrices.values())
+        self.bits = 8 * len(fitted.data) / max(weights, 1)
+        floats = session.request.small_floats
+        self.student = Student(start.piece, start.calibrated, quantizer.contents, floats)
+        self.stored: dict[str, StoredMatrix] = {}
+        self.scales = dict(fitted.scales)
+
+    def run(self) -> tuple[Quantizer, Fitted]:
+        """Return the tuned file, and its quantizer."""
+        *between, last = self.shares.steps
+        reporter, trials = self.session.reporter, self.fitted.trials
+        with reporter.stage("tune", sum(self.shares.steps), "updates") as stage:
+            for number, names in enumerate(self.shares.names):
+                if number:
+                    self._learn(number, between[number - 1], stage)
+                if number + 1 < len(self.shares.names):
+                    self._store(self.quantizer.quantize({n: self.scales[n] for n in names}))
+            trials += self._land(self.start.limit - RESERVE)
+            self._learn(len(self.shares.names), last, stage)
+        fitted = Fitted.of(self.quantizer, self.stored, self.scales, trials)
+        if len(fitted.data) > self.start.limit:
+            for name in self.shares.names[-1]:
+                del self.stored[name]
+            trials += self._land(self.start.limit)
+            fitted = Fitted.of(self.quantizer, self.stored, self.scales, trials)
+        return self.quantizer, fitted
+
+    def _learn(self, number: int, steps: int, stage: Reporter) -> None:
+        """Let what is not rounded learn, or read it from an earlier run; take it as contents."""
+        path = self.session.folder / f"tuned-{number}.safetensors"
+        course = Course(steps, self.tokens, self.session.settings.seed * 1_000 + number)
+        key = hash_of(self.start.key, number, self.shares.steps, self.tokens)
+        try:
+            weights, _ = read_arrays(path, key)
+            self.student.take_(weights)
+            stage.advance(steps)
+        except CorruptData as error:
+            if path.is_file():
+                stage.note(f"made again: {error}")
+            divergence = self.student.learn_(course, self.bits, stage)
+            write_arrays(path, self.student.weights, key, {"divergence": divergence})
+        self.quantizer = replace(
+            self.quantizer.with_contents(self.student.updated(self.quantizer.contents)),
+            coder=KeptCodes(self.session.folder / "codes", key, stage),
+        )
+
+    def _land(self, limit: int) -> int:
+        """Round the last share so that the file fits; return the number of trials."""
+        names = self.shares.names[-1]
+        rest = _Rest(self.quantizer, dict(self.stored))
+        finite = [self.scales[n] for n in names if self.scales[n] < COARSEST]
+        start = statistics.median_high(finite) if finite else None
+        allocation = allocate(rest, limit, start=start)
+        self.scales |= allocation.scales
+        self._store(allocation.tensors)
+        return allocation.trials
+
+    def _store(self, matrices: Mapping[str, StoredMatrix]) -> None:
+        """Take matrices as they are rounded; they do not change any more."""
+        self.stored |= matrices
+        self.student.round_({name: matrix.tensor for name, matrix in matrices.items()})

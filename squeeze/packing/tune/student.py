@@ -1,0 +1,147 @@
+"""The model that is tuned: some matrices hold their rounded values, everything else still learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from torch import nn
+
+from squeeze.artifact.streams import Tensor
+from squeeze.calib.text.sources import Sequences
+from squeeze.calib.tuning.distil import Course, Trained, distil_
+from squeeze.errors import BadConfig
+from squeeze.packing.calibrate import Calibrated
+from squeeze.packing.costs import MEASURED
+from squeeze.packing.quantizer import Contents
+from squeeze.packing.recipe import Recipe, quantize_checkpoint
+from squeeze.reporter import Reporter
+from squeeze.subject.workpiece import Workpiece
+from squeeze.tensors.floats import Float32, to_bits
+from squeeze.tensors.quantized import RawTensor
+
+# Largest step of Adam, as a share of a tensor's root mean square times 2^-bits: an error of b bits a
+# weight is about 2^-b of the weight, and what makes up for it is no larger (docs/log.md).
+RATE, SMALL_RATE = 0.014, 0.02
+LEAST = 0.01  # root mean square that a tensor counts as having, since some begin at zero
+
+
+class Student:
+    """A copy of a model whose weights learn, but for those that are rounded already.
+
+    contents: matrices and other tensors of the file, as they were before
+    untuned: calibration tokens, first in the text, that it does not learn from
+    small_floats: format in which the file holds what is not quantized
+    """
+
+    def __init__(
+        self, piece: Workpiece, calibrated: Calibrated, contents: Contents, small_floats: str
+    ) -> None:
+        self.piece, self.calibrated, self.contents = piece, calibrated, contents
+        self.small_floats = small_floats
+        inside: dict[str, list[str]] = {}
+        for name in contents.matrices:
+            inside.setdefault(self._tensor_of(name), []).append(name)
+        others = {n for n, t in contents.others.items() if isinstance(t, RawTensor)}
+        named = dict(calibrated.subject.module.named_parameters())
+        learning = [n for n in piece.stored if n in named and (n in inside or n in others)]
+        self.inside = {name: inside.get(name, []) for name in learning}
+        subject = calibrated.subject
+        self.subject = subject.with_weights({n: piece.tensors[n] for n in learning})
+        self.parameters = dict(self.subject.module.named_parameters())
+        for name, parameter in self.parameters.items():
+            parameter.requires_grad_(name in self.inside)
+        self.rounded: dict[str, Float32] = {}
+        rows = untuned_rows(calibrated.text)
+        self.untuned = int(calibrated.text.lengths[:rows].sum())
+        self.text = calibrated.text.from_row(rows)
+
+    def round_(self, tensors: Mapping[str, Tensor]) -> None:
+        """Give matrices the values of their stored form, which they keep from now on."""
+        self.rounded |= {name: tensor.dequantize() for name, tensor in tensors.items()}
+        self._put_back()
+
+    def learn_(self, course: Course, bits: float, reporter: Reporter) -> float:
+        """Distil all that is not rounded; return the divergence at the end, in nats per token.
+
+        bits: a weight, of the file
+        """
+        trained = []
+        for name, matrices in self.inside.items():
+            waiting = [matrix for matrix in matrices if matrix not in self.rounded]
+            if matrices and not waiting:
+                continue
+            parameter = self.parameters[name]
+            size = max(float(parameter.detach().square().mean().sqrt()), LEAST)
+            rate = (RATE if matrices else SMALL_RATE) * size * 2.0**-bits
+            trained.append(Trained(parameter, rate))
+        module, subject, calibrated = self.subject.module, self.subject, self.calibrated
+        if not trained:
+            return 0.0
+        return distil_(
+            calibrated.subject.logits,
+            lambda ids: subject.run(module, ids),
+            trained,
+            self.text,
+            calibrated.divergence,
+            course,
+            self._put_back,
+            reporter,
+        )
+
+    @property
+    def weights(self) -> dict[str, Float32]:
+        """Copies of all tensors that learn, by name."""
+        return {name: self._values(name).copy() for name in self.inside}
+
+    def take_(self, weights: Mapping[str, Float32]) -> None:
+        """Continue from weights that an earlier run had at this point."""
+        for name, values in weights.items():
+            self._values(name)[...] = values
+
+    def updated(self, contents: Contents) -> Contents:
+        """Return contents with the present weights in place of all but the rounded matrices."""
+        matrices = dict(contents.matrices)
+        raw: dict[str, Tensor] = {}
+        for tensor, names in self.inside.items():
+            values = self._values(tensor)
+            for name in names:
+                if name not in self.rounded:
+                    part = self.calibrated.layout.matrices[name].slice
+                    matrices[name] = np.ascontiguousarray(part.of(values), np.float32).copy()
+            if not names:
+                logical = self.piece.stored[tensor].logical
+                raw[tensor] = RawTensor(to_bits(values, "fp32"), "fp32", logical)
+        stored = quantize_checkpoint(raw, {}, Recipe(small_floats=self.small_floats)).tensors
+        others = {**contents.others, **stored}
+        return replace(contents, matrices=matrices, others=others)
+
+    def _put_back(self) -> None:
+        for name, values in self.rounded.items():
+            part = self.calibrated.layout.matrices[name].slice
+            part.put_(self._values(part.tensor), values)
+
+    def _values(self, tensor: str) -> Float32:
+        """Return a tensor as an array that shares its memory."""
+        parameter: nn.Parameter = self.parameters[tensor]
+        values: Float32 = parameter.detach().numpy()
+        return values
+
+    def _tensor_of(self, matrix: str) -> str:
+        return self.calibrated.layout.matrices[matrix].slice.tensor
+
+
+def untuned_rows(text: Sequences) -> int:
+    """Return the sequences on which the cost is measured and nothing learns: at most a quarter.
+
+    Raises BadConfig for a text of one sequence.
+    """
+    if len(text.ids) < 2:
+        raise BadConfig(
+            "calibration text of a tuned pack",
+            expected="two sequences or more: one to learn from, one to measure the cost on",
+            found="one",
+            fix=f"Ask for --tokens {2 * text.ids.shape[1]} or more.",
+        )
+    return max(1, min(MEASURED // text.ids.shape[1], len(text.ids) // 4))

@@ -1,0 +1,114 @@
+"""Distillation: the divergence falls, held weights stay, and threads change nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from squeeze.calib.statistics.divergence import Categorical, Gaussian
+from squeeze.calib.text.sources import Sequences
+from squeeze.calib.tuning.distil import Course, Trained, distil_
+from squeeze.errors import BadData
+
+VOCAB, WIDTH, LENGTH = 23, 12, 16
+
+
+def model(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Embedding(VOCAB, WIDTH), nn.Tanh(), nn.Linear(WIDTH, VOCAB))
+
+
+def text(lengths: tuple[int, ...] = (LENGTH,) * 12) -> Sequences:
+    ids = np.random.default_rng(0).integers(0, VOCAB, (len(lengths), LENGTH)).astype(np.uint16)
+    return Sequences(ids, np.array(lengths, np.int32), "test")
+
+
+def tuned(student: nn.Module, course: Course, sequences: Sequences) -> float:
+    """Train the student's head towards another model's answers."""
+    teacher = model(1)
+
+    @torch.no_grad()
+    def right(ids: Tensor) -> Tensor:
+        answers: Tensor = teacher(ids)
+        return answers
+
+    head = student[2].weight  # type: ignore[index]
+    return distil_(right, student, [Trained(head, 0.03)], sequences, Categorical(), course)
+
+
+def test_the_divergence_falls() -> None:
+    student = model(2)
+    first = tuned(student, Course(1, 64), text())
+    last = tuned(student, Course(120, 64), text())
+    assert 0 < last < 0.3 * first
+
+
+def test_nothing_but_the_trained_parameters_changes() -> None:
+    student, before = model(2), model(2)
+    tuned(student, Course(3, 64), text())
+    for (name, now), then in zip(student.named_parameters(), before.parameters(), strict=True):
+        assert torch.equal(now, then) == (name != "2.weight")
+        assert now.grad is None
+
+
+def test_sequences_of_several_lengths_count_by_their_tokens() -> None:
+    """One batch of all: its divergence is the mean over real tokens, padding left out."""
+    lengths = (16, 16, 9, 5)
+    sequences = text(lengths)
+    result = tuned(model(2), Course(1, 64), sequences)
+    teacher, student = model(1), model(2)
+    total = 0.0
+    for row, length in zip(sequences.ids, lengths, strict=True):
+        ids = torch.from_numpy(row[:length].astype(np.int64))
+        total += Categorical().between(teacher(ids), student(ids)).sum().item()
+    assert result == pytest.approx(total / sum(lengths), rel=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_the_number_of_threads_changes_no_bit(threads: int) -> None:
+    results = []
+    before = torch.get_num_threads()
+    try:
+        for number in (1, threads):
+            torch.set_num_threads(number)
+            student = model(2)
+            tuned(student, Course(4, 4096), text((LENGTH,) * 200))
+            results.append(student[2].weight.detach().clone())  # type: ignore[index,union-attr,operator]
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*results)
+
+
+def test_held_weights_are_put_back_after_every_update() -> None:
+    student, teacher = model(2), model(1)
+    head = student[2].weight  # type: ignore[index]
+    first = head.detach()[:4].clone()  # type: ignore[operator,index]
+    updates = []
+
+    def hold() -> None:
+        updates.append(head.detach()[:4].clone())  # type: ignore[operator,index]
+        head.data[:4] = first  # type: ignore[index]
+
+    ids_answers = torch.no_grad()(teacher.forward)
+    distil_(ids_answers, student, [Trained(head, 0.03)], text(), Categorical(), Course(5, 64), hold)
+    assert len(updates) == 5 and not any(torch.equal(each, first) for each in updates)
+    assert torch.equal(head.detach()[:4], first)  # type: ignore[operator,index]
+
+
+def test_hidden_states_are_learnt_by_their_gaussian() -> None:
+    teacher, student = model(1), model(2)
+    ids = torch.from_numpy(text().ids.astype(np.int64))
+    gaussian = Gaussian.of(teacher(ids).detach().flatten(0, 1))
+    right = torch.no_grad()(teacher.forward)
+    trained = [Trained(student[2].weight, 0.03)]  # type: ignore[index]
+    first = distil_(right, student, trained, text(), gaussian, Course(1, 64))
+    assert distil_(right, student, trained, text(), gaussian, Course(60, 64)) < 0.7 * first
+
+
+def test_outputs_that_are_no_numbers_end_in_one_line() -> None:
+    student = model(2)
+    student[2].weight.data[0, 0] = torch.nan  # type: ignore[index,union-attr]
+    with pytest.raises(BadData, match="not numbers"):
+        tuned(student, Course(2, 64), text())
