@@ -78,10 +78,9 @@ class Shares:
             half = (len(shares[0]) + 1) // 2
             shares = [shares[0][:half], shares[0][half:]]
         total = preset.steps if steps is None else steps
-        last = round(total * preset.last)
         between = len(shares) - 1
-        each = [(total - last) // between] * between if between else []
-        return cls(tuple(shares), (*each, last))
+        each = [round(total * (1 - preset.last)) // between] * between if between else []
+        return cls(tuple(shares), (*each, total - sum(each)))
 
 
 class _Rest:
