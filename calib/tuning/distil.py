@@ -111,9 +111,7 @@ def distil_(
     return float(np.mean(losses[-max(1, len(losses) // 10) :])) if losses else 0.0
 
 
-def _batches(
-    text: Sequences, course: Course
-) -> Iterator[Rows]:
+def _batches(text: Sequences, course: Course) -> Iterator[Rows]:
     """Yield the sequences of each batch, all of them before any comes again."""
     random = np.random.default_rng(course.seed)
     size = max(1, min(len(text.ids), course.tokens // text.ids.shape[1]))

@@ -63,6 +63,12 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the calibration text [0].")
 @precision_option(hidden=True)
+@click.option(
+    "--tune",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Updates of preset tuned, of 2,048 tokens [500].",
+)
 @click.option("--fresh", is_flag=True, help="Ignore what OUT.cache holds.")
 @click.option("--tokenizer", type=click.Path(), help="Tokenizer for costs per byte of text.")
 @click.option(
@@ -97,8 +103,9 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 def command(**options: Any) -> None:
     """Pack MODEL (safetensors, .pt or int8 .ptz) into a .sqz artifact.
 
-    Presets fast and best calibrate, spend bits where they lower the loss most, land just under the
-    limit, and resume from OUT.cache. A record's preset packs as that entry did. No preset: rounds as
+    Presets fast, best and tuned calibrate, spend bits where they lower the loss most, land just under
+    the limit, and resume from OUT.cache; tuned also trains what is still float after each share of the
+    matrices is rounded, for rates below two bits a weight. A record's preset packs as that entry did. No preset: rounds as
     --quant says. Exits with 3 over the limit.
 
     \b
@@ -109,4 +116,6 @@ def command(**options: Any) -> None:
 
     if sum(bool(options[name]) for name in ("lossless", "squeezed", "preset", "quant")) > 1:
         raise click.UsageError("--quant, --lossless, --squeezed and --preset exclude one another")
+    if options["tune"] and options["preset"] != "tuned":
+        raise click.UsageError("--tune is for --preset tuned")
     run_pack(PackOptions(**options))

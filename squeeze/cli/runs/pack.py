@@ -43,6 +43,7 @@ class PackOptions:
     seed: int
     precision: str
     fresh: bool
+    tune: int | None
     tokenizer: str | None
     quant: Mapping[str, str]
     small: int
@@ -91,6 +92,7 @@ class PackOptions:
             bytes_of=Tokenizer(self.tokenizer).table.of_targets if self.tokenizer else None,
             cache=self.target.with_name(self.target.name + ".cache"),
             fresh=self.fresh,
+            tune=self.tune,
         )
 
 
