@@ -105,8 +105,8 @@ def command(**options: Any) -> None:
 
     Presets fast, best and tuned calibrate, spend bits where they lower the loss most, land just under
     the limit, and resume from OUT.cache; tuned also trains what is still float after each share of the
-    matrices is rounded, for rates below two bits a weight. A record's preset packs as that entry did. No preset: rounds as
-    --quant says. Exits with 3 over the limit.
+    matrices is rounded, for rates below two bits a weight. A record's preset packs as that entry did. No
+    preset: rounds as --quant says. Exits with 3 over the limit.
 
     \b
     Example:
