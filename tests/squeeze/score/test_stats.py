@@ -207,6 +207,9 @@ def test_the_command_shows_both_runs_and_draws_them(tmp_path: Path) -> None:
     assert "rule     passes" in result.output
     picture = (tmp_path / "p.svg").read_bytes()
     assert picture.startswith(b"<?xml")
+    # matplotlib leaves each text beside its glyphs
+    for text in ("0.005 better", "seeds, lower is better", *(Path(path).stem for path in new)):
+        assert f"<!-- {text} -->".encode() in picture
     facts = json.loads(stats(*new, *against, "--plot", tmp_path / "p.svg", "--json").output)
     assert facts["comparison"]["rule"]["passes"] and facts["run"]["n"] == 3
     assert (tmp_path / "p.svg").read_bytes() == picture
