@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterable
 from glob import glob, has_magic
 from pathlib import Path
@@ -81,8 +82,10 @@ def shard_paths(patterns: Iterable[str | Path]) -> tuple[Path, ...]:
     """
     paths: list[Path] = []
     for pattern in map(str, patterns):
-        matches = [Path(path) for path in sorted(glob(pattern))]
-        if not matches and has_magic(pattern):
+        # a file with brackets in its name is itself
+        exists = os.path.lexists(pattern)
+        matches = [] if exists else [Path(path) for path in sorted(glob(pattern))]
+        if not matches and not exists and has_magic(pattern):
             raise BadData(f"{pattern}: no such file", expected="token shards (.bin)")
         paths += matches or [Path(pattern)]
     return tuple(paths)

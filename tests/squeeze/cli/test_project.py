@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from squeeze.cli import cli
+from squeeze.cli.parsing.values import shard_paths
 from squeeze.files import sha256
 from squeeze.ledger.asked import Asked, write_asked
 
@@ -145,6 +146,9 @@ def test_shards_may_be_named_by_a_pattern_wherever_they_are_taken(tmp_path: Path
     for name in ("val_1.bin", "val_0.bin"):
         (tmp_path / name).write_bytes(b"")
     pattern = str(tmp_path / "val_*.bin")
+    named = tmp_path / "a[1].bin"
+    named.write_bytes(b"")
+    assert shard_paths([named]) == (named,)
     taken = [tmp_path / "val_0.bin", tmp_path / "val_1.bin"]
     options = []
     for name in ("train", "pack", "calibrate", "eval", "audit", "prove", "submit"):

@@ -196,7 +196,7 @@ def test_inspect_shows_configuration_and_tensors(model: Path) -> None:
     assert names == sorted(
         CONFIG.parameter_shapes(), key=natural_key
     )  # in whatever order the file has
-    assert "blocks.1.mlp.proj.weight" in run("inspect", model)[1]
+    assert "blocks.1.mlp.proj.weight" in run("inspect", model, "-v")[1]
 
 
 def test_a_read_only_folder_and_a_missing_one_leave_nothing(model: Path, tmp_path: Path) -> None:

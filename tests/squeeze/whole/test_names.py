@@ -56,8 +56,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 COMMANDS = {
     "inspect": ["inspect", "{in}/{name}.safetensors"],
-    "inspect more": ["inspect", "{in}/more.safetensors"],
-    "inspect names": ["inspect", "{in}/names.safetensors"],
+    "inspect more": ["inspect", "{in}/more.safetensors", "-v"],
+    "inspect names": ["inspect", "{in}/names.safetensors", "-v"],
     "inspect pt": ["inspect", "{in}/names.pt"],
     "inspect two": ["inspect", "{in}/{name}.safetensors", "{in}/{name}.sqz"],
     "budget": ["budget", "{in}/{name}.sqz", "--depth", "9", "--floors"],
