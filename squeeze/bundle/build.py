@@ -20,6 +20,7 @@ from squeeze.bundle.emit.payload import STANDARD, payloads
 from squeeze.bundle.emit.wrap import Shipped, plain, wrap
 from squeeze.bundle.load.flatten import Flat, flatten
 from squeeze.bundle.load.modules import BundleError, Graph
+from squeeze.bundle.load.tree import walk
 from squeeze.bundle.passes.imports import join_imports
 from squeeze.bundle.passes.itself import restore_reads, self_reads
 from squeeze.bundle.passes.shake import shake
@@ -33,7 +34,7 @@ RESTORED = (
     "bundle as the length of that text"
 )
 AS_TEXT = "the program may read its own file: the bundle is a text, some 15 % larger"
-ALONE = 60  # seconds that restoring the source may take
+ALONE = 900.0  # seconds that restoring the source may take: a busy machine compiles for minutes
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def smallest(
 
 def _drop_caches(tree: ast.Module) -> None:
     """Drop `cache=True` of numba's decorators: a bundle writes nothing beside its file."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Call) and _called(node.func) in ("njit", "jit", "vectorize"):
             node.keywords = [k for k in node.keywords if k.arg != "cache"]
 
@@ -209,7 +210,12 @@ def _verify(shipped: Shipped, code: str) -> None:
         path = Path(folder) / "program.py"
         path.write_bytes(shipped.data)
         command: list[Any] = [sys.executable, "-c", CHECK, path]
-        done = subprocess.run(command, capture_output=True, timeout=ALONE, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=ALONE, check=False)
+        except subprocess.TimeoutExpired:
+            raise BundleError(
+                "the bundle does not restore its source in time", expected=f"≤ {ALONE:g} s"
+            ) from None
     if done.returncode or done.stdout != code.encode():
         raise BundleError(
             "the bundle does not restore its source",

@@ -9,6 +9,7 @@ from squeeze.bundle.analysis.readers import Readers, look_ups
 from squeeze.bundle.emit.naming import Shown
 from squeeze.bundle.load.flatten import Flat
 from squeeze.bundle.load.scopes import FUNCTIONS, TYPE_ALIASES, module_uses
+from squeeze.bundle.load.tree import walk
 from squeeze.bundle.passes.itself import SOURCE_TEXT
 
 # Calls that do not show the class they are given.
@@ -22,13 +23,13 @@ def visible_names(tree: ast.Module, classes: bool) -> Shown:
     classes: whether those of classes stay, which show in a `repr`, in errors and in pickles.
     """
     readers = Readers(tree)
-    nodes: list[Any] = [node for node in ast.walk(tree) if isinstance(node, TYPE_ALIASES)]
+    nodes: list[Any] = [node for node in walk(tree) if isinstance(node, TYPE_ALIASES)]
     if readers.names:
-        nodes += [n for n in ast.walk(tree) if isinstance(n, (*FUNCTIONS, ast.ClassDef))]
+        nodes += [n for n in walk(tree) if isinstance(n, (*FUNCTIONS, ast.ClassDef))]
     elif classes:
         nodes += _visible_classes(tree)
     if classes:  # those of functions show in the names of classes inside
-        nodes += [f for f in ast.walk(tree) if isinstance(f, FUNCTIONS) and _holds_class(f)]
+        nodes += [f for f in walk(tree) if isinstance(f, FUNCTIONS) and _holds_class(f)]
     names = {getattr(node.name, "id", node.name) for node in nodes}
     return Shown(frozenset(names), frozenset(_shown_parameters(tree, readers)))
 
@@ -37,12 +38,12 @@ def _shown_parameters(tree: ast.Module, readers: Readers) -> set[str]:
     """Return the parameters of functions whose signature something may read."""
     shown: list[ast.AST] = [
         node
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and node.name in readers.given
     ]
     if readers.every_hint:
         shown = [tree]
-    return {part.arg for node in shown for part in ast.walk(node) if isinstance(part, ast.arg)}
+    return {part.arg for node in shown for part in walk(node) if isinstance(part, ast.arg)}
 
 
 def _visible_classes(tree: ast.Module) -> list[ast.ClassDef]:
@@ -51,10 +52,10 @@ def _visible_classes(tree: ast.Module) -> list[ast.ClassDef]:
     Not those without bases and decorators that are only made, asked for, or read attributes of, in a
     program that asks nothing for its class.
     """
-    classes = [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name != SOURCE_TEXT]
-    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    classes = [n for n in walk(tree) if isinstance(n, ast.ClassDef) and n.name != SOURCE_TEXT]
+    attributes = {node.attr for node in walk(tree) if isinstance(node, ast.Attribute)}
     hidden = set[int]()
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Attribute):
             hidden.add(id(node.value))
         elif isinstance(node, ast.ClassDef):
@@ -62,17 +63,17 @@ def _visible_classes(tree: ast.Module) -> list[ast.ClassDef]:
         elif isinstance(node, ast.Call):
             hidden.add(id(node.func))
             if getattr(node.func, "id", "") in ASKING:
-                hidden |= {id(part) for value in node.args for part in ast.walk(value)}
-    names = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in hidden]
+                hidden |= {id(part) for value in node.args for part in walk(value)}
+    names = [n for n in walk(tree) if isinstance(n, ast.Name) and id(n) not in hidden]
     shown = {node.id for node in names}
-    asked = any(isinstance(n, ast.Name) and n.id == "type" for n in ast.walk(tree))
+    asked = any(isinstance(n, ast.Name) and n.id == "type" for n in walk(tree))
     if asked or attributes & SHOWING:
         return classes
     return [n for n in classes if n.bases or n.decorator_list or n.name in shown]
 
 
 def _holds_class(node: ast.AST) -> bool:
-    return any(isinstance(part, ast.ClassDef) for part in ast.walk(node))
+    return any(isinstance(part, ast.ClassDef) for part in walk(node))
 
 
 def looked_up_names(flat: Flat) -> list[str]:
@@ -80,8 +81,8 @@ def looked_up_names(flat: Flat) -> list[str]:
     tree = flat.tree
     names = {use.name for use in module_uses(tree)}
     if any(place.frames for place in look_ups(tree)):
-        names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    for node in ast.walk(tree):
+        names |= {node.id for node in walk(tree) if isinstance(node, ast.Name)}
+    for node in walk(tree):
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             names.add(node.name)
         elif isinstance(node, ast.arg):

@@ -20,6 +20,7 @@ from squeeze.bundle.analysis.outside import (
     VIEWS,
 )
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names
+from squeeze.bundle.load.tree import walk
 
 CONTAINERS = (
     ast.Constant,
@@ -77,7 +78,7 @@ class Effects:
                 self.functions[node.name] = node
             elif isinstance(node, ast.ClassDef):
                 self.classes[node.name] = node
-        for part in ast.walk(tree):
+        for part in walk(tree):
             if isinstance(part, ast.ClassDef):
                 for child in part.body:
                     if isinstance(child, FUNCTIONS):
@@ -85,15 +86,15 @@ class Effects:
         # a method may be hidden by an attribute of the instance that somebody assigns
         self.assigned = {
             n.attr
-            for n in ast.walk(tree)
+            for n in walk(tree)
             if isinstance(n, ast.Attribute) and not isinstance(n.ctx, ast.Load)
         }
-        self.any_assigned = any(map(_defines_by_name, ast.walk(tree)))
+        self.any_assigned = any(map(_defines_by_name, walk(tree)))
         self._purity: dict[int, bool] = {}
 
     def harmless(self, node: ast.AST, hidden: frozenset[str] = frozenset()) -> bool:
         """Return whether an expression only gives a value. hidden: names that local ones shadow."""
-        for part in ast.walk(node):
+        for part in walk(node):
             if isinstance(part, ast.Call):
                 if not self._call(part, hidden):
                     return False
@@ -191,7 +192,7 @@ class Effects:
         bound, redirected, outer = bound_names(node.body)
         if redirected or outer:
             return False
-        parameters = {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)}
+        parameters = {a.arg for a in walk(node.args) if isinstance(a, ast.arg)}
         hidden = frozenset(bound | parameters)
         return all(self._statement(child, hidden) for child in node.body)
 

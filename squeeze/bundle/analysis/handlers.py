@@ -15,6 +15,7 @@ from functools import cached_property
 
 from squeeze.bundle.analysis.effects import import_origins
 from squeeze.bundle.load.scopes import FUNCTIONS
+from squeeze.bundle.load.tree import walk
 
 ALL = frozenset(("Exception", "BaseException"))
 
@@ -45,11 +46,11 @@ class Handlers:
     """Handlers of a flat program that let it go on, and the raises that may reach them."""
 
     def __init__(self, tree: ast.Module) -> None:
-        self.classes = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)}
+        self.classes = {n.name: n for n in walk(tree) if isinstance(n, ast.ClassDef)}
         self.named: dict[str, list[ast.AST]] = {}
         self.outside = set(import_origins(tree)) | set(dir(builtins))
         self.implicit: list[ast.AST] = []
-        for node in ast.walk(tree):
+        for node in walk(tree):
             if isinstance(node, FUNCTIONS):
                 self.named.setdefault(node.name, []).append(node)
                 if node.name.startswith("__") or node.name == "forward":
@@ -109,7 +110,7 @@ class Handlers:
 
     def _summary(self, node: ast.AST) -> _Summary:
         if id(node) not in self._summaries:
-            parts = list(ast.walk(node))
+            parts = list(walk(node))
             self._summaries[id(node)] = _Summary(
                 {
                     p.id if isinstance(p, ast.Name) else p.attr
@@ -135,9 +136,9 @@ class Handlers:
 
 def _used_as_values(tree: ast.Module) -> set[str]:
     """Return names and attributes that stand anywhere but where they are called."""
-    called = {id(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
+    called = {id(n.func) for n in walk(tree) if isinstance(n, ast.Call)}
     names = set()
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if id(node) not in called:
             if isinstance(node, ast.Name):
                 names.add(node.id)
@@ -147,7 +148,7 @@ def _used_as_values(tree: ast.Module) -> set[str]:
 
 
 def _guards(tree: ast.Module) -> Iterator[Guard]:
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Try | ast.TryStar):
             for handler in node.handlers:
                 if not always_raises(handler.body):
@@ -187,6 +188,6 @@ def always_raises(block: list[ast.stmt]) -> bool:
             and always_raises(node.orelse)
         ):
             return True
-        if any(isinstance(n, ast.Return | ast.Continue | ast.Break) for n in ast.walk(node)):
+        if any(isinstance(n, ast.Return | ast.Continue | ast.Break) for n in walk(node)):
             return False
     return False

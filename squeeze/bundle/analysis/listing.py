@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from functools import cached_property
 
 from squeeze.bundle.load.scopes import FUNCTIONS, alias_name, arguments, module_uses
+from squeeze.bundle.load.tree import children, walk
 
 # They list what a class or an instance has by name, methods among it.
 LISTING = frozenset(("attrgetter", "dir", "getmembers", "methodcaller"))
@@ -22,7 +24,15 @@ class Computed:
     """Places of one program where names of attributes are computed."""
 
     def __init__(self, tree: ast.Module) -> None:
-        self._constants, self._things = _constants(tree), _Things(tree)
+        self._tree = tree
+
+    @cached_property
+    def _constants(self) -> set[int]:
+        return _constants(self._tree)
+
+    @cached_property
+    def _things(self) -> _Things:
+        return _Things(self._tree)
 
     def beginning(self, node: ast.AST) -> str | None:
         """Return how names that a node computes may begin, "" for any; None where it computes none."""
@@ -33,9 +43,10 @@ class Computed:
         called = node.func.id if isinstance(node.func, ast.Name) else ""
         if self._lists(called, node.args[0]):
             return ""
-        if called in BY_NAME and len(node.args) > 1 and id(node.args[1]) not in self._constants:
-            return _beginning(node.args[1])
-        return None
+        if called not in BY_NAME or len(node.args) < 2:
+            return None
+        beginning = _beginning(node.args[1])
+        return None if beginning == "" and id(node.args[1]) in self._constants else beginning
 
     def _lists(self, name: str, value: ast.expr) -> bool:
         return name in LISTING or (name in OF_ITSELF and not self._things.is_plain(value))
@@ -85,7 +96,7 @@ class _Things:
         plain = {name for name, count in imported.items() if stores[name] == count}
         plain |= {name for name in self._instances(tree.body) if stores[name] == 1}
         self.names |= {id(use.node) for use in uses if use.name in plain}
-        for node in ast.walk(tree):
+        for node in walk(tree):
             if isinstance(node, ast.ClassDef):
                 for child in node.body:
                     if isinstance(child, FUNCTIONS):
@@ -142,10 +153,10 @@ class _Things:
                 hidden = {arg.arg for arg in arguments(node.args)} & names
                 if hidden:
                     continue
-            stack += ast.iter_child_nodes(node)
+            stack += children(node)
 
 
 def _times_bound(node: ast.AST) -> Counter[str]:
     """Return how often code binds each name, functions and comprehensions inside counted in."""
-    names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+    names = [n for n in walk(node) if isinstance(n, ast.Name)]
     return Counter(n.id for n in names if not isinstance(n.ctx, ast.Load))

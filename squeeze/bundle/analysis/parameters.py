@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from squeeze.bundle.load.scopes import FUNCTIONS, alias_name, module_uses
+from squeeze.bundle.load.tree import walk
 
 IMPORTS = (ast.Import, ast.ImportFrom)
 VARIABLES = (ast.Name, ast.Attribute)
@@ -62,7 +63,7 @@ class Parameters:
     """
 
     def __init__(self, tree: ast.Module) -> None:
-        nodes = list(ast.walk(tree))
+        nodes = list(walk(tree))
         calls = [n for n in nodes if isinstance(n, ast.Call)]
         self.classes = {n.name: n for n in nodes if isinstance(n, ast.ClassDef)}
         self.known = {n.name for n in nodes if isinstance(n, FUNCTIONS)} | set(self.classes)
@@ -192,7 +193,7 @@ def _forwarded(nodes: list[ast.AST]) -> set[ast.keyword]:
         word
         for node in nodes
         if isinstance(node, FUNCTIONS) and node.args.kwarg
-        for call in ast.walk(node)
+        for call in walk(node)
         if isinstance(call, ast.Call)
         for word in call.keywords
         if word.arg is None
@@ -214,6 +215,6 @@ def _makers(nodes: list[ast.AST]) -> set[ast.Call]:
     for node in nodes:
         if isinstance(node, FUNCTIONS) and "classmethod" in map(_last, node.decorator_list):
             first = [*node.args.posonlyargs, *node.args.args][0].arg
-            calls = (n for n in ast.walk(node) if isinstance(n, ast.Call))
+            calls = (n for n in walk(node) if isinstance(n, ast.Call))
             makers |= {c for c in calls if isinstance(c.func, ast.Name) and c.func.id == first}
     return makers

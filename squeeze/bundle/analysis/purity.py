@@ -12,6 +12,7 @@ import sys
 from squeeze.bundle.analysis.outside import ACTING_MODULES, BASE_MODULES, BLIND_MODULES
 from squeeze.bundle.analysis.values import RUNNING, Values
 from squeeze.bundle.load.scopes import FUNCTIONS, TYPE_ALIASES, arguments
+from squeeze.bundle.load.tree import walk
 
 
 class Purity(Values):
@@ -104,7 +105,7 @@ def _loads_only(module: str) -> bool:
 
 def is_idle_hint(node: ast.expr) -> bool:
     """Return whether evaluating an annotation runs nothing that could be noticed."""
-    return not any(isinstance(part, RUNNING) for part in ast.walk(node))
+    return not any(isinstance(part, RUNNING) for part in walk(node))
 
 
 def is_docstring(node: ast.stmt) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from squeeze.bundle.analysis.effects import dotted_origin, import_origins
 from squeeze.bundle.analysis.outside import BASE_MODULES, BLIND, BLIND_MODULES, DECORATORS
 from squeeze.bundle.load.scopes import FUNCTIONS
+from squeeze.bundle.load.tree import walk
 
 HINT_READERS = frozenset(
     "__annotate__ __annotations__ annotationlib get_annotations get_type_hints getfullargspec "
@@ -71,7 +72,7 @@ class Readers:
         return any(
             isinstance(node, ast.Name | ast.Attribute)
             and dotted_origin(node, self._origins) == "torch.jit.script"
-            for node in ast.walk(tree)
+            for node in walk(tree)
         )
 
     def _is_blind(self, decorator: ast.expr) -> bool:
@@ -88,21 +89,21 @@ class Readers:
 
     def _arguments(self, tree: ast.Module) -> set[str]:
         """Return the names that calls of what may look are given, or all values if anything may."""
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        calls = [node for node in walk(tree) if isinstance(node, ast.Call)]
         if self.blind:
             looking = [call for call in calls if self._may_look(call)]
         else:
             called = {id(call.func) for call in calls}
             return {
                 node.id
-                for node in ast.walk(tree)
+                for node in walk(tree)
                 if isinstance(node, ast.Name) and id(node) not in called
             }
         return {
             part.id
             for call in looking
             for value in [*call.args, *(word.value for word in call.keywords)]
-            for part in ast.walk(value)
+            for part in walk(value)
             if isinstance(part, ast.Name)
         }
 
@@ -113,13 +114,13 @@ class Readers:
 
 
 def _plain_names(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return {node.id for node in walk(tree) if isinstance(node, ast.Name)}
 
 
 def _words(tree: ast.AST) -> set[str]:
     """Return attributes, parts of imports and short texts of a program, but names of classes alone."""
     words: set[str] = set()
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Attribute):
             if not (node.attr == "__name__" and _is_class(node.value)):
                 words.add(node.attr)
@@ -145,7 +146,7 @@ def _is_class(node: ast.expr) -> bool:
 def _imported_inside(tree: ast.Module) -> set[str]:
     """Return the top-level names of all modules imported anywhere."""
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -160,12 +161,12 @@ def look_ups(tree: ast.Module) -> list[LookUp]:
     """
     inside = {
         id(node)
-        for function in ast.walk(tree)
+        for function in walk(tree)
         if isinstance(function, (*FUNCTIONS, ast.Lambda, ast.ClassDef))
-        for node in ast.walk(function)
+        for node in walk(function)
     }
     places = []
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Name):
             if node.id in LOOKING_UP:
                 places.append(LookUp(node, node.id, False))

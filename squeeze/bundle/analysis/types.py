@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from squeeze.bundle.analysis.effects import import_origins
 from squeeze.bundle.load.scopes import FUNCTIONS, arguments
+from squeeze.bundle.load.tree import children, walk
 
 OUTSIDE = "-"  # certainly no class of the program
 FOREIGN = frozenset(("int float str bytes bool list dict tuple set Path Tensor Any").split())
@@ -18,7 +19,7 @@ class Types:
     """Classes by name, what their attributes are annotated with, what functions return."""
 
     def __init__(self, tree: ast.Module, homes: dict[str, tuple[str, str]]) -> None:
-        self.classes = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)}
+        self.classes = {n.name: n for n in walk(tree) if isinstance(n, ast.ClassDef)}
         # annotations by names that only type checkers import are not resolved by the flattener
         self.imported = set(import_origins(tree))
         self.by_own_name: dict[str, list[str]] = {}
@@ -27,7 +28,7 @@ class Types:
                 self.by_own_name.setdefault(homes.get(name, ("", name))[1], []).append(name)
         self.modules = {
             alias.asname or alias.name.partition(".")[0]
-            for node in ast.walk(tree)
+            for node in walk(tree)
             if isinstance(node, ast.Import)
             for alias in node.names
         }
@@ -144,7 +145,7 @@ def is_protocol(node: ast.ClassDef) -> bool:
 
 def _assignments(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
     """Yield (target, value) of a function's assignments, those of functions inside left out."""
-    for child in ast.iter_child_nodes(node):
+    for child in children(node):
         if isinstance(child, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
             continue
         if isinstance(child, ast.Assign):

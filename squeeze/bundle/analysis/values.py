@@ -25,6 +25,7 @@ from squeeze.bundle.analysis.outside import (
     VIEWS,
 )
 from squeeze.bundle.load.scopes import FUNCTIONS, alias_name, module_uses
+from squeeze.bundle.load.tree import children, walk
 
 PLAIN_BASES = frozenset(("object", "Protocol", "Generic", "ABC", "NamedTuple"))
 CONSTRUCTING = frozenset(
@@ -47,7 +48,7 @@ class Values:
         self._tree = tree
         self.imported = import_origins(tree)
         self.classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-        functions = {node.name for node in ast.walk(tree) if isinstance(node, FUNCTIONS)}
+        functions = {node.name for node in walk(tree) if isinstance(node, FUNCTIONS)}
         self.named_by_class = "__set_name__" in functions
         self.lazy_annotations = any(
             isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body
@@ -154,7 +155,7 @@ class Values:
             for generator in node.generators:
                 if not self._again(generator.iter, local):
                     return False
-                local |= {n.id for n in ast.walk(generator.target) if isinstance(n, ast.Name)}
+                local |= {n.id for n in walk(generator.target) if isinstance(n, ast.Name)}
                 if not all(self._inert(test, local) for test in generator.ifs):
                     return False
             results = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
@@ -164,9 +165,7 @@ class Values:
         if isinstance(node, ast.Starred):
             return self._again(node.value, local)
         return all(
-            self._inert(child, local)
-            for child in ast.iter_child_nodes(node)
-            if isinstance(child, ast.expr)
+            self._inert(child, local) for child in children(node) if isinstance(child, ast.expr)
         )
 
     def _again(self, node: ast.expr, local: frozenset[str]) -> bool:
@@ -214,7 +213,7 @@ class Values:
         methods = {child.name for child in node.body if isinstance(child, FUNCTIONS)}
         makers = [
             word.value
-            for part in ast.walk(node)
+            for part in walk(node)
             if isinstance(part, ast.Call)
             for word in part.keywords
             if word.arg in ("default_factory", "factory")

@@ -10,6 +10,7 @@ from typing import Any
 from squeeze.bundle.emit.naming import NOTHING_SHOWN, Shown, rename_locals
 from squeeze.bundle.load.modules import BundleError
 from squeeze.bundle.load.scopes import FUNCTIONS, module_uses
+from squeeze.bundle.load.tree import walk
 
 # Both values of each are tried, with the best of those before; what remains at its default either never
 # helped or changes meaning (removing asserts and `__debug__` branches is the caller's decision).
@@ -85,11 +86,11 @@ def _hide_scopes(tree: ast.Module, source: str) -> dict[str, str]:
         return {}
     inside = {
         id(node)
-        for function in ast.walk(tree)
+        for function in walk(tree)
         if isinstance(function, (*FUNCTIONS, ast.Lambda))
-        for node in ast.walk(function)
+        for node in walk(function)
     }
-    for node in ast.walk(tree):
+    for node in walk(tree):
         named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         if named and node.func.id in SCOPES and (node.args or id(node) in inside):  # type: ignore[attr-defined]
             node.func.id = f"hidden_{node.func.id}"  # type: ignore[attr-defined]

@@ -34,6 +34,7 @@ from squeeze.bundle.load.scopes import (
     module_uses,
     type_parameters,
 )
+from squeeze.bundle.load.tree import children, walk
 
 INSPECTING = frozenset({"locals", "vars", "dir", "eval", "exec"})  # they look into their scope
 
@@ -94,17 +95,17 @@ def rename_locals(
     The nodes must know where they stand, as those of `ast.parse` do. Functions that look into their
     own scope (`locals()`, `exec`) keep their names.
     """
-    walk = _Walk(tree)
+    visited = _Walk(tree)
     parameters = Parameters(tree)
     by_unit: dict[Scope, list[Local]] = defaultdict(list)
-    for local in walk.locals.values():
+    for local in visited.locals.values():
         local.fixed |= local.name in keep or shown.holds(local)
-        local.fixed |= local.scope.unit in walk.inspected
+        local.fixed |= local.scope.unit in visited.inspected
         if local.parameter and not local.fixed:
             local.keywords = parameters.keywords(local.scope, local.name)
             local.fixed = not parameters.renamable(local.scope, local.name)
         by_unit[local.scope.unit].append(local)
-    taken = walk.elsewhere | {local.name for local in walk.locals.values() if local.fixed}
+    taken = visited.elsewhere | {local.name for local in visited.locals.values() if local.fixed}
     free = [name for name in _short_names() if name not in taken]
     for members in by_unit.values():
         _number([local for local in members if not local.fixed], free)
@@ -244,7 +245,7 @@ class _Walk:
         bound = {
             part.id
             for generator in node.generators
-            for part in ast.walk(generator.target)
+            for part in walk(generator.target)
             if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
         }
         self.inside(node, bound, set(), [first.target, *first.ifs, *rest, *results])
@@ -283,5 +284,5 @@ class _Walk:
             self.spell(node.name, node, "name")
         elif isinstance(node, ast.MatchMapping) and node.rest:
             self.spell(node.rest, node, "rest")
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             self.visit(child)

@@ -15,6 +15,7 @@ from squeeze.bundle.load.loading import Loading
 from squeeze.bundle.load.modules import BundleError, Graph, Module
 from squeeze.bundle.load.names import Names, aliases_of, defined_by
 from squeeze.bundle.load.scopes import Use, module_uses
+from squeeze.bundle.load.tree import walk
 from squeeze.bundle.load.warn import warnings_of
 
 
@@ -44,13 +45,13 @@ class Flat:
         """Return file:line of a node of the tree, for messages."""
         for statement in self.tree.body:
             module = self.loading.origins.get(statement)
-            if module is not None and any(part is node for part in ast.walk(statement)):
+            if module is not None and any(part is node for part in walk(statement)):
                 return module.where(node)
         return "the program"
 
     def check(self) -> None:
         """Raise BundleError if the tree still holds anything that was refused."""
-        for node in ast.walk(self.tree):
+        for node in walk(self.tree):
             if isinstance(node, ast.Name) and node.id in self.refused:
                 raise self.refused[node.id]
 
@@ -163,7 +164,7 @@ def _reads_all(tree: ast.Module) -> bool:
     """Return whether more is done with `__all__` than to make it."""
     made = {
         id(node.func.value)
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     }
     return any(
@@ -171,7 +172,7 @@ def _reads_all(tree: ast.Module) -> bool:
         and node.id == "__all__"
         and isinstance(node.ctx, ast.Load)
         and id(node) not in made
-        for node in ast.walk(tree)
+        for node in walk(tree)
     )
 
 

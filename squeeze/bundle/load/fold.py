@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names, module_uses
+from squeeze.bundle.load.tree import children, walk
 
 UNKNOWN = object()
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -128,7 +129,7 @@ class _Fold(Filling):
         missing: list[ast.stmt] = []
         lost = (bound - left).difference(*declared)
         if lost:
-            read = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+            read = {n.id for n in walk(node) if isinstance(n, ast.Name)}
             missing += [
                 ast.Assign([ast.Name(name, ast.Store())], literal_node(0))
                 for name in sorted(lost & read)
@@ -218,7 +219,7 @@ def _yields(node: ast.AST) -> bool:
     return any(
         isinstance(child, ast.Yield | ast.YieldFrom)
         or (not isinstance(child, (*FUNCTIONS, ast.Lambda)) and _yields(child))
-        for child in ast.iter_child_nodes(node)
+        for child in children(node)
     )
 
 

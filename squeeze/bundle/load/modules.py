@@ -12,6 +12,7 @@ from pathlib import Path
 
 from squeeze.bundle.load.included import included
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names
+from squeeze.bundle.load.tree import children, walk
 from squeeze.errors import SqueezeError
 
 OUR_NJIT = "squeeze.codecs.jit"  # numba's, with a cache that is keyed by the sources around it
@@ -194,7 +195,7 @@ class Graph:
 
 def _with_plain_numba(tree: ast.Module) -> None:
     """Import numba's own `njit` instead of ours: a bundle has no sources beside it, and no cache."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == OUR_NJIT:
             node.module = "numba"
 
@@ -230,7 +231,7 @@ def imports_of(tree: ast.AST) -> Iterator[tuple[ast.Import | ast.ImportFrom, boo
     """Yield every import statement, and whether it stands inside a function."""
 
     def visit(node: ast.AST, lazy: bool) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             if isinstance(child, ast.Import | ast.ImportFrom):
                 yield child, lazy
             yield from visit(child, lazy or isinstance(child, FUNCTIONS))

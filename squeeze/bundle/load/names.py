@@ -12,6 +12,7 @@ from typing import Any
 
 from squeeze.bundle.load.modules import BundleError, Graph, Module, absolute
 from squeeze.bundle.load.scopes import FUNCTIONS, alias_name, arguments, bound_names, module_uses
+from squeeze.bundle.load.tree import children, walk
 
 BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "__builtins__"}
 
@@ -34,7 +35,7 @@ def aliases_of(graph: Graph, module: Module) -> dict[str, Origin]:
 
 def top_level(node: ast.AST) -> Iterator[Any]:
     """Yield the imports that run in the module's own scope, those in blocks included."""
-    for child in ast.iter_child_nodes(node):
+    for child in children(node):
         if isinstance(child, ast.Import | ast.ImportFrom):
             yield child
         elif not isinstance(child, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
@@ -163,7 +164,7 @@ class Names:
         for module in self.modules.values():
             every = [
                 origin_of
-                for node in ast.walk(module.tree)
+                for node in walk(module.tree)
                 if isinstance(node, ast.Import | ast.ImportFrom)
                 for origin_of in origins(self.graph, module, node).items()
             ]
@@ -246,7 +247,7 @@ def meaning_of(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> tuple[str
 def nested_names(tree: ast.Module) -> set[str]:
     """Return names bound in any function, class or comprehension, which would hide a global one."""
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, (*FUNCTIONS, ast.Lambda)):
             body = node.body if isinstance(node.body, list) else [node.body]
             bound, redirected, _ = bound_names(body)
@@ -254,5 +255,5 @@ def nested_names(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.ClassDef):
             names |= bound_names(node.body)[0]
         elif isinstance(node, ast.comprehension):
-            names |= {n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)}
+            names |= {n.id for n in walk(node.target) if isinstance(n, ast.Name)}
     return names

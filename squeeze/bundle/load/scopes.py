@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from squeeze.bundle.load.tree import children, walk
+
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 # Python 3.12 and later
@@ -68,7 +70,7 @@ def bound_names(body: Iterable[ast.AST]) -> tuple[set[str], set[str], set[str]]:
             # an assignment expression in a comprehension binds in the scope around it
             bound.update(
                 n.target.id
-                for n in ast.walk(node)
+                for n in walk(node)
                 if isinstance(n, ast.NamedExpr) and isinstance(n.target, ast.Name)
             )
             return
@@ -87,7 +89,7 @@ def bound_names(body: Iterable[ast.AST]) -> tuple[set[str], set[str], set[str]]:
             bound.add(node.name)
         elif isinstance(node, ast.MatchMapping) and node.rest is not None:
             bound.add(node.rest)
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             visit(child)
 
     for node in body:
@@ -144,9 +146,7 @@ def evaluated_around(node: ast.AST) -> list[ast.AST]:
 
 def evaluated_with_types(node: ast.AST) -> list[ast.AST]:
     """Return the parts of a definition or alias that see its type parameters, but for its body."""
-    parts = [
-        part for parameter in type_parameters(node) for part in ast.iter_child_nodes(parameter)
-    ]
+    parts = [part for parameter in type_parameters(node) for part in children(parameter)]
     if isinstance(node, TYPE_ALIASES):
         return [*parts, node.value]
     around = {id(part) for part in evaluated_around(node)}
@@ -227,7 +227,7 @@ def walk_scopes(body: Iterable[ast.AST], on_use: Callable[[Use], None]) -> None:
             first, *others = node.generators
             visit(first.iter)
             targets = [generator.target for generator in node.generators]
-            bound = {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+            bound = {n.id for t in targets for n in walk(t) if isinstance(n, ast.Name)}
             results = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
             rest = [*first.ifs, *[part for g in others for part in (g.iter, *g.ifs)]]
             inside(_Frame("function", bound), [*targets, *rest, *results])
@@ -247,7 +247,7 @@ def walk_scopes(body: Iterable[ast.AST], on_use: Callable[[Use], None]) -> None:
             use(node.name, node, "name", store=True)
         elif isinstance(node, ast.MatchMapping) and node.rest:
             use(node.rest, node, "rest", store=True)
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             visit(child)
 
     for statement in body:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator
 
 from squeeze.bundle.load.modules import Module
+from squeeze.bundle.load.tree import walk
 
 LOOKED_UP = "it finds names by their text: nothing in the program is dropped or renamed"
 COMPUTED = "it imports what it computes: the bundle will stop here if that is a module left behind"
@@ -36,7 +37,7 @@ JOINING = {"join", "Path", "joinpath"}
 def warnings_of(module: Module) -> list[str]:
     """Return `file:line: name: why`, by cause, in the order of the file."""
     lines: dict[str, list[str]] = {}
-    for node in ast.walk(module.tree):
+    for node in walk(module.tree):
         for cause in _causes(node):
             lines.setdefault(cause, []).append(module.where(node))
     return [f"{line}: {cause}" for cause, by_cause in lines.items() for line in by_cause]

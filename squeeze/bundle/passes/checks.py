@@ -14,6 +14,7 @@ from squeeze.bundle.analysis.effects import Effects
 from squeeze.bundle.analysis.handlers import Handlers
 from squeeze.bundle.load.fold import Filling
 from squeeze.bundle.load.scopes import FUNCTIONS
+from squeeze.bundle.load.tree import walk
 
 # Raised to tell something to whoever calls: an iteration, `hasattr`, the interpreter.
 PROTOCOLS = frozenset(
@@ -31,7 +32,7 @@ def without_texts(tree: ast.Module) -> None:
     Exceptions of the program whose constructor only puts together a text lose it, and every instance
     its text.
     """
-    classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    classes = {node.name: node for node in walk(tree) if isinstance(node, ast.ClassDef)}
     handlers = Handlers(tree)
     mute = {
         node.name
@@ -44,7 +45,7 @@ def without_texts(tree: ast.Module) -> None:
         if any(isinstance(c, FUNCTIONS) and c.name in ("__init__", "__new__") for c in node.body)
     }
     examined = _examined(tree)
-    for node in ast.walk(tree):
+    for node in walk(tree):
         named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         if named and handlers.family(node.func.id) & mute:  # type: ignore[attr-defined]
             node.args, node.keywords = [], []  # type: ignore[attr-defined]
@@ -62,11 +63,11 @@ def _drop_text_maker(node: ast.ClassDef) -> bool:
         if isinstance(child, FUNCTIONS) and child.name == "__init__":
             calls_above = [
                 n
-                for n in ast.walk(child)
+                for n in walk(child)
                 if isinstance(n, ast.Call) and ast.unparse(n.func) == "super().__init__"
             ]
             mine = child.args.args[0].arg
-            keeps = any(isinstance(n, ast.Name) and n.id == mine for n in ast.walk(child))
+            keeps = any(isinstance(n, ast.Name) and n.id == mine for n in walk(child))
             if len(calls_above) == 1 and not keeps:
                 node.body.remove(child)
                 node.body = node.body or [ast.Pass()]
@@ -82,10 +83,10 @@ def _takes_more(family: set[str]) -> bool:
 def _examined(tree: ast.Module) -> set[str]:
     """Return the exceptions whose arguments a handler looks at."""
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in walk(tree):
         named = isinstance(node, ast.ExceptHandler) and node.name and node.type is not None
-        if named and any(isinstance(n, ast.Attribute) and n.attr == "args" for n in ast.walk(node)):
-            names |= {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)}  # type: ignore[attr-defined]
+        if named and any(isinstance(n, ast.Attribute) and n.attr == "args" for n in walk(node)):
+            names |= {n.id for n in walk(node.type) if isinstance(n, ast.Name)}  # type: ignore[attr-defined]
     return names
 
 

@@ -9,13 +9,14 @@ from squeeze.bundle.analysis.effects import Effects
 from squeeze.bundle.load.fold import UNKNOWN, value_of
 from squeeze.bundle.load.names import nested_names
 from squeeze.bundle.load.scopes import module_uses
+from squeeze.bundle.load.tree import children, walk
 
 
 def settle_entries(tree: ast.Module) -> None:
     """Resolve, in place, `TABLE["key"]` of tables that never change, and tests for unmade classes."""
     uses = [use for use in module_uses(tree) if isinstance(use.node, ast.Name)]
     stores = [use.name for use in module_uses(tree) if use.stores or use.index is not None]
-    parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    parents = {id(child): node for node in walk(tree) for child in children(node)}
     hidden = nested_names(tree)
     tables = {}
     for node in tree.body:
@@ -66,9 +67,9 @@ def _unmade(tree: ast.Module) -> set[str]:
     """Return top-level classes that are only asked for, `isinstance(x, Class)`, or bases of such."""
     asked = {
         id(part)
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if _asks(node)
-        for part in ast.walk(node.args[1])  # type: ignore[attr-defined]
+        for part in walk(node.args[1])  # type: ignore[attr-defined]
     }
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     unmade = set(classes)
@@ -76,7 +77,7 @@ def _unmade(tree: ast.Module) -> set[str]:
         bases = {id(base) for name in unmade for base in classes[name].bases}
         made = {
             node.id
-            for node in ast.walk(tree)
+            for node in walk(tree)
             if isinstance(node, ast.Name) and node.id in unmade and id(node) not in asked | bases
         }
         made |= {name for name in unmade if classes[name].decorator_list or classes[name].keywords}

@@ -17,6 +17,7 @@ from squeeze.bundle.load.flatten import Flat
 from squeeze.bundle.load.fold import UNKNOWN, literal_node, value_of
 from squeeze.bundle.load.modules import BundleError, Module
 from squeeze.bundle.load.scopes import FUNCTIONS
+from squeeze.bundle.load.tree import walk
 
 # Attributes of values that every program has: without annotations nobody can tell them apart.
 COMMON = frozenset(
@@ -79,7 +80,7 @@ def _attributes(node: ast.ClassDef) -> set[str]:
             names.add(child.name)
             names |= {
                 n.attr
-                for n in ast.walk(child)
+                for n in walk(child)
                 if isinstance(n, ast.Attribute)
                 and isinstance(n.ctx, ast.Store)
                 and ast.unparse(n.value) == "self"
@@ -87,7 +88,7 @@ def _attributes(node: ast.ClassDef) -> set[str]:
         else:
             names |= {
                 n.id
-                for n in ast.walk(child)
+                for n in walk(child)
                 if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
             }
     return names

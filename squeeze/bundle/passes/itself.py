@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from squeeze.bundle.analysis.effects import dotted_origin, import_origins
 from squeeze.bundle.load.scopes import FUNCTIONS, module_uses
+from squeeze.bundle.load.tree import children, walk
 
 # Calls whose result is a path of the same file, when they get one.
 SAME = frozenset(
@@ -88,13 +89,11 @@ class _Finder:
     def __init__(self, tree: ast.Module) -> None:
         self.reads = SelfReads()
         self._origins = import_origins(tree)
-        self._parents = {
-            child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)
-        }
+        self._parents = {child: node for node in walk(tree) for child in children(node)}
         self._module = {use.node for use in module_uses(tree) if isinstance(use.node, ast.Name)}
         self._tree = tree
         self._followed: set[tuple[ast.AST, str]] = set()
-        for node in list(ast.walk(tree)):
+        for node in list(walk(tree)):
             if isinstance(node, ast.Name) and node.id == "__file__" and node in self._module:
                 self._follow(node)
             elif (
@@ -219,7 +218,7 @@ class _Finder:
         if (scope, target.id) in self._followed:
             return
         self._followed.add((scope, target.id))
-        for node in list(ast.walk(scope)):
+        for node in list(walk(scope)):
             if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
                 continue
             if node.id == target.id and (scope is not self._tree or node in self._module):

@@ -18,6 +18,7 @@ from squeeze.bundle.analysis.purity import Purity
 from squeeze.bundle.analysis.values import PLAIN_BASES
 from squeeze.bundle.load.loading import Loading
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names, walk_scopes
+from squeeze.bundle.load.tree import walk
 
 Method = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -115,7 +116,7 @@ class Reached:
         elif node in self._owners:
             for wrapper in node.decorator_list:  # type: ignore[attr-defined]
                 attributes |= _plain_names(wrapper)
-        beginnings = map(self._computed.beginning, ast.walk(alone))
+        beginnings = map(self._computed.beginning, walk(alone))
         return Reads(
             frozenset(names),
             frozenset(attributes),
@@ -153,13 +154,13 @@ def _optional_methods(tree: ast.Module) -> dict[ast.AST, list[Method]]:
 
 
 def _plain_names(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return {node.id for node in walk(tree) if isinstance(node, ast.Name)}
 
 
 def _attribute_names(tree: ast.AST) -> set[str]:
     """Return the names of attributes that code may read."""
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Attribute):
             names.add(node.attr)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):

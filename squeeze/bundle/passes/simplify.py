@@ -10,6 +10,7 @@ from squeeze.bundle.analysis.effects import Effects
 from squeeze.bundle.analysis.readers import LOOKING_UP, SCOPES, Readers, look_ups
 from squeeze.bundle.load.fold import Filling, literal_node
 from squeeze.bundle.load.scopes import FUNCTIONS, arguments, bound_names
+from squeeze.bundle.load.tree import walk
 
 INSPECTING = LOOKING_UP | SCOPES  # what looks into its scope reads every name there
 
@@ -53,16 +54,14 @@ class _Idle(Filling):
         bound, redirected, outer = bound_names(node.body)
         own = bound - redirected - outer
         read = {
-            n.id
-            for n in ast.walk(node)
-            if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store)
+            n.id for n in walk(node) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store)
         }
         # `a += b` reads a, and may change what another name means, too
-        changed = [n.target for n in ast.walk(node) if isinstance(n, ast.AugAssign)]
+        changed = [n.target for n in walk(node) if isinstance(n, ast.AugAssign)]
         read |= {target.id for target in changed if isinstance(target, ast.Name)}
         # nonlocal names of functions inside are read or written there
-        read |= {n for part in ast.walk(node) if isinstance(part, ast.Nonlocal) for n in part.names}
-        scoped = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} & INSPECTING
+        read |= {n for part in walk(node) if isinstance(part, ast.Nonlocal) for n in part.names}
+        scoped = {n.id for n in walk(node) if isinstance(n, ast.Name)} & INSPECTING
         compiled = (
             self.frames
             or bool(scoped)
@@ -138,8 +137,8 @@ def _negated(test: ast.expr) -> ast.expr:
 
 def _drop_idle_methods(tree: ast.Module) -> None:
     """Drop `__post_init__` that does nothing, in classes without one above."""
-    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
-    for node in ast.walk(tree):
+    names = {node.name for node in walk(tree) if isinstance(node, ast.ClassDef)}
+    for node in walk(tree):
         if isinstance(node, ast.ClassDef):
             bases = {base.id if isinstance(base, ast.Name) else "?" for base in node.bases}
             if not bases & (names | {"?"}):
@@ -158,7 +157,7 @@ def shorten_classes(tree: ast.Module) -> None:
     written often.
     """
     if not _reads_hints(tree):
-        for node in ast.walk(tree):
+        for node in walk(tree):
             if isinstance(node, ast.ClassDef):
                 _shorten_fields(node)
         _without_abstract(tree)
@@ -167,19 +166,19 @@ def shorten_classes(tree: ast.Module) -> None:
 
 def _reads_hints(tree: ast.Module) -> bool:
     """Return whether the program reads annotations, or the type of a dataclass's field."""
-    named = {getattr(n, "attr", getattr(n, "id", None)) for n in ast.walk(tree)}
+    named = {getattr(n, "attr", getattr(n, "id", None)) for n in walk(tree)}
     if "__dataclass_fields__" in named or Readers(tree).every_hint:
         return True
     loops = [
         (node.target, node.iter)
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.For | ast.comprehension)
     ]
     fields = {
         n.id
         for target, source in loops
-        if "fields" in {getattr(n, "attr", getattr(n, "id", "")) for n in ast.walk(source)}
-        for n in ast.walk(target)
+        if "fields" in {getattr(n, "attr", getattr(n, "id", "")) for n in walk(source)}
+        for n in walk(target)
         if isinstance(n, ast.Name)
     } | {"field"}
     return any(
@@ -187,7 +186,7 @@ def _reads_hints(tree: ast.Module) -> bool:
         and node.attr == "type"
         and isinstance(node.value, ast.Name)
         and node.value.id in fields
-        for node in ast.walk(tree)
+        for node in walk(tree)
     )
 
 
@@ -213,12 +212,12 @@ def _without_abstract(tree: ast.Module) -> None:
     """Drop empty abstract methods, and bases that only forbid to make an instance."""
     inherited = Counter(
         base.id
-        for n in ast.walk(tree)
+        for n in walk(tree)
         if isinstance(n, ast.ClassDef)
         for base in n.bases
         if isinstance(base, ast.Name)
     )
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if not isinstance(node, ast.ClassDef):
             continue
         plain = [b for b in node.bases if not (isinstance(b, ast.Name) and b.id == "ABC")]
@@ -246,7 +245,7 @@ def _name_decorators(tree: ast.Module) -> None:
             for wrapper in node.decorator_list:
                 if isinstance(wrapper, ast.Call) and ast.unparse(wrapper.func) == "dataclass":
                     calls.setdefault(ast.unparse(wrapper), []).append(node)
-    used_names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    used_names = {n.id for n in walk(tree) if isinstance(n, ast.Name)}
     for number, (text, nodes) in enumerate(sorted(calls.items())):
         name = f"record_{number}"
         if len(nodes) < 2 or name in used_names:

@@ -8,6 +8,7 @@ from typing import Any
 from squeeze.bundle.analysis.purity import is_docstring, is_idle_hint
 from squeeze.bundle.analysis.readers import Definition, Readers
 from squeeze.bundle.load.scopes import FUNCTIONS, arguments
+from squeeze.bundle.load.tree import walk
 
 
 def strip(tree: ast.Module, keep: frozenset[str] = frozenset()) -> None:
@@ -64,7 +65,7 @@ class _Strip(ast.NodeTransformer):
         """Return what says that a name is local where that is all an annotation says."""
         if not isinstance(self.scope, FUNCTIONS) or not isinstance(node.target, ast.Name):
             return None
-        uses = [n for n in ast.walk(self.scope) if getattr(n, "id", "") == node.target.id]
+        uses = [n for n in walk(self.scope) if getattr(n, "id", "") == node.target.id]
         return (
             node
             if len(uses) > 1 and not any(_binds(n) for n in uses if n is not node.target)
