@@ -22,6 +22,7 @@ from squeeze.artifact.facts import assumed_of, header_of, tokenizer_of
 from squeeze.artifact.file import decode
 from squeeze.artifact.parts import whole_tensors
 from squeeze.artifact.streams import Tensor
+from squeeze.checkpoint import llama
 from squeeze.checkpoint.complete import Completion, complete
 from squeeze.checkpoint.entries import TOP, WeightSet, no_choice
 from squeeze.checkpoint.names import with_one_front, with_tied_head, without_wrappers
@@ -212,6 +213,8 @@ def _weights(data: bytes, name: str, entry: str | None) -> tuple[Weights, dict[s
         return _read_safetensors(plain, name)
     if plain[:4] == zip_archive.MAGIC and torch_zip.looks(plain, name):
         return read_torch(plain, name, entry), {}
+    if llama.looks(plain):
+        return llama.read_llama(plain, name), {}
     raise refusal(plain, name, coders)
 
 

@@ -60,6 +60,19 @@ class Shape:
             for layer in range(self.layers):
                 yield f"blocks.{layer}.{name}", count
 
+    def of_tensor(self, name: str) -> tuple[int, ...]:
+        """Return the dimensions of a tensor by its name."""
+        kv = self.dim // self.heads * self.kv_heads
+        rows = {"c_k": kv, "c_v": kv, "gate": self.hidden, "fc": self.hidden, "c_q": self.dim}
+        part = name.split(".")[-2]
+        if name.endswith("norm.weight"):
+            return (self.dim,)
+        if part in ("tok_emb", "lm_head"):
+            return (self.vocab, self.dim)
+        if name.endswith("mlp.proj.weight"):
+            return (self.dim, self.hidden)
+        return (rows.get(part, self.dim), self.dim)
+
     def norms(self, name: str) -> Iterator[tuple[str, int]]:
         """(name, elements) of one norm in each layer."""
         return ((f"blocks.{layer}.{name}", self.dim) for layer in range(self.layers))
@@ -81,6 +94,15 @@ def shape_of(data: memoryview) -> Shape | None:
     return (
         shape if shape.valid and 28 + 4 * sum(n for _, n in _version0(shape)) == len(data) else None
     )
+
+
+def shape_in(data: memoryview) -> Shape:
+    """Return the shape in a file that `read` takes."""
+    if bytes(data[:4]) == MAGIC:
+        return _shape(data, 8, bool(data[36]))
+    shape = shape_of(data)
+    assert shape is not None
+    return shape
 
 
 def _version0(shape: Shape) -> Iterator[tuple[str, int]]:
