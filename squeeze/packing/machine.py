@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-
-import torch
-
-from squeeze.packing.plan import Machine
 
 CPUINFO = Path("/proc/cpuinfo")  # of Linux; elsewhere Python's name for the processor is taken
 # Environment variables that choose which instructions a library computes with.
 CHOICES = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "NPY_DISABLE_CPU_FEATURES")
 
 
+@dataclass(frozen=True)
+class Machine:
+    """Kind of machine whose arithmetic decided a plan; one kind gives the same bits on any threads.
+
+    processor: vendor, family and model
+    instructions: instruction set of torch, and environment variables that choose another
+    torch, numpy, numba: releases
+    """
+
+    processor: str = ""
+    instructions: str = ""
+    torch: str = ""
+    numpy: str = ""
+    numba: str = ""
+
+
 def this_machine() -> Machine:
     """Return the kind of the machine that this process runs on."""
+    import torch  # plans are read where there is no torch
+
     choices = [f"{name}={os.environ[name]}" for name in CHOICES if name in os.environ]
     return Machine(
         processor=processor(CPUINFO),

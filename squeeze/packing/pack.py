@@ -24,4 +24,5 @@ def pack_model(model: Model, request: PackRequest, reporter: Reporter = SILENT) 
     packer = packer_of(find_preset(request.preset))
     keeper = NoteKeeper(reporter)
     packed = packer(piece, request, keeper)
-    return replace(packed, notes=(*piece.notes, *keeper.notes), code=request.code)
+    cautions = () if packed.cost is None else packed.cost.cautions
+    return replace(packed, notes=(*piece.notes, *keeper.notes, *cautions), code=request.code)

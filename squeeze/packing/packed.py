@@ -10,24 +10,9 @@ from squeeze.artifact.file import decode
 from squeeze.files import read_file, write_atomic
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.table import Ledger
-from squeeze.packing.plan import Plan
+from squeeze.packing.plan import Cost, Plan
 
 NAME = Path("unsaved/model.sqz")  # path of the artifact in a ledger while it has no file
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Cost of packing in nats per token, beside the model as it was.
-
-    expected: by the quadratic model of the loss
-    measured: mean KL(model ‖ packed) on calibration text
-    """
-
-    expected: float
-    measured: float
-
-    def __str__(self) -> str:
-        return f"{self.measured:.6f} nats per token ({self.expected:.6f} expected)"
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from squeeze.artifact.container import parse
 from squeeze.errors import SqueezeError
-from squeeze.files import read_file, read_json, sha256, write_atomic
+from squeeze.files import read_json, write_atomic
 from squeeze.ledger.attribute import artifact_rows
-from squeeze.ledger.files import Read
+from squeeze.packing.machine import Machine
 
 VERSION = 1
 Curve = tuple[tuple[float, float], ...]  # (bits a weight, nats per token)
@@ -68,20 +67,49 @@ class RoleCost:
         return loss * (self.factor + self.growth * 4.0**-bits)
 
 
-@dataclass(frozen=True)
-class Machine:
-    """Kind of machine whose arithmetic decided a plan; one kind gives the same bits on any threads.
+# Nats per token. The challenge takes a model for better by 0.005: a tenth of that no score shows, and
+# ten times as much undoes many records.
+VISIBLE, SEVERE = 0.0005, 0.05
+UNFORESEEN = 2.0  # measured over foreseen cost, or the other way round
 
-    processor: vendor, family and model
-    instructions: instruction set of torch, and environment variables that choose another
-    torch, numpy, numba: releases
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of packing in nats per token, beside the model as it was.
+
+    expected: by the quadratic model of the loss
+    measured: mean KL(model ‖ packed) on calibration text
     """
 
-    processor: str = ""
-    instructions: str = ""
-    torch: str = ""
-    numpy: str = ""
-    numba: str = ""
+    expected: float
+    measured: float
+
+    def __str__(self) -> str:
+        return f"{self.measured:.6f} nats per token ({self.expected:.6f} expected)"
+
+    @property
+    def verdict(self) -> str:
+        """Size of the measured cost in a word: negligible, visible or severe."""
+        if self.measured < VISIBLE:
+            return "negligible"
+        return "visible" if self.measured < SEVERE else "severe"
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Sentences on a severe cost, and on one that was not foreseen."""
+        sentences = []
+        if self.verdict == "severe":
+            sentences.append(
+                f"the cost is severe: {self.measured:.3f} nats per token, where {SEVERE / 10:g} make a "
+                "record; raise --limit, or pack a smaller model"
+            )
+        ratio = self.measured / max(self.expected, 1e-12)
+        if self.verdict != "negligible" and not 1 / UNFORESEEN <= ratio <= UNFORESEEN:
+            sentences.append(
+                f"measured cost is {ratio:.2g} times the foreseen: at this rate the quadratic model "
+                "does not hold, and prices from it are off as much"
+            )
+        return tuple(sentences)
 
 
 @dataclass(frozen=True)
@@ -111,7 +139,7 @@ class Plan:
     bytes_per_token: float | None
     tensors: tuple[TensorPlan, ...]
     roles: tuple[RoleCost, ...] = ()
-    machine: Machine = Machine()
+    machine: Machine = field(default_factory=Machine)
     coverage: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -248,27 +276,6 @@ def kept_plan(path: Path, key: str) -> Plan | None:
         return None
     plan = Plan.load(path)
     return plan if plan.key == key else None
-
-
-def plan_of(paths: Iterable[str | os.PathLike[str]], read: Read = read_file) -> Plan | None:
-    """Return the plan kept beside the one artifact among paths, or None.
-
-    read: returns the bytes of a file
-
-    A plan of another version or of other bytes counts as none.
-    """
-    artifacts = [path for path in map(Path, paths) if path.suffix == ".sqz"]
-    if len(artifacts) != 1:
-        return None
-    (artifact,) = artifacts
-    beside = artifact.with_name(artifact.name + ".cache") / "plan.json"
-    if not beside.is_file():
-        return None
-    try:
-        plan = Plan.load(beside)
-    except SqueezeError:
-        return None
-    return plan if plan.sha256 == sha256(read(artifact)) else None
 
 
 def _without_infinity(value: Any) -> Any:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from squeeze import codecs
 from squeeze.artifact.file import encode
+from squeeze.artifact.streams import Artifact
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import ROUNDINGS
+from squeeze.packing.quantizer import QUANTIZED
 from squeeze.packing.recipe import LOSSLESS, Recipe, parse_precisions, quantize_checkpoint
 from squeeze.packing.request import PackRequest
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
-from squeeze.tensors.quantized import QuantizedTensor
+from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 
 
 def pack_rounded(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
@@ -30,6 +32,27 @@ def pack_rounded(piece: Workpiece, request: PackRequest, reporter: Reporter) -> 
             "the checkpoint is quantized already: stored without loss (--quant to change)"
         )
     artifact = quantize_checkpoint(piece.stored, piece.header, recipe)
+    if not exact:
+        _note_floats(piece, artifact, request, reporter)
     candidates = codecs.names() if request.codecs == ("all",) else request.codecs
     data = encode(artifact, candidates=candidates, reporter=reporter)
     return checked(Packed(data, exact=exact))
+
+
+def _note_floats(
+    piece: Workpiece, artifact: Artifact, request: PackRequest, reporter: Reporter
+) -> None:
+    """Note the matrices that stay floats for their size, which a preset would quantize."""
+    floats = [
+        tensor.bits.size
+        for tensor in artifact.tensors.values()
+        if isinstance(tensor, RawTensor) and tensor.bits.ndim > 1 and tensor.bits.size >= QUANTIZED
+    ]
+    floats = [size for size in floats if size <= request.small]
+    if floats:
+        weights = sum(t.dequantize().size for t in piece.stored.values())
+        reporter.note(
+            f"{len(floats)} matrices, {sum(floats):,} of {weights:,} weights, stay "
+            f"{request.small_floats}, being of at most {request.small:,} (--small); --preset best would "
+            "spend the bits where the model needs them"
+        )

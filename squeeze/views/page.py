@@ -15,7 +15,7 @@ from squeeze import __version__
 from squeeze.errors import printable
 from squeeze.files import write_atomic
 from squeeze.ledger.table import Ledger
-from squeeze.packing.plan import Plan
+from squeeze.packing.plan import Cost, Plan
 from squeeze.rows import Row
 from squeeze.tensors.roles import role_of
 from squeeze.views.compare import Change
@@ -130,7 +130,11 @@ def facts(report: Report) -> list[tuple[str, str]]:
     machine = plan.machine
     return [
         *pairs,
-        ("cost, measured", f"{plan.in_bits(plan.measured):.6f} {plan.unit} on calibration text"),
+        (
+            "cost, measured",
+            f"{plan.in_bits(plan.measured):.6f} {plan.unit} on calibration text: "
+            f"{Cost(plan.expected, plan.measured).verdict}",
+        ),
         ("cost, foreseen", f"{plan.in_bits(plan.expected):.6f} {plan.unit}"),
         (
             "packed for",

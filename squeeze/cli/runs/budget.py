@@ -16,11 +16,12 @@ from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.gate import check_growth, check_limit, check_model, gate
 from squeeze.ledger.submission import is_submission, shipped_bytes
 from squeeze.ledger.table import Ledger
-from squeeze.packing.plan import Plan, plan_of
+from squeeze.packing.plan import Plan
 from squeeze.views.code import with_names
 from squeeze.views.compare import Change, as_json, compare
 from squeeze.views.console import PlainConsole
 from squeeze.views.page import Report, write_page
+from squeeze.views.plans import plan_of
 from squeeze.views.scores import score_of, scores_of
 from squeeze.views.text import (
     print_changes,

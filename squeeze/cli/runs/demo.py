@@ -23,10 +23,10 @@ from squeeze.demo import (
 )
 from squeeze.files import check_output_folder
 from squeeze.ledger.attribute import attribute_paths
-from squeeze.packing.plan import plan_of
 from squeeze.views.console import PlainConsole
 from squeeze.views.histograms import histograms_of
 from squeeze.views.page import Report, write_page
+from squeeze.views.plans import plan_of
 from squeeze.views.text import print_ledger
 
 

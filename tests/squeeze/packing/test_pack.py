@@ -18,6 +18,7 @@ from squeeze.checkpoint.read import load_checkpoint
 from squeeze.cli import cli
 from squeeze.errors import BadConfig, SqueezeError
 from squeeze.ledger.attribute import attribute_paths
+from squeeze.packing.plan import Cost
 from squeeze.packing.recipe import (
     LOSSLESS,
     Precision,
@@ -280,3 +281,31 @@ def test_known_answers_through_packed_artifacts_of_lossless_streams(
         report = evaluate(out, tokenizer, [shard], EvalOptions(tokens=131_072))
         assert report.bytes == 303_113
         assert report.bpb == pytest.approx(bpb, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "expected, measured, verdict, said",
+    [
+        (1e-6, 1e-5, "negligible", ()),
+        (0.01, 0.012, "visible", ()),
+        (0.01, 0.03, "visible", ("3 times the foreseen",)),
+        (0.01, 0.004, "visible", ("0.4 times the foreseen",)),
+        (2.0, 2.6, "severe", ("the cost is severe: 2.600 nats",)),
+        (0.1, 2.6, "severe", ("the cost is severe", "26 times the foreseen")),
+    ],
+)
+def test_a_cost_has_a_verdict_and_what_is_severe_or_unforeseen_is_said(
+    expected: float, measured: float, verdict: str, said: tuple[str, ...]
+) -> None:
+    cost = Cost(expected, measured)
+    assert cost.verdict == verdict
+    assert len(cost.cautions) == len(said)
+    assert all(words in sentence for words, sentence in zip(said, cost.cautions, strict=True))
+
+
+def test_matrices_that_stay_floats_for_their_size_are_named(model: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["pack", str(model), "-o", str(tmp_path / "m.sqz")])
+    assert result.exit_code == 0, result.output
+    assert "13 matrices, 18,688 of" in result.output and "stay fp16" in result.output
+    small = ["pack", str(model), "-o", str(tmp_path / "s.sqz"), "--small", "1"]
+    assert "stay fp16" not in CliRunner().invoke(cli, small).output
