@@ -9,6 +9,8 @@ sizes are the program's affair: most take them from the environment.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import sys
 import types
 from typing import Any
@@ -150,12 +152,28 @@ def patch_torch() -> None:
     torch_.distributed.init_process_group = connect
 
 
+def packed_attention(
+    q: Any, k: Any, v: Any, starts_q: Any, starts_k: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Return attention of sequences laid end to end, [tokens, heads, size]; starts: int32 [n + 1]."""
+    mixed = torch.zeros_like(q)
+    spans = zip(starts_q.tolist(), starts_k.tolist(), strict=True)
+    for (begin, first), (end, last) in itertools.pairwise(spans):
+        if end > begin:
+            parts = q[None, begin:end], k[None, first:last], v[None, first:last]
+            mixed[begin:end] = attention(*parts, causal=kwargs.get("causal", False))[0]
+    return mixed
+
+
 def add_modules() -> None:
-    """Add the modules of attention that exist only where CUDA does."""
+    """Add the modules of attention that exist only where CUDA does, and the tool that lists GPUs."""
     for name in ("flash_attn", "flash_attn_interface"):
         module: Any = types.ModuleType(name)
         module.flash_attn_func = attention
+        module.flash_attn_varlen_func = packed_attention
         sys.modules.setdefault(name, module)
+    tools = os.path.join(os.path.dirname(__file__), "bin")
+    os.environ["PATH"] = os.pathsep.join((tools, os.environ.get("PATH", "")))
 
 
 patch_cuda()
