@@ -110,7 +110,8 @@ ROOMS = {
         " score.modes"
     ),
     "score.proof": (
-        "codecs.coder codecs train.model train.data checkpoint score score.adapt score.modes"
+        "codecs.coder codecs train.model train.data subject score score.adapt score.modes"
+        " score.evaluate"
     ),
     "score.serving": (
         "train.fields train.model train.data subject score score.adapt score.modes score.evaluate"

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import SEED, json_option, mode_options, other_tokenizer_option
+from squeeze.cli.options import (
+    SEED,
+    architecture_options,
+    json_option,
+    mode_options,
+    other_tokenizer_option,
+    script_options,
+)
 from squeeze.cli.parsing.command import Command
 from squeeze.cli.parsing.values import shards_option
 from squeeze.score.modes import PROVABLE
@@ -54,13 +61,16 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "-o", "--out", "output", type=FILE, help="Coded file to keep; with --decode, the text."
 )
+@script_options
+@architecture_options
 @other_tokenizer_option
 @json_option
 def command(**options: Any) -> None:
     """Code text with MODEL, decode it in another process, and compare.
 
-    The process gets the model, the tokenizer and the coded file. When its text is the same to the
-    last byte, the file's size is an upper bound of the model's score on that text.
+    The process gets the model, the tokenizer and the coded file, and what is said of the model. When
+    its text is the same to the last byte, the file's size is an upper bound of the model's score on
+    that text.
 
     \b
     Example:

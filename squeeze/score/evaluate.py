@@ -181,7 +181,7 @@ class _Evaluation:
             options=asdict(mode.options(subject.length)),
             by_document=_counts(score, documents, options),
             order=None if ledger is None else ledger.check(),
-            config=_config_of(subject),
+            config=config_of(subject),
             notes=[*piece.notes, *identity, *self.pieces.notes],
             format=piece.format,
             model_bytes=piece.size,
@@ -232,7 +232,7 @@ def scoring_of(mode: Mode, subject: Subject) -> Scoring:
     return mode.scoring(cast(Any, WholeForward(subject)))
 
 
-def _config_of(subject: Subject) -> dict[str, Any]:
+def config_of(subject: Subject) -> dict[str, Any]:
     """Return what a report says of a model: its configuration, or its identity."""
     if isinstance(subject.module, GPT):
         return asdict(subject.module.config)

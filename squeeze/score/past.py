@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
@@ -51,6 +53,13 @@ class Context(Cache):
         if self._plain is not None:  # a captured step is no fill
             return self.model(ids, self)
         return super()._replay(ids)
+
+
+def context_of(model: GPT, batch: int, length: int) -> Any:
+    """Return an empty Context of our model, or what another model reads its windows with."""
+    if isinstance(model, GPT):
+        return Context(model, batch, length)
+    return cast(Any, model).new_context(batch, length)
 
 
 class _States:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from squeeze.errors import BadConfig, BadData
-from squeeze.score.past import Context
+from squeeze.score.past import context_of
 from squeeze.train.model.gpt import GPT
 
 Int64 = npt.NDArray[np.int64]
@@ -83,7 +83,7 @@ class CachedPredictor:
         self._ended = np.zeros(batch, np.bool_)
         self._fed = []
         self._start = 0
-        self._context = Context(self._model, batch, self.length)
+        self._context = context_of(self._model, batch, self.length)
 
     def next(self, tokens: Int64) -> Float32:
         """See `Predictor`."""
@@ -96,7 +96,8 @@ class CachedPredictor:
             self._context.reset_()
             if start < at:
                 self._context.fill(self._on_device(self._tokens(start, at)))
-        with torch.inference_mode():
+        # what a stranger's module keeps between forwards may be needed where gradients are
+        with torch.inference_mode(isinstance(self._model, GPT)), torch.no_grad():
             hidden = self._context.step(self._on_device(tokens[:, None]))
             return self._head(hidden)[:, -1].cpu().numpy()
 
@@ -127,7 +128,7 @@ class ShrinkingPredictor(CachedPredictor):
         """Continue with documents `rows` int64 [k] of the batch only, k ≥ 1; the others have ended."""
         self._ended = self._ended[rows]
         self._fed = [tokens[rows] for tokens in self._fed]
-        self._context = Context(self._model, len(rows), self.length)
+        self._context = context_of(self._model, len(rows), self.length)
         self._context.fill(self._on_device(self._tokens(self._start, len(self._fed))))
 
 

@@ -201,6 +201,10 @@ class WholeForwards:
         """Drop all tokens."""
         self.ids: Tensor | None = None
 
+    def fill(self, ids: Tensor) -> None:
+        """Take in ids int64 [B, t] as the first tokens, from which nothing is predicted."""
+        self.ids = ids
+
     def step(self, ids: Tensor) -> Tensor:
         """Return logits float32 [B, t, V] for the token after each of ids int64 [B, t]."""
         self.ids = ids if self.ids is None else torch.cat((self.ids, ids), 1)

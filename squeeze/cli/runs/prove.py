@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,7 +27,9 @@ from squeeze.score.proof.prove import (
     prove,
     reading_notes,
 )
+from squeeze.score.proof.said import Said
 from squeeze.score.tokenizer import Text
+from squeeze.subject.source import ModelSource
 from squeeze.train.data.shards import Tokens, read_shards
 
 
@@ -46,6 +49,9 @@ class ProveRequest:
     device: str | None
     encoded: Path | None
     output: Path | None
+    script: str | None
+    shim: bool
+    architecture: dict[str, Any]
     other_tokenizer: bool
     as_json: bool
 
@@ -66,8 +72,8 @@ def _decode(request: ProveRequest, encoded: Path) -> None:
     data = read_file(encoded)
     proof = Proof.from_bytes(data)
     device = resolve_device(request.device)
-    submission = Submission.load(request.model, request.tokenizer, device)
-    notes = [*_identity(request, submission), *reading_notes(submission.tokenizer)]
+    submission = _load(request, device)
+    notes = [*_identity(request, submission), *reading_notes(submission)]
 
     def check(documents: Sequence[Tokens]) -> None:
         if request.data:
@@ -88,6 +94,12 @@ def _decode(request: ProveRequest, encoded: Path) -> None:
     print_notes(notes)
 
 
+def _load(request: ProveRequest, device: torch.device) -> Submission:
+    """Return the model, as it was named, and its tokenizer."""
+    source = ModelSource(request.model, request.script, request.shim, request.architecture)
+    return Submission.load(source, request.tokenizer, device)
+
+
 def _identity(request: ProveRequest, submission: Submission) -> list[str]:
     """Return sentences on the tokenizer's identity. Raises BadData for another one."""
     named = named_tokenizers(submission.model.tokenizer, request.data)
@@ -97,7 +109,7 @@ def _identity(request: ProveRequest, submission: Submission) -> list[str]:
 def _prove(request: ProveRequest) -> None:
     """Code documents, decode them in another process, and print both."""
     device = resolve_device(request.device)
-    submission = Submission.load(request.model, request.tokenizer, device)
+    submission = _load(request, device)
     identity = _identity(request, submission)
     text = Text(read_shards(list(request.data)), submission.tokenizer.table)
     selection = Selection(request.documents, request.text_bytes, request.seed)
@@ -107,7 +119,7 @@ def _prove(request: ProveRequest) -> None:
     options = ProofOptions(mode, request.batch or BATCHES[mode.name], threads)
     with Bars(request.as_json) as bars:
         report = prove(submission, documents, options, request.output, bars)
-    notes = [*submission.model.notes, *identity, *reading_notes(submission.tokenizer)]
+    notes = [*submission.model.notes, *identity, *reading_notes(submission)]
     if not request.as_json:
         _print(report, _proof_rows(report) | _reads(submission))
         print_notes(notes)
@@ -131,8 +143,14 @@ def _reads(submission: Submission) -> dict[str, str]:
     """Return the sizes of the files that the decoder reads besides the coded file."""
     tokenizer = submission.tokenizer
     name = tokenizer_name(tokenizer.sha256) or "another than the challenge's"
-    files = f"model {submission.model.size:,} bytes, tokenizer {tokenizer.size:,} bytes ({name})"
-    return {"decoder reads": files}
+    said = Said.of(submission.source)
+    files = [
+        f"model {submission.model.size:,} bytes",
+        f"tokenizer {tokenizer.size:,} bytes ({name})",
+        *([f"script {said.script_bytes:,} bytes"] if said.script_bytes else []),
+        *([f"statements {said.statement_bytes:,} bytes"] if said.statement_bytes else []),
+    ]
+    return {"decoder reads": ", ".join(files)}
 
 
 def _print(report: DecodeReport | ProofReport, rows: dict[str, str]) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.errors import BadConfig, BadData, CorruptData, UnsupportedFormat
 from squeeze.files import sha256
 from squeeze.reporter import SILENT, Reporter
@@ -18,37 +17,70 @@ from squeeze.score.modes import Mode
 from squeeze.score.predictor import Extent
 from squeeze.score.proof.file import DIGEST_BYTES, ID_BYTES, MAX_BATCH, MAX_THREADS, Proof
 from squeeze.score.proof.predictor import build_predictor, mode_fields, read_mode
+from squeeze.score.proof.said import MODEL, SCRIPT, digests
 from squeeze.score.proof.stream import Coded, decode_documents, encode_documents
 from squeeze.score.tokenizer import Tokenizer
+from squeeze.subject.source import ModelSource
+from squeeze.subject.subject import Subject
+from squeeze.subject.workpiece import Workpiece
 from squeeze.train.data.shards import Tokens
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A loaded model and its tokenizer, which predict on `device`; `files` are their paths."""
+    """A loaded model and its tokenizer, which predict on `device`.
 
-    model: LoadedModel
+    source: the model as it was named
+    path: of the tokenizer
+    said: SHA-256, by field of a proof's file, of what the artifact does not hold: script, statements
+    """
+
+    source: ModelSource
+    model: Workpiece
     tokenizer: Tokenizer
     device: torch.device
-    files: tuple[Path, Path]
+    path: Path
+    said: dict[str, str]
 
     @classmethod
-    def load(cls, model: Path, tokenizer: Path, device: torch.device) -> Submission:
-        """Read a model and its tokenizer; raises BadData when their vocabularies differ."""
-        loaded, pieces = load_model(model), Tokenizer(tokenizer)
-        if pieces.vocab_size != loaded.config.vocab_size:
+    def load(cls, source: ModelSource, tokenizer: Path, device: torch.device) -> Submission:
+        """Read a model and its tokenizer.
+
+        Raises BadData when their vocabularies differ, and as `ModelSource.open`; BadConfig for a folder,
+        which no decoder is given.
+        """
+        if Path(source.path).is_dir():
+            raise BadConfig(
+                "a proof is of a file", found=source.path, fix="Pack the folder, and prove that."
+            )
+        model, pieces = source.open(), Tokenizer(tokenizer)
+        subject = model.subject
+        if pieces.vocab_size != subject.vocab_size:
             raise BadData(
                 "tokenizer and model have different vocabularies",
-                expected=f"a tokenizer of the model's {loaded.config.vocab_size} pieces",
+                expected=f"a tokenizer of the model's {subject.vocab_size} pieces",
                 found=f"{pieces.vocab_size} pieces",
                 fix="Give the tokenizer the model was trained with.",
             )
-        return cls(loaded, pieces, device, (model, tokenizer))
+        return cls(source, model, pieces, device, tokenizer, digests(source, subject))
+
+    def subject(self) -> Subject:
+        """Return the model on its device; of our GPT a new one, since some modes train it."""
+        assert self.model.build is not None  # `load` takes no weights alone
+        subject = self.model.build()
+        subject.module.to(self.device)
+        return subject
 
     @property
     def bos(self) -> int:
-        """Token that starts a document."""
-        return self.model.config.bos_id
+        """Token that starts a document. Raises BadConfig for a model that names none."""
+        if self.model.subject.bos is None:
+            raise BadConfig(
+                "a proof codes documents",
+                expected="the token that begins a document",
+                fix="Write `bos = 1` in the script.",
+            )
+        return self.model.subject.bos
 
     def digest(self, documents: Sequence[Tokens]) -> bytes:
         """Return the digest of all tokens and of the files they are coded with (docs/prove.md §2)."""
@@ -89,7 +121,7 @@ class Submission:
         torch.set_num_threads(threads)
         tokens = sum(map(len, documents))
         extent = Extent(len(documents), tokens + len(documents), batch)
-        predictor = build_predictor(self.model, mode, extent, self.device)
+        predictor = build_predictor(self.subject(), mode, extent)
         coded = encode_documents(predictor, documents, self.bos, batch, reporter)
         proof = Proof(
             artifact=bytes.fromhex(self.model.sha256)[:ID_BYTES],
@@ -100,7 +132,7 @@ class Submission:
             batch=batch,
             threads=threads,
             machine=machine(self.device),
-            mode=mode_fields(mode),
+            mode=mode_fields(mode) | self.said,
             payload=coded.payload,
         )
         return proof, coded
@@ -114,7 +146,7 @@ class Submission:
         self._check_origin(proof)
         torch.set_num_threads(proof.threads)
         extent = Extent(proof.documents, proof.tokens + proof.documents, proof.batch)
-        predictor = build_predictor(self.model, read_mode(proof.mode), extent, self.device)
+        predictor = build_predictor(self.subject(), read_mode(proof.mode), extent)
         documents = decode_documents(predictor, proof.payload, extent, self.bos, reporter)
         if self.digest(documents) != proof.digest:
             raise CorruptData(
@@ -127,15 +159,18 @@ class Submission:
 
     def _check_origin(self, proof: Proof) -> None:
         """Raise unless a proof was made with these files, on this kind of machine."""
-        for name, expected, own in (
-            ("artifact", proof.artifact, self.model.sha256),
-            ("tokenizer", proof.tokenizer, self.tokenizer.sha256),
-        ):
-            if expected.hex() != own[: 2 * ID_BYTES]:
+        own_ids = {
+            "artifact": (proof.artifact.hex(), self.model.sha256[: 2 * ID_BYTES]),
+            "tokenizer": (proof.tokenizer.hex(), self.tokenizer.sha256[: 2 * ID_BYTES]),
+            "script": (proof.mode.get(SCRIPT), self.said.get(SCRIPT)),
+            "statement of the model": (proof.mode.get(MODEL), self.said.get(MODEL)),
+        }
+        for name, (expected, own) in own_ids.items():
+            if expected != own:
                 raise BadData(
                     f"proof: made with another {name}",
-                    expected=f"SHA-256 {expected.hex()}…",
-                    found=f"{own[: 2 * ID_BYTES]}…",
+                    expected="none" if expected is None else f"SHA-256 {expected[:16]}…",
+                    found="none" if own is None else f"{own}…",
                     fix=f"Give the {name} that encoded it.",
                 )
         if proof.machine != machine(self.device):

@@ -1,7 +1,7 @@
 """The decoding process of a proof: `python -m squeeze.score.proof.decode MODEL TOKENIZER FILE OUTPUT`.
 
-Its arguments are those paths and a device. On stdout it prints JSON lines: {"done": symbols} now and
-then, and at the end the report, or {"error"}.
+Its arguments are those paths, a device, and what is said of the model (`said.Said`). On stdout it prints
+JSON lines: {"done": symbols} now and then, and at the end the report, or {"error"}.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from squeeze.files import read_file, write_atomic
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.proof.coding import Submission, hashes
 from squeeze.score.proof.file import Proof
+from squeeze.score.proof.said import source_of
 from squeeze.train.data.shards import Tokens
 
 EVERY = 0.2  # seconds between lines of progress
@@ -94,10 +95,10 @@ def decode_text(
 
 def main(arguments: Sequence[str]) -> int:
     """Decode as the arguments say; return the exit code of the process."""
-    model, tokenizer, file, output, device = arguments
+    model, tokenizer, file, output, device, said = arguments
     try:
         proof = Proof.from_bytes(read_file(file))
-        submission = Submission.load(Path(model), Path(tokenizer), torch.device(device))
+        submission = Submission.load(source_of(model, said), Path(tokenizer), torch.device(device))
         report = decode_text(submission, proof, Path(output), Lines())
     except SqueezeError as error:
         print(json.dumps({"error": str(error)}), flush=True)

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from squeeze.checkpoint.read import LoadedModel
 from squeeze.errors import BadConfig, CorruptData
 from squeeze.score.adapt.options import LoraOptions, PhasedOptions
+from squeeze.score.evaluate import scoring_of
 from squeeze.score.modes import Mode, Options, TokenScoring
 from squeeze.score.predictor import Extent, Int64, Predictor
+from squeeze.score.proof.said import MODEL, SCRIPT
+from squeeze.subject.subject import Subject
 from squeeze.train.model.config import MAX_SEQ_LEN, ModelConfig
 from squeeze.train.model.gpt import GPT
 
@@ -46,7 +47,7 @@ def mode_fields(mode: Mode) -> dict[str, Any]:
 
 def read_mode(fields: Mapping[str, Any]) -> Mode:
     """Return the mode of `mode_fields`; raises CorruptData for other fields, BadConfig as Mode."""
-    kinds = {"mode": str, "length": int, "stride": int, "ttt": dict}
+    kinds = {"mode": str, "length": int, "stride": int, "ttt": dict, SCRIPT: str, MODEL: str}
     for name, value in fields.items():
         if name not in kinds or type(value) is not kinds[name]:
             raise CorruptData(
@@ -67,19 +68,23 @@ def read_mode(fields: Mapping[str, Any]) -> Mode:
     return mode
 
 
-def build_predictor(
-    loaded: LoadedModel, mode: Mode, extent: Extent, device: torch.device
-) -> Predictor:
+def build_predictor(subject: Subject, mode: Mode, extent: Extent) -> Predictor:
     """Return the predictor of a mode for a text of that extent, before its first document.
 
-    Raises BadConfig for values out of range or that would take more than MAX_MEMORY bytes.
+    subject: of which a mode that learns trains the weights
+
+    Raises BadConfig for values out of range or that would take more than MAX_MEMORY bytes, and as
+    `scoring_of` does.
     """
-    config = loaded.config
-    length = config.seq_len if mode.length is None else mode.length
+    length = subject.length if mode.length is None else mode.length
     if mode.name == DEFAULT and mode.stride is None:
         mode = dataclasses.replace(mode, stride=max(1, length // 2))
-    _check_memory(config, extent.batch, length, _rank(mode.options(config.seq_len)))
-    scoring = mode.scoring(GPT.from_tensors(config, loaded.tensors).to(device))
+    scoring = scoring_of(mode, subject)
+    if isinstance(subject.module, GPT):
+        rank = _rank(mode.options(subject.length))
+        _check_memory(_kept(subject.module.config, length, rank), extent.batch, length)
+    else:  # what else a stranger's forward keeps is not known before it runs
+        _check_memory(4 * length * subject.vocab_size, extent.batch, length)
     assert isinstance(scoring, TokenScoring)  # read_mode takes no other
     return scoring.predictor(extent)
 
@@ -91,14 +96,19 @@ def _rank(options: Options) -> int:
     return options.rank if isinstance(options, LoraOptions) else 0
 
 
-def _check_memory(config: ModelConfig, batch: int, length: int, rank: int) -> None:
-    """Raise BadConfig when a batch needs more than MAX_MEMORY bytes.
+def _kept(config: ModelConfig, length: int, rank: int) -> int:
+    """Return the bytes that are kept for a document.
 
     Counted are keys and values, and LoRA factors with their gradients and moments on all of a block.
     """
     past = 2 * len(config.depth) * config.num_kv_heads * config.head_dim * length
     widths = config.vocab_size + 13 * config.num_layers * config.model_dim
-    needed = 4 * batch * (past + 4 * rank * widths)
+    return 4 * (past + 4 * rank * widths)
+
+
+def _check_memory(kept: int, batch: int, length: int) -> None:
+    """Raise BadConfig when a batch needs more than MAX_MEMORY bytes; kept: for each document."""
+    needed = batch * kept
     if needed > MAX_MEMORY:
         raise BadConfig(
             "proof: what a batch keeps does not fit",

@@ -22,14 +22,16 @@ import numpy as np
 from squeeze.errors import BadData, RuleBroken, SqueezeError
 from squeeze.files import read_file, scratch_folder, sha256, write_atomic
 from squeeze.reporter import SILENT, Reporter
+from squeeze.score.evaluate import scoring_of
 from squeeze.score.modes import Mode
 from squeeze.score.official import tokenizer_name
+from squeeze.score.plan import document_spans
 from squeeze.score.proof.coding import Submission, hashes, token_bytes
 from squeeze.score.proof.decode import DecodeReport
+from squeeze.score.proof.predictor import mode_fields
+from squeeze.score.proof.said import Said, script_notes
 from squeeze.score.tokenizer import Text, Tokenizer
-from squeeze.score.window import score_windows
 from squeeze.train.data.shards import Tokens
-from squeeze.train.model.gpt import GPT
 
 MODEL, TOKENIZER, FILE, TEXT = "model.sqz", "tokenizer.model", "text.sqp", "text.txt"
 
@@ -54,7 +56,9 @@ class ProofReport:
 
     text_bytes: of the text, by the table of the tokenizer, as `squeeze eval` counts them
     written_bytes: of the decoded texts joined by newlines, of which the SHA-256 is given
-    artifact_bytes, tokenizer_bytes: sizes of the files that the decoder reads besides the coded file
+    artifact_bytes, tokenizer_bytes, script_bytes: sizes of the files that the decoder reads besides the
+        coded file
+    statement_bytes: of the settings and other statements of the model that it is given, 0 for none
     file_bytes: size of the coded file, header_bytes of them its header
     code_bytes: computed code length of text and ends of documents
     overhead: share by which the file is larger than that
@@ -73,6 +77,8 @@ class ProofReport:
     written_bytes: int
     artifact_bytes: int
     tokenizer_bytes: int
+    script_bytes: int
+    statement_bytes: int
     file_bytes: int
     header_bytes: int
     code_bytes: float
@@ -118,6 +124,7 @@ def prove(
     text_bytes = submission.count(documents)
     if not text_bytes:
         raise BadData("the chosen documents stand for no text", found=f"{len(documents)} documents")
+    said = Said.of(submission.source)
     start, cpu_start = time.perf_counter(), time.process_time()
     proof, coded = submission.encode(
         documents, options.mode, options.batch, options.threads, reporter
@@ -133,13 +140,15 @@ def prove(
         raise RuleBroken("the decoded tokens differ", expected=expected, found=decoded.sha256)
     code_bits = (coded.nats + coded.end_nats) / math.log(2.0)
     return ProofReport(
-        model=str(submission.files[0]),
+        model=str(submission.source.path),
         documents=len(documents),
         tokens=proof.tokens,
         text_bytes=text_bytes,
         written_bytes=len(b"\n".join(text)),
         artifact_bytes=submission.model.size,
         tokenizer_bytes=submission.tokenizer.size,
+        script_bytes=said.script_bytes,
+        statement_bytes=said.statement_bytes,
         file_bytes=len(data),
         header_bytes=len(data) - len(proof.payload),
         code_bytes=code_bits / 8,
@@ -149,7 +158,7 @@ def prove(
         bpb=coded.nats / math.log(2.0) / text_bytes,
         window_bpb=window_bpb(submission, documents),
         identical=True,
-        mode={"name": options.mode.name, **proof.mode},
+        mode={"name": options.mode.name, **mode_fields(options.mode)},
         batch=proof.batch,
         threads=proof.threads,
         machine=proof.machine,
@@ -179,12 +188,14 @@ def decode_elsewhere(
     has another SHA-256 than `text_sha256`.
     """
     with scratch_folder("squeeze-prove-") as folder:
-        for path, copy in zip(submission.files, (MODEL, TOKENIZER), strict=True):
+        said = Said.of(submission.source)
+        copies = {MODEL: submission.source.path, TOKENIZER: submission.path, **said.files}
+        for copy, path in copies.items():
             write_atomic(folder / copy, read_file(path))
         write_atomic(folder / FILE, data)
         # -I: neither the environment nor the folder adds anything to Python's path
         command = [sys.executable, "-I", "-m", "squeeze.score.proof.decode"]
-        command += [MODEL, TOKENIZER, FILE, TEXT, str(submission.device)]
+        command += [MODEL, TOKENIZER, FILE, TEXT, str(submission.device), said.text]
         report = _run(command, folder, stage)
         written = sha256((folder / TEXT).read_bytes())
         if written != text_sha256:
@@ -227,8 +238,13 @@ def _run(command: list[str], folder: Path, stage: Reporter) -> DecodeReport:
     return DecodeReport(**last)
 
 
-def reading_notes(tokenizer: Tokenizer) -> list[str]:
-    """Return sentences on what a decoder reads in a tokenizer: it could hold text."""
+def reading_notes(submission: Submission) -> list[str]:
+    """Return sentences on what a decoder reads: a tokenizer could hold text, and a script reach it."""
+    script = script_notes(submission.source, submission.model.subject)
+    return [*_tokenizer_notes(submission.tokenizer), *script]
+
+
+def _tokenizer_notes(tokenizer: Tokenizer) -> list[str]:
     if tokenizer_name(tokenizer.sha256) is not None:
         return tokenizer.notes
     return [
@@ -242,6 +258,6 @@ def reading_notes(tokenizer: Tokenizer) -> list[str]:
 def window_bpb(submission: Submission, documents: Sequence[Tokens]) -> float:
     """Return the plain score of the documents laid end to end, in windows that do not overlap."""
     stream = np.frombuffer(token_bytes(documents, submission.bos), "<u2").astype(np.uint16)
-    config = submission.model.config
-    gpt = GPT.from_tensors(config, submission.model.tensors).to(submission.device)
-    return score_windows(gpt, Text(stream, submission.tokenizer.table), config.seq_len).bpb
+    text, spans = Text(stream, submission.tokenizer.table), document_spans(stream, submission.bos)
+    scoring = scoring_of(Mode("window"), submission.subject())
+    return scoring.score(text, spans, None, SILENT)[0].bpb

@@ -39,6 +39,8 @@ from squeeze.score.proof.prove import (
 )
 from squeeze.score.tokenizer import Text
 from squeeze.score.window import score_plan
+from squeeze.subject.source import ModelSource
+from squeeze.subject.subject import Subject
 from squeeze.tensors.quantized import RawTensor
 from squeeze.train.data.shards import write_shard
 from squeeze.train.data.text import encode_documents, train_tokenizer
@@ -90,7 +92,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def submission(folder: Path) -> Submission:
-    return Submission.load(folder / "m.sqz", folder / "t.model", CPU)
+    return Submission.load(ModelSource(folder / "m.sqz"), folder / "t.model", CPU)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +125,7 @@ def test_models_of_records_come_back_too(folder: Path, documents: list[np.ndarra
         CONFIG, num_layers=3, layer_schedule=(0, 1, 2, 1, 2), smear_gate="channels", xsa_layers=2
     )
     save(folder / "record.sqz", config, 2)
-    recurrent = Submission.load(folder / "record.sqz", folder / "t.model", CPU)
+    recurrent = Submission.load(ModelSource(folder / "record.sqz"), folder / "t.model", CPU)
     proof, _ = recurrent.encode(documents, Mode("documents", 16), batch=4, threads=1)
     assert same(recurrent.decode(proof), documents)
 
@@ -141,7 +143,7 @@ def test_the_code_length_is_the_score_of_the_same_windows(
     submission: Submission, documents: list[np.ndarray], mode: Mode, length: int, stride: int
 ) -> None:
     stream, table = scored_stream(documents), submission.tokenizer.table
-    gpt = GPT.from_tensors(submission.model.config, submission.model.tensors)
+    gpt = GPT.from_tensors(CONFIG, submission.model.tensors)
     coded = submission.encode(documents, mode, batch=4, threads=1)[1]
     plan = document_plan(document_spans(stream, 1), length, stride, bos=1)
     score = score_plan(gpt, Text(stream, table), plan)
@@ -153,7 +155,7 @@ def test_the_code_length_is_the_score_of_the_same_windows(
 def test_the_code_length_is_the_score_of_models_that_adapt(submission, documents) -> None:  # type: ignore[no-untyped-def]
     alike = sorted(documents, key=len, reverse=True)  # as `score_phased` takes them
     stream, table = scored_stream(alike), submission.tokenizer.table
-    gpt = GPT.from_tensors(submission.model.config, submission.model.tensors)
+    gpt = GPT.from_tensors(CONFIG, submission.model.tensors)
     spans_of = document_spans(stream, 1)
     for mode, batch in ((LORA, 6), (PHASED, 2), (CHUNK, 1)):
         grouped = mode if mode is CHUNK else with_batch(mode, batch)
@@ -178,13 +180,13 @@ def test_the_stream_is_the_same_twice(submission, documents, proof) -> None:  # 
 
 
 def test_another_artifact_is_refused(folder: Path, proof: Proof) -> None:
-    other = Submission.load(folder / "other.sqz", folder / "t.model", CPU)
+    other = Submission.load(ModelSource(folder / "other.sqz"), folder / "t.model", CPU)
     with pytest.raises(BadData, match="another artifact"):
         other.decode(proof)
 
 
 def test_another_tokenizer_is_refused(folder: Path, proof: Proof) -> None:
-    other = Submission.load(folder / "m.sqz", folder / "other.model", CPU)
+    other = Submission.load(ModelSource(folder / "m.sqz"), folder / "other.model", CPU)
     with pytest.raises(BadData, match="another tokenizer"):
         other.decode(proof)
 
@@ -209,9 +211,10 @@ def test_a_forged_stream_fails_clearly_however_late(
 def test_weights_that_differ_by_a_hair_fail_clearly(submission: Submission, proof: Proof) -> None:
     """As on a machine that rounds differently: the header agrees, the logits do not."""
     name = "tok_emb.weight"
-    weights = submission.model.tensors[name] * np.float32(1.0001)
-    stored = submission.model.stored | {name: RawTensor(weights.view(np.uint32), "fp32", "fp32")}
-    other = replace(submission, model=replace(submission.model, stored=stored))
+    own = submission.model.tensors
+    weights = own | {name: own[name] * np.float32(1.0001)}
+    build = lambda: Subject.of_gpt(GPT.from_tensors(CONFIG, weights))  # noqa: E731
+    other = replace(submission, model=replace(submission.model, build=build))
     with pytest.raises(CorruptData):
         other.decode(proof)
 
@@ -302,7 +305,7 @@ def test_documents_that_cannot_be_coded_are_refused(submission: Submission, insi
 
 def chosen(folder: Path, **options: int) -> list[int]:
     """Lengths of the documents selected from a stream that begins inside one."""
-    table = Submission.load(folder / "m.sqz", folder / "t.model", CPU).tokenizer.table
+    table = Submission.load(ModelSource(folder / "m.sqz"), folder / "t.model", CPU).tokenizer.table
     tokens = np.concatenate([[9, 9], *([1] + [270] * n for n in range(20))]).astype(np.uint16)
     documents, skipped = select_documents(Text(tokens, table), 1, Selection(**options))
     assert skipped == 2
@@ -318,7 +321,7 @@ def test_documents_are_taken_from_the_start_or_at_random_in_order(folder: Path) 
 
 
 def test_documents_are_taken_until_their_text_is_long_enough(folder: Path) -> None:
-    table = Submission.load(folder / "m.sqz", folder / "t.model", CPU).tokenizer.table
+    table = Submission.load(ModelSource(folder / "m.sqz"), folder / "t.model", CPU).tokenizer.table
     size = int(table.base[270] + table.space[270])
     for wanted in (1, 10 * size, 50 * size):
         taken = sum(chosen(folder, text_bytes=wanted, seed=3)) * size
@@ -402,7 +405,7 @@ def test_the_decoding_process_imports_no_tests_and_needs_no_folder(tmp_path: Pat
     """A folder with traps named like the modules it imports changes nothing."""
     for name in ("numpy", "torch", "squeeze", "json"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(77)")
-    command = [sys.executable, "-I", "-m", "squeeze.score.proof.decode", *"abcd", "cpu"]
+    command = [sys.executable, "-I", "-m", "squeeze.score.proof.decode", *"abcd", "cpu", "{}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "cannot be read" in json.loads(done.stdout)["error"]
