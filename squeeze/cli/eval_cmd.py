@@ -25,8 +25,8 @@ FILE = click.Path(path_type=Path)
 
 @click.command("eval", cls=Command)
 @click.argument("model", type=FILE)
-@click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model of the data.")
-@shards_option("--val", "data", required=True, help="Validation shards; repeatable.")
+@click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model, or folder.")
+@shards_option("--val", "data", required=True, help="Shards; text files for a folder.")
 @mode_options(MODES)
 @click.option(
     "--tokens", type=click.IntRange(min=1), metavar="N", help="Score only the first N targets."

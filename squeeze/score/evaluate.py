@@ -20,6 +20,7 @@ from squeeze.score.official import official_set
 from squeeze.score.plan import Documents, document_spans, sample_documents
 from squeeze.score.provenance import code_sha256, device_facts, file_sha256, versions
 from squeeze.score.report import DocumentCounts, EvalReport, Hashes
+from squeeze.score.texts import TextTokenizer
 from squeeze.score.tokenizer import Text, Tokenizer, Tokens
 from squeeze.score.window import Score
 from squeeze.subject.precision import PRECISIONS, computing_in
@@ -77,8 +78,9 @@ def evaluate(
     options: EvalOptions | None = None,
     reporter: Reporter = SILENT,
 ) -> EvalReport:
-    """Score a checkpoint or artifact on token shards.
+    """Score a checkpoint or artifact on token shards, or on text files.
 
+    tokenizer: a sentencepiece model for shards, a folder of transformers for text
     reporter: counts the targets of this rank
 
     Under torch.distributed the work is dealt to the ranks and every rank gets the report.
@@ -87,7 +89,7 @@ def evaluate(
     the errors of `load_model` and of the mode.
     """
     evaluation = _Evaluation(tokenizer, options)
-    evaluation.read_shards(data)
+    evaluation.read_files(data)
     given = evaluation.options
     piece = ModelSource(model, given.script, given.shim, given.architecture).open()
     return evaluation.report(str(model), piece, reporter)
@@ -102,6 +104,8 @@ def evaluate_tokens(
 ) -> EvalReport:
     """Score a model in memory on tokens in memory, uint16 [n]; otherwise as `evaluate`."""
     evaluation = _Evaluation(tokenizer, options)
+    if isinstance(evaluation.pieces, TextTokenizer):
+        raise BadConfig("scoring of tokens", expected="a sentencepiece model", found="a folder")
     evaluation.take(tokens, {"tokens": sha256(tokens.tobytes())})
     piece = Workpiece.of(model)
     return evaluation.report(piece.format, piece, reporter)
@@ -123,10 +127,16 @@ class _Evaluation:
         self.seconds: dict[str, float] = {}
         self.shards: tuple[Path, ...] = ()
         self._last = time.perf_counter()
-        self.pieces = Tokenizer(tokenizer)
+        folder = Path(tokenizer).is_dir()
+        self.pieces: Any = TextTokenizer(tokenizer) if folder else Tokenizer(tokenizer)
+        self.table: Any = None if folder else self.pieces.table
 
-    def read_shards(self, data: Sequence[Path]) -> None:
-        """Take the shards as far as they are scored."""
+    def read_files(self, data: Sequence[Path]) -> None:
+        """Take the shards as far as they are scored, or text."""
+        if isinstance(self.pieces, TextTokenizer):
+            text, self.table, hashes = self.pieces.read(data)
+            self.take(cast(Any, text), hashes)
+            return
         tokens = self.options.tokens
         available = sum(shard_length(path) for path in data) - 1
         self._check_length(available)
@@ -144,7 +154,7 @@ class _Evaluation:
         self._check_length(self.available)
         if count is not None:
             self.tokens = tokens[: count + 1]
-        elif documents is None and (official := official_set(tokens, self.pieces.table)):
+        elif documents is None and (official := self._official(tokens)):
             self.official, self.available = official
             self.tokens = tokens[: self.available + 1]
         self._lap("data")
@@ -159,12 +169,20 @@ class _Evaluation:
         subject.module.to(device)
         self._lap("load")
         documents = _documents(tokens, NO_TOKEN if subject.bos is None else subject.bos, options)
-        text = Text(tokens, self.pieces.table)
+        text = Text(tokens, self.table)
         scoring = scoring_of(mode, subject)
+        if mode.facts.by_document and getattr(self.pieces, "bos", subject.bos) != subject.bos:
+            raise BadConfig(
+                f"{mode.name} scoring",
+                expected=f"a tokenizer whose texts begin with the model's token {subject.bos}",
+                found=self.pieces.bos,
+            )
         with computing_in(options.precision, device):
             score, ledger = scoring.score(text, documents, options.batch, reporter)
         self._lap("score")
-        checked = self.pieces.check_bytes(tokens[1:])
+        checked = score.bytes
+        if isinstance(self.pieces, Tokenizer):  # the other one has decoded all of its text
+            checked = self.pieces.check_bytes(tokens[1:])
         self._lap("check_bytes")
         return EvalReport(
             model=name,
@@ -192,6 +210,10 @@ class _Evaluation:
             **device_facts(next(subject.module.parameters()).device),
             seconds=self.seconds,
         )
+
+    def _official(self, tokens: Tokens) -> tuple[str, int] | None:
+        """Return name and targets of the official set that tokens are."""
+        return official_set(tokens, self.table) if isinstance(self.pieces, Tokenizer) else None
 
     def _check_length(self, available: int) -> None:
         """Raise BadData when more targets are asked for than there are."""

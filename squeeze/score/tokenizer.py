@@ -38,6 +38,11 @@ class ByteTable:
     space: npt.NDArray[np.bool_]
     boundary: npt.NDArray[np.bool_]
 
+    def check(self, vocab_size: int) -> None:
+        """Raise BadData unless a model has as many tokens."""
+        if len(self.base) != vocab_size:
+            raise refuse_vocabulary(vocab_size, len(self.base))
+
     def of_targets(self, tokens: Tokens) -> npt.NDArray[np.int32]:
         """Return the bytes of each of tokens[1:] after the token before it, int32 [n - 1]."""
         before, target = tokens[:-1], tokens[1:]
@@ -55,10 +60,23 @@ class ByteTable:
 
 @dataclass(frozen=True)
 class Text:
-    """Tokens uint16 [n] to score, and the table that counts their bytes."""
+    """Tokens uint16 [n] to score, and the table that counts their bytes.
+
+    Tokens of a transformers folder are int64 [n], with a `squeeze.score.texts.SpanTable`.
+    """
 
     tokens: Tokens
     table: ByteTable
+
+
+def refuse_vocabulary(vocab_size: int, pieces: int) -> BadData:
+    """Return the error for a tokenizer of another number of pieces than the model has tokens."""
+    return BadData(
+        "tokenizer and model have different vocabularies",
+        expected=f"a tokenizer of the model's {vocab_size} pieces",
+        found=f"{pieces} pieces",
+        fix="Give the tokenizer the model was trained with.",
+    )
 
 
 def byte_table(pieces: Any) -> ByteTable:

@@ -126,13 +126,7 @@ def count_targets(config: ModelConfig, text: Text, plan: Plan) -> tuple[int, int
     if not len(plan):
         raise BadData("nothing to score", expected="2 tokens or more", found=len(tokens))
     check_vocab(tokens, config.vocab_size)
-    if len(table.base) != config.vocab_size:
-        raise BadData(
-            "tokenizer and model have different vocabularies",
-            expected=f"a tokenizer of the model's {config.vocab_size} pieces",
-            found=f"{len(table.base)} pieces",
-            fix="Give the tokenizer the model was trained with.",
-        )
+    table.check(config.vocab_size)
     scored = plan.scored(len(tokens) - 1)
     num_bytes = table.count(tokens, scored)
     if not num_bytes:
