@@ -129,7 +129,7 @@ class _Evaluation:
         self._last = time.perf_counter()
         folder = Path(tokenizer).is_dir()
         self.pieces: Any = TextTokenizer(tokenizer) if folder else Tokenizer(tokenizer)
-        self.table: Any = None if folder else self.pieces.table
+        self.table: Any = getattr(self.pieces, "table", None)
 
     def read_files(self, data: Sequence[Path]) -> None:
         """Take the shards as far as they are scored, or text."""
