@@ -95,7 +95,7 @@ def page(report: Report) -> str:
         files("squeeze.views").joinpath(name).read_text(encoding="utf-8")
         for name in ("report.html", "report.css")
     )
-    heading = html.escape(printable(data["title"]))
+    heading = html.escape(printable(str(data["title"])))
     return (
         template.replace("/*STYLE*/", style)
         .replace("<!--TITLE-->", heading)

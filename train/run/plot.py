@@ -54,8 +54,8 @@ def plot_log(log: Path) -> list[Path]:
     title = printable(log.stem).replace("$", r"\$")  # no mathematics
     axes.set(xlabel="step", ylabel="loss (nats per token)", title=title)
     axes.grid(alpha=0.3)
-    rates = [entry.get("rate") for entry in entries]
-    if all(isinstance(rate, float) for rate in rates):
+    rates = [rate for entry in entries if isinstance(rate := entry.get("rate"), float)]
+    if len(rates) == len(entries):
         schedule = axes.twinx()
         schedule.plot(steps, rates, color="#c2762d", linewidth=1, linestyle="--")
         schedule.set_ylim(0, 1.05 * max(1.0, *rates))
