@@ -103,10 +103,10 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 def command(**options: Any) -> None:
     """Pack MODEL (safetensors, .pt or int8 .ptz) into a .sqz artifact.
 
-    Presets fast, best and tuned calibrate, spend bits where they lower the loss most, land just under
-    the limit, and resume from OUT.cache; tuned also trains what is still float after each share of the
-    matrices is rounded, for rates below two bits a weight. A record's preset packs as that entry did. No
-    preset: rounds as --quant says. Exits with 3 over the limit.
+    Presets fast and best calibrate, spend bits where they lower the loss most, land just under the
+    limit, and resume from OUT.cache; tuned also trains between roundings, for rates below two bits. A
+    record's preset packs as that entry did. No preset: rounds as --quant says. Exits with 3 over the
+    limit.
 
     \b
     Example:

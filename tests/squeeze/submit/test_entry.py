@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from squeeze.bundle.build import Bundle, BundleOptions
+from squeeze.packing.machine import CHOICES
 from squeeze.score.evaluate import EvalOptions, evaluate
 from squeeze.score.modes import Mode
 from squeeze.submit.script import own_script, smallest_options
@@ -69,6 +70,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def instructions() -> dict[str, str]:
+    """Variables by which libraries choose instructions: other ones round otherwise."""
+    return {name: os.environ[name] for name in CHOICES if name in os.environ}
+
+
 def run(
     script: Path, data: Path, *arguments: str, **environment: str
 ) -> tuple[float, dict[str, Any]]:
@@ -77,7 +83,8 @@ def run(
     quick = {"NUMBA_DISABLE_JIT": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run(
         [sys.executable, "-I", "-W", "ignore", "-c", ALONE, script, *arguments],
-        cwd=script.parent, env={"PATH": os.environ["PATH"], **quick, **inputs, **environment},
+        cwd=script.parent,
+        env={"PATH": os.environ["PATH"], **instructions(), **quick, **inputs, **environment},
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
