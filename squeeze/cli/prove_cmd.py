@@ -68,9 +68,8 @@ FILE = click.Path(path_type=Path)
 def command(**options: Any) -> None:
     """Code text with MODEL, decode it in another process, and compare.
 
-    The process gets the model, the tokenizer and the coded file, and what is said of the model. When
-    its text is the same to the last byte, the file's size is an upper bound of the model's score on
-    that text.
+    The process gets model, tokenizer and coded file, and what is said of the model. When its text is
+    the same to the last byte, the file's size bounds the model's score on that text from above.
 
     \b
     Example:
