@@ -114,7 +114,10 @@ def _guarded(file: Path, what: str) -> Iterator[None]:
     except SqueezeError:
         raise
     except SyntaxError as error:
-        raise BadCheckpoint(f"{file}: line {error.lineno} is no Python: {error.msg}") from None
+        version = ".".join(map(str, sys.version_info[:2]))
+        raise BadCheckpoint(
+            f"{file}: line {error.lineno} is no Python {version}: {error.msg}"
+        ) from None
     except ModuleNotFoundError as error:
         raise BadCheckpoint(
             f"{file}: imports {error.name}, which is not installed",

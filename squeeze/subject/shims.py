@@ -185,7 +185,10 @@ def _importer() -> Path:
         "importlib" in frame.f_code.co_filename or frame.f_globals.get("__name__") == __name__
     ):
         frame = frame.f_back
-    return Path(frame.f_code.co_filename).resolve()
+    name = frame.f_code.co_filename
+    if name.startswith("<"):  # a script that unpacks itself runs as text, in its own names
+        name = str(frame.f_globals.get("__file__", name))
+    return Path(name).resolve()
 
 
 class _Shim(ModuleType):

@@ -95,6 +95,12 @@ def test_a_script_runs_with_kernels_replaced_and_says_so(tmp_path: Path) -> None
     assert "flash_attn_interface" not in sys.modules
 
 
+def test_a_script_that_unpacks_itself_gets_them_too(tmp_path: Path) -> None:
+    path = tmp_path / "packed.py"
+    path.write_text(f"exec({PROGRAM!r})")
+    assert "replaced by exact" in " ".join(load_script(f"{path}:Model", shim=True).notes)
+
+
 def test_libraries_do_not_find_shims_of_what_they_can_do_without(tmp_path: Path) -> None:
     notes: list[str] = []
     with shimmed(notes, tmp_path), pytest.raises(ModuleNotFoundError):
