@@ -36,13 +36,13 @@ FILE = click.Path(path_type=Path)
     metavar="N",
     help="Prove on only about N bytes of text.",
 )
-@click.option("--seed", type=SEED, help="Draw those documents at random  [default: the first].")
+@click.option("--seed", type=SEED, metavar="N", help="Draw those at random [the first].")
 @mode_options(PROVABLE, stride="half the window; 64 for ttt-chunk")
 @click.option(
     "--batch",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Documents that advance together  [default: 64; 16 or 1 for ttt].",
+    help="Documents at a time [64; 16 or 1 for ttt].",
 )
 @click.option(
     "--threads",
@@ -50,7 +50,7 @@ FILE = click.Path(path_type=Path)
     metavar="N",
     help="Threads of torch; the decoder uses as many.",
 )
-@click.option("--device", help="cpu or cuda  [default: cuda where there is one]")
+@click.option("--device", metavar="NAME", help="cpu or cuda [cuda, if any].")
 @click.option(
     "--decode",
     "encoded",
