@@ -1,10 +1,10 @@
 """A bundle beside its original: the same arguments, the same environment, and what each of them leaves.
 
 Both run in clean folders of their own, the original with the modules it uses. Compared are standard
-output, standard error but for its tracebacks, the exit code, and the files written. Two whole numbers
-may differ by as much as the scripts do in size, and the hashes of the scripts may: programs state what
-they ship. What
-differs between two runs of the original itself, such as times, is no difference of the bundle.
+output, standard error but for its tracebacks, the exit code, and the files written. Two numbers may
+differ by as much as the scripts do in size, those before kB or MB once rounded, and the hashes of the
+scripts may: programs state what they ship. What differs between two runs of the original itself, such
+as times, is no difference of the bundle.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from squeeze.bundle.load.modules import BundleError
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 TRACEBACK = "Traceback (most recent call last):"
 SHOWN = 3  # differences in a message
+ROUNDED = ("kb", "ki", "mb", "mi")  # beginnings of units of sizes, and their bytes
+UNITS = (1e3, 1e6, 1024.0, 1048576.0)
 
 
 @dataclass(frozen=True)
@@ -214,20 +216,27 @@ class _Texts:
             return True
         if old is None or new is None or NUMBER.sub("0", old) != NUMBER.sub("0", new):
             return changing is not None and old is not None and changing != old and new is not None
-        numbers = zip(NUMBER.findall(old), NUMBER.findall(new), strict=True)
+        numbers = zip(NUMBER.finditer(old), NUMBER.findall(new), strict=True)
         others = NUMBER.findall(changing) if changing is not None else []
         return all(
-            self._near(a, b) or (at < len(others) and others[at] != a)
-            for at, (a, b) in enumerate(numbers)
+            self._near(match[0], other, old[match.end() :].lstrip()[:2].lower() in ROUNDED)
+            or (at < len(others) and others[at] != match[0])
+            for at, (match, other) in enumerate(numbers)
         )
 
-    def _near(self, old: str, new: str) -> bool:
+    def _near(self, old: str, new: str, rounded: bool) -> bool:
+        """Return whether two numbers count as the same. rounded: they are sizes in kB or MB."""
         if old == new:
             return True
         first, second = float(old), float(new)
-        if old.isdigit() and new.isdigit() and first - second == self.growth:
+        change, growth = abs(first - second), abs(self.growth)
+        if old.isdigit() and new.isdigit() and change == growth:
             return True
-        return abs(first - second) <= self.tolerance * max(abs(first), abs(second))
+        place = 10.0 ** -max(len(text.partition(".")[2]) for text in (old, new))
+        # each was rounded by half a place
+        if rounded and any(abs(change - growth / unit) <= 1.001 * place for unit in UNITS):
+            return True
+        return change <= self.tolerance * max(abs(first), abs(second))
 
 
 def _short(line: str | None) -> str:

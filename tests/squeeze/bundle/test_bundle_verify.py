@@ -113,3 +113,25 @@ def test_files_beside_both_scripts_are_there_and_a_script_may_state_its_hash(
     check = Check(beside={"model.bin": b"\0\1"})
     verdict = verify({"main.py": tmp_path / "main.py"}, "main.py", (text + "#").encode(), check)
     assert (verdict.exit_code, verdict.differences) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        (
+            "print(16000000 - 5000)",
+            "print(16000000)",
+            True,
+        ),  # the room that a smaller script leaves
+        ("print('0.24MB')", "print('0.23MB')", True),
+        ("print('12.305 kB')", "print('7.305 kB')", True),
+        ("print('loss 0.24')", "print('loss 0.26')", False),
+        ("print('1.5')", "print('1.6')", False),
+        ("print('0.24MB')", "print('0.26MB')", False),
+    ],
+)
+def test_sizes_may_differ_by_the_script_in_any_unit(
+    tmp_path: Path, first: str, second: str, same: bool
+) -> None:
+    grown = first + "#" * (5000 + len(second) - len(first))
+    assert (compared(tmp_path, grown, second).differences == ()) is same
