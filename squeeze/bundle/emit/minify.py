@@ -92,6 +92,6 @@ def _hide_scopes(tree: ast.Module, source: str) -> dict[str, str]:
     }
     for node in walk(tree):
         named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        if named and node.func.id in SCOPES and (node.args or id(node) in inside):  # type: ignore[attr-defined]
-            node.func.id = f"hidden_{node.func.id}"  # type: ignore[attr-defined]
+        if named and node.func.id in SCOPES and (node.args or id(node) in inside):
+            node.func.id = f"hidden_{node.func.id}"
     return aliases

@@ -47,8 +47,8 @@ def without_texts(tree: ast.Module) -> None:
     examined = _examined(tree)
     for node in walk(tree):
         named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        if named and handlers.family(node.func.id) & mute:  # type: ignore[attr-defined]
-            node.args, node.keywords = [], []  # type: ignore[attr-defined]
+        if named and handlers.family(node.func.id) & mute:
+            node.args, node.keywords = [], []
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             called = node.exc.func
             family = handlers.family(called.id if isinstance(called, ast.Name) else "")
@@ -86,7 +86,7 @@ def _examined(tree: ast.Module) -> set[str]:
     for node in walk(tree):
         named = isinstance(node, ast.ExceptHandler) and node.name and node.type is not None
         if named and any(isinstance(n, ast.Attribute) and n.attr == "args" for n in walk(node)):
-            names |= {n.id for n in walk(node.type) if isinstance(n, ast.Name)}  # type: ignore[attr-defined]
+            names |= {n.id for n in walk(node.type) if isinstance(n, ast.Name)}
     return names
 
 

@@ -65,12 +65,7 @@ class _Lookup(ast.NodeTransformer):
 
 def _unmade(tree: ast.Module) -> set[str]:
     """Return top-level classes that are only asked for, `isinstance(x, Class)`, or bases of such."""
-    asked = {
-        id(part)
-        for node in walk(tree)
-        if _asks(node)
-        for part in walk(node.args[1])  # type: ignore[attr-defined]
-    }
+    asked = {id(part) for node in walk(tree) if _asks(node) for part in walk(node.args[1])}
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     unmade = set(classes)
     while True:

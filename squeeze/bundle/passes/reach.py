@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
 from squeeze.bundle.analysis.listing import Computed
 from squeeze.bundle.analysis.purity import Purity
@@ -114,7 +115,7 @@ class Reached:
             for child in alone.body:  # type: ignore[attr-defined]
                 attributes |= _plain_names(child)
         elif node in self._owners:
-            for wrapper in node.decorator_list:  # type: ignore[attr-defined]
+            for wrapper in node.decorator_list:
                 attributes |= _plain_names(wrapper)
         beginnings = map(self._computed.beginning, walk(alone))
         return Reads(
@@ -126,15 +127,17 @@ class Reached:
 
 def _shell(node: ast.ClassDef, body: list[ast.stmt]) -> ast.ClassDef:
     """Return a class with another body."""
-    fields = {name: getattr(node, name, None) for name in node._fields}
+    fields: dict[str, Any] = {name: getattr(node, name, None) for name in node._fields}
     return ast.copy_location(ast.ClassDef(**{**fields, "body": body or [ast.Pass()]}), node)
 
 
 def _class_of(method: ast.AST) -> ast.ClassDef:
     """Return a class that holds a method alone."""
-    node = ast.ClassDef(name="", bases=[], keywords=[], body=[method], decorator_list=[])
+    node = ast.ClassDef(
+        name="", bases=[], keywords=[], body=[cast(ast.stmt, method)], decorator_list=[]
+    )
     if "type_params" in node._fields:
-        node.type_params = []
+        vars(node)["type_params"] = []
     return node
 
 
