@@ -61,7 +61,7 @@ READ = {
     "eval": "model tokenizer data settings_file",
     "inspect": "models settings_file",
     "pack": "model code data tokenizer settings_file",
-    "prove": "model tokenizer data encoded",
+    "prove": "model tokenizer data encoded settings_file",
     "review": "folder parent",
     "stats": "run against",
     "submit": "model check tokenizer data trainings logs parents script files",
