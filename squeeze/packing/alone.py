@@ -12,7 +12,8 @@ from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import ALONE
 from squeeze.packing.quantizer import Quantizer
 from squeeze.packing.request import PackRequest
-from squeeze.packing.target import contents_of, without_loss
+from squeeze.packing.session import without_loss
+from squeeze.packing.target import contents_of
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32

@@ -38,22 +38,18 @@ from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import Fitted, at_scales, fit
 from squeeze.packing.kept import KeptCodes, forget, hash_of
 from squeeze.packing.machine import this_machine
-from squeeze.packing.packed import Packed, checked
+from squeeze.packing.packed import Packed
 from squeeze.packing.plan import Plan, kept_plan, tensor_plans
 from squeeze.packing.presets import TARGETS
 from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer
-from squeeze.packing.recipe import LOSSLESS, Recipe, on_grid, quantize_checkpoint
+from squeeze.packing.recipe import Recipe, on_grid, quantize_checkpoint
 from squeeze.packing.request import PackRequest
-from squeeze.packing.session import Session, open_session
+from squeeze.packing.session import Session, exact_or
 from squeeze.reporter import Reporter
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32
 from squeeze.tensors.roles import natural_key
-
-# Planes code 20 times as fast as the word contexts, whose files are at least NEAR times as large.
-BOUND = ("range-planes",)
-NEAR = 0.9
 
 
 def pack_to_target(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
@@ -63,22 +59,7 @@ def pack_to_target(piece: Workpiece, request: PackRequest, reporter: Reporter) -
     The reporter gets a note for each kept file that is damaged or of other settings. Raises OverBudget
     with the smallest possible size when nothing fits.
     """
-    limit = request.room
-    with open_session(piece, request, reporter) as session:
-        exact = without_loss(piece, limit)
-        if exact is not None:
-            return checked(Packed(exact, exact=True))
-        calibrated = session.calibrated()
-        return session.on_first(lambda: _packed(session, calibrated, limit))
-
-
-def without_loss(piece: Workpiece, limit: int) -> bytes | None:
-    """Return the file with every tensor as it is, or None when it exceeds the limit."""
-    exact = quantize_checkpoint(piece.stored, piece.header, LOSSLESS)
-    if NEAR * len(encode(exact, candidates=BOUND)) > limit:
-        return None
-    data = encode(exact)
-    return data if len(data) <= limit else None
+    return exact_or(_packed, piece, request, reporter)
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,16 @@ from squeeze.errors import CorruptData
 from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.fit import Fitted
 from squeeze.packing.kept import KeptCodes, forget, hash_of
-from squeeze.packing.packed import Packed, checked
+from squeeze.packing.packed import Packed
 from squeeze.packing.presets import TARGETS, Tuned
 from squeeze.packing.quantizer import Quantizer, StoredMatrix
 from squeeze.packing.request import PackRequest
-from squeeze.packing.session import Session, open_session
+from squeeze.packing.session import Session, exact_or
 from squeeze.packing.target import (
     Start,
     fitted_of,
     plan_for,
     start_of,
-    without_loss,
     without_zero_rows,
 )
 from squeeze.packing.tune.student import Student
@@ -43,13 +42,7 @@ RESERVE = 96  # bytes left for floats that learn last and may then take a few mo
 
 def pack_tuned(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
     """Return the file that a model tunes itself into; otherwise as `pack_to_target`."""
-    limit = request.room
-    with open_session(piece, request, reporter) as session:
-        exact = without_loss(piece, limit)
-        if exact is not None:
-            return checked(Packed(exact, exact=True))
-        calibrated = session.calibrated()
-        return session.on_first(lambda: _packed(session, calibrated, limit))
+    return exact_or(_packed, piece, request, reporter)
 
 
 @dataclass(frozen=True)
