@@ -1,4 +1,4 @@
-"""What the header of a checkpoint or artifact says, for installations without numpy and torch.
+"""Facts in the header of a checkpoint or artifact, for installations without numpy and torch.
 
 No value is decoded and no configuration is inferred from shapes: `squeeze.checkpoint.inspect` does both.
 """

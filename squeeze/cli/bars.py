@@ -99,7 +99,7 @@ class _Bar(Reporter):
 
 
 class Count(ProgressColumn):
-    """How much of a stage is done, of how much where that is known, and how fast."""
+    """Column with the count of a stage, its total where that is known, and its rate."""
 
     def render(self, task: Task) -> Text:
         """Return the count of a stage; nothing before anything is counted and no total is known."""

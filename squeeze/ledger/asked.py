@@ -20,7 +20,7 @@ MAX_SIZE = 1 << 16  # bytes of the file
 
 @dataclass(frozen=True)
 class Asked:
-    """What a pack was asked for.
+    """The limit, code and tokenizer that a pack was asked for.
 
     sha256: of the artifact
     limit: bytes that artifact and code may take together

@@ -52,7 +52,7 @@ class Packed:
     def cost(self) -> Cost | None:
         """Cost of packing; None where the preset measures none."""
         if self.plan is not None:
-            return Cost(self.plan.expected, self.plan.measured)
+            return self.plan.cost
         return Cost(0.0, 0.0) if self.exact else None
 
     @property

@@ -152,6 +152,11 @@ class Plan:
         """Scale of every matrix that was quantized, by name."""
         return {t.name: t.scale for t in self.tensors if t.scale is not None}
 
+    @property
+    def cost(self) -> Cost:
+        """Cost of packing, expected and measured."""
+        return Cost(self.expected, self.measured)
+
     def in_bits(self, nats: float) -> float:
         """Return nats per token as bits per byte; as bits per token without a tokenizer."""
         return nats / math.log(2) / (self.bytes_per_token or 1.0)

@@ -57,7 +57,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file will hold: matrices and floats by name, and the header."""
+    """Contents of a file that is to be: matrices and floats by name, and the header."""
 
     matrices: dict[str, Matrix]
     floats: dict[str, RawTensor]

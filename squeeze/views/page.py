@@ -15,7 +15,7 @@ from squeeze import __version__
 from squeeze.errors import printable
 from squeeze.files import write_atomic
 from squeeze.ledger.table import Ledger
-from squeeze.packing.plan import Cost, Plan
+from squeeze.packing.plan import Plan
 from squeeze.rows import Row
 from squeeze.tensors.roles import role_of
 from squeeze.views.compare import Change
@@ -133,7 +133,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
         (
             "cost, measured",
             f"{plan.in_bits(plan.measured):.6f} {plan.unit} on calibration text: "
-            f"{Cost(plan.expected, plan.measured).verdict}",
+            f"{plan.cost.verdict}",
         ),
         ("cost, foreseen", f"{plan.in_bits(plan.expected):.6f} {plan.unit}"),
         (

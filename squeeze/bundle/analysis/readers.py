@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from squeeze.bundle.analysis.effects import dotted_origin, import_origins
 from squeeze.bundle.analysis.outside import BASE_MODULES, BLIND, BLIND_MODULES, DECORATORS
 from squeeze.bundle.load.scopes import FUNCTIONS
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import plain_names, walk
 
 HINT_READERS = frozenset(
     "__annotate__ __annotations__ annotationlib get_annotations get_type_hints getfullargspec "
@@ -49,7 +49,7 @@ class Readers:
 
     def __init__(self, tree: ast.Module) -> None:
         self._origins = import_origins(tree)
-        words, plain = _words(tree), _plain_names(tree)
+        words, plain = _words(tree), plain_names(tree)
         modules = {origin.partition(".")[0] for origin in self._origins.values()}
         modules |= _imported_inside(tree)
         self.blind = modules <= BLIND_MODULES
@@ -111,10 +111,6 @@ class Readers:
         """Return whether a call is of a module that is blind only to what it is not handed."""
         name = dotted_origin(call.func, self._origins)
         return name.startswith(("triton.", "torch.library.", "torch.jit.", "torch.fx."))
-
-
-def _plain_names(tree: ast.AST) -> set[str]:
-    return {node.id for node in walk(tree) if isinstance(node, ast.Name)}
 
 
 def _words(tree: ast.AST) -> set[str]:
@@ -193,4 +189,4 @@ def _root(node: ast.Attribute) -> str:
 
 def _names_itself(tree: ast.Module) -> bool:
     """Return whether the program knows what it is called in `sys.modules`."""
-    return bool((_words(tree) | _plain_names(tree)) & {"__name__", "__main__", "__module__"})
+    return bool((_words(tree) | plain_names(tree)) & {"__name__", "__main__", "__module__"})

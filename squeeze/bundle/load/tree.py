@@ -44,3 +44,8 @@ def walk(node: ast.AST) -> Iterator[Any]:
     for node in nodes:  # grows meanwhile
         nodes += children(node)
         yield node
+
+
+def plain_names(tree: ast.AST) -> set[str]:
+    """Return the names that code reads or binds, without attributes."""
+    return {node.id for node in walk(tree) if isinstance(node, ast.Name)}

@@ -1,4 +1,4 @@
-"""What a program reaches, starting from statements with effects.
+"""Statements and methods that a program reaches from its statements with effects.
 
 Statements, and methods of classes whose bases are known, are reached one by one: a method once its
 class is and what has been reached reads an attribute of its name.
@@ -19,7 +19,7 @@ from squeeze.bundle.analysis.purity import Purity
 from squeeze.bundle.analysis.values import PLAIN_BASES
 from squeeze.bundle.load.loading import Loading
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names, walk_scopes
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import plain_names, walk
 
 Method = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -113,10 +113,10 @@ class Reached:
         attributes = _attribute_names(alone)
         if isinstance(node, ast.ClassDef):  # a class body reads its own names plainly
             for child in alone.body:  # type: ignore[attr-defined]
-                attributes |= _plain_names(child)
+                attributes |= plain_names(child)
         elif node in self._owners:
             for wrapper in node.decorator_list:
-                attributes |= _plain_names(wrapper)
+                attributes |= plain_names(wrapper)
         beginnings = map(self._computed.beginning, walk(alone))
         return Reads(
             frozenset(names),
@@ -154,10 +154,6 @@ def _optional_methods(tree: ast.Module) -> dict[ast.AST, list[Method]]:
         for node in classes.values()
         if _has_known_bases(node, classes)
     }
-
-
-def _plain_names(tree: ast.AST) -> set[str]:
-    return {node.id for node in walk(tree) if isinstance(node, ast.Name)}
 
 
 def _attribute_names(tree: ast.AST) -> set[str]:

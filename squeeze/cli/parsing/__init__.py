@@ -1,1 +1,1 @@
-"""How options are read: kinds of values, settings that a project keeps, and pages of help."""
+"""Reading of options: kinds of values, settings that a project keeps, and pages of help."""

@@ -19,7 +19,7 @@ from squeeze.ledger.gate import check_limit
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Correction, Packed
-from squeeze.packing.plan import Cost, Plan
+from squeeze.packing.plan import Plan
 from squeeze.packing.presets import ALONE, RECORDS, TARGETS
 from squeeze.packing.request import PackRequest
 from squeeze.score.tokenizer import Tokenizer
@@ -153,9 +153,9 @@ def source_of(path: str, piece: Workpiece) -> dict[str, Any]:
 def facts_of(packed: Packed, preset: str) -> dict[str, Any]:
     """Return the facts that depend on the kind of preset, under its key."""
     if preset in TARGETS:
-        if packed.plan is None or packed.cost is None:
+        if packed.plan is None:
             return {"fit": {"lossless": packed.exact}}
-        facts = {"lossless": packed.exact, "verdict": packed.cost.verdict}
+        facts = {"lossless": packed.exact, "verdict": packed.plan.cost.verdict}
         return {"fit": {**facts, **packed.plan.as_json()}}
     if preset in RECORDS:
         left_out = packed.correction
@@ -209,7 +209,7 @@ def print_cost(plan: Plan) -> None:
     print_line(
         f"cost: predicted {plan.in_bits(plan.expected):.6f} {plan.unit}, "
         f"measured {plan.in_bits(plan.measured):.6f} (KL on calibration text), "
-        f"{Cost(plan.expected, plan.measured).verdict}; "
+        f"{plan.cost.verdict}; "
         f"{plan.unused:,} bytes unused; {plan.trials} trials"
     )
 

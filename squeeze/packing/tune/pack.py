@@ -123,7 +123,7 @@ class _Tuning:
         self.session, self.start, self.quantizer, self.fitted = session, start, quantizer, fitted
         self.shares = Shares.of(fitted.tensors, preset, steps)
         self.tokens = preset.tokens
-        weights = sum(matrix.size for matrix in quantizer.contents.matrices.values())
+        weights = sum(quantizer.weight_counts.values())
         self.bits = 8 * len(fitted.data) / max(weights, 1)
         floats = session.request.small_floats
         self.student = Student(start.piece, start.calibrated, quantizer.contents, floats)

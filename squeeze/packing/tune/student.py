@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
-import numpy as np
 from torch import nn
 
 from squeeze.artifact.streams import Tensor
@@ -31,14 +31,14 @@ class Student:
     """A copy of a model whose weights learn, but for those that are rounded already.
 
     contents: matrices and other tensors of the file, as they were before
-    untuned: calibration tokens, first in the text, that it does not learn from
     small_floats: format in which the file holds what is not quantized
+    untuned: calibration tokens, first in the text, that it does not learn from
     """
 
     def __init__(
         self, piece: Workpiece, calibrated: Calibrated, contents: Contents, small_floats: str
     ) -> None:
-        self.piece, self.calibrated, self.contents = piece, calibrated, contents
+        self.piece, self.calibrated = piece, calibrated
         self.small_floats = small_floats
         inside: dict[str, list[str]] = {}
         for name in contents.matrices:
@@ -76,15 +76,14 @@ class Student:
             size = max(float(parameter.detach().square().mean().sqrt()), LEAST)
             rate = (RATE if matrices else SMALL_RATE) * size * 2.0**-bits
             trained.append(Trained(parameter, rate))
-        module, subject, calibrated = self.subject.module, self.subject, self.calibrated
         if not trained:
             return 0.0
         return distil_(
-            calibrated.subject.logits,
-            lambda ids: subject.run(module, ids),
+            self.calibrated.subject.logits,
+            partial(self.subject.run, self.subject.module),
             trained,
             self.text,
-            calibrated.divergence,
+            self.calibrated.divergence,
             course,
             self._put_back,
             reporter,
@@ -109,7 +108,7 @@ class Student:
             for name in names:
                 if name not in self.rounded:
                     part = self.calibrated.layout.matrices[name].slice
-                    matrices[name] = np.ascontiguousarray(part.of(values), np.float32).copy()
+                    matrices[name] = part.of(values).copy()
             if not names:
                 logical = self.piece.stored[tensor].logical
                 raw[tensor] = RawTensor(to_bits(values, "fp32"), "fp32", logical)

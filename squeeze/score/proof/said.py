@@ -1,4 +1,4 @@
-"""What is said of a model beside its artifact: the script that runs it, and statements.
+"""Statements about a model beside its artifact: the script that runs it, and its options.
 
 A decoder needs the same, so it is given to the decoding process, counted, and named in the proof's file.
 """
@@ -23,7 +23,7 @@ SETTINGS = "settings.json"
 
 @dataclass(frozen=True)
 class Said:
-    """What the decoding process is told and given besides artifact, tokenizer and coded file.
+    """Files and statements that the decoding process gets besides artifact, tokenizer and coded file.
 
     text: JSON that `source_of` reads
     files: paths by the names of their copies
