@@ -15,7 +15,7 @@ from typing import Any
 
 from squeeze.checkpoint.read import load_model
 from squeeze.errors import SqueezeError
-from squeeze.files import make_folder
+from squeeze.files import cache_beside, make_folder
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.pack import pack_model
 from squeeze.packing.request import PackRequest
@@ -89,7 +89,7 @@ def pack_to_limit(files: Files, limit: int, reporter: Reporter = SILENT) -> floa
         limit,
         "fast",
         calibration=CALIBRATION,
-        cache=files.artifact.with_name(files.artifact.name + ".cache"),  # as `squeeze pack` has it
+        cache=cache_beside(files.artifact),
     )
     packed = pack_model(load_model(files.checkpoint), request, reporter)
     packed.save(files.artifact)

@@ -1,6 +1,7 @@
 """Reading and writing whole files, the safe way. A leaf beside `squeeze.errors`."""
 
 from squeeze.files.outputs import (
+    cache_beside,
     check_output_folder,
     check_outputs,
     check_replaceable,
@@ -14,6 +15,7 @@ __all__ = [
     "MAX_FILE",
     "Remembering",
     "atomic_writer",
+    "cache_beside",
     "check_output_folder",
     "check_outputs",
     "check_replaceable",

@@ -39,6 +39,11 @@ def output_beside(path: AnyPath, suffix: str) -> Path:
         raise SqueezeError(f"{path}: cannot be read", expected="a file", found="no name") from None
 
 
+def cache_beside(artifact: Path) -> Path:
+    """Return the folder in which a pack keeps its stages, its plan and what it was asked for."""
+    return artifact.with_name(artifact.name + ".cache")
+
+
 def check_outputs(outputs: Iterable[AnyPath | None], inputs: Iterable[AnyPath | None] = ()) -> None:
     """Refuse outputs that cannot be written, or would harm, before hours go into their contents.
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from squeeze.errors import SqueezeError
-from squeeze.files import read_file, read_json, sha256, write_atomic
+from squeeze.files import cache_beside, read_file, read_json, sha256, write_atomic
 
 NAME = "asked.json"
 MAX_SIZE = 1 << 16  # bytes of the file
@@ -32,21 +32,26 @@ class Asked:
     tokenizer: str | None
 
 
+def one_artifact(paths: Iterable[str | os.PathLike[str]]) -> Path | None:
+    """Return the artifact among paths; None where there is none, or several."""
+    artifacts = [path for path in map(Path, paths) if path.suffix == ".sqz"]
+    return artifacts[0] if len(artifacts) == 1 else None
+
+
 def write_asked(artifact: Path, asked: Asked) -> None:
     """Write the record into the folder beside an artifact; a pack without that folder has none."""
-    folder = artifact.with_name(artifact.name + ".cache")
+    folder = cache_beside(artifact)
     if folder.is_dir():
         write_atomic(folder / NAME, json.dumps(asdict(asked), indent=1).encode())
 
 
 def asked_of(paths: Iterable[str | os.PathLike[str]]) -> Asked | None:
     """Return the record beside the one artifact among paths; None without one that fits its bytes."""
-    artifacts = [path for path in map(Path, paths) if path.suffix == ".sqz" and path.is_file()]
-    if len(artifacts) != 1:
+    artifact = one_artifact(path for path in map(Path, paths) if path.is_file())
+    if artifact is None:
         return None
-    (artifact,) = artifacts
     try:
-        match read_json(artifact.with_name(artifact.name + ".cache") / NAME, MAX_SIZE):
+        match read_json(cache_beside(artifact) / NAME, MAX_SIZE):
             case {"sha256": str(digest), "limit": int(limit), "tokenizer": (None | str()) as path}:
                 asked = Asked(digest, limit, path)
             case _:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from squeeze.errors import SqueezeError
-from squeeze.files import read_file, sha256
+from squeeze.files import cache_beside, read_file, sha256
+from squeeze.ledger.asked import one_artifact
 from squeeze.ledger.files import Read
 from squeeze.packing.plan import Plan
 
@@ -19,11 +19,10 @@ def plan_of(paths: Iterable[str | os.PathLike[str]], read: Read = read_file) -> 
 
     A plan of another version or of other bytes counts as none.
     """
-    artifacts = [path for path in map(Path, paths) if path.suffix == ".sqz"]
-    if len(artifacts) != 1:
+    artifact = one_artifact(paths)
+    if artifact is None:
         return None
-    (artifact,) = artifacts
-    beside = artifact.with_name(artifact.name + ".cache") / "plan.json"
+    beside = cache_beside(artifact) / "plan.json"
     if not beside.is_file():
         return None
     try:

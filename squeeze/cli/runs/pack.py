@@ -12,7 +12,7 @@ from typing import Any
 from squeeze.calib.taps.coverage import Coverage
 from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
-from squeeze.files import check_output_folder, check_outputs, output_beside, sha256
+from squeeze.files import cache_beside, check_output_folder, check_outputs, output_beside, sha256
 from squeeze.ledger.asked import Asked, write_asked
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.gate import check_limit
@@ -90,7 +90,7 @@ class PackOptions:
             small_floats=self.small_floats,
             codecs=tuple(self.codecs.split(",")) if self.codecs else (),
             bytes_of=Tokenizer(self.tokenizer).table.of_targets if self.tokenizer else None,
-            cache=self.target.with_name(self.target.name + ".cache"),
+            cache=cache_beside(self.target),
             fresh=self.fresh,
             tune=self.tune,
         )

@@ -39,21 +39,21 @@ class Said:
     @classmethod
     def of(cls, source: ModelSource) -> Said:
         """Return what is said of a model."""
-        statements, files, sizes = stated(source), {}, [0, 0]
-        script = source.script
+        statements, script = stated(source), source.script
+        files, script_bytes, statement_bytes = dict[str, Path](), 0, 0
         if script is not None:
             path, colon, name = script.rpartition(".py")
             file = Path(path + colon)
             files[file.name], script = file, file.name + name
-            sizes[0] = len(read_file(file))
+            script_bytes = len(read_file(file))
         if statements:
-            sizes[1] = len(json.dumps(statements, default=str))
+            statement_bytes = len(json.dumps(statements, default=str))
         if "settings" in statements:
             files[SETTINGS] = Path(statements["settings"])
-            sizes[1] += len(read_file(files[SETTINGS]))
+            statement_bytes += len(read_file(files[SETTINGS]))
             statements["settings"] = SETTINGS
         fields = {"script": script, "shim": source.shim, "statements": statements}
-        return cls(json.dumps(fields), files, *sizes)
+        return cls(json.dumps(fields), files, script_bytes, statement_bytes)
 
 
 def source_of(model: str, text: str) -> ModelSource:
