@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, ref
 
 import torch
 import torch.distributed as dist
@@ -123,7 +124,9 @@ def computing_on(device: torch.device) -> Iterator[None]:
 
 
 _computing: list[torch.device] = []
-_companions: list[tuple[Any, Any]] = []  # (process group, its companion for the CPU)
+# process group → its companion for the CPU. Held weakly: one that outlived destroy_process_group would
+# keep its threads until Python exits, which aborts the process where one then lets go of a tensor.
+_companions: WeakKeyDictionary[Any, ref[Any]] = WeakKeyDictionary()
 
 
 def _group_device() -> torch.device:
@@ -142,13 +145,13 @@ def _group_of(tensor: Tensor) -> Any:
     """Return the group that reads this tensor where it lies: the default one, or its companion."""
     if tensor.device.type != "cpu" or "cpu" in _served():
         return dist.group.WORLD
-    for group, companion in _companions:
-        if group is dist.group.WORLD:
-            return companion
-    with lost_peers():
-        # every rank makes the same calls, so all of them arrive here together
-        companion = dist.new_group(backend="gloo")
-    _companions[:] = [(dist.group.WORLD, companion)]
+    known = _companions.get(dist.group.WORLD)
+    companion = known() if known else None
+    if companion is None:
+        with lost_peers():
+            # every rank makes the same calls, so all of them arrive here together
+            companion = dist.new_group(backend="gloo")
+        _companions[dist.group.WORLD] = ref(companion)
     return companion
 
 

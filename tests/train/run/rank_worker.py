@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -43,12 +45,28 @@ def main(folder: Path) -> None:
             whole, share = torch.arange(8.0).reshape(4, 2) * (ranks.rank + 1), torch.zeros(2, 2)
             ranks.sum_shares(whole, share)()
             shares.append(share.tolist())
-    threads = [Path(f"{task}/comm").read_text() for task in Path("/proc/self/task").glob("*")]
+    threads = threads_left()
     name = f"{ranks.rank}-of-{ranks.world}"
     save_file(result.state_dict, folder / f"{name}.safetensors")
     (folder / f"{name}.json").write_text(
         json.dumps({"losses": losses, "shares": shares, "threads": threads})
     )
+
+
+def threads_left() -> list[str]:
+    """Return the names of this process's threads once none is gloo's, or after ten seconds.
+
+    The kernel lists a thread for a moment after it was joined, which a loaded machine can make long.
+    """
+    deadline = time.monotonic() + 10
+    while True:
+        names = []
+        for task in Path("/proc/self/task").glob("*"):
+            with suppress(OSError):  # ended between the two
+                names.append((task / "comm").read_text())
+        if time.monotonic() > deadline or not any("gloo" in name for name in names):
+            return names
+        time.sleep(0.05)
 
 
 if __name__ == "__main__":
