@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from traceback import clear_frames
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, ref
 
@@ -172,6 +173,7 @@ def lost_peers() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError) as error:  # torch has no narrower class for a closed connection
+        clear_frames(error.__traceback__)  # they hold the group, whose threads must not outlive it
         raise RankLost(
             "another process of the run was lost",
             found=str(error).strip().splitlines()[-1][:160] if str(error) else type(error).__name__,

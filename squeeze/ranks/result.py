@@ -36,6 +36,7 @@ def result_of_first(ranks: Ranks, work: Callable[[], T]) -> T:
     with lost_peers():
         dist.broadcast_object_list(outcome, src=0, group=group)
         dist.destroy_process_group(group)
+    del group  # a failure keeps this frame, and the group's threads must not outlive it
     result, failure = outcome
     if failure is not None:
         raise failure

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from squeeze.ranks.connect import connected
 from squeeze.ranks.group import Ranks
 from squeeze.ranks.result import result_of_first
+from tests.group_threads import threads_left
 
 
 def answers(ranks: Ranks) -> dict[str, object]:
@@ -62,6 +63,7 @@ def main(folder: Path, backend: str) -> None:
         assert Ranks.current() == ranks
         dist.destroy_process_group()
     assert Ranks.current() == Ranks()
+    assert not [name for name in threads_left() if "gloo" in name]
     (folder / f"{ranks.rank}.json").write_text(json.dumps(facts))
 
 

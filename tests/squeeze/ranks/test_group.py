@@ -16,6 +16,7 @@ import torch.distributed as dist
 from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import RankLost, Ranks, lost_peers
 
+ROOT = Path(__file__).parents[3]
 WORKER = Path(__file__).with_name("ranks_worker.py")
 
 
@@ -37,8 +38,9 @@ def test_a_run_of_one_gets_its_own_values_back() -> None:
 @pytest.mark.parametrize(("backend", "world"), [("", 2), ("gloo", 2), ("cuda:gloo", 4)])
 def test_each_rank_gets_the_values_of_all(tmp_path: Path, backend: str, world: int) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*torchrun, "--nproc-per-node", str(world), str(WORKER), str(tmp_path), backend]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    worker = ["-m", "tests.squeeze.ranks.ranks_worker", str(tmp_path), backend]
+    command = [*torchrun, "--nproc-per-node", str(world), *worker]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for rank in range(world):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == {

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -16,6 +14,7 @@ from squeeze.ranks.connect import connected
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
 from squeeze.train.run.training import RunOptions, Training
+from tests.group_threads import threads_left
 from tests.tiny_text import noisy_cycle
 
 # three blocks, so that no bank of matrices divides evenly between two ranks
@@ -51,22 +50,6 @@ def main(folder: Path) -> None:
     (folder / f"{name}.json").write_text(
         json.dumps({"losses": losses, "shares": shares, "threads": threads})
     )
-
-
-def threads_left() -> list[str]:
-    """Return the names of this process's threads once none is gloo's, or after ten seconds.
-
-    The kernel lists a thread for a moment after it was joined, which a loaded machine can make long.
-    """
-    deadline = time.monotonic() + 10
-    while True:
-        names = []
-        for task in Path("/proc/self/task").glob("*"):
-            with suppress(OSError):  # ended between the two
-                names.append((task / "comm").read_text())
-        if time.monotonic() > deadline or not any("gloo" in name for name in names):
-            return names
-        time.sleep(0.05)
 
 
 if __name__ == "__main__":
