@@ -17,6 +17,7 @@ from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
 
 SAVE_EVERY = 30.0  # seconds between two saves of partial sums
+SUMS = "sums"  # name of their array
 
 
 def collect(
@@ -29,14 +30,14 @@ def collect(
 ) -> Hessians:
     """Return the Hessians of every matrix that products use, from the text run through the model.
 
-    path: file that keeps the result; partial sums are kept beside it every SAVE_EVERY seconds, from
-        which an interrupted run resumes and ends with the same bits
-    key: the caller's hash of the weights; a file of another key, text or number of ranks is ignored
+    path: file that keeps the result; the first rank keeps partial sums beside it every SAVE_EVERY
+        seconds, from which an interrupted run resumes, on any number of ranks
+    key: the caller's hash of the weights; a file of another key or text is ignored
     reporter: counts the tokens of this rank
 
     Every sequence starts afresh (`Sequences.cut_at` cuts documents apart).
     Tables that are only looked up (an untied embedding, hashed pairs, value embeddings) get identities.
-    Ranks take blocks in turn and add up: all return the same result.
+    Ranks take blocks in turn; all return the same result, which on CPUs is that of one process.
 
     Raises BadCheckpoint naming the matrix whose input is NaN or infinite.
     """
@@ -45,39 +46,41 @@ def collect(
     kept_hessians = _load_if_kept(path, key)
     if kept_hessians is not None:
         return kept_hessians
-    unfinished = path and path.with_name(f"{path.name}.rank{ranks.rank}of{ranks.world}")
-    key_of_rank = f"{key} block {BLOCK} rank {ranks.rank} of {ranks.world}"
+    unfinished = path and path.with_name(f"{path.name}.part")
+    key_of_part = f"{key} block {BLOCK}"
     sums = InputSums(model, text)
-    _resume_(sums, unfinished, key_of_rank)
+    _resume_(sums, unfinished, key_of_part)
     saved = time.perf_counter()
-    with reporter.stage("Hessians", sum(sums.counts), "tokens") as stage:
-        stage.advance(sum(sums.counts[: sums.done]))
+    with reporter.stage("Hessians", sums.tokens(sums.blocks), "tokens") as stage:
+        stage.advance(sums.tokens(sums.blocks[: sums.done]))
         for tokens in sums.adding():
             stage.advance(tokens)
-            now = time.perf_counter()
-            if unfinished and now - saved > SAVE_EVERY and sums.done < len(sums.blocks):
-                arrays = {name: total.cpu().numpy() for name, total in sums.totals.items()}
-                write_arrays(unfinished, arrays, key_of_rank, {"cursor": sums.done})
-                saved = now
+            due = ranks.from_first(time.perf_counter() - saved) > SAVE_EVERY
+            if unfinished and due and sums.done < len(sums.blocks):
+                flat = sums.total.flat()
+                if ranks.first:
+                    arrays = {SUMS: flat.cpu().numpy()}
+                    write_arrays(unfinished, arrays, key_of_part, {"cursor": sums.done})
+                saved = time.perf_counter()
     result = sums.hessians()
     if path and ranks.first:
         result.save(path, key)
-    if unfinished:
+    if unfinished and ranks.first:
         unfinished.unlink(missing_ok=True)
     return result
 
 
 def _resume_(sums: InputSums, unfinished: Path | None, key: str) -> None:
-    """Load the partial sums that an earlier run saved under this key, if there are any."""
-    if unfinished and unfinished.exists():
+    """Load the partial sums that the first rank finds under this key, if there are any."""
+    flat, cursor = torch.zeros(sums.total.size, device=sums.model.device), 0
+    if unfinished and unfinished.exists() and sums.ranks.first:
         with contextlib.suppress(CorruptData):
             arrays, facts = read_arrays(unfinished, key)
-            if {name: array.shape for name, array in arrays.items()} == {
-                name: total.shape for name, total in sums.totals.items()
-            }:
-                for name, total in sums.totals.items():
-                    total.copy_(torch.from_numpy(arrays[name]))
-                sums.done = facts["cursor"]
+            if arrays.keys() == {SUMS} and arrays[SUMS].shape == flat.shape:
+                flat, cursor = torch.from_numpy(arrays[SUMS]).to(flat.device), facts["cursor"]
+    sums.done = int(sums.ranks.from_first(cursor))
+    if sums.done:
+        sums.total.load_(sums.ranks.summed_(flat))
 
 
 def _load_if_kept(path: Path | None, key: str) -> Hessians | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from squeeze.calib.parallel import map_single_threaded
 from squeeze.calib.statistics.divergence import Categorical, Divergence
@@ -22,6 +23,7 @@ from squeeze.calib.statistics.tapped import Rows, TappedModel, blocks_of, ids_of
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import CorruptData
 from squeeze.ranks.group import Ranks
+from squeeze.ranks.ordered import OrderedSum
 from squeeze.reporter import SILENT, Reporter
 
 TOKENS = 16_384
@@ -92,32 +94,36 @@ def collect_gradients(
     seed: of the targets, which are drawn from the model
     reporter: counts the tokens of this rank
 
-    Ranks take sequences in turn and add up. Gradients of weights are formed only of those that no
-    product or lookup shows.
+    Ranks take sequences in turn, and all return what one process does, on CPUs to the bit. Gradients of
+    weights are formed only of those that no product or lookup shows.
 
     Raises BadCheckpoint naming the matrix whose gradient is NaN or infinite.
     """
     wanted = max(1, int(np.searchsorted(np.cumsum(text.lengths), tokens)) + 1)
     chosen = np.arange(min(wanted, len(text.lengths)))
     counted = int(text.lengths[chosen].sum())
-    blocks = Ranks.current().deal(blocks_of(text, chosen, BLOCK))
-    total = sum(int(text.lengths[rows].sum()) for rows in blocks)
+    blocks, ranks = blocks_of(text, chosen, BLOCK), Ranks.current()
+    own = ranks.deal(blocks)
     sums, device = GradientSums(model), model.device
+    total = OrderedSum(ranks, [tuple(each.shape) for each in sums.tensors()], device)
     lend = model.replicas(sums.trained)
 
-    def sums_of(rows: Rows) -> GradientSums:
+    def sums_of(rows: Rows) -> list[Tensor]:
         generator = torch.Generator(device).manual_seed(seed * 1_000_003 + int(rows[0]))
         block_sums, ids = GradientSums(model), ids_of(text, rows, device)
         with lend() as replica:
             block_sums.add_block_(replica, ids, divergence or Categorical(), generator)
-        return block_sums
+        return block_sums.tensors()
 
     most = max(1, IN_FLIGHT // max(BLOCK, text.ids.shape[1]))
-    added = map_single_threaded(sums_of, blocks, device, most)
-    with reporter.stage("output gradients", total, "tokens") as stage:
-        for rows, block_sums in zip(blocks, added, strict=True):
-            sums.add_(block_sums)
-            stage.advance(int(text.lengths[rows].sum()))
+    added = map_single_threaded(sums_of, own, device, most)
+    counts = [int(text.lengths[rows].sum()) for rows in own]
+    with reporter.stage("output gradients", sum(counts), "tokens") as stage:
+        for number in range(-(-len(blocks) // ranks.world)):
+            total.add_(next(added, None))
+            stage.advance(sum(counts[number : number + 1]))
+    for each, all_blocks in zip(sums.tensors(), total.tensors(), strict=True):
+        each.copy_(all_blocks)
     means, columns = sums.means(counted)
     products = {name: mean for name, mean in means.items() if mean.ndim == 2}
     squares = {n: m.diagonal().copy() if m.ndim == 2 else m for n, m in means.items()}

@@ -13,7 +13,6 @@ from squeeze.calib.taps.observer import Lookup
 from squeeze.calib.taps.products import Product
 from squeeze.calib.taps.weights import Weight
 from squeeze.errors import BadCheckpoint
-from squeeze.ranks.group import Ranks
 
 WIDEST = 1024  # outputs up to which all of G is kept: beyond, rows are hardly correlated
 # Share of the mean in sums of squared gradients of weights: a block of text is one draw, and rows that
@@ -58,12 +57,8 @@ class GradientSums:
         matrices = self.model.layout.matrices
         return frozenset(matrices[name].slice.tensor for name in self.squares)
 
-    def add_(self, other: GradientSums) -> None:
-        """Add another's sums."""
-        for total, added in zip(self._tensors(), other._tensors(), strict=True):
-            total += added
-
-    def _tensors(self) -> list[Tensor]:
+    def tensors(self) -> list[Tensor]:
+        """Return all sums, in one order."""
         pairs = [tensor for pair in self.squares.values() for tensor in pair]
         return [*self.outputs.values(), *self.lookups.values(), *self.energy.values(), *pairs]
 
@@ -103,15 +98,15 @@ class GradientSums:
             weight.grad = None
 
     def means(self, tokens: int) -> tuple[dict[str, Float32], dict[str, Float32]]:
-        """Return the means per token over all ranks: of the outputs, and of columns, by matrix name.
+        """Return the means per token: of the outputs, and of columns, by matrix name.
 
         Raises BadCheckpoint for a gradient that is not finite.
         """
-        ranks, matrices = Ranks.current(), self.model.layout.matrices
-        reduced = {name: ranks.summed_(total) / tokens for name, total in self.outputs.items()}
-        energy = {name: ranks.summed_(total) / tokens for name, total in self.energy.items()}
+        matrices = self.model.layout.matrices
+        reduced = {name: total / tokens for name, total in self.outputs.items()}
+        energy = {name: total / tokens for name, total in self.energy.items()}
         for name, total in self.lookups.items():
-            lookups = ranks.summed_(total) / tokens
+            lookups = total / tokens
             if name in energy:
                 reduced[name] = reduced[name] + lookups / energy[name].clamp_min(1e-30)
             else:
@@ -122,8 +117,8 @@ class GradientSums:
         columns = {}
         for name, (rows, sums) in self.squares.items():
             # rows · columns is the best product of that form; the mean of the columns is 1
-            reduced[name] = _shrunk(ranks.summed_(rows)) / tokens / len(sums)
-            share = _shrunk(ranks.summed_(sums))
+            reduced[name] = _shrunk(rows) / tokens / len(sums)
+            share = _shrunk(sums)
             columns[name] = share / share.mean().clamp_min(1e-30)
         for name, values in (*reduced.items(), *columns.items()):
             if not bool(values.isfinite().all()):

@@ -2,13 +2,13 @@
 
 Sums are float32, a block of about BLOCK tokens at a time: one matrix product rounds a block as well
 as float32 allows, and only tokens/BLOCK additions follow, so float64 would buy nothing that the
-damping of the diagonal by a hundredth does not swamp. Blocks are shared out over the threads and
-added up in their order (`squeeze.calib.parallel`).
+damping of the diagonal by a hundredth does not swamp. Blocks are shared out over ranks and threads and
+added up in their order (`squeeze.ranks.ordered`, `squeeze.calib.parallel`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from squeeze.calib.taps.weights import Weight
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import BadCheckpoint
 from squeeze.ranks.group import Ranks
+from squeeze.ranks.ordered import OrderedSum
 
 BLOCK = 2048  # tokens of one forward; activations of the widest layer stay under about 25 MB
 PANELS = 4  # column panels of a product of which only the upper triangle is computed
@@ -31,12 +32,12 @@ IN_FLIGHT = 2 << 30  # bytes of blocks' sums at most, so that many threads do no
 
 
 class InputSums:
-    """Sums of the inputs of a model's matrices over this rank's share of a text.
+    """Sums of the inputs of a model's matrices over a text, whose blocks are dealt to the ranks.
 
     owners: by matrix name, the matrix whose sum has its input
-    totals: Σ xᵀx by owner, float32 [in, in], upper triangle; the first `done` blocks are in them
+    widths: of the sums, by owner
+    total: panels of Σ xᵀx of each owner (`outer_product`); the first `done` blocks are in them
     blocks: sequences of each forward
-    counts: tokens of each block
     """
 
     def __init__(self, model: TappedModel, text: Sequences) -> None:
@@ -45,43 +46,53 @@ class InputSums:
         matrices = model.layout.matrices.values()
         read = [matrix for matrix in matrices if matrix.how in (PRODUCT, BOTH)]
         self.owners = {matrix.name: matrix.owner for matrix in read}
-        widths = {m.name: m.slice.shape[1] for m in read if m.name == m.owner}
-        self.totals = {name: torch.zeros(w, w, device=model.device) for name, w in widths.items()}
-        every = np.arange(len(text.lengths))
-        self.blocks, self.done = self.ranks.deal(blocks_of(text, every, BLOCK)), 0
-        self.counts = [int(text.lengths[rows].sum()) for rows in self.blocks]
+        self.widths = {m.name: m.slice.shape[1] for m in read if m.name == m.owner}
+        shapes = [shape for width in self.widths.values() for shape in _panel_shapes(width)]
+        self.total = OrderedSum(self.ranks, shapes, model.device)
+        self.blocks, self.done = blocks_of(text, np.arange(len(text.lengths)), BLOCK), 0
+
+    def tokens(self, blocks: Sequence[Rows]) -> int:
+        """Return the tokens of those of the blocks that are dealt to this rank."""
+        return sum(int(self.text.lengths[rows].sum()) for rows in self.ranks.deal(blocks))
 
     def adding(self) -> Iterator[int]:
-        """Add the blocks that are missing, in their order, and yield the tokens of each."""
+        """Add the blocks that are missing, in their order, one of each rank at a time.
+
+        Yields the tokens of this rank's block, 0 once it has none.
+        """
         lend = self.model.replicas()
 
-        def outer(rows: Rows) -> dict[str, list[Tensor]]:
+        def outer(rows: Rows) -> list[Tensor]:
             with lend() as replica, torch.no_grad():
                 inputs = _Inputs(self.model)
                 self.model.run(replica, ids_of(self.text, rows, self.model.device), inputs)
             inputs.check()
-            return inputs.sums
+            return [
+                panel
+                for name, width in self.widths.items()
+                for panel in inputs.sums.get(name) or self._unread(width)
+            ]
 
-        size = sum(total.nbytes for total in self.totals.values())
+        left, world = self.blocks[self.done :], self.ranks.world
+        size = 4 * sum(width * width for width in self.widths.values())
         most = max(1, IN_FLIGHT // max(size, 1))
-        for products in map_single_threaded(
-            outer, self.blocks[self.done :], self.model.device, most
-        ):
-            for name, panels in products.items():
-                for panel, product in zip(_panels(len(self.totals[name])), panels, strict=True):
-                    self.totals[name][panel] += product
-            self.done += 1
-            yield self.counts[self.done - 1]
+        products = map_single_threaded(outer, self.ranks.deal(left), self.model.device, most)
+        for first in range(0, len(left), world):
+            self.total.add_(next(products, None))
+            together = left[first : first + world]
+            self.done += len(together)
+            yield self.tokens(together)
+
+    def _unread(self, width: int) -> list[Tensor]:
+        """Return the panels of a matrix that a forward does not use."""
+        return [torch.zeros(shape, device=self.model.device) for shape in _panel_shapes(width)]
 
     def hessians(self) -> Hessians:
-        """Return the means over all ranks' blocks.
-
-        Blocks that are missing are added first; the totals cannot be used afterwards.
-        """
+        """Return the means over all blocks; those that are missing are added first."""
         for _ in self.adding():
             pass
-        tokens = self.text.tokens
-        means = {n: _finish(self.ranks.summed_(total), tokens) for n, total in self.totals.items()}
+        panels, tokens, device = iter(self.total.tensors()), self.text.tokens, self.model.device
+        means = {n: _mean(width, panels, tokens, device) for n, width in self.widths.items()}
         matrices = {n: means[owner] for n, owner in self.owners.items()}
         # what is only looked up is one-hot: the error of a row is its own, as where nothing is read
         tables = {
@@ -168,8 +179,15 @@ def _panels(width: int) -> list[tuple[slice, slice]]:
     return [(slice(right), slice(left, right)) for left, right in edges]
 
 
-def _finish(total: Tensor, tokens: int) -> Float32:
-    """Return the symmetric mean, from the upper triangle of a sum."""
+def _panel_shapes(width: int) -> list[tuple[int, int]]:
+    return [(rows.stop, columns.stop - columns.start) for rows, columns in _panels(width)]
+
+
+def _mean(width: int, panels: Iterator[Tensor], tokens: int, device: torch.device) -> Float32:
+    """Return the symmetric mean [width, width] of a sum whose panels are the next of `panels`."""
+    total = torch.zeros(width, width, device=device)
+    for rows, columns in _panels(width):
+        total[rows, columns] = next(panels)
     upper = total.triu() / tokens
     mean: Float32 = (upper + upper.triu(1).T).cpu().numpy()
     return mean

@@ -63,8 +63,8 @@ def generate(
     reporter: counts the tokens of this rank
 
     Sequence i draws its numbers from its own stream (seed, i), so it does not depend on the batch it is
-    in nor on the number of ranks, up to a rounding of the logits that tips a draw within about 1e-6 of
-    an edge. Ranks and threads take batches of one size, which does not depend on the number of threads.
+    in, up to a rounding of the logits that tips a draw within about 1e-6 of an edge. Ranks and threads
+    take batches of one size, which on a CPU depends on neither number.
 
     Raises BadConfig for values out of range, BadCheckpoint when the model's logits are not numbers.
     """
@@ -103,7 +103,7 @@ def generate(
 def _together(count: int, world: int, batch: int, device: torch.device) -> int:
     """Return the number of sequences written side by side: on a CPU few enough for two threads."""
     if device.type == "cpu":
-        batch = min(batch, LANE, -(-count // max(2, world)))
+        batch, world = min(batch, LANE, -(-count // 2)), 1
     rounds = -(-count // (batch * world))
     return -(-count // (rounds * world))
 

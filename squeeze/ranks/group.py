@@ -104,6 +104,15 @@ class Ranks:
         self.gather(whole, tensor.contiguous())()
         return whole
 
+    def exchanged(self, tensor: Tensor) -> Tensor:
+        """Return, of every rank's tensor [world·n, …], the n rows for this rank, in rank order."""
+        if self.world == 1:
+            return tensor
+        tensor, whole = tensor.contiguous(), torch.empty_like(tensor)
+        group = _group_of(tensor)
+        _begin(lambda: dist.all_to_all_single(whole, tensor, group=group, async_op=True))()
+        return whole
+
     def from_first(self, number: float) -> float:
         """Return rank 0's number on every rank."""
         own = number if self.first else 0.0

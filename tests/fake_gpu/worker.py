@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from squeeze.calib.statistics.divergence import Categorical
 from squeeze.calib.statistics.fisher import GradientSums
 from squeeze.calib.statistics.inputs import InputSums
-from squeeze.calib.statistics.tapped import TappedModel
+from squeeze.calib.statistics.probed import probed
 from squeeze.calib.text.sources import Sequences
 from squeeze.ranks.group import Ranks
 from squeeze.train.data import loader
@@ -126,7 +126,7 @@ def calibrate(name: str) -> dict[str, list[str]]:
     ids = torch.ones(2, 3, dtype=torch.int64, device=GPU)
     logits = [cache.step(ids), cache.step(ids[:, :1])]
     text = Sequences.whole(np.ones((4, 16), np.uint16), "ones")
-    tapped = TappedModel.of(model, lambda module, ids: module(ids), ids)
+    tapped = probed(model, lambda module, ids: module(ids), ids)
     hessians, gradients = InputSums(tapped, text), GradientSums(tapped)
     assert sum(hessians.adding()) == 64
     with tapped.replicas(gradients.trained)() as replica:
@@ -134,8 +134,8 @@ def calibrate(name: str) -> dict[str, list[str]]:
         gradients.add_block_(replica, whole, Categorical(), torch.Generator())
     results = {
         "logits": logits,
-        "hessians": list(hessians.totals.values()),
-        "output gradients": gradients._tensors(),
+        "hessians": hessians.total.tensors(),
+        "output gradients": gradients.tensors(),
     }
     return {key: sorted({str(t.device) for t in tensors}) for key, tensors in results.items()}
 

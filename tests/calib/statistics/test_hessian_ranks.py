@@ -11,7 +11,7 @@ import numpy as np
 WORKER = Path(__file__).with_name("ranks_worker.py")
 
 
-def test_two_ranks_write_the_text_and_sum_the_hessians_of_one(tmp_path: Path) -> None:
+def test_two_ranks_write_the_text_and_the_hessians_of_one_to_the_bit(tmp_path: Path) -> None:
     runs = [(0, 1), (0, 2), (1, 2)]
     started = [
         subprocess.Popen([sys.executable, WORKER, tmp_path, str(rank), str(world)])
@@ -27,8 +27,6 @@ def test_two_ranks_write_the_text_and_sum_the_hessians_of_one(tmp_path: Path) ->
         assert np.array_equal(rank["text"], alone["text"])
         assert rank["same"] and alone["same"]
         for name in set(alone.files) - {"text", "work", "same"}:
-            scale = np.abs(alone[name]).max()
-            np.testing.assert_allclose(rank[name], alone[name], rtol=1e-5, atol=1e-5 * scale)
-            assert np.array_equal(rank[name], ranks[0][name])
+            assert np.array_equal(rank[name], alone[name]), name
     names = {path.name for path in tmp_path.iterdir()} - {"rendezvous"}
     assert names == {"0-of-1.npz", "0-of-2.npz", "1-of-2.npz", "hessians-1", "hessians-2"}

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from squeeze.artifact.file import decode
 from squeeze.score.modes import MODES
 
 pytestmark = (
@@ -68,20 +67,12 @@ def test_ranks_collect_the_text_and_the_statistics_of_one_process(runs: list[Pat
         alone, together = (load_file(folder / f"{name}.safetensors") for folder in folders)
         assert alone.keys() == together.keys()
         for key, array in alone.items():
-            scale = 1e-5 * np.abs(array.astype(np.float64)).max()
-            np.testing.assert_allclose(together[key], array, rtol=1e-5, atol=scale)
+            assert np.array_equal(together[key], array), (name, key)
 
 
 def test_ranks_pack_the_file_of_one_process(runs: list[Path]) -> None:
     alone, *ranks = (stem.with_suffix(".sqz").read_bytes() for stem in runs)
-    assert all(data == ranks[0] for data in ranks)
-    assert abs(len(ranks[0]) - len(alone)) < 0.01 * len(alone)
-    tensors, own = decode(ranks[0]).tensors, decode(alone).tensors
-    for name, tensor in tensors.items():
-        plain = own[name].dequantize()
-        away = np.linalg.norm(tensor.dequantize() - plain) / (np.linalg.norm(plain) + 1e-12)
-        # sums of floats in another order may send a weight to the neighbouring point
-        assert away < 0.05, name
+    assert all(data == alone for data in ranks)
 
 
 @pytest.mark.parametrize("mode", MODES)
