@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="*", default=list(COARSER), choices=list(COARSER))
     parser.add_argument("--presets", nargs="*", default=list(TARGETS), choices=list(TARGETS))
     parser.add_argument(
-        "--records", nargs="*", default=["record-374", "record-1855"],
+        "--records", nargs="*", default=["record-374", "record-1855", "record-1908"],
         help="peers at their own bytes, for one seed",
     )  # fmt: skip
     parser.add_argument(

@@ -71,8 +71,9 @@ def pack(
     code: files and folders that ship beside the artifact
     tokens: ids of text to calibrate on, integers [n]; None: text that the model writes
     preset: `best` or `fast` (half the time, a little more loss) calibrate and land just under the
-        limit; `record-374`, `record-1394`, `record-1855`, `ternary` and `baseline-int8-zlib` do as
-        those entries did; `round` rounds to nearest, `lossless` keeps every bit
+        limit; `record-374`, `record-1394`, `record-1855`, `record-1908`, `ternary` and
+        `baseline-int8-zlib` do as those entries did; `round` rounds to nearest, `lossless` keeps
+        every bit
     config: configuration of a state dict, or what a checkpoint does not say: fields by name, `like` (a
         layout of docs/layouts.md), `settings` (a file of the training script's settings); of a module
         its training window `seq_len`, and `bos_id`

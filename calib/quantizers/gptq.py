@@ -101,7 +101,12 @@ class Ordered:
 
 
 def gptq(
-    weights: Float32, factor: Factor, bits: int, steps: Float32, step_format: str = "fp16"
+    weights: Float32,
+    factor: Factor,
+    bits: int,
+    steps: Float32,
+    step_format: str = "fp16",
+    finer: npt.NDArray[np.int8] | None = None,
 ) -> QuantizedTensor:
     """Quantize a tensor to `bits`-bit codes in [−q_max, q_max], q_max = 2^(bits−1)−1.
 
@@ -109,20 +114,27 @@ def gptq(
     factor: of the Hessian of the inputs, from `squeeze.calib.statistics.curvature.factorize`.
     steps: float32[R] > 0, the step of each row.
     step_format: float format to which the steps are rounded before the codes are chosen.
+    finer: int8[C] ≥ 0, bits by which a column's codes are longer, and octaves by which its steps are
+        smaller; None for none.
 
     Raises BadConfig for bits out of range; BadData for shapes that disagree, steps that are not
     positive once rounded, and weights that are not finite.
     """
+    longest = bits + (0 if finer is None else int(finer.max(initial=0)))
     check_bits(bits)
-    limit = float((1 << (bits - 1)) - 1)
-    matrix = prepare(weights, factor, steps, None, step_format)
+    check_bits(longest)
+    columns = None if finer is None else (-8 * finer).astype(np.int8)
+    matrix = prepare(weights, factor, steps, columns, step_format)
+    # (2^(bits−1)) over a column's factor, less one
+    limits = (1 << (bits - 1)) / matrix.factors.astype(np.float64) - 1
     codes = np.empty(matrix.working.shape, np.int32)
-    matrix.sweep(lambda columns, block: _round_block_(block, limit, codes[columns]))
+    matrix.sweep(lambda part, block: _round_block_(block, limits[part], codes[part]))
     return QuantizedTensor(
-        codes=matrix.in_tensor_order(codes, np.int8 if bits <= 8 else np.int16),
+        codes=matrix.in_tensor_order(codes, np.int8 if longest <= 8 else np.int16),
         steps=matrix.patterns,
         shape=weights.shape,
         step_format=step_format,
+        columns=columns,
     )
 
 
@@ -187,10 +199,14 @@ def feed_forward_(block_: Block, j: int, multiples: npt.NDArray[np.int32]) -> No
 
 
 @njit(nogil=True, _nrt=False)
-def _round_block_(block_: Block, limit: float, codes_: npt.NDArray[np.int32]) -> None:
-    """Round the columns of a block one after the other; fill `codes_`, int32[B, R]."""
+def _round_block_(block_: Block, limits: Float64, codes_: npt.NDArray[np.int32]) -> None:
+    """Round the columns of a block one after the other; fill `codes_`, int32[B, R].
+
+    limits: float64[B], the largest code of each column.
+    """
     working, scales, factors = block_.working, block_.scales, block_.factors
     for j in range(working.shape[0]):
+        limit = limits[j]
         for r in range(working.shape[1]):
             nearest = np.rint(working[j, r] / (scales[r] * factors[j]))
             codes_[j, r] = np.int32(min(max(nearest, -limit), limit))

@@ -23,6 +23,8 @@ Float64 = npt.NDArray[np.float64]
 # Of the mean diagonal. Record entries and the GPTQ paper add 0.01; errors of the layers before are
 # noise on the inputs, which the Hessian of the exact model does not have (docs/log.md).
 DAMPING = 0.03
+# At low rates that noise is larger: below so many bits a weight this much (docs/log.md).
+LOW_RATE, LOW_RATE_DAMPING = 1.5, 0.1
 MAX_DAMPING = 10.0
 
 
@@ -45,6 +47,11 @@ class Factor:
         costs = np.empty(len(self.order))
         costs[self.order] = np.diag(self.upper) ** -2.0
         return costs
+
+
+def damping_at(bits: float) -> float:
+    """Return the damping for a model stored in so many bits a weight."""
+    return LOW_RATE_DAMPING if bits < LOW_RATE else DAMPING
 
 
 def factorize(hessian: Float32, damping: float = DAMPING, act_order: bool = True) -> Factor:

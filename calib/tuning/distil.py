@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from squeeze.calib.parallel import map_single_threaded
+from squeeze.calib.parallel import map_single_threaded, one_thread
 from squeeze.calib.statistics.divergence import Divergence
 from squeeze.calib.statistics.tapped import Rows, blocks_of, ids_of
 from squeeze.calib.text.sources import Sequences
+from squeeze.calib.tuning.answers import Answers, Forward
 from squeeze.errors import BadData
 from squeeze.reporter import SILENT, Reporter
 
 BETAS, EPS = (0.9, 0.95), 1e-12  # gradients of a divergence near zero are tiny
 BLOCK = 1024  # tokens that one thread runs at a time
-Answers = Callable[[Tensor], Tensor]  # ids int64 [B, T] → outputs [B, T, V]
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,8 @@ class Course:
 
 def distil_(
     right: Answers,
-    wrong: Answers,
+    wrong: Forward,
     trained: Sequence[Trained],
-    text: Sequences,
     divergence: Divergence,
     course: Course,
     hold: Callable[[], None] = lambda: None,
@@ -60,8 +59,8 @@ def distil_(
 ) -> float:
     """Train parameters in place until `wrong` answers as `right` does; return the last divergence.
 
-    right: answers of the first model, without gradients
-    wrong: answers of the model that has the parameters
+    right: answers of the first model to the text
+    wrong: forward of the model that has the parameters
     hold: called after each update; puts weights back that a parameter shares but must not change
     reporter: counts updates
 
@@ -70,13 +69,14 @@ def distil_(
     """
     parameters = [each.parameter for each in trained]
     groups = [{"params": [each.parameter], "lr": each.rate} for each in trained]
-    optimizer = torch.optim.Adam(groups, betas=BETAS, eps=EPS, foreach=False)
+    optimizer = torch.optim.Adam(groups, betas=BETAS, eps=EPS, fused=True)
+    text = right.text
     device = parameters[0].device
     losses = []
 
     def gradients_of(rows: Rows) -> tuple[float, list[Tensor]]:
         ids = ids_of(text, rows, device)
-        answer = right(ids)
+        answer = right.to(rows, device)
         with torch.enable_grad():
             outputs = wrong(ids).float()
             loss = divergence.between(answer.flatten(0, 1), outputs.flatten(0, 1)).sum()
@@ -103,7 +103,8 @@ def distil_(
         for group, each, gradient in zip(optimizer.param_groups, trained, sums, strict=True):
             each.parameter.grad = gradient
             group["lr"] = each.rate * (1 - step / course.steps)
-        optimizer.step()
+        with one_thread():
+            optimizer.step()
         hold()
         reporter.advance(1)
     for parameter in parameters:

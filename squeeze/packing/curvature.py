@@ -12,7 +12,7 @@ from squeeze.artifact.streams import Tensor, in_order
 from squeeze.calib.allocation.waterfill import Steps, expected_loss, waterfill
 from squeeze.calib.quantizers.mantissa import head_bits
 from squeeze.calib.quantizers.row_feedback import RowFeedback, row_feedback
-from squeeze.calib.statistics.curvature import Factor, factorize
+from squeeze.calib.statistics.curvature import DAMPING, Factor, factorize
 from squeeze.calib.statistics.fisher import OutputGradients
 from squeeze.calib.statistics.hessian import Hessians
 from squeeze.tensors.floats import Float32
@@ -43,15 +43,21 @@ class Curvature:
     matrices: weights float32 [R, C]
     hessians: mean outer product of the inputs, float32 [C, C]
     gradients: of the R outputs, as `OutputGradients.best` has them
+    damping: of the Hessians, a share of their mean diagonal
     """
 
     matrices: Mapping[str, Float32]
     hessians: Mapping[str, Float32]
     gradients: Mapping[str, Float32]
+    damping: float = DAMPING
 
     @classmethod
     def of(
-        cls, matrices: Mapping[str, Float32], hessians: Hessians, gradients: OutputGradients
+        cls,
+        matrices: Mapping[str, Float32],
+        hessians: Hessians,
+        gradients: OutputGradients,
+        damping: float = DAMPING,
     ) -> Curvature:
         """Return the curvature of these matrices; calibration must have seen all of them."""
         diagonals = {
@@ -61,6 +67,7 @@ class Curvature:
             matrices,
             {name: (diagonals | hessians.matrices)[name] for name in matrices},
             {name: gradients.best(name) for name in matrices},
+            damping,
         )
 
     @cached_property
@@ -68,7 +75,8 @@ class Curvature:
         """Derived values, computed on all cores when first asked for: not from several threads."""
         # Queries, keys and values read one input: their Hessians are one array, factorized once.
         inputs = {id(hessian): hessian for hessian in self.hessians.values()}
-        shared = dict(zip(inputs, in_order(factorize, list(inputs.values())), strict=True))
+        factors = in_order(lambda each: factorize(each, self.damping), list(inputs.values()))
+        shared = dict(zip(inputs, factors, strict=True))
         feedback = in_order(row_feedback, list(self.gradients.values()))
         return Prepared(
             factors={name: shared[id(hessian)] for name, hessian in self.hessians.items()},

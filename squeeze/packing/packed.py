@@ -36,7 +36,7 @@ class Packed:
     data: bytes of the `.sqz` artifact
     exact: true when it holds every tensor bit for bit
     plan: bits, bytes and cost of every tensor, of a model packed to a limit with loss
-    correction: what is left out of `record-1855`
+    correction: what is left out of `record-1855` and `record-1908`
     notes: sentences for the user on how the model was read and packed
     code: files and folders that ship beside the artifact
     """

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from squeeze.artifact.file import encode
 from squeeze.artifact.streams import Artifact, Tensor
@@ -35,6 +36,7 @@ from squeeze.tensors.roles import natural_key
 CLIP_PERCENTILE = 0.9999984  # of the baseline's int8 export
 SMALLEST_STEP = 1e-6  # of a row of zeros
 RECORD_DAMPING = 0.01  # of the mean diagonal, #1060
+SALIENT_BITS = 8  # of the codes of salient columns, #1908
 RANK = 4  # of a low-rank correction
 WIDEST = 2048  # rows of a matrix that is priced: an embedding's square root would take minutes
 
@@ -103,7 +105,26 @@ def quantize_record(
     if hessian is None or not record.hessian:
         # with the identity as Hessian nothing is fed forward: GPTQ is rounding to nearest
         hessian = np.eye(weights.shape[1], dtype=np.float32)
-    return gptq(weights, factorize(hessian, RECORD_DAMPING), record.bits[kind_of(name)], steps)
+    bits = record.bits[kind_of(name)]
+    finer = salient_columns(weights, hessian, record.salient, SALIENT_BITS - bits)
+    return gptq(weights, factorize(hessian, RECORD_DAMPING), bits, steps, finer=finer)
+
+
+def salient_columns(
+    weights: Float32, hessian: Float32, width: int, finer: int
+) -> npt.NDArray[np.int8] | None:
+    """Return `finer` in the group of `width` columns that matters most and 0 elsewhere, int8 [C].
+
+    Groups are counted from the first column. Of each the saliency of #1908 is summed: root mean square
+    of the input times mean magnitude of the weights. None where there is nothing to choose.
+    """
+    if not width or finer <= 0:
+        return None
+    saliency = np.sqrt(np.diag(hessian)) * np.abs(weights).mean(0)
+    first = width * int(np.argmax(np.add.reduceat(saliency, np.arange(0, len(saliency), width))))
+    bits = np.zeros(len(saliency), np.int8)
+    bits[first : first + width] = finer
+    return bits
 
 
 def _steps(name: str, weights: Float32, record: Record) -> Float32:

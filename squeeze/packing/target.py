@@ -18,6 +18,7 @@ from squeeze.artifact.file import encode
 from squeeze.artifact.parts import PARTS, name_of_part, parts_field, whole_tensors
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.grids import worth_keeping
+from squeeze.calib.statistics.curvature import damping_at
 from squeeze.calib.taps.coverage import Coverage
 from squeeze.calib.taps.layout import FLOAT, SQUARES, Layout
 from squeeze.errors import OverBudget, SqueezeError
@@ -102,7 +103,8 @@ def start_of(session: Session, calibrated: Calibrated, limit: int) -> Start:
     """Return the start of the search, in the session's folder."""
     piece, request, folder = session.piece, session.request, session.folder
     contents = contents_of(piece, calibrated.layout, request.small_floats)
-    curvature = Curvature.of(contents.matrices, calibrated.hessians, calibrated.gradients)
+    damping = damping_at(8 * limit / max(piece.weights, 1))
+    curvature = Curvature.of(contents.matrices, calibrated.hessians, calibrated.gradients, damping)
     settings = hash_of(code_sha256(), content_key(piece, session.settings))
     kept_codes = KeptCodes(folder / "codes", settings, session.reporter)
     per_token = None

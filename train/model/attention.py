@@ -31,7 +31,8 @@ if importlib.util.find_spec("flash_attn_interface"):  # optional, and only made 
     flash = importlib.import_module("flash_attn_interface")
 
 HALVES = (torch.float16, torch.bfloat16)
-SHORT = 256  # tokens; up to here a CPU trains faster with the scores written out (docs/log.md)
+# Tokens up to which a CPU trains faster with the scores written out (docs/log.md).
+SHORT, SHORT_HALVES = 256, 512
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -47,7 +48,8 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return attention to all earlier tokens; q [B, H, T, d], k and v [B, KV, T, d], KV dividing H."""
-    if q.device.type == "cpu" and q.size(2) <= SHORT and torch.is_grad_enabled():
+    short = SHORT_HALVES if q.dtype in HALVES else SHORT
+    if q.device.type == "cpu" and q.size(2) <= short and torch.is_grad_enabled():
         return short_attention(q, k, v)
     k, v, shared = grouped(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared)

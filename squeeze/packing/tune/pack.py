@@ -13,12 +13,12 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from squeeze.calib.allocation.allocate import COARSEST, allocate
+from squeeze.calib.allocation.allocate import COARSEST, allocate, common_scale
 from squeeze.calib.statistics.hessian import read_arrays, write_arrays
 from squeeze.calib.tuning.distil import Course
 from squeeze.errors import CorruptData
 from squeeze.packing.calibrate import Calibrated
-from squeeze.packing.fit import Fitted
+from squeeze.packing.fit import SCOUT_STATES, Fitted
 from squeeze.packing.kept import KeptCodes, forget, hash_of
 from squeeze.packing.packed import Packed
 from squeeze.packing.presets import TARGETS, Tuned
@@ -138,6 +138,7 @@ class _Tuning:
             for number, names in enumerate(self.shares.names):
                 if number:
                     self._learn(number, between[number - 1], stage)
+                    self._rescale(number)
                 if number + 1 < len(self.shares.names):
                     self._store(self.quantizer.quantize({n: self.scales[n] for n in names}))
             trials += self._land(self.start.limit - RESERVE)
@@ -168,6 +169,17 @@ class _Tuning:
             self.quantizer.with_contents(self.student.updated(self.quantizer.contents)),
             coder=KeptCodes(self.session.folder / "codes", key, stage),
         )
+
+    def _rescale(self, number: int) -> None:
+        """Give all shares from a number on the scale at which the file is expected to fit.
+
+        What learnt has other bytes at the old scale, for which the last share alone is too small.
+        """
+        scout = _Rest(self.quantizer.with_states(SCOUT_STATES), dict(self.stored))
+        left = [n for names in self.shares.names[number:] for n in names]
+        if all(self.scales[n] < COARSEST for n in left):
+            scale = common_scale(scout, self.start.limit - RESERVE)
+            self.scales |= dict.fromkeys(left, scale)
 
     def _land(self, limit: int) -> int:
         """Round the last share so that the file fits; return the number of trials."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from squeeze.artifact.streams import Tensor
 from squeeze.calib.text.sources import Sequences
+from squeeze.calib.tuning.answers import Answers
 from squeeze.calib.tuning.distil import Course, Trained, distil_
 from squeeze.errors import BadConfig
 from squeeze.packing.calibrate import Calibrated
@@ -24,6 +25,8 @@ from squeeze.tensors.quantized import RawTensor
 # Largest step of Adam, as a share of a tensor's root mean square times 2^-bits: an error of b bits a
 # weight is about 2^-b of the weight, and what makes up for it is no larger (docs/log.md).
 RATE, SMALL_RATE = 0.014, 0.02
+# Bits a weight below which the student computes in bfloat16, which alone costs 0.0003 nats per token.
+HALVES_BELOW = 2.2
 LEAST = 0.01  # root mean square that a tensor counts as having, since some begin at zero
 
 
@@ -55,7 +58,7 @@ class Student:
         self.rounded: dict[str, Float32] = {}
         rows = untuned_rows(calibrated.text)
         self.untuned = int(calibrated.text.lengths[:rows].sum())
-        self.text = calibrated.text.from_row(rows)
+        self.answers = Answers(subject.logits, calibrated.text.from_row(rows))
 
     def round_(self, tensors: Mapping[str, Tensor]) -> None:
         """Give matrices the values of their stored form, which they keep from now on."""
@@ -78,11 +81,11 @@ class Student:
             trained.append(Trained(parameter, rate))
         if not trained:
             return 0.0
+        subject = self.subject.computing_in("bf16" if bits < HALVES_BELOW else "fp32")
         return distil_(
-            self.calibrated.subject.logits,
-            partial(self.subject.run, self.subject.module),
+            self.answers,
+            partial(subject.run, subject.module),
             trained,
-            self.text,
             self.calibrated.divergence,
             course,
             self._put_back,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from squeeze.calib.statistics.divergence import Categorical, Gaussian
 from squeeze.calib.text.sources import Sequences
+from squeeze.calib.tuning.answers import Answers
 from squeeze.calib.tuning.distil import Course, Trained, distil_
 from squeeze.errors import BadData
 
@@ -27,15 +28,13 @@ def text(lengths: tuple[int, ...] = (LENGTH,) * 12) -> Sequences:
 
 def tuned(student: nn.Module, course: Course, sequences: Sequences) -> float:
     """Train the student's head towards another model's answers."""
-    teacher = model(1)
-
-    @torch.no_grad()
-    def right(ids: Tensor) -> Tensor:
-        answers: Tensor = teacher(ids)
-        return answers
-
     head = student[2].weight  # type: ignore[index]
-    return distil_(right, student, [Trained(head, 0.03)], sequences, Categorical(), course)
+    answers = answers_of(model(1), sequences)
+    return distil_(answers, student, [Trained(head, 0.03)], Categorical(), course)
+
+
+def answers_of(teacher: nn.Module, sequences: Sequences) -> Answers:
+    return Answers(torch.no_grad()(teacher.forward), sequences)
 
 
 def test_the_divergence_falls() -> None:
@@ -91,8 +90,8 @@ def test_held_weights_are_put_back_after_every_update() -> None:
         updates.append(head.detach()[:4].clone())  # type: ignore[operator,index]
         head.data[:4] = first  # type: ignore[index]
 
-    ids_answers = torch.no_grad()(teacher.forward)
-    distil_(ids_answers, student, [Trained(head, 0.03)], text(), Categorical(), Course(5, 64), hold)
+    answers = answers_of(teacher, text())
+    distil_(answers, student, [Trained(head, 0.03)], Categorical(), Course(5, 64), hold)
     assert len(updates) == 5 and not any(torch.equal(each, first) for each in updates)
     assert torch.equal(head.detach()[:4], first)  # type: ignore[operator,index]
 
@@ -101,10 +100,10 @@ def test_hidden_states_are_learnt_by_their_gaussian() -> None:
     teacher, student = model(1), model(2)
     ids = torch.from_numpy(text().ids.astype(np.int64))
     gaussian = Gaussian.of(teacher(ids).detach().flatten(0, 1))
-    right = torch.no_grad()(teacher.forward)
+    right = answers_of(teacher, text())
     trained = [Trained(student[2].weight, 0.03)]  # type: ignore[index]
-    first = distil_(right, student, trained, text(), gaussian, Course(1, 64))
-    assert distil_(right, student, trained, text(), gaussian, Course(60, 64)) < 0.7 * first
+    first = distil_(right, student, trained, gaussian, Course(1, 64))
+    assert distil_(right, student, trained, gaussian, Course(60, 64)) < 0.7 * first
 
 
 def test_outputs_that_are_no_numbers_end_in_one_line() -> None:
@@ -112,3 +111,22 @@ def test_outputs_that_are_no_numbers_end_in_one_line() -> None:
     student[2].weight.data[0, 0] = torch.nan  # type: ignore[index,union-attr]
     with pytest.raises(BadData, match="not numbers"):
         tuned(student, Course(2, 64), text())
+
+
+def test_answers_are_kept_up_to_a_number_of_bytes_and_are_those_of_each_sequence_alone() -> None:
+    asked = []
+    teacher, sequences = model(1), text()
+
+    @torch.no_grad()
+    def forward(ids: Tensor) -> Tensor:
+        asked.append(len(ids))
+        outputs: Tensor = teacher(ids)
+        return outputs
+
+    size = 4 * LENGTH * VOCAB
+    answers, rows = Answers(forward, sequences, most=3 * size), np.arange(5)
+    first = answers.to(rows, torch.device("cpu"))
+    again = answers.to(rows, torch.device("cpu"))
+    assert asked == [1] * 7 and torch.equal(first, again)
+    ids = torch.from_numpy(sequences.ids[:5].astype(np.int64))
+    torch.testing.assert_close(first, teacher(ids).detach())

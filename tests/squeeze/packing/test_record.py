@@ -12,9 +12,11 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from squeeze.artifact.file import load
+from squeeze.calib.statistics.curvature import proxy_loss
 from squeeze.cli import cli
 from squeeze.errors import OverBudget
 from squeeze.packing.presets import ALONE, PRESETS, RECORDS, ROUNDINGS, packer_of
+from squeeze.packing.record import quantize_record, salient_columns
 from squeeze.tensors.quantized import QuantizedTensor
 from squeeze.train.model.config import ModelConfig
 from tests.tiny_models import begun
@@ -57,11 +59,38 @@ def test_a_record_is_coded_by_its_own_coder_alone(model: Path, tmp_path: Path, p
     assert coders <= set(RECORDS[preset].coders)
     packed = load(out).tensors[MATRIX]
     assert isinstance(packed, QuantizedTensor)
-    largest = (1 << (RECORDS[preset].bits["mlp"] - 1)) - 1
+    bits = 8 if RECORDS[preset].salient else RECORDS[preset].bits["mlp"]
+    largest = (1 << (bits - 1)) - 1
     assert largest // 8 < np.abs(packed.codes).max() <= largest
     assert (out.with_name("model.sqz.cache") / "text.safetensors").exists() == RECORDS[
         preset
     ].hessian
+
+
+def test_the_salient_columns_are_those_of_large_inputs_and_weights() -> None:
+    weights, hessian = np.ones((4, 10), np.float32), np.eye(10, dtype=np.float32)
+    weights[:, 9] = 5.0
+    assert salient_columns(weights, hessian, 4, 2).tolist() == [0] * 8 + [2, 2]
+    hessian[0, 0] = 100.0
+    assert salient_columns(weights, hessian, 4, 2).tolist() == [2] * 4 + [0] * 6
+    assert salient_columns(weights, hessian, 0, 2) is None
+    assert salient_columns(weights, hessian, 4, 0) is None
+
+
+def test_record_1908_is_record_1855_with_one_group_of_each_matrix_finer() -> None:
+    rng = np.random.default_rng(1)
+    weights = rng.standard_normal((32, 128)).astype(np.float32)
+    inputs = rng.standard_normal((512, 128)).astype(np.float32)
+    inputs[:, 64:] *= 3.0
+    hessian = inputs.T @ inputs / len(inputs)
+    older, newer = (
+        quantize_record("blocks.0.mlp.fc.weight", weights, hessian, RECORDS[name])
+        for name in ("record-1855", "record-1908")
+    )
+    assert newer.columns is not None and newer.columns.tolist() == [0] * 64 + [-16] * 64
+    assert np.abs(newer.codes[:, :64]).max() <= 31 < np.abs(newer.codes[:, 64:]).max() <= 127
+    losses = [proxy_loss(weights - each.dequantize(), hessian) for each in (older, newer)]
+    assert losses[1] < 0.3 * losses[0]
 
 
 def test_what_is_missing_of_record_1855_is_priced(model: Path, tmp_path: Path) -> None:

@@ -1,0 +1,137 @@
+"""What does packing cost at one to three bits a weight, with `best` and tuned?
+
+python benchmarks/low_rates.py --bits 1.27 --seeds 3
+
+A checkpoint is packed by the product at each rate, from calibration text that it writes itself, with
+another seed for each pack. At such rates a hair's breadth of scale changes all roundings (σ is about 4 %
+at 1.27 bits), so that a rate is packed at neighbouring limits too and the mean stands for it. KL(fp32
+‖ packed) and the gap of the score are bits per byte on the validation tail. A line is kept once it is
+measured; a run that is cut short goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from inputs import materials
+from pack_quality import Judge, Lines
+from report import write_report
+from result_files import spread, table
+
+from squeeze.checkpoint.read import LoadedModel, load_model
+from squeeze.packing.calibrate import Calibration, calibrate
+from squeeze.packing.pack import pack_model
+from squeeze.packing.presets import TARGETS
+from squeeze.packing.request import PackRequest
+
+RATES = (2.55, 1.78, 1.27)  # bits a weight of the whole file
+NEIGHBOURS = (0.997, 1.0, 1.003)  # of the limit
+WHICH = ("bits", "neighbour", "seed", "preset", "tune", "label")
+
+
+def measure(
+    loaded: LoadedModel, judge: Judge, folder: Path, line: dict[str, Any], tokens: int
+) -> dict[str, Any]:
+    """Return the measurement of one pack.
+
+    folder: keeps the calibration of a seed
+    line: the values of WHICH
+    """
+    settings = Calibration(tokens=tokens, seed=line["seed"])
+    calibrate(loaded, settings, folder)
+    weights = sum(tensor.size for tensor in loaded.tensors.values())
+    limit = int(line["bits"] * line["neighbour"] * weights / 8)
+    request = PackRequest(
+        limit, line["preset"], calibration=settings, cache=folder, tune=line["tune"]
+    )
+    wall, cpu = time.perf_counter(), time.process_time()
+    packed = pack_model(loaded, request)
+    spent = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+    assert packed.plan is not None
+    facts = {"limit": limit, "bytes": len(packed.data), "expected_nats": packed.plan.expected}
+    return line | spent | facts | judge(packed.data)
+
+
+def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return mean and spread of each rate, preset, number of updates and label."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for line in lines:
+        key = tuple(line[name] for name in WHICH if name not in ("neighbour", "seed"))
+        groups.setdefault(key, []).append(line)
+    rows = []
+    for group in groups.values():
+        row = {name: group[0][name] for name in ("bits", "preset", "tune", "label")}
+        row |= {"n": len(group), "seeds": len({line["seed"] for line in group})}
+        for name in ("kl", "gap", "cpu_s"):
+            values = [line[name] for line in group]
+            row[name] = statistics.mean(values)
+            row[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+        row["unused"] = [line["limit"] - line["bytes"] for line in group]
+        rows.append(row)
+    return sorted(rows, key=lambda row: (-row["bits"], row["preset"], str(row["tune"])))
+
+
+def markdown(rows: Iterable[dict[str, Any]]) -> str:
+    """Return a summary as a table."""
+    titles = "bits,preset,updates,label,packs,seeds,KL in bits per byte,gap,CPU s,unused bytes"
+    return table(
+        titles.split(","),
+        (
+            [
+                row["bits"], row["preset"], row["tune"], row["label"] or None, row["n"],
+                row["seeds"], spread(row["kl"], row["kl_sd"], 5),
+                spread(row["gap"], row["gap_sd"], 4, sign=True), f"{row['cpu_s']:.0f}",
+                f"{min(row['unused'])} to {max(row['unused'])}",
+            ]
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", default="reference_8.7M_fp32.safetensors")
+    parser.add_argument("--seq-len", type=int, default=512)
+    parser.add_argument("--bits", nargs="*", type=float, default=list(RATES))
+    parser.add_argument("--neighbours", nargs="*", type=float, default=list(NEIGHBOURS))
+    parser.add_argument("--presets", nargs="*", default=["best", "tuned"], choices=list(TARGETS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--tune", type=int, help="updates of `tuned`")
+    parser.add_argument("--label", default="", help="stands beside the figures of this run")
+    parser.add_argument("--targets", type=int, default=131_072)
+    parser.add_argument("--calibration-tokens", type=int, default=0, help="0: the product's own")
+    parser.add_argument("--folder", type=Path, help="keeps calibrations and lines between runs")
+    parser.add_argument("--name", default="low-rates")
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = Lines(folder / "lines.jsonl")
+    loaded = load_model(
+        materials() / "checkpoints" / options.checkpoint, like="baseline", seq_len=options.seq_len
+    )
+    judge = Judge(loaded, 0, options.targets)
+    for seed in options.seeds:
+        for bits in options.bits:
+            for neighbour in options.neighbours:
+                for preset in options.presets:
+                    tune = options.tune if preset == "tuned" else None
+                    values = (bits, neighbour, seed, preset, tune, options.label)
+                    line = dict(zip(WHICH, values, strict=True))
+                    if lines.find(**line) is None:
+                        cache = folder / f"seed{seed}"
+                        lines.add(measure(loaded, judge, cache, line, options.calibration_tokens))
+    rows = summary(lines.known)
+    head = {"checkpoint": options.checkpoint, "targets": options.targets}
+    text = f"`{json.dumps(head)}`\n\n{markdown(rows)}"
+    write_report(options.name, [*rows, *lines.known], text)
+
+
+if __name__ == "__main__":
+    main()
