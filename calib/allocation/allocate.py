@@ -23,6 +23,7 @@ MAX_FILLS = 40  # quantizations of single tensors that follow
 # A miss that single tensors can make up: this share of the limit, or these bits a weight if more.
 CLOSE_ENOUGH = 0.001
 FILLABLE = 0.003
+SCOUTED = 0.03  # a miss of the limit from which a quicker packer's trial still leads to the scale
 FARTHEST = 4.0  # octaves from one trial to the next while all lie on one side
 CLOSEST = 0.002  # octaves between two trials beyond which a jump of the size lies between them
 HALVE_AFTER = 5  # trials; by then a line through both sides has met a jump
@@ -96,6 +97,7 @@ def allocate(
 def common_scale(packer: Packer[T], limit: int, reporter: Reporter = SILENT) -> float:
     """Return the scale at which the whole file is expected to meet the limit; see `allocate`."""
     search = _Search(packer, limit, SLACK, reporter)
+    search.tolerance = max(search.tolerance, SCOUTED * limit)
     near = search.near(None)
     octave = math.log2(max(near.scales.values(), default=1.0))
     if math.isinf(octave):

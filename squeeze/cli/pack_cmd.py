@@ -67,10 +67,16 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     "--tune",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Updates of preset tuned, of 2,048 tokens [500].",
+    help="Updates of preset tuned [500].",
 )
 @click.option("--fresh", is_flag=True, help="Ignore what OUT.cache holds.")
 @click.option("--tokenizer", type=click.Path(), help="Tokenizer for costs per byte of text.")
+@click.option(
+    "--frontier",
+    type=click.Path(path_type=Path),
+    metavar="PNG",
+    help="Size against cost: picture, and a table.",
+)
 @click.option(
     "--quant",
     multiple=True,
@@ -103,10 +109,9 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 def command(**options: Any) -> None:
     """Pack MODEL (safetensors, .pt or int8 .ptz) into a .sqz artifact.
 
-    Presets fast and best calibrate, spend bits where they lower the loss most, land just under the
-    limit, and resume from OUT.cache; tuned also trains between roundings, for rates below two bits. A
-    record's preset packs as that entry did. No preset: rounds as --quant says. Exits with 3 over the
-    limit.
+    Presets fast, best and tuned (which trains, too) calibrate, spend bits where they lower the loss most
+    and land just under the limit; a record's packs as its entry did. No preset: rounds as --quant says.
+    Exits with 3 over the limit.
 
     \b
     Example:
@@ -118,4 +123,6 @@ def command(**options: Any) -> None:
         raise click.UsageError("--quant, --lossless, --squeezed and --preset exclude one another")
     if options["tune"] and options["preset"] != "tuned":
         raise click.UsageError("--tune is for --preset tuned")
+    if options["frontier"] and options["preset"] not in TARGETS:
+        raise click.UsageError(f"--frontier is for the presets {', '.join(TARGETS)}")
     run_pack(PackOptions(**options))

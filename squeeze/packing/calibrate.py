@@ -52,6 +52,9 @@ COVARIANCE = 4096  # tokens over which the covariance of hidden states is taken
 PIECES = 3  # number of the way in which stages are cut into pieces; another way rounds otherwise
 # tokens in all and of a sequence that a model writes by whole forwards
 WHOLE_TOKENS, WHOLE_LENGTH = 16_384, 256
+# Sequences that a model writes at least, down to so many tokens each: fewer side by side read its
+# weights too often, and a text of them costs four times as much (docs/log.md).
+SIDE_BY_SIDE, SHORT = 64, 512
 LARGE = 16_000_000  # weights; of a larger model a quarter of the tokens takes minutes on two cores
 
 
@@ -72,7 +75,7 @@ class Calibration:
     source: "self" (the model writes it), "shards" (real text, the token shards in `data`), "tokens"
         (real text, `ids`) or "random"
     tokens: number of tokens; 0: `default_tokens` of the model, or all of `ids` where they are fewer
-    length: tokens of a sequence; 0: the training window
+    length: tokens of a sequence; 0: the training window, or less where that gives few sequences
     seed: of sampled text, random tokens and the windows of real text
     temperature: of sampled text
     data: paths of token shards
@@ -114,8 +117,11 @@ class Calibration:
         if self.length:
             return self.length
         length = window_length(piece.subject.length)
-        alone = self.source == "self" and piece.subject.step is None
-        return min(length, WHOLE_LENGTH) if alone else length
+        if self.source != "self":
+            return length
+        if piece.subject.step is None:
+            return min(length, WHOLE_LENGTH)
+        return min(length, max(self.tokens // SIDE_BY_SIDE, SHORT))
 
     def facts(self) -> dict[str, object]:
         """Return every setting by name, with the hash of the ids in their place."""

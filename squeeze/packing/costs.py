@@ -9,7 +9,7 @@ costs twice the model's figure, and so does an embedding at any rate (docs/log.m
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,8 @@ COARSER = 2.0  # octaves of the scale, about as many bits a weight
 # Tokens of calibration text on which the cost of all and of each role is measured; it varies by about
 # its mean from token to token.
 MEASURED = 8192
-MEASURED_ROLES = 2048
+MEASURED_ROLES = 1024
+SAMPLED = 4  # matrices of a role that are quantized in coarser steps; the others follow the formula
 MODELS_IN_FLIGHT = 4  # copies of the model with one role quantized, at most
 CPU = torch.device("cpu")
 KL = Categorical()
@@ -70,9 +71,12 @@ def quantization_of(quantizer: Quantizer, fitted: Fitted) -> Quantization:
 
 
 def coarser_quantization(quantizer: Quantizer, fitted: Fitted) -> Quantization:
-    """Return the quantization in steps COARSER octaves larger, by the fastest trellis."""
+    """Return some matrices of each role in steps COARSER octaves larger, by the fastest trellis."""
     scout = quantizer.with_states(min(SCOUT_STATES, quantizer.n_states))
-    scales = {name: scale * 2**COARSER for name, scale in fitted.scales.items()}
+    roles = _by_role(fitted.scales).values()
+    sampled = [name for names in roles for name in _spread(names, SAMPLED)]
+    scout = scout.only(sampled)
+    scales = {name: fitted.scales[name] * 2**COARSER for name in sampled}
     return quantization_of(scout, at_scales(scout, scales))
 
 
@@ -84,7 +88,8 @@ def curves_of(
 ) -> dict[str, Curve]:
     """Return rate and loss at other scales, of the matrices that have codes which are not all zero.
 
-    packed, coarser: quantizations at `scales` and COARSER octaves above; the curves pass through both
+    packed, coarser: quantizations at `scales` and, of some matrices, COARSER octaves above; the curves
+        pass through both
     """
     curves = {}
     for name, tensor in packed.tensors.items():
@@ -92,6 +97,7 @@ def curves_of(
             measured = {
                 octaves: (version.bits[name], version.losses[name])
                 for octaves, version in ((0.0, packed), (COARSER, coarser))
+                if name in version.tensors
             }
             weights, prepared = quantizer.contents.matrices[name], quantizer.curvature.prepared
             factor, importance = prepared.factors[name], prepared.rows[name].importance
@@ -104,11 +110,9 @@ def role_costs(
 ) -> tuple[RoleCost, ...]:
     """Return the expected and measured cost of each role when nothing else is quantized.
 
-    versions: the packed quantization and the coarser one
+    versions: the packed quantization and the coarser one, of some of its matrices
     """
-    roles: dict[str, list[str]] = {}
-    for name in versions[0].tensors:
-        roles.setdefault(role_of(name), []).append(name)
+    roles = _by_role(versions[0].tensors)
     text, subject, divergence = calibrated.text, calibrated.subject, calibrated.divergence
     rows = _rows(text, MEASURED_ROLES)
     answers = list(map_single_threaded(lambda row: _answer(subject, text, row), rows, CPU))
@@ -116,7 +120,7 @@ def role_costs(
 
     def measured_cost(case: tuple[list[str], Quantization]) -> float:
         names, version = case
-        stored = {name: version.tensors[name] for name in names}
+        stored = {name: version.tensors[name] for name in names if name in version.tensors}
         model = subject.with_weights(piece.replaced(stored, calibrated.layout))
         return math.fsum(_divergence(answer, model, divergence) for answer in answers) / tokens
 
@@ -126,15 +130,33 @@ def role_costs(
     for role, names in roles.items():
         points = []
         for version in versions:
-            expected = sum(version.losses[name] for name in names)
+            expected = sum(version.losses[name] for name in names if name in version.losses)
             points.append((expected, next(figures)))
         if all(expected > 0 and 0 < measured < math.inf for expected, measured in points):
             relative = [
-                sum(version.losses[name] * 4.0 ** -version.bits[name] for name in names)
+                sum(
+                    loss * 4.0 ** -version.bits[name]
+                    for name, loss in version.losses.items()
+                    if name in names
+                )
                 for version in versions
             ]
             costs.append(RoleCost(role, *_fit(points, relative), tuple(points)))
     return tuple(costs)
+
+
+def _by_role(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return names of matrices by their role, in their order."""
+    roles: dict[str, list[str]] = {}
+    for name in names:
+        roles.setdefault(role_of(name), []).append(name)
+    return roles
+
+
+def _spread(names: Sequence[str], most: int) -> list[str]:
+    """Return at most so many of the names, spread evenly over all."""
+    count = min(most, len(names))
+    return [names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count)]
 
 
 def _fit(points: Sequence[tuple[float, float]], relative: Sequence[float]) -> tuple[float, float]:

@@ -88,6 +88,12 @@ class Contents:
         matrices = {name: w for name, w in self.matrices.items() if name not in tensors}
         return replace(self, matrices=matrices, others={**self.others, **tensors})
 
+    def only(self, names: Iterable[str]) -> Contents:
+        """Return contents that are the named matrices and nothing else."""
+        matrices = {name: self.matrices[name] for name in names}
+        order = tuple(name for name in self.order if name in matrices)
+        return replace(self, matrices=matrices, others={}, order=order)
+
 
 @dataclass(frozen=True, eq=False)
 class Quantizer:
@@ -105,6 +111,10 @@ class Quantizer:
     def with_fixed(self, tensors: Mapping[str, Tensor]) -> Quantizer:
         """Return a copy that stores `tensors` verbatim and quantizes only the rest."""
         return replace(self, contents=self.contents.with_fixed(tensors))
+
+    def only(self, names: Iterable[str]) -> Quantizer:
+        """Return a copy that quantizes the named matrices, whose file holds nothing else."""
+        return replace(self, contents=self.contents.only(names))
 
     def with_contents(self, contents: Contents) -> Quantizer:
         """Return a copy that quantizes other values of the same matrices, with the same curvature."""

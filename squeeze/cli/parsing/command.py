@@ -18,8 +18,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "parents", "trainings", "seed_runs", "logs", "files", "encoded", "against", "packages",
     ),
     "Output": (
-        "out", "output", "as_json", "verbose", "html", "markdown", "plot", "tensorboard", "wandb",
-        "readable", "open_page", "force",
+        "out", "output", "as_json", "verbose", "html", "markdown", "plot", "frontier", "tensorboard",
+        "wandb", "readable", "open_page", "force",
     ),
     "Calibration": ("calibration", "source", "temperature", "fresh"),
     "Model": (

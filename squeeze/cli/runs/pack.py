@@ -25,6 +25,7 @@ from squeeze.packing.request import PackRequest
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.subject.source import ModelSource
 from squeeze.subject.workpiece import Workpiece
+from squeeze.views.frontier import as_json, draw, frontier, lines
 from squeeze.views.text import print_ledger
 
 
@@ -45,6 +46,7 @@ class PackOptions:
     fresh: bool
     tune: int | None
     tokenizer: str | None
+    frontier: Path | None
     quant: Mapping[str, str]
     small: int
     small_floats: str
@@ -103,7 +105,7 @@ def run_pack(options: PackOptions) -> None:
         return  # there is no work to share: the first rank does it
     settings = options.architecture.get("settings")
     check_outputs(
-        [options.target],
+        [options.target, *([options.frontier] if options.frontier else [])],
         [options.model, options.tokenizer, settings, *options.code, *options.data],
     )
     clock = time.perf_counter()
@@ -121,12 +123,16 @@ def run_pack(options: PackOptions) -> None:
     tokenizer = os.path.abspath(options.tokenizer) if options.tokenizer else None
     write_asked(options.target, Asked(sha256(packed.data), options.limit, tokenizer))
     ledger = attribute_paths([options.target, *options.code])
+    points = frontier(packed.plan) if options.frontier and packed.plan else ()
+    if options.frontier and packed.plan:
+        draw(points, packed.plan, options.frontier)
     if options.as_json:
         print_json(
             {
                 "artifact": str(options.target),
                 "source": source_of(options.model, piece),
                 **facts_of(packed, request.preset),
+                **({"frontier": as_json(points)} if points else {}),
                 "notes": list(packed.notes),
                 "seconds": round(time.perf_counter() - clock, 3),
                 "ledger": ledger.as_json(options.limit),
@@ -135,6 +141,8 @@ def run_pack(options: PackOptions) -> None:
     else:
         print_notes(packed.notes)
         print_packed(packed, request.preset, options.verbose)
+        for line in lines(points, packed.plan) if packed.plan and points else ():
+            print_line(line)
         print_ledger(ledger, options.limit)
         print_line(f"{options.target}: {piece.size:,} → {len(packed.data):,} bytes")
     check_limit(ledger.total, options.limit)

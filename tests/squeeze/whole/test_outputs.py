@@ -27,6 +27,7 @@ FILES = {
     "unpack -o": ["unpack", MODEL, "-o"],
     "pack -o": ["pack", MODEL, "-o"],
     "pack --preset -o": ["pack", MODEL, "--preset", "fast", "-o"],
+    "pack --frontier": ["pack", MODEL, "--preset", "fast", "-o", "new.sqz", "--frontier"],
     "bundle -o": ["bundle", "{in}/entry.py", "-o"],
     "bundle --preset -o": ["bundle", "--preset", "tiny", "-o"],
     "bundle --readable": ["bundle", "{in}/entry.py", "-o", "{in}/small.py", "--readable"],
