@@ -17,14 +17,16 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from inputs import materials
-from pack_quality import Judge, Lines
+from pack_quality import TRAINING, Judge, Lines
 from report import write_report
 from result_files import spread, table
 
+from squeeze.calib.text.generate import TEMPERATURE
 from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.packing.calibrate import Calibration, calibrate
 from squeeze.packing.pack import pack_model
@@ -37,14 +39,14 @@ WHICH = ("bits", "neighbour", "seed", "preset", "tune", "label")
 
 
 def measure(
-    loaded: LoadedModel, judge: Judge, folder: Path, line: dict[str, Any], tokens: int
+    loaded: LoadedModel, judge: Judge, folder: Path, line: dict[str, Any], settings: Calibration
 ) -> dict[str, Any]:
     """Return the measurement of one pack.
 
     folder: keeps the calibration of a seed
     line: the values of WHICH
     """
-    settings = Calibration(tokens=tokens, seed=line["seed"])
+    settings = replace(settings, seed=line["seed"])
     calibrate(loaded, settings, folder)
     weights = sum(tensor.size for tensor in loaded.tensors.values())
     limit = int(line["bits"] * line["neighbour"] * weights / 8)
@@ -99,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", default="reference_8.7M_fp32.safetensors")
     parser.add_argument("--seq-len", type=int, default=512)
+    parser.add_argument("--power", type=int, default=2, help="of the mlp's activation")
     parser.add_argument("--bits", nargs="*", type=float, default=list(RATES))
     parser.add_argument("--neighbours", nargs="*", type=float, default=list(NEIGHBOURS))
     parser.add_argument("--presets", nargs="*", default=["best", "tuned"], choices=list(TARGETS))
@@ -107,14 +110,19 @@ def main() -> None:
     parser.add_argument("--label", default="", help="stands beside the figures of this run")
     parser.add_argument("--targets", type=int, default=131_072)
     parser.add_argument("--calibration-tokens", type=int, default=0, help="0: the product's own")
+    parser.add_argument("--source", choices=["self", "shards"], default="self")
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="of own text")
     parser.add_argument("--folder", type=Path, help="keeps calibrations and lines between runs")
     parser.add_argument("--name", default="low-rates")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     lines = Lines(folder / "lines.jsonl")
-    loaded = load_model(
-        materials() / "checkpoints" / options.checkpoint, like="baseline", seq_len=options.seq_len
+    path, fields = materials() / "checkpoints" / options.checkpoint, {"mlp_power": options.power}
+    loaded = load_model(path, like="baseline", seq_len=options.seq_len, **fields)
+    data = (str(materials() / "fineweb" / TRAINING),) if options.source == "shards" else ()
+    settings = Calibration(
+        options.source, options.calibration_tokens, data=data, temperature=options.temperature
     )
     judge = Judge(loaded, 0, options.targets)
     for seed in options.seeds:
@@ -126,9 +134,9 @@ def main() -> None:
                     line = dict(zip(WHICH, values, strict=True))
                     if lines.find(**line) is None:
                         cache = folder / f"seed{seed}"
-                        lines.add(measure(loaded, judge, cache, line, options.calibration_tokens))
+                        lines.add(measure(loaded, judge, cache, line, settings))
     rows = summary(lines.known)
-    head = {"checkpoint": options.checkpoint, "targets": options.targets}
+    head = {"checkpoint": options.checkpoint, "targets": options.targets, "text": options.source}
     text = f"`{json.dumps(head)}`\n\n{markdown(rows)}"
     write_report(options.name, [*rows, *lines.known], text)
 

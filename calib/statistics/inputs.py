@@ -38,11 +38,12 @@ class InputSums:
     widths: of the sums, by owner
     total: panels of Σ xᵀx of each owner (`outer_product`); the first `done` blocks are in them
     blocks: sequences of each forward
+    ranks: that share the text; None: those of the process group
     """
 
-    def __init__(self, model: TappedModel, text: Sequences) -> None:
+    def __init__(self, model: TappedModel, text: Sequences, ranks: Ranks | None = None) -> None:
         self.model, self.text = model, text
-        self.ranks = Ranks.current()
+        self.ranks = Ranks.current() if ranks is None else ranks
         matrices = model.layout.matrices.values()
         read = [matrix for matrix in matrices if matrix.how in (PRODUCT, BOTH)]
         self.owners = {matrix.name: matrix.owner for matrix in read}

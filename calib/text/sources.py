@@ -73,6 +73,10 @@ class Sequences:
         """Return the sequences from number `first` on."""
         return Sequences(self.ids[first:], self.lengths[first:], self.source)
 
+    def to_row(self, stop: int) -> Sequences:
+        """Return the sequences before number `stop`."""
+        return Sequences(self.ids[:stop], self.lengths[:stop], self.source)
+
     def digest(self) -> str:
         """Return the SHA-256 (hex) of ids and lengths: equal digests calibrate equally."""
         state = hashlib.sha256(repr(self.ids.shape).encode())

@@ -73,16 +73,26 @@ class Curvature:
     @cached_property
     def prepared(self) -> Prepared:
         """Derived values, computed on all cores when first asked for: not from several threads."""
-        # Queries, keys and values read one input: their Hessians are one array, factorized once.
-        inputs = {id(hessian): hessian for hessian in self.hessians.values()}
-        factors = in_order(lambda each: factorize(each, self.damping), list(inputs.values()))
-        shared = dict(zip(inputs, factors, strict=True))
         feedback = in_order(row_feedback, list(self.gradients.values()))
         return Prepared(
-            factors={name: shared[id(hessian)] for name, hessian in self.hessians.items()},
+            factors=self._factors(self.hessians),
             rows=dict(zip(self.gradients, feedback, strict=True)),
             heads={name: head_bits(weights) for name, weights in self.matrices.items()},
         )
+
+    def _factors(self, hessians: Mapping[str, Float32]) -> dict[str, Factor]:
+        # Queries, keys and values read one input: their Hessians are one array, factorized once.
+        inputs = {id(hessian): hessian for hessian in hessians.values()}
+        factors = in_order(lambda each: factorize(each, self.damping), list(inputs.values()))
+        shared = dict(zip(inputs, factors, strict=True))
+        return {name: shared[id(hessian)] for name, hessian in hessians.items()}
+
+    def with_hessians(self, hessians: Mapping[str, Float32]) -> Curvature:
+        """Return the curvature with other Hessians of some matrices, as their inputs have changed."""
+        changed = replace(self, hessians={**self.hessians, **hessians})
+        factors = {**self.prepared.factors, **self._factors(hessians)}
+        changed.__dict__["prepared"] = replace(self.prepared, factors=factors)
+        return changed
 
     def with_matrices(self, matrices: Mapping[str, Float32]) -> Curvature:
         """Return the curvature at other values of the matrices, near which it is about the same.

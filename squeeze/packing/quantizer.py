@@ -121,6 +121,10 @@ class Quantizer:
         curvature = self.curvature.with_matrices(contents.matrices)
         return replace(self, contents=contents, curvature=curvature)
 
+    def with_hessians(self, hessians: Mapping[str, Float32]) -> Quantizer:
+        """Return a copy for other inputs of some matrices (`Curvature.with_hessians`)."""
+        return replace(self, curvature=self.curvature.with_hessians(hessians))
+
     @property
     def weight_counts(self) -> dict[str, int]:
         """Number of weights of each matrix."""

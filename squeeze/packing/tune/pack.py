@@ -1,10 +1,11 @@
 """Preset `tuned`: round a share of the matrices, let the rest learn to make up for it, round the next.
 
 One pass of `squeeze.packing.target` finds the scale at which the file meets the limit. Then the shares
-follow, the mlp first, whose errors interact most: what is still float learns the fp32 model's answers on
-the calibration text (`squeeze.calib.tuning.distil`), and the last share lands the file under the limit
-again. At the end only what the file holds as floats learns. Each stage of learning is kept, so that an
-interrupted pack resumes.
+follow, the matrices into the mlp first, whose errors interact most: what is still float learns the fp32
+model's answers on the calibration text (`squeeze.calib.tuning.distil`), and the next share's errors are
+weighed by the inputs that it now gets. The last share lands the file under the limit again. At the end
+only what the file holds as floats learns. Each stage of learning is kept, so that an interrupted pack
+resumes.
 """
 
 from __future__ import annotations
@@ -58,14 +59,15 @@ class Shares:
 
     @classmethod
     def of(cls, names: Mapping[str, object], preset: Tuned, steps: int | None) -> Shares:
-        """Return the shares of matrices: the mlp, attention, and tables and whatever else there is.
+        """Return the shares of matrices: into the mlp, out of it, attention, and whatever else there is.
 
         steps: updates in all; None: those of the preset
         """
-        groups: dict[str, list[str]] = {"mlp": [], "attn": [], "": []}
+        groups: dict[str, list[str]] = {"mlp.fc": [], "mlp.proj": [], "attn": [], "": []}
         for name in names:
-            group = role_of(name).partition(".")[0]
-            groups[group if group in groups else ""].append(name)
+            role = role_of(name)
+            group = next(each for each in groups if role.startswith(each))
+            groups[group].append(name)
         shares = [tuple(group) for group in groups.values() if group]
         if len(shares) == 1 and len(shares[0]) > 1:
             half = (len(shares[0]) + 1) // 2
@@ -165,8 +167,11 @@ class _Tuning:
                 stage.note(f"made again: {error}")
             divergence = self.student.learn_(course, self.bits, stage)
             write_arrays(path, self.student.weights, key, {"divergence": divergence})
+        quantizer = self.quantizer.with_contents(self.student.updated(self.quantizer.contents))
+        if number < len(self.shares.names):
+            quantizer = quantizer.with_hessians(self.student.hessians())
         self.quantizer = replace(
-            self.quantizer.with_contents(self.student.updated(self.quantizer.contents)),
+            quantizer,
             coder=KeptCodes(self.session.folder / "codes", key, stage),
         )
 

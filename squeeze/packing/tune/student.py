@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 from torch import nn
 
 from squeeze.artifact.streams import Tensor
+from squeeze.calib.statistics.inputs import InputSums
+from squeeze.calib.statistics.tapped import ids_of
 from squeeze.calib.text.sources import Sequences
 from squeeze.calib.tuning.answers import Answers
 from squeeze.calib.tuning.distil import Course, Trained, distil_
 from squeeze.errors import BadConfig
 from squeeze.packing.calibrate import Calibrated
-from squeeze.packing.costs import MEASURED
+from squeeze.packing.costs import CPU, MEASURED
 from squeeze.packing.quantizer import Contents
 from squeeze.packing.recipe import Recipe, quantize_checkpoint
+from squeeze.ranks.group import Ranks
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32, to_bits
@@ -27,6 +31,7 @@ from squeeze.tensors.quantized import RawTensor
 RATE, SMALL_RATE = 0.014, 0.02
 # Bits a weight below which the student computes in bfloat16, which alone costs 0.0003 nats per token.
 HALVES_BELOW = 2.2
+SEEN = 32_768  # tokens from which the inputs are taken again
 LEAST = 0.01  # root mean square that a tensor counts as having, since some begin at zero
 
 
@@ -91,6 +96,17 @@ class Student:
             self._put_back,
             reporter,
         )
+
+    def hessians(self) -> dict[str, Float32]:
+        """Return the second moments of the inputs of the matrices that are not rounded, by name.
+
+        They are what the rounded ones before them make of the text, not what the model had.
+        """
+        text = self.answers.text
+        tapped = self.subject.tapped(ids_of(text, np.array([0]), CPU))
+        text = text.to_row(max(1, SEEN // text.ids.shape[1]))
+        sums = InputSums(tapped, text, Ranks())
+        return {n: h for n, h in sums.hessians().matrices.items() if n not in self.rounded}
 
     @property
     def weights(self) -> dict[str, Float32]:

@@ -16,14 +16,17 @@ from squeeze.calib.statistics.divergence import Categorical
 from squeeze.calib.text.sources import Sequences
 from squeeze.checkpoint.read import load_model
 from squeeze.errors import BadConfig
-from squeeze.packing.calibrate import Calibration
+from squeeze.packing.calibrate import Calibration, calibrate
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
 from squeeze.packing.presets import TARGETS, Tuned
 from squeeze.packing.request import PackRequest
+from squeeze.packing.target import contents_of
 from squeeze.packing.tune import pack as tuning
-from squeeze.packing.tune.student import untuned_rows
+from squeeze.packing.tune.student import Student, untuned_rows
 from squeeze.subject.subject import Subject
+from squeeze.subject.workpiece import Workpiece
+from squeeze.tensors.quantized import RawTensor
 from squeeze.train.data.shards import read_shard
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -122,6 +125,25 @@ def test_a_damaged_stage_is_made_again_with_a_note(model: Path, tmp_path: Path) 
     assert any("tuned-1.safetensors" in note for note in again.notes)
 
 
+def test_the_next_share_is_weighed_by_what_the_rounded_matrices_make_of_the_text(
+    model: Path, cache: Path
+) -> None:
+    """With zeros into the mlp nothing comes out of it; attention of the first block sees the same."""
+    piece = Workpiece.of(load_model(model))
+    calibrated = calibrate(piece, CALIBRATION, cache)
+    contents = contents_of(piece, calibrated.layout, "fp16")
+    student = Student(piece, calibrated, contents, "fp16")
+    before = student.hessians()
+    into = {n: w for n, w in contents.matrices.items() if n.endswith("mlp.fc.weight")}
+    zeros = {name: np.zeros(w.shape, np.uint32) for name, w in into.items()}
+    student.round_({name: RawTensor(bits, "fp32") for name, bits in zeros.items()})
+    after = student.hessians()
+    assert before.keys() - after.keys() == into.keys()
+    out, query = "blocks.0.mlp.proj.weight", "blocks.0.attn.c_q.weight"
+    assert before[out].any() and not after[out].any()
+    np.testing.assert_array_equal(before[query], after[query])
+
+
 def test_a_file_that_grows_over_the_limit_at_the_end_is_fitted_again(
     model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,10 +163,13 @@ def test_updates_are_counted(model: Path, cache: Path) -> None:
 def test_shares_begin_with_the_mlp_and_share_the_updates() -> None:
     preset = TARGETS["tuned"]
     assert isinstance(preset, Tuned)
-    names = ("tok_emb.weight", "blocks.0.attn.c_q.weight", "blocks.0.mlp.fc.weight")
+    names = (
+        "tok_emb.weight",
+        *(f"blocks.0.{n}.weight" for n in ("attn.c_q", "mlp.proj", "mlp.fc")),
+    )
     shares = tuning.Shares.of(dict.fromkeys(names), preset, 100)
     assert shares.names == tuple((name,) for name in reversed(names))
-    assert shares.steps == (42, 42, 16)
+    assert shares.steps == (28, 28, 28, 16)
     foreign = tuning.Shares.of(dict.fromkeys("abc"), preset, 100)
     assert foreign.names == (("a", "b"), ("c",)) and foreign.steps == (84, 16)
 
