@@ -20,7 +20,7 @@ def command(as_json: bool) -> None:
 
     \b
     Example:
-      printf 'tokenizer = "my.model"\nlimit = 200000\n[pack]\npreset = "best"\n' > squeeze.toml
+      echo 'limit = 200000' > squeeze.toml
       squeeze config
     """
     from squeeze.cli.runs.config import run

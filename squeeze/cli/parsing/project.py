@@ -107,6 +107,8 @@ def settings_of(command: click.Command, name: str, project: Project | None) -> d
             text = os.environ[variable]
             settings[parameter.name] = Setting(_shaped(text, parameter), variable)
     table = {} if project is None else project.values.get(name, {})
+    if not isinstance(table, dict):  # a shared key that is the name of a command, too, as `data` is
+        table = {}
     for key, value in table.items():
         parameter = named.get(key)
         if parameter is None or parameter.name is None or project is None:
