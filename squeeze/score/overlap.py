@@ -147,13 +147,12 @@ def find_overlap(
     """Return the overlap of a validation set with training shards, read one at a time.
 
     validation, training: tokens uint16 [n], documents split at `bos`
-    reporter: counts shards
+    reporter: counts shards, in a stage that the caller opened
     """
     index = Fingerprints(validation, bos)
-    with reporter.stage("training shards", unit="shards") as stage:
-        for shard in training:
-            index.add_training(shard)
-            stage.advance()
+    for shard in training:
+        index.add_training(shard)
+        reporter.advance()
     return index.result()
 
 

@@ -26,6 +26,7 @@ FILES: dict[str, tuple[str, ...]] = {
     ),
     "docs/bundle.md": ("train.py", "words.py", "model.sqz", "fineweb_val_000000.bin"),
     "docs/checkpoints.md": ("run.pt", "gpt2", *DATA),
+    "docs/checkpoints.md console 2": ("run.pt=plain.pt",),
     "docs/layouts.md": (
         *("final_model.pt=record-1394.pt", "settings.json=record-1394.json", "sp8192.model"),
         "fineweb_val_000000.bin",

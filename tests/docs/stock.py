@@ -29,7 +29,10 @@ TRAINED = (
     "train --preset tiny --data fineweb_train_000000.bin --tokenizer sp1024.model --steps 2 --json "
     + " ".join(f"--set {size}" for size in SIZES.split())
 )
-PACKED = "pack {} -o {} --preset fast --tokens 512 --limit 100000 --tokenizer sp1024.model"
+PACKED = (
+    "pack {} -o {} --preset fast --tokens 512 --limit 150000 --code train_gpt.py"
+    " --tokenizer sp1024.model"
+)
 LINES = {  # of tests/programs/baseline.py, so that it reads the challenge's tokens
     "VOCAB, WIDTH, HEADS, LAYERS, LENGTH, BATCH, STEPS = 256, 64, 4, 2, 64, 16, 60": "VOCAB, WIDTH, "
     "HEADS, LAYERS, LENGTH, BATCH, STEPS = 1024, 32, 4, 2, 64, 16, 2",
@@ -70,8 +73,8 @@ class GPT(nn.Module):
 def make_stock(folder: Path, materials: Path) -> Path:
     """Fill a folder with every file that tests/docs/rooms.py names, and return it."""
     _data(folder, materials)
-    _trained(folder)
     _scripts(folder)
+    _trained(folder)
     _checkpoints(folder, materials)
     _records(folder)
     return folder
@@ -136,7 +139,7 @@ def _trained(folder: Path) -> None:
     }.items():
         shutil.copyfile(folder / source, folder / name)
     shutil.copytree(folder / "seed1.sqz.cache", folder / "model.sqz.cache")
-    squeeze(folder, "pack model.safetensors -o old.sqz --small 4096")
+    squeeze(folder, "pack model.safetensors -o old.sqz")
     (folder / "submission").mkdir()
     shutil.copyfile(folder / "model.sqz", folder / "submission" / "model.sqz")
 
@@ -178,12 +181,18 @@ def _checkpoints(folder: Path, materials: Path) -> None:
                 state[table] = state[table].repeat(pieces // 1024, 1)
         settings = facts["hyperparameters"] | {"vocab_size": pieces}
         torch.save(state, folder / f"record-{number}.pt")
-        facts = {"hyperparameters": settings, "switched_on": facts["switched_on"]}
-        (folder / f"record-{number}.json").write_text(json.dumps(facts))
+        facts = {key: facts[key] for key in ("script_sha256", "switched_on")}
+        (folder / f"record-{number}.json").write_text(
+            json.dumps(facts | {"hyperparameters": settings})
+        )
     model = GPT(ModelConfig(1024, 2, 64, 2, 1, 64, seq_len=128)).state_dict()
-    wrapped = {f"_orig_mod.module.{name}": tensor for name, tensor in model.items()}
-    wrapped["_orig_mod.module.lm_head.weight"] = model["tok_emb.weight"].clone()
-    torch.save({"model": wrapped, "ema": wrapped, "step": 7}, folder / "run.pt")
+    model["lm_head.weight"] = model["tok_emb.weight"].clone()
+    sets = {
+        kind: {f"_orig_mod.module.{name}": tensor * scale for name, tensor in model.items()}
+        for kind, scale in (("model", 1.0), ("ema", 0.5))
+    }
+    torch.save({**sets, "step": 7}, folder / "run.pt")
+    torch.save(sets["ema"], folder / "plain.pt")
     config = transformers.GPT2Config(
         vocab_size=1024,
         n_positions=64,

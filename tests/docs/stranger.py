@@ -42,7 +42,7 @@ SHORTER = QUICK | {
 }
 SECONDS = 1.0  # until something is printed
 LONGEST = 900  # seconds of one command
-OWN = re.compile(r"\bsqueeze\b|\btorchrun\b")
+OWN = re.compile(r"^squeeze ")  # torchrun loads torch before it starts anything
 COMMAND = re.compile(r"(\$ |squeeze |torchrun |python |pip |make )")
 INVISIBLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\s")
 FROWN = re.compile(r"^.*(?:\w*Warning: .*|Traceback \(most recent.*)$", re.MULTILINE)

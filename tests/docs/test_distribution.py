@@ -26,6 +26,19 @@ def test_links_of_the_published_readme_are_absolute() -> None:
     assert f"![KL and BPB gap against file size, squeeze and record-1394]({repository}/raw/" in text
 
 
+def test_the_versions_that_readme_calls_tested_are_those_of_the_constraints() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    pinned = dict(
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    )
+    (stated,) = re.findall(r"Tested versions: .*?the\s+rest", readme, re.DOTALL)
+    assert re.findall(r"(torch|numpy|numba) ([\d.]+\d)", stated) == [
+        (name, pinned[name]) for name in ("torch", "numpy", "numba")
+    ]
+
+
 def test_the_address_of_the_repository_stands_in_one_place() -> None:
     urls = SETUP["PROJECT"]["urls"]
     assert all(url.startswith(urls["Repository"]) for url in urls.values())

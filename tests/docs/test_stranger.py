@@ -135,8 +135,8 @@ def faults_of(ran: Ran, command: str, output: str, before: Path) -> list[str]:
     if ran.code != code:
         faults.append(f"exit code {ran.code} instead of {code}\n{ran.printed}")
     faults += ran.frowns
-    printed = " ".join(ran.printed.split())
-    for phrase in re.split(r"[\d,.]*\d[\d,.]*|…", " ".join(output.split())):
+    printed = singular(ran.printed)
+    for phrase in re.split(r"[\d,.]*\d[\d,.]*|…", singular(output)):
         if phrase.strip() not in printed:
             faults.append(f"the page says {phrase.strip()!r}; printed was\n{ran.printed}")
     if OWN.search(ran.command) and ran.first > SECONDS:
@@ -144,6 +144,11 @@ def faults_of(ran: Ran, command: str, output: str, before: Path) -> list[str]:
         if first > SECONDS:
             faults.append(f"nothing for {first:.2f} s")
     return [f"{ran.command}\n{fault}" for fault in faults]
+
+
+def singular(text: str) -> str:
+    """Return a text on one line, words without an s at their end: numbers differ, so plurals may."""
+    return re.sub(r"s\b", "", " ".join(text.split()))
 
 
 def run_python(block: Block, folder: Path) -> list[str]:

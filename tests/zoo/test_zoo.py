@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.audit import Audit, AuditOptions, Limits, audit, load_data
 from squeeze.score.audit.evidence import Evidence
 from squeeze.score.audit.rules import RULES
@@ -23,6 +24,7 @@ from squeeze.score.box.sandbox import isolation
 from squeeze.score.overlap import find_overlap
 from squeeze.train.data.shards import write_shard
 from squeeze.train.data.text import BOS
+from tests.recorder import Recorder
 from tests.zoo.animals import HONEST, VOCAB, Animal, Habitat, build, make_habitat
 from tests.zoo.breeds import BREEDS, VOCABULARIES
 from tests.zoo.leaks import BLURRED, LEAKS
@@ -41,7 +43,12 @@ def habitat(tmp_path_factory: pytest.TempPathFactory) -> Habitat:
 
 
 def examine(
-    animal: Animal, habitat: Habitat, tmp_path: Path, seed: int = 3, boxed: bool = True
+    animal: Animal,
+    habitat: Habitat,
+    tmp_path: Path,
+    seed: int = 3,
+    boxed: bool = True,
+    reporter: Reporter = SILENT,
 ) -> Audit:
     if animal in SIDECARS:
         animal = with_span(animal, habitat, TARGETS)
@@ -53,6 +60,7 @@ def examine(
             build(animal, habitat, tmp_path / "submission"),
             load_data([habitat.data], habitat.tokenizer, TARGETS),
             AuditOptions(train_data=(shard,), limits=LIMITS, byte_limit=LIMIT, seed=seed),
+            reporter,
         )
 
 
@@ -60,10 +68,22 @@ def test_a_report_without_losses_leaves_some_rules_open_and_the_rest_judged(
     habitat: Habitat, tmp_path: Path
 ) -> None:
     silent = ("len(losses), losses\n", "len(losses), []\n")
-    result = examine(Animal("silent", changes=(silent,)), habitat, tmp_path / "honest", boxed=False)
+    recorder = Recorder()
+    result = examine(
+        Animal("silent", changes=(silent,)),
+        habitat,
+        tmp_path / "honest",
+        boxed=False,
+        reporter=recorder,
+    )
     assert result.failures == [], told(result)
     open_ones = [name for name, v in result.verdicts.items() if v.status == UNKNOWN]
     assert open_ones == ["single-pass", "score-before-update"]
+    # progress: every stage has a total, and those of the runs reach it
+    counted = {stage.name: (sum(stage.counts), stage.total) for stage in recorder.stages}
+    assert counted["fresh processes"] == (4, 4)
+    assert counted["distributions"] == (TARGETS, TARGETS) and counted["report"] == (2, 2)
+    assert all(total is not None for _, total in counted.values()), counted
     (clamped,) = (a for a in OFFENDERS if a.name == "clamped targets")
     clamped = replace(clamped, changes=(*clamped.changes, silent))
     assert examine(clamped, habitat, tmp_path / "clamped", boxed=False).failures == ["score"]

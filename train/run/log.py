@@ -89,6 +89,18 @@ def read_steps(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return [steps[number] for number in sorted(steps)]
 
 
+def read_event(path: str | os.PathLike[str], event: str) -> dict[str, Any]:
+    """Return the last line of a log that is this event, {} without one."""
+    facts: dict[str, Any] = {}
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if f'"{event}"' in line[:40]:
+                with contextlib.suppress(ValueError, RecursionError):
+                    entry = json.loads(line)
+                    facts = entry if isinstance(entry, dict) else facts
+    return facts
+
+
 def _is_step(entry: dict[str, Any]) -> bool:
     step, loss = entry.get("step"), entry.get("loss")
     return type(step) is int and abs(step) < 1 << 53 and isinstance(loss, float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -21,7 +22,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "out", "output", "as_json", "verbose", "html", "markdown", "plot", "frontier", "tensorboard",
         "wandb", "readable", "open_page", "force",
     ),
-    "Calibration": ("calibration", "source", "temperature", "fresh"),
+    "Calibration": ("calibration", "source", "temperature", "tune", "fresh"),
     "Model": (
         "script", "shim", "entry", "like", "settings_file", "assume", "seq_len", "settings",
         "config_json",
@@ -39,6 +40,7 @@ SLOW = (
     "bundle",
     "unpack",
 )
+SLOW_OPTIONS = ("squeezed", "floors", "html")  # of `budget`
 FIRST, REST = "Input", "Options"
 
 
@@ -65,7 +67,8 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; say at once that it begins, and in the end what usually comes next."""
         # torch alone takes seconds to load, during which nothing else can be said
-        if self.name in SLOW and sys.stderr.isatty() and not ctx.params.get("as_json"):
+        slow = self.name in SLOW or any(ctx.params.get(name) for name in SLOW_OPTIONS)
+        if slow and sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
             print_line(f"{self.name}: loading …", err=True)
         result = super().invoke(ctx)
         print_next(str(self.name), ctx.params)
@@ -74,18 +77,24 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options group by group."""
         rows: dict[str, list[tuple[str, str]]] = {}
+        calibrates = any(p.name in ("calibration", "source") for p in self.params)
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None and isinstance(parameter, click.Option):
-                rows.setdefault(group_of(parameter), []).append(record)
+                rows.setdefault(group_of(parameter, calibrates), []).append(record)
         for title in (FIRST, REST, *(title for title in GROUPS if title != FIRST)):
             if title in rows:
                 with formatter.section(title):
                     formatter.write_dl(rows[title])
 
 
-def group_of(parameter: click.Parameter) -> str:
-    """Return the title under which an option is shown."""
+def group_of(parameter: click.Parameter, calibrates: bool) -> str:
+    """Return the title under which an option is shown.
+
+    calibrates: the command writes or reads calibration text, whose size `--tokens` is then
+    """
+    if calibrates and parameter.name in ("tokens", "seed", "length"):
+        return "Calibration"
     for title, names in GROUPS.items():
         if parameter.name in names:
             return title

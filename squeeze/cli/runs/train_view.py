@@ -140,7 +140,10 @@ class TrainingView:
         """Log the end of the run and draw its curve; return the files beside the checkpoint."""
         rows = [asdict(row) for row in report.clock]
         with RunLog(self.log, append=True) as log:
-            log.write("end", steps=report.steps, final_loss=report.final_loss, clock=rows)
+            facts = {"steps": report.steps, "final_loss": report.final_loss, "clock": rows}
+            if report.val is not None:
+                facts |= {"val_loss": report.val.nats_per_token, "val_bpb": report.val.bpb}
+            log.write("end", **facts)
         files = [self.log, *(plot_log(self.log) if self.plot else [])]
         return [str(path) for path in files]
 
@@ -211,10 +214,10 @@ def print_report(report: TrainReport) -> None:
         "checkpoint": f"{report.out} ({report.params:,} weights)",
         "trained": f"{report.steps:,} steps, {report.tokens_seen:,} tokens "
         f"({report.passes:.2f} passes) at {report.tokens_per_second:,.0f} a second",
-        "training loss": f"{report.final_loss:.4f} nats per token",
+        "training loss": f"{report.final_loss:.6f} nats per token",
     }
     if report.val is not None:
-        rows["validation"] = f"{report.val.bpb:.4f} bits per byte"
+        rows["validation"] = f"{report.val.bpb:.6f} bits per byte"
     stages = [
         f"{row.stage} {row.seconds:.1f} s" + ("" if row.inside else " (not counted)")
         for row in report.clock

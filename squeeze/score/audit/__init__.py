@@ -57,5 +57,6 @@ def audit(
         evidence = gather(loaded, data, options, reporter)
     if options.train_data:
         validation, training = read_shards(list(data.shards)), map(read_shard, options.train_data)
-        evidence.overlap = find_overlap(validation, training, data.bos, reporter)
+        with reporter.stage("training shards", len(options.train_data), "shards") as stage:
+            evidence.overlap = find_overlap(validation, training, data.bos, stage)
     return Audit(evidence, judge(evidence), time.perf_counter() - start, tuple(notes))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.audit.client import Float32, Hello, Session, Tokens
 from squeeze.score.plan import Plan, document_spans, spans
 
@@ -53,14 +54,18 @@ class Flip:
     where: int
 
 
-def sweep(session: Session, span: Tokens, bos: int) -> Sweep:
-    """Return losses and masses of all targets, in the order and contexts of the declaration."""
+def sweep(session: Session, span: Tokens, bos: int, reporter: Reporter = SILENT) -> Sweep:
+    """Return losses and masses of all targets, in the order and contexts of the declaration.
+
+    reporter: counts targets
+    """
     losses, mass = np.empty(len(span) - 1), np.empty(len(span) - 1)
     for first, rows in _all_rows(session, span, bos):
         targets = span[first + 1 : first + 1 + len(rows)]
         total = log_mass(rows)
         mass[first : first + len(rows)] = total
         losses[first : first + len(rows)] = total - rows[np.arange(len(rows)), targets]
+        reporter.advance(len(rows))
     return Sweep(losses, mass)
 
 

@@ -36,7 +36,8 @@ from squeeze.train.data.shards import write_shard
 
 LONG = 512  # tokens of a flip across updates, at least
 TARGETS_PER_LOSS = 2  # a report may be twice too long and still be read
-Run = Callable[[Evidence, Session], None]
+Run = Callable[[Evidence, Session, Reporter], None]
+RUNS = 4
 ATTEMPTS = 3  # each with the papers that the one before tried to open
 
 
@@ -85,11 +86,15 @@ def _attempt(
     """Run a submission without the files that are left out, and return what was observed."""
     evidence = Evidence(submission, data, isolation(), options, left_out=left_out)
     evidence.watched = True
-    with scratch_folder("squeeze-span-") as folder:
+    with (
+        scratch_folder("squeeze-span-") as folder,
+        reporter.stage("fresh processes", RUNS, "runs") as processes,
+    ):
         for name, run, inputs in _runs(data, options.seed, folder):
             try:
-                with reporter.stage(name), _session(evidence, inputs) as session:
-                    run(evidence, session)
+                with _session(evidence, inputs) as session:
+                    run(evidence, session, processes)
+                processes.advance()
             except SubmissionFailed as error:
                 evidence.failure = f"{name}: {error}"
                 break
@@ -178,11 +183,12 @@ def _report(evidence: Evidence, session: Session, name: str = "span.bin") -> Rep
     return session.report(name, "tokenizer.model", most, finite=not name.startswith("pieces"))
 
 
-def _run_probes(evidence: Evidence, session: Session) -> None:
+def _run_probes(evidence: Evidence, session: Session, reporter: Reporter) -> None:
     data, hello, seed = evidence.data, session.hello, evidence.options.seed
     head = _head(evidence, hello)
     evidence.first_rows = session.score(head)
-    evidence.sweep = sweep(session, data.span, data.bos)
+    with reporter.stage("distributions", len(data.span) - 1, "targets") as stage:
+        evidence.sweep = sweep(session, data.span, data.bos, stage)
     evidence.replay_moved = moved(evidence.first_rows, session.score(head))[0]
     length = min(SHORT, max(2, hello.chunk - 1)) if hello.stateful else hello.window
     evidence.futures = flip_future(session, data.span, data.bos, length, seed)
@@ -193,27 +199,39 @@ def _run_probes(evidence: Evidence, session: Session) -> None:
         evidence.documents = flip_documents(session, data.span, data.bos)
 
 
-def _run_withheld(evidence: Evidence, session: Session) -> None:
+def _run_withheld(evidence: Evidence, session: Session, reporter: Reporter) -> None:
     data, options = evidence.data, evidence.options
     checks = draw_checks(data.span, data.bos, options.checks, options.seed)
-    evidence.withheld = ask_withheld(session, data.span, data.bos, checks, options.check_seconds)
+    total = len(np.union1d(checks.drawn, checks.rare))
+    with reporter.stage("withheld text", total, "targets") as stage:
+        evidence.withheld = ask_withheld(
+            session, data.span, data.bos, checks, options.check_seconds, stage
+        )
 
 
-def _run_report(evidence: Evidence, session: Session) -> None:
+def _run_report(evidence: Evidence, session: Session, reporter: Reporter) -> None:
     assert evidence.first_rows is not None
     rows = session.score(_head(evidence, session.hello))
     evidence.first_moved = moved(evidence.first_rows, rows)[0]
-    evidence.report = _report(evidence, session)
-    evidence.again = _report(evidence, session)
+    with reporter.stage("report", 2, "reports") as stage:
+        evidence.report = _report(evidence, session)
+        stage.advance()
+        evidence.again = _report(evidence, session)
+        stage.advance()
 
 
-def _run_patched(evidence: Evidence, session: Session) -> None:
+def _run_patched(evidence: Evidence, session: Session, reporter: Reporter) -> None:
     session.score(_head(evidence, session.hello))
-    evidence.other = _report(evidence, session)
-    if len(evidence.other.losses):
-        for start in _patches(evidence.data):
+    patches = _patches(evidence.data)
+    texts = texts_of_pieces(evidence.data, evidence.options.seed)
+    with reporter.stage("patched reports", 1 + len(patches) + len(texts), "reports") as stage:
+        evidence.other = _report(evidence, session)
+        stage.advance()
+        for start in patches if len(evidence.other.losses) else ():
             report = _report(evidence, session, f"patched-{start}.bin")
             evidence.patched.append(Patched(start, report))
-    for number, (tokens, added) in enumerate(texts_of_pieces(evidence.data, evidence.options.seed)):
-        report = _report(evidence, session, f"pieces-{number}.bin")
-        evidence.pieces.append(Counted(tokens, added, report))
+            stage.advance()
+        for number, (tokens, added) in enumerate(texts):
+            report = _report(evidence, session, f"pieces-{number}.bin")
+            evidence.pieces.append(Counted(tokens, added, report))
+            stage.advance()

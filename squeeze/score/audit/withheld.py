@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from squeeze.reporter import SILENT, Reporter
 from squeeze.score.audit.client import Float32, Session, Tokens
 from squeeze.score.audit.probe import Float64, log_mass, plan_windows
 
@@ -58,11 +59,17 @@ def draw_checks(span: Tokens, bos: int, count: int, seed: int) -> Checks:
 
 
 def ask_withheld(
-    session: Session, span: Tokens, bos: int, checks: Checks, seconds: float
+    session: Session,
+    span: Tokens,
+    bos: int,
+    checks: Checks,
+    seconds: float,
+    reporter: Reporter = SILENT,
 ) -> Withheld:
     """Ask for the predictions of the checked targets, each before the text from it on is sent.
 
     seconds: when they would take longer, evenly spread ones are left out, down to LEAST
+    reporter: counts targets
     """
     targets = np.union1d(checks.drawn, checks.rare)
     rows = _fed if session.hello.stateful else _windows
@@ -73,6 +80,7 @@ def ask_withheld(
         asked.append(target)
         losses.append(total - float(row[0, span[target + 1]]))
         mass.append(total)
+        reporter.advance()
     done = np.array(asked, np.int64)
     return Withheld(done, np.isin(done, checks.drawn), np.array(losses), np.array(mass))
 
