@@ -12,7 +12,7 @@ import numpy as np
 from squeeze.errors import BadData
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.overlap import find_overlap
-from squeeze.train.data.shards import Tokens, map_shard, read_shards
+from squeeze.train.data.shards import map_shard, read_shards
 
 BLOCK = 1 << 22  # tokens read together
 MANY = 0.5  # share of empty documents above which shards hold no text
@@ -88,7 +88,7 @@ def check_shards(
     overlap = None
     if train and validation:
         with reporter.stage("comparing shards", len(train), "shards") as stage:
-            shared = find_overlap(read_shards(list(validation)), _mapped(train, stage), bos)
+            shared = find_overlap(read_shards(list(validation)), map(map_shard, train), bos, stage)
         overlap = {
             "documents": shared.documents,
             "exact": len(shared.exact),
@@ -118,10 +118,3 @@ def _problems(shard: Shard, vocab_size: int | None, bos: int) -> Iterator[str]:
         yield f"{shard.empty_documents} of {shard.documents} documents are empty"
     if vocab_size is not None and shard.largest_token >= vocab_size:
         yield f"token {shard.largest_token} is beyond the vocabulary of {vocab_size}"
-
-
-def _mapped(paths: Sequence[Path], reporter: Reporter) -> Iterator[Tokens]:
-    """Yield the tokens of each shard, and count it when its reader asks for the next."""
-    for path in paths:
-        yield map_shard(path)
-        reporter.advance()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,7 +15,10 @@ from typing import Any
 
 import pytest
 
+from tests.entries import make_entry
+
 ROOT = Path(__file__).parents[2]
+MOST = 60_000_000  # bytes of a ledger-only install
 SETUP: dict[str, Any] = runpy.run_path(str(ROOT / "setup.py"))
 
 
@@ -44,12 +49,9 @@ def test_the_address_of_the_repository_stands_in_one_place() -> None:
     assert all(url.startswith(urls["Repository"]) for url in urls.values())
 
 
-@pytest.mark.slow
-def test_the_distribution_holds_everything_and_its_page_renders(tmp_path: Path) -> None:
-    if importlib.util.find_spec("twine") is None:
-        pytest.skip("twine is not installed")
-    source = tmp_path / "source"
-    source.mkdir()
+def copied_sources(folder: Path) -> Path:
+    """Return a new folder with the files of the repository, so that a build leaves nothing in it."""
+    folder.mkdir()
     tracked = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -59,7 +61,15 @@ def test_the_distribution_holds_everything_and_its_page_renders(tmp_path: Path) 
     tar = subprocess.run(
         ["tar", "c", "--null", "-T", "-"], cwd=ROOT, input=tracked, capture_output=True, check=True
     )
-    subprocess.run(["tar", "x", "-C", source], input=tar.stdout, check=True)
+    subprocess.run(["tar", "x", "-C", folder], input=tar.stdout, check=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_distribution_holds_everything_and_its_page_renders(tmp_path: Path) -> None:
+    if importlib.util.find_spec("twine") is None:
+        pytest.skip("twine is not installed")
+    source = copied_sources(tmp_path / "source")
     subprocess.run([sys.executable, "-m", "build", "-o", tmp_path / "dist", source], check=True)
     built = sorted((tmp_path / "dist").iterdir())
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *built], check=True)
@@ -70,3 +80,48 @@ def test_the_distribution_holds_everything_and_its_page_renders(tmp_path: Path) 
         "CHANGELOG.md", "Makefile", "constraints.txt", "docs/tutorial.md", "docs/pack.png",
         "tests/golden/v1-raw.sqz", "tests/docs/test_distribution.py", "squeeze/views/report.html",
     } <= names  # fmt: skip
+
+
+def interpreter(version: str) -> str:
+    """Return a Python of this version: from SQUEEZE_PYTHONS (paths, by colons), else from PATH."""
+    for path in os.environ.get("SQUEEZE_PYTHONS", "").split(os.pathsep):
+        if path and version in subprocess.check_output([path, "--version"], text=True):
+            return path
+    found_python = shutil.which(f"python{version}")
+    if found_python is None:
+        pytest.skip(f"no python{version} on PATH; SQUEEZE_PYTHONS names interpreters, by colons")
+    return found_python
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_the_ledger_alone_installs_and_runs(version: str, tmp_path: Path) -> None:
+    """In an empty environment: ≤ 60 MB with its dependencies, pip aside, and three commands."""
+    home = tmp_path / "environment"
+    subprocess.run([interpreter(version), "-m", "venv", home], check=True)
+    python = home / "bin" / "python"
+    before = size_of(home)
+    source = copied_sources(tmp_path / "source")
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, source], check=True)
+    assert size_of(home) - before <= MOST, f"{size_of(home) - before:,} bytes"
+    entry = make_entry(tmp_path / "entry")
+    artifact = ROOT / "tests" / "golden" / "v1-default.sqz"
+    for words, said in {
+        ("budget", artifact, "--html", tmp_path / "page.html"): "unattributed 0",
+        ("inspect", artifact): "1,200 parameters",
+        ("review", entry): "nothing was run",
+    }.items():
+        done = subprocess.run(
+            [home / "bin" / "squeeze", *map(str, words)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert said in done.stdout, f"{words}\n{done.stdout}{done.stderr}"
+        assert not re.search(r"Warning|Traceback", done.stderr), done.stderr
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of the files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
