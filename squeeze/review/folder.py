@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
 from squeeze.errors import SqueezeError
@@ -141,7 +141,11 @@ def _faults(folder: Path, main: str, files: Mapping[str, int]) -> tuple[str, ...
     empty = tuple(f"{name} is empty" for name in (CODE,) if files.get(name) == 0)
     if not files[main]:
         return empty or (f"{main} is empty",)
-    broken = Source(read_file(folder / main, MOST_TEXT)).tree is None
+    data = read_file(folder / main, MOST_TEXT)
+    broken = Source(data).tree is None
+    if broken and (packed := _packed(data, main)) is not None:
+        # an archive, which Python runs all the same
+        broken = packed.code is not None and Source(packed.code).tree is None
     return (*empty, *((f"{main} does not parse as Python",) if broken else ()))
 
 
@@ -163,12 +167,17 @@ def _used_by(folder: Path, main: str, files: Mapping[str, int]) -> dict[str, int
 
 def _source(data: bytes, name: str) -> Source:
     """Return the code of a script: what is inside where it extracts itself."""
-    source = Source(data)
+    packed = _packed(data, name)
+    return Source(data if packed is None or packed.code is None else packed.code)
+
+
+@lru_cache(maxsize=1)  # a context-mixed payload takes seconds
+def _packed(data: bytes, name: str) -> packed_script.Script | None:
+    """Return the parts of a script that extracts itself, None of any other."""
     try:
-        packed = packed_script.read(source, name)
+        return packed_script.read(Source(data), name)
     except SqueezeError:
-        return source
-    return source if packed is None or packed.code is None else Source(packed.code)
+        return None
 
 
 def _names_in(source: Source, leaves: Set[str]) -> set[str]:

@@ -17,7 +17,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "README.md": (
         *("model.safetensors", "model.jsonl", "train_gpt.py", "final_model.int8.ptz", "gpt2"),
         *("weights.safetensors", "final_model.pt=record-1493.pt", "sp8192.model", "train.py"),
-        *("words.py", "mirror", *DATA),
+        *("words.py", "mirror", "their-submission", *DATA),
     ),
     "README.md sh 5": ("fineweb_train_000000.bin",),
     "docs/adopt.md": ("train_gpt.py=adopting.py", "final_model.pt=script.pt"),
@@ -50,20 +50,20 @@ CODES = {
     "squeeze eval run.pt --tokenizer sp1024.model --val fineweb_val_000000.bin": 1,
     "squeeze review records/": 1,
 }
-MODEL = """
+MODEL_OF = """
 from squeeze.checkpoint.read import load_model
 from squeeze.train.data.shards import read_shard
 from squeeze.train.model.gpt import GPT
 
-model = GPT(load_model("model.sqz").config)
+model = GPT(load_model("{}").config)
 tokens = read_shard("fineweb_val_000000.bin", 512)
 """
 # what is shortened in blocks of Python
 PYTHON = {'code=["train_gpt.py"])': 'code=["train_gpt.py"], preset="fast", tokens=tokens)'}
 # Python blocks that run here, after the commands of their page, and the lines before each
 BEFORE = {
-    "README.md python 1": MODEL,
-    "docs/bundle.md python 1": MODEL,
+    "README.md python 1": MODEL_OF.format("model.safetensors"),
+    "docs/bundle.md python 1": MODEL_OF.format("model.sqz"),
     "docs/plan.md python 1": "import math, numpy",
     "docs/submit.md python 1": "from pathlib import Path\n"
     "tokenizer, shard, model = Path('sp1024.model'), Path('val.bin'), Path('model.sqz')\n"

@@ -39,6 +39,7 @@ SLOW = (
     "submit",
     "bundle",
     "unpack",
+    "review",
 )
 SLOW_OPTIONS = ("squeezed", "floors", "html")  # of `budget`
 FIRST, REST = "Input", "Options"

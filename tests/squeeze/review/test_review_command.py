@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 import squeeze
+from squeeze.bundle.emit.payload import payloads
+from squeeze.bundle.emit.wrap import wrap
 from squeeze.cli.budget_cmd import command as budget
 from squeeze.cli.review_cmd import command as review
 from squeeze.errors import NoModel
@@ -31,6 +33,15 @@ def test_a_review_exits_with_1_when_something_is_flagged(tmp_path):
     assert "| flagged |" in (tmp_path / "review.md").read_text()
     facts = json.loads(run(review, over, "--json").output)
     assert facts["flagged"] == ["bytes", "stated-bytes"]
+
+
+def test_a_script_that_is_an_archive_is_python_all_the_same(tmp_path):
+    folder = make_entry(tmp_path / "nine")
+    for source, flagged in ((b"print(1)\n" * 200, False), (b"print(1\n" * 200, True)):
+        data = wrap(next(payloads(source, ("zlib",))), "archive").data
+        (folder / "train_gpt.py").write_bytes(data)
+        done = run(review, folder)
+        assert ("does not parse as Python" in done.output) is flagged, done.output
 
 
 @pytest.mark.parametrize(
