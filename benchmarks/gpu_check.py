@@ -29,9 +29,10 @@ if importlib.util.find_spec("squeeze") is None:  # a bare machine: run from the 
     squeeze.__path__.append(str(ROOT))
 
 from gpu_runs import RUNS
+from gpu_scores import SCORES
 from gpu_stages import STAGES, Setting
 
-STAGES |= RUNS
+STAGES |= SCORES | RUNS
 
 SECONDS = 480.0  # of all stages on a GPU; one that would begin later is left out
 

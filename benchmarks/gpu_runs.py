@@ -69,7 +69,7 @@ def started(command: list[Any], folder: Path, setting: Setting, **environment: s
 
 
 def commands(setting: Setting) -> Figures:
-    """Run README's lines for GPUs: torchrun's train, pack and eval, a process for each GPU."""
+    """Run README's lines for GPUs: what it runs under torchrun, a process for each GPU."""
     preset = setting.preset("baseline", 65_536)
     vocab = 512 if setting.rehearsal else 1024
     config = replace(preset.model, vocab_size=vocab)
@@ -83,6 +83,7 @@ def commands(setting: Setting) -> Figures:
         "train --preset baseline --config config.json --data fineweb_train_*.bin"
         f" --tokenizer tokenizer.model --set batch_tokens={preset.recipe.batch_tokens} {length}"
         " -o model.safetensors",
+        f"calibrate model.safetensors --tokens {tokens} --precision bf16 -o model.sqz.cache",
         f"pack model.safetensors --preset fast --tokens {tokens} --limit {limit}"
         " --precision bf16 -o model.sqz",
         "eval model.sqz --mode sliding --tokenizer tokenizer.model"

@@ -14,11 +14,6 @@ import torch
 
 from squeeze.calib.text.generate import generate
 from squeeze.ranks.group import Ranks
-from squeeze.score import compiled as compiled_scores
-from squeeze.score.plan import sliding
-from squeeze.score.tokenizer import ByteTable, Text
-from squeeze.score.window import score_plan
-from squeeze.subject.precision import computing_in
 from squeeze.train.data.shards import Tokens
 from squeeze.train.model import attention
 from squeeze.train.model import operations as plain
@@ -245,34 +240,6 @@ def text(setting: Setting) -> Figures:
     }
 
 
-def scores(setting: Setting) -> Figures:
-    """Compare scores on the GPU, eager, compiled and in bfloat16, with the one on the CPU."""
-    config = setting.preset("baseline").model
-    count = config.seq_len // 2 * (compiled_scores.OFTEN + 2)
-    tokens = tokens_of(config, count)
-    sizes = np.ones(config.vocab_size, np.int32)
-    marks = np.zeros(config.vocab_size, np.bool_)
-    scored = Text(tokens, ByteTable(sizes, marks, marks))
-    plan = sliding(len(tokens) - 1, config.seq_len, config.seq_len // 2)
-    cpu, often = torch.device("cpu"), compiled_scores.OFTEN
-    figures: dict[str, Any] = {}
-    for name, device, precision in (
-        ("cpu", cpu, "fp32"),
-        ("eager", setting.device, "fp32"),
-        ("compiled", setting.device, "fp32"),
-        ("bf16", setting.device, "bf16"),
-    ):
-        compiled_scores.OFTEN = 1 << 30 if name == "eager" else often
-        began = setting.wait()
-        with computing_in(precision, device):
-            figures[name] = score_plan(lively(config, device), scored, plan, 1).bpb
-        figures[f"{name}_seconds"] = round(setting.wait() - began, 2)
-    compiled_scores.OFTEN = often
-    for name in ("eager", "compiled", "bf16"):
-        figures[f"{name} from cpu"] = abs(figures[name] - figures["cpu"])
-    return figures, {"eager from cpu": 1e-5, "compiled from cpu": 1e-5, "bf16 from cpu": 2e-3}
-
-
 def operations(setting: Setting) -> Figures:
     """Compare the kernels of logits' rows and of squares with plain PyTorch, and their time."""
     if setting.device.type != "cuda":
@@ -311,5 +278,4 @@ STAGES: dict[str, Callable[[Setting], Figures]] = {
     "cache": cache,
     "text": text,
     "operations": operations,
-    "scores": scores,
 }

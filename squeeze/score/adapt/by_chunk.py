@@ -20,7 +20,7 @@ from squeeze.reporter import SILENT, Reporter
 from squeeze.score.adapt.options import ChunkOptions
 from squeeze.score.adapt.order import OrderLedger
 from squeeze.score.adapt.sgd import Sgd
-from squeeze.score.compiled import compiled_states
+from squeeze.score.compiled import compiled_states, pays
 from squeeze.score.plan import Documents, Int64, sliding, spans
 from squeeze.score.predictor import CachedPredictor, Extent
 from squeeze.score.tokenizer import Text, Tokens
@@ -79,10 +79,12 @@ def score_chunks(
     num_bytes, _ = count_targets(model.config, text, plan)
     started = time.perf_counter()
     model = copy.deepcopy(model).eval()
-    sgd, ledger = Sgd(model, options.sgd), OrderLedger(len(tokens))
+    chunks = options.sgd.chunks(outputs)
+    sgd = Sgd(model, options.sgd, pays(model, chunks * options.sgd.epochs))
+    ledger = OrderLedger(len(tokens))
     ledger.give(np.zeros(1, np.int64))
     ranks = Ranks.current()
-    sums, chunks = np.zeros(2), options.sgd.chunks(outputs)
+    sums = np.zeros(2)
     chunk_of = plan.first // options.sgd.chunk
     states = compiled_states(model, plan, list(plan.batches(batch_outputs(model))))
     with reporter.stage("scoring", outputs, "targets") as stage:

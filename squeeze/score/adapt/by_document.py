@@ -8,6 +8,7 @@ document is not trained on, since nothing would be scored after it.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +17,10 @@ import torch
 from squeeze.errors import BadConfig
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
-from squeeze.score.adapt.lora import LoraBank
+from squeeze.score.adapt.lora import LoraBank, Targets
 from squeeze.score.adapt.options import LoraOptions
 from squeeze.score.adapt.order import OrderLedger
+from squeeze.score.compiled import pays
 from squeeze.score.plan import Documents, Int64, document_batches, document_plan
 from squeeze.score.predictor import CachedPredictor, Extent, Float32
 from squeeze.score.tokenizer import Text, Tokens
@@ -76,11 +78,13 @@ def score_lora(
     num_bytes, ends = count_targets(model.config, text, plan)
     started = time.perf_counter()
     ranks = Ranks.current()
-    groups = ranks.deal(document_batches(documents[1], options.batch))
+    batches = document_batches(documents[1], options.batch)
+    targets = Targets(model, options, pays(model, forwards(documents[1], batches, options)))
+    groups = ranks.deal(batches)
     total = sum(int(documents[1][rows].sum()) for rows in groups)
     with reporter.stage("scoring", total, "targets") as stage:
         for rows in groups:
-            run.score(rows, LoraBank(model, options, len(rows)), stage)
+            run.score(rows, LoraBank(targets, len(rows)), stage)
     for ticks in (run.ledger.scored_at, run.ledger.used_at):
         ranks.summed_(torch.from_numpy(ticks))  # a token's ticks are all of one rank
     run.ledger.updates = int(ranks.summed_(torch.tensor(run.ledger.updates)))
@@ -88,6 +92,11 @@ def score_lora(
     ranks.summed_(torch.from_numpy(run.sums))
     seconds = time.perf_counter() - started
     return checked_score(run.sums, plan.outputs, num_bytes, ends, seconds), run.ledger
+
+
+def forwards(outputs: Int64, batches: Sequence[Int64], options: LoraOptions) -> int:
+    """Return the number of chunks that batches of documents with so many outputs are scored in."""
+    return sum(-(-int(outputs[rows].max()) // options.chunk) for rows in batches)
 
 
 class DocumentRun:
@@ -164,11 +173,13 @@ class LoraPredictor(CachedPredictor):
     def __init__(self, model: GPT, options: LoraOptions) -> None:
         self.options = options
         super().__init__(model, options.length)
-        self._bank = LoraBank(self._model, self.options, 0)
+        # not compiled: a decoder must find the same bits
+        self._targets = Targets(self._model, self.options)
+        self._bank = LoraBank(self._targets, 0)
 
     def start(self, batch: int) -> None:
         earlier = self._bank if self.options.keep_a else None
-        self._bank = LoraBank(self._model, self.options, batch, earlier)
+        self._bank = LoraBank(self._targets, batch, earlier)
         super().start(batch)
 
     def next(self, tokens: Int64) -> Float32:
@@ -192,4 +203,4 @@ class LoraPredictor(CachedPredictor):
         return True
 
     def _head(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self._bank.head(hidden)
+        return self._targets.head(hidden)

@@ -12,13 +12,106 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from squeeze.score.adapt.options import LoraOptions
+from squeeze.score.compiled import LEAST, flexible, free_, free_reach
 from squeeze.score.window import cross_entropy
+from squeeze.train.model.attention import Reach
 from squeeze.train.model.gpt import GPT
 
+Factors = dict[str, tuple[Tensor, Tensor]]  # A and B by target
+
 CPU_ROOM, CUDA_ROOM = 1 << 13, 1 << 17  # positions
+
+
+class Targets:
+    """Modules of a model whose outputs take additions, and the forward with them.
+
+    compiled: whether forwards are compiled; all of them are one graph
+
+    sizes: inputs and outputs by target
+    scale: factor of the additions
+    """
+
+    def __init__(self, model: GPT, options: LoraOptions, compiled: bool = False) -> None:
+        self.model, self.options, self.compiled = model, options, compiled
+        self.scale = 1.0 if options.alpha is None else options.alpha / options.rank
+        self._modules = {
+            name: module
+            for name, module in model.named_modules()
+            if name.startswith("blocks.") and name.rsplit(".", 1)[-1] in options.targets
+        }
+        dim = model.config.model_dim
+        self.sizes = {name: _size(module, dim) for name, module in self._modules.items()}
+        if "head" in options.targets:
+            self.sizes["head"] = (dim, model.config.vocab_size)
+        self._factors: Factors = {}  # of the documents that are passing
+        self._graph = flexible(self._losses) if compiled else self._losses
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Add B·A of the documents to the outputs of every target while this is open.
+
+        Meanwhile the weights themselves ask for no gradients, which nobody would read.
+        """
+
+        def addition(name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+            return lambda module, args, output: output + self._add(name, args[0])
+
+        handles = [
+            module.register_forward_hook(addition(name)) for name, module in self._modules.items()
+        ]
+        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        for weight in trained:
+            weight.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            for weight in trained:
+                weight.requires_grad_()
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Return the logits of hidden [documents, T, D], as `GPT.head` but adapted."""
+        return self.model.head(hidden, self._add("head", hidden) if "head" in self.sizes else None)
+
+    def losses(self, ids: Tensor, targets: Tensor, factors: Factors) -> Tensor:
+        """Return nats [documents, t] of targets after the last t of ids [documents, T].
+
+        factors: of these documents; those of the last call are used by other forwards, too
+        """
+        if not self.compiled:
+            return self._losses(ids, targets, factors, None, _last(ids, targets))
+        rows, count = targets.shape
+        # a last chunk is filled up, and so is a single document: sizes of 1 would be other graphs
+        fill = (0, max(LEAST, self.options.chunk) - count, 0, max(0, LEAST - rows))
+        ids, targets = F.pad(ids, fill), F.pad(targets, fill)
+        more = (0, 0, 0, 0, 0, fill[3])
+        factors = {n: (F.pad(a, more), F.pad(b, more)) for n, (a, b) in factors.items()}
+        for factor in (targets, *(factor for pair in factors.values() for factor in pair)):
+            free_(factor, 0)
+        reach = free_reach(self.model, free_(ids, 0, 1), documents=False)
+        before = _last(ids, targets)
+        return self._graph(ids, targets, factors, reach, before)[:rows, :count]
+
+    def _losses(
+        self, ids: Tensor, targets: Tensor, factors: Factors, reach: Reach | None, before: Tensor
+    ) -> Tensor:
+        """Return the losses; `before` are the positions int64 [t] in ids before the targets."""
+        self._factors = factors
+        hidden = self.model.hidden(ids, reach=reach).index_select(1, before)
+        return cross_entropy(self.head(hidden), targets)
+
+    def use(self, factors: Factors) -> None:
+        """Take the factors of the documents that pass next."""
+        self._factors = factors
+
+    def _add(self, name: str, x: Tensor) -> Tensor:
+        a, b = self._factors[name]
+        return (x @ a.mT) @ b.mT * self.scale
 
 
 class LoraBank:
@@ -34,25 +127,13 @@ class LoraBank:
     does not depend on its batch.
     """
 
-    def __init__(
-        self, model: GPT, options: LoraOptions, documents: int, earlier: LoraBank | None = None
-    ) -> None:
-        self.model, self.options, self.documents = model, options, documents
+    def __init__(self, targets: Targets, documents: int, earlier: LoraBank | None = None) -> None:
+        self.targets, self.documents = targets, documents
         self.together = 0
-        self._scale = 1.0 if options.alpha is None else options.alpha / options.rank
-        self._modules = {
-            name: module
-            for name, module in model.named_modules()
-            if name.startswith("blocks.") and name.rsplit(".", 1)[-1] in options.targets
-        }
-        device = model.tok_emb.weight.device
-        dim, generator = model.config.model_dim, torch.Generator().manual_seed(options.seed)
-        self._rows = slice(None)  # documents that are passing
-        self.factors: dict[str, tuple[Tensor, Tensor]] = {}
-        sizes = {name: _size(module, dim) for name, module in self._modules.items()}
-        if "head" in options.targets:
-            sizes["head"] = (dim, model.config.vocab_size)
-        for name, (inputs, outputs) in sizes.items():
+        options, device = targets.options, targets.model.tok_emb.weight.device
+        generator = torch.Generator().manual_seed(options.seed)
+        self.factors: Factors = {}
+        for name, (inputs, outputs) in targets.sizes.items():
             bound = 1.0 / math.sqrt(inputs)
             start = torch.empty(options.rank, inputs).uniform_(-bound, bound, generator=generator)
             a = start.expand(documents, -1, -1).clone()
@@ -71,25 +152,10 @@ class LoraBank:
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
-        """Add B·A of the documents to the outputs of every target while this is open."""
-
-        def addition(name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-            return lambda module, args, output: output + self._add(name, args[0])
-
-        handles = [
-            module.register_forward_hook(addition(name)) for name, module in self._modules.items()
-        ]
-        try:
+        """Add B·A of all documents to the outputs of every target while this is open."""
+        self.targets.use(self.factors)
+        with self.targets.attached():
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def head(self, hidden: Tensor) -> Tensor:
-        """Return the logits of hidden [documents, T, D], as `GPT.head` but adapted."""
-        return self.model.head(
-            hidden, self._add("head", hidden) if "head" in self.factors else None
-        )
 
     def losses(self, ids: Tensor, targets: Tensor, learning: Tensor) -> Tensor:
         """Return nats [documents, t] of targets [documents, t] after the last t of ids [documents, T].
@@ -103,15 +169,16 @@ class LoraBank:
         group = min(group, self.together or group)
         nats = []
         for begin in range(0, len(ids), group):
-            self._rows = slice(begin, begin + group)
-            some = learning[self._rows]
-            with torch.set_grad_enabled(bool(some.any())):
-                hidden = self.model.hidden(ids[self._rows])[:, -targets.size(1) :]
-                losses = cross_entropy(self.head(hidden), targets[self._rows])
-                if some.any():
+            rows = slice(begin, begin + group)
+            some = learning[rows]
+            learns = bool(some.any())
+            with torch.set_grad_enabled(learns or self.targets.compiled):
+                factors = {name: (a[rows], b[rows]) for name, (a, b) in self.factors.items()}
+                losses = self.targets.losses(ids[rows], targets[rows], factors)
+                if learns:
                     (losses.mean(1) * some).sum().backward(inputs=self._all_factors())
             nats.append(losses.detach())
-        self._rows = slice(None)
+        self.targets.use(self.factors)
         return torch.cat(nats)
 
     def step_(self) -> None:
@@ -128,9 +195,11 @@ class LoraBank:
     def _all_factors(self) -> list[Tensor]:
         return [factor for pair in self.factors.values() for factor in pair]
 
-    def _add(self, name: str, x: Tensor) -> Tensor:
-        a, b = (factor[self._rows] for factor in self.factors[name])
-        return (x @ a.mT) @ b.mT * self._scale
+
+def _last(ids: Tensor, targets: Tensor) -> Tensor:
+    """Return the last t positions int64 [t] in ids [B, T], for targets [B, t]."""
+    length = ids.size(1)
+    return torch.arange(length - targets.size(1), length, device=ids.device)
 
 
 def _room(ids: Tensor) -> int:

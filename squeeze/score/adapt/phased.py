@@ -17,11 +17,12 @@ import torch
 
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
-from squeeze.score.adapt.by_document import DocumentRun, LoraPredictor
-from squeeze.score.adapt.lora import LoraBank
+from squeeze.score.adapt.by_document import DocumentRun, LoraPredictor, forwards
+from squeeze.score.adapt.lora import LoraBank, Targets
 from squeeze.score.adapt.options import PhasedOptions
 from squeeze.score.adapt.order import OrderLedger
 from squeeze.score.adapt.sgd import Sgd
+from squeeze.score.compiled import pays
 from squeeze.score.plan import Documents, Int64, document_batches, document_plan, spans
 from squeeze.score.predictor import Extent, Float32
 from squeeze.score.tokenizer import Text
@@ -51,10 +52,15 @@ class PhasedScoring:
 
 
 class Pauses:
-    """The pauses of an evaluation of so many documents, and the training in them."""
+    """The pauses of an evaluation of so many documents, and the training in them.
 
-    def __init__(self, model: GPT, options: PhasedOptions, documents: int) -> None:
-        self.model, self.options = model, options
+    compiled: whether training may be compiled
+    """
+
+    def __init__(
+        self, model: GPT, options: PhasedOptions, documents: int, compiled: bool = False
+    ) -> None:
+        self.model, self.options, self.compiled = model, options, compiled
         prefix = min(options.documents, documents)
         edges = (prefix * (phase + 1) // options.phases for phase in range(options.phases))
         self.edges = [edge for edge in edges if edge]  # documents scored at each pause
@@ -73,7 +79,9 @@ class Pauses:
         )
         plan = plan.cut(self.options.sgd.chunk).without_context()
         text, chunk_of = np.concatenate(documents), plan.first // self.options.sgd.chunk
-        chunks, sgd = self.options.sgd.chunks(len(text)), Sgd(self.model, self.options.sgd)
+        chunks = self.options.sgd.chunks(len(text))
+        compiled = self.compiled and pays(self.model, chunks * self.options.sgd.epochs)
+        sgd = Sgd(self.model, self.options.sgd, compiled)
         for chunk in range(chunks - 1):
             part = plan.select(chunk_of == chunk)
             if len(part):
@@ -107,14 +115,16 @@ def score_phased(
     most = -(-options.lora.batch // (ranks.world * together)) * together
     own = slice(ranks.rank * most, (ranks.rank + 1) * most)
     run = DocumentRun(model, tokens, documents, options.lora, own)
-    pauses = Pauses(model, options, len(documents[0]))
-    bank, scored = LoraBank(model, options.lora, 0), np.zeros(0, np.int64)
+    pauses = Pauses(model, options, len(documents[0]), compiled=True)
     batches = document_batches(documents[1], options.lora.batch)
+    compiled = pays(model, forwards(documents[1], batches, options.lora))
+    targets = Targets(model, options.lora, compiled)
+    bank, scored = LoraBank(targets, 0), np.zeros(0, np.int64)
     total = sum(int(documents[1][rows[own]].sum()) for rows in batches)
     with reporter.stage("scoring", total, "targets") as stage:
         for rows in batches:
             earlier = bank if options.lora.keep_a else None
-            bank = LoraBank(model, options.lora, len(rows[own]), earlier)
+            bank = LoraBank(targets, len(rows[own]), earlier)
             bank.together = together
             run.score(rows, bank, stage)
             scored = np.append(scored, rows)

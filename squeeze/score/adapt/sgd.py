@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from squeeze.score.adapt.options import SgdOptions
+from squeeze.score.compiled import LEAST, flexible, free_, free_reach
 from squeeze.score.plan import Int64, Plan
 from squeeze.score.tokenizer import Tokens
 from squeeze.score.window import batch_outputs, cross_entropy, read_batch
+from squeeze.train.model.attention import Reach
 from squeeze.train.model.gpt import GPT
 
 
 class Sgd:
-    """SGD that changes a model's weights in place; its momentum lasts as long as this object."""
+    """SGD that changes a model's weights in place; its momentum lasts as long as this object.
 
-    def __init__(self, model: GPT, options: SgdOptions) -> None:
+    compiled: whether passes are compiled; all of them are one graph
+    """
+
+    def __init__(self, model: GPT, options: SgdOptions, compiled: bool = False) -> None:
         self.model, self.options = model, options
+        self._graph = flexible(_wanted_loss) if compiled else None
         self._weights = [weight.requires_grad_() for weight in model.parameters()]
         self._optimizer = torch.optim.SGD(
             self._weights, lr=options.lr, momentum=options.momentum, foreach=False
@@ -38,14 +45,22 @@ class Sgd:
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
 
-    def _loss(self, tokens: Tokens | Int64, plan: Plan, rows: Int64) -> torch.Tensor:
+    def _loss(self, tokens: Tokens | Int64, plan: Plan, rows: Int64) -> Tensor:
         """Return the sum of the losses of the windows `rows`, in nats."""
-        read, targets, wanted = read_batch(tokens, plan, rows)
-        device = self._weights[0].device
-        hidden = self.model.hidden(torch.from_numpy(read).to(device))
-        hidden = hidden[:, -targets.shape[1] :][torch.from_numpy(wanted).to(device)]
-        losses = cross_entropy(
-            self.model.head(hidden[None])[0],
-            torch.from_numpy(np.ascontiguousarray(targets[wanted])).to(device),
-        )
-        return losses.sum()
+        arrays, device = read_batch(tokens, plan, rows), self._weights[0].device
+        ids, targets, wanted = (torch.from_numpy(array).to(device) for array in arrays)
+        if self._graph is None:
+            hidden = self.model.hidden(ids)[:, -targets.size(1) :][wanted]
+            return cross_entropy(self.model.head(hidden[None])[0], targets[wanted]).sum()
+        batch = []
+        for each in (ids, targets, wanted):
+            fill = (0, max(0, LEAST - each.size(1)), 0, max(0, LEAST - len(each)))
+            batch.append(free_(F.pad(each, fill), 0, 1))
+        reach = free_reach(self.model, batch[0], documents=True)
+        return self._graph(self.model, *batch, reach)
+
+
+def _wanted_loss(model: GPT, ids: Tensor, targets: Tensor, wanted: Tensor, reach: Reach) -> Tensor:
+    """Return the sum of the losses of targets [B, T] after ids [B, T], where they are wanted."""
+    losses = cross_entropy(model.head(model.hidden(ids, reach=reach)), targets)
+    return torch.where(wanted, losses, 0.0).sum()

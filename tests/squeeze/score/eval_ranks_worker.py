@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional  # before a group exists: see squeeze.ranks.group
 
+from squeeze.score import compiled
 from squeeze.score.modes import MODES, Mode
 from squeeze.score.plan import document_spans
 from squeeze.score.tokenizer import Text
@@ -23,8 +25,11 @@ SETTINGS = {
 }
 
 
-def main(folder: Path, rank: int, world: int) -> None:
+def main(folder: Path, rank: int, world: int, how: str) -> None:
     torch.set_num_threads(1)
+    if how == "compiled":
+        compiled.DEVICES, compiled.OFTEN = ("cpu",), 2
+        torch.compile = partial(torch.compile, backend="eager")  # type: ignore[assignment]
     if world > 1:
         dist.init_process_group(
             "cuda:gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
@@ -52,4 +57,4 @@ def main(folder: Path, rank: int, world: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -15,13 +15,14 @@ ROOT = Path(__file__).parents[3]
 WORKER = [sys.executable, "-m", "tests.squeeze.score.eval_ranks_worker"]
 
 
-@pytest.fixture(scope="module")
-def scores(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:  # type: ignore[type-arg]
+@pytest.fixture(scope="module", params=["eager", pytest.param("compiled", marks=pytest.mark.slow)])
+def scores(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> list[dict]:  # type: ignore[type-arg]
     """What one process found, and what each of two did."""
     folder = tmp_path_factory.mktemp("ranks")
     runs = [(0, 1), (0, 2), (1, 2)]
     started = [
-        subprocess.Popen([*WORKER, folder, str(rank), str(world)], cwd=ROOT) for rank, world in runs
+        subprocess.Popen([*WORKER, folder, str(rank), str(world), request.param], cwd=ROOT)
+        for rank, world in runs
     ]
     assert [process.wait(600) for process in started] == [0, 0, 0]
     return [json.loads((folder / f"{rank}-of-{world}.json").read_text()) for rank, world in runs]

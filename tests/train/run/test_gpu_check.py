@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-STAGES = ("versions", "kernels", "compiled", "steps", "cache", "text", "operations", "scores")
+STAGES = (
+    "versions",
+    "kernels",
+    "compiled",
+    "steps",
+    "cache",
+    "text",
+    "operations",
+    "scores",
+    "learning",
+)
 
 
 @pytest.mark.parametrize(

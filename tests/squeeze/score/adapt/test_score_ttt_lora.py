@@ -11,7 +11,7 @@ import torch
 
 from squeeze.errors import BadConfig, RuleBroken
 from squeeze.score.adapt.by_document import DocumentRun, LoraPredictor, score_lora
-from squeeze.score.adapt.lora import LoraBank
+from squeeze.score.adapt.lora import LoraBank, Targets
 from squeeze.score.adapt.options import LoraOptions
 from squeeze.score.adapt.order import OrderLedger
 from squeeze.score.plan import document_plan, document_spans
@@ -136,7 +136,7 @@ def test_a_window_that_reaches_into_the_next_chunk_is_caught(
 def test_documents_do_not_feel_each_others_steps() -> None:
     gpt, ids = random_model(), torch.randint(2, 50, (2, 8))
     targets = torch.randint(2, 50, (2, 4))
-    banks = [LoraBank(gpt, OPTIONS, 2) for _ in range(2)]
+    banks = [LoraBank(Targets(gpt, OPTIONS), 2) for _ in range(2)]
     for bank, learning in zip(banks, ([True, False], [True, True]), strict=True):
         with bank.attached():
             bank.losses(ids, targets, torch.tensor(learning))
@@ -193,6 +193,6 @@ def test_the_run_counts_each_document_end_apart() -> None:
     run = DocumentRun(random_model(), tokens, document_spans(tokens, BOS), OPTIONS)
     recorder = Recorder()
     with recorder.stage("scoring") as stage:
-        run.score(np.arange(7), LoraBank(random_model(), OPTIONS, 7), stage)
+        run.score(np.arange(7), LoraBank(Targets(random_model(), OPTIONS), 7), stage)
     assert sum(recorder.stages[0].counts) == len(tokens) - 1
     assert math.isfinite(run.sums[1]) and run.sums[1] > 0
