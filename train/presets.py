@@ -239,7 +239,8 @@ RECORD_1855 = Preset(
     published=35_945_671,
     differs="48 fewer: lane weights of the eight blocks that run before the lanes begin are left out. "
     "A batch is eight rows on any number of ranks, the record's is one a rank, read from its shards "
-    "in their order; clipping by rank then depends on the number of ranks; the orthogonalizer's "
+    "in their order, and its text has capitals spelt out (CaseOps), with a tokenizer of its own; "
+    "clipping by rank then depends on the number of ranks; the orthogonalizer's "
     "polynomials are the paper's, with a margin of 2 %, the record's are others of that kind; "
     + _ALWAYS,
 )

@@ -51,9 +51,10 @@ def rotary_base(base: float, dims: int, length: int, least: int) -> float:
 
     NTK-aware scaling, as the records up to #1204 have it: base·(length/least)^(dims/(dims − 2)).
     """
-    if not least or length <= least or dims <= 2:
+    if not least or dims <= 2:
         return base
-    return base * float((length / least) ** (dims / (dims - 2)))
+    # without a branch, which would be another graph for each side of it
+    return base * float((max(length, least) / least) ** (dims / (dims - 2)))
 
 
 def rotary_table(positions: Tensor, dims: int, base: float) -> Rotary:
