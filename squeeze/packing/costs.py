@@ -27,6 +27,7 @@ from squeeze.packing.fit import SCOUT_STATES, Fitted, at_scales
 from squeeze.packing.plan import RoleCost, tensor_plans
 from squeeze.packing.quantizer import Quantizer
 from squeeze.packing.request import BytesOf
+from squeeze.reporter import SILENT, Reporter
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.quantized import QuantizedTensor
@@ -106,11 +107,15 @@ def curves_of(
 
 
 def role_costs(
-    piece: Workpiece, calibrated: Calibrated, versions: Sequence[Quantization]
+    piece: Workpiece,
+    calibrated: Calibrated,
+    versions: Sequence[Quantization],
+    reporter: Reporter = SILENT,
 ) -> tuple[RoleCost, ...]:
     """Return the expected and measured cost of each role when nothing else is quantized.
 
     versions: the packed quantization and the coarser one, of some of its matrices
+    reporter: counts the models that are measured
     """
     roles = _by_role(versions[0].tensors)
     text, subject, divergence = calibrated.text, calibrated.subject, calibrated.divergence
@@ -122,10 +127,13 @@ def role_costs(
         names, version = case
         stored = {name: version.tensors[name] for name in names if name in version.tensors}
         model = subject.with_weights(piece.replaced(stored, calibrated.layout))
-        return math.fsum(_divergence(answer, model, divergence) for answer in answers) / tokens
+        mean = math.fsum(_divergence(answer, model, divergence) for answer in answers) / tokens
+        stage.advance()
+        return mean
 
     cases = [(names, version) for names in roles.values() for version in versions]
-    figures = map_single_threaded(measured_cost, cases, CPU, MODELS_IN_FLIGHT)
+    with reporter.stage("cost of each role", len(cases), "models") as stage:
+        figures = iter(list(map_single_threaded(measured_cost, cases, CPU, MODELS_IN_FLIGHT)))
     costs = []
     for role, names in roles.items():
         points = []
@@ -177,15 +185,22 @@ def mean_divergence(
     text: Sequences,
     divergence: Divergence = KL,
     tokens: int = MEASURED,
+    reporter: Reporter = SILENT,
 ) -> float:
-    """Return the mean divergence of a packed model from its reference on `tokens` tokens, in nats."""
+    """Return the mean divergence of a packed model from its reference on `tokens` tokens, in nats.
+
+    reporter: counts sequences
+    """
 
     def measured(row: int) -> float:
-        return _divergence(_answer(reference, text, row), packed, divergence)
+        nats = _divergence(_answer(reference, text, row), packed, divergence)
+        stage.advance()
+        return nats
 
     rows = _rows(text, tokens)
     counted = int(text.lengths[: len(rows)].sum())
-    mean = math.fsum(map_single_threaded(measured, rows, CPU)) / counted
+    with reporter.stage("measured cost", len(rows), "sequences") as stage:
+        mean = math.fsum(map_single_threaded(measured, rows, CPU)) / counted
     if not math.isfinite(mean):
         raise BadCheckpoint(
             "the packed model's outputs are not numbers",

@@ -232,15 +232,19 @@ def plan_for(
         file make up for one another, so that none has a cost of its own
     """
     calibrated, reference, text = start.calibrated, start.calibrated.subject, start.calibrated.text
-    with reporter.stage("measured cost"):
-        packed_model = _model_of(reference, quantizer, fitted)
-        tokens = untuned or MEASURED
-        measured = mean_divergence(reference, packed_model, text, calibrated.divergence, tokens)
-    with reporter.stage("cost of other bits"):
+    measured = mean_divergence(
+        reference,
+        _model_of(reference, quantizer, fitted),
+        text,
+        calibrated.divergence,
+        untuned or MEASURED,
+        reporter,
+    )
+    with reporter.stage("cost of other bits") as stage:
         packed = quantization_of(quantizer, fitted)
         coarser = coarser_quantization(quantizer, fitted)
         curves = curves_of(quantizer, fitted.scales, packed, coarser)
-        costs = () if untuned else role_costs(start.piece, calibrated, (packed, coarser))
+        costs = () if untuned else role_costs(start.piece, calibrated, (packed, coarser), stage)
     return Plan(
         key=start.key,
         sha256=sha256(fitted.data),

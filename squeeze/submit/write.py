@@ -82,30 +82,38 @@ def write_submission(
     config = config_of_model(parts.model, content[MODEL])
     model = ShippedModel(sha256(content[MODEL]), config["model"])
     parents = [read_parent(path) for path in parts.parents]
-    scores = read_scores(parts, model, inputs, options.mode, reporter)
-    if scores.recipe:
-        config["recipe"] = scores.recipe
-    with reporter.stage("bundle"):
-        content |= _code(parts, content[MODEL], config, options)
-    if parts.script is None:
-        with reporter.stage("bundle beside its source"):
-            _verify(content, config, inputs, options)
-    if scores.code not in (None, sha256(content[CODE])):
-        raise BadSubmission(
-            "the seed runs were made by another train_gpt.py than ships",
-            expected=scores.code,
-            found=sha256(content[CODE]),
-            fix="Give theirs as --script.",
-        )
-    content[REQUIREMENTS] = requirements(imports_of_script(content[CODE], content)).encode()
-    content |= scores.files
-    safe_names(content)
-    claims = _claims(parts, scores, config)
-    claims["parents"] = [parent.as_json(config) for parent in parents]
-    with built_folder(target, options.force) as folder:
-        with reporter.stage("folder"):
-            _fill(folder, content, claims, options.limit)
-        checked = check_submission(folder, inputs, options.check, reporter)
+    # scores, bundle, its comparison, folder, checks
+    total = 5 if parts.script is None else 4
+    with reporter.stage("submission", total, "steps") as steps:
+        scores = read_scores(parts, model, inputs, options.mode, steps)
+        steps.advance()
+        if scores.recipe:
+            config["recipe"] = scores.recipe
+        with steps.stage("bundle"):
+            content |= _code(parts, content[MODEL], config, options)
+        steps.advance()
+        if parts.script is None:
+            with steps.stage("bundle beside its source"):
+                _verify(content, config, inputs, options)
+            steps.advance()
+        if scores.code not in (None, sha256(content[CODE])):
+            raise BadSubmission(
+                "the seed runs were made by another train_gpt.py than ships",
+                expected=scores.code,
+                found=sha256(content[CODE]),
+                fix="Give theirs as --script.",
+            )
+        content[REQUIREMENTS] = requirements(imports_of_script(content[CODE], content)).encode()
+        content |= scores.files
+        safe_names(content)
+        claims = _claims(parts, scores, config)
+        claims["parents"] = [parent.as_json(config) for parent in parents]
+        with built_folder(target, options.force) as folder:
+            with steps.stage("folder"):
+                _fill(folder, content, claims, options.limit)
+            steps.advance()
+            checked = check_submission(folder, inputs, options.check, steps)
+            steps.advance()
     return replace(checked, folder=target)
 
 

@@ -29,9 +29,10 @@ TRAINED = (
     "train --preset tiny --data fineweb_train_000000.bin --tokenizer sp1024.model --steps 2 --json "
     + " ".join(f"--set {size}" for size in SIZES.split())
 )
+# the coders that our own script has: after two steps weights are noise, which others code shorter
 PACKED = (
     "pack {} -o {} --preset fast --tokens 512 --limit 60000 --code train_gpt.py"
-    " --tokenizer sp1024.model"
+    " --tokenizer sp1024.model --codecs context,context-words"
 )
 LINES = {  # of tests/programs/baseline.py, so that it reads the challenge's tokens
     "VOCAB, WIDTH, HEADS, LAYERS, LENGTH, BATCH, STEPS = 256, 64, 4, 2, 64, 16, 60": "VOCAB, WIDTH, "
