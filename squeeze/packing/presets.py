@@ -6,6 +6,7 @@ Importing this loads neither torch nor numba, so that the command line can name 
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
@@ -33,14 +34,17 @@ class Tuned(Target):
     """As `Target`, in shares of the matrices, and what is not rounded yet learns before each.
 
     steps: updates in all
-    last: share of them that comes at the end, when only floats of the file learn
+    last: share of them that comes at the end, when only floats of the file learn; 1.0: all, and the
+        matrices are rounded as one share
     tokens: of an update
+    below: bits a weight from which on it is as `Target`
     """
 
     packer: ClassVar[str] = "squeeze.packing.tune.pack:pack_tuned"
     steps: int = 500
     last: float = 0.16
     tokens: int = 2048
+    below: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,11 @@ INT7_EMBEDDING = {"embed": 7, "attn": 6, "mlp": 6}
 TERNARY = {"embed": 8, "attn": 2, "mlp": 2}
 UNTUNED = {"embed": None, "attn": None, "mlp": None}
 
-TARGETS = {"fast": Target(states=8), "best": Target(states=32), "tuned": Tuned(states=32)}
+TARGETS = {
+    "fast": Target(states=8),
+    "best": Tuned(states=32, steps=40, last=1.0, below=2.2),
+    "tuned": Tuned(states=32),
+}
 # Figures of the pull requests of openai/parameter-golf that the numbers name.
 RECORD_1855 = Record(
     INT7_EMBEDDING,

@@ -60,7 +60,7 @@ def pack_to_target(piece: Workpiece, request: PackRequest, reporter: Reporter) -
     The reporter gets a note for each kept file that is damaged or of other settings. Raises OverBudget
     with the smallest possible size when nothing fits.
     """
-    return exact_or(_packed, piece, request, reporter)
+    return exact_or(packed_to, piece, request, reporter)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Start:
     per_token: float | None
 
 
-def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
+def packed_to(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     """Return the file of an earlier run's plan, or search for one."""
     if session.request.fresh:
         forget(session.folder)

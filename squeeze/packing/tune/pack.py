@@ -1,5 +1,7 @@
 """Preset `tuned`: round a share of the matrices, let the rest learn to make up for it, round the next.
 
+Preset `best` rounds all of them at once, and below two bits a weight lets the floats of the file learn.
+
 One pass of `squeeze.packing.target` finds the scale at which the file meets the limit. Then the shares
 follow, the matrices into the mlp first, whose errors interact most: what is still float learns the fp32
 model's answers on the calibration text (`squeeze.calib.tuning.distil`), and the next share's errors are
@@ -14,7 +16,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from squeeze.calib.allocation.allocate import COARSEST, allocate, common_scale
+from squeeze.calib.allocation.allocate import COARSEST, SLACK, allocate, common_scale
 from squeeze.calib.statistics.hessian import read_arrays, write_arrays
 from squeeze.calib.tuning.distil import Course
 from squeeze.errors import CorruptData
@@ -29,6 +31,7 @@ from squeeze.packing.session import Session, exact_or
 from squeeze.packing.target import (
     Start,
     fitted_of,
+    packed_to,
     plan_for,
     start_of,
     without_zero_rows,
@@ -63,6 +66,9 @@ class Shares:
 
         steps: updates in all; None: those of the preset
         """
+        total = preset.steps if steps is None else steps
+        if preset.last == 1:
+            return cls((tuple(names),), (total,))
         groups: dict[str, list[str]] = {"mlp.fc": [], "mlp.proj": [], "attn": [], "": []}
         for name in names:
             role = role_of(name)
@@ -72,7 +78,6 @@ class Shares:
         if len(shares) == 1 and len(shares[0]) > 1:
             half = (len(shares[0]) + 1) // 2
             shares = [shares[0][:half], shares[0][half:]]
-        total = preset.steps if steps is None else steps
         between = len(shares) - 1
         each = [round(total * (1 - preset.last)) // between] * between if between else []
         return cls(tuple(shares), (*each, total - sum(each)))
@@ -101,13 +106,19 @@ class _Rest:
 
 def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     """Return the file that fits, tuned, with its plan."""
+    preset = TARGETS[session.request.preset]
+    assert isinstance(preset, Tuned)
+    plain = 8 * limit >= preset.below * session.piece.weights
+    # of a single sequence nothing is left to measure the cost on
+    if plain or (preset.last == 1 and len(calibrated.text.ids) < 2):
+        return packed_to(session, calibrated, limit)
     if session.request.fresh:
         forget(session.folder)
     start, reporter = start_of(session, calibrated, limit), session.reporter
     with reporter.stage("fit") as stage:
         quantizer, fitted = fitted_of(start, stage)
         start, quantizer, fitted = without_zero_rows(start, quantizer, fitted, stage)
-    tuning = _Tuning(session, start, quantizer, fitted)
+    tuning = _Tuning(session, preset, start, quantizer, fitted)
     quantizer, fitted = tuning.run()
     plan = plan_for(start, quantizer, fitted, reporter, tuning.student.untuned)
     plan.save(start.plan_path)
@@ -118,12 +129,10 @@ class _Tuning:
     """The rounding of share after share, from a file that fits and is not tuned yet."""
 
     def __init__(
-        self, session: Session, start: Start, quantizer: Quantizer, fitted: Fitted
+        self, session: Session, preset: Tuned, start: Start, quantizer: Quantizer, fitted: Fitted
     ) -> None:
-        preset, steps = TARGETS[session.request.preset], session.request.tune
-        assert isinstance(preset, Tuned)
         self.session, self.start, self.quantizer, self.fitted = session, start, quantizer, fitted
-        self.shares = Shares.of(fitted.tensors, preset, steps)
+        self.shares = Shares.of(fitted.tensors, preset, session.request.tune)
         self.tokens = preset.tokens
         weights = sum(quantizer.weight_counts.values())
         self.bits = 8 * len(fitted.data) / max(weights, 1)
@@ -192,7 +201,7 @@ class _Tuning:
         rest = _Rest(self.quantizer, dict(self.stored))
         finite = [self.scales[n] for n in names if self.scales[n] < COARSEST]
         start = statistics.median_high(finite) if finite else None
-        allocation = allocate(rest, limit, start=start)
+        allocation = allocate(rest, limit, slack=SLACK - RESERVE, start=start)
         self.scales |= allocation.scales
         self._store(allocation.tensors)
         return allocation.trials

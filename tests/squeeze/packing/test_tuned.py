@@ -174,6 +174,29 @@ def test_shares_begin_with_the_mlp_and_share_the_updates() -> None:
     assert foreign.names == (("a", "b"), ("c",)) and foreign.steps == (84, 16)
 
 
+def test_best_learns_below_two_bits_and_lands_within_200_bytes(model: Path, cache: Path) -> None:
+    """CONFIG has 60,000 weights: 8,500 bytes are 1.1 bits each, 40,000 more than five."""
+    low = pack(model, cache, "best")
+    assert low.plan is not None and low.plan.roles == ()
+    assert 0 <= low.plan.unused <= 200
+    request = PackRequest(40_000, "best", calibration=CALIBRATION, cache=cache)
+    high = pack_model(load_model(model), request)
+    assert high.plan is not None and high.plan.roles
+
+
+def test_best_of_one_sequence_learns_nothing(model: Path, tmp_path: Path) -> None:
+    calibration = Calibration(tokens=CONFIG.seq_len)
+    packed = pack_model(load_model(model), PackRequest(LIMIT, "best", calibration=calibration))
+    assert packed.plan is not None and packed.plan.unused >= 0
+
+
+def test_all_matrices_are_one_share_where_only_floats_learn() -> None:
+    preset = TARGETS["best"]
+    assert isinstance(preset, Tuned)
+    shares = tuning.Shares.of(dict.fromkeys("abc"), preset, None)
+    assert shares.names == (("a", "b", "c"),) and shares.steps == (preset.steps,)
+
+
 def test_one_sequence_is_too_little_text() -> None:
     with pytest.raises(BadConfig, match="two sequences"):
         untuned_rows(Sequences.whole(np.zeros((1, 8), np.uint16), "test"))
