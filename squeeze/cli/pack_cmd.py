@@ -110,8 +110,8 @@ def command(**options: Any) -> None:
     """Pack MODEL (safetensors, .pt or int8 .ptz) into a .sqz artifact.
 
     Presets fast, best and tuned (which trains, too) calibrate, spend bits where they lower the loss most
-    and land just under the limit; a record's packs as its entry did. No preset: rounds as --quant says.
-    Exits with 3 over the limit.
+    and land under the limit; a record packs as its entry did. No preset: --quant, or best over the
+    limit. Exits with 3 over it.
 
     \b
     Example:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from squeeze.calib.taps.coverage import Coverage
 from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
+from squeeze.errors import SqueezeError
 from squeeze.files import cache_beside, check_output_folder, check_outputs, output_beside, sha256
 from squeeze.ledger.asked import Asked, write_asked
 from squeeze.ledger.attribute import attribute_paths
@@ -27,6 +28,8 @@ from squeeze.subject.source import ModelSource
 from squeeze.subject.workpiece import Workpiece
 from squeeze.views.frontier import as_json, draw, frontier, lines
 from squeeze.views.text import print_ledger
+
+DEFAULT = "best"  # preset of a model that the limit binds, where none is asked for
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,12 @@ class PackOptions:
         if self.squeezed:
             return "squeezed"
         return "lossless" if self.lossless else "round"
+
+    @property
+    def open_to_calibrate(self) -> bool:
+        """True where no way to pack was asked for and no other process waits for this one."""
+        alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+        return alone and not (self.preset or self.quant or self.lossless or self.squeezed)
 
     def request(self) -> PackRequest:
         """Return the request to pack."""
@@ -119,6 +128,9 @@ def run_pack(options: PackOptions) -> None:
         packed = pack_model(piece, request, bars)
     if not first:
         return
+    if options.open_to_calibrate and len(packed.data) > request.room and not packed.exact:
+        options, packed = _calibrated(options, piece, packed)
+        request = options.request()
     packed.save(options.target)
     tokenizer = os.path.abspath(options.tokenizer) if options.tokenizer else None
     write_asked(options.target, Asked(sha256(packed.data), options.limit, tokenizer))
@@ -146,6 +158,29 @@ def run_pack(options: PackOptions) -> None:
         print_ledger(ledger, options.limit)
         print_line(f"{options.target}: {piece.size:,} → {len(packed.data):,} bytes")
     check_limit(ledger.total, options.limit)
+
+
+def _calibrated(
+    options: PackOptions, piece: Workpiece, rounded: Packed
+) -> tuple[PackOptions, Packed]:
+    """Return a model that the limit has no room for once rounded, packed to the limit instead.
+
+    The rounded one again where that cannot be, with a note that says why.
+    """
+    calibrated = replace(options, preset=DEFAULT)
+    request = calibrated.request()
+    try:
+        check_output_folder(request.cache)
+        with Bars(quiet=options.as_json, limit=request.room) as bars:
+            packed = pack_model(piece, request, bars)
+    except SqueezeError as error:
+        note = f"rounded, for --preset {DEFAULT} cannot: {error}"
+        return options, replace(rounded, notes=(*rounded.notes, note))
+    note = (
+        f"{len(rounded.data):,} bytes when rounded, which is over the limit: packed to it with "
+        f"--preset {DEFAULT}"
+    )
+    return calibrated, replace(packed, notes=(*packed.notes, note))
 
 
 def source_of(path: str, piece: Workpiece) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def test_packing_twice_gives_the_same_bytes(model: Path, tmp_path: Path) -> None
 
 def test_over_the_limit_exits_with_3_and_says_by_how_much(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.sqz"
-    code, text = run("pack", model, "-o", out, "--limit", 1000)
+    code, text = run("pack", model, "-o", out, "--limit", 1000, "--quant", "all=6")
     over = out.stat().st_size - 1000
     assert code == 3
     assert f"over the limit by {over:,} bytes" in text
@@ -162,10 +162,27 @@ def test_over_the_limit_exits_with_3_and_says_by_how_much(model: Path, tmp_path:
 def test_code_counts_against_the_limit(model: Path, tmp_path: Path) -> None:
     out, script = tmp_path / "m.sqz", tmp_path / "train_gpt.py"
     script.write_bytes(b"#" * 5000)
-    assert run("pack", model, "-o", out)[0] == 0
+    rounding = ("pack", model, "-o", out, "--quant", "all=6")
+    assert run(*rounding)[0] == 0
     limit = out.stat().st_size + 4999
-    assert run("pack", model, "-o", out, "--limit", limit)[0] == 0
-    assert run("pack", model, "-o", out, "--limit", limit, "--code", script)[0] == 3
+    assert run(*rounding, "--limit", limit)[0] == 0
+    assert run(*rounding, "--limit", limit, "--code", script)[0] == 3
+
+
+def test_a_limit_that_binds_calibrates_where_nothing_else_is_asked_for(
+    model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m.sqz"
+    assert run("pack", model, "-o", out)[0] == 0
+    limit = out.stat().st_size // 2
+    arguments = ("pack", model, "-o", out, "--tokens", 512, "--json", "--limit")
+    code, text = run(*arguments, limit)
+    assert code == 0 and limit - 1000 < out.stat().st_size <= limit
+    report = json.loads(text)
+    assert "over the limit: packed to it with --preset best" in report["notes"][-1]
+    assert report["fit"]["limit"] == limit
+    code, text = run(*arguments, 300)
+    assert code == 3 and out.stat().st_size > 300
 
 
 def test_unpack_gives_back_the_weights_and_configuration(model: Path, tmp_path: Path) -> None:
