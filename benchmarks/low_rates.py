@@ -26,11 +26,10 @@ from pack_quality import TRAINING, Judge, Lines
 from report import write_report
 from result_files import spread, table
 
-from squeeze.calib.text.generate import TEMPERATURE
 from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.packing.calibrate import Calibration, calibrate
 from squeeze.packing.pack import pack_model
-from squeeze.packing.presets import TARGETS
+from squeeze.packing.presets import TARGETS, Tuned
 from squeeze.packing.request import PackRequest
 
 RATES = (2.55, 1.78, 1.27)  # bits a weight of the whole file
@@ -46,7 +45,9 @@ def measure(
     folder: keeps the calibration of a seed
     line: the values of WHICH
     """
-    settings = replace(settings, seed=line["seed"])
+    preset = TARGETS[line["preset"]]
+    own = preset.temperature if isinstance(preset, Tuned) else 0.0
+    settings = replace(settings, seed=line["seed"], temperature=settings.temperature or own)
     calibrate(loaded, settings, folder)
     weights = sum(tensor.size for tensor in loaded.tensors.values())
     limit = int(line["bits"] * line["neighbour"] * weights / 8)
@@ -111,7 +112,9 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=131_072)
     parser.add_argument("--calibration-tokens", type=int, default=0, help="0: the product's own")
     parser.add_argument("--source", choices=["self", "shards"], default="self")
-    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="of own text")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, help="of own text; 0: the preset's"
+    )
     parser.add_argument("--folder", type=Path, help="keeps calibrations and lines between runs")
     parser.add_argument("--name", default="low-rates")
     options = parser.parse_args()
@@ -133,7 +136,9 @@ def main() -> None:
                     values = (bits, neighbour, seed, preset, tune, options.label)
                     line = dict(zip(WHICH, values, strict=True))
                     if lines.find(**line) is None:
-                        cache = folder / f"seed{seed}"
+                        # each of them may calibrate on other text of its own
+                        own = f"-{preset}" if options.source == "self" else ""
+                        cache = folder / f"seed{seed}{own}"
                         lines.add(measure(loaded, judge, cache, line, settings))
     rows = summary(lines.known)
     head = {"checkpoint": options.checkpoint, "targets": options.targets, "text": options.source}

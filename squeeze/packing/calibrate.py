@@ -77,7 +77,7 @@ class Calibration:
     tokens: number of tokens; 0: `default_tokens` of the model, or all of `ids` where they are fewer
     length: tokens of a sequence; 0: the training window, or less where that gives few sequences
     seed: of sampled text, random tokens and the windows of real text
-    temperature: of sampled text
+    temperature: of sampled text; 0: TEMPERATURE, or what a preset has instead
     data: paths of token shards
     ids: tokens of real text, uint16 [n]
     precision: of the forwards, a name of `squeeze.subject.precision.PRECISIONS`
@@ -89,7 +89,7 @@ class Calibration:
     tokens: int = 0
     length: int = 0
     seed: int = 0
-    temperature: float = TEMPERATURE
+    temperature: float = 0.0
     data: tuple[str, ...] = ()
     ids: Tokens | None = field(default=None, repr=False, compare=False)
     precision: str = "fp32"
@@ -105,12 +105,12 @@ class Calibration:
             raise BadConfig("calibration ids are for source 'tokens', which needs them")
 
     def resolved(self, piece: Workpiece) -> Calibration:
-        """Return a copy with the number of tokens that a model is calibrated on."""
+        """Return a copy with the number of tokens and the temperature that a model is calibrated on."""
         tokens = self.tokens or default_tokens(piece.weights, piece.subject.step is not None)
         if self.ids is not None and not self.tokens:
             length = self.length_for(piece)
             tokens = min(tokens, max(len(self.ids) // length, 1) * length)
-        return replace(self, tokens=tokens)
+        return replace(self, tokens=tokens, temperature=self.temperature or TEMPERATURE)
 
     def length_for(self, piece: Workpiece) -> int:
         """Return the tokens of a sequence for a model."""

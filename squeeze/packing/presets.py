@@ -38,6 +38,7 @@ class Tuned(Target):
         matrices are rounded as one share
     tokens: of an update
     below: bits a weight from which on it is as `Target`
+    temperature: of text that the model writes to learn from, where none is asked for; 0: the usual one
     """
 
     packer: ClassVar[str] = "squeeze.packing.tune.pack:pack_tuned"
@@ -45,6 +46,7 @@ class Tuned(Target):
     last: float = 0.16
     tokens: int = 2048
     below: float = math.inf
+    temperature: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ UNTUNED = {"embed": None, "attn": None, "mlp": None}
 TARGETS = {
     "fast": Target(states=8),
     "best": Tuned(states=32, steps=40, last=1.0, below=2.2),
-    "tuned": Tuned(states=32),
+    "tuned": Tuned(states=32, temperature=1.0),
 }
 # Figures of the pull requests of openai/parameter-golf that the numbers name.
 RECORD_1855 = Record(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from squeeze.artifact.file import encode
@@ -12,6 +12,7 @@ from squeeze.files import scratch_folder
 from squeeze.packing.calibrate import Calibrated, Calibration, calibrate
 from squeeze.packing.kept import locked
 from squeeze.packing.packed import Packed, checked
+from squeeze.packing.presets import Tuned, find_preset
 from squeeze.packing.recipe import LOSSLESS, quantize_checkpoint
 from squeeze.packing.request import PackRequest
 from squeeze.ranks.connect import connected, resolve_device
@@ -44,7 +45,11 @@ class Session:
     @property
     def settings(self) -> Calibration:
         """Settings of the calibration: those of the request, or text that the model writes."""
-        return self.request.calibration or Calibration()
+        settings = self.request.calibration or Calibration()
+        preset = find_preset(self.request.preset)
+        if isinstance(preset, Tuned) and not settings.temperature:
+            return replace(settings, temperature=preset.temperature)
+        return settings
 
     def calibrated(self) -> Calibrated:
         """Return the model with its calibration; every rank must call."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,23 @@ def test_all_matrices_are_one_share_where_only_floats_learn() -> None:
     assert isinstance(preset, Tuned)
     shares = tuning.Shares.of(dict.fromkeys("abc"), preset, None)
     assert shares.names == (("a", "b", "c"),) and shares.steps == (preset.steps,)
+
+
+def test_text_is_written_at_the_presets_temperature_unless_one_is_asked_for(
+    model: Path, tmp_path: Path
+) -> None:
+    texts = {}
+    for name, preset, temperature in (
+        ("tuned", "tuned", 0.0),
+        ("asked", "tuned", 1.2),
+        ("best", "best", 0.0),
+    ):
+        settings = replace(CALIBRATION, temperature=temperature)
+        request = PackRequest(LIMIT, preset, calibration=settings, cache=tmp_path / name, tune=2)
+        pack_model(load_model(model), request)
+        with safe_open(tmp_path / name / "text.safetensors", "numpy") as file:
+            texts[name] = file.get_tensor("ids")
+    assert (texts["asked"] == texts["best"]).all() and (texts["tuned"] != texts["best"]).any()
 
 
 def test_one_sequence_is_too_little_text() -> None:
