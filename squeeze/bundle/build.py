@@ -160,11 +160,11 @@ def smallest(
     code: str, coders: tuple[str, ...] = STANDARD, forms: tuple[str, ...] = BOTH
 ) -> Shipped:
     """Return the smallest file that runs a program; the source itself when no stub pays."""
+    wrapping = [form for form in forms if form != "plain"]
     candidates = [
         wrap(payload, form)
-        for payload in payloads(code.encode(), coders)
-        for form in forms
-        if form != "plain"
+        for payload in (payloads(code.encode(), coders) if wrapping else ())
+        for form in wrapping
     ]
     if (
         "plain" in forms
