@@ -10,6 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, and why
+# processes that run tests beside each other share the cores; tests that need more threads ask for them
+SHARE = (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, SHARE)))
 ROOT = Path(__file__).resolve().parents[1]
 # for modules that tests of several folders share; never tests/ itself, which holds a `squeeze`
 sys.path.insert(0, str(ROOT))

@@ -72,7 +72,7 @@ def test_a_pack_killed_again_and_again_ends_with_the_same_bytes(
     out = tmp_path / "model.sqz"
     cache = tmp_path / "model.sqz.cache"
     kept = []
-    for finished in (1, 4, 9):  # files of this run before the end: text; the rest and codes; codes
+    for finished in (1, 6):  # files of this run before the end: text; the rest and codes
         command = [sys.executable, "-c", KILLER, str(finished), *arguments(model, out)]
         ended = subprocess.run(command, capture_output=True, timeout=300)
         assert ended.returncode == -signal.SIGKILL, ended.stderr

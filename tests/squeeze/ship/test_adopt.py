@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 MARK = "    # squeeze goes here\n"
-PROGRAMS = ["banks", "baseline", "looped"]
+PROGRAMS = ["looped", "baseline", "banks"]
 SQUEEZE = Path(sys.executable).with_name("squeeze")
 SMALL = "--specialise --no-checks --terse-errors --rename-classes --coder mixed".split()
 # bytes that a bundle may grow by

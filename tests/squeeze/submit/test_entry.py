@@ -163,7 +163,9 @@ def test_every_second_is_in_the_ledger(trained: tuple[float, dict[str, Any]]) ->
     assert not inside["packing"] and not inside["validation"]
 
 
-@pytest.mark.parametrize("mode", [Mode("sliding", stride=8), Mode("ttt-lora")])
+@pytest.mark.parametrize(
+    "mode", [Mode("sliding", stride=8), pytest.param(Mode("ttt-lora"), marks=pytest.mark.slow)]
+)
 def test_the_score_of_a_mode_is_that_of_squeeze_eval_and_nothing_is_written(
     script: Path, data: Path, trained: tuple[float, dict[str, Any]], mode: Mode
 ) -> None:

@@ -70,7 +70,7 @@ def kill_and_recover(
     return ended.code == -9
 
 
-@pytest.mark.parametrize("moments", [3, pytest.param(MOMENTS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("moments", [2, pytest.param(MOMENTS, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_it_leaves_the_old_folder_or_the_new_one(
     moments: int,
     inputs: Path,

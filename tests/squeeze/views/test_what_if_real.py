@@ -98,7 +98,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 @pytest.mark.parametrize(
-    "text", ["mlp.fc=2.5bit", "mlp.proj=2bit,attn=x1.2", "tok_emb=x0.8", "*=x0.8", "blocks.1=3bit"]
+    "text",
+    [
+        "mlp.fc=2.5bit",
+        "mlp.proj=2bit,attn=x1.2",
+        "*=x0.8",
+        pytest.param("tok_emb=x0.8", marks=pytest.mark.slow),
+        pytest.param("blocks.1=3bit", marks=pytest.mark.slow),
+    ],
 )
 def test_bytes_and_cost_of_a_small_model_are_foreseen(tiny: Case, text: str) -> None:
     size, cost, _ = tiny.errors(text)

@@ -82,7 +82,7 @@ def artifact(inputs: Path, process: Killable) -> str:
     return str(path)
 
 
-FEW = {"pack": 4, "pack to a target": 2, "train": 2, "unpack": 2, "prove": 1, "prove --decode": 1}
+FEW = {"pack": 2, "pack to a target": 2, "train": 2, "unpack": 2, "prove": 1, "prove --decode": 1}
 
 
 @pytest.fixture(params=FEW)
