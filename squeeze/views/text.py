@@ -190,7 +190,8 @@ def print_changes(
     delta = after.total - before.total
     same = sum(not change.delta for change in changes)
     PlainConsole().print(
-        f"{before.total:,} → {after.total:,} bytes ({delta:+,}); {same} groups unchanged"
+        f"{before.total:,} → {after.total:,} bytes ({delta:+,}); "
+        f"{same} group{'' if same == 1 else 's'} unchanged"
     )
     if scores is not None and (scores.before or scores.after):
         old, new = (f"{s.bpb:.6f}" if s else "unknown" for s in (scores.before, scores.after))

@@ -44,7 +44,7 @@ SECONDS = 1.0  # until something is printed
 LONGEST = 900  # seconds of one command
 OWN = re.compile(r"^squeeze ")  # torchrun loads torch before it starts anything
 COMMAND = re.compile(r"(\$ |squeeze |torchrun |python |pip |make )")
-INVISIBLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\s")
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 FROWN = re.compile(r"^.*(?:\w*Warning: .*|Traceback \(most recent.*)$", re.MULTILINE)
 
 
@@ -156,13 +156,13 @@ def run(command: str, folder: Path, *, until_output: bool = False) -> Ran:
         alarm.start()
         while chunk := _read(ours):
             printed += chunk
-            if not first and INVISIBLE.sub("", printed.decode(errors="replace")):
+            if not first and CONTROL.sub("", printed.decode(errors="replace")).strip():
                 first = time.perf_counter() - began
                 if until_output:
                     os.killpg(process.pid, signal.SIGKILL)
         alarm.cancel()
     os.close(ours)
-    text = printed.decode(errors="replace").replace("\r\n", "\n")
+    text = CONTROL.sub("", printed.decode(errors="replace")).replace("\r\n", "\n")
     return Ran(command, process.returncode, text, first or time.perf_counter() - began)
 
 
