@@ -29,10 +29,11 @@ TRAINED = (
     "train --preset tiny --data fineweb_train_000000.bin --tokenizer sp1024.model --steps 2 --json "
     + " ".join(f"--set {size}" for size in SIZES.split())
 )
-# the coders that our own script has: after two steps weights are noise, which others code shorter
+# at 5 bits a weight: `squeeze submit` decodes with context coders alone, and at 1 or 7 bits of noise,
+# which two steps leave, others are shorter
 PACKED = (
-    "pack {} -o {} --preset fast --tokens 512 --limit 60000 --code train_gpt.py"
-    " --tokenizer sp1024.model --codecs context,context-words"
+    "pack {} -o {} --preset fast --tokens 512 --limit 75000 --code train_gpt.py"
+    " --tokenizer sp1024.model"
 )
 LINES = {  # of tests/programs/baseline.py, so that it reads the challenge's tokens
     "VOCAB, WIDTH, HEADS, LAYERS, LENGTH, BATCH, STEPS = 256, 64, 4, 2, 64, 16, 60": "VOCAB, WIDTH, "
