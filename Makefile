@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed  ## train, pack, account and score a small model on the CPU
 	$(BIN)/squeeze demo --seconds $(DEMO_SECONDS)
 
-test: $(VENV)/.installed  ## everything CI runs
+test: $(VENV)/.installed  ## the tests that CI runs
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-slow: $(VENV)/.installed  ## the tests that take longer
