@@ -185,6 +185,19 @@ def test_a_limit_that_binds_calibrates_where_nothing_else_is_asked_for(
     assert code == 3 and out.stat().st_size > 300
 
 
+def test_a_frontier_is_drawn_printed_and_in_the_report(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    out, picture = tmp_path / "m.sqz", tmp_path / "f.png"
+    arguments = ("pack", model, "-o", out, "--tokens", 512, "--preset", "fast", "--limit", 14_000)
+    code, text = run(*arguments, "--frontier", picture, "--json")
+    assert code == 0 and picture.read_bytes().startswith(b"\x89PNG")
+    report = json.loads(text)
+    sizes = {point["octaves"]: point["size"] for point in report["frontier"]}
+    assert sizes[0] == out.stat().st_size < sizes[-1]
+    assert "as packed" in run(*arguments, "--frontier", picture)[1]
+    assert run("pack", model, "-o", out, "--frontier", picture)[0] == 2
+
+
 def test_unpack_gives_back_the_weights_and_configuration(model: Path, tmp_path: Path) -> None:
     out, back = tmp_path / "m.sqz", tmp_path / "back.safetensors"
     assert run("pack", model, "-o", out, "--small", 100)[0] == 0
