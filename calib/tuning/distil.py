@@ -48,6 +48,24 @@ class Course:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """Gain of a distillation.
+
+    first: divergence in nats per token of the first batch, before anything was learnt
+    last: mean over the last tenth of the updates, each measured before its update
+    """
+
+    first: float = 0.0
+    last: float = 0.0
+
+    @classmethod
+    def of(cls, losses: Sequence[float]) -> Learnt:
+        """Return the gain of updates with these divergences."""
+        tenth = max(1, len(losses) // 10)
+        return cls(losses[0], float(np.mean(losses[-tenth:])))
+
+
 def distil_(
     right: Answers,
     wrong: Forward,
@@ -56,16 +74,15 @@ def distil_(
     course: Course,
     hold: Callable[[], None] = lambda: None,
     reporter: Reporter = SILENT,
-) -> float:
-    """Train parameters in place until `wrong` answers as `right` does; return the last divergence.
+) -> Learnt:
+    """Train parameters in place until `wrong` answers as `right` does.
 
     right: answers of the first model to the text
     wrong: forward of the model that has the parameters
     hold: called after each update; puts weights back that a parameter shares but must not change
     reporter: counts updates
 
-    The result is the mean over the last tenth of the updates, in nats per token, each measured before
-    its update. Raises BadData where the divergence is not a number.
+    Raises BadData where the divergence is not a number.
     """
     parameters = [each.parameter for each in trained]
     groups = [{"params": [each.parameter], "lr": each.rate} for each in trained]
@@ -109,7 +126,7 @@ def distil_(
         reporter.advance(1)
     for parameter in parameters:
         parameter.grad = None
-    return float(np.mean(losses[-max(1, len(losses) // 10) :])) if losses else 0.0
+    return Learnt.of(losses) if losses else Learnt()
 
 
 def _batches(text: Sequences, course: Course) -> Iterator[Rows]:

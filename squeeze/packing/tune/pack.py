@@ -13,6 +13,7 @@ resumes.
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -174,8 +175,13 @@ class _Tuning:
         except CorruptData as error:
             if path.is_file():
                 stage.note(f"made again: {error}")
-            divergence = self.student.learn_(course, self.bits, stage)
-            write_arrays(path, self.student.weights, key, {"divergence": divergence})
+            clock = time.perf_counter()
+            learnt = self.student.learn_(course, self.bits, stage)
+            stage.note(
+                f"learnt with {number} of {len(self.shares.names)} shares rounded: {learnt.first:.4f} → "
+                f"{learnt.last:.4f} nats per token in {time.perf_counter() - clock:.0f} s"
+            )
+            write_arrays(path, self.student.weights, key, {"divergence": learnt.last})
         quantizer = self.quantizer.with_contents(self.student.updated(self.quantizer.contents))
         if number < len(self.shares.names):
             quantizer = quantizer.with_hessians(self.student.hessians())

@@ -14,7 +14,7 @@ from squeeze.calib.statistics.inputs import InputSums
 from squeeze.calib.statistics.tapped import ids_of
 from squeeze.calib.text.sources import Sequences
 from squeeze.calib.tuning.answers import Answers
-from squeeze.calib.tuning.distil import Course, Trained, distil_
+from squeeze.calib.tuning.distil import Course, Learnt, Trained, distil_
 from squeeze.errors import BadConfig
 from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.costs import CPU, MEASURED
@@ -70,8 +70,8 @@ class Student:
         self.rounded |= {name: tensor.dequantize() for name, tensor in tensors.items()}
         self._put_back()
 
-    def learn_(self, course: Course, bits: float, reporter: Reporter) -> float:
-        """Distil all that is not rounded; return the divergence at the end, in nats per token.
+    def learn_(self, course: Course, bits: float, reporter: Reporter) -> Learnt:
+        """Distil all that is not rounded.
 
         bits: a weight, of the file
         """
@@ -85,7 +85,7 @@ class Student:
             rate = (RATE if matrices else SMALL_RATE) * size * 2.0**-bits
             trained.append(Trained(parameter, rate))
         if not trained:
-            return 0.0
+            return Learnt()
         subject = self.subject.computing_in("bf16" if bits < HALVES_BELOW else "fp32")
         return distil_(
             self.answers,

@@ -98,7 +98,10 @@ def test_the_cost_is_measured_on_text_it_was_not_tuned_on(model: Path, cache: Pa
 
 
 def test_the_same_bytes_without_a_cache_and_with_half_of_one(model: Path, tmp_path: Path) -> None:
-    first = pack(model, tmp_path / "cache").data
+    packed = pack(model, tmp_path / "cache")
+    first = packed.data
+    said = [note for note in packed.notes if note.startswith("learnt with")]
+    assert len(said) == 4 and all("nats per token in" in note for note in said)
     assert pack(model, None).data == first
     assert pack(model, tmp_path / "cache").data == first
     for path in (tmp_path / "cache").glob("tuned-2*"):
