@@ -194,3 +194,4 @@ def test_a_clean_clone_demonstrates_itself_in_an_empty_environment(tmp_path: Pat
         check=False,
     )
     assert collected.returncode == 0, collected.stdout[-3000:]
+    shutil.rmtree(clone)  # with its environment nearly 2 GB
