@@ -10,12 +10,18 @@ from functools import partial
 from squeeze.bundle.load.flatten import Flat
 from squeeze.bundle.load.fold import fold_constants
 from squeeze.bundle.load.modules import BundleError
+from squeeze.bundle.passes.arguments import settle_arguments
 from squeeze.bundle.passes.checks import without_checks, without_texts
 from squeeze.bundle.passes.entries import settle_entries
 from squeeze.bundle.passes.fields import fix_fields
+from squeeze.bundle.passes.idle_objects import without_idle_objects
+from squeeze.bundle.passes.inline import inline
+from squeeze.bundle.passes.instances import settle_instances
+from squeeze.bundle.passes.settle import settle
 from squeeze.bundle.passes.shake import shake
 from squeeze.bundle.passes.simplify import shorten_classes, without_idle_statements
 from squeeze.bundle.passes.strip import strip
+from squeeze.bundle.passes.tables import spell_tables
 
 ROUNDS = 20  # each makes the program smaller; more than ten were never needed
 
@@ -32,7 +38,8 @@ class ShrinkOptions:
         annotations that only describe.
     fields: attributes that are constants, as "Class.field": value; an error where a read of one cannot
         be told from reads of others.
-    optional_fields: more of them, left alone where they cannot be told apart.
+    optional_fields: more of them, left alone where they cannot be told apart; what lists the fields of
+        their classes may find fewer.
     """
 
     terse_errors: bool = False
@@ -45,15 +52,20 @@ class ShrinkOptions:
 NOTHING = ShrinkOptions()  # given up
 
 
-def passes(options: ShrinkOptions, reach: Pass) -> list[Pass]:
+def passes(options: ShrinkOptions, reach: Pass, keep: tuple[str, ...]) -> list[Pass]:
     """Return the passes of one round in their order; each may leave more for those before it.
 
-    reach: the pass that drops what the program cannot reach.
+    reach: the pass that drops what the program cannot reach. keep: names that stay.
     """
     table: list[tuple[bool, Pass]] = [
         (not options.checks, without_checks),
         (options.terse_errors, without_texts),
         (options.specialise, settle_entries),
+        (options.specialise, without_idle_objects),
+        (options.specialise, partial(settle, keep=keep)),
+        (options.specialise, partial(settle_arguments, keep=keep)),
+        (options.specialise, partial(settle_instances, keep=keep)),
+        (options.specialise, partial(inline, keep=keep)),
         (options.specialise, without_idle_statements),
         (True, fold_constants),
         (True, strip),
@@ -78,7 +90,7 @@ def specialise(flat: Flat, keep: Iterable[str], options: ShrinkOptions) -> ast.M
         return tree
     before = ""
     for _ in range(ROUNDS):
-        for run in passes(options, reach):
+        for run in passes(options, reach, keep):
             run(tree)
         after = ast.dump(tree)
         if after == before:
@@ -96,10 +108,13 @@ def _fix_fields(flat: Flat, reach: Pass, options: ShrinkOptions) -> None:
     What they rule out may hold the only read of another field that cannot be told apart.
     """
     waiting = {**options.optional_fields, **options.fields}
+    given_up = options.optional_fields.keys() - options.fields.keys()
+    if options.specialise:
+        spell_tables(flat.tree)
     refused: dict[str, BundleError] = {}
     while waiting:
         reach(flat.tree)
-        refused = fix_fields(flat, waiting)
+        refused = fix_fields(flat, waiting, given_up)
         fold_constants(flat.tree)
         if len(refused) == len(waiting):
             break

@@ -81,11 +81,13 @@ def score_plan(
     plan: Plan,
     batch: int | None = None,
     reporter: Reporter = SILENT,
+    led: bool = True,
 ) -> Score:
     """Score the targets of a plan.
 
     batch: windows of a forward pass; None: as many as fit the memory of scoring
     reporter: counts the targets of this rank
+    led: as of `score_batch`
 
     The forward runs where the model's weights are, in their dtype; only outputs that are scored go
     through the head. Under torch.distributed the batches are dealt to the ranks, and every rank
@@ -104,7 +106,7 @@ def score_plan(
     model.eval()
     with reporter.stage("scoring", total, "targets") as stage:
         for rows in groups:
-            losses, targets = score_batch(model, text.tokens, plan, rows, states)
+            losses, targets = score_batch(model, text.tokens, plan, rows, states, led)
             sums += split_sum(losses, targets, plan.end)
             stage.advance(len(targets))
     ranks.summed_(torch.from_numpy(sums))
@@ -182,11 +184,17 @@ def read_batch(
 
 
 def score_batch(
-    model: GPT, tokens: Tokens | Int64, plan: Plan, rows: Int64, states: States = lambda ids: None
+    model: GPT,
+    tokens: Tokens | Int64,
+    plan: Plan,
+    rows: Int64,
+    states: States = lambda ids: None,
+    led: bool = True,
 ) -> tuple[npt.NDArray[np.float32], Int64]:
     """Return nats float32 [N] and targets int64 [N] of all outputs that the windows `rows` score.
 
     states: as of `compiled_states`
+    led: False where no window reads what it does not score
 
     The windows are alike in context (`Plan.batches`). No gradient is kept.
     """
@@ -200,7 +208,7 @@ def score_batch(
         final = states(ids)
         if final is not None:
             hidden = final[:, lead:]
-        elif lead and own:
+        elif led and lead and own:
             context = Context(model, len(rows), ids.size(1), buckets=False)
             context.fill(ids[:, :lead])
             hidden = context.step(ids[:, lead:])

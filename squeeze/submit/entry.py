@@ -8,9 +8,8 @@
 
 Environment: DATA_PATH (folder of fineweb_train_*.bin and fineweb_val_*.bin), TOKENIZER_PATH, SEED.
 Options, each followed by its value: train, val (patterns of shards), tokenizer, seed (instead of
-those); seconds, steps; limit (bytes of code and model together); mode (window, sliding, ttt-lora),
-stride; tokens (score only so many targets). Under torchrun all processes share the work. What a
-training run prints is also in train.log.
+those); seconds, steps; limit (bytes of code and model together); tokens (score only so many targets).
+Under torchrun all processes share the work. What a training run prints is also in train.log.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 from glob import glob
 from hashlib import sha256
@@ -105,8 +104,7 @@ RECIPE: dict[str, Any] = {
 LIMIT = 16_000_000  # bytes of this file and model.sqz
 STATES = 32  # of the trellis
 CALIBRATION_TOKENS = 32_768
-MODE = "window"  # of scoring
-
+MODE = "window"  # of scoring: window, sliding or ttt-lora
 STRIDE = 64  # of sliding windows
 REPORT_EVERY = 10.0  # seconds between two lines about training
 Say = Callable[[str], None]
@@ -125,12 +123,13 @@ def train(
     config: ModelConfig, given: dict[str, str], seed: int, ranks: Ranks, clock: Clock, say: Say
 ) -> dict[str, Float32]:
     """Train a new model; return its weights, float32 by name."""
-    fields = dict(RECIPE)
+    recipe = Recipe(**RECIPE)
     if "steps" in given:
-        fields |= {"steps": int(given["steps"]), "budget_seconds": 0.0, "reserve_seconds": 0.0}
+        steps = int(given["steps"])
+        recipe = replace(recipe, steps=steps, budget_seconds=0.0, reserve_seconds=0.0)
     if "seconds" in given:
-        fields["budget_seconds"] = float(given["seconds"])
-    trainer = Trainer(config, shards(given, "train"), Recipe(**fields), seed, ranks)
+        recipe = replace(recipe, budget_seconds=float(given["seconds"]))
+    trainer = Trainer(config, shards(given, "train"), recipe, seed, ranks)
     if ranks.device.type == "cuda":
         trainer.compile_()
     printed = 0.0
@@ -167,15 +166,15 @@ def pack(
         for name, values in weights.items()
         if name not in matrices
     }
-    contents = Contents(matrices, others, tuple(weights), {"model": MODEL})
+    contents = Contents(matrices, others, tuple(weights), {"model": dict(MODEL)})
     curvature = Curvature.of(matrices, hessians, gradients)
     return fit(Quantizer(contents, curvature, STATES, Coding()), limit).data
 
 
-def scored(model: GPT, given: dict[str, str]) -> Windows | Adapting:
+def scored(model: GPT) -> Windows | Adapting:
     """Return the scorer of a model, which answers an auditor, too."""
     length = model.config.seq_len
-    if given.get("mode", MODE) == "ttt-lora":
+    if MODE == "ttt-lora":
         options = LoraOptions(chunk=min(256, length), length=length)
 
         def adapt(tokens: Tokens, table: ByteTable) -> Score:
@@ -185,12 +184,12 @@ def scored(model: GPT, given: dict[str, str]) -> Windows | Adapting:
         predictor = partial(LoraPredictor, model, options)
         return Adapting(model, adapt, options.chunk, lambda targets: predictor(), True)
     stride = length
-    if given.get("mode", MODE) == "sliding":
-        stride = int(given.get("stride", min(STRIDE, length)))
+    if MODE == "sliding":
+        stride = min(STRIDE, length)
 
     def score(tokens: Tokens, table: ByteTable) -> Score:
         plan = sliding(len(tokens) - 1, length, stride)
-        return score_plan(model, Text(tokens, table), plan)
+        return score_plan(model, Text(tokens, table), plan, led=stride < length)
 
     return Windows(model, score, length, stride)
 
@@ -201,7 +200,7 @@ def evaluate(model: GPT, given: dict[str, str]) -> Score:
     table, tokens = read_table(pieces), np.concatenate(shards(given, "val"))
     official = official_set(tokens, table)
     count = int(given.get("tokens", official[1] if official else len(tokens) - 1))
-    return scored(model, given).score(tokens[: count + 1], table)
+    return scored(model).score(tokens[: count + 1], table)
 
 
 def main() -> None:
@@ -220,7 +219,7 @@ def main() -> None:
 
     if "serve" in given:
         torch.set_num_threads(1)
-        return protocol.serve(scored(packed(), given))
+        return protocol.serve(scored(packed()))
     outputs: list[TextIO] = []
 
     def say(line: str) -> None:
@@ -256,12 +255,15 @@ def main() -> None:
             "nats": score.nats,
             "tokens": score.tokens,
             "bytes": score.bytes,
-            "mode": given.get("mode", MODE),
+            "mode": MODE,
             "seed": seed,
             "files": sizes,
             "bytes_total": sum(sizes.values()),
             "sha256": hashes,
-            "clock": [asdict(row) for row in clock.ledger()],
+            "clock": [
+                {"stage": row.stage, "seconds": row.seconds, "inside": row.inside}
+                for row in clock.ledger()
+            ],
         }
         say(f"val_bpb: {score.bpb:.12f}")
         say(json.dumps(facts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,9 @@ def own_script(
     with scratch_folder("squeeze-entry-") as folder:
         path = folder / CODE
         path.write_text(specialised(config, recipe, limit, mode))
-        return bundle(path, ["squeeze"], options or smallest_options(config, recipe))
+        options = options or smallest_options(config, recipe)
+        stated = replace(options, constants={"MODE": mode.name} | options.constants)
+        return bundle(path, ["squeeze"], stated)
 
 
 def verify_script(source: str, shipped: bytes, check: Check) -> None:
@@ -65,10 +68,10 @@ def smallest_options(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> Bu
     """
     every_settings = ModelConfig.from_fields(dict(config)), Recipe.from_fields(dict(recipe))
     constants: dict[str, object] = {
-        f"{type(settings).__name__}.{field.name}": getattr(settings, field.name)
+        f"{type(settings).__name__}.{name}": getattr(settings, name)
         for settings in every_settings
-        for field in dataclasses.fields(settings)
-        if field.name not in OPTIONS
+        for name in (*vars(settings), *_computed(type(settings)))
+        if name not in OPTIONS
     }
     return BundleOptions(
         constants={"VALIDATING": False},
@@ -128,6 +131,11 @@ def _changed(settings: Any) -> dict[str, Any]:
         for field in dataclasses.fields(settings)
         if getattr(settings, field.name) != field.default
     }
+
+
+def _computed(kind: type) -> list[str]:
+    """Return the properties of a class."""
+    return [name for name, value in vars(kind).items() if isinstance(value, property)]
 
 
 def _constant(statement: ast.stmt) -> str:

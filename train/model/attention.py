@@ -101,6 +101,8 @@ def attention_for(config: ModelConfig, ids: Tensor, dtype: torch.dtype) -> Atten
     It is for a forward that is not compiled, where FlexAttention would be compiled by itself.
     """
     window = config.attention_window
+    if not (config.document_attention or window):
+        return whole_attention(0, ids, dtype)
     rule = Rule(config.bos_id, config.document_attention, window, blocks=False)
     return attention_within(reach_of(rule, ids, dtype), window, ids, dtype)
 
@@ -177,9 +179,17 @@ def attention_within(reach: Reach, window: int, ids: Tensor, dtype: torch.dtype)
         return functools.partial(flex, blocks=reach.blocks, dtype=dtype)
     if reach.mask is not None:
         return functools.partial(masked_attention, mask=reach.mask)
+    return whole_attention(window, ids, dtype)
+
+
+def whole_attention(window: int, ids: Tensor, dtype: torch.dtype) -> Attend:
+    """Return causal attention within whole rows of ids; arguments as of `attention_within`.
+
+    Only FlashAttention reads a window here, which is no mask of its own.
+    """
     if flash is not None and ids.is_cuda and dtype in HALVES:
-        window = window if window < ids.size(1) else 0
-        return functools.partial(_flash_rows, window=window, dtype=dtype)
+        narrow = window if window and window < ids.size(1) else 0
+        return functools.partial(_flash_rows, window=narrow, dtype=dtype)
     return causal_attention
 
 

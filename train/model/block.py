@@ -22,7 +22,8 @@ class Repeat(nn.Module):
         if config.untied_scalars:
             self.q_gain = vector(config.num_heads)
             add_scalars_(self, config)
-        self.value_scale = vector(1) if (layer, number) in value_homes(config) else None
+        scaled = config.value_layers and (layer, number) in value_homes(config)
+        self.value_scale = vector(1) if scaled else None
         self.mlp = MLP(config) if layer in config.untied_mlps else None
 
 
@@ -50,7 +51,7 @@ class Block(nn.Module):
         self.attn = Attention(config, layer)
         self.mlp = MLP(config)
         add_scalars_(self, config)
-        again = range(1, config.passes(layer))
+        again = range(1, config.depth.count(layer))
         self.repeats = nn.ModuleList(Repeat(config, layer, number) for number in again)
         self.own_mlp = layer in config.untied_mlps
 

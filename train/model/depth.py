@@ -53,7 +53,7 @@ def levels(config: ModelConfig, recurrent: bool = True) -> tuple[Level, ...]:
                 number=number,
                 home=home if config.untied_scalars else (block, 0),
                 factor=(counted + 1) ** -0.5 if config.norm_scale else 1.0,
-                exclusive=counted >= count - config.xsa_layers,
+                exclusive=config.xsa_layers >= count or counted >= count - config.xsa_layers,
                 values=counted in config.value_layers,
                 mute=counted in config.no_attention,
             )

@@ -129,11 +129,14 @@ class GPT(nn.Module):
         Scalars of a depth are left alone: they have learned since the beginning, with another block.
         """
         block: Any
+        config = self.config
+        if not (config.untied_scalars or config.untied_mlps or config.value_layers):
+            return
         for block in self.blocks:
             own = dict(block.named_parameters()) | {"q_gain": block.attn.q_gain}
             for repeat in block.repeats:
                 for name, weight in repeat.named_parameters():
-                    if name.startswith("mlp.") or not self.config.by_depth:
+                    if not config.by_depth or name.startswith("mlp."):
                         weight.copy_(own[name])
 
     def reach(self, ids: Tensor, host: Tensor | None = None, cut: int = 0) -> Reach:
@@ -196,10 +199,11 @@ class GPT(nn.Module):
         """Return the attention of each effective layer, by its level."""
         if past is not None:
             return lambda level: partial(past.attend, level)
-        if reach is None:
-            whole = attention_for(self.config, ids, self.stream_dtype())
+        config, dtype = self.config, self.stream_dtype()
+        if not (config.document_attention or config.attention_window) or reach is None:
+            whole = attention_for(config, ids, dtype)
         else:
-            whole = attention_within(reach, self.config.attention_window, ids, self.stream_dtype())
+            whole = attention_within(reach, config.attention_window, ids, dtype)
         return lambda level: whole  # one function: blocks that are compiled alone share their code
 
     def stream_dtype(self) -> torch.dtype:

@@ -17,7 +17,7 @@ kernels: Any = None  # the module of kernels, once it is in use
 
 def _fused(x: Tensor) -> bool:
     """Return whether a kernel takes x: it is on a GPU, and nothing is compiled."""
-    return not torch.compiler.is_compiling() and kernels is not None and x.is_cuda
+    return kernels is not None and not torch.compiler.is_compiling() and x.is_cuda
 
 
 def capped(logits: Tensor, cap: float) -> Tensor:

@@ -35,7 +35,9 @@ def init_weights_(model: GPT, seed: int, matrices: str = "orthogonal") -> None:
     """
     generator = torch.Generator().manual_seed(seed)
     blocks: Any = model.blocks
-    idle = tuple(f"blocks.{n}.attn." for n, block in enumerate(blocks) if block.attn.idle)
+    idle = model.config.no_attention and tuple(
+        f"blocks.{n}.attn." for n, block in enumerate(blocks) if block.attn.idle
+    )
     for name, weight in model.named_parameters():
         leaf = name.rsplit(".", 1)[-1]
         fill = FILLS.get(name, FILLS.get(leaf))
@@ -46,14 +48,14 @@ def init_weights_(model: GPT, seed: int, matrices: str = "orthogonal") -> None:
         elif leaf == "resid_mix":
             weight[0].fill_(1.0)
             weight[1].fill_(0.0)
-        elif leaf == "lane_keep":
+        elif model.config.has_lanes and leaf == "lane_keep":
             block: Any = model.get_submodule(name.rsplit(".", 1)[0])
             weight.fill_(block.keep_init)
-        elif name.endswith(ZERO) or name in ZERO_TABLES or name.startswith(idle):
+        elif (idle and name.startswith(idle)) or name.endswith(ZERO) or name in ZERO_TABLES:
             weight.zero_()
         elif name == "tok_emb.weight":
             _normal_(weight, 0.005 if model.config.tie_embeddings else 1.0, generator)
-        elif name == "value_embed.table.weight":
+        elif model.config.value_layers and name == "value_embed.table.weight":
             _normal_(weight, 0.01, generator)
         elif matrices == "uniform":
             bound = weight.size(-1) ** -0.5

@@ -70,14 +70,16 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.head_dim, self.qk_norm = config.head_dim, config.qk_norm
-        self.idle = all(level.mute for level in levels(config) if level.block == layer)
+        mutes = (level.mute for level in levels(config) if level.block == layer)
+        self.idle = config.no_attention != () and all(mutes)
         self.c_q = Linear(config.model_dim, config.model_dim)
         self.c_k = Linear(config.model_dim, config.kv_dim)
         self.c_v = Linear(config.model_dim, config.kv_dim)
         self.proj = Linear(config.model_dim, config.model_dim)
         self.q_gain = vector(config.num_heads)
         self.gate = AttentionGate(config) if config.attention_gate != "none" else None
-        self.value_scale = vector(1) if (layer, 0) in value_homes(config) else None
+        scaled = config.value_layers and (layer, 0) in value_homes(config)
+        self.value_scale = vector(1) if scaled else None
 
     def project(self, x: Tensor, around: Surroundings) -> tuple[Tensor, ...]:
         """Return queries [B, H, T, d], keys and values [B, KV, T, d], ready for the dot products."""

@@ -103,3 +103,15 @@ BLIND_MODULES = frozenset(
 )
 # Modules of the standard library that do something when they are imported.
 ACTING_MODULES = frozenset(("antigravity", "readline", "rlcompleter", "site", "this"))
+# What torch's modules have, and may call of those derived from them.
+MODULE_METHODS = frozenset(
+    (
+        "_apply _call_impl _get_name _load_from_state_dict _named_members _register_state_dict_hook "
+        "_replicate_for_data_parallel _save_to_state_dict _slow_forward add_module apply bfloat16 "
+        "buffers children compile cpu cuda double eval extra_repr float forward get_buffer "
+        "get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia "
+        "named_buffers named_children named_modules named_parameters parameters register_buffer "
+        "register_module register_parameter requires_grad_ reset_parameters set_extra_state "
+        "set_submodule share_memory state_dict to to_empty train type xpu zero_grad"
+    ).split()
+)

@@ -112,8 +112,8 @@ class Parameters:
         return (
             not reached
             and function not in self.open
-            and _transparent(node)
-            and _transparent(scope.unit.node)
+            and transparent(node)
+            and transparent(scope.unit.node)
             and (owner is None or self._by_position(owner))
         )
 
@@ -132,7 +132,7 @@ class Parameters:
             and used[node.name] == calls[node.name] + 1  # its definition
             and node.name not in self.open | self.values
             and node.args.kwarg is None
-            and _transparent(node)
+            and transparent(node)
         }
 
     def _open(self, nodes: list[ast.AST], calls: list[ast.Call]) -> None:
@@ -162,7 +162,7 @@ class Parameters:
         return True
 
 
-def _transparent(node: Any) -> bool:
+def transparent(node: Any) -> bool:
     """Return whether only the program's own calls depend on the names of a function's parameters."""
     return all(
         _last(decorator) in TRANSPARENT

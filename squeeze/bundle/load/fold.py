@@ -21,6 +21,13 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.In: lambda left, right: left in right,
     ast.NotIn: lambda left, right: left not in right,
 }
+ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
 PLAIN = (bool, int, float, str, bytes, tuple, type(None))
 ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 
@@ -62,9 +69,21 @@ def value_of(node: ast.expr) -> Any:
         return _unary(node)
     if isinstance(node, ast.BoolOp):
         return _decided(node)
+    if isinstance(node, ast.BinOp):
+        return _computed(node)
     if isinstance(node, ast.Compare) and len(node.ops) == 1:
         return _compared(node)
     return UNKNOWN
+
+
+def _computed(node: ast.BinOp) -> Any:
+    """Return what arithmetic of whole numbers gives."""
+    left, right = value_of(node.left), value_of(node.right)
+    if type(left) is not int or type(right) is not int or type(node.op) not in ARITHMETIC:
+        return UNKNOWN
+    if not right and isinstance(node.op, ast.FloorDiv | ast.Mod):
+        return UNKNOWN
+    return ARITHMETIC[type(node.op)](left, right)
 
 
 def _unary(node: ast.UnaryOp) -> Any:
@@ -89,6 +108,8 @@ def _decided(node: ast.BoolOp) -> Any:
 
 def _compared(node: ast.Compare) -> Any:
     left, right = value_of(node.left), value_of(node.comparators[0])
+    if right == () and isinstance(node.left, ast.Name) and isinstance(node.ops[0], ast.In | ast.NotIn):
+        return isinstance(node.ops[0], ast.NotIn)
     if not (isinstance(left, PLAIN) and isinstance(right, PLAIN)):
         return UNKNOWN
     kind = type(node.ops[0])
@@ -207,6 +228,29 @@ class _Fold(Filling):
         self.generic_visit(node)
         value = value_of(node)
         return node if value is UNKNOWN else ast.copy_location(ast.Constant(value), node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> Any:
+        self.generic_visit(node)
+        value = value_of(node)
+        if value is UNKNOWN or len(repr(value)) > len(ast.unparse(node)):
+            return node
+        return ast.copy_location(literal_node(value), node)
+
+    def visit_For(self, node: ast.For) -> Any:
+        if value_of(node.iter) != ():
+            return self.generic_visit(node)
+        rest = ast.Module(node.orelse, [])
+        self.generic_visit(rest)
+        return rest.body
+
+    def visit_ListComp(self, node: Any) -> Any:
+        self.generic_visit(node)
+        if value_of(node.generators[0].iter) != ():
+            return node
+        empty = {ast.ListComp: "[]", ast.SetComp: "set()", ast.DictComp: "{}"}[type(node)]
+        return ast.copy_location(ast.parse(empty, mode="eval").body, node)
+
+    visit_SetComp = visit_DictComp = visit_ListComp
 
     def visit_Name(self, node: ast.Name) -> Any:
         if node not in self.values:

@@ -8,7 +8,7 @@ attribute of the name. The field itself stays in a dataclass, for whoever writes
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from squeeze.bundle.load.tree import walk
 COMMON = frozenset(
     name for kind in (str, bytes, int, float, list, dict, set, tuple, object) for name in dir(kind)
 )
+
+LISTING = frozenset(("asdict", "astuple", "fields"))
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,15 @@ class _Field:
         return bool(self.others) or self.name in COMMON
 
 
-def fix_fields(flat: Flat, fields: dict[str, object]) -> dict[str, BundleError]:
+def fix_fields(
+    flat: Flat, fields: dict[str, object], given_up: Collection[str] = ()
+) -> dict[str, BundleError]:
     """Put constants, in place, where attributes named "Class.field" are read; return those refused.
 
     Classes go by the names they have in their own modules. A call that makes an instance may give the
     field only that value. Refused, with an error that names the line, are attributes that do not exist,
     are assigned outside the constructor, or cannot be told from others of their name; those are left
-    as they are.
+    as they are. given_up: those that go from their dataclass, too, where nothing lists its fields.
     """
     types = Types(flat.tree, flat.homes)
     attributes = {
@@ -67,9 +71,32 @@ def fix_fields(flat: Flat, fields: dict[str, object]) -> dict[str, BundleError]:
             _Field(said, owner, name, value, frozenset(binders - owners))
         )
     for dry in (True, False):
-        _Fix(types, flat.loading.origins, wanted, refused, dry).visit(flat.tree)
+        fix = _Fix(types, flat.loading.origins, wanted, refused, dry)
+        fix.visit(flat.tree)
+    settled = [f for several in wanted.values() for f in several if f.said not in refused]
+    _give_up(types, fix, [field for field in settled if field.said in given_up])
     ast.fix_missing_locations(flat.tree)
     return refused
+
+
+def _give_up(types: Types, fix: _Fix, fields: list[_Field]) -> None:
+    """Drop fields from dataclasses, in place, and from the calls that make instances."""
+    owners = {field.owner for field in fields}
+    for owner in sorted(owners):
+        node, calls = types.classes[owner], fix.calls.get(owner, [])
+        derived = any(owner in types.bases(kind) for kind in types.classes if kind != owner)
+        listed = None in fix.listed or owner in fix.listed or derived
+        if listed or any(call.args or any(w.arg is None for w in call.keywords) for call in calls):
+            continue
+        names = {field.name for field in fields if field.owner == owner}
+        for call in calls:
+            call.keywords = [word for word in call.keywords if word.arg not in names]
+        node.body = [
+            child
+            for child in node.body
+            if not (isinstance(child, ast.AnnAssign) and getattr(child.target, "id", "") in names)
+            and not (isinstance(child, FUNCTIONS) and child.name in names)
+        ] or [ast.Pass()]
 
 
 def _attributes(node: ast.ClassDef) -> set[str]:
@@ -111,6 +138,8 @@ class _Fix(ast.NodeTransformer):
         self.scopes: list[Scope] = [{}]
         self.classes: list[str | None] = [None]
         self.making: str | None = None  # the class in whose constructor this is
+        self.calls: dict[str, list[ast.Call]] = {}  # that make instances, by class
+        self.listed: set[str | None] = set()  # classes whose fields are listed, None for any
 
     def visit(self, node: ast.AST) -> Any:
         self.module = self.origins.get(node, self.module)
@@ -200,6 +229,11 @@ class _Fix(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> Any:
         self.generic_visit(node)
+        called = getattr(node.func, "id", getattr(node.func, "attr", ""))
+        if called in LISTING and node.args:
+            self.listed.add(self.types.of(node.args[0], self.scopes[-1]))
+        if isinstance(node.func, ast.Name):
+            self.calls.setdefault(node.func.id, []).append(node)
         for argument in node.keywords if isinstance(node.func, ast.Name) else ():
             for field in self.wanted.get(argument.arg or "", ()):
                 passed = value_of(argument.value)

@@ -152,7 +152,7 @@ def _optional_methods(tree: ast.Module) -> dict[ast.AST, list[Method]]:
             and not (child.name.startswith("__") and child.name.endswith("__"))
         ]
         for node in classes.values()
-        if _has_known_bases(node, classes)
+        if has_known_bases(node, classes)
     }
 
 
@@ -162,22 +162,30 @@ def _attribute_names(tree: ast.AST) -> set[str]:
     for node in walk(tree):
         if isinstance(node, ast.Attribute):
             names.add(node.attr)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if re.fullmatch(r"[\w.]+", node.value) or "{" in node.value:  # no text for people
-                names.update(re.findall(r"\w+", node.value))
         elif isinstance(node, ast.keyword) and node.arg:
             names.add(node.arg)
+    return names | attribute_words(tree)
+
+
+def attribute_words(tree: ast.AST) -> set[str]:
+    """Return the names in texts and patterns by which code may read attributes."""
+    names: set[str] = set()
+    for node in walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if re.fullmatch(r"[\w.]+", node.value) or "{" in node.value:  # no text for people
+                names.update(re.findall(r"\w+", node.value))
         elif isinstance(node, ast.MatchClass):
             names.update(node.kwd_attrs)
     return names
 
 
-def _has_known_bases(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> bool:
+def has_known_bases(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> bool:
+    """Return whether a class inherits from nothing that may call its methods by itself."""
     for base in node.bases:
         root = base.value if isinstance(base, ast.Subscript) else base
         name = root.id if isinstance(root, ast.Name) else getattr(root, "attr", "")
         if name in classes and classes[name] is not node:
-            if not _has_known_bases(classes[name], classes):
+            if not has_known_bases(classes[name], classes):
                 return False
         elif name not in PLAIN_BASES and not _is_exception(name):
             return False

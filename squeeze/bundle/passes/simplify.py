@@ -93,7 +93,26 @@ class _Idle(Filling):
             isinstance(target, ast.Name) and target.id in self.local[-1] for target in node.targets
         ):
             return None if self._harmless(node.value) else ast.Expr(node.value)
+        if self.local and len(node.targets) == 1:
+            self._drop_side_by_side(node)
         return node
+
+    def _drop_side_by_side(self, node: ast.Assign) -> None:
+        """Drop names that nothing reads from `a, b = x, y`."""
+        target, value = node.targets[0], node.value
+        if not isinstance(target, ast.Tuple) or not isinstance(value, ast.Tuple):
+            return
+        if any(isinstance(part, ast.Starred) for part in (*target.elts, *value.elts)):
+            return
+        kept = [
+            (name, given)
+            for name, given in zip(target.elts, value.elts, strict=True)
+            if not (isinstance(name, ast.Name) and name.id in self.local[-1] and self._harmless(given))
+        ]
+        if len(kept) == 1:
+            node.targets, node.value = [kept[0][0]], kept[0][1]
+        elif kept and len(kept) < len(target.elts):
+            target.elts, value.elts = [list(part) for part in zip(*kept, strict=True)]
 
     def visit_If(self, node: ast.If) -> Any:
         self.generic_visit(node)

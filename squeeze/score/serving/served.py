@@ -89,7 +89,9 @@ class Windows(Served):
         losses = np.zeros(len(tokens) - 1, np.float32)
         with torch.inference_mode():
             for rows in plan.batches(batch_outputs(self.model)):
-                losses[_outputs(plan, rows)] = score_batch(self.model, tokens, plan, rows)[0]
+                losses[_outputs(plan, rows)] = score_batch(
+                    self.model, tokens, plan, rows, led=self.stride < self.length
+                )[0]
         return losses
 
 
