@@ -88,12 +88,11 @@ def parse(data: bytes) -> Container:
             expected=f"{PROLOGUE_SIZE + header_size} bytes",
             found=len(data),
         )
-    crc = zlib.crc32(memoryview(data)[14:], zlib.crc32(data[:10]))
-    if crc != int.from_bytes(data[10:14], "little"):
+    if checksum(data) != data[10:14]:
         raise CorruptData(
             "file checksum does not match: the file is truncated or was changed",
             expected=data[10:14][::-1].hex(),
-            found=f"{crc:08x}",
+            found=checksum(data)[::-1].hex(),
             fix="Copy or download it again.",
         )
     start = PROLOGUE_SIZE + header_size
@@ -116,6 +115,11 @@ def parse(data: bytes) -> Container:
         header_size=header_size,
         file_size=len(data),
     )
+
+
+def checksum(data: bytes) -> bytes:
+    """Return what the bytes 10 to 14 of a file have to be: the CRC-32 of all others."""
+    return zlib.crc32(memoryview(data)[14:], zlib.crc32(data[:10])).to_bytes(4, "little")
 
 
 def stream_bytes(data: bytes, container: Container) -> Iterator[memoryview]:

@@ -34,6 +34,7 @@ class ShrinkOptions:
 
     terse_errors: drop the texts of exceptions.
     checks: keep `if …: raise`, asserts, and handlers that only raise; False drops them.
+    unchecked: exceptions whose checks go though the others stay.
     specialise: drop statements without effects, entries of tables that nothing reads, and bases and
         annotations that only describe.
     fields: attributes that are constants, as "Class.field": value; an error where a read of one cannot
@@ -44,6 +45,7 @@ class ShrinkOptions:
 
     terse_errors: bool = False
     checks: bool = True
+    unchecked: frozenset[str] = frozenset()
     specialise: bool = False
     fields: dict[str, object] = field(default_factory=dict)
     optional_fields: dict[str, object] = field(default_factory=dict)
@@ -59,6 +61,7 @@ def passes(options: ShrinkOptions, reach: Pass, keep: tuple[str, ...]) -> list[P
     """
     table: list[tuple[bool, Pass]] = [
         (not options.checks, without_checks),
+        (bool(options.unchecked), partial(without_checks, only=options.unchecked)),
         (options.terse_errors, without_texts),
         (options.specialise, settle_entries),
         (options.specialise, without_idle_objects),

@@ -29,6 +29,7 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 
+from squeeze.artifact.container import checksum
 from squeeze.artifact.streams import decode_with
 from squeeze.calib.statistics.fisher import collect_gradients
 from squeeze.calib.statistics.inputs import InputSums
@@ -213,7 +214,10 @@ def main() -> None:
     seed = int(given.get("seed") or os.environ.get("SEED", "0"))
 
     def packed() -> GPT:
-        tensors = decode_with(path.read_bytes(), Coding().codec).tensors
+        data = path.read_bytes()
+        if checksum(data) != data[10:14]:
+            raise SystemExit("model.sqz is damaged")
+        tensors = decode_with(data, Coding().codec).tensors
         weights = {name: tensor.dequantize() for name, tensor in tensors.items()}
         return GPT.from_tensors(config, weights).eval()
 

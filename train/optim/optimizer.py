@@ -88,7 +88,7 @@ class Bank:
         # zeros behind the last matrix make the shares equal
         self.gradients = matrices[0].new_zeros(each * ranks.world, rows, cols, dtype=dtype)
         self.share = self.gradients if alone else self.gradients.new_zeros(each, rows, cols)
-        self.average = torch.zeros_like(self.share, dtype=matrices[0].dtype)  # momentum
+        self.averages = torch.zeros_like(self.share, dtype=matrices[0].dtype)  # momentum
         self.used: list[int] = []  # matrices with a gradient in this step
         self.scale = max(1.0, rows / cols) ** 0.5  # as in the challenge's baseline
 
@@ -115,9 +115,9 @@ class Bank:
 
         dtype: what the orthogonalisation is computed in
         """
-        mean = self.share.to(self.average.dtype)
-        self.average.lerp_(mean, 1.0 - momentum)
-        ahead = mean.lerp(self.average, momentum)
+        mean = self.share.to(self.averages.dtype)
+        self.averages.lerp_(mean, 1.0 - momentum)
+        ahead = mean.lerp(self.averages, momentum)
         if recipe.row_normalize:
             ahead.div_(ahead.norm(dim=-1, keepdim=True).add_(1e-7))
         coefficients = NEWTON_SCHULZ
@@ -244,7 +244,7 @@ class Optimizer:
         """Return all that the next step depends on besides weights, whole on every rank, by name."""
         tensors: dict[str, Tensor] = {}
         for names, bank in zip(self.bank_names, self.banks, strict=True):
-            averages = self.ranks.gathered(bank.average)
+            averages = self.ranks.gathered(bank.averages)
             tensors |= {f"muon.{name}": averages[i] for i, name in enumerate(names)}
         for name, weight in self.rest.items():
             for key, value in self.adam.state[weight].items():
@@ -255,10 +255,10 @@ class Optimizer:
     def load_state_(self, state: dict[str, Tensor]) -> None:
         """Continue from `snapshot()` on any number of ranks; raises KeyError when it is incomplete."""
         for names, bank in zip(self.bank_names, self.banks, strict=True):
-            bank.average.zero_()
-            start = self.ranks.rank * len(bank.average)
-            for row, name in enumerate(names[start : start + len(bank.average)]):
-                bank.average[row].copy_(state[f"muon.{name}"])
+            bank.averages.zero_()
+            start = self.ranks.rank * len(bank.averages)
+            for row, name in enumerate(names[start : start + len(bank.averages)]):
+                bank.averages[row].copy_(state[f"muon.{name}"])
         self.adam.state.clear()
         for name, weight in self.rest.items():
             keys = ("step", "exp_avg", "exp_avg_sq")

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from squeeze.bundle.analysis.attributes import attribute_words, has_known_bases
 from squeeze.bundle.analysis.outside import MODULE_METHODS
 from squeeze.bundle.analysis.parameters import transparent
 from squeeze.bundle.analysis.places import Places
 from squeeze.bundle.analysis.variables import Variable, constant_names, variables_of
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names
 from squeeze.bundle.load.tree import walk
-from squeeze.bundle.passes.reach import attribute_words, has_known_bases
 
 
 @dataclass
@@ -113,9 +113,9 @@ class Calls:
             else:
                 continue
             for called in found if node.name not in keep else ():
-                if called is not None and called.node.name not in keep and called.plain:
-                    if id(called.node) not in self.places.inspecting:
-                        yield called
+                known = called is not None and called.plain and called.node.name not in keep
+                if known and id(called.node) not in self.places.inspecting:  # type: ignore[union-attr]
+                    yield called  # type: ignore[misc]
 
     def _calls_of(self, reads: list[Any]) -> list[ast.Call] | None:
         """Return the calls of what is read, None if it is read for anything else."""
@@ -141,7 +141,7 @@ class Calls:
         return None if calls is None else Called(makers[0], calls, 1)
 
     def _made(self, node: ast.ClassDef) -> list[ast.expr] | None:
-        """Return what is called to make instances of a class and those derived; None if not all is known."""
+        """Return what is called to make instances of a class and those derived, None for any more."""
         variable = self.of_module[node.name]
         if not variable.once or node.decorator_list or node.keywords:
             return None

@@ -97,7 +97,11 @@ class _Finder:
         for depth, frame in enumerate(reversed(self.frames)):
             if frame.kind == "module" or name in frame.redirected:
                 break
-            if frame.kind == "class" and depth and not (depth == 1 and self.frames[-1].kind == "types"):
+            if (
+                frame.kind == "class"
+                and depth
+                and not (depth == 1 and self.frames[-1].kind == "types")
+            ):
                 continue
             if name in frame.variables:
                 return frame.variables[name]

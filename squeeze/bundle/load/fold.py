@@ -108,7 +108,11 @@ def _decided(node: ast.BoolOp) -> Any:
 
 def _compared(node: ast.Compare) -> Any:
     left, right = value_of(node.left), value_of(node.comparators[0])
-    if right == () and isinstance(node.left, ast.Name) and isinstance(node.ops[0], ast.In | ast.NotIn):
+    if (
+        right == ()
+        and isinstance(node.left, ast.Name)
+        and isinstance(node.ops[0], ast.In | ast.NotIn)
+    ):
         return isinstance(node.ops[0], ast.NotIn)
     if not (isinstance(left, PLAIN) and isinstance(right, PLAIN)):
         return UNKNOWN

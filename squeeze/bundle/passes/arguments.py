@@ -34,6 +34,9 @@ def _settled(called: Called, parameter: ast.arg, calls: Calls, effects: Effects)
     values = called.values(parameter)
     if variable.stores or variable.otherwise > 1 or not values or None in values:
         return False
+    default = called.default(parameter)
+    if default is not None and not effects.harmless(default):
+        return False
     if not variable.reads:
         given = [called.given(call, parameter) for call in called.calls]
         return all(value is None or effects.harmless(value) for value in given)

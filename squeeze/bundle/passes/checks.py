@@ -90,18 +90,18 @@ def _examined(tree: ast.Module) -> set[str]:
     return names
 
 
-def without_checks(tree: ast.Module) -> None:
+def without_checks(tree: ast.Module, only: frozenset[str] = frozenset()) -> None:
     """Drop, in place, what only raises: `if …: raise`, asserts, and handlers that end by raising.
 
     Conditions must be free of effects. What ends with an error may then go on with anything: for
-    programs whose inputs are known to be good.
+    programs whose inputs are known to be good. only: exceptions whose checks go; empty: all do.
     """
-    _Drop(tree).visit(tree)
+    _Drop(tree, only).visit(tree)
 
 
 class _Drop(Filling):
-    def __init__(self, tree: ast.Module) -> None:
-        self.effects, self.handlers = Effects(tree), Handlers(tree)
+    def __init__(self, tree: ast.Module, only: frozenset[str]) -> None:
+        self.effects, self.handlers, self.only = Effects(tree), Handlers(tree), only
         self.values = self.handlers.values
         self.functions: list[str] = []
 
@@ -146,7 +146,7 @@ class _Drop(Filling):
         return self.generic_visit(node)
 
     def visit_Assert(self, node: ast.Assert) -> Any:
-        is_caught = self.handlers.sees(node, "AssertionError")
+        is_caught = self.only or self.handlers.sees(node, "AssertionError")
         return node if is_caught or not self.effects.harmless(node.test) else None
 
     def visit_Try(self, node: ast.Try) -> Any:
@@ -172,7 +172,7 @@ class _Drop(Filling):
 
     def _is_check(self, node: ast.Raise) -> bool:
         called = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-        if not isinstance(called, ast.Name):
+        if not isinstance(called, ast.Name) or (self.only and called.id not in self.only):
             return False
         family = self.handlers.family(called.id)
         if "Exception" not in family or "?" in family or family & PROTOCOLS:

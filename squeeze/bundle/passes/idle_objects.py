@@ -35,7 +35,12 @@ def _objects(tree: ast.Module) -> dict[int, tuple[str, ast.ClassDef]]:
         target, call = statement.targets[0], statement.value
         if isinstance(target, ast.Name) and isinstance(call.func, ast.Name):
             variable, kind = of_module[target.id], classes.get(call.func.id)
-            if kind is not None and _is_plain(kind) and variable.once and _only_methods(variable, tree):
+            if (
+                kind is not None
+                and _is_plain(kind)
+                and variable.once
+                and _only_methods(variable, tree)
+            ):
                 found.update({id(read): (target.id, kind) for read in variable.reads})
     return found
 
@@ -64,9 +69,9 @@ class _Idle(ast.NodeTransformer):
 
     def visit_Expr(self, node: ast.Expr) -> Any:
         method = self._method(node.value)
-        if method is not None and not method.decorator_list:
-            if all(isinstance(child, ast.Pass) for child in method.body):
-                return ast.Pass()
+        plain = method is not None and not method.decorator_list
+        if plain and all(isinstance(child, ast.Pass) for child in method.body):
+            return ast.Pass()
         return self.generic_visit(node)
 
     def visit_With(self, node: ast.With) -> Any:

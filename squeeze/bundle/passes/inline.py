@@ -1,4 +1,4 @@
-"""Calls of functions that only return an expression give way to it, where that makes a program shorter."""
+"""Calls of functions that only return an expression give way to it, where that is shorter."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def _movable(called: Called, calls: Calls) -> bool:
         for read in calls.local[id(called.node), parameter.arg].reads
     }
     # names of comprehensions and lambdas inside could hide those of arguments
-    bound = {n.id for n in walk(result) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    bound = {
+        n.id for n in walk(result) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)
+    }
     bound |= {n.arg for n in walk(result) if isinstance(n, ast.arg)}
     free = [n for n in walk(result) if isinstance(n, ast.Name) and id(n) not in own]
     if not all(n.id in calls.names | calls.builtins or n.id in bound for n in free):

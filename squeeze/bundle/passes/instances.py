@@ -5,16 +5,18 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from squeeze.bundle.analysis.attributes import has_known_bases
 from squeeze.bundle.analysis.calls import Calls
 from squeeze.bundle.analysis.effects import Effects, import_origins
 from squeeze.bundle.analysis.readers import look_ups
 from squeeze.bundle.load.fold import UNKNOWN, value_of
 from squeeze.bundle.load.scopes import FUNCTIONS
 from squeeze.bundle.load.tree import walk
-from squeeze.bundle.passes.reach import has_known_bases
 from squeeze.bundle.passes.settle import allowed, constant, put
 
-LISTING = frozenset(("vars", "__dict__", "__getattr__", "__getattribute__", "__setattr__", "setattr"))
+LISTING = frozenset(
+    ("vars", "__dict__", "__getattr__", "__getattribute__", "__setattr__", "setattr")
+)
 
 
 def settle_instances(tree: ast.Module, keep: tuple[str, ...] = ()) -> None:
@@ -43,7 +45,8 @@ def _lists_attributes(tree: ast.Module) -> bool:
         and getattr(node.args[0], "id", None) in imported
     }
     return any(
-        {getattr(node, "attr", None), getattr(node, "id", None), getattr(node, "name", None)} & LISTING
+        {getattr(node, "attr", None), getattr(node, "id", None), getattr(node, "name", None)}
+        & LISTING
         for node in walk(tree)
         if id(node) not in harmless
     )
@@ -79,15 +82,17 @@ class _Instances:
                 continue
             reads = [part for part in found if isinstance(part.ctx, ast.Load)]
             mine = [read for read in reads if id(read) in own]
-            if mine and constant(binding.value, calls.names):
-                if allowed(binding.value, mine, calls.places):
-                    put(mine, binding.value, calls.places)
-                    found[:] = [part for part in found if part not in mine]
-                    reads = [read for read in reads if read not in mine]
+            settled = bool(mine) and constant(binding.value, calls.names)
+            if settled and allowed(binding.value, mine, calls.places):
+                put(mine, binding.value, calls.places)
+                found[:] = [part for part in found if part not in mine]
+                reads = [read for read in reads if read not in mine]
             if reads or name in calls.words or self.computed:
                 continue
             registers = not has_known_bases(node, calls.classes)
-            if self.effects.harmless(binding.value) and not (registers and not self._plain(binding.value)):
+            if self.effects.harmless(binding.value) and not (
+                registers and not self._plain(binding.value)
+            ):
                 calls.places.drop(binding)
 
     def _plain(self, node: ast.expr | None) -> bool:

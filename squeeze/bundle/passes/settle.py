@@ -78,26 +78,21 @@ def _pays(value: ast.expr, variable: Variable) -> bool:
 
 
 def allowed(value: ast.expr, reads: Sequence[ast.expr], places: Places) -> bool:
-    """Return whether Python takes a value where a name is read without a warning."""
-    if isinstance(value, ast.Name):
-        return True
-    found = value_of(value)
-    for read in reads:
-        parent: Any = places.parent(read)
-        if isinstance(parent, ast.Call) and parent.func is read:
-            return False
-        if isinstance(parent, ast.Assert):
-            return False
-        if isinstance(parent, ast.Subscript) and parent.value is read:
-            if not isinstance(found, str | bytes | tuple):
-                return False
-        if isinstance(parent, ast.Compare) and not (found is None or isinstance(found, bool)):
-            if any(isinstance(op, ast.Is | ast.IsNot) for op in parent.ops):
-                return False
-        # before Python 3.12 an expression in an f-string has no backslashes
-        if not (found is None or isinstance(found, int | float)) and places.in_text(read):
-            return False
-    return True
+    """Return whether Python takes a value where a name is read, and without a warning."""
+    return isinstance(value, ast.Name) or all(_takes(value_of(value), r, places) for r in reads)
+
+
+def _takes(value: object, read: ast.expr, places: Places) -> bool:
+    parent: Any = places.parent(read)
+    single = value is None or isinstance(value, bool)
+    if isinstance(parent, ast.Assert) or (isinstance(parent, ast.Call) and parent.func is read):
+        return False
+    if isinstance(parent, ast.Subscript) and parent.value is read:
+        return isinstance(value, str | bytes | tuple)
+    if isinstance(parent, ast.Compare) and not single:
+        return not any(isinstance(op, ast.Is | ast.IsNot) for op in parent.ops)
+    # before Python 3.12 an expression in an f-string has no backslashes
+    return single or isinstance(value, int | float) or not places.in_text(read)
 
 
 def _dominates(statement: ast.stmt, block: list[ast.stmt], variable: Variable) -> bool:
@@ -105,4 +100,3 @@ def _dominates(statement: ast.stmt, block: list[ast.stmt], variable: Variable) -
     at = next((n for n, part in enumerate(block) if part is statement), len(block))
     after = {id(node) for later in block[at + 1 :] for node in walk(later)}
     return all(id(read) in after for read in variable.reads)
-

@@ -107,7 +107,9 @@ class _Idle(Filling):
         kept = [
             (name, given)
             for name, given in zip(target.elts, value.elts, strict=True)
-            if not (isinstance(name, ast.Name) and name.id in self.local[-1] and self._harmless(given))
+            if not (
+                isinstance(name, ast.Name) and name.id in self.local[-1] and self._harmless(given)
+            )
         ]
         if len(kept) == 1:
             node.targets, node.value = [kept[0][0]], kept[0][1]

@@ -55,7 +55,11 @@ def _only_read(variable: Variable, places: Places) -> bool:
             if parent.arg is not None:
                 return False
         elif isinstance(parent, ast.Call):
-            if parent.func is read or getattr(parent.func, "id", "") not in ("dict", "len", "sorted"):
+            if parent.func is read or getattr(parent.func, "id", "") not in (
+                "dict",
+                "len",
+                "sorted",
+            ):
                 return False
         elif isinstance(parent, ast.Attribute):
             if parent.attr not in READING:

@@ -167,16 +167,33 @@ def test_every_second_is_in_the_ledger(trained: tuple[float, dict[str, Any]]) ->
     "mode", [Mode("sliding", stride=8), pytest.param(Mode("ttt-lora"), marks=pytest.mark.slow)]
 )
 def test_the_score_of_a_mode_is_that_of_squeeze_eval_and_nothing_is_written(
-    script: Path, data: Path, trained: tuple[float, dict[str, Any]], mode: Mode
+    script: Path, data: Path, trained: tuple[float, dict[str, Any]], mode: Mode, tmp_path: Path
 ) -> None:
-    before = {p.name: p.stat().st_mtime_ns for p in script.parent.iterdir()}
-    options = [] if mode.stride is None else ["--stride", str(mode.stride)]
-    score, facts = run(
-        script, data, "--eval", "--mode", mode.name, "--tokens", str(TARGETS), *options
-    )
+    options = BundleOptions(constants=SMALL, forms=("plain",), minified=False)
+    made = own_script(vars(CONFIG), vars(RECIPE), 16_000_000, mode, options)
+    other = tmp_path / "train_gpt.py"
+    other.write_bytes(made.shipped.data)
+    other.with_name("model.sqz").write_bytes(script.with_name("model.sqz").read_bytes())
+    before = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
+    score, facts = run(other, data, "--eval", "--tokens", str(TARGETS))
     assert facts["mode"] == mode.name
     assert score == pytest.approx(score_of(script, data, mode), abs=1e-9)
-    assert {p.name: p.stat().st_mtime_ns for p in script.parent.iterdir()} == before
+    assert {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_a_damaged_model_has_no_score(
+    script: Path, data: Path, trained: tuple[float, dict[str, Any]], tmp_path: Path
+) -> None:
+    options = smallest_options(vars(CONFIG), vars(RECIPE))
+    options = replace(options, forms=("plain",), constants=options.constants | SMALL)
+    made = own_script(vars(CONFIG), vars(RECIPE), 16_000_000, Mode(), options)
+    small, model = tmp_path / "train_gpt.py", bytearray(script.with_name("model.sqz").read_bytes())
+    small.write_bytes(made.shipped.data)
+    model[-9] ^= 1
+    small.with_name("model.sqz").write_bytes(model)
+    with pytest.raises(AssertionError, match=r"model\.sqz is damaged"):
+        run(small, data, "--eval", "--tokens", str(TARGETS))
 
 
 @pytest.mark.slow

@@ -205,5 +205,5 @@ def test_matrices_can_travel_in_16_bits() -> None:
     optimizer.step(1.0, 0.9)
     for bank in optimizer.banks:
         assert bank.share.dtype == bank.gradients.dtype == torch.bfloat16
-        assert bank.average.dtype == torch.float32
+        assert bank.averages.dtype == torch.float32
     assert not torch.equal(model.blocks[0].mlp.fc.weight, before)

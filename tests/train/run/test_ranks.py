@@ -83,8 +83,8 @@ def test_the_state_of_two_ranks_goes_on_with_one(pair: Path) -> None:
         optimizer = Optimizer(weights.items(), RECIPE, Ranks(rank, 2))
         optimizer.load_state_({n: t for n, t in held.items() if n.startswith(("muon", "adam"))})
         for names, bank in zip(optimizer.bank_names, optimizer.banks, strict=True):
-            for row, name in enumerate(names[rank * len(bank.average) :][: len(bank.average)]):
-                averages[name] = bank.average[row]
+            for row, name in enumerate(names[rank * len(bank.averages) :][: len(bank.averages)]):
+                averages[name] = bank.averages[row]
     expected = {n.removeprefix("muon."): t for n, t in held.items() if n.startswith("muon.")}
     assert averages.keys() == expected.keys()
     assert all(torch.equal(averages[name], expected[name]) for name in expected)
