@@ -37,6 +37,8 @@ def _settled(called: Called, parameter: ast.arg, calls: Calls, effects: Effects)
     default = called.default(parameter)
     if default is not None and not effects.harmless(default):
         return False
+    if parameter.annotation is not None:  # the idle ones are gone
+        return False
     if not variable.reads:
         given = [called.given(call, parameter) for call in called.calls]
         return all(value is None or effects.harmless(value) for value in given)

@@ -60,7 +60,8 @@ def _inline(called: Called, calls: Calls) -> None:
             value: Any = called.given(call, parameter) or called.default(parameter)
             for read in variable.reads:
                 calls.places.replace(read, _another(value, calls))
-        calls.places.replace(call, copy.deepcopy(result) if literal else result)
+        made = body[0].value  # a parameter alone is another node now
+        calls.places.replace(call, copy.deepcopy(made) if literal else made)
     called.node.body = [ast.Pass()]
 
 

@@ -91,6 +91,14 @@ print(twice(y))
 """,
         "twice",
     ),
+    "a function that gives back what it is given": (
+        """\
+def same(x): return x
+y = 3
+print(same(y))
+""",
+        "same",
+    ),
     "an object that does nothing": (
         """\
 from contextlib import contextmanager
