@@ -24,7 +24,7 @@ from squeeze.train.optim.recipe import Recipe
 
 ENTRY = Path(__file__).with_name("entry.py")
 OPTIONS = {"steps", "budget_seconds", "reserve_seconds"}  # --steps and --seconds
-UNCHECKED = frozenset(("BadConfig", "CorruptData", "UnsupportedFormat"))
+UNCHECKED = frozenset(("AssertionError", "BadConfig", "CorruptData", "UnsupportedFormat"))
 CODECS = {"context", "context-words"}
 MODES = ("window", "sliding", "ttt-lora")  # those of the entry
 
@@ -65,8 +65,8 @@ def verify_script(source: str, shipped: bytes, check: Check) -> None:
 def smallest_options(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> BundleOptions:
     """Return the options of the smallest script: every setting is a constant, where reads allow it.
 
-    Checks of settings go, which have passed here, and those of a file whose checksum the entry has
-    compared; checks of data and of scores stay.
+    Checks of settings go, which have passed here, those of a file whose checksum the entry has
+    compared, and assertions; checks of data and of scores stay.
     """
     every_settings = ModelConfig.from_fields(dict(config)), Recipe.from_fields(dict(recipe))
     constants: dict[str, object] = {

@@ -51,17 +51,22 @@ class Block(nn.Module):
         self.attn = Attention(config, layer)
         self.mlp = MLP(config)
         add_scalars_(self, config)
-        again = range(1, config.depth.count(layer))
-        self.repeats = nn.ModuleList(Repeat(config, layer, number) for number in again)
+        self.valued, self.untied = config.value_layers != (), config.untied_scalars
+        self.mutes = config.no_attention != ()
+        self.repeats = nn.ModuleList()
+        if self.valued or self.untied or config.untied_mlps:
+            again = range(1, config.depth.count(layer))
+            self.repeats.extend(Repeat(config, layer, number) for number in again)
         self.own_mlp = layer in config.untied_mlps
 
     def scalars(self, number: int) -> Scalars:
         """Return the small parameters that pass `number` of this block owns."""
-        own: Any = self.repeats[number - 1] if number else self
-        of_attention: Any = own if number else self.attn
+        again = self.untied and number
+        own: Any = self.repeats[number - 1] if again else self
+        of_attention: Any = own if again else self.attn
         # the scale of values is a pass's own only where it is the depth that has one
-        scale = of_attention.value_scale
-        if scale is None:
+        scale = of_attention.value_scale if self.valued else None
+        if self.valued and scale is None:
             scale = self.attn.value_scale
         return Scalars(of_attention.q_gain, own.attn_scale, own.mlp_scale, own.resid_mix, scale)
 
@@ -81,7 +86,7 @@ class Block(nn.Module):
 
     def attended(self, x: Tensor, around: Surroundings) -> Tensor:
         """Return what attention adds to the stream."""
-        if around.mute:
+        if self.mutes and around.mute:
             return torch.zeros_like(x)
         normal = self.attn_norm(x, around.factor)
         out: Tensor = around.scalars.attn_scale.to(x.dtype) * self.attn(normal, around)
@@ -89,7 +94,7 @@ class Block(nn.Module):
 
     def processed(self, x: Tensor, around: Surroundings) -> Tensor:
         """Return what the MLP adds to the stream."""
-        again = around.number > 0 and self.own_mlp
+        again = self.own_mlp and around.number > 0
         mlp: Any = self.repeats[around.number - 1].mlp if again else self.mlp
         scale = around.scalars.mlp_scale.to(x.dtype)
         out: Tensor = scale * mlp(self.mlp_norm(x, around.factor))

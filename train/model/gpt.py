@@ -181,7 +181,7 @@ class GPT(nn.Module):
                 rotary=rotary,
                 attend=attends(depth),
                 scalars=home.scalars(layer.home[1]),
-                values=values if layer.values else None,
+                values=values if config.value_layers and layer.values else None,
                 number=layer.number,
                 factor=layer.factor,
                 exclusive=layer.exclusive,
@@ -190,7 +190,7 @@ class GPT(nn.Module):
             stream = block(stream, around)
             if depth < num_skips:
                 skips.append(stream)
-        out: Tensor = self.final_norm(self._merged(stream) if lanes else stream)
+        out: Tensor = self.final_norm(_merged(config, stream) if lanes else stream)
         return out
 
     def _attends(
@@ -247,12 +247,6 @@ class GPT(nn.Module):
             return stream + skip
         return torch.lerp(skip, stream, torch.sigmoid(self.skip_gates[at]).to(skip.dtype))
 
-    def _merged(self, lanes: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the final stream of two lanes."""
-        if self.config.lane_output == "mean":
-            return 0.5 * (lanes[0] + lanes[1])
-        return lanes[1] if self.config.lane_output == "mlp" else lanes[0]
-
     def head(self, hidden: Tensor, extra: Tensor | None = None) -> Tensor:
         """Return logits float32 [B, T, V] of final states [B, T, D] (`hidden`), soft-capped.
 
@@ -285,6 +279,13 @@ class GPT(nn.Module):
         weight = self.tok_emb.weight if self.config.tie_embeddings else self.lm_head.weight
         cap = self.config.logit_softcap
         return capped_loss(hidden.flatten(0, 1), weight, targets.flatten(), cap)
+
+
+def _merged(config: ModelConfig, lanes: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the final stream of two lanes."""
+    if config.lane_output == "mean":
+        return 0.5 * (lanes[0] + lanes[1])
+    return lanes[1] if config.lane_output == "mlp" else lanes[0]
 
 
 def _check(config: ModelConfig, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:

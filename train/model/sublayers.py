@@ -70,8 +70,10 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.head_dim, self.qk_norm = config.head_dim, config.qk_norm
-        mutes = (level.mute for level in levels(config) if level.block == layer)
-        self.idle = config.no_attention != () and all(mutes)
+        self.idle = config.no_attention != () and all(
+            level.mute for level in levels(config) if level.block == layer
+        )
+        self.valued = config.value_layers != ()
         self.c_q = Linear(config.model_dim, config.model_dim)
         self.c_k = Linear(config.model_dim, config.kv_dim)
         self.c_v = Linear(config.model_dim, config.kv_dim)
@@ -85,7 +87,7 @@ class Attention(nn.Module):
         """Return queries [B, H, T, d], keys and values [B, KV, T, d], ready for the dot products."""
         q, k, v = self.c_q(x), self.c_k(x), self.c_v(x)
         scale = around.scalars.value_scale
-        if around.values is not None and scale is not None:
+        if self.valued and around.values is not None and scale is not None:
             v = v + (scale * around.values).to(v.dtype)
         q, k, v = (y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for y in (q, k, v))
         if self.qk_norm:

@@ -55,6 +55,7 @@ def _lists_attributes(tree: ast.Module) -> bool:
 class _Instances:
     def __init__(self, tree: ast.Module, keep: set[str]) -> None:
         self.calls, self.effects = Calls(tree), Effects(tree)
+        self.own = {name: self._of_instance(node) for name, node in self.calls.classes.items()}
         self.computed = any(map(_computes_name, walk(tree)))
         self.values: dict[int, list[ast.expr | None]] = {}  # of parameters, by a read of theirs
         for called in self.calls.known(keep):
@@ -71,9 +72,16 @@ class _Instances:
 
     def settle(self, node: ast.ClassDef) -> None:
         """Settle what the constructor of a class sets, and nothing else does."""
-        calls, own = self.calls, self._of_instance(node)
+        calls, own = self.calls, self.own[node.name]
+        foreign = {
+            part
+            for name, parts in self.own.items()
+            if not (self._family(name) & self._family(node.name))
+            for part in parts
+        }
         makers = [child for child in node.body if _named(child, "__init__")]
-        for name, found in calls.attributes.items():
+        for name, every in calls.attributes.items():
+            found = [part for part in every if id(part) not in foreign]
             stores = [part for part in found if not isinstance(part.ctx, ast.Load)]
             if len(stores) != 1 or id(stores[0]) not in own or name in calls.bound:
                 continue
@@ -82,10 +90,10 @@ class _Instances:
                 continue
             reads = [part for part in found if isinstance(part.ctx, ast.Load)]
             mine = [read for read in reads if id(read) in own]
-            settled = bool(mine) and constant(binding.value, calls.names)
-            if settled and allowed(binding.value, mine, calls.places):
+            if constant(binding.value, calls.names):
+                mine = [read for read in mine if allowed(binding.value, [read], calls.places)]
                 put(mine, binding.value, calls.places)
-                found[:] = [part for part in found if part not in mine]
+                every[:] = [part for part in every if part not in mine]
                 reads = [read for read in reads if read not in mine]
             if reads or name in calls.words or self.computed:
                 continue
@@ -94,6 +102,12 @@ class _Instances:
                 registers and not self._plain(binding.value)
             ):
                 calls.places.drop(binding)
+
+    def _family(self, name: str) -> set[str]:
+        """Return a class of the program and those above it."""
+        bases = [base.id for base in self.calls.classes[name].bases if isinstance(base, ast.Name)]
+        above = [base for base in bases if base in self.calls.classes and base != name]
+        return {name}.union(*map(self._family, above))
 
     def _plain(self, node: ast.expr | None) -> bool:
         """Return whether a value is a literal, or an instance that an outside class does not look at."""

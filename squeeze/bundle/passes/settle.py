@@ -7,7 +7,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from squeeze.bundle.analysis.places import Places
+from squeeze.bundle.analysis.places import Binding, Places
 from squeeze.bundle.analysis.readers import look_ups
 from squeeze.bundle.analysis.variables import Variable, constant_names, variables_of
 from squeeze.bundle.load.fold import UNKNOWN, value_of
@@ -55,7 +55,13 @@ def _settle(variable: Variable, places: Places, names: set[str]) -> bool:
     if variable.name.startswith("__") or isinstance(variable.scope, ast.comprehension):
         return False
     binding = places.binding(variable.stores[0])
-    if binding is None or not constant(binding.value, names):
+    if binding is None:
+        return False
+    if not isinstance(variable.scope, ast.Module) and _is_returned(binding, variable, places):
+        places.replace(variable.reads[0], binding.value)
+        places.drop(binding)
+        return True
+    if not constant(binding.value, names):
         return False
     block = places.block(binding.statement)
     at_top = places.parent(binding.statement) is variable.scope
@@ -68,6 +74,16 @@ def _settle(variable: Variable, places: Places, names: set[str]) -> bool:
     put(variable.reads, binding.value, places)
     places.drop(binding)
     return True
+
+
+def _is_returned(binding: Binding, variable: Variable, places: Places) -> bool:
+    """Return whether all that is done with a name is to return it right after it is bound."""
+    if binding.at is not None or len(variable.reads) != 1:
+        return False
+    block = places.block(binding.statement)
+    at = next((n for n, part in enumerate(block) if part is binding.statement), len(block))
+    after = block[at + 1] if at + 1 < len(block) else None
+    return isinstance(after, ast.Return) and after.value is variable.reads[0]
 
 
 def _pays(value: ast.expr, variable: Variable) -> bool:
