@@ -33,7 +33,7 @@ def spell_tables(tree: ast.Module) -> None:
                     call: Any = places.parent(word)
                     at = call.keywords.index(word)
                     call.keywords[at : at + 1] = [
-                        ast.keyword(key, copy.deepcopy(value))
+                        ast.keyword(str(key), copy.deepcopy(value))
                         for key, value in zip(keys, table.values, strict=True)
                     ]
     ast.fix_missing_locations(tree)
