@@ -84,8 +84,8 @@ DECORATORS = frozenset(
 # Modules whose classes do not act on being inherited from.
 BASE_MODULES = frozenset(
     "abc argparse ast collections collections.abc contextlib ctypes dataclasses enum json logging "
-    "numbers string threading torch torch.autograd torch.nn torch.optim torch.overrides torch.utils.data "
-    "types typing".split()
+    "numbers string threading torch torch.autograd torch.nn torch.optim torch.overrides "
+    "torch.utils.data types typing".split()
 )
 # Functions that decorate and may do anything else, but do not look at annotations or docstrings.
 BLIND = frozenset(
