@@ -16,11 +16,9 @@ FILLS = {
     "skip_weights": 1.0,
     "skip_gates": 0.0,  # half the skip, half the stream
     "value_scale": 1.0,
-    "lane_write": 1.0,
     "gate": 0.0,  # channel smear: an even mix of two tokens, #65
     "bigram.scale": 0.05,
     "trigram.scale": 0.05,
-    "value_embed.scale": 0.1,
     "smear.scale": 0.0,
 }
 ZERO_TABLES = ("lm_head.weight", "bigram.table.weight", "trigram.table.weight")
@@ -51,6 +49,10 @@ def init_weights_(model: GPT, seed: int, matrices: str = "orthogonal") -> None:
         elif model.config.has_lanes and leaf == "lane_keep":
             block: Any = model.get_submodule(name.rsplit(".", 1)[0])
             weight.fill_(block.keep_init)
+        elif model.config.has_lanes and leaf == "lane_write":
+            weight.fill_(1.0)
+        elif model.config.value_layers and name == "value_embed.scale":
+            weight.fill_(0.1)
         elif (idle and name.startswith(idle)) or name.endswith(ZERO) or name in ZERO_TABLES:
             weight.zero_()
         elif name == "tok_emb.weight":
