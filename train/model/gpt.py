@@ -128,11 +128,10 @@ class GPT(nn.Module):
 
         Scalars of a depth are left alone: they have learned since the beginning, with another block.
         """
-        block: Any
         config = self.config
-        if not (config.untied_scalars or config.untied_mlps or config.value_layers):
-            return
-        for block in self.blocks:
+        block: Any
+        repeats = config.untied_scalars or config.untied_mlps or config.value_layers
+        for block in self.blocks if repeats else ():
             own = dict(block.named_parameters()) | {"q_gain": block.attn.q_gain}
             for repeat in block.repeats:
                 for name, weight in repeat.named_parameters():
@@ -283,9 +282,8 @@ class GPT(nn.Module):
 
 def _merged(config: ModelConfig, lanes: tuple[Tensor, Tensor]) -> Tensor:
     """Return the final stream of two lanes."""
-    if config.lane_output == "mean":
-        return 0.5 * (lanes[0] + lanes[1])
-    return lanes[1] if config.lane_output == "mlp" else lanes[0]
+    by_name = {"mean": 0.5 * (lanes[0] + lanes[1]), "mlp": lanes[1], "attention": lanes[0]}
+    return by_name[config.lane_output]
 
 
 def _check(config: ModelConfig, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:

@@ -107,12 +107,12 @@ class Calls:
         """
         for node in self._tree.body:
             if isinstance(node, FUNCTIONS):
-                found = [self._function(node)]
+                sought = [self._function(node)]
             elif isinstance(node, ast.ClassDef):
-                found = [self._maker(node), *(self._method(node, child) for child in node.body)]
+                sought = [self._maker(node), *(self._method(node, child) for child in node.body)]
             else:
                 continue
-            for called in found if node.name not in keep else ():
+            for called in sought if node.name not in keep else ():
                 known = called is not None and called.plain and called.node.name not in keep
                 if known and id(called.node) not in self.places.inspecting:  # type: ignore[union-attr]
                     yield called  # type: ignore[misc]
@@ -136,8 +136,8 @@ class Calls:
         makers = [c for c in node.body if isinstance(c, FUNCTIONS) and c.name == "__init__"]
         if len(makers) != 1 or makers[0].decorator_list:
             return None
-        found = self._made(node)
-        calls = None if found is None else self._calls_of(found)
+        sought = self._made(node)
+        calls = None if sought is None else self._calls_of(sought)
         return None if calls is None else Called(makers[0], calls, 1)
 
     def _made(self, node: ast.ClassDef) -> list[ast.expr] | None:

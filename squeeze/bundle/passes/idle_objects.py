@@ -28,7 +28,7 @@ def _objects(tree: ast.Module) -> dict[int, tuple[str, ast.ClassDef]]:
     variables = variables_of(tree)
     of_module = {v.name: v for v in variables if isinstance(v.scope, ast.Module)}
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    found = {}
+    single = {}
     for statement in tree.body:
         if not isinstance(statement, ast.Assign) or not isinstance(statement.value, ast.Call):
             continue
@@ -41,8 +41,8 @@ def _objects(tree: ast.Module) -> dict[int, tuple[str, ast.ClassDef]]:
                 and variable.once
                 and _only_methods(variable, tree)
             ):
-                found.update({id(read): (target.id, kind) for read in variable.reads})
-    return found
+                single.update({id(read): (target.id, kind) for read in variable.reads})
+    return single
 
 
 def _is_plain(node: ast.ClassDef) -> bool:

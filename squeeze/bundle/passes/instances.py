@@ -81,14 +81,14 @@ class _Instances:
         }
         makers = [child for child in node.body if _named(child, "__init__")]
         for name, every in calls.attributes.items():
-            found = [part for part in every if id(part) not in foreign]
-            stores = [part for part in found if not isinstance(part.ctx, ast.Load)]
+            several = [part for part in every if id(part) not in foreign]
+            stores = [part for part in several if not isinstance(part.ctx, ast.Load)]
             if len(stores) != 1 or id(stores[0]) not in own or name in calls.bound:
                 continue
             binding = calls.places.binding(stores[0])
             if binding is None or calls.places.parent(binding.statement) not in makers:
                 continue
-            reads = [part for part in found if isinstance(part.ctx, ast.Load)]
+            reads = [part for part in several if isinstance(part.ctx, ast.Load)]
             mine = [read for read in reads if id(read) in own]
             if constant(binding.value, calls.names):
                 mine = [read for read in mine if allowed(binding.value, [read], calls.places)]
@@ -128,7 +128,7 @@ class _Instances:
 
     def _of_instance(self, node: ast.ClassDef) -> set[int]:
         """Return the attributes of `self` in the methods of a class."""
-        found = set[int]()
+        several = set[int]()
         for method in node.body:
             if not isinstance(method, FUNCTIONS):
                 continue
@@ -139,8 +139,8 @@ class _Instances:
             variable = self.calls.local[id(method), first[0].arg]
             if not variable.stores:
                 parents: list[Any] = list(map(self.calls.places.parent, variable.reads))
-                found |= {id(parent) for parent in parents if isinstance(parent, ast.Attribute)}
-        return found
+                several |= {id(parent) for parent in parents if isinstance(parent, ast.Attribute)}
+        return several
 
 
 def _computes_name(node: ast.AST) -> bool:
