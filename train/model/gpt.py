@@ -164,8 +164,7 @@ class GPT(nn.Module):
         stream: Any = first.view_as(first)  # blocks compiled alone must not see one tensor twice
         skips: list[Tensor] = []
         # where nothing repeats, the switch must not make a second graph
-        once, repeated = self.levels
-        layers = once if config.layer_schedule and not self.recurrent else repeated
+        layers = self.levels[int(not config.layer_schedule or self.recurrent)]
         num_skips = len(layers) // 2 if config.skips else 0
         lanes = config.parallel == "lanes" or config.parallel == "lanes-in-turn"
         for depth, layer in enumerate(layers):
@@ -276,8 +275,8 @@ class GPT(nn.Module):
     def head_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy in nats per token of final states [B, T, D]."""
         weight = self.tok_emb.weight if self.config.tie_embeddings else self.lm_head.weight
-        cap = self.config.logit_softcap
-        return capped_loss(hidden.flatten(0, 1), weight, targets.flatten(), cap)
+        ids, cap = targets.flatten(), self.config.logit_softcap
+        return capped_loss(hidden.flatten(0, 1), weight, ids, cap)
 
 
 def _merged(config: ModelConfig, lanes: tuple[Tensor, Tensor]) -> Tensor:
