@@ -275,8 +275,8 @@ class GPT(nn.Module):
     def head_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy in nats per token of final states [B, T, D]."""
         weight = self.tok_emb.weight if self.config.tie_embeddings else self.lm_head.weight
-        ids, cap = targets.flatten(), self.config.logit_softcap
-        return capped_loss(hidden.flatten(0, 1), weight, ids, cap)
+        cap = self.config.logit_softcap
+        return capped_loss(hidden.flatten(0, 1), weight, targets.flatten(), cap)
 
 
 def _merged(config: ModelConfig, lanes: tuple[Tensor, Tensor]) -> Tensor:
