@@ -18,8 +18,9 @@ FREE = re.compile(r"^machine .*|isolation: .*|\b(shrunk|grown|under the limit|OV
 
 
 def shape(line: str) -> str:
-    """A line without its numbers, and with single spaces."""
-    return " ".join(NUMBER.sub("#", FREE.sub("", line)).replace("#", " # ").split())
+    """A line without its numbers and the plurals that go by them, and with single spaces."""
+    words = NUMBER.sub("#", FREE.sub("", line)).replace("#", " # ").split()
+    return " ".join(word.removesuffix("s") for word in words)
 
 
 def shapes(text: str) -> set[str]:

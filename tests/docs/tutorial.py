@@ -25,8 +25,6 @@ QUICK = {
     "--tokens 16384": "--tokens 512",
     "--tokens 2048": "--tokens 256",
     "--documents 10": "--documents 1",
-    "model_dim=128 --set mlp_hidden=256": "model_dim=64 --set mlp_hidden=128",
-    "--limit 200000": "--limit 60000",
     "python_docs_text()": "python_docs_text()[:60]",
 }
 
