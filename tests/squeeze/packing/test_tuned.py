@@ -61,7 +61,7 @@ def pack(model: Path, cache: Path | None, preset: str = "tuned", tune: int = STE
 
 @pytest.mark.slow
 def test_it_costs_less_than_best_on_real_text(materials: Path, tmp_path: Path) -> None:
-    """At 1.8 bits a weight, on validation text: KL 0.0108 against 0.0150 nats a token (docs/log.md)."""
+    """At 1.8 bits a weight, on validation text; shares of 0.7 to 0.8 were measured (docs/log.md)."""
     path = materials / "checkpoints" / "nolanvild_0.48M_fp32.pt"
     tokens = read_shard(materials / "fineweb" / "fineweb_val_000003_sp1024_tail.bin")
     facts: dict[str, Any] = {"like": "baseline", "mlp_power": 3, "seq_len": 256}
@@ -78,7 +78,7 @@ def test_it_costs_less_than_best_on_real_text(materials: Path, tmp_path: Path) -
         ]
         divergence[preset] = Categorical().between(*(a.flatten(0, 1) for a in answers)).mean()
         assert 0 <= 107_282 - len(packed.data) <= 250
-    assert divergence["tuned"] < 0.85 * divergence["best"]
+    assert divergence["tuned"] < 0.9 * divergence["best"]
 
 
 def test_the_cost_is_measured_on_text_it_was_not_tuned_on(model: Path, cache: Path) -> None:
@@ -109,13 +109,13 @@ def test_the_same_bytes_without_a_cache_and_with_half_of_one(model: Path, tmp_pa
     assert pack(model, tmp_path / "cache").data == first
 
 
-def test_the_same_bytes_on_one_thread_and_on_two(model: Path) -> None:
-    before = torch.get_num_threads()
+def test_the_same_bytes_on_one_thread_on_two_and_on_four(model: Path) -> None:
+    before, files = torch.get_num_threads(), set()
     try:
-        torch.set_num_threads(1)
-        one = pack(model, None).data
-        torch.set_num_threads(2)
-        assert pack(model, None).data == one
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            files.add(pack(model, None).data)
+        assert len(files) == 1
     finally:
         torch.set_num_threads(before)
 
