@@ -63,14 +63,15 @@ class Shares:
 
     @classmethod
     def of(cls, names: Mapping[str, object], preset: Tuned, steps: int | None) -> Shares:
-        """Return the shares of matrices: into the mlp, out of it, attention, and whatever else there is.
+        """Return the shares of matrices: into the mlp, out of attention, into it, out of the mlp, rest.
 
         steps: updates in all; None: those of the preset
         """
         total = preset.steps if steps is None else steps
         if preset.last == 1:
             return cls((tuple(names),), (total,))
-        groups: dict[str, list[str]] = {"mlp.fc": [], "mlp.proj": [], "attn": [], "": []}
+        starts = ("mlp.fc", "attn.proj", "attn", "mlp.proj", "")
+        groups: dict[str, list[str]] = {start: [] for start in starts}
         for name in names:
             role = role_of(name)
             group = next(each for each in groups if role.startswith(each))

@@ -101,7 +101,7 @@ def test_the_same_bytes_without_a_cache_and_with_half_of_one(model: Path, tmp_pa
     packed = pack(model, tmp_path / "cache")
     first = packed.data
     said = [note for note in packed.notes if note.startswith("learnt with")]
-    assert len(said) == 4 and all("nats per token in" in note for note in said)
+    assert len(said) == 5 and all("nats per token in" in note for note in said)
     assert pack(model, None).data == first
     assert pack(model, tmp_path / "cache").data == first
     for path in (tmp_path / "cache").glob("tuned-2*"):
@@ -167,13 +167,11 @@ def test_updates_are_counted(model: Path, cache: Path) -> None:
 def test_shares_begin_with_the_mlp_and_share_the_updates() -> None:
     preset = TARGETS["tuned"]
     assert isinstance(preset, Tuned)
-    names = (
-        "tok_emb.weight",
-        *(f"blocks.0.{n}.weight" for n in ("attn.c_q", "mlp.proj", "mlp.fc")),
-    )
+    parts = ("mlp.proj", "attn.c_q", "attn.proj", "mlp.fc")
+    names = ("tok_emb.weight", *(f"blocks.0.{part}.weight" for part in parts))
     shares = tuning.Shares.of(dict.fromkeys(names), preset, 100)
     assert shares.names == tuple((name,) for name in reversed(names))
-    assert shares.steps == (28, 28, 28, 16)
+    assert shares.steps == (21, 21, 21, 21, 16)
     foreign = tuning.Shares.of(dict.fromkeys("abc"), preset, 100)
     assert foreign.names == (("a", "b"), ("c",)) and foreign.steps == (84, 16)
 
