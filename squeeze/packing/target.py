@@ -137,7 +137,7 @@ def contents_of(piece: Workpiece, layout: Layout, small_floats: str) -> Contents
         if not large:
             rest[name] = tensor
             continue
-        matrices |= {m.name: m.slice.of(piece.tensors[name]) for m in large}
+        matrices |= {m.name: m.slice.matrix_of(piece.tensors[name]) for m in large}
         logical |= {m.name: tensor.logical for m in large}
         rest |= {m.name: piece.matrix(m.name, layout) for m in inside if m not in large}
         if inside[0].name != name:

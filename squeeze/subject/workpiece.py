@@ -170,7 +170,7 @@ class Workpiece:
             return self.stored[name]
         part = layout.matrices[name].slice
         tensor = self.stored[part.tensor]
-        values = part.of(self.tensors[part.tensor])
+        values = part.matrix_of(self.tensors[part.tensor])
         return RawTensor(to_bits(values, tensor.logical), tensor.logical, tensor.logical)
 
     def replaced(self, tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Float32]:

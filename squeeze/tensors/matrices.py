@@ -64,7 +64,7 @@ class Slice:
             index = index[..., None] + np.arange(size) * stride
         return np.asarray(index, np.int64).reshape(self.shape)
 
-    def of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def matrix_of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the matrix [R, C] of a tensor's values, of any shape and contiguous; a copy."""
         return np.ascontiguousarray(self._view(values).reshape(self.shape))
 

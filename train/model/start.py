@@ -33,7 +33,7 @@ def init_weights_(model: GPT, seed: int, matrices: str = "orthogonal") -> None:
     """
     generator = torch.Generator().manual_seed(seed)
     blocks: Any = model.blocks
-    idle = model.config.no_attention and tuple(
+    idle: Any = model.config.no_attention and tuple(
         f"blocks.{n}.attn." for n, block in enumerate(blocks) if block.attn.idle
     )
     for name, weight in model.named_parameters():

@@ -127,7 +127,7 @@ class Student:
             for name in names:
                 if name not in self.rounded:
                     part = self.calibrated.layout.matrices[name].slice
-                    matrices[name] = part.of(values).copy()
+                    matrices[name] = part.matrix_of(values).copy()
             if not names:
                 logical = self.piece.stored[tensor].logical
                 raw[tensor] = RawTensor(to_bits(values, "fp32"), "fp32", logical)

@@ -62,7 +62,7 @@ class Checking(Probe):
         for x, y, part in zip(inputs, outputs, product.slices, strict=True):
             if product.factors:
                 continue
-            expected = x @ torch.from_numpy(part.of(self.arrays[part.tensor])).double().T
+            expected = x @ torch.from_numpy(part.matrix_of(self.arrays[part.tensor])).double().T
             bias = (y - expected).mean(0)
             tolerance = 0.03 if output.dtype == torch.bfloat16 else 1e-5
             assert torch.allclose(expected + bias, y, atol=tolerance * float(y.abs().max()))
@@ -128,11 +128,11 @@ def test_a_product_that_reads_part_of_a_matrix_lies_inside_it() -> None:
 def test_a_slice_s_matrix_is_read_and_written() -> None:
     values = np.arange(24.0).reshape(2, 3, 4)
     part = Slice.of_axes("w", 12, ((4, 1),), ((3, 4),))
-    assert np.array_equal(part.of(values), values[1].T)
+    assert np.array_equal(part.matrix_of(values), values[1].T)
     other = np.zeros_like(values)
     part.put_(other, values[1].T)
     assert np.array_equal(other[1], values[1]) and not other[0].any()
-    assert np.array_equal(values.reshape(-1)[part.index], part.of(values))
+    assert np.array_equal(values.reshape(-1)[part.index], part.matrix_of(values))
 
 
 def test_axes_that_step_evenly_are_joined() -> None:

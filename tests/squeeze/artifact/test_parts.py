@@ -31,7 +31,7 @@ def artifact() -> Artifact:
     values = np.arange(48, dtype=np.float32).reshape(SHAPE)
     slices = [Slice("bank", 24 * i, ((6, 1),), ((4, 6),)) for i in range(2)]
     tensors = {
-        name_of_part("bank", i): RawTensor(to_bits(part.of(values), "fp32"), "fp32")
+        name_of_part("bank", i): RawTensor(to_bits(part.matrix_of(values), "fp32"), "fp32")
         for i, part in enumerate(slices)
     }
     tensors["bias"] = RawTensor(to_bits(np.ones(3, np.float32), "fp32"), "fp32")
