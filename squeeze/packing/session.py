@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
+from squeeze.artifact.container import FEW_WEIGHTS, WEIGHTS_PER_BYTE
 from squeeze.artifact.file import encode
+from squeeze.errors import OverBudget
 from squeeze.files import scratch_folder
 from squeeze.packing.calibrate import Calibrated, Calibration, calibrate
 from squeeze.packing.kept import locked
@@ -24,6 +27,7 @@ from squeeze.subject.workpiece import Workpiece
 # Planes code 20 times as fast as the word contexts, whose files are at least NEAR times as large.
 BOUND = ("range-planes",)
 NEAR = 0.9
+LANDING = 1000  # bytes that a file may stay under its limit
 SCRATCH = "squeeze-pack-"  # prefix of folders that are removed after a pack
 
 
@@ -109,8 +113,20 @@ def exact_or(
 
 
 def without_loss(piece: Workpiece, limit: int) -> bytes | None:
-    """Return the file with every tensor as it is, or None when it exceeds the limit."""
+    """Return the file with every tensor as it is, or None when it exceeds the limit.
+
+    Raises OverBudget when no file within the limit may hold so many weights (docs/format.md, §2).
+    """
     exact = quantize_checkpoint(piece.stored, piece.header, LOSSLESS)
+    weights = sum(prod(tensor.shape) for tensor in piece.stored.values())
+    least = weights // WEIGHTS_PER_BYTE + LANDING
+    if weights > FEW_WEIGHTS and limit < least:
+        raise OverBudget(
+            "nothing fits this limit",
+            expected=f"{limit:,} bytes",
+            found=f"at least {least:,} bytes: a file holds {WEIGHTS_PER_BYTE} weights for each byte",
+            fix="Raise the limit, or shrink the code or the model.",
+        )
     if NEAR * len(encode(exact, candidates=BOUND)) > limit:
         return None
     data = encode(exact)
