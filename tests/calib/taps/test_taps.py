@@ -70,7 +70,7 @@ class Checking(Probe):
         return super().on_product(product, output, source)
 
     def on_lookup(self, lookup: Lookup, output: Tensor, source: str) -> Tensor:
-        table = lookup.slice.of(self.arrays[lookup.slice.tensor])
+        table = lookup.slice.matrix_of(self.arrays[lookup.slice.tensor])
         assert np.array_equal(output.flatten(0, -2).numpy(), table[lookup.ids.flatten().numpy()])
         self.lookups += 1
         return super().on_lookup(lookup, output, source)
