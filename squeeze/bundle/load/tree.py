@@ -18,6 +18,7 @@ OWN_LEAVES: dict[type[ast.AST], frozenset[str]] = {
     ast.Global: frozenset(("names",)),
     ast.Nonlocal: frozenset(("names",)),
 }
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _fields: dict[type[ast.AST], tuple[str, ...]] = {}  # that may hold nodes, by class
 
 
@@ -49,3 +50,22 @@ def walk(node: ast.AST) -> Iterator[Any]:
 def plain_names(tree: ast.AST) -> set[str]:
     """Return the names that code reads or binds, without attributes."""
     return {node.id for node in walk(tree) if isinstance(node, ast.Name)}
+
+
+def drop_idle_strings_(tree: ast.Module) -> None:
+    """Drop strings that stand as statements and are no docstrings, which they would become in time."""
+    for node in walk(tree):
+        for name in ("body", "orelse", "finalbody"):
+            block = getattr(node, name, None)
+            if isinstance(block, list) and any(map(_is_string, block)):
+                first = 1 if name == "body" and isinstance(node, DOCUMENTED) else 0
+                left = block[:first] + [s for s in block[first:] if not _is_string(s)]
+                block[:] = left or ([] if name == "orelse" else [ast.Pass()])
+
+
+def _is_string(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

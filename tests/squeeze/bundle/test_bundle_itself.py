@@ -243,3 +243,31 @@ def test_options_of_a_preset_are_those_that_are_asked_for(tmp_path: Path) -> Non
     report = json.loads(result.stdout)
     assert (report["coder"], report["form"], report["warnings"]) == ("zlib", "archive", [])
     assert "def evaluate" in twin.read_text()
+
+
+def test_a_string_after_what_is_cut_becomes_no_docstring(tmp_path: Path) -> None:
+    source = """
+        import functools
+        if 0:
+            print('never')
+        'no docstring of the program'
+        @functools.cache
+        def f(n=1):
+            if 0:
+                n = 2
+            'no docstring of f'
+            try:
+                n += 1
+            finally:
+                'nothing else'
+            return n
+        @functools.total_ordering
+        class C:
+            if 0:
+                x = 1
+            'no docstring of C'
+            def __lt__(self, other): return False
+            def __eq__(self, other): return True
+        print(__doc__, f.__doc__, f(), C.__doc__, C() <= C())
+    """
+    same(tmp_path, source)
