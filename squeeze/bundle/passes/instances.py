@@ -23,7 +23,7 @@ def settle_instances(tree: ast.Module, keep: tuple[str, ...] = ()) -> None:
     """Put constants, in place, where methods read what one constructor alone sets to them.
 
     What is set and nothing reads goes, too, unless the class inherits from outside, which may look.
-    keep: names of functions that somebody else may call
+    keep: names of functions that somebody else may call, of attributes that somebody else may set
     """
     if look_ups(tree) or _lists_attributes(tree):
         return
@@ -54,7 +54,7 @@ def _lists_attributes(tree: ast.Module) -> bool:
 
 class _Instances:
     def __init__(self, tree: ast.Module, keep: set[str]) -> None:
-        self.calls, self.effects = Calls(tree), Effects(tree)
+        self.calls, self.effects, self.keep = Calls(tree), Effects(tree), keep
         self.own = {name: self._of_instance(node) for name, node in self.calls.classes.items()}
         self.computed = any(map(_computes_name, walk(tree)))
         self.values: dict[int, list[ast.expr | None]] = {}  # of parameters, by a read of theirs
@@ -83,7 +83,9 @@ class _Instances:
         for name, every in calls.attributes.items():
             several = [part for part in every if id(part) not in foreign]
             stores = [part for part in several if not isinstance(part.ctx, ast.Load)]
-            if len(stores) != 1 or id(stores[0]) not in own or name in calls.bound:
+            if name in self.keep or name in calls.bound:
+                continue
+            if len(stores) != 1 or id(stores[0]) not in own:
                 continue
             binding = calls.places.binding(stores[0])
             if binding is None or calls.places.parent(binding.statement) not in makers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -256,3 +257,14 @@ def test_what_may_change_stays(what: str, tmp_path: Path) -> None:
     entry.write_text(LEFT[what])
     alone.write_bytes(bundle(entry, options=SPECIALISED).shipped.data)
     assert output(alone) == output(entry)
+
+
+def test_an_attribute_that_is_kept_may_be_set_by_others(tmp_path: Path) -> None:
+    path = tmp_path / "main.py"
+    path.write_text(
+        "class A:\n    def __init__(self): self.most = 6\n    def cut(self, x): return x[:self.most]\n"
+        "print(A().cut('abcdefgh'))\n"
+    )
+    kept = replace(SPECIALISED, keep=("most",))
+    assert "self.most" in bundle(path, options=kept).readable
+    assert "self.most" not in bundle(path, options=SPECIALISED).readable
