@@ -8,9 +8,7 @@ from typing import Any
 
 from squeeze.bundle.analysis.readers import LOOKING_UP, SCOPES
 from squeeze.bundle.load.scopes import FUNCTIONS
-from squeeze.bundle.load.tree import children, walk
-
-BLOCKS = ("body", "orelse", "finalbody")
+from squeeze.bundle.load.tree import BLOCKS, children, walk
 
 
 @dataclass(frozen=True)

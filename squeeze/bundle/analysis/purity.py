@@ -12,7 +12,7 @@ import sys
 from squeeze.bundle.analysis.outside import ACTING_MODULES, BASE_MODULES, BLIND_MODULES
 from squeeze.bundle.analysis.values import RUNNING, Values
 from squeeze.bundle.load.scopes import FUNCTIONS, TYPE_ALIASES, arguments
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import is_docstring, walk
 
 
 class Purity(Values):
@@ -106,8 +106,3 @@ def _loads_only(module: str) -> bool:
 def is_idle_hint(node: ast.expr) -> bool:
     """Return whether evaluating an annotation runs nothing that could be noticed."""
     return not any(isinstance(part, RUNNING) for part in walk(node))
-
-
-def is_docstring(node: ast.stmt) -> bool:
-    """Return whether a statement is a literal that nothing reads but `__doc__`."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

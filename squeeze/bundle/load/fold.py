@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names, module_uses
-from squeeze.bundle.load.tree import children, walk
+from squeeze.bundle.load.tree import BLOCKS, children, walk
 
 UNKNOWN = object()
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -170,7 +170,7 @@ class _Fold(Filling):
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
-        for name in ("body", "orelse", "finalbody"):
+        for name in BLOCKS:
             block = getattr(node, name, None)
             if isinstance(block, list):
                 setattr(node, name, _up_to_the_end(block))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from squeeze.bundle.load.included import included
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names
-from squeeze.bundle.load.tree import children, drop_idle_strings_, walk
+from squeeze.bundle.load.tree import children, drop_literals_, walk
 from squeeze.errors import SqueezeError
 
 OUR_NJIT = "squeeze.codecs.jit"  # numba's, with a cache that is keyed by the sources around it
@@ -139,7 +139,8 @@ class Graph:
                 fix="Bundle newer syntax with the Python that runs it.",
             ) from None
         _with_plain_numba(tree)
-        drop_idle_strings_(tree)
+        for node in walk(tree):  # they would become docstrings once what stands before them goes
+            drop_literals_(node)
         module = Module(name, path, source, is_package, tree)
         constants = {"TYPE_CHECKING": False, **self.constants}
         if name != "__main__":  # the entry's name is another one in a process it starts

@@ -18,6 +18,7 @@ OWN_LEAVES: dict[type[ast.AST], frozenset[str]] = {
     ast.Global: frozenset(("names",)),
     ast.Nonlocal: frozenset(("names",)),
 }
+BLOCKS = ("body", "orelse", "finalbody")  # fields that hold statements
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _fields: dict[type[ast.AST], tuple[str, ...]] = {}  # that may hold nodes, by class
 
@@ -52,20 +53,24 @@ def plain_names(tree: ast.AST) -> set[str]:
     return {node.id for node in walk(tree) if isinstance(node, ast.Name)}
 
 
-def drop_idle_strings_(tree: ast.Module) -> None:
-    """Drop strings that stand as statements and are no docstrings, which they would become in time."""
-    for node in walk(tree):
-        for name in ("body", "orelse", "finalbody"):
-            block = getattr(node, name, None)
-            if isinstance(block, list) and any(map(_is_string, block)):
-                first = 1 if name == "body" and isinstance(node, DOCUMENTED) else 0
-                left = block[:first] + [s for s in block[first:] if not _is_string(s)]
-                block[:] = left or ([] if name == "orelse" else [ast.Pass()])
+def is_docstring(node: ast.stmt) -> bool:
+    """Return whether a statement is a literal that nothing reads but `__doc__`."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _is_string(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+def drop_literals_(node: ast.AST, documented: bool = True) -> None:
+    """Drop literals from the blocks of a node; a block that must hold something gets `pass`.
+
+    documented: keep the docstring
+    """
+    for name in BLOCKS:
+        block = getattr(node, name, None)
+        if not isinstance(block, list):
+            continue
+        first = documented and name == "body" and isinstance(node, DOCUMENTED)
+        statements = [
+            child for at, child in enumerate(block) if not is_docstring(child) or (first and not at)
+        ]
+        required = name == "body" and not isinstance(node, ast.Module)
+        required |= name == "finalbody" and not getattr(node, "handlers", True)
+        setattr(node, name, statements or ([ast.Pass()] if required else []))

@@ -14,7 +14,7 @@ from squeeze.bundle.analysis.effects import Effects
 from squeeze.bundle.analysis.handlers import Handlers
 from squeeze.bundle.load.fold import Filling
 from squeeze.bundle.load.scopes import FUNCTIONS
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import BLOCKS, walk
 
 # Raised to tell something to whoever calls: an iteration, `hasattr`, the interpreter.
 PROTOCOLS = frozenset(
@@ -115,7 +115,7 @@ class _Drop(Filling):
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
-        for name in ("body", "orelse", "finalbody"):
+        for name in BLOCKS:
             block = getattr(node, name, None)
             if isinstance(block, list) and not isinstance(node, ast.ExceptHandler):
                 setattr(node, name, self._block(block))

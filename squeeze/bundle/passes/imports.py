@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 from collections import Counter, defaultdict
 
-from squeeze.bundle.analysis.purity import Purity, is_docstring
+from squeeze.bundle.analysis.purity import Purity
 from squeeze.bundle.load.flatten import Flat
 from squeeze.bundle.load.names import meaning_of
 from squeeze.bundle.load.scopes import alias_name, module_uses
+from squeeze.bundle.load.tree import is_docstring
 
 
 def join_imports(flat: Flat) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from squeeze.bundle.analysis.purity import is_docstring, is_idle_hint
-from squeeze.bundle.analysis.readers import Definition, Readers
+from squeeze.bundle.analysis.purity import is_idle_hint
+from squeeze.bundle.analysis.readers import Readers
 from squeeze.bundle.load.scopes import FUNCTIONS, arguments
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import drop_literals_, walk
 
 
 def strip(tree: ast.Module, keep: frozenset[str] = frozenset()) -> None:
@@ -40,11 +40,11 @@ class _Strip(ast.NodeTransformer):
             self.generic_visit(node)
             if isinstance(node, FUNCTIONS) and not self._hints_stay():
                 self._drop_hints(node)
-            self._drop_literals(node, self.shown or self.readers.every_doc)
+            drop_literals_(node, self.shown or self.readers.every_doc)
             self.shown, self.scope = outer, scope
             return node
         self.generic_visit(node)
-        self._drop_literals(node, self.readers.every_doc or self.readers.module_doc)
+        drop_literals_(node, self.readers.every_doc or self.readers.module_doc)
         return node
 
     def _hints_stay(self) -> bool:
@@ -72,22 +72,6 @@ class _Strip(ast.NodeTransformer):
             else None
         )
 
-    def _drop_literals(self, node: ast.AST, documented: bool) -> None:
-        """Drop literals from the blocks of a node; a block that must hold something gets `pass`."""
-        for name in ("body", "orelse", "finalbody"):
-            block = getattr(node, name, None)
-            if not isinstance(block, list):
-                continue
-            first = documented and name == "body" and isinstance(node, (ast.Module, *DEFINITIONS))
-            statements = [
-                child
-                for at, child in enumerate(block)
-                if not is_docstring(child) or (first and not at)
-            ]
-            required = name == "body" and not isinstance(node, ast.Module)
-            required |= name == "finalbody" and not getattr(node, "handlers", True)
-            setattr(node, name, statements or ([ast.Pass()] if required else []))
-
     def _drop_hints(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         for arg in arguments(node.args):
             if self._is_idle(arg.annotation):
@@ -97,9 +81,6 @@ class _Strip(ast.NodeTransformer):
 
     def _is_idle(self, hint: ast.expr | None) -> bool:
         return hint is None or self.unevaluated or is_idle_hint(hint)
-
-
-DEFINITIONS: tuple[type[Definition], ...] = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def _binds(node: ast.AST) -> bool:
