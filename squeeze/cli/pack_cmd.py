@@ -18,7 +18,7 @@ from squeeze.cli.options import (
     verbose_option,
 )
 from squeeze.cli.parsing.command import Command
-from squeeze.cli.parsing.values import Word, shards_option
+from squeeze.cli.parsing.values import Updates, Word, shards_option
 from squeeze.packing.presets import RECORDS, TARGETS
 
 OFFERED = [*TARGETS, *RECORDS]
@@ -65,9 +65,9 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @precision_option(hidden=True)
 @click.option(
     "--tune",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Updates of preset tuned [500].",
+    type=Updates(),
+    metavar="N|TIME",
+    help="Updates of preset tuned [500], or time for it: 600s, 10m.",
 )
 @click.option("--fresh", is_flag=True, help="Ignore what OUT.cache holds.")
 @click.option("--tokenizer", type=click.Path(), help="Tokenizer for costs per byte of text.")

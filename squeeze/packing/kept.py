@@ -108,7 +108,7 @@ class KeptCodes:
 
 
 def forget(folder: Path) -> None:
-    """Remove the plan and all kept codes of earlier runs."""
-    (folder / "plan.json").unlink(missing_ok=True)
-    for path in (folder / "codes").glob("*"):
-        path.unlink(missing_ok=True)
+    """Remove the plan, all kept codes and what was tuned in earlier runs."""
+    for pattern in ("plan.json", "updates.json", "tuned-*.safetensors", "codes/*"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from squeeze.errors import SqueezeError
 from squeeze.files import read_json, write_atomic
 from squeeze.ledger.attribute import artifact_rows
 from squeeze.packing.machine import Machine
+from squeeze.packing.tune.gain import Gain
 
 VERSION = 1
 Curve = tuple[tuple[float, float], ...]  # (bits a weight, nats per token)
@@ -127,6 +128,7 @@ class Plan:
     roles: measured cost of each role beside that of the quadratic model
     machine: kind of machine that packed; its fields are empty in plans of earlier releases
     coverage: where the importance of every weight is from (`squeeze.calib.taps.coverage`), as JSON
+    tuning: work of a tuned file, and what it bought; None where nothing learnt
     """
 
     key: str
@@ -141,6 +143,7 @@ class Plan:
     roles: tuple[RoleCost, ...] = ()
     machine: Machine = field(default_factory=Machine)
     coverage: Mapping[str, Any] = field(default_factory=dict)
+    tuning: Gain | None = None
 
     @property
     def unused(self) -> int:
@@ -196,8 +199,10 @@ class Plan:
                 RoleCost(**{**r, "points": _points(r["points"])}) for r in facts.pop("roles", ())
             )
             machine = Machine(**facts.pop("machine", {}))
-            plan = cls(**facts, tensors=tensors, roles=roles, machine=machine)
-            records: tuple[Record, ...] = (plan, machine, *tensors, *roles)
+            tuning = facts.pop("tuning", None)
+            tuning = None if tuning is None else Gain(**tuning)
+            plan = cls(**facts, tensors=tensors, roles=roles, machine=machine, tuning=tuning)
+            records: list[Record] = [plan, machine, *tensors, *roles, *filter(None, [tuning])]
             for record in records:
                 _check_types(record)
             return plan
@@ -205,7 +210,7 @@ class Plan:
             raise SqueezeError(f"{path}: not a plan of this version: {error!r}") from None
 
 
-Record = Plan | Machine | TensorPlan | RoleCost
+Record = Plan | Machine | TensorPlan | RoleCost | Gain
 # Types of a field's value, by its annotation.
 ALLOWED: Mapping[str, tuple[type, ...]] = {
     "str": (str,),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -38,7 +39,8 @@ class PackRequest:
     bytes_of: byte table of a tokenizer, which gives costs per byte instead of per token
     cache: folder that keeps every stage, so that an interrupted pack resumes; None: keep nothing
     fresh: ignore what the cache holds
-    tune: updates of preset "tuned"; None: the preset's own number
+    tune: updates of preset "tuned", or the time that it may take, from which their number is found;
+        None: the preset's own number
     """
 
     limit: int
@@ -52,7 +54,7 @@ class PackRequest:
     bytes_of: BytesOf | None = None
     cache: Path | None = None
     fresh: bool = False
-    tune: int | None = None
+    tune: int | timedelta | None = None
 
     @cached_property
     def room(self) -> int:

@@ -231,15 +231,8 @@ def plan_for(
     untuned: of a tuned file the tokens, first in the text, that it was not tuned on. Roles of such a
         file make up for one another, so that none has a cost of its own
     """
-    calibrated, reference, text = start.calibrated, start.calibrated.subject, start.calibrated.text
-    measured = mean_divergence(
-        reference,
-        _model_of(reference, quantizer, fitted),
-        text,
-        calibrated.divergence,
-        untuned or MEASURED,
-        reporter,
-    )
+    calibrated = start.calibrated
+    measured = measured_cost(start, quantizer, fitted, reporter, untuned or MEASURED)
     with reporter.stage("cost of other bits") as stage:
         packed = quantization_of(quantizer, fitted)
         coarser = coarser_quantization(quantizer, fitted)
@@ -259,6 +252,15 @@ def plan_for(
         machine=this_machine(),
         coverage=Coverage.of(calibrated.layout, QUANTIZED).as_json(),
     )
+
+
+def measured_cost(
+    start: Start, quantizer: Quantizer, fitted: Fitted, reporter: Reporter, tokens: int
+) -> float:
+    """Return the mean divergence of a file in nats per token, on the first `tokens` of the text."""
+    reference, text = start.calibrated.subject, start.calibrated.text
+    packed = _model_of(reference, quantizer, fitted)
+    return mean_divergence(reference, packed, text, start.calibrated.divergence, tokens, reporter)
 
 
 def _model_of(reference: Subject, quantizer: Quantizer, fitted: Fitted) -> Subject:

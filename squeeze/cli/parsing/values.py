@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +40,26 @@ class TrainingPreset(click.ParamType[str]):
         if value not in PRESETS:
             self.fail(unknown(value, PRESETS), param, ctx)
         return str(value)
+
+
+class Updates(click.ParamType[int | timedelta]):
+    """A number of updates, or a time for them in seconds, minutes or hours."""
+
+    name = "updates"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | timedelta:
+        """Return the number or the time. Raises BadParameter."""
+        text = str(value)
+        if re.fullmatch("[0-9]{1,9}", text) and int(text):
+            return int(text)
+        match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh])", text)
+        if match and float(match[1]):
+            return timedelta(seconds=float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]])
+        self.fail(
+            f"{text[:40]!r} is no number of updates (500) and no time for them (600s, 10m, 1h)",
+            param,
+            ctx,
+        )
 
 
 def unknown(value: object, words: Iterable[str]) -> str:

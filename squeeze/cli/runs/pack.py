@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class PackOptions:
     seed: int
     precision: str
     fresh: bool
-    tune: int | None
+    tune: int | timedelta | None
     tokenizer: str | None
     frontier: Path | None
     quant: Mapping[str, str]
@@ -255,6 +256,8 @@ def print_cost(plan: Plan) -> None:
         f"{plan.cost.verdict}; "
         f"{plan.unused:,} bytes unused; {plan.trials} trials"
     )
+    if plan.tuning is not None:
+        print_line(plan.tuning.line(plan.measured))
 
 
 def _print_row(name: str, weights: int, size: int, cost: float) -> None:

@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from squeeze.calib.allocation.allocate import COARSEST, SLACK, allocate, common_scale
 from squeeze.calib.statistics.hessian import read_arrays, write_arrays
@@ -32,12 +33,15 @@ from squeeze.packing.session import Session, exact_or
 from squeeze.packing.target import (
     Start,
     fitted_of,
+    measured_cost,
     packed_to,
     plan_for,
     start_of,
     without_zero_rows,
 )
-from squeeze.packing.tune.student import Student
+from squeeze.packing.tune.duration import keep_updates, kept_updates, pace_of
+from squeeze.packing.tune.gain import Gain
+from squeeze.packing.tune.student import Student, untuned_rows
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.roles import role_of
@@ -85,6 +89,21 @@ class Shares:
         return cls(tuple(shares), (*each, total - sum(each)))
 
 
+class _Clock:
+    """Seconds of tuning, those of earlier runs included.
+
+    earlier: seconds until the stage from which an interrupted pack resumes
+    """
+
+    def __init__(self, earlier: float = 0.0) -> None:
+        self._begin = time.perf_counter() - earlier
+
+    @property
+    def seconds(self) -> float:
+        """Seconds up to now."""
+        return time.perf_counter() - self._begin
+
+
 class _Rest:
     """The matrices that are still to be rounded, for the search of the scale that meets the limit."""
 
@@ -120,9 +139,13 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     with reporter.stage("fit") as stage:
         quantizer, fitted = fitted_of(start, stage)
         start, quantizer, fitted = without_zero_rows(start, quantizer, fitted, stage)
+    text = calibrated.text
+    untuned = int(text.lengths[: untuned_rows(text)].sum())
+    before = measured_cost(start, quantizer, fitted, reporter, untuned)
     tuning = _Tuning(session, preset, start, quantizer, fitted)
     quantizer, fitted = tuning.run()
-    plan = plan_for(start, quantizer, fitted, reporter, tuning.student.untuned)
+    gain = Gain(sum(tuning.shares.steps), tuning.clock.seconds, before)
+    plan = replace(plan_for(start, quantizer, fitted, reporter, untuned), tuning=gain)
     plan.save(start.plan_path)
     return Packed(fitted.data, plan=plan)
 
@@ -134,12 +157,15 @@ class _Tuning:
         self, session: Session, preset: Tuned, start: Start, quantizer: Quantizer, fitted: Fitted
     ) -> None:
         self.session, self.start, self.quantizer, self.fitted = session, start, quantizer, fitted
-        self.shares = Shares.of(fitted.tensors, preset, session.request.tune)
+        self.clock = _Clock()
         self.tokens = preset.tokens
         weights = sum(quantizer.weight_counts.values())
         self.bits = 8 * len(fitted.data) / max(weights, 1)
         floats = session.request.small_floats
         self.student = Student(start.piece, start.calibrated, quantizer.contents, floats)
+        asked = session.request.tune
+        steps = self._updates_within(asked, preset) if isinstance(asked, timedelta) else asked
+        self.shares = Shares.of(fitted.tensors, preset, steps)
         self.stored: dict[str, StoredMatrix] = {}
         self.scales = dict(fitted.scales)
 
@@ -164,14 +190,35 @@ class _Tuning:
             fitted = Fitted.of(self.quantizer, self.stored, self.scales, trials)
         return self.quantizer, fitted
 
+    def _updates_within(self, limit: timedelta, preset: Tuned) -> int:
+        """Return the number of updates that ends in time, or the one that an earlier run had found."""
+        path, seconds = self.session.folder / "updates.json", limit.total_seconds()
+        key, reporter = hash_of(self.start.key, seconds), self.session.reporter
+        updates = kept_updates(path, key, reporter)
+        if updates is not None:
+            reporter.note(f"{updates:,} updates, the number that was found before")
+            return updates
+        names = Shares.of(self.fitted.tensors, preset, 0).names
+        pace = pace_of(self.student, self.quantizer, self.fitted, names, self.tokens, self.bits)
+        updates = pace.updates_within(seconds - self.clock.seconds)
+        keep_updates(path, key, updates)
+        late = pace.seconds_of(updates) > seconds
+        reporter.note(
+            f"{updates:,} update{'' if updates == 1 else 's'} for {seconds:g} s"
+            f"{', which are not enough' if late else ''}: {pace.update:.3g} s each here, and "
+            f"{pace.rounding:.0f} s of rounding; --tune {updates} gives the same file"
+        )
+        return updates
+
     def _learn(self, number: int, steps: int, stage: Reporter) -> None:
         """Let what is not rounded learn, or read it from an earlier run; take it as contents."""
         path = self.session.folder / f"tuned-{number}.safetensors"
         course = Course(steps, self.tokens, self.session.settings.seed * 1_000 + number)
         key = hash_of(self.start.key, number, self.shares.steps, self.tokens)
         try:
-            weights, _ = read_arrays(path, key)
+            weights, facts = read_arrays(path, key)
             self.student.take_(weights)
+            self.clock = _Clock(facts["seconds"])
             stage.advance(steps)
         except CorruptData as error:
             if path.is_file():
@@ -182,7 +229,8 @@ class _Tuning:
                 f"learnt with {number} of {len(self.shares.names)} shares rounded: {learnt.first:.4f} → "
                 f"{learnt.last:.4f} nats per token in {time.perf_counter() - clock:.0f} s"
             )
-            write_arrays(path, self.student.weights, key, {"divergence": learnt.last})
+            facts = {"divergence": learnt.last, "seconds": self.clock.seconds}
+            write_arrays(path, self.student.weights, key, facts)
         quantizer = self.quantizer.with_contents(self.student.updated(self.quantizer.contents))
         if number < len(self.shares.names):
             quantizer = quantizer.with_hessians(self.student.hessians())

@@ -97,14 +97,16 @@ class Student:
             reporter,
         )
 
-    def hessians(self) -> dict[str, Float32]:
+    def hessians(self, tokens: int = SEEN) -> dict[str, Float32]:
         """Return the second moments of the inputs of the matrices that are not rounded, by name.
 
         They are what the rounded ones before them make of the text, not what the model had.
+
+        tokens: of text that they are taken from
         """
         text = self.answers.text
         tapped = self.subject.tapped(ids_of(text, np.array([0]), CPU))
-        text = text.to_row(max(1, SEEN // text.ids.shape[1]))
+        text = text.to_row(max(1, tokens // text.ids.shape[1]))
         sums = InputSums(tapped, text, Ranks())
         return {n: h for n, h in sums.hessians().matrices.items() if n not in self.rounded}
 
