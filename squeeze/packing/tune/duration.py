@@ -28,6 +28,8 @@ USED = (
 )
 SAMPLED = 4  # matrices that are rounded for their time
 SCOUTED = 0.5  # time of a scout's search at a boundary, in roundings of all matrices that are left
+TIMED = 0.02  # share of the time in which updates are timed, a few of them at least and at most
+MOST_TIMED = 20
 LANDINGS = 4  # roundings of the last share in the search for the limit
 
 
@@ -71,6 +73,7 @@ def pace_of(
     shares: Sequence[Sequence[str]],
     tokens: int,
     bits: float,
+    seconds: float,
 ) -> Pace:
     """Return the pace of tuning here; the student is afterwards as it was.
 
@@ -78,23 +81,29 @@ def pace_of(
     shares: names of the matrices in the order in which they are rounded
     tokens: of an update
     bits: a weight, of the file
+    seconds: that tuning may take; the longer, the more updates are timed
     """
-    weights = student.weights
-    visits = []
-    for _ in range(2):
-        stamps = _Stamps()
-        # the first of two warms up; the second visit finds the answers kept
-        student.learn_(Course(2, tokens), bits, stamps)
-        student.take_(weights)
-        visits.append(stamps.seconds[-1] if stamps.seconds else 0.0)
-    first, update = visits
+    # of two updates the first warms up; later visits find the answers kept
+    first = _timed_updates(student, 1, tokens, bits)[-1]
+    pairs = int(TIMED * seconds / first) // 2
+    updates = _timed_updates(student, min(max(pairs, 1), MOST_TIMED // 2), tokens, bits)
+    update = sum(updates) / len(updates)
     return Pace(
-        update=max(update, 1e-4),
+        update=update,
         answer=max(first - update, 0.0),
         answered=_answered(student, tokens),
         rounding=_rounding(quantizer, fitted, shares)
         + (len(shares) - 1) * _moments(student, quantizer),
     )
+
+
+def _timed_updates(student: Student, pairs: int, tokens: int, bits: float) -> list[float]:
+    """Return the seconds of pairs of updates that learn from the same text; each pair is undone."""
+    weights, stamps = student.weights, _Stamps()
+    for _ in range(pairs):
+        student.learn_(Course(2, tokens), bits, stamps)
+        student.take_(weights)
+    return stamps.seconds or [1e-4]  # nothing learns
 
 
 class _Stamps(Reporter):

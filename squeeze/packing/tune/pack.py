@@ -199,7 +199,9 @@ class _Tuning:
             reporter.note(f"{updates:,} updates, the number that was found before")
             return updates
         names = Shares.of(self.fitted.tensors, preset, 0).names
-        pace = pace_of(self.student, self.quantizer, self.fitted, names, self.tokens, self.bits)
+        pace = pace_of(
+            self.student, self.quantizer, self.fitted, names, self.tokens, self.bits, seconds
+        )
         updates = pace.updates_within(seconds - self.clock.seconds)
         keep_updates(path, key, updates)
         late = pace.seconds_of(updates) > seconds
@@ -225,10 +227,12 @@ class _Tuning:
                 stage.note(f"made again: {error}")
             clock = time.perf_counter()
             learnt = self.student.learn_(course, self.bits, stage)
-            stage.note(
-                f"learnt with {number} of {len(self.shares.names)} shares rounded: {learnt.first:.4f} → "
-                f"{learnt.last:.4f} nats per token in {time.perf_counter() - clock:.0f} s"
-            )
+            if steps:
+                stage.note(
+                    f"learnt with {number} of {len(self.shares.names)} shares rounded: "
+                    f"{learnt.first:.4f} → {learnt.last:.4f} nats per token "
+                    f"in {time.perf_counter() - clock:.0f} s"
+                )
             facts = {"divergence": learnt.last, "seconds": self.clock.seconds}
             write_arrays(path, self.student.weights, key, facts)
         quantizer = self.quantizer.with_contents(self.student.updated(self.quantizer.contents))
