@@ -109,6 +109,6 @@ class KeptCodes:
 
 def forget(folder: Path) -> None:
     """Remove the plan, all kept codes and what was tuned in earlier runs."""
-    for pattern in ("plan.json", "updates.json", "tuned-*.safetensors", "codes/*"):
+    for pattern in ("plan.json", "updates.json", "seconds.json", "tuned-*.safetensors", "codes/*"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)

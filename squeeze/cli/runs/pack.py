@@ -256,8 +256,6 @@ def print_cost(plan: Plan) -> None:
         f"{plan.cost.verdict}; "
         f"{plan.unused:,} bytes unused; {plan.trials} trials"
     )
-    if plan.tuning is not None:
-        print_line(plan.tuning.line(plan.measured))
 
 
 def _print_row(name: str, weights: int, size: int, cost: float) -> None:

@@ -1,8 +1,14 @@
-"""What the seconds of a tuned pack bought."""
+"""What the seconds of a tuned pack bought, and the clock that counts them."""
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import dataclass
+from pathlib import Path
+
+from squeeze.errors import SqueezeError
+from squeeze.files import read_json, write_atomic
 
 
 @dataclass(frozen=True)
@@ -10,23 +16,58 @@ class Gain:
     """Work of a tuned pack, and the cost of the file that it began with.
 
     updates: number of updates; asked for with `--tune`, it gives the same file again
-    seconds: from the first file that fits to the tuned one, rounding included, of all runs that led here
     before: measured cost of that first file in nats per token, on text that nothing learnt from
     """
 
     updates: int
-    seconds: float
     before: float
 
-    def line(self, after: float) -> str:
+    def line(self, seconds: float, after: float) -> str:
         """Return the gain as a sentence.
 
+        seconds: from the first file that fits to the tuned one
         after: measured cost of the tuned file in nats per token, on the same text
 
-        >>> Gain(500, 412.3, 0.0151).line(0.0103)
+        >>> Gain(500, 0.0151).line(412.3, 0.0103)
         'tuned: 500 updates in 412 s: 0.0151 → 0.0103 nats per token on text that it did not learn from'
         """
         return (
-            f"tuned: {self.updates:,} update{'' if self.updates == 1 else 's'} in {self.seconds:.0f} s: "
+            f"tuned: {self.updates:,} update{'' if self.updates == 1 else 's'} in {seconds:.0f} s: "
             f"{self.before:.4f} → {after:.4f} nats per token on text that it did not learn from"
         )
+
+
+class TuningClock:
+    """Seconds of tuning, those of interrupted runs included up to the last stage that they kept.
+
+    path: file of the seconds. It is apart from all that is the same whenever a pack is made again
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._begin = time.perf_counter()
+        self._earlier = _kept(path)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds up to now."""
+        return time.perf_counter() - self._begin
+
+    def keep(self, stage: str) -> None:
+        """Keep the seconds up to the end of a stage. Raises SqueezeError when they cannot be written."""
+        facts = {"stage": stage, "seconds": self.seconds}
+        write_atomic(self._path, json.dumps(facts).encode() + b"\n")
+
+    def resume(self, stage: str) -> None:
+        """Go on from the seconds that were kept at the end of a stage, where they were."""
+        if stage in self._earlier:
+            self._begin = time.perf_counter() - self._earlier[stage]
+
+
+def _kept(path: Path) -> dict[str, float]:
+    """Return the kept seconds by stage; none where the file is missing or damaged."""
+    try:
+        facts = read_json(path)
+        return {str(facts["stage"]): float(facts["seconds"])}
+    except (SqueezeError, OSError, ValueError, KeyError, TypeError):
+        return {}

@@ -40,7 +40,7 @@ from squeeze.packing.target import (
     without_zero_rows,
 )
 from squeeze.packing.tune.duration import keep_updates, kept_updates, pace_of
-from squeeze.packing.tune.gain import Gain
+from squeeze.packing.tune.gain import Gain, TuningClock
 from squeeze.packing.tune.student import Student, untuned_rows
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
@@ -89,21 +89,6 @@ class Shares:
         return cls(tuple(shares), (*each, total - sum(each)))
 
 
-class _Clock:
-    """Seconds of tuning, those of earlier runs included.
-
-    earlier: seconds until the stage from which an interrupted pack resumes
-    """
-
-    def __init__(self, earlier: float = 0.0) -> None:
-        self._begin = time.perf_counter() - earlier
-
-    @property
-    def seconds(self) -> float:
-        """Seconds up to now."""
-        return time.perf_counter() - self._begin
-
-
 class _Rest:
     """The matrices that are still to be rounded, for the search of the scale that meets the limit."""
 
@@ -144,8 +129,9 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     before = measured_cost(start, quantizer, fitted, reporter, untuned)
     tuning = _Tuning(session, preset, start, quantizer, fitted)
     quantizer, fitted = tuning.run()
-    gain = Gain(sum(tuning.shares.steps), tuning.clock.seconds, before)
+    seconds, gain = tuning.clock.seconds, Gain(sum(tuning.shares.steps), before)
     plan = replace(plan_for(start, quantizer, fitted, reporter, untuned), tuning=gain)
+    reporter.note(gain.line(seconds, plan.measured))
     plan.save(start.plan_path)
     return Packed(fitted.data, plan=plan)
 
@@ -157,7 +143,7 @@ class _Tuning:
         self, session: Session, preset: Tuned, start: Start, quantizer: Quantizer, fitted: Fitted
     ) -> None:
         self.session, self.start, self.quantizer, self.fitted = session, start, quantizer, fitted
-        self.clock = _Clock()
+        self.clock = TuningClock(session.folder / "seconds.json")
         self.tokens = preset.tokens
         weights = sum(quantizer.weight_counts.values())
         self.bits = 8 * len(fitted.data) / max(weights, 1)
@@ -218,9 +204,9 @@ class _Tuning:
         course = Course(steps, self.tokens, self.session.settings.seed * 1_000 + number)
         key = hash_of(self.start.key, number, self.shares.steps, self.tokens)
         try:
-            weights, facts = read_arrays(path, key)
+            weights, _ = read_arrays(path, key)
             self.student.take_(weights)
-            self.clock = _Clock(facts["seconds"])
+            self.clock.resume(key)
             stage.advance(steps)
         except CorruptData as error:
             if path.is_file():
@@ -233,8 +219,8 @@ class _Tuning:
                     f"{learnt.first:.4f} → {learnt.last:.4f} nats per token "
                     f"in {time.perf_counter() - clock:.0f} s"
                 )
-            facts = {"divergence": learnt.last, "seconds": self.clock.seconds}
-            write_arrays(path, self.student.weights, key, facts)
+            write_arrays(path, self.student.weights, key, {"divergence": learnt.last})
+            self.clock.keep(key)
         quantizer = self.quantizer.with_contents(self.student.updated(self.quantizer.contents))
         if number < len(self.shares.names):
             quantizer = quantizer.with_hessians(self.student.hessians())
