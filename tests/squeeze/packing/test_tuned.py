@@ -109,6 +109,35 @@ def test_the_same_bytes_without_a_cache_and_with_half_of_one(model: Path, tmp_pa
     assert pack(model, tmp_path / "cache").data == first
 
 
+class Killed(Exception):
+    """Stands for the end of a process."""
+
+
+@pytest.mark.parametrize("stage", range(5))
+def test_killed_in_any_stage_of_learning_it_resumes_to_the_same_bytes(
+    stage: int, model: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stages before the one that was killed are read, not made again."""
+    whole = pack(model, cache)
+    learn, begun = Student.learn_, []
+
+    def killed(self: Student, *arguments: Any) -> Any:
+        begun.append(stage)
+        if len(begun) > stage:
+            raise Killed
+        return learn(self, *arguments)
+
+    monkeypatch.setattr(Student, "learn_", killed)
+    with pytest.raises(Killed):
+        pack(model, tmp_path)
+    assert len(list(tmp_path.glob("tuned-*"))) == stage
+    monkeypatch.setattr(Student, "learn_", learn)
+    resumed = pack(model, tmp_path)
+    assert resumed.data == whole.data
+    said = [note for note in resumed.notes if note.startswith("learnt with")]
+    assert len(said) == 5 - stage
+
+
 def test_the_same_bytes_on_one_thread_on_two_and_on_four(model: Path) -> None:
     before, files = torch.get_num_threads(), set()
     try:

@@ -56,7 +56,8 @@ for arguments in json.load(sys.stdin):
     assert done.exit_code == 0, (arguments, done.output, done.exception)
 print(json.dumps({
     str(path): hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in sorted(Path().rglob("*")) if path.is_file() and path.suffix != ".jsonl"
+    for path in sorted(Path().rglob("*"))
+    if path.is_file() and path.suffix != ".jsonl" and path.name != "seconds.json"
 }))
 """
 
@@ -95,6 +96,8 @@ ANY_THREADS = [
     ["pack", MODEL, "-o", "best.sqz", "--codecs", "all", "--quant", "all=5:12"],
     ["pack", WIDE_MODEL, "-o", "fast.sqz", "--preset", "fast", "--tokens", "4096", "--limit",
      "75000"],
+    ["pack", MODEL, "-o", "tuned.sqz", "--preset", "tuned", "--tune", "5", "--tokens", "512", "--limit",
+     "9000"],
     ["calibrate", MODEL, "-o", "calibration", "--calibration", "random", "--tokens", "4096"],
     ["unpack", "fast.sqz"],
     ["bundle", "{in}/entry.py", "-o", "train_gpt.py"],
