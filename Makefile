@@ -8,7 +8,7 @@ TEST_WORKERS ?= 2
 PARALLEL := -n $(TEST_WORKERS) --dist worksteal
 DEMO_SECONDS ?= 120
 
-.PHONY: api site results bench-models bench-calibration bench-what-if fuzz bench-pack-speed demo test test-slow check nojit golden sizes bench bench-code bench-codec bench-codec-speed bench-range-coder bench-pack bench-low-rates bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
+.PHONY: api site results bench-models bench-calibration bench-what-if fuzz bench-pack-speed demo test test-slow check nojit golden sizes bench bench-code bench-codec bench-codec-speed bench-range-coder bench-pack bench-low-rates bench-whole bench-train bench-gpu-train bench-prove bench-scoring bench-tiny clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -95,6 +95,9 @@ bench-pack: $(VENV)/.bench  ## loss and KL at the bytes of record recipes (an ho
 
 bench-low-rates: $(VENV)/.installed  ## best and tuned at 2.55, 1.78 and 1.27 bits a weight (a day on one core)
 	$(BIN)/python benchmarks/low_rates.py
+
+bench-whole: $(VENV)/.installed  ## from text to a scored file against the baseline, same CPU time and bytes (a day on two cores)
+	$(BIN)/python benchmarks/whole.py
 
 bench-train: $(VENV)/.installed  ## loss at equal steps against plain AdamW, on the CPU
 	$(BIN)/python benchmarks/train.py

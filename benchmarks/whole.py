@@ -18,10 +18,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,14 +28,13 @@ from typing import Any
 from inputs import ROOT
 from pack_quality import Lines
 from report import write_report
-from result_files import spread, table
 from tiny import TOKENIZER, VALIDATION, prepare
+from whole_tables import WHICH, markdown, summary
 
 SIZES = (500_000, 1_000_000, 2_000_000)  # bytes of the artifact
 BUDGETS = (600.0, 2400.0)  # CPU seconds: five and twenty minutes of two cores
 FINEWEB_PASSES = 3  # copies of FineWeb's text in the shard, beside prose
 WAYS = ("baseline", "squeeze")
-WHICH = ("size", "budget", "way", "seed", "label")
 
 
 @dataclass(frozen=True)
@@ -152,52 +150,6 @@ def measure(
         "bpb_before_packing": plain["bpb"],
         "notes": packed["notes"],
     }
-
-
-def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return mean and spread of each point, way and label."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for line in lines:
-        groups.setdefault(tuple(line[name] for name in WHICH if name != "seed"), []).append(line)
-    rows = []
-    for group in groups.values():
-        row = {name: group[0][name] for name in (*WHICH, "weights") if name != "seed"}
-        row |= {"n": len(group), "bytes": max(line["bytes"] for line in group)}
-        row["valid"] = all(line["in_time"] and line["fits"] for line in group)
-        for name in ("bpb", "bpb_before_packing", "cpu_s", "tokens_seen"):
-            values = [line[name] for line in group]
-            row[name] = statistics.mean(values)
-            row[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
-        rows.append(row)
-    rows.sort(key=lambda row: (row["budget"], row["size"], row["way"], row["label"]))
-    best = {(r["budget"], r["size"]): r["bpb"] for r in rows if r["way"] == "baseline"}
-    for row in rows:
-        baseline = best.get((row["budget"], row["size"]))
-        row["below_baseline"] = None if baseline is None else baseline - row["bpb"]
-    return rows
-
-
-def markdown(rows: Iterable[dict[str, Any]]) -> str:
-    """Return a summary as a table; a row over its bytes or its time says so."""
-    titles = (
-        "limit,CPU s,way,label,weights,bytes,bits a weight,CPU s used,tokens,seeds,bits per byte,"
-    )
-    titles += "before packing,below the baseline,"
-    return table(
-        titles.split(","),
-        (
-            [
-                f"{row['size']:,}", f"{row['budget']:g}", row["way"], row["label"] or None,
-                f"{row['weights']:,}", f"{row['bytes']:,}",
-                f"{8 * row['bytes'] / row['weights']:.2f}", f"{row['cpu_s']:.0f}",
-                f"{row['tokens_seen']:,.0f}", row["n"], spread(row["bpb"], row["bpb_sd"], 4),
-                f"{row['bpb_before_packing']:.4f}",
-                None if row["below_baseline"] is None else f"{row['below_baseline']:+.4f}",
-                "" if row["valid"] else "over its limit",
-            ]
-            for row in rows
-        ),
-    )  # fmt: skip
 
 
 def main() -> None:
