@@ -20,6 +20,7 @@ from squeeze.calib.statistics.divergence import Categorical, Divergence
 from squeeze.calib.statistics.gradient_sums import GradientSums
 from squeeze.calib.statistics.hessian import Float32, read_arrays, write_arrays
 from squeeze.calib.statistics.tapped import Rows, TappedModel, blocks_of, ids_of
+from squeeze.calib.taps.layout import LOOKUP
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import CorruptData
 from squeeze.ranks.group import Ranks
@@ -27,6 +28,7 @@ from squeeze.ranks.ordered import OrderedSum
 from squeeze.reporter import SILENT, Reporter
 
 TOKENS = 16_384
+VISITS = 2  # tokens for each row of a table of hashes, of which one text reaches few
 BLOCK = 1024  # tokens of one backward: about half a megabyte of activations each at 36M weights
 IN_FLIGHT = 4096  # tokens whose activations are held at a time, however many threads there are
 COLUMNS = "columns of "  # begins the names of arrays of columns in a file
@@ -47,7 +49,7 @@ class OutputGradients:
     A layer that runs several times adds all its passes. A tied embedding has its head's gradients plus
     those of its lookups, in the unit in which the head's Hessian weighs them; other tables (an untied
     embedding, hashed pairs, value embeddings) have those of their lookups per element, to be used with
-    the identity as Hessian.
+    the identity as Hessian; a row that no token has looked up has a share of what others have.
     """
 
     rows: dict[str, Float32] = field(repr=False)
@@ -79,17 +81,24 @@ class OutputGradients:
             raise CorruptData(f"{path}: not a file of output gradients") from None
 
 
+def tokens_for(model: TappedModel) -> int:
+    """Return the tokens for a model: more where a table has more rows than few tokens reach."""
+    tables = [m.slice.shape[0] for m in model.layout.matrices.values() if m.how == LOOKUP]
+    return max(TOKENS, VISITS * max(tables, default=0))
+
+
 def collect_gradients(
     model: TappedModel,
     text: Sequences,
     *,
     divergence: Divergence | None = None,
-    tokens: int = TOKENS,
+    tokens: int = 0,
     seed: int = 0,
     reporter: Reporter = SILENT,
 ) -> OutputGradients:
     """Run the first sequences of the text, about `tokens` tokens, forward and backward.
 
+    tokens: 0: `tokens_for` the model
     divergence: of the model's outputs; None: they are logits
     seed: of the targets, which are drawn from the model
     reporter: counts the tokens of this rank
@@ -99,6 +108,7 @@ def collect_gradients(
 
     Raises BadCheckpoint naming the matrix whose gradient is NaN or infinite.
     """
+    tokens = tokens or tokens_for(model)
     wanted = max(1, int(np.searchsorted(np.cumsum(text.lengths), tokens)) + 1)
     chosen = np.arange(min(wanted, len(text.lengths)))
     counted = int(text.lengths[chosen].sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from squeeze.calib.parallel import one_thread
 from squeeze.calib.statistics.divergence import Categorical, Divergence
 from squeeze.calib.statistics.hessian import Float32
 from squeeze.calib.statistics.tapped import TappedModel
@@ -26,6 +27,7 @@ class GradientSums:
 
     outputs: of the gradients at a product's outputs, their outer products [out, out] or squares [out]
     lookups: squares of the gradients at the rows that are looked up [rows]
+    visits: how often each of those rows was [rows]
     energy: Σ |x|² of the inputs of a matrix that is also looked up
     squares: sums of the squared gradients of the weights over columns [rows] and over rows [columns]
     """
@@ -44,6 +46,7 @@ class GradientSums:
         }
         looked_up = [m for m in matrices if m.how in (LOOKUP, BOTH)]
         self.lookups = {m.name: zeros(m.slice.shape[0]) for m in looked_up}
+        self.visits = {m.name: zeros(m.slice.shape[0]) for m in looked_up}
         self.energy = {m.name: zeros() for m in looked_up if m.how == BOTH}
         self.squares = {
             m.name: (zeros(m.slice.shape[0]), zeros(m.slice.shape[1]))
@@ -60,7 +63,8 @@ class GradientSums:
     def tensors(self) -> list[Tensor]:
         """Return all sums, in one order."""
         pairs = [tensor for pair in self.squares.values() for tensor in pair]
-        return [*self.outputs.values(), *self.lookups.values(), *self.energy.values(), *pairs]
+        tables = [*self.lookups.values(), *self.visits.values(), *self.energy.values()]
+        return [*self.outputs.values(), *tables, *pairs]
 
     @torch.enable_grad()
     def add_block_(
@@ -110,7 +114,8 @@ class GradientSums:
             if name in energy:
                 reduced[name] = reduced[name] + lookups / energy[name].clamp_min(1e-30)
             else:
-                reduced[name] = lookups / matrices[name].slice.shape[1]
+                expected = _with_unvisited(lookups, self.visits[name])
+                reduced[name] = expected / matrices[name].slice.shape[1]
         for name, matrix in matrices.items():
             if matrix.how == UNUSED:
                 reduced[name] = torch.zeros(matrix.slice.shape[0])
@@ -132,6 +137,21 @@ class GradientSums:
 def _shrunk(squares: Tensor) -> Tensor:
     """Return sums of squares of few draws, moved towards their mean."""
     return SHRINKAGE * squares.mean() + (1 - SHRINKAGE) * squares
+
+
+def _with_unvisited(squares: Tensor, visits: Tensor) -> Tensor:
+    """Return sums of squares by row, a share of which goes to the rows that no token has looked up.
+
+    Other text will: by as many of its tokens as rows were visited once in this one (Good and Turing).
+    """
+    unvisited = visits == 0
+    if not bool(unvisited.any()):
+        return squares
+    # torch cuts long sums by the number of threads
+    with one_thread():
+        share = (visits == 1).sum() / visits.sum().clamp_min(1)
+        mean = share * squares.sum() / unvisited.sum()
+    return torch.where(unvisited, mean, (1 - share) * squares)
 
 
 def _keeps_products(matrix: Matrix, model: TappedModel) -> bool:
@@ -171,7 +191,7 @@ class _Hooks:
         place = self.layout.places.get(lookup.slice)
         if place is None or place.matrix not in self.sums.lookups:
             return output
-        total = self.sums.lookups[place.matrix]
+        total, visits = self.sums.lookups[place.matrix], self.sums.visits[place.matrix]
         rows = lookup.ids.flatten()
         if place.rows is not None:
             rows = torch.from_numpy(place.rows).to(rows.device)[rows]
@@ -179,6 +199,7 @@ class _Hooks:
         def add(gradient: Tensor) -> None:
             squares = gradient.float().reshape(len(rows), -1).square().sum(-1)
             total.index_add_(0, rows, squares)
+            visits.index_add_(0, rows, torch.ones_like(squares))
 
         # the weights ask for no gradients: the graph starts here
         output = _with_gradient(output)

@@ -50,6 +50,7 @@ from squeeze.train.data.shards import read_shards
 SOURCES = ("self", "shards", "tokens", "random")
 COVARIANCE = 4096  # tokens over which the covariance of hidden states is taken
 PIECES = 3  # number of the way in which stages are cut into pieces; another way rounds otherwise
+GRADIENTS = 2  # number of the way in which gradients are collected
 # tokens in all and of a sequence that a model writes by whole forwards
 WHOLE_TOKENS, WHOLE_LENGTH = 16_384, 256
 # Sequences that a model writes at least, down to so many tokens each: fewer side by side read its
@@ -188,7 +189,9 @@ def calibrate(
         hessians = collect(tapped, text, path=hessian_file, key=key, reporter=reporter)
     with _replacement_noted(gradient_file, reporter):
         divergence = subject.divergence(text.ids[: max(1, COVARIANCE // text.ids.shape[1])])
-        gradients = _gradients(tapped, text, divergence, gradient_file, key, reporter)
+        gradients = _gradients(
+            tapped, text, divergence, gradient_file, f"{key}-{GRADIENTS}", reporter
+        )
     # quantizers and the costs that they measure work there
     subject.module.cpu()
     return Calibrated(piece.subject, text, tapped.layout, divergence.cpu(), hessians, gradients)

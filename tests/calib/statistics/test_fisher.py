@@ -7,7 +7,14 @@ import torch.nn.functional as F
 
 from squeeze.calib.allocation.waterfill import expected_loss
 from squeeze.calib.statistics.collect import collect
-from squeeze.calib.statistics.fisher import OutputGradients, collect_gradients
+from squeeze.calib.statistics.divergence import Categorical
+from squeeze.calib.statistics.fisher import (
+    TOKENS,
+    OutputGradients,
+    collect_gradients,
+    tokens_for,
+)
+from squeeze.calib.statistics.gradient_sums import GradientSums
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import BadCheckpoint, CorruptData
 from squeeze.train.model.config import ModelConfig
@@ -107,6 +114,50 @@ def test_only_as_many_sequences_as_asked_for_are_read():
     model, text = random_model(), random_text(10, 16)
     assert collect_gradients(tapped(model), text, tokens=40).tokens == 48
     assert collect_gradients(tapped(model), text, tokens=10_000).tokens == 160
+
+
+def hashing_model(rows):
+    return random_model(
+        ModelConfig(50, 1, 32, 4, 2, 64, seq_len=32, bigram_rows=rows, bigram_dim=8)
+    )
+
+
+def test_rows_that_no_token_looked_up_share_what_those_looked_up_once_stand_for():
+    """Of pairs that other text has, as large a share is new as tokens of this one are of a kind."""
+    model, text = hashing_model(4096), random_text(40, 32)
+    name = "bigram.table.weight"
+    visited = torch.zeros(4096)
+
+    def count(module, inputs, output):
+        visited.index_add_(0, inputs[0].flatten(), torch.ones(inputs[0].numel()))
+
+    handle = model.get_submodule("bigram.table").register_forward_hook(count)
+    model(torch.from_numpy(text.ids.astype(np.int64)))
+    handle.remove()
+    rows = torch.from_numpy(collect_gradients(tapped(model), text).rows[name])
+    unvisited = visited == 0
+    share = float((visited == 1).sum() / visited.sum())
+    assert 0.1 < share < 0.9 and unvisited.any()
+    assert (rows > 0).all() and len(rows[unvisited].unique()) == 1
+    assert float(rows[unvisited].sum() / rows.sum()) == pytest.approx(share, rel=1e-4)
+
+
+def test_rows_that_all_were_looked_up_have_their_own_gradients_alone():
+    model, text = hashing_model(2), random_text(40, 32)
+    sums = GradientSums(tapped(model))
+    ids = torch.from_numpy(text.ids.astype(np.int64))
+    generator = torch.Generator().manual_seed(0)
+    sums.add_block_(model, ids, Categorical(), generator)
+    squares = sums.lookups["bigram.table.weight"].clone()
+    means, _ = sums.means(text.tokens)
+    expected = (squares / text.tokens / 8).numpy()
+    np.testing.assert_array_equal(means["bigram.table.weight"], expected)
+
+
+def test_a_table_of_many_rows_has_more_tokens():
+    assert tokens_for(tapped(random_model())) == TOKENS
+    assert tokens_for(tapped(hashing_model(4096))) == TOKENS
+    assert tokens_for(tapped(hashing_model(65_536))) == 131_072
 
 
 def test_every_matrix_has_rows():
