@@ -193,7 +193,7 @@ class _Tuning:
         late = pace.seconds_of(updates) > seconds
         reporter.note(
             f"{updates:,} update{'' if updates == 1 else 's'} for {seconds:g} s"
-            f"{', which are not enough' if late else ''}: {pace.update:.3g} s each here, and "
+            f"{', too short a time' if late else ''}: {pace.update:.3g} s each here, and "
             f"{pace.rounding:.0f} s of rounding; --tune {updates} gives the same file"
         )
         return updates

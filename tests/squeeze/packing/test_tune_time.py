@@ -169,7 +169,7 @@ def test_a_damaged_number_is_found_again(text: str, tmp_path: Path) -> None:
 def test_too_short_a_time_is_said(model: Path) -> None:
     packed = pack(model, None, timedelta(seconds=1))
     (note,) = (note for note in packed.notes if "gives the same file" in note)
-    assert note.startswith("1 update for 1 s, which are not enough: ")
+    assert note.startswith("1 update for 1 s, too short a time: ")
 
 
 def test_the_pace_is_measured_and_nothing_learns_from_it(
