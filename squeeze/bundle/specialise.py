@@ -60,18 +60,18 @@ def passes(options: ShrinkOptions, reach: Pass, keep: tuple[str, ...]) -> list[P
     reach: the pass that drops what the program cannot reach. keep: names that stay.
     """
     table: list[tuple[bool, Pass]] = [
-        (not options.checks, without_checks),
-        (bool(options.unchecked), partial(without_checks, only=options.unchecked)),
+        (not options.checks, partial(without_checks, keep=keep)),
+        (bool(options.unchecked), partial(without_checks, only=options.unchecked, keep=keep)),
         (options.terse_errors, without_texts),
-        (options.specialise, settle_entries),
-        (options.specialise, without_idle_objects),
+        (options.specialise, partial(settle_entries, keep=keep)),
+        (options.specialise, partial(without_idle_objects, keep=keep)),
         (options.specialise, partial(settle, keep=keep)),
         (options.specialise, partial(settle_arguments, keep=keep)),
         (options.specialise, partial(settle_instances, keep=keep)),
         (options.specialise, partial(inline, keep=keep)),
-        (options.specialise, without_idle_statements),
+        (options.specialise, partial(without_idle_statements, keep=keep)),
         (True, fold_constants),
-        (True, strip),
+        (True, partial(strip, keep=frozenset(keep))),
         (True, reach),
     ]
     return [run for wanted, run in table if wanted]
@@ -100,7 +100,7 @@ def specialise(flat: Flat, keep: Iterable[str], options: ShrinkOptions) -> ast.M
             break
         before = after
     if options.specialise:
-        shorten_classes(tree)
+        shorten_classes(tree, keep)
         reach(tree)
     return tree
 

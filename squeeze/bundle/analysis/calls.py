@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,12 +78,16 @@ class Called:
 
 
 class Calls:
-    """The calls of a flat program that looks up no names by their text."""
+    """The calls of a flat program that looks up no names by their text.
 
-    def __init__(self, tree: ast.Module) -> None:
+    keep: names of what somebody else may call or set.
+    """
+
+    def __init__(self, tree: ast.Module, keep: Iterable[str] = ()) -> None:
+        self.keep = frozenset(keep)
         self.places = Places(tree)
         variables = variables_of(tree)
-        self.names = constant_names(variables)
+        self.names = constant_names(variables) - self.keep
         self.read_by = {id(read): v for v in variables for read in v.reads}
         bound = {v.name for v in variables if v.stores or v.otherwise}
         self.builtins = set(dir(builtins)) - bound
@@ -100,11 +104,8 @@ class Calls:
                 self.bound.update(bound_names(part.body)[0])
         self._tree = tree
 
-    def known(self, keep: set[str]) -> Iterator[Called]:
-        """Yield the functions, constructors and methods whose every call is known.
-
-        keep: names of those that somebody else may call
-        """
+    def known(self) -> Iterator[Called]:
+        """Yield the functions, constructors and methods whose every call is known."""
         for node in self._tree.body:
             if isinstance(node, FUNCTIONS):
                 sought = [self._function(node)]
@@ -112,8 +113,8 @@ class Calls:
                 sought = [self._maker(node), *(self._method(node, child) for child in node.body)]
             else:
                 continue
-            for called in sought if node.name not in keep else ():
-                known = called is not None and called.plain and called.node.name not in keep
+            for called in sought if node.name not in self.keep else ():
+                known = called is not None and called.plain and called.node.name not in self.keep
                 if known and id(called.node) not in self.places.inspecting:  # type: ignore[union-attr]
                     yield called  # type: ignore[misc]
 

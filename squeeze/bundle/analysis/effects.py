@@ -8,7 +8,7 @@ where the program's own classes define them (properties, `__getitem__`, …), th
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from squeeze.bundle.analysis.outside import (
     BUILTINS,
@@ -66,9 +66,13 @@ WRAPPERS = frozenset(
 
 
 class Effects:
-    """Facts about a flat program that hold before anything runs."""
+    """Facts about a flat program that hold before anything runs.
 
-    def __init__(self, tree: ast.Module) -> None:
+    keep: names that somebody else may set or override, so that calls of them may do anything.
+    """
+
+    def __init__(self, tree: ast.Module, keep: Iterable[str] = ()) -> None:
+        self.keep = frozenset(keep)
         self.origins = import_origins(tree)
         self.functions: dict[str, ast.FunctionDef] = {}
         self.classes: dict[str, ast.ClassDef] = {}
@@ -128,7 +132,7 @@ class Effects:
         called = node.func
         if isinstance(called, ast.Name):
             name = called.id
-            if name in hidden:
+            if name in hidden or name in self.keep:
                 return False
             if name in self.functions:
                 return self.is_pure(self.functions[name])
@@ -146,7 +150,7 @@ class Effects:
         if dotted is not None:
             return _is_plain(dotted)
         own = self.methods.get(called.attr, [])
-        if own and (self.any_assigned or called.attr in self.assigned):
+        if own and (self.any_assigned or called.attr in self.assigned | self.keep):
             return False
         if isinstance(called.value, ast.Name) and called.value.id == "self" and own:
             return all(self.is_pure(method) for method in own)

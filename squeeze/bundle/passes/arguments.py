@@ -18,8 +18,8 @@ def settle_arguments(tree: ast.Module, keep: tuple[str, ...] = ()) -> None:
     """
     if look_ups(tree):
         return
-    calls, effects = Calls(tree), Effects(tree)
-    for called in list(calls.known(set(keep))):
+    calls, effects = Calls(tree, keep), Effects(tree, keep)
+    for called in list(calls.known()):
         for parameter in called.parameters:
             if _settled(called, parameter, calls, effects):
                 for call in called.calls:

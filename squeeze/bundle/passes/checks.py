@@ -90,18 +90,21 @@ def _examined(tree: ast.Module) -> set[str]:
     return names
 
 
-def without_checks(tree: ast.Module, only: frozenset[str] = frozenset()) -> None:
+def without_checks(
+    tree: ast.Module, only: frozenset[str] = frozenset(), keep: tuple[str, ...] = ()
+) -> None:
     """Drop, in place, what only raises: `if …: raise`, asserts, and handlers that end by raising.
 
     Conditions must be free of effects. What ends with an error may then go on with anything: for
     programs whose inputs are known to be good. only: exceptions whose checks go; empty: all do.
+    keep: names of functions and methods that somebody else may set or override.
     """
-    _Drop(tree, only).visit(tree)
+    _Drop(tree, only, keep).visit(tree)
 
 
 class _Drop(Filling):
-    def __init__(self, tree: ast.Module, only: frozenset[str]) -> None:
-        self.effects, self.handlers, self.only = Effects(tree), Handlers(tree), only
+    def __init__(self, tree: ast.Module, only: frozenset[str], keep: tuple[str, ...]) -> None:
+        self.effects, self.handlers, self.only = Effects(tree, keep), Handlers(tree), only
         self.values = self.handlers.values
         self.functions: list[str] = []
 

@@ -12,12 +12,15 @@ from squeeze.bundle.load.scopes import module_uses
 from squeeze.bundle.load.tree import children, walk
 
 
-def settle_entries(tree: ast.Module) -> None:
-    """Resolve, in place, `TABLE["key"]` of tables that never change, and tests for unmade classes."""
+def settle_entries(tree: ast.Module, keep: tuple[str, ...] = ()) -> None:
+    """Resolve, in place, `TABLE["key"]` of tables that never change, and tests for unmade classes.
+
+    keep: names that somebody else may set, or make instances of
+    """
     uses = [use for use in module_uses(tree) if isinstance(use.node, ast.Name)]
     stores = [use.name for use in module_uses(tree) if use.stores or use.index is not None]
     parents = {id(child): node for node in walk(tree) for child in children(node)}
-    hidden = nested_names(tree)
+    hidden = nested_names(tree) | set(keep)
     tables = {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
@@ -29,15 +32,16 @@ def settle_entries(tree: ast.Module) -> None:
                 for use in uses
                 if use.name == name and not use.stores
             )
-            if name and stores.count(name) == 1 and only_read and len(node.targets) == 1:
+            single = stores.count(name) == 1 and len(node.targets) == 1 and name not in keep
+            if name and single and only_read:
                 tables[name] = _entries(node.value, stores, hidden)
     _Lookup(tables, {id(u.node) for u in uses}).visit(tree)
-    _Kinds(tree, _unmade(tree)).visit(tree)
+    _Kinds(Effects(tree, keep), _unmade(tree, keep)).visit(tree)
     ast.fix_missing_locations(tree)
 
 
 def _entries(table: ast.Dict, stores: list[str], hidden: set[str]) -> dict[Any, str]:
-    """Return the entries of a table whose values are names bound once that no local one hides."""
+    """Return the entries of a table whose values are names bound once, none of those hidden."""
     return {
         value_of(key): value.id
         for key, value in zip(table.keys, table.values, strict=True)
@@ -63,11 +67,14 @@ class _Lookup(ast.NodeTransformer):
         return node
 
 
-def _unmade(tree: ast.Module) -> set[str]:
-    """Return top-level classes that are only asked for, `isinstance(x, Class)`, or bases of such."""
+def _unmade(tree: ast.Module, keep: tuple[str, ...]) -> set[str]:
+    """Return top-level classes that are only asked for, `isinstance(x, Class)`, or bases of such.
+
+    keep: names of those that somebody else may make
+    """
     asked = {id(part) for node in walk(tree) if _asks(node) for part in walk(node.args[1])}
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    unmade = set(classes)
+    unmade = set(classes) - set(keep)
     while True:
         bases = {id(base) for name in unmade for base in classes[name].bases}
         made = {
@@ -91,8 +98,8 @@ def _asks(node: ast.AST) -> bool:
 
 
 class _Kinds(ast.NodeTransformer):
-    def __init__(self, tree: ast.Module, unmade: set[str]) -> None:
-        self.effects, self.unmade = Effects(tree), unmade
+    def __init__(self, effects: Effects, unmade: set[str]) -> None:
+        self.effects, self.unmade = effects, unmade
 
     def visit_Call(self, node: ast.Call) -> Any:
         self.generic_visit(node)

@@ -12,18 +12,19 @@ from squeeze.bundle.load.scopes import FUNCTIONS
 from squeeze.bundle.load.tree import walk
 
 
-def without_idle_objects(tree: ast.Module) -> None:
+def without_idle_objects(tree: ast.Module, keep: tuple[str, ...] = ()) -> None:
     """Drop, in place, calls of empty methods of an object of the module that is made without arguments.
 
-    A context manager of it that only yields is no more than its block.
+    A context manager of it that only yields is no more than its block. keep: names of objects, classes
+    and methods that somebody else may set or override.
     """
-    objects = {} if look_ups(tree) else _objects(tree)
+    objects = {} if look_ups(tree) else _objects(tree, keep)
     if objects:
-        _Idle(tree, objects).visit(tree)
+        _Idle(Effects(tree, keep), objects).visit(tree)
         ast.fix_missing_locations(tree)
 
 
-def _objects(tree: ast.Module) -> dict[int, tuple[str, ast.ClassDef]]:
+def _objects(tree: ast.Module, keep: tuple[str, ...]) -> dict[int, tuple[str, ast.ClassDef]]:
     """Return the name and class of single objects, by the nodes that read them."""
     variables = variables_of(tree)
     of_module = {v.name: v for v in variables if isinstance(v.scope, ast.Module)}
@@ -37,6 +38,7 @@ def _objects(tree: ast.Module) -> dict[int, tuple[str, ast.ClassDef]]:
             variable, kind = of_module[target.id], classes.get(call.func.id)
             if (
                 kind is not None
+                and not {target.id, kind.name}.intersection(keep)
                 and _is_plain(kind)
                 and variable.once
                 and _only_methods(variable, tree)
@@ -64,8 +66,8 @@ def _only_methods(variable: Variable, tree: ast.Module) -> bool:
 
 
 class _Idle(ast.NodeTransformer):
-    def __init__(self, tree: ast.Module, objects: dict[int, tuple[str, ast.ClassDef]]) -> None:
-        self.effects, self.objects = Effects(tree), objects
+    def __init__(self, effects: Effects, objects: dict[int, tuple[str, ast.ClassDef]]) -> None:
+        self.effects, self.objects = effects, objects
 
     def visit_Expr(self, node: ast.Expr) -> Any:
         method = self._method(node.value)
@@ -95,7 +97,7 @@ class _Idle(ast.NodeTransformer):
         """Return the method that an expression calls on one of the objects, with harmless arguments."""
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             return None
-        if id(node.func.value) not in self.objects:
+        if id(node.func.value) not in self.objects or node.func.attr in self.effects.keep:
             return None
         _, kind = self.objects[id(node.func.value)]
         values = [*node.args, *(word.value for word in node.keywords)]

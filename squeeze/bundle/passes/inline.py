@@ -32,8 +32,8 @@ def inline(tree: ast.Module, keep: tuple[str, ...] = ()) -> None:
     """
     if look_ups(tree):
         return
-    calls = Calls(tree)
-    for called in calls.known(set(keep)):
+    calls = Calls(tree, keep)
+    for called in calls.known():
         owner = calls.places.parent(called.node)
         if isinstance(owner, ast.Module) and not called.node.decorator_list:
             _inline(called, calls)

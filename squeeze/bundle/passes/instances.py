@@ -27,7 +27,7 @@ def settle_instances(tree: ast.Module, keep: tuple[str, ...] = ()) -> None:
     """
     if look_ups(tree) or _lists_attributes(tree):
         return
-    pass_ = _Instances(tree, set(keep))
+    pass_ = _Instances(tree, keep)
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             pass_.settle(node)
@@ -53,12 +53,12 @@ def _lists_attributes(tree: ast.Module) -> bool:
 
 
 class _Instances:
-    def __init__(self, tree: ast.Module, keep: set[str]) -> None:
-        self.calls, self.effects, self.keep = Calls(tree), Effects(tree), keep
+    def __init__(self, tree: ast.Module, keep: tuple[str, ...]) -> None:
+        self.calls, self.effects = Calls(tree, keep), Effects(tree, keep)
         self.own = {name: self._of_instance(node) for name, node in self.calls.classes.items()}
         self.computed = any(map(_computes_name, walk(tree)))
         self.values: dict[int, list[ast.expr | None]] = {}  # of parameters, by a read of theirs
-        for called in self.calls.known(keep):
+        for called in self.calls.known():
             for parameter in called.parameters:
                 variable = self.calls.local[id(called.node), parameter.arg]
                 if not variable.stores and variable.otherwise == 1:
@@ -83,7 +83,7 @@ class _Instances:
         for name, every in calls.attributes.items():
             several = [part for part in every if id(part) not in foreign]
             stores = [part for part in several if not isinstance(part.ctx, ast.Load)]
-            if name in self.keep or name in calls.bound:
+            if name in calls.keep or name in calls.bound:
                 continue
             if len(stores) != 1 or id(stores[0]) not in own:
                 continue

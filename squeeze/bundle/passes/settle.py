@@ -29,7 +29,7 @@ def settle(tree: ast.Module, keep: tuple[str, ...] = ()) -> None:
         settled = False
         places = Places(tree)
         variables = variables_of(tree)
-        names = constant_names(variables)
+        names = constant_names(variables) - set(keep)
         for variable in variables:
             if variable.name in keep and isinstance(variable.scope, ast.Module):
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from squeeze.bundle.analysis.effects import Effects
@@ -15,18 +16,19 @@ from squeeze.bundle.load.tree import walk
 INSPECTING = LOOKING_UP | SCOPES  # what looks into its scope reads every name there
 
 
-def without_idle_statements(tree: ast.Module) -> None:
+def without_idle_statements(tree: ast.Module, keep: tuple[str, ...] = ()) -> None:
     """Drop, in place, statements without effects, and assignments to names that nothing reads.
 
-    An expression that could only have failed counts as without effects.
+    An expression that could only have failed counts as without effects. keep: names of
+    functions, methods and classes that somebody else may set, override or derive from.
     """
-    _Idle(tree).visit(tree)
-    _drop_idle_methods(tree)
+    _Idle(tree, keep).visit(tree)
+    _drop_idle_methods(tree, keep)
 
 
 class _Idle(Filling):
-    def __init__(self, tree: ast.Module) -> None:
-        self.effects = Effects(tree)
+    def __init__(self, tree: ast.Module, keep: tuple[str, ...]) -> None:
+        self.effects = Effects(tree, keep)
         self.frames = any(place.frames for place in look_ups(tree))
         self.local: list[frozenset[str]] = []  # names of functions that are never read
         self.hidden: list[frozenset[str]] = []
@@ -156,11 +158,11 @@ def _negated(test: ast.expr) -> ast.expr:
     return ast.UnaryOp(ast.Not(), test)
 
 
-def _drop_idle_methods(tree: ast.Module) -> None:
+def _drop_idle_methods(tree: ast.Module, keep: tuple[str, ...]) -> None:
     """Drop `__post_init__` that does nothing, in classes without one above."""
     names = {node.name for node in walk(tree) if isinstance(node, ast.ClassDef)}
     for node in walk(tree):
-        if isinstance(node, ast.ClassDef):
+        if isinstance(node, ast.ClassDef) and node.name not in keep:
             bases = {base.id if isinstance(base, ast.Name) else "?" for base in node.bases}
             if not bases & (names | {"?"}):
                 node.body = [child for child in node.body if not _is_idle(child)] or [ast.Pass()]
@@ -171,17 +173,19 @@ def _is_idle(node: ast.stmt) -> bool:
     return named and _is_empty(node.body)  # type: ignore[attr-defined]
 
 
-def shorten_classes(tree: ast.Module) -> None:
+def shorten_classes(tree: ast.Module, keep: tuple[str, ...] = ()) -> None:
     """Shorten classes, in place, to what does the same as long as nothing reads their hints.
 
     Annotations of fields become 0 and `abc` goes; `@dataclass(frozen=True)` gets a name when it is
-    written often.
+    written often. keep: names of classes that stay as they are, and so do those they inherit from.
     """
     if not _reads_hints(tree):
-        for node in walk(tree):
-            if isinstance(node, ast.ClassDef):
-                _shorten_fields(node)
-        _without_abstract(tree)
+        classes = [node for node in walk(tree) if isinstance(node, ast.ClassDef)]
+        kept = _with_bases(classes, keep)
+        shortened = [node for node in classes if node.name not in kept]
+        for node in shortened:
+            _shorten_fields(node)
+        _without_abstract(tree, shortened)
     _name_decorators(tree)
 
 
@@ -229,7 +233,19 @@ def _shorten_fields(node: ast.ClassDef) -> None:
     node.body = kept or [ast.Pass()]
 
 
-def _without_abstract(tree: ast.Module) -> None:
+def _with_bases(classes: list[ast.ClassDef], keep: Iterable[str]) -> set[str]:
+    """Return names of classes and of all that these inherit from."""
+    bases = {node.name: {getattr(base, "id", "") for base in node.bases} for node in classes}
+    queue, names = list(keep), set[str]()
+    while queue:
+        name = queue.pop()
+        if name not in names:
+            names.add(name)
+            queue += bases.get(name, ())
+    return names
+
+
+def _without_abstract(tree: ast.Module, classes: list[ast.ClassDef]) -> None:
     """Drop empty abstract methods, and bases that only forbid to make an instance."""
     inherited = Counter(
         base.id
@@ -238,9 +254,7 @@ def _without_abstract(tree: ast.Module) -> None:
         for base in n.bases
         if isinstance(base, ast.Name)
     )
-    for node in walk(tree):
-        if not isinstance(node, ast.ClassDef):
-            continue
+    for node in classes:
         plain = [b for b in node.bases if not (isinstance(b, ast.Name) and b.id == "ABC")]
         if len(plain) == len(node.bases) or node.keywords:
             continue

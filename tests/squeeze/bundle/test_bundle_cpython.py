@@ -1,7 +1,8 @@
 """CPython's own tests of modules of the standard library, run on bundles of them.
 
-A module is bundled as one file that keeps every name, and stands in for the original: its tests pass
-and fail as they do with the original. Off a machine that has CPython's tests, nothing is run.
+A module is bundled as one file that keeps every name, and stands in a library of links in place of the
+original: its tests pass and fail as they do with the original. Off a machine that has CPython's tests,
+nothing is run.
 """
 
 from __future__ import annotations
@@ -33,13 +34,15 @@ MODULES = (
 TESTS = {"stringprep": "test_stringprep", "code": "test_code_module", "shlex": "test_shlex"}
 OPTIONS = {"plain": ShrinkOptions(), "specialised": ShrinkOptions(specialise=True)}
 TIMEOUT = 240  # seconds
-# Modules whose tests see that the module is another file, by reason.
+# Modules whose tests cannot say the same of a bundle, by reason.
 EXCLUDED = {
-    "ast": "finds the library beside the module",
-    "contextlib": "compares lines of the source in a traceback",
-    "difflib": "imports itself, which a bundle beside its source takes for another module",
+    "contextlib": "its tests compare lines of the source in a traceback",
+    "difflib": "it imports itself: a second copy, in which a bundle would have to name things alike",
+    "linecache": "its tests read its file, which ends with a line feed; that of a bundle does not",
 }
-LINE = re.compile(r"^(\S+ \(.*?\).*?) \.\.\. (\w+)", re.MULTILINE)
+# A title, with the first line of the test's docstring below it if there is one.
+LINE = re.compile(r"^(\w+ \([\w.]+\)(?:\n.*)?|\w+ \(.*?\).*?) \.\.\. (\w+)", re.MULTILINE)
+LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 
 pytestmark = [
     pytest.mark.slow,
@@ -64,14 +67,21 @@ def every_name(source: str) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def results(module: str, folder: Path | None) -> dict[str, str]:
-    """Return what CPython's tests of a module say, each by its title; folder: of the bundle."""
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    if folder is not None:
-        environment["PYTHONPATH"] = str(folder)
+def results(module: str, source: bytes, folder: Path) -> dict[str, str]:
+    """Return what CPython's tests of a module say, each by its title.
+
+    The module has this source in a library that is otherwise this Python's own, made in a new folder.
+    """
+    library = folder / LIBRARY.relative_to(LIBRARY.parent.parent)
+    library.mkdir(parents=True)
+    for part in LIBRARY.iterdir():
+        if part.name not in (f"{module}.py", "__pycache__"):
+            (library / part.name).symlink_to(part)
+    (library / f"{module}.py").write_bytes(source)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHOME": str(folder)}
     test = f"test.{TESTS.get(module, f'test_{module}')}"
     done = subprocess.run(
-        [sys.executable, "-m", "unittest", "-v", test],
+        [os.path.realpath(sys.executable), "-m", "unittest", "-v", test],
         capture_output=True,
         text=True,
         env=environment,
@@ -83,14 +93,12 @@ def results(module: str, folder: Path | None) -> dict[str, str]:
     return {**titles, "exit code": str(done.returncode)}
 
 
-def bundled(module: str, folder: Path, shrink: ShrinkOptions) -> None:
-    """Write the bundle of a module under its name."""
-    source = Path(sysconfig.get_paths()["stdlib"]) / f"{module}.py"
-    path = folder / "alone" / source.name
-    path.parent.mkdir()
-    shutil.copyfile(source, path)
+def bundled(module: str, folder: Path, shrink: ShrinkOptions) -> bytes:
+    """Return the bundle of a module, of a copy that lies in this folder without its neighbours."""
+    path = folder / f"{module}.py"
+    shutil.copyfile(LIBRARY / path.name, path)
     options = BundleOptions(every_name(path.read_text()), forms=("plain",), shrink=shrink)
-    (folder / f"{module}.py").write_bytes(bundle(path, options=options).shipped.data)
+    return bundle(path, options=options).shipped.data
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -98,8 +106,8 @@ def bundled(module: str, folder: Path, shrink: ShrinkOptions) -> None:
 def test_tests_of_a_module_say_of_its_bundle_what_they_say_of_it(
     tmp_path: Path, module: str, options: str
 ) -> None:
-    if not (Path(sysconfig.get_paths()["stdlib"]) / f"{module}.py").exists():
+    if not (LIBRARY / f"{module}.py").exists():
         pytest.skip("not in the library of this Python")
-    before = results(module, None)
-    bundled(module, tmp_path, OPTIONS[options])
-    assert len(before) > 1 and results(module, tmp_path) == before
+    before = results(module, (LIBRARY / f"{module}.py").read_bytes(), tmp_path / "before")
+    data = bundled(module, tmp_path, OPTIONS[options])
+    assert len(before) > 1 and results(module, data, tmp_path / "after") == before
