@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from squeeze.bundle.analysis.readers import Readers
 from squeeze.bundle.load.scopes import FUNCTIONS, alias_name, module_uses
 from squeeze.bundle.load.tree import walk
 
@@ -56,7 +57,8 @@ class Parameters:
 
     A keyword reaches the functions that the call names, `f` or `x.f`, whatever x is. Functions that
     are used as values, and those that Python calls by itself, may be reached by any keyword and by any
-    name in a string constant. `**` reaches all parameters of what it may call.
+    name in a string constant. `**` reaches all parameters of what it may call. By any
+    keyword what may look at a function may call it.
 
     A module-level function that is only ever called, and by its name, is *direct*: its keywords can be
     renamed with its parameters.
@@ -85,6 +87,7 @@ class Parameters:
         spelled = {word.arg for call in calls for word in call.keywords}
         spelled |= {word.arg for node in self.classes.values() for word in node.keywords}
         self.anywhere = spelled | self.words
+        self.readers = Readers(tree)
         self.open: set[str] = set()  # functions called with ** of unknown keys
         self._open(nodes, calls)
         self.direct = self._direct(tree, called)
@@ -100,6 +103,8 @@ class Parameters:
         node, owner = scope.node, scope.owner
         if self._is_direct(scope):
             return True
+        if getattr(node, "name", None) in self.readers.given or id(node) in self.readers.lambdas:
+            return False
         decorators = {_last(d) for d in getattr(node, "decorator_list", [])}
         first = [*node.args.posonlyargs, *node.args.args][:1]
         if owner and "staticmethod" not in decorators and any(arg.arg == name for arg in first):

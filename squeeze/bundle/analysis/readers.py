@@ -44,7 +44,8 @@ class Readers:
     """Evidence of what a program may read of its own definitions.
 
     every_hint, every_doc, module_doc: annotations, docstrings and that of the program may be read.
-    names: those of functions may be. given: names of definitions that what may look is given.
+    names: those of functions may be. given: names of definitions that what may look is given, which may
+    then call them by what their parameters are called. lambdas: ids of those that it is given.
     """
 
     def __init__(self, tree: ast.Module) -> None:
@@ -57,7 +58,28 @@ class Readers:
         self.module_doc = "__doc__" in plain
         self.every_doc = bool(words & DOC_READERS) or "help" in plain
         self.names = bool(words & NAME_READERS)
-        self.given = self._arguments(tree)
+        calls = [node for node in walk(tree) if isinstance(node, ast.Call)]
+        self._looked_at = {
+            node.name
+            for node in walk(tree)
+            if isinstance(node, FUNCTIONS) and not all(map(self._is_blind, node.decorator_list))
+        }
+        looking = [call for call in calls if self._may_look(call)]
+        handed = [
+            part
+            for call in looking
+            for value in [*call.args, *(word.value for word in call.keywords)]
+            for part in walk(value)
+        ]
+        self.lambdas = {id(part) for part in handed if isinstance(part, ast.Lambda)}
+        if not self.blind:
+            called = {id(call.func) for call in calls}
+            handed = [node for node in walk(tree) if id(node) not in called]
+        self.given = {
+            part.id if isinstance(part, ast.Name) else part.attr
+            for part in handed
+            if isinstance(part, ast.Name | ast.Attribute)
+        }
 
     def looks_at(self, node: Definition) -> bool:
         """Return whether a decorator, a base or a caller from outside may look at a definition."""
@@ -87,30 +109,18 @@ class Readers:
         name = dotted_origin(root, self._origins)
         return "." not in name or name.rpartition(".")[0] in BASE_MODULES
 
-    def _arguments(self, tree: ast.Module) -> set[str]:
-        """Return the names that calls of what may look are given, or all values if anything may."""
-        calls = [node for node in walk(tree) if isinstance(node, ast.Call)]
-        if self.blind:
-            looking = [call for call in calls if self._may_look(call)]
-        else:
-            called = {id(call.func) for call in calls}
-            return {
-                node.id
-                for node in walk(tree)
-                if isinstance(node, ast.Name) and id(node) not in called
-            }
-        return {
-            part.id
-            for call in looking
-            for value in [*call.args, *(word.value for word in call.keywords)]
-            for part in walk(value)
-            if isinstance(part, ast.Name)
-        }
-
     def _may_look(self, call: ast.Call) -> bool:
-        """Return whether a call is of a module that is blind only to what it is not handed."""
+        """Return whether a call may look at what it is handed.
+
+        Listed modules do not, but for these and for what they made of a definition. Others may.
+        """
         name = dotted_origin(call.func, self._origins)
-        return name.startswith(("triton.", "torch.library.", "torch.jit.", "torch.fx."))
+        root = name.partition(".")[0]
+        if name.startswith(("triton.", "torch.library.", "torch.jit.", "torch.fx.")):
+            return True
+        if isinstance(call.func, ast.Attribute) and root in self._looked_at:
+            return True
+        return not self.blind and root not in BLIND_MODULES and "." in name
 
 
 def _words(tree: ast.AST) -> set[str]:
