@@ -20,6 +20,12 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 TYPE_ALIASES: tuple[Any, ...] = tuple(
     getattr(ast, name) for name in ("TypeAlias",) if hasattr(ast, name)
 )
+# Nodes that bind, redirect or read a name themselves, or open a scope.
+NAMING = frozenset((
+    *FUNCTIONS, *COMPREHENSIONS, *TYPE_ALIASES, ast.ClassDef, ast.Lambda, ast.Name, ast.Import,
+    ast.ImportFrom, ast.Global, ast.Nonlocal, ast.ExceptHandler, ast.MatchAs, ast.MatchStar,
+    ast.MatchMapping,
+))  # fmt: skip
 
 
 @dataclass
@@ -56,7 +62,11 @@ def bound_names(body: Iterable[ast.AST]) -> tuple[set[str], set[str], set[str]]:
     """Return (bound, global, nonlocal) names of one scope; nested scopes are not entered."""
     bound, redirected, outer = set[str](), set[str](), set[str]()
 
-    def visit(node: ast.AST) -> None:
+    def visit(node: Any) -> None:
+        if node.__class__ not in NAMING:
+            for child in children(node):
+                visit(child)
+            return
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             bound.add(node.name)
             for child in evaluated_outside(node):
@@ -210,7 +220,11 @@ def walk_scopes(body: Iterable[ast.AST], on_use: Callable[[Use], None]) -> None:
         if types:
             frames.pop()
 
-    def visit(node: ast.AST) -> None:
+    def visit(node: Any) -> None:
+        if node.__class__ not in NAMING:
+            for child in children(node):
+                visit(child)
+            return
         if isinstance(node, TYPE_ALIASES):
             visit(node.name)
             definition(node)

@@ -17,7 +17,14 @@ OWN_LEAVES: dict[type[ast.AST], frozenset[str]] = {
     ast.MatchSingleton: frozenset(("value",)),
     ast.Global: frozenset(("names",)),
     ast.Nonlocal: frozenset(("names",)),
+    ast.arg: frozenset(("arg",)),
+    ast.keyword: frozenset(("arg",)),
+    **dict.fromkeys(
+        (ast.AsyncFunctionDef, ast.ClassDef, ast.FunctionDef, ast.ExceptHandler, ast.alias),
+        frozenset(("name",)),
+    ),
 }
+MIXED = frozenset(("keys", "kw_defaults", "kwd_attrs"))  # lists that hold more than nodes
 BLOCKS = ("body", "orelse", "finalbody")  # fields that hold statements
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _fields: dict[type[ast.AST], tuple[str, ...]] = {}  # that may hold nodes, by class
@@ -34,7 +41,8 @@ def children(node: ast.AST) -> list[Any]:
     for name in names:
         value = getattr(node, name, None)
         if value.__class__ is list:
-            below += [part for part in value if isinstance(part, ast.AST)]
+            mixed = name in MIXED
+            below += [part for part in value if isinstance(part, ast.AST)] if mixed else value
         elif isinstance(value, ast.AST):
             below.append(value)
     return below

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,18 @@ class Launching(Model):
 
 length = 16
 """
+
+
+@pytest.fixture(autouse=True)
+def _no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide Triton where it is installed."""
+    find = PathFinder.find_spec
+    hidden = [name for name in sys.modules if name.partition(".")[0] == "triton"]
+    for name in hidden:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(
+        PathFinder, "find_spec", lambda name, *rest: None if name == "triton" else find(name, *rest)
+    )
 
 
 def some(*shape: int, seed: int = 0) -> Tensor:
