@@ -75,7 +75,7 @@ def results(module: str, source: bytes, folder: Path) -> dict[str, str]:
     library = folder / LIBRARY.relative_to(LIBRARY.parent.parent)
     library.mkdir(parents=True)
     for part in LIBRARY.iterdir():
-        if part.name not in (f"{module}.py", "__pycache__"):
+        if part.name != f"{module}.py":
             (library / part.name).symlink_to(part)
     (library / f"{module}.py").write_bytes(source)
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHOME": str(folder)}
