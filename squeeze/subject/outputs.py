@@ -140,13 +140,17 @@ def _of_loss(module: nn.Module, ids: Tensor) -> Tensor:
 
 
 def _required(forward: Any) -> list[str] | None:
-    """Return the names of the arguments that a forward needs, None when its signature is hidden."""
+    """Return the names of the arguments that a forward needs, None when its signature is hidden.
+
+    A forward that can do without any, as transformers' can, still needs its first.
+    """
     try:
         parameters = inspect.signature(forward).parameters.values()
     except (TypeError, ValueError):
         return None
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in kinds]
+    named = [p for p in parameters if p.kind not in kinds]
+    return [p.name for p in named if p.default is p.empty] or [p.name for p in named[:1]]
 
 
 def _kind(returned: object) -> str:

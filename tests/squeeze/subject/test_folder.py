@@ -113,3 +113,16 @@ def test_a_configuration_that_cannot_be_is_one_line(tmp_path, change):
     with pytest.raises(SqueezeError) as caught:
         open_folder(tmp_path)
     assert "\n" not in str(caught.value) and not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["GPT2LMHeadModel", "LlamaForCausalLM"])
+def test_a_live_model_of_the_library_packs_too(tmp_path, name):
+    model = saved(name, tmp_path / "in")
+    text = np.random.default_rng(0).integers(0, 256, 1024)
+    limit = sum(weight.numel() for weight in model.parameters()) // 2
+    packed = squeeze.pack(model, limit, tokens=text, preset="fast", config={"seq_len": 64})
+    assert limit - 200 <= packed.ledger.total <= limit
+    packed.save(tmp_path / "m.sqz")
+    before = outputs(model)
+    squeeze.load_into(model, tmp_path / "m.sqz")
+    assert 0 < (outputs(model) - before).abs().max() < 1
