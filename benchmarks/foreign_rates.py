@@ -28,7 +28,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import squeeze
 from squeeze.train.data.shards import read_shard
 
-LENGTH, BATCH, RATE = 256, 16, 3e-3
+LENGTH, BATCH, RATE = 256, 4, 3e-3
 CONFIG = LlamaConfig(
     vocab_size=1024, hidden_size=192, intermediate_size=512, num_hidden_layers=4,
     num_attention_heads=6, num_key_value_heads=2, max_position_embeddings=LENGTH,
@@ -54,7 +54,7 @@ def compare(right: Any, wrong: Any, ids: torch.Tensor) -> dict[str, float]:
     """Return KL and gap of the loss, nats a token, over all but the last token of each sequence."""
     divergence = gap = 0.0
     with torch.inference_mode():
-        for rows in ids.split(BATCH):
+        for rows in ids.split(16):
             p, q = (torch.log_softmax(m(input_ids=rows).logits[:, :-1], -1) for m in (right, wrong))
             divergence += float((p.exp() * (p - q)).sum(dtype=torch.float64))
             gap += float((p - q).gather(-1, rows[:, 1:, None]).sum(dtype=torch.float64))
@@ -65,7 +65,7 @@ def compare(right: Any, wrong: Any, ids: torch.Tensor) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bits", nargs="*", type=float, default=[1.78, 1.27])
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--targets", type=int, default=65_536)
     parser.add_argument("--calibration-tokens", type=int, default=65_536)
     options = parser.parse_args()
