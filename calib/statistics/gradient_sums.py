@@ -241,6 +241,9 @@ class _Hooks:
         if self.last is None:
             return
         product, logits = self.last
+        # The graph holds its hooks, and they this observer: held here, it would never be freed, since
+        # Python's collector does not see into it.
+        self.last = None
         slope = _slope(output, logits) if isinstance(divergence, Categorical) else None
         if slope is None or self.layout.head is None:
             self._hang(product, logits)

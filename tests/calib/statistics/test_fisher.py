@@ -1,11 +1,15 @@
 """Output gradients: exact where they can be checked, and the loss they predict is the loss measured."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from squeeze.calib.allocation.waterfill import expected_loss
+from squeeze.calib.statistics import gradient_sums
 from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.divergence import Categorical
 from squeeze.calib.statistics.fisher import (
@@ -186,3 +190,19 @@ def test_nan_is_refused_by_name():
         model.blocks[1].mlp.fc.weight[0, 0] = float("nan")
     with pytest.raises(BadCheckpoint, match="not a number"):
         collect_gradients(tapped(model), random_text(2, 8))
+
+
+def test_nothing_of_a_block_is_held_once_it_is_added(monkeypatch):
+    """A graph whose observer holds its logits is never freed: 300 MB a block of 36M weights."""
+    observers = []
+
+    class Seen(gradient_sums._Hooks):
+        def __init__(self, sums):
+            super().__init__(sums)
+            observers.append(weakref.ref(self))
+
+    monkeypatch.setattr(gradient_sums, "_Hooks", Seen)
+    collect_gradients(tapped(random_model()), random_text(64, 32), tokens=2048)
+    gc.collect()
+    assert len(observers) > 1
+    assert not any(observer() for observer in observers)
