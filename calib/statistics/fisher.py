@@ -84,7 +84,7 @@ class OutputGradients:
 def tokens_for(model: TappedModel) -> int:
     """Return the tokens for a model: more where a table has more rows than few tokens reach."""
     tables = [m.slice.shape[0] for m in model.layout.matrices.values() if m.how == LOOKUP]
-    return max(TOKENS, VISITS * max(tables, default=0))
+    return max(TOKENS, VISITS * max([0, *tables]))
 
 
 def collect_gradients(
@@ -108,8 +108,8 @@ def collect_gradients(
 
     Raises BadCheckpoint naming the matrix whose gradient is NaN or infinite.
     """
-    tokens = tokens or tokens_for(model)
-    wanted = max(1, int(np.searchsorted(np.cumsum(text.lengths), tokens)) + 1)
+    ends = np.cumsum(text.lengths)
+    wanted = max(1, int(np.searchsorted(ends, tokens or tokens_for(model))) + 1)
     chosen = np.arange(min(wanted, len(text.lengths)))
     counted = int(text.lengths[chosen].sum())
     blocks, ranks = blocks_of(text, chosen, BLOCK), Ranks.current()

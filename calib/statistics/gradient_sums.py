@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from squeeze.calib.parallel import one_thread
@@ -26,8 +27,7 @@ class GradientSums:
     """Sums by matrix name; the tensors of a kind are there for the matrices that need them.
 
     outputs: of the gradients at a product's outputs, their outer products [out, out] or squares [out]
-    lookups: squares of the gradients at the rows that are looked up [rows]
-    visits: how often each of those rows was [rows]
+    lookups: squares of the gradients at the rows that are looked up, and how often each was [rows, 2]
     energy: Σ |x|² of the inputs of a matrix that is also looked up
     squares: sums of the squared gradients of the weights over columns [rows] and over rows [columns]
     """
@@ -45,8 +45,7 @@ class GradientSums:
             if m.how in (PRODUCT, BOTH)
         }
         looked_up = [m for m in matrices if m.how in (LOOKUP, BOTH)]
-        self.lookups = {m.name: zeros(m.slice.shape[0]) for m in looked_up}
-        self.visits = {m.name: zeros(m.slice.shape[0]) for m in looked_up}
+        self.lookups = {m.name: zeros(m.slice.shape[0], 2) for m in looked_up}
         self.energy = {m.name: zeros() for m in looked_up if m.how == BOTH}
         self.squares = {
             m.name: (zeros(m.slice.shape[0]), zeros(m.slice.shape[1]))
@@ -63,8 +62,7 @@ class GradientSums:
     def tensors(self) -> list[Tensor]:
         """Return all sums, in one order."""
         pairs = [tensor for pair in self.squares.values() for tensor in pair]
-        tables = [*self.lookups.values(), *self.visits.values(), *self.energy.values()]
-        return [*self.outputs.values(), *tables, *pairs]
+        return [*self.outputs.values(), *self.lookups.values(), *self.energy.values(), *pairs]
 
     @torch.enable_grad()
     def add_block_(
@@ -110,11 +108,12 @@ class GradientSums:
         reduced = {name: total / tokens for name, total in self.outputs.items()}
         energy = {name: total / tokens for name, total in self.energy.items()}
         for name, total in self.lookups.items():
-            lookups = total / tokens
+            squares, visits = total.T
+            lookups = squares / tokens
             if name in energy:
                 reduced[name] = reduced[name] + lookups / energy[name].clamp_min(1e-30)
             else:
-                expected = _with_unvisited(lookups, self.visits[name])
+                expected = _with_unvisited(lookups, visits)
                 reduced[name] = expected / matrices[name].slice.shape[1]
         for name, matrix in matrices.items():
             if matrix.how == UNUSED:
@@ -145,11 +144,9 @@ def _with_unvisited(squares: Tensor, visits: Tensor) -> Tensor:
     Other text will: by as many of its tokens as rows were visited once in this one (Good and Turing).
     """
     unvisited = visits == 0
-    if not bool(unvisited.any()):
-        return squares
     # torch cuts long sums by the number of threads
     with one_thread():
-        share = (visits == 1).sum() / visits.sum().clamp_min(1)
+        share = unvisited.any() * (visits == 1).sum() / visits.sum().clamp_min(1)
         mean = share * squares.sum() / unvisited.sum()
     return torch.where(unvisited, mean, (1 - share) * squares)
 
@@ -191,15 +188,14 @@ class _Hooks:
         place = self.layout.places.get(lookup.slice)
         if place is None or place.matrix not in self.sums.lookups:
             return output
-        total, visits = self.sums.lookups[place.matrix], self.sums.visits[place.matrix]
+        total = self.sums.lookups[place.matrix]
         rows = lookup.ids.flatten()
         if place.rows is not None:
             rows = torch.from_numpy(place.rows).to(rows.device)[rows]
 
         def add(gradient: Tensor) -> None:
             squares = gradient.float().reshape(len(rows), -1).square().sum(-1)
-            total.index_add_(0, rows, squares)
-            visits.index_add_(0, rows, torch.ones_like(squares))
+            total.index_add_(0, rows, F.pad(squares[:, None], (0, 1), value=1.0))
 
         # the weights ask for no gradients: the graph starts here
         output = _with_gradient(output)

@@ -20,7 +20,7 @@ from squeeze.artifact.container import DIGEST_SIZE, Container, assemble, parse, 
 from squeeze.artifact.header import check_names, content_fields
 from squeeze.artifact.layout import StreamRecord, TensorRecord, derive_streams
 from squeeze.codecs.base import Codec
-from squeeze.errors import CorruptData, SqueezeError
+from squeeze.errors import CorruptData
 from squeeze.reporter import SILENT, Reporter
 from squeeze.tensors.floats import WORDS
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
@@ -149,9 +149,9 @@ def decode_with(data: bytes, codec_of: Callable[[int], Codec]) -> Artifact:
         shape, dtype = symbols_layout(stream, parsed.tensors)
         try:
             return codec_of(stream.codec_id).decode(bytes(views[index]), shape, dtype)
-        except SqueezeError as error:
+        except CorruptData as error:
             names = [parsed.tensors[i].name for i in stream.members]
-            raise type(error)(f"stream {index} ({stream.kind} of {names[0]}…): {error}") from None
+            raise CorruptData(f"stream {index} ({stream.kind} of {names[0]}…): {error}") from None
 
     symbols = in_order(work, range(len(parsed.streams)))
     artifact = Artifact(dict(parsed.config), rebuild(parsed, symbols))

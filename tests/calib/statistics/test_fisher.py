@@ -152,7 +152,7 @@ def test_rows_that_all_were_looked_up_have_their_own_gradients_alone():
     ids = torch.from_numpy(text.ids.astype(np.int64))
     generator = torch.Generator().manual_seed(0)
     sums.add_block_(model, ids, Categorical(), generator)
-    squares = sums.lookups["bigram.table.weight"].clone()
+    squares = sums.lookups["bigram.table.weight"][:, 0].clone()
     means, _ = sums.means(text.tokens)
     expected = (squares / text.tokens / 8).numpy()
     np.testing.assert_array_equal(means["bigram.table.weight"], expected)
