@@ -19,7 +19,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,13 @@ from squeeze.artifact.file import decode, encode
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.low_rank import low_rank
 from squeeze.checkpoint.read import LoadedModel, load_model
-from squeeze.packing.calibrate import Calibrated, Calibration, calibrate
-from squeeze.packing.costs import losses_of
+from squeeze.packing.calibrate import Calibrated, Calibration, calibrate, default_tokens
 from squeeze.packing.curvature import Curvature
-from squeeze.packing.fit import fit
-from squeeze.packing.kept import KeptCodes
+from squeeze.packing.pack import pack_model
 from squeeze.packing.presets import RECORDS, TARGETS
-from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer
+from squeeze.packing.quantizer import QUANTIZED, Contents
 from squeeze.packing.record import RANK, quantize_record
-from squeeze.reporter import Reporter
+from squeeze.packing.request import PackRequest
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.tensors.floats import to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
@@ -58,16 +56,6 @@ BATCH = 4  # windows of a forward
 LEFT, RIGHT = ".left", ".right"  # factors of a low-rank correction, tensors of the file
 
 Make = Callable[[], tuple[bytes, dict[str, Any]]]  # a file, and facts of how it came about
-
-
-class Trials(Reporter):
-    """Scales and sizes of the trials of a search."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[float, int]] = []
-
-    def trial(self, scale: float, size: int) -> None:
-        self.rows.append((scale, size))
 
 
 class Judge:
@@ -105,19 +93,8 @@ class Judge:
         return {"kl": divergence / per_byte, "gap": gap, "fp32_bpb": self.nats / per_byte}
 
 
-@dataclass(frozen=True, eq=False)
-class Biased(Quantizer):
-    """A quantizer whose estimate of bytes is raised by `bias`."""
-
-    bias: float
-
-    def estimate(self, scale: float) -> float:
-        """See `Quantizer.estimate`."""
-        return super().estimate(scale) + self.bias
-
-
 class Packer:
-    """One model and its calibration, packed as a record does or as we do, small tensors in fp16."""
+    """One model and its calibration, packed as a record does, small tensors in fp16."""
 
     def __init__(self, loaded: LoadedModel, found: Calibrated) -> None:
         self.found, self.total = found, sum(w.size for w in loaded.tensors.values())
@@ -160,27 +137,25 @@ class Packer:
             tensors[name + RIGHT] = RawTensor(to_bits(correction.right, "bf16"), "bf16")
         return tensors
 
-    def ours(self, preset: str, limit: int, known_bias: float) -> tuple[bytes, dict[str, Any]]:
-        """Our file of at most `limit` bytes, and facts of how it came about.
 
-        known_bias: by how much the quantizer's estimate was short at this size, for another seed;
-        0.0 when unknown. It only saves trials.
-        """
-        states = TARGETS[preset].states
-        quantizer = Biased(self.contents, self.curvature, states, KeptCodes(None), known_bias)
-        trials = Trials()
-        fitted = fit(quantizer, limit, trials)
-        scale, size = trials.rows[-1]
-        expected = sum(losses_of(quantizer, fitted.tensors).values())
-        bias = size - Quantizer.estimate(quantizer, scale)
-        more = {"trials": len(trials.rows), "bias": bias, "expected_nats": expected}
-        return fitted.data, more
+def ours(
+    loaded: LoadedModel, request: PackRequest, preset: str, limit: int
+) -> tuple[bytes, dict[str, Any]]:
+    """The file of at most `limit` bytes that the product makes, and facts of how it came about.
+
+    request: names the calibration, which the record's file starts from as well
+    """
+    tune = request.tune if preset == "tuned" else None
+    packed = pack_model(loaded, replace(request, limit=limit, preset=preset, tune=tune))
+    assert packed.plan is not None
+    return packed.data, {"trials": packed.plan.trials, "expected_nats": packed.plan.expected}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", default="reference_8.7M_fp32.safetensors")
     parser.add_argument("--seq-len", type=int, default=512)
+    parser.add_argument("--power", type=int, default=2, help="of the mlp's activation")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sizes", nargs="*", default=list(COARSER), choices=list(COARSER))
     parser.add_argument("--presets", nargs="*", default=list(TARGETS), choices=list(TARGETS))
@@ -192,16 +167,16 @@ def main() -> None:
         "--fractions", nargs="*", type=float, default=[0.7, 0.5],
         help="of the smallest size, packed once too: how few bytes keep the record's KL",
     )  # fmt: skip
+    parser.add_argument("--tune", type=int, help="updates of `tuned`")
     parser.add_argument("--targets", type=int, default=32_768, help="scored for each seed")
-    parser.add_argument("--calibration-tokens", type=int, default=32_768)
+    parser.add_argument("--calibration-tokens", type=int, default=0, help="0: the product's own")
     parser.add_argument("--source", choices=["shards", "self"], default="shards")
     parser.add_argument("--temperature", type=float, default=1.0, help="of what the model writes")
     parser.add_argument("--folder", type=Path, help="keeps calibrations and lines between runs")
     parser.add_argument("--name", default="pack")
     options = parser.parse_args()
-    loaded = load_model(
-        materials() / "checkpoints" / options.checkpoint, like="baseline", seq_len=options.seq_len
-    )
+    path, fields = materials() / "checkpoints" / options.checkpoint, {"mlp_power": options.power}
+    loaded = load_model(path, like="baseline", seq_len=options.seq_len, **fields)
     folder = options.folder or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     lines = Lines(folder / "lines.jsonl")
@@ -220,7 +195,9 @@ def main() -> None:
         if all(lines.find(seed=seed, size=size, what=what) for size, what in every):
             continue
         started = time.process_time()
-        packer = Packer(loaded, calibrate(loaded, settings, folder / f"seed{seed}"))
+        cache = folder / f"seed{seed}"
+        packer = Packer(loaded, calibrate(loaded, settings, cache))
+        request = PackRequest(1, "best", calibration=settings, cache=cache, tune=options.tune)
         calibrated = {"calibrated_cpu_s": time.process_time() - started}
         judge = Judge(loaded, seed * options.targets, options.targets)
         for size, record, coarser in cells:
@@ -228,15 +205,15 @@ def main() -> None:
             make: Make = partial(packer.record, record, coarser)
             peer = measure(lines, judge, make, cell | {"what": record} | calibrated)
             for preset in options.presets:
-                before = lines.find(size=size, what=preset) or {"bias": 0.0}
-                make = partial(packer.ours, preset, peer["bytes"], before["bias"])
+                make = partial(ours, loaded, request, preset, peer["bytes"])
                 measure(lines, judge, make, cell | {"what": preset, "limit": peer["bytes"]})
                 for smaller, fraction in less.items() if seed == 0 and size == "2.5" else ():
                     limit = int(fraction * peer["bytes"])
-                    make = partial(packer.ours, preset, limit, 0.0)
+                    make = partial(ours, loaded, request, preset, limit)
                     measure(lines, judge, make, cell | {"size": smaller, "what": preset})
     head = {"checkpoint": options.checkpoint, "calibrated_on": options.source}
-    head |= {"calibration_tokens": options.calibration_tokens, "targets_a_seed": options.targets}
+    tokens = options.calibration_tokens or default_tokens(loaded.config.num_params)
+    head |= {"calibration_tokens": tokens, "targets_a_seed": options.targets}
     head |= {"peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}
     write(options.name, head | {"summary": summary(lines.known), "lines": lines.known})
     report(lines.known, head, f"{facts()['date']}-{options.name}")

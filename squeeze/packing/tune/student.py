@@ -40,7 +40,6 @@ class Student:
 
     contents: matrices and other tensors of the file, as they were before
     small_floats: format in which the file holds what is not quantized
-    untuned: calibration tokens, first in the text, that it does not learn from
     """
 
     def __init__(
@@ -62,7 +61,6 @@ class Student:
             parameter.requires_grad_(name in self.inside)
         self.rounded: dict[str, Float32] = {}
         rows = untuned_rows(calibrated.text)
-        self.untuned = int(calibrated.text.lengths[:rows].sum())
         self.answers = Answers(subject.logits, calibrated.text.from_row(rows))
 
     def round_(self, tensors: Mapping[str, Tensor]) -> None:

@@ -11,9 +11,7 @@ from typing import Any
 
 import click
 import pytest
-import torch
 from click.testing import CliRunner
-from safetensors.torch import save_file
 
 from squeeze.artifact.container import parse
 from squeeze.checkpoint.read import load_model
@@ -32,27 +30,17 @@ from squeeze.packing.tune import pack as tuning
 from squeeze.packing.tune.duration import Pace, kept_updates
 from squeeze.packing.tune.student import Student
 from squeeze.reporter import SILENT
-from squeeze.subject.subject import Subject
 from squeeze.train.model.config import ModelConfig
-from squeeze.train.model.gpt import GPT
-from tests.subjects.training import trained
+from tests.packs import Killed, write_trained
 
 CONFIG = ModelConfig(256, 1, 32, 2, 1, 64, seq_len=32)
 CALIBRATION = Calibration(tokens=512)
 LIMIT = 3_000
 
 
-class Killed(Exception):
-    """Stands for the end of a process."""
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    torch.manual_seed(3)
-    module = trained(Subject.of_gpt(GPT(CONFIG))).module
-    save_file(module.state_dict(), path, {"squeeze.config": CONFIG.to_json()})
-    return path
+    return write_trained(CONFIG, tmp_path_factory.mktemp("model") / "model.safetensors")
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from squeeze.artifact.file import decode
 from squeeze.calib.statistics.divergence import Categorical
@@ -31,9 +30,8 @@ from squeeze.tensors.quantized import RawTensor
 from squeeze.train.data.shards import read_shard
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
-from tests.packs import pack_to
+from tests.packs import Killed, pack_to, write_trained
 from tests.recorder import Recorder
-from tests.subjects.training import trained
 
 CONFIG = ModelConfig(256, 2, 48, 2, 1, 96, seq_len=32)
 CALIBRATION = Calibration(tokens=1024)
@@ -42,11 +40,7 @@ LIMIT, STEPS = 8_500, 6
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    torch.manual_seed(3)
-    module = trained(Subject.of_gpt(GPT(CONFIG))).module
-    save_file(module.state_dict(), path, {"squeeze.config": CONFIG.to_json()})
-    return path
+    return write_trained(CONFIG, tmp_path_factory.mktemp("model") / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +101,6 @@ def test_the_same_bytes_without_a_cache_and_with_half_of_one(model: Path, tmp_pa
     for path in (tmp_path / "cache").glob("tuned-2*"):
         path.unlink()
     assert pack(model, tmp_path / "cache").data == first
-
-
-class Killed(Exception):
-    """Stands for the end of a process."""
 
 
 @pytest.mark.parametrize("stage", range(5))
