@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from inputs import ROOT
 
+from squeeze.packing.presets import TARGETS
+
 Line = dict[str, Any]
 PEER = "record-1394"
 
@@ -114,7 +116,7 @@ def _draw(lines: Sequence[Line], path: Path) -> None:
     means = summary(lines)
     for what in sorted({x["what"] for x in lines}):
         rows = sorted((x for x in means if x["what"] == what), key=lambda x: x["bytes"])
-        name = "squeeze, best" if what == "best" else what
+        name = f"squeeze, {what}" if what in TARGETS else what
         size = [x["bytes"] / 1e6 for x in rows]
         for axes, key, base in ((left, "kl", 0.0), (right, "gap", fp32)):
             values, spread = [base + x[key] for x in rows], [x[f"{key}_sd"] or 0.0 for x in rows]

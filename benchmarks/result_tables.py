@@ -12,6 +12,8 @@ from pack_report import peer_of, saved_at_equal_kl
 from result_files import find, load, machine, spread, table
 from whole_tables import markdown
 
+from squeeze.packing.presets import TARGETS
+
 
 def pack(name: str) -> str:
     result = load(name)
@@ -21,7 +23,7 @@ def pack(name: str) -> str:
         rows.append(
             (
                 row["size"] if row["size"].startswith("record") else f"{row['size']} bits",
-                "squeeze, best" if row["what"] == "best" else row["what"],
+                f"squeeze, {row['what']}" if row["what"] in TARGETS else row["what"],
                 row["n"],
                 f"{row['bytes']:,.0f}",
                 f"{row['bits_per_weight']:.3f}",

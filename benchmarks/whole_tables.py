@@ -56,3 +56,27 @@ def markdown(rows: Iterable[dict[str, Any]]) -> str:
             for row in rows
         ),
     )  # fmt: skip
+
+
+def beside(rows: Iterable[dict[str, Any]]) -> str:
+    """Return the points at which both ways were measured as a table, ours beside the baseline's."""
+    points: dict[tuple[float, int], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        if "n" in row and not row["label"]:
+            points.setdefault((row["budget"], row["size"]), {})[row["way"]] = row
+    titles = "limit,CPU s,n,baseline,squeeze,below the baseline,weights,bits a weight,"
+    body = []
+    for (budget, size), ways in sorted(points.items()):
+        if len(ways) == 2:
+            theirs, ours = ways["baseline"], ways["squeeze"]
+            body.append(
+                [
+                    f"{size:,}", f"{budget:g}", min(theirs["n"], ours["n"]),
+                    spread(theirs["bpb"], theirs["bpb_sd"], 4),
+                    spread(ours["bpb"], ours["bpb_sd"], 4), f"{ours['below_baseline']:+.4f}",
+                    f"{theirs['weights']:,} / {ours['weights']:,}",
+                    " / ".join(f"{8 * row['bytes'] / row['weights']:.2f}" for row in (theirs, ours)),
+                    "" if theirs["valid"] and ours["valid"] else "over a limit",
+                ]
+            )  # fmt: skip
+    return table(titles.split(","), body)
