@@ -89,7 +89,7 @@ bench-pack-speed: $(VENV)/.installed  ## 36M weights to a byte target: stage tim
 bench-range-coder: $(VENV)/.bench  ## the range coder alone: overhead and symbols a second
 	$(BIN)/python benchmarks/range_coder.py
 
-bench-pack: $(VENV)/.bench  ## loss and KL at the bytes of record recipes (an hour on one core)
+bench-pack: $(VENV)/.bench  ## loss and KL at the bytes of record recipes (two hours on one core)
 	$(BIN)/python benchmarks/pack_quality.py
 	$(BIN)/python benchmarks/quantizer_order.py
 

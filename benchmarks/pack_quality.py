@@ -1,6 +1,6 @@
 """What does packing cost the model, against a record's recipe at the same bytes?
 
-python benchmarks/pack_quality.py --seeds 5
+python benchmarks/pack_quality.py --seeds 3
 
 For every seed another calibration text, training text or what the model writes, and another stretch of
 validation text to score. For every size the record entry is quantized from the same Hessians and coded
@@ -156,9 +156,9 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="reference_8.7M_fp32.safetensors")
     parser.add_argument("--seq-len", type=int, default=512)
     parser.add_argument("--power", type=int, default=2, help="of the mlp's activation")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sizes", nargs="*", default=list(COARSER), choices=list(COARSER))
-    parser.add_argument("--presets", nargs="*", default=list(TARGETS), choices=list(TARGETS))
+    parser.add_argument("--presets", nargs="*", default=["best", "tuned"], choices=list(TARGETS))
     parser.add_argument(
         "--records", nargs="*", default=["record-374", "record-1855", "record-1908"],
         help="peers at their own bytes, for one seed",
@@ -167,8 +167,8 @@ def main() -> None:
         "--fractions", nargs="*", type=float, default=[0.7, 0.5],
         help="of the smallest size, packed once too: how few bytes keep the record's KL",
     )  # fmt: skip
-    parser.add_argument("--tune", type=int, help="updates of `tuned`")
-    parser.add_argument("--targets", type=int, default=32_768, help="scored for each seed")
+    parser.add_argument("--tune", type=int, default=200, help="updates of `tuned`")
+    parser.add_argument("--targets", type=int, default=65_536, help="scored for each seed")
     parser.add_argument("--calibration-tokens", type=int, default=0, help="0: the product's own")
     parser.add_argument("--source", choices=["shards", "self"], default="shards")
     parser.add_argument("--temperature", type=float, default=1.0, help="of what the model writes")
@@ -184,14 +184,19 @@ def main() -> None:
     once = [(record, record, 1.0) for record in options.records]
     less = {f"{fraction:g} of 2.5": fraction for fraction in options.fractions}
     data = (str(materials() / "fineweb" / TRAINING),) if options.source == "shards" else ()
+
+    def presets_at(size: str) -> list[str]:
+        # tuning takes minutes: only where there are several seeds
+        return [p for p in options.presets if size in COARSER or p != "tuned"]
+
     for seed in range(options.seeds):
         settings = Calibration(
             options.source, options.calibration_tokens, seed=seed, data=data,
             temperature=options.temperature,
         )  # fmt: skip
         cells = sizes + once if seed == 0 else sizes
-        every = [(size, what) for size, peer, _ in cells for what in (peer, *options.presets)]
-        every += [(size, what) for size in less for what in options.presets if seed == 0]
+        every = [(size, what) for size, peer, _ in cells for what in (peer, *presets_at(size))]
+        every += [(size, what) for size in less for what in presets_at(size) if seed == 0]
         if all(lines.find(seed=seed, size=size, what=what) for size, what in every):
             continue
         started = time.process_time()
@@ -204,13 +209,14 @@ def main() -> None:
             cell = {"seed": seed, "size": size, "weights": packer.total}
             make: Make = partial(packer.record, record, coarser)
             peer = measure(lines, judge, make, cell | {"what": record} | calibrated)
-            for preset in options.presets:
-                make = partial(ours, loaded, request, preset, peer["bytes"])
-                measure(lines, judge, make, cell | {"what": preset, "limit": peer["bytes"]})
-                for smaller, fraction in less.items() if seed == 0 and size == "2.5" else ():
-                    limit = int(fraction * peer["bytes"])
+            limits = {size: peer["bytes"]}
+            if seed == 0 and size == "2.5":
+                limits |= {smaller: int(share * peer["bytes"]) for smaller, share in less.items()}
+            for place, limit in limits.items():
+                for preset in presets_at(place):
                     make = partial(ours, loaded, request, preset, limit)
-                    measure(lines, judge, make, cell | {"size": smaller, "what": preset})
+                    line = cell | {"size": place, "what": preset, "limit": limit}
+                    measure(lines, judge, make, line)
     head = {"checkpoint": options.checkpoint, "calibrated_on": options.source}
     tokens = options.calibration_tokens or default_tokens(loaded.config.num_params)
     head |= {"calibration_tokens": tokens, "targets_a_seed": options.targets}
