@@ -6,7 +6,7 @@ matrices, which of them read the same inputs, and what every other element is st
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -62,6 +62,8 @@ class Layout:
     shapes: of every parameter
     head: name of the matrix whose product makes the output, or None
     table_rows: rows of the first table that tokens are looked up in, or None
+    hidden: by the name of a matrix whose columns seem to be an mlp's hidden units, the matrices whose
+        rows they are
     """
 
     matrices: Mapping[str, Matrix]
@@ -70,6 +72,7 @@ class Layout:
     shapes: Mapping[str, tuple[int, ...]]
     head: str | None = None
     table_rows: int | None = None
+    hidden: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of_tensor(self, name: str) -> list[Matrix]:
         """Return the matrices of a parameter."""
@@ -152,6 +155,7 @@ class Probe:
         places: dict[Slice, Place] = {}
         floats: dict[str, str] = {}
         owners: dict[object, str] = {}
+        products: dict[str, list[str]] = {}
         for name, shape in shapes.items():
             parts = parts_of(name, shape, [s for s in self.slices if s.tensor == name])
             others = self.others.get(name, {})
@@ -183,10 +187,30 @@ class Probe:
                     role = role_of_uses(roles, uses.results, name)
                     owner = owners.setdefault(key, label)
                     matrices[label] = Matrix(label, part, how, role, owner)
+                    if how == PRODUCT and parts[part] == [part]:
+                        products[label] = uses.results
                     # alone among the sources, and one matrix: no group of them
                     alone = len(made_by) == 1 and made_by <= set(uses.results)
                     head = label if alone and len(parts) == 1 else head
-        return Layout(matrices, places, floats, shapes, head, self.table_rows)
+        hidden = dict(self._hidden(matrices, products))
+        return Layout(matrices, places, floats, shapes, head, self.table_rows, hidden)
+
+    def _hidden(
+        self, matrices: Mapping[str, Matrix], products: Mapping[str, Sequence[str]]
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield matrices that read an mlp's hidden units, with those that make them.
+
+        products: names of the results of each matrix that is multiplied whole
+        """
+        made_by = {result: name for name, results in products.items() for result in results}
+        read = {event.result: event.sources[0] for event in self.events if event.kind == "product"}
+        for name, results in products.items():
+            makers = {made_by.get(source) for result in results for source in read[result]}
+            known = [maker for maker in makers if maker is not None]
+            width = matrices[name].slice.shape[1]
+            fit = all(matrices[maker].slice.shape[0] == width for maker in known)
+            if matrices[name].role == "down" and known and len(known) == len(makers) and fit:
+                yield name, tuple(sorted(known))
 
 
 def plain_layout(shapes: Mapping[str, tuple[int, ...]]) -> Layout:
