@@ -26,9 +26,10 @@ from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32, to_bits
 from squeeze.tensors.quantized import RawTensor
 
-# Largest step of Adam, as a share of a tensor's root mean square times 2^-bits: an error of b bits a
-# weight is about 2^-b of the weight, and what makes up for it is no larger (docs/log.md).
-RATE, SMALL_RATE = 0.014, 0.02
+# Largest step of Adam, as a share of a tensor's root mean square times 2^(-BITS · bits): an error of b bits
+# a weight is about 2^-b of the weight and what makes up for it no larger, but of smaller errors a batch
+# shows less (docs/log.md).
+RATE, SMALL_RATE, BITS = 0.022, 0.031, 1.5
 # Bits a weight below which the student computes in bfloat16, which alone costs 0.0003 nats per token.
 HALVES_BELOW = 2.2
 SEEN = 32_768  # tokens from which the inputs are taken again
@@ -80,7 +81,7 @@ class Student:
                 continue
             parameter = self.parameters[name]
             size = max(float(parameter.detach().square().mean().sqrt()), LEAST)
-            rate = (RATE if matrices else SMALL_RATE) * size * 2.0**-bits
+            rate = (RATE if matrices else SMALL_RATE) * size * 2.0 ** (-BITS * bits)
             trained.append(Trained(parameter, rate))
         if not trained:
             return Learnt()
