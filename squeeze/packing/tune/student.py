@@ -26,9 +26,9 @@ from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32, to_bits
 from squeeze.tensors.quantized import RawTensor
 
-# Largest step of Adam, as a share of a tensor's root mean square times 2^(-BITS · bits): an error of b bits
-# a weight is about 2^-b of the weight and what makes up for it no larger, but of smaller errors a batch
-# shows less (docs/log.md).
+# Largest step of Adam, as a share of a tensor's root mean square times 2^(-BITS · bits): an error of b
+# bits a weight is about 2^-b of the weight and what makes up for it no larger, but of smaller errors a
+# batch shows less (docs/log.md).
 RATE, SMALL_RATE, BITS = 0.022, 0.031, 1.5
 # Bits a weight below which the student computes in bfloat16, which alone costs 0.0003 nats per token.
 HALVES_BELOW = 2.2
