@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from squeeze.artifact.container import FEW_WEIGHTS, WEIGHTS_PER_BYTE
 from squeeze.artifact.streams import Tensor
 from squeeze.calib.allocation.allocate import COARSEST
 from squeeze.calib.allocation.sensitivity import Curve, curve
@@ -72,13 +73,20 @@ def quantization_of(quantizer: Quantizer, fitted: Fitted) -> Quantization:
 
 
 def coarser_quantization(quantizer: Quantizer, fitted: Fitted) -> Quantization:
-    """Return some matrices of each role in steps COARSER octaves larger, by the fastest trellis."""
+    """Return some matrices of each role in steps COARSER octaves larger, by the fastest trellis.
+
+    None of them where no file may hold so many weights in so few bytes (docs/format.md, §2).
+    """
     scout = quantizer.with_states(min(SCOUT_STATES, quantizer.n_states))
     roles = _by_role(fitted.scales).values()
     sampled = [name for names in roles for name in _spread(names, SAMPLED)]
     scout = scout.only(sampled)
     scales = {name: fitted.scales[name] * 2**COARSER for name in sampled}
-    return quantization_of(scout, at_scales(scout, scales))
+    coarser = at_scales(scout, scales)
+    weights = sum(scout.weight_counts.values())
+    if weights > max(FEW_WEIGHTS, WEIGHTS_PER_BYTE * len(coarser.data)):
+        return Quantization({}, {}, {})
+    return quantization_of(scout, coarser)
 
 
 def curves_of(
