@@ -37,8 +37,10 @@ from squeeze.packing.plan import Plan
 from squeeze.packing.presets import TARGETS
 from squeeze.packing.quantizer import Quantizer
 from squeeze.packing.request import PackRequest
+from squeeze.packing.session import in_unit_order
 from squeeze.packing.target import contents_of
 from squeeze.score.tokenizer import Tokenizer
+from squeeze.subject.workpiece import Workpiece
 from squeeze.train.data.shards import read_shard
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -124,12 +126,15 @@ def packed(folder: Path, checkpoint: Path, limit: int, tokens: int, targets: int
     made = pack_model(loaded, request)
     if made.plan is None:
         raise SystemExit("everything fits without loss: nothing to foresee")
-    found = calibrate(loaded, settings, folder)
+    piece = Workpiece.of(loaded)
+    piece, found = in_unit_order(piece, calibrate(piece, settings, folder), limit)
     kept = KeptCodes(folder / "codes", hash_of(code_sha256(), content_key(loaded, settings)))
-    contents = contents_of(loaded, found, "fp16")
+    contents = contents_of(piece, found.layout, "fp16")
     curvature = Curvature.of(contents.matrices, found.hessians, found.gradients)
     quantizer = Quantizer(contents, curvature, TARGETS["fast"].states, kept)
-    return Packed(made.plan, quantizer, Judge(loaded.config, found.model, targets), made.data)
+    module = found.subject.module
+    assert isinstance(module, GPT)
+    return Packed(made.plan, quantizer, Judge(loaded.config, module, targets), made.data)
 
 
 def compare(made: Packed, plans: tuple[str, ...]) -> Iterator[dict[str, Any]]:

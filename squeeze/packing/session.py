@@ -113,32 +113,35 @@ def exact_or(
         if exact is not None:
             return checked(Packed(exact, exact=True))
         calibrated = session.calibrated()
-        if 8 * limit < ORDERED_BELOW * piece.weights:
-            session, calibrated = _with_units_in_order(session, calibrated)
+        piece, calibrated = in_unit_order(piece, calibrated, limit, reporter=session.reporter)
+        session = replace(session, piece=piece)
         return session.on_first(lambda: work(session, calibrated, limit))
 
 
-def _with_units_in_order(session: Session, calibrated: Calibrated) -> tuple[Session, Calibrated]:
-    """Return the model and its calibration with the hidden units of its mlps in order.
+def in_unit_order(
+    piece: Workpiece, calibrated: Calibrated, limit: int, reporter: Reporter = SILENT
+) -> tuple[Workpiece, Calibrated]:
+    """Return a model and its calibration as a file of `limit` bytes has them: mlps' units in order.
 
     What was calibrated moves along, so that the cache holds what every preset starts from.
     """
-    found = ordered(session.piece, calibrated.subject, calibrated.layout)
+    found = None
+    if 8 * limit < ORDERED_BELOW * piece.weights:
+        found = ordered(piece, calibrated.subject, calibrated.layout)
     if found is None:
-        return session, calibrated
+        return piece, calibrated
     piece, subject, order = found
     mlps = len(order.columns)
-    session.reporter.note(
+    reporter.note(
         f"hidden units of {mlps} mlp{'' if mlps == 1 else 's'} are stored in another order: the same "
         "function, in fewer bytes"
     )
-    moved = replace(
+    return piece, replace(
         calibrated,
         subject=subject,
         hessians=order.of_hessians(calibrated.hessians),
         gradients=order.of_gradients(calibrated.gradients),
     )
-    return replace(session, piece=piece), moved
 
 
 def without_loss(piece: Workpiece, limit: int) -> bytes | None:

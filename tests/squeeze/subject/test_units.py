@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from squeeze.artifact.file import decode
 from squeeze.checkpoint.read import load_model
 from squeeze.packing.calibrate import Calibrated, Calibration, calibrate
 from squeeze.packing.curvature import Curvature
 from squeeze.packing.kept import KeptCodes
 from squeeze.packing.pack import pack_model
+from squeeze.packing.packed import Packed
 from squeeze.packing.quantizer import Quantizer
 from squeeze.packing.request import PackRequest
 from squeeze.packing.target import contents_of
@@ -151,14 +153,29 @@ def test_what_was_calibrated_moves_along(tmp_path: Path) -> None:
         np.testing.assert_allclose(gradients.best(name), right, rtol=1e-2, atol=1e-3 * largest)
 
 
-def test_a_pack_says_so_and_keeps_the_answers(tmp_path: Path) -> None:
+def test_a_pack_below_four_bits_says_so_and_computes_the_same(tmp_path: Path) -> None:
     piece = own()
-    limit = piece.weights
-    packed = pack_model(piece, PackRequest(limit, "fast", calibration=RANDOM, cache=tmp_path))
-    assert any("2 mlps are stored in another order" in note for note in packed.notes)
-    again = pack_model(piece, PackRequest(limit, "fast", calibration=RANDOM, cache=tmp_path))
+
+    def pack(limit: int) -> Packed:
+        return pack_model(piece, PackRequest(limit, "fast", calibration=RANDOM, cache=tmp_path))
+
+    def said(packed: Packed) -> bool:
+        return any("2 mlps are stored in another order" in note for note in packed.notes)
+
+    packed, finer = pack(piece.weights * 39 // 80), pack(piece.weights * 41 // 80)
+    assert said(packed)
+    assert not said(finer)
+    again = pack(piece.weights * 39 // 80)
     assert again.data == packed.data
+    assert said(again)
     assert not any("made again" in note for note in again.notes)
+    ids = torch.arange(24)[None] * 7 % 64
+    right, errors = piece.subject.logits(ids), []
+    for file in (packed, finer):
+        weights = {name: tensor.dequantize() for name, tensor in decode(file.data).tensors.items()}
+        wrong = piece.subject.with_weights(weights).logits(ids)
+        errors.append(float((wrong - right).square().mean() / right.square().mean()))
+    assert errors[0] < 2 * errors[1] < 0.5
 
 
 def _bytes_at(piece: Workpiece, calibrated: Calibrated, scale: float) -> tuple[int, float]:

@@ -21,8 +21,10 @@ from squeeze.packing.kept import KeptCodes
 from squeeze.packing.plan import Plan
 from squeeze.packing.presets import TARGETS
 from squeeze.packing.quantizer import Quantizer
+from squeeze.packing.session import in_unit_order
 from squeeze.packing.target import contents_of
 from squeeze.subject.subject import Subject
+from squeeze.subject.workpiece import Workpiece
 from squeeze.train.data.shards import read_shard
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -82,8 +84,8 @@ def case(
     loaded = load_model(path, **fields)
     plan = pack_to(path, limit, settings, folder, **fields).plan
     assert plan is not None
-    found = calibrate(loaded, settings, folder)
-    contents = contents_of(loaded, found.layout, "fp16")
+    piece, found = in_unit_order(Workpiece.of(loaded), calibrate(loaded, settings, folder), limit)
+    contents = contents_of(piece, found.layout, "fp16")
     curvature = Curvature.of(contents.matrices, found.hessians, found.gradients)
     kept = KeptCodes(folder / "again", "")
     quantizer = Quantizer(contents, curvature, TARGETS["fast"].states, kept)
