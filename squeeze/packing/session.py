@@ -8,11 +8,15 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
+import numpy as np
+
 from squeeze.artifact.container import FEW_WEIGHTS, WEIGHTS_PER_BYTE
 from squeeze.artifact.file import encode
+from squeeze.calib.statistics.tapped import ids_of
 from squeeze.errors import OverBudget
 from squeeze.files import scratch_folder
 from squeeze.packing.calibrate import Calibrated, Calibration, calibrate
+from squeeze.packing.costs import CPU
 from squeeze.packing.kept import locked
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import Tuned, find_preset
@@ -127,7 +131,8 @@ def in_unit_order(
     """
     found = None
     if 8 * limit < ORDERED_BELOW * piece.weights:
-        found = ordered(piece, calibrated.subject, calibrated.layout)
+        ids = ids_of(calibrated.text, np.array([0]), CPU)  # what the layout was read off
+        found = ordered(piece, calibrated.subject, calibrated.layout, ids)
     if found is None:
         return piece, calibrated
     piece, subject, order = found

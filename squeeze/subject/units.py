@@ -25,7 +25,6 @@ from squeeze.tensors.matrices import Slice
 from squeeze.tensors.quantized import RawTensor
 
 Order = npt.NDArray[np.int64]
-TOKENS = 64  # at most, of the forward that shows that nothing else depends on the order
 # Largest change of a logit, as a share of the largest: float32 sums in another order move far less.
 SAME = 1e-4
 
@@ -94,14 +93,16 @@ class UnitOrder:
 
 
 def ordered(
-    piece: Workpiece, subject: Subject, layout: Layout
+    piece: Workpiece, subject: Subject, layout: Layout, ids: torch.Tensor
 ) -> tuple[Workpiece, Subject, UnitOrder] | None:
     """Return a model with its hidden units in order, and that order; None where nothing is to be moved.
 
     subject: the model that runs, on the CPU
-    layout: its matrices
+    layout: its matrices, read off a forward of `ids`
+    ids: int64 [1, T]
 
-    A forward of both shows whether that is the same function; where it is not, None is returned.
+    A forward of both on `ids`, which uses all those matrices, shows whether that is the same function;
+    where it is not, None is returned.
     """
     order = UnitOrder.of(piece, layout)
     if not order.columns:
@@ -109,9 +110,6 @@ def ordered(
     changed = order.stored(piece, layout)
     weights: dict[str, Float32] = {name: tensor.dequantize() for name, tensor in changed.items()}
     moved = subject.with_weights(weights)
-    random = np.random.default_rng(0)
-    drawn = random.integers(subject.vocab_size, size=(1, min(TOKENS, subject.length)))
-    ids = torch.from_numpy(drawn)
     right, wrong = subject.logits(ids), moved.logits(ids)
     if not bool((right - wrong).abs().max() <= SAME * right.abs().max()):
         return None
