@@ -63,21 +63,25 @@ def packing() -> str:
     result = load("pack")
     rows = {(row["size"], row["what"]): row for row in result["summary"]}
     peers = [row for (_, what), row in rows.items() if what not in TARGETS]
-    body: list[list[object]] = []
+    body = []
     for peer in sorted(peers, key=lambda row: -row["bytes"]):
         ours = [rows.get((peer["size"], name)) for name in ("best", "tuned")]
-        body.append([peer["what"].replace("record-", "#"), peer["n"], f"{peer['bytes']:,.0f}"])
-        body[-1] += [f"{peer['bits_per_weight']:.2f}", spread(peer["kl"], peer["kl_sd"], 5)]
-        for row in ours:
-            body[-1] += (
-                [spread(row["kl"], row["kl_sd"], 5), f"{row['kl_share']:.3f}"]
-                if row
-                else [None] * 2
-            )
-        body[-1] += [
-            spread(row["gap"], row["gap_sd"], 5, sign=True) if row else None
-            for row in (peer, *ours)
+        kls = [
+            (spread(r["kl"], r["kl_sd"], 5), f"{r['kl_share']:.3f}") if r else (None, None)
+            for r in ours
         ]
+        gaps = [spread(r["gap"], r["gap_sd"], 5, sign=True) if r else None for r in (peer, *ours)]
+        body.append(
+            (
+                peer["what"].replace("record-", "#"),
+                peer["n"],
+                f"{peer['bytes']:,.0f}",
+                f"{peer['bits_per_weight']:.2f}",
+                spread(peer["kl"], peer["kl_sd"], 5),
+                *(cell for pair in kls for cell in pair),
+                *gaps,
+            )
+        )
     titles = (
         *("recipe", "n", "bytes", "bits", "its KL", "KL of `best`", "ratio"),
         *("KL of `tuned`", "ratio", "its gap", "gap of `best`", "gap of `tuned`"),
@@ -276,7 +280,9 @@ def claim() -> str:
     """Sentence that README opens with: ours beside the record's recipe, at most seeds and bytes."""
     result = load("pack")
     rows = {(row["size"], row["what"]): row for row in result["summary"]}
-    peers = [row for (_, what), row in rows.items() if what not in TARGETS]
+    peers = [
+        row for (size, what), row in rows.items() if what not in TARGETS and (size, "best") in rows
+    ]
     peer = max(peers, key=lambda row: (row["n"], row["bytes"]))
     ours = rows[peer["size"], "best"]
     name = f"[record](docs/glossary.md#record) {peer['what'].replace('record-', '#')}"

@@ -132,10 +132,10 @@ def in_unit_order(
     found = None
     if 8 * limit < ORDERED_BELOW * piece.weights:
         ids = ids_of(calibrated.text, np.array([0]), CPU)  # what the layout was read off
-        found = ordered(piece, calibrated.subject, calibrated.layout, ids)
+        found = ordered(piece, calibrated.layout, ids)
     if found is None:
         return piece, calibrated
-    piece, subject, order = found
+    piece, order = found
     mlps = len(order.columns)
     reporter.note(
         f"hidden units of {mlps} mlp{'' if mlps == 1 else 's'} are stored in another order: the same "
@@ -143,7 +143,7 @@ def in_unit_order(
     )
     return piece, replace(
         calibrated,
-        subject=subject,
+        subject=piece.subject,
         hessians=order.of_hessians(calibrated.hessians),
         gradients=order.of_gradients(calibrated.gradients),
     )

@@ -18,9 +18,8 @@ from squeeze.artifact.streams import Tensor
 from squeeze.calib.statistics.fisher import OutputGradients
 from squeeze.calib.statistics.hessian import Hessians
 from squeeze.calib.taps.layout import Layout
-from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
-from squeeze.tensors.floats import Float32
+from squeeze.tensors.floats import Bits
 from squeeze.tensors.matrices import Slice
 from squeeze.tensors.quantized import RawTensor
 
@@ -57,7 +56,7 @@ class UnitOrder:
 
     def stored(self, piece: Workpiece, layout: Layout) -> dict[str, Tensor]:
         """Return the tensors of a model that change, biases of the rows included, by name."""
-        bits: dict[str, npt.NDArray[np.uint16] | npt.NDArray[np.uint32]] = {}
+        bits: dict[str, Bits] = {}
 
         def put_(part: Slice, order: Order, axis: int) -> None:
             tensor = piece.stored[part.tensor]
@@ -93,11 +92,10 @@ class UnitOrder:
 
 
 def ordered(
-    piece: Workpiece, subject: Subject, layout: Layout, ids: torch.Tensor
-) -> tuple[Workpiece, Subject, UnitOrder] | None:
+    piece: Workpiece, layout: Layout, ids: torch.Tensor
+) -> tuple[Workpiece, UnitOrder] | None:
     """Return a model with its hidden units in order, and that order; None where nothing is to be moved.
 
-    subject: the model that runs, on the CPU
     layout: its matrices, read off a forward of `ids`
     ids: int64 [1, T]
 
@@ -108,13 +106,12 @@ def ordered(
     if not order.columns:
         return None
     changed = order.stored(piece, layout)
-    weights: dict[str, Float32] = {name: tensor.dequantize() for name, tensor in changed.items()}
-    moved = subject.with_weights(weights)
+    subject = piece.subject
+    moved = subject.with_weights({name: tensor.dequantize() for name, tensor in changed.items()})
     right, wrong = subject.logits(ids), moved.logits(ids)
     if not bool((right - wrong).abs().max() <= SAME * right.abs().max()):
         return None
-    stored = {**piece.stored, **changed}
-    return replace(piece, stored=stored, build=lambda: moved), moved, order
+    return replace(piece, stored={**piece.stored, **changed}, build=lambda: moved), order
 
 
 def name_of_bias(part: Slice) -> str:

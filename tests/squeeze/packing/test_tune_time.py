@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -228,10 +229,11 @@ def test_seconds_of_a_resumed_pack_include_those_before(model: Path, tmp_path: P
         (note,) = (n for n in pack(model, tmp_path, 6).notes if n.startswith("tuned: "))
         assert f"6 updates {expected}" in note
     path.write_text("{")
+    clock = time.perf_counter()
     (note,) = (n for n in pack(model, tmp_path, 6).notes if n.startswith("tuned: "))
     seconds = re.match(r"tuned: 6 updates in (\d+) s", note)
     assert seconds is not None
-    assert int(seconds[1]) < 100
+    assert int(seconds[1]) <= time.perf_counter() - clock + 0.5  # rounded
 
 
 def test_a_plan_with_a_damaged_gain_is_refused(model: Path, tmp_path: Path) -> None:
