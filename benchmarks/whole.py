@@ -66,7 +66,7 @@ def baseline_way(size: int, budget: float) -> Way:
         f"model_dim={width}",
         f"mlp_hidden={2 * width}",
         f"batch_tokens={BASELINE_BATCH[budget]}",
-        "precision=bf16",
+        "precision=native",
     )
     return Way("baseline", settings, 15.0, ("--preset", "baseline-int8-zlib", "--small", 1024))
 

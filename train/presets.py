@@ -264,7 +264,7 @@ TINY = Preset(
     Recipe(
         budget_seconds=300,
         batch_tokens=2048,
-        precision="bf16",
+        precision="native",
         matrix_lr=0.01,
         orthogonalizer="polar-express",
         table_lr=0.006,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from squeeze.ranks.group import Ranks, Wait
+from squeeze.train.model.native import has_bf16
 from squeeze.train.model.shapes import group_of
 from squeeze.train.optim.recipe import Recipe
 
@@ -179,6 +180,7 @@ class Optimizer:
         )
         device = next(iter(self.rest.values())).device
         half = recipe.precision == "bf16" or (recipe.precision == "auto" and device.type == "cuda")
+        half = half or (recipe.precision == "native" and has_bf16(device))
         self.dtype = torch.bfloat16 if half else torch.float32
 
     @torch.no_grad()

@@ -26,7 +26,7 @@ HUGE = 1e30  # bound of what has no natural one
 
 ORTHOGONALIZERS = ("newton-schulz", "polar-express")
 AVERAGES = ("none", "ema", "swa")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "native", "fp32", "bf16")
 DTYPES = ("fp32", "bf16")
 STARTS = ("orthogonal", "uniform")
 
@@ -61,7 +61,7 @@ class Recipe:
     )  # a forward of one rank, at most; 0: its whole share at once
     precision: str = choice(
         "auto", PRECISIONS
-    )  # of the forward; auto: bf16 on a GPU, fp32 on a CPU
+    )  # of the forward; auto: bf16 on a GPU, fp32 on a CPU; native: bf16 where has_bf16, else fp32
 
     packed_rows: int = number(
         0, HUGE, 0

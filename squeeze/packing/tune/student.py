@@ -25,12 +25,14 @@ from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32, to_bits
 from squeeze.tensors.quantized import RawTensor
+from squeeze.train.model.native import has_bf16
 
 # Largest step of Adam, as a share of a tensor's root mean square times 2^(-BITS · bits): an error of b
 # bits a weight is about 2^-b of the weight and what makes up for it no larger, but of smaller errors a
 # batch shows less (docs/log.md).
 RATE, SMALL_RATE, BITS = 0.022, 0.031, 1.5
-# Bits a weight below which the student computes in bfloat16, which alone costs 0.0003 nats per token.
+# Bits a weight below which the student computes in bfloat16 if the CPU can; that alone costs 0.0003
+# nats per token.
 HALVES_BELOW = 2.2
 SEEN = 32_768  # tokens from which the inputs are taken again
 LEAST = 0.01  # root mean square that a tensor counts as having, since some begin at zero
@@ -85,7 +87,8 @@ class Student:
             trained.append(Trained(parameter, rate))
         if not trained:
             return Learnt()
-        subject = self.subject.computing_in("bf16" if bits < HALVES_BELOW else "fp32")
+        half = bits < HALVES_BELOW and has_bf16(CPU)
+        subject = self.subject.computing_in("bf16" if half else "fp32")
         return distil_(
             self.answers,
             partial(subject.run, subject.module),
