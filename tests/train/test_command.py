@@ -208,3 +208,14 @@ def test_no_state_is_saved_within_a_budget_unless_asked_for(
     preset = replace(preset, recipe=replace(preset.recipe, budget_seconds=budget, steps=9))
     request = SimpleNamespace(save_every=save_every)
     assert train_run._save_every(request, preset) == seconds  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_the_report_says_what_it_computed_in(
+    folder: Path, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("squeeze.train.optim.optimizer.has_bf16", lambda device: known)
+    call = [*SHAPE, "--set", "precision=native", "--set", "vocab_size=300", "--steps", "1"]
+    shown = run(folder, *call).stdout
+    assert "products in " + ("bf16" if known else "fp32") in shown
+    assert ("no instructions for bf16" in shown) is not known

@@ -134,7 +134,8 @@ def _train(request: TrainRequest) -> TrainReport | None:
                 )
         request.state.unlink(missing_ok=True)
         passes = result.tokens_seen / sum(map(len, shards))
-        report = _report(request, preset, result, ranks, passes)
+        half = training.trainer.optimizer.dtype == torch.bfloat16
+        report = _report(request, preset, result, ranks, passes, "bf16" if half else "fp32")
         return replace(report, files=view.finish(report))
 
 
@@ -150,7 +151,12 @@ def _show_nothing(step: StepRecord) -> None:
 
 
 def _report(
-    request: TrainRequest, preset: Preset, result: TrainResult, ranks: Ranks, passes: float
+    request: TrainRequest,
+    preset: Preset,
+    result: TrainResult,
+    ranks: Ranks,
+    passes: float,
+    precision: str,
 ) -> TrainReport:
     """Return the figures of a run, and the score of its checkpoint where one is asked for."""
     clock = result.clock
@@ -173,6 +179,7 @@ def _report(
         device=str(ranks.device),
         ranks=ranks.world,
         threads=torch.get_num_threads(),
+        precision=precision,
         config=preset.model,
         recipe=preset.recipe,
         val=score,

@@ -39,6 +39,7 @@ class TrainReport:
     params: its weights
     passes: how often the run has read its data
     seconds: counted by the budget, the export included
+    precision: of the products in the forward: bf16 or fp32
     final_loss: mean of the last steps, nats per token
     val: score of the checkpoint, where one was asked for
     clock: every stage of the run
@@ -57,6 +58,7 @@ class TrainReport:
     device: str
     ranks: int
     threads: int
+    precision: str
     config: ModelConfig
     recipe: Recipe
     val: EvalReport | None
@@ -214,6 +216,7 @@ def print_report(report: TrainReport) -> None:
         "checkpoint": f"{report.out} ({report.params:,} weights)",
         "trained": f"{report.steps:,} steps, {report.tokens_seen:,} tokens "
         f"({report.passes:.2f} passes) at {report.tokens_per_second:,.0f} a second",
+        "arithmetic": f"products in {report.precision}" + _why(report),
         "training loss": f"{report.final_loss:.6f} nats per token",
     }
     if report.val is not None:
@@ -227,3 +230,9 @@ def print_report(report: TrainReport) -> None:
     rows["clock"] = f"{report.seconds:.1f} s{limit}: {', '.join(stages)}"
     rows["beside it"] = ", ".join(Path(path).name for path in report.files)
     print_rows(rows)
+
+
+def _why(report: TrainReport) -> str:
+    """Return why the products are not in bf16 where the recipe would have had them so."""
+    missing = report.recipe.precision == "native" and report.precision == "fp32"
+    return f": this {report.device} has no instructions for bf16" if missing else ""
