@@ -183,6 +183,23 @@ def test_updates_are_counted(model: Path, cache: Path) -> None:
     assert stage.total == STEPS and stage.unit == "updates"
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_updates_are_in_bfloat16_only_where_the_processor_has_it(
+    model: Path, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    usual = Subject.computing_in
+
+    def computing_in(subject: Subject, precision: str) -> Subject:
+        asked.append(precision)
+        return usual(subject, precision)
+
+    monkeypatch.setattr(Subject, "computing_in", computing_in)
+    monkeypatch.setattr("squeeze.packing.tune.student.has_bf16", lambda device: known)
+    pack(model, None, tune=1)
+    assert ("bf16" in asked) is known
+
+
 def test_shares_begin_with_the_mlp_and_share_the_updates() -> None:
     preset = TARGETS["tuned"]
     assert isinstance(preset, Tuned)
