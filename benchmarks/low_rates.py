@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -24,7 +23,7 @@ from typing import Any
 from inputs import materials
 from pack_quality import TRAINING, Judge, Lines
 from report import write_report
-from result_files import spread, table
+from result_files import means, spread, table
 
 from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.packing.calibrate import Calibration, calibrate
@@ -72,10 +71,7 @@ def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for group in groups.values():
         row = {name: group[0][name] for name in ("bits", "preset", "tune", "label")}
         row |= {"n": len(group), "seeds": len({line["seed"] for line in group})}
-        for name in ("kl", "gap", "cpu_s"):
-            values = [line[name] for line in group]
-            row[name] = statistics.mean(values)
-            row[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+        row |= means(group, "kl", "gap", "cpu_s")
         row["unused"] = [line["limit"] - line["bytes"] for line in group]
         rows.append(row)
     return sorted(rows, key=lambda row: (-row["bits"], row["preset"], str(row["tune"])))

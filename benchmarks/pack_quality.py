@@ -138,15 +138,9 @@ class Packer:
         return tensors
 
 
-def ours(
-    loaded: LoadedModel, request: PackRequest, preset: str, limit: int
-) -> tuple[bytes, dict[str, Any]]:
-    """The file of at most `limit` bytes that the product makes, and facts of how it came about.
-
-    request: names the calibration, which the record's file starts from as well
-    """
-    tune = request.tune if preset == "tuned" else None
-    packed = pack_model(loaded, replace(request, limit=limit, preset=preset, tune=tune))
+def ours(loaded: LoadedModel, request: PackRequest) -> tuple[bytes, dict[str, Any]]:
+    """The file that the product makes, and facts of how it came about."""
+    packed = pack_model(loaded, request)
     assert packed.plan is not None
     return packed.data, {"trials": packed.plan.trials, "expected_nats": packed.plan.expected}
 
@@ -202,7 +196,6 @@ def main() -> None:
         started = time.process_time()
         cache = folder / f"seed{seed}"
         packer = Packer(loaded, calibrate(loaded, settings, cache))
-        request = PackRequest(1, "best", calibration=settings, cache=cache, tune=options.tune)
         calibrated = {"calibrated_cpu_s": time.process_time() - started}
         judge = Judge(loaded, seed * options.targets, options.targets)
         for size, record, coarser in cells:
@@ -214,7 +207,11 @@ def main() -> None:
                 limits |= {smaller: int(share * peer["bytes"]) for smaller, share in less.items()}
             for place, limit in limits.items():
                 for preset in presets_at(place):
-                    make = partial(ours, loaded, request, preset, limit)
+                    tune = options.tune if preset == "tuned" else None
+                    request = PackRequest(
+                        limit, preset, calibration=settings, cache=cache, tune=tune
+                    )
+                    make = partial(ours, loaded, request)
                     line = cell | {"size": place, "what": preset, "limit": limit}
                     measure(lines, judge, make, line)
     head = {"checkpoint": options.checkpoint, "calibrated_on": options.source}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ def spread(mean: float, sd: float | None, digits: int, sign: bool = False) -> st
     """`mean ± sd`, the latter only where there are several runs."""
     text = f"{mean:{'+' if sign else ''}.{digits}f}"
     return text if sd is None else f"{text} ± {sd:.{digits}f}"
+
+
+def means(lines: Sequence[Result], *names: str) -> dict[str, float | None]:
+    """The mean of each value over several lines, and as NAME_sd its deviation; None of a single one."""
+    found: dict[str, float | None] = {}
+    for name in names:
+        values = [line[name] for line in lines]
+        found[name] = statistics.mean(values)
+        found[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+    return found
 
 
 def machine(result: Result) -> str:

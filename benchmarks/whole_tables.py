@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from result_files import spread, table
+from result_files import means, spread, table
 
 WHICH = ("size", "budget", "way", "seed", "label")  # values that tell one line from another
 
@@ -21,10 +20,7 @@ def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         row = {name: group[0][name] for name in (*WHICH, "weights") if name != "seed"}
         row |= {"n": len(group), "bytes": max(line["bytes"] for line in group)}
         row["valid"] = all(line["in_time"] and line["fits"] for line in group)
-        for name in ("bpb", "bpb_before_packing", "cpu_s", "tokens_seen"):
-            values = [line[name] for line in group]
-            row[name] = statistics.mean(values)
-            row[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+        row |= means(group, "bpb", "bpb_before_packing", "cpu_s", "tokens_seen")
         rows.append(row)
     rows.sort(key=lambda row: (row["budget"], row["size"], row["way"], row["label"]))
     best = {(r["budget"], r["size"]): r["bpb"] for r in rows if r["way"] == "baseline"}
