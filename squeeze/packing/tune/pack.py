@@ -128,12 +128,16 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     untuned = int(text.lengths[: untuned_rows(text)].sum())
     before = measured_cost(start, quantizer, fitted, reporter, untuned)
     tuning = _Tuning(session, preset, start, quantizer, fitted)
-    quantizer, fitted = tuning.run()
+    tuned = tuning.run()
     seconds, gain = tuning.clock.seconds, Gain(sum(tuning.shares.steps), before)
-    plan = replace(plan_for(start, quantizer, fitted, reporter, untuned), tuning=gain)
+    plan, data = plan_for(start, *tuned, reporter, untuned), tuned[1].data
     reporter.note(gain.line(seconds, plan.measured))
+    if plan.measured > before:
+        reporter.note("tuning made it worse: the file is the one that it began with")
+        plan, data = plan_for(start, quantizer, fitted, reporter, untuned), fitted.data
+    plan = replace(plan, tuning=gain)
     plan.save(start.plan_path)
-    return Packed(fitted.data, plan=plan)
+    return Packed(data, plan=plan)
 
 
 class _Tuning:

@@ -36,7 +36,7 @@ from tests.packs import Killed, write_trained
 
 CONFIG = ModelConfig(256, 1, 32, 2, 1, 64, seq_len=32)
 CALIBRATION = Calibration(tokens=512)
-LIMIT = 3_000
+LIMIT = 4_500
 
 
 @pytest.fixture(scope="module")

@@ -183,6 +183,21 @@ def test_updates_are_counted(model: Path, cache: Path) -> None:
     assert stage.total == STEPS and stage.unit == "updates"
 
 
+def test_a_model_that_learns_nothing_good_stays_as_it_was_rounded(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("squeeze.packing.tune.student.RATE", 50.0)
+    notes = Recorder()
+    request = PackRequest(LIMIT, "tuned", calibration=CALIBRATION, cache=tmp_path, tune=STEPS)
+    packed = pack_model(load_model(model), request, notes)
+    assert "tuning made it worse: the file is the one that it began with" in notes.notes
+    assert packed.plan is not None and packed.plan.tuning is not None
+    assert packed.plan.measured == packed.plan.tuning.before
+    assert packed.data == pack(model, tmp_path).data
+    monkeypatch.undo()
+    assert packed.data != pack(model, None).data
+
+
 @pytest.mark.parametrize("known", [False, True])
 def test_updates_are_in_bfloat16_only_where_the_processor_has_it(
     model: Path, known: bool, monkeypatch: pytest.MonkeyPatch
