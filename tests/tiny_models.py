@@ -94,9 +94,10 @@ def lively(config: ModelConfig, seed: int = 1) -> GPT:
 def begun(config: ModelConfig, seed: int) -> dict[str, Tensor]:
     """Tensors of a model at the start of training, those that begin at zero made small noise."""
     tensors = {name: t.clone() for name, t in GPT(config, seed=seed).state_dict().items()}
+    generator = torch.Generator().manual_seed(seed)
     for name, tensor in tensors.items():
         if name.endswith("proj.weight"):
-            tensor.normal_(std=0.02)
+            tensor.normal_(std=0.02, generator=generator)
     return tensors
 
 
