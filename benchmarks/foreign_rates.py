@@ -27,8 +27,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import squeeze
 from squeeze.train.data.shards import read_shard
+from squeeze.train.optim.optimizer import Optimizer
+from squeeze.train.optim.recipe import Recipe
 
-LENGTH, BATCH, RATE = 256, 4, 3e-3
+LENGTH, BATCH = 256, 4
+# of this project's trainer: AdamW alone learns hardly more than how often each token comes
+RECIPE = Recipe(
+    matrix_lr=0.02, table_lr=0.01, small_lr=0.01, orthogonalizer="polar-express", precision="fp32"
+)
+WARM_UP = 20  # steps
 CONFIG = LlamaConfig(
     vocab_size=1024, hidden_size=192, intermediate_size=512, num_hidden_layers=4,
     num_attention_heads=6, num_key_value_heads=2, max_position_embeddings=LENGTH,
@@ -37,16 +44,20 @@ CONFIG = LlamaConfig(
 
 
 def learn_(model: LlamaForCausalLM, tokens: torch.Tensor, steps: int) -> float:
-    """Train in place by AdamW with a linear decay; return the loss of the last step, nats a token."""
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, (0.9, 0.95), weight_decay=0.1)
+    """Train in place with a linear decay; return the loss of the last step, nats a token."""
+
+    def known(name: str, weight: torch.Tensor) -> str:
+        if name == "model.embed_tokens.weight":
+            return "tok_emb.weight"
+        return name if weight.ndim == 2 else name.removesuffix(".weight")
+
+    optimizer = Optimizer([(known(name, w), w) for name, w in model.named_parameters()], RECIPE)
     loss = torch.zeros(())
     for step, ids in zip(range(steps), tokens.view(-1, BATCH, LENGTH), strict=False):
         logits = model(input_ids=ids).logits
         loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-        optimizer.zero_grad()
         loss.backward()
-        optimizer.param_groups[0]["lr"] = RATE * min(1.0, (step + 1) / 20) * (1 - step / steps)
-        optimizer.step()
+        optimizer.step(min(1.0, (step + 1) / WARM_UP) * (1 - step / steps), RECIPE.momentum)
     return float(loss.detach())
 
 
@@ -66,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bits", nargs="*", type=float, default=[1.78, 1.27])
     parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--tune", type=int, help="updates of `tuned`")
     parser.add_argument("--targets", type=int, default=65_536)
     parser.add_argument("--calibration-tokens", type=int, default=65_536)
     options = parser.parse_args()
@@ -84,8 +96,9 @@ def main() -> None:
         for preset in ("best", "tuned"):
             limit, cpu = int(bits * weights / 8), time.process_time()
             packed = squeeze.pack(
-                model, limit, tokens=text, preset=preset, config={"seq_len": LENGTH}
-            )
+                model, limit, tokens=text, preset=preset, config={"seq_len": LENGTH},
+                tune=options.tune if preset == "tuned" else None,
+            )  # fmt: skip
             cpu = time.process_time() - cpu
             with tempfile.TemporaryDirectory() as folder:
                 packed.save(Path(folder) / "m.sqz")

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from squeeze.errors import OverBudget, SqueezeError
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from squeeze.checkpoint.complete import Config
     from squeeze.checkpoint.inspect import Inspection
     from squeeze.checkpoint.live import Packable
@@ -62,6 +64,7 @@ def pack(
     tokenizer: Path | None = None,
     cache: Path | None = None,
     assume: bool = False,
+    tune: int | timedelta | None = None,
 ) -> Packed:
     """Return a model packed into at most `limit` bytes, checked by decoding it.
 
@@ -70,10 +73,10 @@ def pack(
     limit: bytes that the artifact and `code` may take together
     code: files and folders that ship beside the artifact
     tokens: ids of text to calibrate on, integers [n]; None: text that the model writes
-    preset: `best` or `fast` (half the time, a little more loss) calibrate and land just under the
-        limit; `record-374`, `record-1394`, `record-1855`, `record-1908`, `ternary` and
-        `baseline-int8-zlib` do as those entries did; `round` rounds to nearest, `lossless` keeps
-        every bit
+    preset: `best`, `fast` (half the time, a little more loss) and `tuned` (which trains, too: the
+        least loss below two bits a weight) calibrate and land just under the limit; `record-374`,
+        `record-1394`, `record-1855`, `record-1908`, `ternary` and `baseline-int8-zlib` do as those
+        entries did; `round` rounds to nearest, `lossless` keeps every bit
     config: configuration of a state dict, or what a checkpoint does not say: fields by name, `like` (a
         layout of docs/layouts.md), `settings` (a file of the training script's settings); of a module
         its training window `seq_len`, and `bos_id`
@@ -81,10 +84,12 @@ def pack(
     tokenizer: sentencepiece model that gives costs per byte of text
     cache: folder that keeps every stage, so that an interrupted pack resumes; None: keep nothing
     assume: take defaults for what is not said, and write them into the artifact
+    tune: updates of preset `tuned`, or the time that they may take; None: its own number
 
     Under a process group every rank must call: the ranks share the calibration, the first packs, and
     all return its result. Raises OverBudget when the limit cannot be met, BadCheckpoint for weights
-    that cannot be packed, BadConfig for an unknown preset.
+    that cannot be packed, BadConfig for an unknown preset, or for `tune` with
+    another than `tuned`.
 
     >>> packed = squeeze.pack(model, limit=40_000, tokens=ids, preset="fast")
     >>> packed.save("model.sqz")
@@ -98,7 +103,7 @@ def pack(
 
     bytes_of = None if tokenizer is None else Tokenizer(tokenizer).table.of_targets
     return pack_call(
-        PackCall(model, limit, code, tokens, preset, config, entry, bytes_of, cache, assume)
+        PackCall(model, limit, code, tokens, preset, config, entry, bytes_of, cache, assume, tune)
     )
 
 

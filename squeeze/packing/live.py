@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from squeeze.checkpoint.complete import Config
 from squeeze.checkpoint.live import Packable
+from squeeze.errors import BadConfig
 from squeeze.ledger.gate import check_limit
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.pack import pack_model
@@ -35,9 +37,16 @@ class PackCall:
     bytes_of: BytesOf | None
     cache: str | os.PathLike[str] | None
     assume: bool = False
+    tune: int | timedelta | None = None
 
     def request(self) -> PackRequest:
-        """Return the pack that is asked for. Raises BadData for tokens that are no token ids."""
+        """Return the pack that is asked for.
+
+        Raises BadData for tokens that are no token ids, BadConfig for updates of a preset that is not
+        tuned.
+        """
+        if self.tune is not None and self.preset != "tuned":
+            raise BadConfig("tune", expected="preset tuned", found=f"preset {self.preset}")
         text = Calibration()
         if self.tokens is not None:
             text = Calibration("tokens", ids=as_tokens(self.tokens))
@@ -48,6 +57,7 @@ class PackCall:
             calibration=text,
             bytes_of=self.bytes_of,
             cache=None if self.cache is None else Path(self.cache),
+            tune=self.tune,
         )
 
 

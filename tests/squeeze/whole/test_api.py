@@ -62,18 +62,25 @@ def packed_by_command(checkpoint: Path, out: Path, *options: object) -> bytes:
     return out.read_bytes()
 
 
-@pytest.mark.parametrize("preset", ["fast", "record-1394"])
+@pytest.mark.parametrize("preset", ["fast", "tuned", "record-1394"])
 def test_packing_in_python_gives_the_bytes_of_the_command(
     preset: str, checkpoint: Path, model: GPT, ids: np.ndarray, shard: Path, tmp_path: Path
 ) -> None:
-    limit = LIMIT if preset == "fast" else 1_000_000
+    limit = 1_000_000 if preset == "record-1394" else LIMIT
+    tune = 3 if preset == "tuned" else None
     text = ["--calibration", "shards", "--data", shard, "--tokens", len(ids)]
     by_command = packed_by_command(
-        checkpoint, tmp_path / "m.sqz", "--preset", preset, "--limit", limit, *text
-    )
-    packed = squeeze.pack(model, limit, tokens=ids, preset=preset)
+        checkpoint, tmp_path / "m.sqz", "--preset", preset, "--limit", limit, *text,
+        *(["--tune", tune] if tune else []),
+    )  # fmt: skip
+    packed = squeeze.pack(model, limit, tokens=ids, preset=preset, tune=tune)
     assert packed.data == by_command
-    assert squeeze.pack(checkpoint, limit, tokens=ids, preset=preset).data == by_command
+    assert squeeze.pack(checkpoint, limit, tokens=ids, preset=preset, tune=tune).data == by_command
+
+
+def test_updates_are_of_the_preset_that_is_tuned(model: GPT) -> None:
+    with pytest.raises(BadConfig, match="expected preset tuned, found preset best"):
+        squeeze.pack(model, LIMIT, preset="best", tune=10)
 
 
 @pytest.mark.parametrize(("preset", "options"), [("round", []), ("lossless", ["--lossless"])])
