@@ -24,11 +24,14 @@ from squeeze.reporter import SILENT, Reporter
 
 BETAS, EPS = (0.9, 0.95), 1e-12  # gradients of a divergence near zero are tiny
 BLOCK = 1024  # tokens that one thread runs at a time
+# Updates, and share of all, over which their size grows to the full: the first ones know hardly more of a
+# gradient than its sign, and undo for a long time what they gain (docs/log.md).
+WARM_UP, WARM_SHARE = 12, 0.25
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A tensor that learns, and the largest size of a step in it; the size falls to zero linearly."""
+    """A tensor that learns, and the largest size of a step in it."""
 
     parameter: nn.Parameter
     rate: float
@@ -46,6 +49,16 @@ class Course:
     steps: int
     tokens: int = 2048
     seed: int = 0
+
+    def size(self, step: int) -> float:
+        """Return the share of the largest size that an update has, the first being number 0.
+
+        >>> course = Course(8)
+        >>> [course.size(step) for step in range(course.steps)]
+        [0.5, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]
+        """
+        warm = max(1.0, min(WARM_UP, WARM_SHARE * self.steps))
+        return min(1.0, (step + 1) / warm) * (1 - step / self.steps)
 
 
 @dataclass(frozen=True)
@@ -119,7 +132,7 @@ def distil_(
         losses.append(total)
         for group, each, gradient in zip(optimizer.param_groups, trained, sums, strict=True):
             each.parameter.grad = gradient
-            group["lr"] = each.rate * (1 - step / course.steps)
+            group["lr"] = each.rate * course.size(step)
         with one_thread():
             optimizer.step()
         hold()
