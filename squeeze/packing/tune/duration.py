@@ -101,7 +101,7 @@ def _timed_updates(student: Student, pairs: int, tokens: int, bits: float) -> li
     """Return the seconds of pairs of updates that learn from the same text; each pair is undone."""
     weights, stamps = student.weights, _Stamps()
     for _ in range(pairs):
-        student.learn_(Course(2, tokens), bits, reporter=stamps)
+        student.learn_(Course(2, tokens), bits, stamps)
         student.take_(weights)
     return stamps.seconds or [1e-4]  # nothing learns
 

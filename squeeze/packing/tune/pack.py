@@ -41,8 +41,6 @@ from squeeze.packing.target import (
 )
 from squeeze.packing.tune.duration import keep_updates, kept_updates, pace_of
 from squeeze.packing.tune.gain import Gain, TuningClock
-from squeeze.packing.tune.size import UPDATES as TRIALS
-from squeeze.packing.tune.size import size_of
 from squeeze.packing.tune.student import Student, untuned_rows
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
@@ -153,7 +151,6 @@ class _Tuning:
         self.tokens = preset.tokens
         weights = sum(quantizer.weight_counts.values())
         self.bits = 8 * len(fitted.data) / max(weights, 1)
-        self.size = 1.0  # of updates, in usual sizes
         floats = session.request.small_floats
         self.student = Student(start.piece, start.calibrated, quantizer.contents, floats)
         asked = session.request.tune
@@ -195,9 +192,9 @@ class _Tuning:
         pace = pace_of(
             self.student, self.quantizer, self.fitted, names, self.tokens, self.bits, seconds
         )
-        updates = max(1, pace.updates_within(seconds - self.clock.seconds) - TRIALS)
+        updates = pace.updates_within(seconds - self.clock.seconds)
         keep_updates(path, key, updates)
-        late = pace.seconds_of(updates + TRIALS) > seconds
+        late = pace.seconds_of(updates) > seconds
         reporter.note(
             f"{updates:,} update{'' if updates == 1 else 's'} for {seconds:g} s"
             f"{', too short a time' if late else ''}: {pace.update:.3g} s each here, and "
@@ -211,26 +208,22 @@ class _Tuning:
         course = Course(steps, self.tokens, self.session.settings.seed * 1_000 + number)
         key = hash_of(self.start.key, number, self.shares.steps, self.tokens)
         try:
-            weights, facts = read_arrays(path, key)
+            weights, _ = read_arrays(path, key)
             self.student.take_(weights)
-            self.size = facts["size"]
             self.clock.resume(key)
             stage.advance(steps)
         except CorruptData as error:
             if path.is_file():
                 stage.note(f"made again: {error}")
             clock = time.perf_counter()
-            if number == 1 and steps and number < len(self.shares.names):
-                self._try_sizes(stage)
-            learnt = self.student.learn_(course, self.bits, self.size, stage)
+            learnt = self.student.learn_(course, self.bits, stage)
             if steps:
                 stage.note(
                     f"learnt with {number} of {len(self.shares.names)} shares rounded: "
                     f"{learnt.first:.4f} → {learnt.last:.4f} nats per token "
                     f"in {time.perf_counter() - clock:.0f} s"
                 )
-            facts = {"divergence": learnt.last, "size": self.size}
-            write_arrays(path, self.student.weights, key, facts)
+            write_arrays(path, self.student.weights, key, {"divergence": learnt.last})
             self.clock.keep(key)
         quantizer = self.quantizer.with_contents(self.student.updated(self.quantizer.contents))
         if number < len(self.shares.names):
@@ -239,12 +232,6 @@ class _Tuning:
             quantizer,
             coder=KeptCodes(self.session.folder / "codes", key, stage),
         )
-
-    def _try_sizes(self, stage: Reporter) -> None:
-        """Take the size of updates that gains most."""
-        self.size = size_of(self.student, self.tokens, self.bits)
-        if self.size < 1:
-            stage.note(f"updates have {self.size:.2g} of their usual size, which gains more here")
 
     def _rescale(self, number: int) -> None:
         """Give all shares from a number on the scale at which the file is expected to fit.

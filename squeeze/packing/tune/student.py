@@ -21,15 +21,15 @@ from squeeze.packing.costs import CPU, MEASURED
 from squeeze.packing.quantizer import Contents
 from squeeze.packing.recipe import Recipe, quantize_checkpoint
 from squeeze.ranks.group import Ranks
-from squeeze.reporter import SILENT, Reporter
+from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32, to_bits
 from squeeze.tensors.quantized import RawTensor
 from squeeze.train.model.native import has_bf16
 
-# Largest step of Adam at the usual size, as a share of a tensor's root mean square times 2^(-BITS ·
-# bits): an error of b bits a weight is about 2^-b of the weight and what makes up for it no larger, but
-# of smaller errors a batch shows less (docs/log.md).
+# Largest step of Adam, as a share of a tensor's root mean square times 2^(-BITS · bits): an error of b
+# bits a weight is about 2^-b of the weight and what makes up for it no larger, but of smaller errors a
+# batch shows less (docs/log.md).
 RATE, SMALL_RATE, BITS = 0.022, 0.031, 1.5
 # Bits a weight below which the student computes in bfloat16 if the CPU can; that alone costs 0.0003
 # nats per token.
@@ -71,13 +71,10 @@ class Student:
         self.rounded |= {name: tensor.dequantize() for name, tensor in tensors.items()}
         self._put_back()
 
-    def learn_(
-        self, course: Course, bits: float, size: float = 1.0, reporter: Reporter = SILENT
-    ) -> Learnt:
+    def learn_(self, course: Course, bits: float, reporter: Reporter) -> Learnt:
         """Distil all that is not rounded.
 
         bits: a weight, of the file
-        size: of updates, in usual sizes
         """
         trained = []
         for name, matrices in self.inside.items():
@@ -85,9 +82,9 @@ class Student:
             if matrices and not waiting:
                 continue
             parameter = self.parameters[name]
-            usual = max(float(parameter.detach().square().mean().sqrt()), LEAST)
-            usual *= (RATE if matrices else SMALL_RATE) * 2.0 ** (-BITS * bits)
-            trained.append(Trained(parameter, size * usual))
+            size = max(float(parameter.detach().square().mean().sqrt()), LEAST)
+            rate = (RATE if matrices else SMALL_RATE) * size * 2.0 ** (-BITS * bits)
+            trained.append(Trained(parameter, rate))
         if not trained:
             return Learnt()
         half = bits < HALVES_BELOW and has_bf16(CPU)

@@ -107,17 +107,17 @@ def test_the_number_fills_the_time_and_leaves_some_for_what_is_slower() -> None:
 def test_the_number_is_reported_kept_and_gives_the_same_bytes(
     model: Path, tmp_path: Path, pace: list[Pace]
 ) -> None:
-    packed = pack(model, tmp_path / "cache", timedelta(seconds=37))
+    packed = pack(model, tmp_path / "cache", timedelta(seconds=10))
     (note,) = (note for note in packed.notes if "gives the same file" in note)
-    assert re.match(r"8 updates for 37 s: 1 s each here, and 1 s of rounding; --tune 8 gives", note)
+    assert re.match(r"8 updates for 10 s: 1 s each here, and 1 s of rounding; --tune 8 gives", note)
     assert packed.plan is not None and packed.plan.tuning is not None
     assert packed.plan.tuning.updates == 8
     stored = Plan.load(tmp_path / "cache" / "plan.json")
     assert stored.tuning == packed.plan.tuning
     assert pack(model, None, 8).data == packed.data
-    assert pack(model, tmp_path / "cache", timedelta(seconds=37)).data == packed.data
+    assert pack(model, tmp_path / "cache", timedelta(seconds=10)).data == packed.data
     assert len(pace) == 1
-    other = pack(model, tmp_path / "cache", timedelta(seconds=33))
+    other = pack(model, tmp_path / "cache", timedelta(seconds=6))
     assert other.plan is not None and other.plan.tuning is not None
     assert other.plan.tuning.updates == 4 and len(pace) == 2
 
@@ -125,7 +125,7 @@ def test_the_number_is_reported_kept_and_gives_the_same_bytes(
 def test_a_killed_pack_resumes_with_its_number_on_a_machine_of_another_pace(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = pack(model, tmp_path / "whole", timedelta(seconds=37))
+    whole = pack(model, tmp_path / "whole", timedelta(seconds=10))
     learn = Student.learn_
 
     def killed(self: Student, *arguments: object) -> object:
@@ -134,17 +134,17 @@ def test_a_killed_pack_resumes_with_its_number_on_a_machine_of_another_pace(
 
     monkeypatch.setattr(Student, "learn_", killed)
     with pytest.raises(Killed):
-        pack(model, tmp_path / "cache", timedelta(seconds=37))
+        pack(model, tmp_path / "cache", timedelta(seconds=10))
     monkeypatch.setattr(tuning, "pace_of", lambda *_: Pace(0.1, 0.0, 0.0, 0.0))
-    resumed = pack(model, tmp_path / "cache", timedelta(seconds=37))
+    resumed = pack(model, tmp_path / "cache", timedelta(seconds=10))
     assert resumed.data == whole.data
     assert "8 updates, the number that was found before" in resumed.notes
 
 
 def test_fresh_forgets_the_number_and_what_learnt(model: Path, tmp_path: Path) -> None:
-    pack(model, tmp_path, timedelta(seconds=37))
+    pack(model, tmp_path, timedelta(seconds=10))
     stages = {path: path.stat().st_mtime_ns for path in tmp_path.glob("tuned-*")}
-    again = pack(model, tmp_path, timedelta(seconds=37), fresh=True)
+    again = pack(model, tmp_path, timedelta(seconds=10), fresh=True)
     assert any("gives the same file" in note for note in again.notes)
     assert stages and all(path.stat().st_mtime_ns > before for path, before in stages.items())
 

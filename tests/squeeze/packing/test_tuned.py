@@ -23,7 +23,6 @@ from squeeze.packing.presets import TARGETS, Tuned
 from squeeze.packing.request import PackRequest
 from squeeze.packing.target import contents_of
 from squeeze.packing.tune import pack as tuning
-from squeeze.packing.tune.size import SIZES, SMALLER, size_of
 from squeeze.packing.tune.student import Student, untuned_rows
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
@@ -113,8 +112,7 @@ def test_killed_in_any_stage_of_learning_it_resumes_to_the_same_bytes(
     learn, begun = Student.learn_, []
 
     def killed(self: Student, *arguments: Any) -> Any:
-        in_trial = len(arguments) == 3  # nothing counts its updates
-        begun.extend([] if in_trial else [stage])
+        begun.append(stage)
         if len(begun) > stage:
             raise Killed
         return learn(self, *arguments)
@@ -183,41 +181,6 @@ def test_updates_are_counted(model: Path, cache: Path) -> None:
     pack_model(load_model(model), request, recorder)
     (stage,) = (stage for stage in recorder.stages if stage.name == "tune")
     assert stage.total == STEPS and stage.unit == "updates"
-
-
-def test_updates_that_are_too_large_are_made_smaller(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usual = pack(model, None)
-    monkeypatch.setattr("squeeze.packing.tune.student.RATE", 0.2)
-    monkeypatch.setattr("squeeze.packing.tune.student.SMALL_RATE", 0.3)
-    notes = Recorder()
-    request = PackRequest(LIMIT, "tuned", calibration=CALIBRATION, cache=tmp_path, tune=STEPS)
-    packed = pack_model(load_model(model), request, notes)
-    assert any("of their usual size" in note for note in notes.notes)
-    assert packed.plan is not None and packed.plan.tuning is not None and usual.plan is not None
-    assert packed.plan.measured < min(packed.plan.tuning.before, 2 * usual.plan.measured)
-    # a resumed pack goes on at that size
-    for file in tmp_path.glob("tuned-[2-9].safetensors"):
-        file.unlink()
-    assert pack(model, tmp_path).data == packed.data
-
-
-def test_a_trial_leaves_the_model_as_it_was(model: Path, tmp_path: Path) -> None:
-    found: list[tuple[float, bool]] = []
-
-    def tried(student: Student, tokens: int, bits: float) -> float:
-        before = student.weights
-        size = size_of(student, tokens, bits)
-        same = [np.array_equal(before[name], now) for name, now in student.weights.items()]
-        found.append((size, all(same)))
-        return size
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuning, "size_of", tried)
-        pack(model, None)
-    assert found == [(found[0][0], True)]
-    assert any(found[0][0] == pytest.approx(SMALLER**n) for n in range(SIZES))
 
 
 def test_a_model_that_learns_nothing_good_stays_as_it_was_rounded(
