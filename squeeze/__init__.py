@@ -88,8 +88,8 @@ def pack(
 
     Under a process group every rank must call: the ranks share the calibration, the first packs, and
     all return its result. Raises OverBudget when the limit cannot be met, BadCheckpoint for weights
-    that cannot be packed, BadConfig for an unknown preset, or for `tune` with
-    another than `tuned`.
+    that cannot be packed, BadConfig for an unknown preset, or for `tune` with another than
+    `tuned`.
 
     >>> packed = squeeze.pack(model, limit=40_000, tokens=ids, preset="fast")
     >>> packed.save("model.sqz")
