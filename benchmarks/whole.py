@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import machine
 from inputs import ROOT
 from pack_quality import Lines
 from report import write_report
@@ -134,7 +135,7 @@ def measure(
     data = ("--tokenizer", TOKENIZER, "--val", VALIDATION, "--tokens", targets)
     score, _ = ran((*squeeze, "eval", artifact, *data, "--json"), ONE_THREAD)
     plain, _ = ran((*squeeze, "eval", checkpoint, *data, "--json"), ONE_THREAD)
-    spent = facts["trained_cpu_s"] + cpu
+    spent, here = facts["trained_cpu_s"] + cpu, machine.facts()
     size = artifact.stat().st_size
     return line | {
         **{key: facts[key] for key in ("preset", "settings", "weights", "steps", "tokens_seen")},
@@ -149,6 +150,7 @@ def measure(
         "bpb": score["bpb"],
         "bpb_before_packing": plain["bpb"],
         "notes": packed["notes"],
+        **{key: here[key] for key in ("processor", "commit")},
     }
 
 

@@ -11,24 +11,33 @@ WHICH = ("size", "budget", "way", "seed", "label")  # values that tell one line 
 
 
 def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return mean and spread of each point, way and label."""
+    """Return mean and spread of each point, way and label, on each processor.
+
+    CPU seconds buy more on one processor than on another: ways are compared on the same.
+    """
+    together = (*(name for name in WHICH if name != "seed"), "processor")
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for line in lines:
-        groups.setdefault(tuple(line[name] for name in WHICH if name != "seed"), []).append(line)
+        groups.setdefault(tuple(line[name] for name in together), []).append(line)
     rows = []
     for group in groups.values():
-        row = {name: group[0][name] for name in (*WHICH, "weights") if name != "seed"}
+        row = {name: group[0][name] for name in (*together, "weights")}
+        row["commits"] = ", ".join(sorted({line["commit"] for line in group}))
         row |= {"n": len(group), "bytes": max(line["bytes"] for line in group)}
         row["valid"] = all(line["in_time"] and line["fits"] for line in group)
         row |= means(group, "bpb", "bpb_before_packing", "cpu_s", "tokens_seen")
         rows.append(row)
-    rows.sort(key=lambda row: (row["budget"], row["size"], row["way"], row["label"]))
-    best = {(r["budget"], r["size"]): r["bpb"] for r in rows if r["way"] == "baseline"}
+    rows.sort(key=lambda row: (*_point(row), row["way"], row["label"]))
+    best = {_point(row): row["bpb"] for row in rows if row["way"] == "baseline"}
     for row in rows:
-        baseline = best.get((row["budget"], row["size"]))
+        baseline = best.get(_point(row))
         alone = baseline is None or row["way"] == "baseline"
         row["below_baseline"] = None if alone else baseline - row["bpb"]
     return rows
+
+
+def _point(row: dict[str, Any]) -> tuple[float, int, str]:
+    return row["budget"], row["size"], row["processor"]
 
 
 def markdown(rows: Iterable[dict[str, Any]]) -> str:
@@ -36,7 +45,7 @@ def markdown(rows: Iterable[dict[str, Any]]) -> str:
     titles = (
         "limit,CPU s,way,label,weights,bytes,bits a weight,CPU s used,tokens,seeds,bits per byte,"
     )
-    titles += "before packing,below the baseline,"
+    titles += "before packing,below the baseline,processor,commit,"
     return table(
         titles.split(","),
         (
@@ -47,6 +56,7 @@ def markdown(rows: Iterable[dict[str, Any]]) -> str:
                 f"{row['tokens_seen']:,.0f}", row["n"], spread(row["bpb"], row["bpb_sd"], 4),
                 f"{row['bpb_before_packing']:.4f}",
                 None if row["below_baseline"] is None else f"{row['below_baseline']:+.4f}",
+                row["processor"], row["commits"],
                 "" if row["valid"] else "over its limit",
             ]
             for row in rows
@@ -56,13 +66,13 @@ def markdown(rows: Iterable[dict[str, Any]]) -> str:
 
 def beside(rows: Iterable[dict[str, Any]]) -> str:
     """Return the points at which both ways were measured as a table, ours beside the baseline's."""
-    points: dict[tuple[float, int], dict[str, dict[str, Any]]] = {}
+    points: dict[tuple[float, int, str], dict[str, dict[str, Any]]] = {}
     for row in rows:
         if "n" in row and not row["label"]:
-            points.setdefault((row["budget"], row["size"]), {})[row["way"]] = row
-    titles = "limit,CPU s,n,baseline,squeeze,below the baseline,weights,bits a weight,"
+            points.setdefault(_point(row), {})[row["way"]] = row
+    titles = "limit,CPU s,n,baseline,squeeze,below the baseline,weights,bits a weight,processor,"
     body = []
-    for (budget, size), ways in sorted(points.items()):
+    for (budget, size, processor), ways in sorted(points.items()):
         if len(ways) == 2:
             theirs, ours = ways["baseline"], ways["squeeze"]
             body.append(
@@ -72,6 +82,7 @@ def beside(rows: Iterable[dict[str, Any]]) -> str:
                     spread(ours["bpb"], ours["bpb_sd"], 4), f"{ours['below_baseline']:+.4f}",
                     f"{theirs['weights']:,} / {ours['weights']:,}",
                     " / ".join(f"{8 * row['bytes'] / row['weights']:.2f}" for row in (theirs, ours)),
+                    processor.removesuffix(" Processor").replace("(R)", ""),
                     "" if theirs["valid"] and ours["valid"] else "over a limit",
                 ]
             )  # fmt: skip
