@@ -18,7 +18,8 @@ class Machine:
     """Kind of machine whose arithmetic decided a plan; one kind gives the same bits on any threads.
 
     processor: vendor, family and model
-    instructions: instruction set of torch, and environment variables that choose another
+    instructions: instruction set of torch, BF16 where the processor multiplies it, and environment
+        variables that choose others
     torch, numpy, numba: releases
     """
 
@@ -33,10 +34,14 @@ def this_machine() -> Machine:
     """Return the kind of the machine that this process runs on."""
     import torch  # plans are read where there is no torch
 
+    from squeeze.train.model.native import has_bf16
+
+    known = [torch.backends.cpu.get_cpu_capability()]
+    known += ["BF16"] if has_bf16(torch.device("cpu")) else []
     choices = [f"{name}={os.environ[name]}" for name in CHOICES if name in os.environ]
     return Machine(
         processor=processor(CPUINFO),
-        instructions=" ".join([torch.backends.cpu.get_cpu_capability(), *choices]),
+        instructions=" ".join([*known, *choices]),
         torch=str(torch.__version__),
         numpy=version("numpy"),
         numba=version("numba"),
