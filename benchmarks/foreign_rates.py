@@ -96,9 +96,13 @@ def main() -> None:
         for preset in ("best", "tuned"):
             limit, cpu = int(bits * weights / 8), time.process_time()
             packed = squeeze.pack(
-                model, limit, tokens=text, preset=preset, config={"seq_len": LENGTH},
+                model,
+                limit,
+                tokens=text,
+                preset=preset,
+                config={"seq_len": LENGTH},
                 tune=options.tune if preset == "tuned" else None,
-            )  # fmt: skip
+            )
             cpu = time.process_time() - cpu
             with tempfile.TemporaryDirectory() as folder:
                 packed.save(Path(folder) / "m.sqz")

@@ -45,12 +45,12 @@ def spread(mean: float, sd: float | None, digits: int, sign: bool = False) -> st
 
 def means(lines: Sequence[Result], *names: str) -> dict[str, float | None]:
     """The mean of each value over several lines, and as NAME_sd its deviation; None of a single one."""
-    found: dict[str, float | None] = {}
+    row: dict[str, float | None] = {}
     for name in names:
         values = [line[name] for line in lines]
-        found[name] = statistics.mean(values)
-        found[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
-    return found
+        row[name] = statistics.mean(values)
+        row[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+    return row
 
 
 def machine(result: Result) -> str:

@@ -135,7 +135,8 @@ def measure(
     data = ("--tokenizer", TOKENIZER, "--val", VALIDATION, "--tokens", targets)
     score, _ = ran((*squeeze, "eval", artifact, *data, "--json"), ONE_THREAD)
     plain, _ = ran((*squeeze, "eval", checkpoint, *data, "--json"), ONE_THREAD)
-    spent, here = facts["trained_cpu_s"] + cpu, machine.facts()
+    spent = facts["trained_cpu_s"] + cpu
+    machine_facts = machine.facts()
     size = artifact.stat().st_size
     return line | {
         **{key: facts[key] for key in ("preset", "settings", "weights", "steps", "tokens_seen")},
@@ -150,7 +151,7 @@ def measure(
         "bpb": score["bpb"],
         "bpb_before_packing": plain["bpb"],
         "notes": packed["notes"],
-        **{key: here[key] for key in ("processor", "commit")},
+        **{key: machine_facts[key] for key in ("processor", "commit")},
     }
 
 

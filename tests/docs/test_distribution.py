@@ -87,11 +87,14 @@ def interpreter(version: str) -> str:
     for path in os.environ.get("SQUEEZE_PYTHONS", "").split(os.pathsep):
         if path and version in subprocess.check_output([path, "--version"], text=True):
             return path
-    found = shutil.which(f"python{version}")
+    found_python = shutil.which(f"python{version}")
     # pyenv puts names on PATH whose versions are not chosen: they end with an error
-    if found is None or subprocess.run([found, "--version"], capture_output=True).returncode:
+    if (
+        found_python is None
+        or subprocess.run([found_python, "--version"], capture_output=True).returncode
+    ):
         pytest.skip(f"no python{version} runs; SQUEEZE_PYTHONS names interpreters, by colons")
-    return found
+    return found_python
 
 
 @pytest.mark.slow

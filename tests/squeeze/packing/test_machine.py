@@ -45,13 +45,14 @@ def test_a_machine_is_the_same_twice_and_other_with_other_instructions(
 
 
 def test_a_machine_that_multiplies_bfloat16_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = []
+    instructions = []
     for known in (False, True):
         monkeypatch.setattr(
             "squeeze.train.model.native.has_bf16", lambda device, known=known: known
         )
-        found.append(this_machine().instructions.split())
-    assert [*found[0][:1], "BF16", *found[0][1:]] == found[1]
+        instructions.append(this_machine().instructions.split())
+    without, with_bf16 = instructions
+    assert [*without[:1], "BF16", *without[1:]] == with_bf16
 
 
 def test_a_plan_keeps_its_machine_and_one_of_an_earlier_release_has_none(tmp_path: Path) -> None:

@@ -187,10 +187,8 @@ def test_a_model_that_learns_nothing_good_stays_as_it_was_rounded(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("squeeze.packing.tune.student.RATE", 50.0)
-    notes = Recorder()
-    request = PackRequest(LIMIT, "tuned", calibration=CALIBRATION, cache=tmp_path, tune=STEPS)
-    packed = pack_model(load_model(model), request, notes)
-    assert "tuning made it worse: the file is the one that it began with" in notes.notes
+    packed = pack(model, tmp_path)
+    assert "tuning made it worse: the file is the one that it began with" in packed.notes
     assert packed.plan is not None and packed.plan.tuning is not None
     assert packed.plan.measured == packed.plan.tuning.before
     assert packed.data == pack(model, tmp_path).data

@@ -69,10 +69,10 @@ def test_packing_in_python_gives_the_bytes_of_the_command(
     limit = 1_000_000 if preset == "record-1394" else LIMIT
     tune = 3 if preset == "tuned" else None
     text = ["--calibration", "shards", "--data", shard, "--tokens", len(ids)]
+    updates = ["--tune", tune] if tune else []
     by_command = packed_by_command(
-        checkpoint, tmp_path / "m.sqz", "--preset", preset, "--limit", limit, *text,
-        *(["--tune", tune] if tune else []),
-    )  # fmt: skip
+        checkpoint, tmp_path / "m.sqz", "--preset", preset, "--limit", limit, *text, *updates
+    )
     packed = squeeze.pack(model, limit, tokens=ids, preset=preset, tune=tune)
     assert packed.data == by_command
     assert squeeze.pack(checkpoint, limit, tokens=ids, preset=preset, tune=tune).data == by_command
