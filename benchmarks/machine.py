@@ -15,8 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def facts() -> dict[str, Any]:
-    """Date, commit, processor, cores, load average of the last minute, torch version and threads."""
+    """Date, commit, processor, cores, load average of the last minute, torch version and threads.
+
+    processor: name and instruction set, since one name stands for several kinds
+    """
     import torch
+
+    from squeeze.packing.machine import this_machine
 
     commit = "unknown"  # on a bare machine without git
     if shutil.which("git"):
@@ -32,7 +37,7 @@ def facts() -> dict[str, Any]:
     return {
         "date": datetime.date.today().isoformat(),
         "commit": commit,
-        "processor": names[0] if names else platform.processor(),
+        "processor": f"{names[0] if names else platform.processor()}, {this_machine().instructions}",
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "torch": torch.__version__,

@@ -82,7 +82,7 @@ def beside(rows: Iterable[dict[str, Any]]) -> str:
                     spread(ours["bpb"], ours["bpb_sd"], 4), f"{ours['below_baseline']:+.4f}",
                     f"{theirs['weights']:,} / {ours['weights']:,}",
                     " / ".join(f"{8 * row['bytes'] / row['weights']:.2f}" for row in (theirs, ours)),
-                    processor.removesuffix(" Processor").replace("(R)", ""),
+                    processor.replace(" Processor", "").replace("(R)", ""),
                     "" if theirs["valid"] and ours["valid"] else "over a limit",
                 ]
             )  # fmt: skip

@@ -43,10 +43,10 @@ class PackCall:
         """Return the pack that is asked for.
 
         Raises BadData for tokens that are no token ids, BadConfig for updates of a preset that is not
-        tuned.
+        tuned and for none.
         """
-        if self.tune is not None and self.preset != "tuned":
-            raise BadConfig("tune", expected="preset tuned", found=f"preset {self.preset}")
+        if self.tune is not None:
+            _check_tune(self.tune, self.preset)
         text = Calibration()
         if self.tokens is not None:
             text = Calibration("tokens", ids=as_tokens(self.tokens))
@@ -58,6 +58,20 @@ class PackCall:
             bytes_of=self.bytes_of,
             cache=None if self.cache is None else Path(self.cache),
             tune=self.tune,
+        )
+
+
+def _check_tune(tune: object, preset: str) -> None:
+    """Raise BadConfig for what is no number of updates and no time for them, and for another preset."""
+    if preset != "tuned":
+        raise BadConfig("tune", expected="preset tuned", found=f"preset {preset}")
+    time = isinstance(tune, timedelta) and tune > timedelta(0)
+    number = isinstance(tune, int) and not isinstance(tune, bool) and tune > 0
+    if not (time or number):
+        raise BadConfig(
+            "tune",
+            expected="a number of updates (500) or a timedelta for them, above zero",
+            found=repr(tune)[:40],
         )
 
 

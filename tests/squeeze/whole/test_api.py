@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 from contextlib import chdir
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +83,12 @@ def test_packing_in_python_gives_the_bytes_of_the_command(
 def test_updates_are_of_the_preset_that_is_tuned(model: GPT) -> None:
     with pytest.raises(BadConfig, match="expected preset tuned, found preset best"):
         squeeze.pack(model, LIMIT, preset="best", tune=10)
+
+
+@pytest.mark.parametrize("tune", [0, -1, True, 2.5, "10m", timedelta(0)])
+def test_no_updates_are_refused(tune: Any, model: GPT) -> None:
+    with pytest.raises(BadConfig, match="tune; expected a number of updates"):
+        squeeze.pack(model, LIMIT, preset="tuned", tune=tune)
 
 
 @pytest.mark.parametrize(("preset", "options"), [("round", []), ("lossless", ["--lossless"])])
