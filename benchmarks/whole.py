@@ -77,7 +77,7 @@ def squeeze_way(shard: Path, budget: float) -> Way:
     text = ("--calibration", "shards", "--data", shard)
     if budget <= BUDGETS[0]:
         return Way("tiny", (), 115.0, ("--preset", "best", *text))
-    return Way("tiny", (), 400.0, ("--preset", "tuned", "--tune", 300, *text))
+    return Way("tiny", (), 400.0, ("--preset", "tuned", "--tune", 600, *text))
 
 
 def ran(command: Sequence[object], environment: dict[str, str]) -> tuple[dict[str, Any], float]:

@@ -33,18 +33,18 @@ class Target:
 class Tuned(Target):
     """As `Target`, in shares of the matrices, and what is not rounded yet learns before each.
 
-    steps: updates in all
+    steps: updates in all, of `tokens`; fewer of more where two sequences have more
     last: share of them that comes at the end, when only floats of the file learn; 1.0: all, and the
         matrices are rounded as one share
-    tokens: of an update
+    tokens: of an update, or those of two sequences, which two threads share
     below: bits a weight from which on it is as `Target`
     temperature: of text that the model writes to learn from, where none is asked for; 0: the usual one
     """
 
     packer: ClassVar[str] = "squeeze.packing.tune.pack:pack_tuned"
-    steps: int = 500
+    steps: int = 1000
     last: float = 0.16
-    tokens: int = 2048
+    tokens: int = 1024
     below: float = math.inf
     temperature: float = 0.0
 
@@ -106,7 +106,7 @@ UNTUNED = {"embed": None, "attn": None, "mlp": None}
 
 TARGETS = {
     "fast": Target(states=8),
-    "best": Tuned(states=32, steps=40, last=1.0, below=2.2),
+    "best": Tuned(states=32, steps=80, last=1.0, below=2.2),
     "tuned": Tuned(states=32, temperature=1.0),
 }
 # Figures of the pull requests of openai/parameter-golf that the numbers name.

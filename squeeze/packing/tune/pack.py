@@ -66,12 +66,11 @@ class Shares:
     steps: tuple[int, ...]
 
     @classmethod
-    def of(cls, names: Mapping[str, object], preset: Tuned, steps: int | None) -> Shares:
+    def of(cls, names: Mapping[str, object], preset: Tuned, total: int) -> Shares:
         """Return the shares of matrices: into the mlp, out of attention, into it, out of the mlp, rest.
 
-        steps: updates in all; None: those of the preset
+        total: updates
         """
-        total = preset.steps if steps is None else steps
         if preset.last == 1:
             return cls((tuple(names),), (total,))
         starts = ("mlp.fc", "attn.proj", "attn", "mlp.proj", "")
@@ -148,13 +147,15 @@ class _Tuning:
     ) -> None:
         self.session, self.start, self.quantizer, self.fitted = session, start, quantizer, fitted
         self.clock = TuningClock(session.folder / "seconds.json")
-        self.tokens = preset.tokens
+        self.tokens = max(preset.tokens, 2 * start.calibrated.text.ids.shape[1])
         weights = sum(quantizer.weight_counts.values())
         self.bits = 8 * len(fitted.data) / max(weights, 1)
         floats = session.request.small_floats
         self.student = Student(start.piece, start.calibrated, quantizer.contents, floats)
         asked = session.request.tune
         steps = self._updates_within(asked, preset) if isinstance(asked, timedelta) else asked
+        if steps is None:
+            steps = max(1, preset.steps * preset.tokens // self.tokens)
         self.shares = Shares.of(fitted.tensors, preset, steps)
         self.stored: dict[str, StoredMatrix] = {}
         self.scales = dict(fitted.scales)
