@@ -57,7 +57,9 @@ def measure(
     packed = pack_model(loaded, request)
     spent = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
     assert packed.plan is not None
+    tuning = packed.plan.tuning
     facts = {"limit": limit, "bytes": len(packed.data), "expected_nats": packed.plan.expected}
+    facts["updates"] = tuning.updates if tuning else 0
     return line | spent | facts | judge(packed.data)
 
 
@@ -69,12 +71,12 @@ def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         groups.setdefault(key, []).append(line)
     rows = []
     for group in groups.values():
-        row = {name: group[0][name] for name in ("bits", "preset", "tune", "label")}
+        row = {name: group[0][name] for name in ("bits", "preset", "updates", "label")}
         row |= {"n": len(group), "seeds": len({line["seed"] for line in group})}
         row |= means(group, "kl", "gap", "cpu_s")
         row["unused"] = [line["limit"] - line["bytes"] for line in group]
         rows.append(row)
-    return sorted(rows, key=lambda row: (-row["bits"], row["preset"], str(row["tune"])))
+    return sorted(rows, key=lambda row: (-row["bits"], row["preset"], row["updates"]))
 
 
 def markdown(rows: Iterable[dict[str, Any]]) -> str:
@@ -84,7 +86,7 @@ def markdown(rows: Iterable[dict[str, Any]]) -> str:
         titles.split(","),
         (
             [
-                row["bits"], row["preset"], row["tune"], row["label"] or None, row["n"],
+                row["bits"], row["preset"], row["updates"], row["label"] or None, row["n"],
                 row["seeds"], spread(row["kl"], row["kl_sd"], 5),
                 spread(row["gap"], row["gap_sd"], 4, sign=True), f"{row['cpu_s']:.0f}",
                 f"{min(row['unused'])} to {max(row['unused'])}",

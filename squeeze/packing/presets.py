@@ -33,10 +33,10 @@ class Target:
 class Tuned(Target):
     """As `Target`, in shares of the matrices, and what is not rounded yet learns before each.
 
-    steps: updates in all, of `tokens`; fewer of more where two sequences have more
+    steps: updates in all
     last: share of them that comes at the end, when only floats of the file learn; 1.0: all, and the
         matrices are rounded as one share
-    tokens: of an update, or those of two sequences, which two threads share
+    tokens: of an update
     below: bits a weight from which on it is as `Target`
     temperature: of text that the model writes to learn from, where none is asked for; 0: the usual one
     """
@@ -47,6 +47,17 @@ class Tuned(Target):
     tokens: int = 1024
     below: float = math.inf
     temperature: float = 0.0
+
+    def updates_for(self, length: int) -> tuple[int, int]:
+        """Return the updates in all and the tokens of one, for sequences of so many tokens.
+
+        An update has two of them at least, which two threads share; then there are fewer updates.
+
+        >>> Tuned(32).updates_for(512), Tuned(32).updates_for(1024)
+        ((1000, 1024), (500, 2048))
+        """
+        tokens = max(self.tokens, 2 * length)
+        return max(1, self.steps * self.tokens // tokens), tokens
 
 
 @dataclass(frozen=True)

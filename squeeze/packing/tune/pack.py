@@ -147,16 +147,14 @@ class _Tuning:
     ) -> None:
         self.session, self.start, self.quantizer, self.fitted = session, start, quantizer, fitted
         self.clock = TuningClock(session.folder / "seconds.json")
-        self.tokens = max(preset.tokens, 2 * start.calibrated.text.ids.shape[1])
+        usual, self.tokens = preset.updates_for(start.calibrated.text.ids.shape[1])
         weights = sum(quantizer.weight_counts.values())
         self.bits = 8 * len(fitted.data) / max(weights, 1)
         floats = session.request.small_floats
         self.student = Student(start.piece, start.calibrated, quantizer.contents, floats)
         asked = session.request.tune
         steps = self._updates_within(asked, preset) if isinstance(asked, timedelta) else asked
-        if steps is None:
-            steps = max(1, preset.steps * preset.tokens // self.tokens)
-        self.shares = Shares.of(fitted.tensors, preset, steps)
+        self.shares = Shares.of(fitted.tensors, preset, usual if steps is None else steps)
         self.stored: dict[str, StoredMatrix] = {}
         self.scales = dict(fitted.scales)
 

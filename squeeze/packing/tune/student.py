@@ -33,7 +33,7 @@ from squeeze.train.model.native import has_bf16
 # batch shows less. Matrices of a model that is twice as wide take half of it: what their steps do
 # adds up over the inputs (docs/log.md).
 RATE, SMALL_RATE, BITS = 0.031, 0.031, 1.5
-WIDTH = 128  # columns of the matrices that take all of RATE
+WIDTH = 128  # columns of matrices, at most, that take all of RATE
 # Bits a weight below which the student computes in bfloat16 if the CPU can; that alone costs 0.0003
 # nats per token.
 HALVES_BELOW = 2.2
@@ -88,7 +88,7 @@ class Student:
                 continue
             parameter = self.parameters[name]
             size = max(float(parameter.detach().square().mean().sqrt()), LEAST)
-            rate = RATE * WIDTH / self.width if matrices else SMALL_RATE
+            rate = RATE * min(1.0, WIDTH / self.width) if matrices else SMALL_RATE
             trained.append(Trained(parameter, rate * size * 2.0 ** (-BITS * bits)))
         if not trained:
             return Learnt()

@@ -244,8 +244,8 @@ def test_best_of_one_sequence_learns_nothing(model: Path, tmp_path: Path) -> Non
 def test_all_matrices_are_one_share_where_only_floats_learn() -> None:
     preset = TARGETS["best"]
     assert isinstance(preset, Tuned)
-    shares = tuning.Shares.of(dict.fromkeys("abc"), preset, None)
-    assert shares.names == (("a", "b", "c"),) and shares.steps == (preset.steps,)
+    shares = tuning.Shares.of(dict.fromkeys("abc"), preset, 80)
+    assert shares.names == (("a", "b", "c"),) and shares.steps == (80,)
 
 
 def test_text_is_written_at_the_presets_temperature_unless_one_is_asked_for(
