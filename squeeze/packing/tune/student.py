@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -30,10 +29,8 @@ from squeeze.train.model.native import has_bf16
 
 # Largest step of Adam, as a share of a tensor's root mean square times 2^(-BITS · bits): an error of b
 # bits a weight is about 2^-b of the weight and what makes up for it no larger, but of smaller errors a
-# batch shows less. Matrices of a model that is twice as wide take half of it: what their steps do
-# adds up over the inputs (docs/log.md).
-RATE, SMALL_RATE, BITS = 0.031, 0.031, 1.5
-WIDTH = 128  # columns of matrices, at most, that take all of RATE
+# batch shows less (docs/log.md).
+RATE, SMALL_RATE, BITS = 0.022, 0.031, 1.5
 # Bits a weight below which the student computes in bfloat16 if the CPU can; that alone costs 0.0003
 # nats per token.
 HALVES_BELOW = 2.2
@@ -65,8 +62,6 @@ class Student:
         self.parameters = dict(self.subject.module.named_parameters())
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(name in self.inside)
-        columns = [matrix.shape[-1] for matrix in contents.matrices.values()]
-        self.width = statistics.median_low(columns) if columns else WIDTH
         self.rounded: dict[str, Float32] = {}
         rows = untuned_rows(calibrated.text)
         self.answers = Answers(subject.logits, calibrated.text.from_row(rows))
@@ -88,8 +83,8 @@ class Student:
                 continue
             parameter = self.parameters[name]
             size = max(float(parameter.detach().square().mean().sqrt()), LEAST)
-            rate = RATE * min(1.0, WIDTH / self.width) if matrices else SMALL_RATE
-            trained.append(Trained(parameter, rate * size * 2.0 ** (-BITS * bits)))
+            rate = (RATE if matrices else SMALL_RATE) * size * 2.0 ** (-BITS * bits)
+            trained.append(Trained(parameter, rate))
         if not trained:
             return Learnt()
         half = bits < HALVES_BELOW and has_bf16(CPU)
