@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -29,8 +30,10 @@ from squeeze.train.model.native import has_bf16
 
 # Largest step of Adam, as a share of a tensor's root mean square times 2^(-BITS · bits): an error of b
 # bits a weight is about 2^-b of the weight and what makes up for it no larger, but of smaller errors a
-# batch shows less (docs/log.md).
-RATE, SMALL_RATE, BITS = 0.022, 0.031, 1.5
+# batch shows less. Of matrices it is that share where a million weights learn and falls with the square
+# root of their number: what batches tell them wrongly adds up like that (docs/log.md).
+RATE, SMALL_RATE, BITS = 0.0365, 0.031, 1.5
+MILLION, FEWEST = 1_000_000, 100_000  # weights that learn; fewer count as so many
 # Bits a weight below which the student computes in bfloat16 if the CPU can; that alone costs 0.0003
 # nats per token.
 HALVES_BELOW = 2.2
@@ -76,15 +79,17 @@ class Student:
 
         bits: a weight, of the file
         """
+        waiting = {n: m for n, m in self.inside.items() if any(x not in self.rounded for x in m)}
+        count = sum(self.parameters[name].numel() for name in waiting)
+        rate = RATE * math.sqrt(MILLION / max(count, FEWEST))
         trained = []
         for name, matrices in self.inside.items():
-            waiting = [matrix for matrix in matrices if matrix not in self.rounded]
-            if matrices and not waiting:
+            if matrices and name not in waiting:
                 continue
             parameter = self.parameters[name]
             size = max(float(parameter.detach().square().mean().sqrt()), LEAST)
-            rate = (RATE if matrices else SMALL_RATE) * size * 2.0 ** (-BITS * bits)
-            trained.append(Trained(parameter, rate))
+            share = rate if matrices else SMALL_RATE
+            trained.append(Trained(parameter, share * size * 2.0 ** (-BITS * bits)))
         if not trained:
             return Learnt()
         half = bits < HALVES_BELOW and has_bf16(CPU)
