@@ -16,17 +16,17 @@ from squeeze.packing.request import PackRequest
 from squeeze.subject.subject import Subject
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
-from tests.subjects.training import trained
+from tests.subjects.training import STEPS, trained
 
 
 class Killed(Exception):
     """Stands for the end of a process."""
 
 
-def write_trained(config: ModelConfig, path: Path) -> Path:
+def write_trained(config: ModelConfig, path: Path, steps: int = STEPS) -> Path:
     """Write a checkpoint whose weights have learnt a little; return its path."""
     torch.manual_seed(3)
-    module = trained(Subject.of_gpt(GPT(config))).module
+    module = trained(Subject.of_gpt(GPT(config)), steps).module
     save_file(module.state_dict(), path, {"squeeze.config": config.to_json()})
     return path
 

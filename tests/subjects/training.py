@@ -21,12 +21,12 @@ def manual() -> Tensor:
     return torch.tensor(list("".join(topics.values()).encode()[:200_000]))
 
 
-def trained(model: Subject) -> Subject:
+def trained(model: Subject, steps: int = STEPS) -> Subject:
     """Train a model in place, hidden states against its table, and return it."""
     generator, text = torch.Generator().manual_seed(0), manual()[:-LENGTH]
     optimizer = torch.optim.AdamW(model.module.parameters(), lr=3e-3)
     with one_thread():
-        for _ in range(STEPS):
+        for _ in range(steps):
             starts = torch.randint(len(text) - LENGTH - 1, (BATCH,), generator=generator)
             windows = torch.stack([text[start : start + LENGTH + 1] for start in starts])
             logits = model.run(model.module, windows[:, :-1])

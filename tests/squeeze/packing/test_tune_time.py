@@ -41,7 +41,7 @@ LIMIT = 4_500
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_trained(CONFIG, tmp_path_factory.mktemp("model") / "model.safetensors")
+    return write_trained(CONFIG, tmp_path_factory.mktemp("model") / "model.safetensors", 300)
 
 
 @pytest.fixture(autouse=True)
