@@ -58,8 +58,12 @@ def measure(
     spent = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
     assert packed.plan is not None
     tuning = packed.plan.tuning
-    facts = {"limit": limit, "bytes": len(packed.data), "expected_nats": packed.plan.expected}
-    facts["updates"] = tuning.updates if tuning else 0
+    facts = {
+        "limit": limit,
+        "bytes": len(packed.data),
+        "expected_nats": packed.plan.expected,
+        "updates": tuning.updates if tuning else 0,
+    }
     return line | spent | facts | judge(packed.data)
 
 

@@ -11,6 +11,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from squeeze.packing.machine import this_machine
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -20,8 +22,6 @@ def facts() -> dict[str, Any]:
     processor: name and instruction set, since one name stands for several kinds
     """
     import torch
-
-    from squeeze.packing.machine import this_machine
 
     commit = "unknown"  # on a bare machine without git
     if shutil.which("git"):

@@ -23,7 +23,7 @@ from squeeze.errors import BadData
 from squeeze.reporter import SILENT, Reporter
 
 BETAS, EPS = (0.9, 0.95), 1e-12  # gradients of a divergence near zero are tiny
-BLOCK = 512  # tokens that one thread runs at a time; larger ones take more time a token
+BLOCK = 512  # tokens that one thread runs at a time; two threads share an update
 # Updates, and share of all, over which their size grows to the full: the first ones know hardly more
 # of a gradient than its sign, and it takes many to make up for them (docs/log.md).
 WARM_UP, WARM_SHARE = 12, 0.25

@@ -79,7 +79,11 @@ class Student:
 
         bits: a weight, of the file
         """
-        waiting = {n: m for n, m in self.inside.items() if any(x not in self.rounded for x in m)}
+        waiting = {
+            name
+            for name, matrices in self.inside.items()
+            if any(matrix not in self.rounded for matrix in matrices)
+        }
         count = sum(self.parameters[name].numel() for name in waiting)
         rate = RATE * math.sqrt(MILLION / max(count, FEWEST))
         trained = []
