@@ -14,15 +14,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from gpu_stages import Figures, Setting, lively
 from machine import ROOT
 
 from squeeze.bundle.build import BundleOptions
+from squeeze.calib.tuning.distil import Course
+from squeeze.packing.calibrate import Calibration, calibrate
+from squeeze.packing.costs import mean_divergence
+from squeeze.packing.target import contents_of
+from squeeze.packing.tune.student import Student
+from squeeze.ranks.connect import connected
 from squeeze.ranks.group import Ranks
+from squeeze.reporter import SILENT
 from squeeze.score.modes import Mode
+from squeeze.subject.workpiece import Workpiece
 from squeeze.submit import entry
 from squeeze.submit.script import own_script
+from squeeze.tensors.floats import Float32, to_bits
+from squeeze.tensors.quantized import RawTensor
 from squeeze.train.data.shards import write_shard
 from squeeze.train.data.text import encode_documents, python_docs_text, train_tokenizer
 
@@ -155,6 +166,35 @@ def pack(setting: Setting) -> Figures:
     }, {"bytes_over": 0, "pack_seconds": 200.0}
 
 
+def tune(setting: Setting) -> Figures:
+    """Let `baseline` learn around mlps of one bit, on the CPU and on the device, and time updates."""
+    piece = Workpiece.of_module(lively(setting.preset("baseline").model, torch.device("cpu")))
+    figures: dict[str, Any] = {}
+    steps, tokens = (2, 64) if setting.rehearsal else (8, 2048)
+    for name in ("cpu", "device"):
+        device = setting.device if name == "device" else torch.device("cpu")
+        calibration = Calibration(source="random", tokens=8 * tokens)
+        with connected(device), tempfile.TemporaryDirectory() as folder:
+            calibrated = calibrate(piece, calibration, Path(folder))
+        contents = contents_of(piece, calibrated.layout, "fp16")
+        student = Student(piece, calibrated, contents, "fp16")
+        student.round_({n: one_bit(w) for n, w in contents.matrices.items() if ".mlp." in n})
+        began = setting.wait()
+        learnt = student.learn_(Course(steps, tokens), 4.0, SILENT)  # fp32 on both
+        figures[f"{name}_ms_per_update"] = round(1e3 * (setting.wait() - began) / steps, 1)
+        figures[f"{name}_nats"] = learnt.first, learnt.last
+        packed = student.subject
+        figures[f"{name}_cost"] = mean_divergence(calibrated.subject, packed, calibrated.text)
+    figures["away"] = abs(figures["device_cost"] / figures["cpu_cost"] - 1)
+    return figures, {"away": 0.02}
+
+
+def one_bit(weights: Float32) -> RawTensor:
+    """Return a matrix whose entries have one size and the signs of others."""
+    values = np.where(weights < 0, -1, 1).astype(np.float32) * np.abs(weights).mean()
+    return RawTensor(to_bits(values, "fp32"), "fp32", "fp32")
+
+
 @contextmanager
 def timed(owner: Any, name: str, seconds: dict[str, float], setting: Setting) -> Iterator[None]:
     """Note the seconds of each call of a function of a module or class inside."""
@@ -177,4 +217,5 @@ RUNS: dict[str, Callable[[Setting], Figures]] = {
     "commands": commands,
     "script": script,
     "pack": pack,
+    "tune": tune,
 }

@@ -32,9 +32,6 @@ class Divergence(Protocol):
     def between(self, right: Tensor, wrong: Tensor) -> Tensor:
         """Return the divergence of each row of outputs [n, V], float64 [n]."""
 
-    def cpu(self) -> Divergence:
-        """Return the divergence with its tensors on the CPU."""
-
 
 @dataclass(frozen=True)
 class Categorical:
@@ -52,10 +49,6 @@ class Categorical:
         """Return KL(right ‖ wrong)."""
         first, second = (torch.log_softmax(logits.double(), -1) for logits in (right, wrong))
         return (first.exp() * (first - second)).sum(-1)
-
-    def cpu(self) -> Divergence:
-        """Return the divergence."""
-        return self
 
 
 @dataclass(frozen=True)
@@ -86,7 +79,3 @@ class Gaussian:
         """Return half the squared error of each row."""
         errors = (wrong.double() - right.double()) @ self.root.T
         return 0.5 * errors.square().sum(-1)
-
-    def cpu(self) -> Divergence:
-        """Return the divergence with its tensors on the CPU."""
-        return Gaussian(self.root.cpu())

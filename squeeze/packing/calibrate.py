@@ -135,7 +135,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A model with its calibration text, its matrices, and the Hessians and output gradients on it."""
+    """A model with its calibration text, its matrices, and the Hessians and output gradients on it.
+
+    subject: on the device that calibrated it, where costs are measured and what is tuned learns
+    """
 
     subject: Subject
     text: Sequences
@@ -192,9 +195,7 @@ def calibrate(
         gradients = _gradients(
             tapped, text, divergence, gradient_file, f"{key}-{GRADIENTS}", reporter
         )
-    # quantizers and the costs that they measure work there
-    subject.module.cpu()
-    return Calibrated(piece.subject, text, tapped.layout, divergence.cpu(), hessians, gradients)
+    return Calibrated(piece.subject, text, tapped.layout, divergence, hessians, gradients)
 
 
 @contextlib.contextmanager

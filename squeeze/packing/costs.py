@@ -21,6 +21,7 @@ from squeeze.calib.allocation.allocate import COARSEST
 from squeeze.calib.allocation.sensitivity import Curve, curve
 from squeeze.calib.parallel import map_single_threaded
 from squeeze.calib.statistics.divergence import Categorical, Divergence
+from squeeze.calib.statistics.tapped import ids_of
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import BadCheckpoint
 from squeeze.packing.calibrate import Calibrated
@@ -128,7 +129,8 @@ def role_costs(
     roles = _by_role(versions[0].tensors)
     text, subject, divergence = calibrated.text, calibrated.subject, calibrated.divergence
     rows = _rows(text, MEASURED_ROLES)
-    answers = list(map_single_threaded(lambda row: _answer(subject, text, row), rows, CPU))
+    device = subject.device
+    answers = list(map_single_threaded(lambda row: _answer(subject, text, row), rows, device))
     tokens = sum(ids.shape[1] for ids, _ in answers)
 
     def measured_cost(case: tuple[list[str], Quantization]) -> float:
@@ -141,7 +143,7 @@ def role_costs(
 
     cases = [(names, version) for names in roles.values() for version in versions]
     with reporter.stage("cost of each role", len(cases), "models") as stage:
-        figures = iter(list(map_single_threaded(measured_cost, cases, CPU, MODELS_IN_FLIGHT)))
+        figures = iter(list(map_single_threaded(measured_cost, cases, device, MODELS_IN_FLIGHT)))
     costs = []
     for role, names in roles.items():
         points = []
@@ -208,7 +210,7 @@ def mean_divergence(
     rows = _rows(text, tokens)
     counted = int(text.lengths[: len(rows)].sum())
     with reporter.stage("measured cost", len(rows), "sequences") as stage:
-        mean = math.fsum(map_single_threaded(measured, rows, CPU)) / counted
+        mean = math.fsum(map_single_threaded(measured, rows, reference.device)) / counted
     if not math.isfinite(mean):
         raise BadCheckpoint(
             "the packed model's outputs are not numbers",
@@ -230,7 +232,7 @@ def _rows(text: Sequences, tokens: int) -> range:
 
 def _answer(subject: Subject, text: Sequences, row: int) -> Answer:
     """Return a model's answer to one sequence."""
-    ids = torch.from_numpy(text.ids[row, : text.lengths[row]].astype("int64"))[None]
+    ids = ids_of(text, np.array([row]), subject.device)
     return ids, subject.logits(ids)[0]
 
 

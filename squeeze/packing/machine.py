@@ -7,6 +7,10 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 CPUINFO = Path("/proc/cpuinfo")  # of Linux; elsewhere Python's name for the processor is taken
 # Environment variables that choose which instructions a library computes with.
@@ -21,6 +25,7 @@ class Machine:
     instructions: instruction set of torch, BF16 where the processor multiplies it, and environment
         variables that choose others
     torch, numpy, numba: releases
+    gpu: name of what ran the model, "" for the processor; two runs on a GPU need not give the same bits
     """
 
     processor: str = ""
@@ -28,10 +33,11 @@ class Machine:
     torch: str = ""
     numpy: str = ""
     numba: str = ""
+    gpu: str = ""
 
 
-def this_machine() -> Machine:
-    """Return the kind of the machine that this process runs on."""
+def this_machine(device: torch.device) -> Machine:
+    """Return the kind of the machine that this process runs on; device: what the model ran on."""
     import torch  # plans are read where there is no torch
 
     from squeeze.train.model.native import has_bf16
@@ -45,6 +51,7 @@ def this_machine() -> Machine:
         torch=str(torch.__version__),
         numpy=version("numpy"),
         numba=version("numba"),
+        gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else "",
     )
 
 

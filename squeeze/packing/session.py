@@ -16,7 +16,6 @@ from squeeze.calib.statistics.tapped import ids_of
 from squeeze.errors import OverBudget
 from squeeze.files import scratch_folder
 from squeeze.packing.calibrate import Calibrated, Calibration, calibrate
-from squeeze.packing.costs import CPU
 from squeeze.packing.kept import locked
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import Tuned, find_preset
@@ -131,7 +130,8 @@ def in_unit_order(
     """
     found = None
     if 8 * limit < ORDERED_BELOW * piece.weights:
-        ids = ids_of(calibrated.text, np.array([0]), CPU)  # what the layout was read off
+        # what the layout was read off
+        ids = ids_of(calibrated.text, np.array([0]), calibrated.subject.device)
         found = ordered(piece, calibrated.layout, ids)
     if found is None:
         return piece, calibrated

@@ -19,6 +19,7 @@ from squeeze.artifact.parts import PARTS, name_of_part, parts_field, whole_tenso
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.grids import worth_keeping
 from squeeze.calib.statistics.curvature import damping_at
+from squeeze.calib.statistics.tapped import ids_of
 from squeeze.calib.taps.coverage import Coverage
 from squeeze.calib.taps.layout import FLOAT, SQUARES, Layout
 from squeeze.errors import OverBudget, SqueezeError
@@ -212,8 +213,8 @@ def without_zero_rows(
         for name, tensor in fitted.tensors.items()
         if matrices[name].how == SQUARES and not tensor.dequantize().any(1).all()
     ]
-    ids = torch.from_numpy(start.calibrated.text.ids[:1].astype(np.int64))
     model = _model_of(start.calibrated.subject, quantizer, fitted)
+    ids = ids_of(start.calibrated.text, np.array([0]), model.device)
     with torch.no_grad():
         if not zero or bool(model.run(model.module, ids).isfinite().all()):
             return start, quantizer, fitted
@@ -249,7 +250,7 @@ def plan_for(
         bytes_per_token=start.per_token,
         tensors=tensor_plans(fitted.data, fitted.scales, packed.losses, curves),
         roles=costs,
-        machine=this_machine(),
+        machine=this_machine(calibrated.subject.device),
         coverage=Coverage.of(calibrated.layout, QUANTIZED).as_json(),
     )
 

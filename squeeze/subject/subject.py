@@ -113,6 +113,11 @@ class Subject:
         note = f"its outputs have {width} features for {rows} tokens: taken as hidden states"
         return replace(subject, vocab_size=rows, hidden=True, notes=(*subject.notes, note))
 
+    @property
+    def device(self) -> torch.device:
+        """What the module computes on; the CPU where it has no parameters."""
+        return next(self.module.parameters(), torch.empty(0)).device
+
     @torch.no_grad()
     def logits(self, ids: Tensor) -> Tensor:
         """Return logits float32 [B, T, V] of ids int64 [B, T]; raises BadCheckpoint when it fails."""
@@ -127,8 +132,7 @@ class Subject:
 
     def some_ids(self) -> Tensor:
         """Return tokens int64 [1, T] that every model has, on the model's device."""
-        device = next(self.module.parameters(), torch.empty(0)).device
-        return torch.arange(min(PROBED, self.length), device=device)[None] % 2
+        return torch.arange(min(PROBED, self.length), device=self.device)[None] % 2
 
     def tapped(self, ids: Tensor) -> TappedModel:
         """Return the model under taps, its matrices read off one forward of ids int64 [B, T]."""
@@ -144,10 +148,10 @@ class Subject:
         """Return the divergence of the model's outputs; ids: integers [N, T] of some text."""
         if not self.hidden:
             return Categorical()
-        device = next(self.module.parameters()).device
         with one_thread():
             outputs = [
-                self.logits(torch.from_numpy(row.astype(np.int64))[None].to(device)) for row in ids
+                self.logits(torch.from_numpy(row.astype(np.int64))[None].to(self.device))
+                for row in ids
             ]
             return Gaussian.of(torch.cat(outputs).flatten(0, 1))
 
@@ -194,7 +198,7 @@ class WholeForwards:
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
-        self.device = next(subject.module.parameters()).device
+        self.device = subject.device
         self.reset_()
 
     def reset_(self) -> None:

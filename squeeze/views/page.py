@@ -128,6 +128,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
     if plan is None:
         return pairs
     machine = plan.machine
+    processors = ", ".join(filter(None, (machine.processor, machine.gpu)))
     return [
         *pairs,
         (
@@ -140,7 +141,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
             "packed for",
             f"{plan.limit:,} bytes, {plan.unused:,} of them unused, in {plan.trials} trials",
         ),
-        *([("packed on", f"{machine.processor}; torch {machine.torch}")] if machine.torch else []),
+        *([("packed on", f"{processors}; torch {machine.torch}")] if machine.torch else []),
         ("SHA-256", plan.sha256),
     ]
 

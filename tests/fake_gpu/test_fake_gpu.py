@@ -45,4 +45,4 @@ def test_steps_caches_and_statistics_stay_on_the_gpu(library: Path, name: str) -
     row = json.loads(done.stdout)
     assert row.pop("preset") == name
     assert row.pop("host") == ["cpu"]  # weights that are written to a file
-    assert len(row) == 7 and all(devices == GPU for devices in row.values()), row
+    assert len(row) == 8 and all(devices == GPU for devices in row.values()), row

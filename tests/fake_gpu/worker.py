@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -20,7 +22,19 @@ from squeeze.calib.statistics.fisher import GradientSums
 from squeeze.calib.statistics.inputs import InputSums
 from squeeze.calib.statistics.probed import probed
 from squeeze.calib.text.sources import Sequences
+from squeeze.calib.tuning.distil import Course
+from squeeze.files import scratch_folder
+from squeeze.packing import calibrate as calibrating
+from squeeze.packing import costs, target
+from squeeze.packing.calibrate import Calibrated, Calibration
+from squeeze.packing.quantizer import Contents
+from squeeze.packing.tune.student import Student
 from squeeze.ranks.group import Ranks
+from squeeze.reporter import SILENT
+from squeeze.subject.units import ordered
+from squeeze.subject.workpiece import Workpiece
+from squeeze.tensors.floats import to_bits
+from squeeze.tensors.quantized import RawTensor
 from squeeze.train.data import loader
 from squeeze.train.model import attention
 from squeeze.train.model.cache import Cache
@@ -59,14 +73,22 @@ def prepare() -> None:
     attention.flash = Flash("flash_attn_interface")
     torch.Tensor.pin_memory = lambda self, *_: self  # type: ignore[method-assign, assignment]
     FakeTensor.__bool__ = lambda self: True  # type: ignore[method-assign, assignment]
+    FakeTensor.__float__ = lambda self: 1.0  # type: ignore[method-assign, assignment]
+    FakeTensor.numpy = to_array  # type: ignore[method-assign, assignment]
     FakeTensor.tolist = lambda self: [True] * self.numel()  # type: ignore[method-assign]
     attention.document_bounds = bounds  # type: ignore[assignment]
     # autocast asks for a real one
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
-    torch.cuda.is_bf16_supported = lambda *_: True
+    torch.cuda.is_bf16_supported = lambda *_, **__: True
     Cache._replay = lambda self, ids: self.model(ids, self)  # type: ignore[method-assign]
     loader.ThreadPoolExecutor = Now  # type: ignore[misc, assignment]
     torch.nn.Module._apply = applied  # type: ignore[method-assign, assignment]
+
+
+def to_array(tensor: Tensor) -> npt.NDArray[np.float32]:
+    """Return zeros for a tensor of the CPU, which alone gives an array."""
+    assert tensor.device.type == "cpu" and tensor.dtype == torch.float32
+    return np.zeros(tensor.shape, np.float32)
 
 
 def applied(module: torch.nn.Module, function: Any, recurse: bool = True) -> torch.nn.Module:
@@ -140,12 +162,46 @@ def calibrate(name: str) -> dict[str, list[str]]:
     return {key: sorted({str(t.device) for t in tensors}) for key, tensors in results.items()}
 
 
+def small_pack(name: str, folder: Path) -> tuple[Workpiece, Calibrated, Contents]:
+    """Return a preset's model, its calibration and what is to be rounded, all real and on the CPU."""
+    target.QUANTIZED = 512  # type: ignore[attr-defined]
+    piece = Workpiece.of_module(GPT(NARROW[name]))
+    calibrated = calibrating.calibrate(piece, Calibration(source="random", tokens=64), folder)
+    return piece, calibrated, target.contents_of(piece, calibrated.layout, "fp16")
+
+
+def tune(piece: Workpiece, calibrated: Calibrated, contents: Contents) -> dict[str, list[str]]:
+    """Let a model learn around its first rounded matrix, and measure what that costs."""
+    calibrated.subject.module.to(GPU)
+    student = Student(piece, calibrated, contents, "fp16")
+    first, values = next(iter(contents.matrices.items()))
+    rounded = {first: RawTensor(to_bits(values, "fp32"), "fp32", "fp32")}
+    student.round_(rounded)
+    learnt = student.learn_(Course(2, 32), 1.5, SILENT)
+    assert learnt.first == 1.0 / 32  # a fake tensor gives 1 for a number
+    hessians = student.hessians()
+    assert hessians and first not in hessians
+    student.take_(student.weights)
+    assert student.updated(contents).matrices.keys() == contents.matrices.keys()
+    measured = costs.mean_divergence(calibrated.subject, student.subject, calibrated.text)
+    assert measured > 0
+    version = costs.Quantization(rounded, {first: 2.0}, {first: 0.1})
+    assert len(costs.role_costs(piece, calibrated, (version, version))) == 1
+    ids = torch.ones(1, 16, dtype=torch.int64, device=GPU)
+    moved = ordered(piece, calibrated.layout, ids)
+    assert moved is not None and moved[0].subject.device == GPU
+    tensors = [*student.parameters.values(), *student.answers.kept.values()]
+    return {"student": sorted({str(tensor.device) for tensor in tensors})}
+
+
 def main(names: list[str]) -> None:
     """Run presets and print the devices of everything that is left."""
-    prepare()
     for name in names or list(NARROW):
+        with scratch_folder("fake-gpu") as folder:
+            packed = small_pack(name, folder)
+        prepare()
         with FakeTensorMode(allow_non_fake_inputs=True):
-            facts = {**train(name), **calibrate(name)}
+            facts = {**train(name), **calibrate(name), **tune(*packed)}
         print(json.dumps({"preset": name, **facts}), flush=True)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from torch import nn
+import torch
 
 from squeeze.artifact.streams import Tensor
 from squeeze.calib.statistics.inputs import InputSums
@@ -18,7 +18,7 @@ from squeeze.calib.tuning.answers import Answers
 from squeeze.calib.tuning.distil import Course, Learnt, Trained, distil_
 from squeeze.errors import BadConfig
 from squeeze.packing.calibrate import Calibrated
-from squeeze.packing.costs import CPU, MEASURED
+from squeeze.packing.costs import MEASURED
 from squeeze.packing.quantizer import Contents
 from squeeze.packing.recipe import Recipe, quantize_checkpoint
 from squeeze.ranks.group import Ranks
@@ -65,14 +65,16 @@ class Student:
         self.parameters = dict(self.subject.module.named_parameters())
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(name in self.inside)
-        self.rounded: dict[str, Float32] = {}
+        self.rounded: dict[str, torch.Tensor] = {}
         rows = untuned_rows(calibrated.text)
         self.answers = Answers(subject.logits, calibrated.text.from_row(rows))
 
     def round_(self, tensors: Mapping[str, Tensor]) -> None:
         """Give matrices the values of their stored form, which they keep from now on."""
-        self.rounded |= {name: tensor.dequantize() for name, tensor in tensors.items()}
-        self._put_back()
+        device = self.subject.device
+        for name, tensor in tensors.items():
+            self.rounded[name] = torch.tensor(tensor.dequantize(), device=device)
+        self._put_back(tensors)
 
     def learn_(self, course: Course, bits: float, reporter: Reporter) -> Learnt:
         """Distil all that is not rounded.
@@ -96,15 +98,17 @@ class Student:
             trained.append(Trained(parameter, share * size * 2.0 ** (-BITS * bits)))
         if not trained:
             return Learnt()
-        half = bits < HALVES_BELOW and has_bf16(CPU)
+        half = bits < HALVES_BELOW and has_bf16(self.subject.device)
         subject = self.subject.computing_in("bf16" if half else "fp32")
+        # parts of a tensor whose others learn
+        kept = [name for tensor in waiting for name in self.inside[tensor] if name in self.rounded]
         return distil_(
             self.answers,
             partial(subject.run, subject.module),
             trained,
             self.calibrated.divergence,
             course,
-            self._put_back,
+            partial(self._put_back, kept),
             reporter,
         )
 
@@ -116,7 +120,7 @@ class Student:
         tokens: of text that they are taken from
         """
         text = self.answers.text
-        tapped = self.subject.tapped(ids_of(text, np.array([0]), CPU))
+        tapped = self.subject.tapped(ids_of(text, np.array([0]), self.subject.device))
         text = text.to_row(max(1, tokens // text.ids.shape[1]))
         sums = InputSums(tapped, text, Ranks())
         return {n: h for n, h in sums.hessians().matrices.items() if n not in self.rounded}
@@ -129,7 +133,7 @@ class Student:
     def take_(self, weights: Mapping[str, Float32]) -> None:
         """Continue from weights that an earlier run had at this point."""
         for name, values in weights.items():
-            self._values(name)[...] = values
+            self.parameters[name].detach().copy_(torch.tensor(values))
 
     def updated(self, contents: Contents) -> Contents:
         """Return contents with the present weights in place of all but the rounded matrices."""
@@ -148,15 +152,17 @@ class Student:
         others = {**contents.others, **stored}
         return replace(contents, matrices=matrices, others=others)
 
-    def _put_back(self) -> None:
-        for name, values in self.rounded.items():
+    def _put_back(self, names: Iterable[str]) -> None:
+        for name in names:
             part = self.calibrated.layout.matrices[name].slice
-            part.put_(self._values(part.tensor), values)
+            values = self.parameters[part.tensor].detach()
+            sizes, strides = zip(*part.rows, *part.columns, strict=True)
+            place = values.as_strided(sizes, strides, values.storage_offset() + part.offset)
+            place.copy_(self.rounded[name].view(sizes))
 
     def _values(self, tensor: str) -> Float32:
-        """Return a tensor as an array that shares its memory."""
-        parameter: nn.Parameter = self.parameters[tensor]
-        values: Float32 = parameter.detach().numpy()
+        """Return the present values of a tensor; on the CPU they share its memory."""
+        values: Float32 = self.parameters[tensor].detach().cpu().numpy()
         return values
 
     def _tensor_of(self, matrix: str) -> str:

@@ -20,6 +20,7 @@ STAGES = (
     "operations",
     "scores",
     "learning",
+    "tune",
 )
 
 
