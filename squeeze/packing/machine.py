@@ -7,10 +7,6 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
 
 CPUINFO = Path("/proc/cpuinfo")  # of Linux; elsewhere Python's name for the processor is taken
 # Environment variables that choose which instructions a library computes with.
@@ -36,8 +32,11 @@ class Machine:
     gpu: str = ""
 
 
-def this_machine(device: torch.device) -> Machine:
-    """Return the kind of the machine that this process runs on; device: what the model ran on."""
+def this_machine(device: str = "cpu") -> Machine:
+    """Return the kind of the machine that this process runs on.
+
+    device: what the model ran on, such as "cpu" or "cuda:0"
+    """
     import torch  # plans are read where there is no torch
 
     from squeeze.train.model.native import has_bf16
@@ -51,7 +50,7 @@ def this_machine(device: torch.device) -> Machine:
         torch=str(torch.__version__),
         numpy=version("numpy"),
         numba=version("numba"),
-        gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+        gpu=torch.cuda.get_device_name(device) if device != "cpu" else "",
     )
 
 

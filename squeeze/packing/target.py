@@ -250,7 +250,7 @@ def plan_for(
         bytes_per_token=start.per_token,
         tensors=tensor_plans(fitted.data, fitted.scales, packed.losses, curves),
         roles=costs,
-        machine=this_machine(calibrated.subject.device),
+        machine=this_machine(str(calibrated.subject.device)),
         coverage=Coverage.of(calibrated.layout, QUANTIZED).as_json(),
     )
 

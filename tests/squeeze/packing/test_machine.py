@@ -13,7 +13,6 @@ from squeeze.errors import SqueezeError
 from squeeze.packing.machine import processor, this_machine
 from squeeze.packing.plan import Machine, Plan
 
-CPU = torch.device("cpu")
 CPUINFO = """processor\t: 0
 vendor_id\t: AuthenticAMD
 cpu family\t: 25
@@ -39,12 +38,12 @@ def test_a_machine_is_the_same_twice_and_other_with_other_instructions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("MKL_ENABLE_INSTRUCTIONS", raising=False)
-    machine = this_machine(CPU)
-    assert machine == this_machine(CPU)
+    machine = this_machine()
+    assert machine == this_machine()
     assert [name for name, value in asdict(machine).items() if not value] == ["gpu"]
     monkeypatch.setenv("MKL_ENABLE_INSTRUCTIONS", "AVX2")
     limited = machine.instructions + " MKL_ENABLE_INSTRUCTIONS=AVX2"
-    assert this_machine(CPU) == replace(machine, instructions=limited)
+    assert this_machine() == replace(machine, instructions=limited)
 
 
 def test_a_machine_that_multiplies_bfloat16_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,22 +52,20 @@ def test_a_machine_that_multiplies_bfloat16_is_another(monkeypatch: pytest.Monke
         monkeypatch.setattr(
             "squeeze.train.model.native.has_bf16", lambda device, known=known: known
         )
-        instructions.append(this_machine(CPU).instructions.split())
+        instructions.append(this_machine().instructions.split())
     without, with_bf16 = instructions
     assert [*without[:1], "BF16", *without[1:]] == with_bf16
 
 
 def test_a_machine_whose_gpu_ran_the_model_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        torch.cuda, "get_device_name", lambda device: f"a GPU, number {device.index}"
-    )
-    gpu = this_machine(torch.device("cuda", 1))
-    assert gpu == replace(this_machine(CPU), gpu="a GPU, number 1")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a GPU, {device}")
+    gpu = this_machine("cuda:1")
+    assert gpu == replace(this_machine(), gpu="a GPU, cuda:1")
 
 
 def test_a_plan_keeps_its_machine_and_one_of_an_earlier_release_has_none(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
-    plan = replace(PLAN, machine=this_machine(CPU))
+    plan = replace(PLAN, machine=this_machine())
     plan.save(path)
     assert Plan.load(path) == plan
     facts = json.loads(path.read_text())

@@ -34,8 +34,9 @@ from tests.tiny_models import begun
 
 BYTES, COST = 0.02, 0.3  # relative errors allowed of bytes, and of the change of cost
 # Of a smaller change the relative error says little: an embedding of 7 bits changes the reference's cost
-# by 0.0004 bits a token, and the foreseen is 29 to 45 % above, depending on the text.
-SMALL = 0.0002  # bits a token that any change may be off
+# by 0.0003 to 0.0004 bits a token, and the foreseen is 29 to 94 % above, depending on the text, which it
+# writes itself: on each kind of processor another one.
+SMALL = 0.0004  # bits a token that any change may be off
 TOKENS = 32_768  # as benchmarks/what_if.py
 TINY = ModelConfig(256, 2, 64, 2, 1, 192, seq_len=32)
 
