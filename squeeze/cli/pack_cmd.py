@@ -67,7 +67,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     "--tune",
     type=Updates(),
     metavar="N|TIME",
-    help="Updates of preset tuned [1000], or time for it: 600s, 10m.",
+    help="Updates of tuned [1000; low rates 2500], or time: 10m.",
 )
 @click.option("--fresh", is_flag=True, help="Ignore what OUT.cache holds.")
 @click.option("--tokenizer", type=click.Path(), help="Tokenizer for costs per byte of text.")

@@ -147,9 +147,10 @@ class _Tuning:
     ) -> None:
         self.session, self.start, self.quantizer, self.fitted = session, start, quantizer, fitted
         self.clock = TuningClock(session.folder / "seconds.json")
-        usual, self.tokens = preset.updates_for(start.calibrated.text.ids.shape[1])
         weights = sum(quantizer.weight_counts.values())
         self.bits = 8 * len(fitted.data) / max(weights, 1)
+        length = start.calibrated.text.ids.shape[1]
+        usual, self.tokens = preset.updates_for(length, self.bits)
         floats = session.request.small_floats
         self.student = Student(start.piece, start.calibrated, quantizer.contents, floats)
         asked = session.request.tune

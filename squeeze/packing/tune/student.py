@@ -19,6 +19,7 @@ from squeeze.calib.tuning.distil import Course, Learnt, Trained, distil_
 from squeeze.errors import BadConfig
 from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.costs import MEASURED
+from squeeze.packing.presets import LOW
 from squeeze.packing.quantizer import Contents
 from squeeze.packing.recipe import Recipe, quantize_checkpoint
 from squeeze.ranks.group import Ranks
@@ -34,9 +35,6 @@ from squeeze.train.model.native import has_bf16
 # root of their number: what batches tell them wrongly adds up like that (docs/log.md).
 RATE, SMALL_RATE, BITS = 0.0365, 0.031, 1.5
 MILLION, FEWEST = 1_000_000, 100_000  # weights that learn; fewer count as so many
-# Bits a weight below which the student computes in bfloat16 if the CPU can; that alone costs 0.0003
-# nats per token.
-HALVES_BELOW = 2.2
 SEEN = 32_768  # tokens from which the inputs are taken again
 LEAST = 0.01  # root mean square that a tensor counts as having, since some begin at zero
 
@@ -98,7 +96,7 @@ class Student:
             trained.append(Trained(parameter, share * size * 2.0 ** (-BITS * bits)))
         if not trained:
             return Learnt()
-        half = bits < HALVES_BELOW and has_bf16(self.subject.device)
+        half = bits < LOW and has_bf16(self.subject.device)
         subject = self.subject.computing_in("bf16" if half else "fp32")
         # parts of a tensor whose others learn
         kept = [name for tensor in waiting for name in self.inside[tensor] if name in self.rounded]
