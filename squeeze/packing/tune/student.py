@@ -98,8 +98,13 @@ class Student:
             return Learnt()
         half = bits < LOW and has_bf16(self.subject.device)
         subject = self.subject.computing_in("bf16" if half else "fp32")
-        # parts of a tensor whose others learn
-        kept = [name for tensor in waiting for name in self.inside[tensor] if name in self.rounded]
+        # matrices that do not learn, of tensors that do
+        kept = [
+            matrix
+            for name, matrices in self.inside.items()
+            for matrix in matrices
+            if name in waiting and matrix in self.rounded
+        ]
         return distil_(
             self.answers,
             partial(subject.run, subject.module),
