@@ -94,6 +94,19 @@ def allocate(
     return filled
 
 
+def refill(
+    packer: Packer[T], limit: int, tensors: Mapping[str, T], scales: Mapping[str, float]
+) -> Allocation[T]:
+    """Return tensors, some a little finer or coarser, with which the limit is met within SLACK.
+
+    tensors, scales: as they are; what else counts has changed
+
+    Where that does not do, the size is over the limit or further under it.
+    """
+    search = _Search(packer, limit, SLACK, SILENT)
+    return _fill(search, Allocation(dict(tensors), dict(scales), packer.measure(tensors), 0))
+
+
 def common_scale(packer: Packer[T], limit: int, reporter: Reporter = SILENT) -> float:
     """Return the scale at which the whole file is expected to meet the limit; see `allocate`."""
     search = _Search(packer, limit, SLACK, reporter)

@@ -15,10 +15,18 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
-from squeeze.calib.allocation.allocate import COARSEST, SLACK, allocate, common_scale
+from squeeze.calib.allocation.allocate import (
+    COARSEST,
+    LARGEST_FILL,
+    SLACK,
+    Allocation,
+    allocate,
+    common_scale,
+    refill,
+)
 from squeeze.calib.statistics.hessian import read_arrays, write_arrays
 from squeeze.calib.tuning.distil import Course
 from squeeze.errors import CorruptData
@@ -41,10 +49,10 @@ from squeeze.packing.target import (
 )
 from squeeze.packing.tune.duration import keep_updates, kept_updates, pace_of
 from squeeze.packing.tune.gain import Gain, TuningClock
+from squeeze.packing.tune.shares import Rest, Shares
 from squeeze.packing.tune.student import Student, untuned_rows
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
-from squeeze.tensors.roles import role_of
 
 RESERVE = 96  # bytes left for floats that learn last and may then take a few more
 
@@ -52,61 +60,6 @@ RESERVE = 96  # bytes left for floats that learn last and may then take a few mo
 def pack_tuned(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
     """Return the file that a model tunes itself into; otherwise as `pack_to_target`."""
     return exact_or(_packed, piece, request, reporter)
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Matrices in the order in which they are rounded, and the training before each but the first.
-
-    names: of the matrices of each share
-    steps: updates before each share but the first, and updates of the floats at the end
-    """
-
-    names: tuple[tuple[str, ...], ...]
-    steps: tuple[int, ...]
-
-    @classmethod
-    def of(cls, names: Mapping[str, object], preset: Tuned, total: int) -> Shares:
-        """Return the shares of matrices: into the mlp, out of attention, into it, out of the mlp, rest.
-
-        total: updates
-        """
-        if preset.last == 1:
-            return cls((tuple(names),), (total,))
-        starts = ("mlp.fc", "attn.proj", "attn", "mlp.proj", "")
-        groups: dict[str, list[str]] = {start: [] for start in starts}
-        for name in names:
-            role = role_of(name)
-            group = next(each for each in groups if role.startswith(each))
-            groups[group].append(name)
-        shares = [tuple(group) for group in groups.values() if group]
-        if len(shares) == 1 and len(shares[0]) > 1:
-            half = (len(shares[0]) + 1) // 2
-            shares = [shares[0][:half], shares[0][half:]]
-        between = len(shares) - 1
-        each = [round(total * (1 - preset.last)) // between] * between if between else []
-        return cls(tuple(shares), (*each, total - sum(each)))
-
-
-class _Rest:
-    """The matrices that are still to be rounded, for the search of the scale that meets the limit."""
-
-    def __init__(self, quantizer: Quantizer, rounded: Mapping[str, StoredMatrix]) -> None:
-        self.quantizer, self.rounded = quantizer, rounded
-        counts = quantizer.weight_counts
-        self.weight_counts = {name: n for name, n in counts.items() if name not in rounded}
-
-    def quantize(self, scales: Mapping[str, float]) -> dict[str, StoredMatrix]:
-        """Return the named matrices at their scales."""
-        return self.quantizer.quantize(scales)
-
-    def measure(self, tensors: Mapping[str, StoredMatrix]) -> int:
-        """Return the bytes of the whole file."""
-        return self.quantizer.measure({**self.rounded, **tensors})
-
-    def estimate(self, scale: float) -> float:
-        """Return roughly the bytes of these matrices at a scale."""
-        return self.quantizer.estimate(scale, self.weight_counts)
 
 
 def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
@@ -170,15 +123,32 @@ class _Tuning:
                     self._rescale(number)
                 if number + 1 < len(self.shares.names):
                     self._store(self.quantizer.quantize({n: self.scales[n] for n in names}))
-            trials += self._land(self.start.limit - RESERVE)
+            landed = self._land(self.start.limit - RESERVE)
             self._learn(len(self.shares.names), last, stage)
-        fitted = Fitted.of(self.quantizer, self.stored, self.scales, trials)
-        if len(fitted.data) > self.start.limit:
-            for name in self.shares.names[-1]:
-                del self.stored[name]
-            trials += self._land(self.start.limit)
-            fitted = Fitted.of(self.quantizer, self.stored, self.scales, trials)
-        return self.quantizer, fitted
+        trials += landed.trials + self._settle(landed)
+        return self.quantizer, Fitted.of(self.quantizer, self.stored, self.scales, trials)
+
+    def _settle(self, landed: Allocation[StoredMatrix]) -> int:
+        """Meet the limit again after floats learnt, which then have other bytes; return the trials.
+
+        By the smallest matrix that can do it alone, so that what learnt meets little anew.
+        """
+        limit, counts = self.start.limit, self.quantizer.weight_counts
+        left = limit - self.quantizer.measure(self.stored)
+        if 0 <= left <= SLACK or (left > 0 and landed.size < limit - SLACK):  # as fine as can be
+            return 0
+        finite = [name for name in self.stored if self.scales[name] < COARSEST]
+        able = [name for name in finite if 8 * abs(left) < LARGEST_FILL * counts[name]]
+        moved = [min(able, key=lambda name: (counts[name], name))] if able else finite
+        rest = Rest(self.quantizer, {n: m for n, m in self.stored.items() if n not in moved})
+        tensors, scales = {n: self.stored[n] for n in moved}, {n: self.scales[n] for n in moved}
+        filled = refill(rest, limit, tensors, scales)
+        if filled.size <= limit:
+            self._take(filled)
+            return 0
+        for name in self.shares.names[-1]:
+            del self.stored[name]
+        return self._land(limit).trials
 
     def _updates_within(self, limit: timedelta, preset: Tuned) -> int:
         """Return the number of updates that ends in time, or the one that an earlier run had found."""
@@ -238,24 +208,27 @@ class _Tuning:
 
         What learnt has other bytes at the old scale, for which the last share alone is too small.
         """
-        scout = _Rest(self.quantizer.with_states(SCOUT_STATES), dict(self.stored))
+        scout = Rest(self.quantizer.with_states(SCOUT_STATES), dict(self.stored))
         left = [n for names in self.shares.names[number:] for n in names]
         if all(self.scales[n] < COARSEST for n in left):
             scale = common_scale(scout, self.start.limit - RESERVE)
             self.scales |= dict.fromkeys(left, scale)
 
-    def _land(self, limit: int) -> int:
-        """Round the last share so that the file fits; return the number of trials."""
+    def _land(self, limit: int) -> Allocation[StoredMatrix]:
+        """Round the last share so that the file fits."""
         names = self.shares.names[-1]
-        rest = _Rest(self.quantizer, dict(self.stored))
+        rest = Rest(self.quantizer, dict(self.stored))
         finite = [self.scales[n] for n in names if self.scales[n] < COARSEST]
         start = statistics.median_high(finite) if finite else None
         allocation = allocate(rest, limit, slack=SLACK - RESERVE, start=start)
+        self._take(allocation)
+        return allocation
+
+    def _take(self, allocation: Allocation[StoredMatrix]) -> None:
         self.scales |= allocation.scales
         self._store(allocation.tensors)
-        return allocation.trials
 
     def _store(self, matrices: Mapping[str, StoredMatrix]) -> None:
-        """Take matrices as they are rounded; they do not change any more."""
+        """Take matrices as they are rounded: the student has them so from now on."""
         self.stored |= matrices
         self.student.round_({name: matrix.tensor for name, matrix in matrices.items()})
