@@ -183,8 +183,9 @@ def tune(setting: Setting) -> Figures:
         learnt = student.learn_(Course(steps, tokens), 4.0, SILENT)  # fp32 on both
         figures[f"{name}_ms_per_update"] = round(1e3 * (setting.wait() - began) / steps, 1)
         figures[f"{name}_nats"] = learnt.first, learnt.last
-        packed = student.subject
-        figures[f"{name}_cost"] = mean_divergence(calibrated.subject, packed, calibrated.text)
+        figures[f"{name}_cost"] = mean_divergence(
+            calibrated.subject, student.subject, calibrated.text
+        )
     figures["away"] = abs(figures["device_cost"] / figures["cpu_cost"] - 1)
     return figures, {"away": 0.02}
 

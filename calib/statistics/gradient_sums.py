@@ -89,10 +89,8 @@ class GradientSums:
             part = self.model.layout.matrices[name].slice
             gradient = weights[part.tensor].grad
             if gradient is not None:
-                axes = (*part.rows, *part.columns)
-                view = gradient.contiguous().as_strided(
-                    [size for size, _ in axes], [stride for _, stride in axes], part.offset
-                )
+                whole = gradient.contiguous()
+                view = whole.as_strided(part.sizes, part.strides, part.offset)
                 squares = view.float().reshape(part.shape).square()
                 rows += squares.sum(1)
                 columns += squares.sum(0)

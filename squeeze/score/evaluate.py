@@ -207,7 +207,7 @@ class _Evaluation:
             versions=versions(),
             ranks=Ranks.current().world,
             precision=options.precision,
-            **device_facts(next(subject.module.parameters()).device),
+            **device_facts(subject.device),
             seconds=self.seconds,
         )
 

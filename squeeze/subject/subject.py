@@ -115,7 +115,7 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """What the module computes on; the CPU where it has no parameters."""
+        """Device of the module; the CPU where it has no parameters."""
         return next(self.module.parameters(), torch.empty(0)).device
 
     @torch.no_grad()

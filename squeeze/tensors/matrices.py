@@ -45,6 +45,16 @@ class Slice:
         return prod(size for size, _ in self.rows), prod(size for size, _ in self.columns)
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes of the axes, those of the rows first."""
+        return tuple(size for size, _ in (*self.rows, *self.columns))
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the axes, in elements."""
+        return tuple(stride for _, stride in (*self.rows, *self.columns))
+
+    @property
     def elements(self) -> int:
         """Number of weights."""
         return prod(self.shape)
@@ -74,11 +84,11 @@ class Slice:
         view[...] = matrix.reshape(view.shape)
 
     def _view(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        axes, flat = (*self.rows, *self.columns), values.reshape(-1)
+        flat = values.reshape(-1)
         return np.lib.stride_tricks.as_strided(
             flat[self.offset :],
-            [size for size, _ in axes],
-            [stride * flat.itemsize for _, stride in axes],
+            self.sizes,
+            [stride * flat.itemsize for stride in self.strides],
         )
 
 

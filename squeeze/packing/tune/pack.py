@@ -125,18 +125,21 @@ class _Tuning:
                     self._store(self.quantizer.quantize({n: self.scales[n] for n in names}))
             landed = self._land(self.start.limit - RESERVE)
             self._learn(len(self.shares.names), last, stage)
-        trials += landed.trials + self._settle(landed)
-        return self.quantizer, Fitted.of(self.quantizer, self.stored, self.scales, trials)
+        trials += landed.trials
+        fitted = Fitted.of(self.quantizer, self.stored, self.scales, trials)
+        return self.quantizer, self._settled(fitted, landed.size)
 
-    def _settle(self, landed: Allocation[StoredMatrix]) -> int:
-        """Meet the limit again after floats learnt, which then have other bytes; return the trials.
+    def _settled(self, fitted: Fitted, landed: int) -> Fitted:
+        """Return the file with the limit met again: floats that learnt have other bytes.
 
         By the smallest matrix that can do it alone, so that what learnt meets little anew.
+
+        landed: bytes of the file before they learnt
         """
-        limit, counts = self.start.limit, self.quantizer.weight_counts
-        left = limit - self.quantizer.measure(self.stored)
-        if 0 <= left <= SLACK or (left > 0 and landed.size < limit - SLACK):  # as fine as can be
-            return 0
+        limit, counts, trials = self.start.limit, self.quantizer.weight_counts, fitted.trials
+        left = limit - len(fitted.data)
+        if 0 <= left <= SLACK or (left > 0 and landed < limit - SLACK):  # as fine as can be
+            return fitted
         finite = [name for name in self.stored if self.scales[name] < COARSEST]
         able = [name for name in finite if 8 * abs(left) < LARGEST_FILL * counts[name]]
         moved = [min(able, key=lambda name: (counts[name], name))] if able else finite
@@ -145,10 +148,11 @@ class _Tuning:
         filled = refill(rest, limit, tensors, scales)
         if filled.size <= limit:
             self._take(filled)
-            return 0
-        for name in self.shares.names[-1]:
-            del self.stored[name]
-        return self._land(limit).trials
+        else:
+            for name in self.shares.names[-1]:
+                del self.stored[name]
+            trials += self._land(limit).trials
+        return Fitted.of(self.quantizer, self.stored, self.scales, trials)
 
     def _updates_within(self, limit: timedelta, preset: Tuned) -> int:
         """Return the number of updates that ends in time, or the one that an earlier run had found."""

@@ -99,19 +99,14 @@ class Student:
         half = bits < LOW and has_bf16(self.subject.device)
         subject = self.subject.computing_in("bf16" if half else "fp32")
         # matrices that do not learn, of tensors that do
-        kept = [
-            matrix
-            for name, matrices in self.inside.items()
-            for matrix in matrices
-            if name in waiting and matrix in self.rounded
-        ]
+        beside = [matrix for matrix in self.rounded if self._tensor_of(matrix) in waiting]
         return distil_(
             self.answers,
             partial(subject.run, subject.module),
             trained,
             self.calibrated.divergence,
             course,
-            partial(self._put_back, kept),
+            partial(self._put_back, beside),
             reporter,
         )
 
@@ -159,9 +154,9 @@ class Student:
         for name in names:
             part = self.calibrated.layout.matrices[name].slice
             values = self.parameters[part.tensor].detach()
-            sizes, strides = zip(*part.rows, *part.columns, strict=True)
-            place = values.as_strided(sizes, strides, values.storage_offset() + part.offset)
-            place.copy_(self.rounded[name].view(sizes))
+            offset = values.storage_offset() + part.offset
+            place = values.as_strided(part.sizes, part.strides, offset)
+            place.copy_(self.rounded[name].view(part.sizes))
 
     def _values(self, tensor: str) -> Float32:
         """Return the present values of a tensor; on the CPU they share its memory."""
