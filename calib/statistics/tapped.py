@@ -92,3 +92,8 @@ def ids_of(text: Sequences, rows: Rows, device: torch.device) -> Tensor:
     """Return the tokens int64 [B, T] of sequences of one length."""
     length = int(text.lengths[rows[0]])
     return torch.from_numpy(text.ids[rows, :length].astype(np.int64)).to(device)
+
+
+def first_ids(text: Sequences, device: torch.device) -> Tensor:
+    """Return the tokens int64 [1, T] of the first sequence: what a layout is read off."""
+    return ids_of(text, np.array([0]), device)

@@ -25,7 +25,7 @@ from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.divergence import Divergence
 from squeeze.calib.statistics.fisher import OutputGradients, collect_gradients
 from squeeze.calib.statistics.hessian import Hessians
-from squeeze.calib.statistics.tapped import TappedModel, ids_of
+from squeeze.calib.statistics.tapped import TappedModel, first_ids
 from squeeze.calib.taps.layout import Layout
 from squeeze.calib.text.generate import TEMPERATURE, NewCache, Tokens
 from squeeze.calib.text.sources import (
@@ -188,7 +188,7 @@ def calibrate(
             if ranks.first:
                 _keep_text(text_file, key, text)
     with _replacement_noted(hessian_file, reporter):
-        tapped = subject.tapped(ids_of(text, np.array([0]), device))
+        tapped = subject.tapped(first_ids(text, device))
         hessians = collect(tapped, text, path=hessian_file, key=key, reporter=reporter)
     with _replacement_noted(gradient_file, reporter):
         divergence = subject.divergence(text.ids[: max(1, COVARIANCE // text.ids.shape[1])])

@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
-import numpy as np
-
 from squeeze.artifact.container import FEW_WEIGHTS, WEIGHTS_PER_BYTE
 from squeeze.artifact.file import encode
-from squeeze.calib.statistics.tapped import ids_of
+from squeeze.calib.statistics.tapped import first_ids
 from squeeze.errors import OverBudget
 from squeeze.files import scratch_folder
 from squeeze.packing.calibrate import Calibrated, Calibration, calibrate
@@ -128,14 +126,13 @@ def in_unit_order(
 
     What was calibrated moves along, so that the cache holds what every preset starts from.
     """
-    found = None
+    moved = None
     if 8 * limit < ORDERED_BELOW * piece.weights:
-        # what the layout was read off
-        ids = ids_of(calibrated.text, np.array([0]), calibrated.subject.device)
-        found = ordered(piece, calibrated.layout, ids)
-    if found is None:
+        ids = first_ids(calibrated.text, calibrated.subject.device)
+        moved = ordered(piece, calibrated.layout, ids)
+    if moved is None:
         return piece, calibrated
-    piece, order = found
+    piece, order = moved
     mlps = len(order.columns)
     reporter.note(
         f"hidden units of {mlps} mlp{'' if mlps == 1 else 's'} are stored in another order: the same "

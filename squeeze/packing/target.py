@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from squeeze.artifact.file import encode
@@ -19,7 +18,7 @@ from squeeze.artifact.parts import PARTS, name_of_part, parts_field, whole_tenso
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.grids import worth_keeping
 from squeeze.calib.statistics.curvature import damping_at
-from squeeze.calib.statistics.tapped import ids_of
+from squeeze.calib.statistics.tapped import first_ids
 from squeeze.calib.taps.coverage import Coverage
 from squeeze.calib.taps.layout import FLOAT, SQUARES, Layout
 from squeeze.errors import OverBudget, SqueezeError
@@ -214,7 +213,7 @@ def without_zero_rows(
         if matrices[name].how == SQUARES and not tensor.dequantize().any(1).all()
     ]
     model = _model_of(start.calibrated.subject, quantizer, fitted)
-    ids = ids_of(start.calibrated.text, np.array([0]), model.device)
+    ids = first_ids(start.calibrated.text, model.device)
     with torch.no_grad():
         if not zero or bool(model.run(model.module, ids).isfinite().all()):
             return start, quantizer, fitted
