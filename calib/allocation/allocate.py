@@ -29,6 +29,7 @@ CLOSEST = 0.002  # octaves between two trials beyond which a jump of the size li
 HALVE_AFTER = 5  # trials; by then a line through both sides has met a jump
 LARGEST_FILL = 0.25  # octaves by which a single tensor's steps may leave the others'
 FINEST_OCTAVE, COARSEST_OCTAVE = -60.0, 60.0  # log2 of the scales that are tried
+FINEST = 2.0 ** (FINEST_OCTAVE + 1)  # scale up to which nothing is left to gain by a finer one
 SCARCE = 0.5  # bits a weight; below, ask first whether anything fits
 COARSEST = math.inf  # scale at which every tensor has the fewest bytes it can have
 
@@ -191,7 +192,7 @@ class _Search(Generic[T]):
     def _at_end(self, octave: float) -> bool:
         if self.trials >= MAX_TRIALS:
             return True
-        if octave <= FINEST_OCTAVE + 1 and self.finer is None:  # the finest fits
+        if 2.0**octave <= FINEST and self.finer is None:  # the finest fits
             return True
         close = self.finer and self.coarser and self.coarser[0] - self.finer[0] < CLOSEST
         return bool(close)
@@ -234,6 +235,7 @@ def _fill(search: _Search[T], base: Allocation[T]) -> Allocation[T]:
         (name for name, count in counts.items() if count), key=lambda name: (-counts[name], name)
     )
     best, gain = base, dict.fromkeys(names, 1.0)  # gain: measured over expected bytes
+    refused: dict[str, tuple[int, float]] = {}  # the file's size and the scale, of the last each
     for attempt in range(MAX_FILLS if names else 0):
         left = search.limit - best.size
         name = names[attempt % len(names)]
@@ -243,9 +245,14 @@ def _fill(search: _Search[T], base: Allocation[T]) -> Allocation[T]:
             continue
         octaves = 8 * (left - search.slack / 2) / (counts[name] * gain[name])
         octaves = min(max(octaves, -LARGEST_FILL), LARGEST_FILL)
-        trial = search.changed(best, name, best.scales[name] * 2.0**-octaves)
+        scale = best.scales[name] * 2.0**-octaves
+        if refused.get(name) == (best.size, scale):  # it has a jump here
+            continue
+        trial = search.changed(best, name, scale)
         grown = trial.size - best.size
         gain[name] = min(max(8 * grown / (counts[name] * octaves), 0.05), 20.0)
         if trial.size < best.size if left < 0 else best.size < trial.size <= search.limit:
             best = trial
+        else:
+            refused[name] = best.size, scale
     return best

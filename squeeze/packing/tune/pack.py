@@ -20,6 +20,7 @@ from datetime import timedelta
 
 from squeeze.calib.allocation.allocate import (
     COARSEST,
+    FINEST,
     LARGEST_FILL,
     SLACK,
     Allocation,
@@ -55,6 +56,9 @@ from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
 
 RESERVE = 96  # bytes left for floats that learn last and may then take a few more
+SETTLING = (
+    3  # matrices by one of which the limit is met again: sizes of the first may jump just there
+)
 
 
 def pack_tuned(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
@@ -123,29 +127,30 @@ class _Tuning:
                     self._rescale(number)
                 if number + 1 < len(self.shares.names):
                     self._store(self.quantizer.quantize({n: self.scales[n] for n in names}))
-            landed = self._land(self.start.limit - RESERVE)
+            trials += self._land(self.start.limit - RESERVE).trials
             self._learn(len(self.shares.names), last, stage)
-        trials += landed.trials
         fitted = Fitted.of(self.quantizer, self.stored, self.scales, trials)
-        return self.quantizer, self._settled(fitted, landed.size)
+        return self.quantizer, self._settled(fitted)
 
-    def _settled(self, fitted: Fitted, landed: int) -> Fitted:
-        """Return the file with the limit met again: floats that learnt have other bytes.
+    def _settled(self, fitted: Fitted) -> Fitted:
+        """Return the file with the limit met again.
 
-        By the smallest matrix that can do it alone, so that what learnt meets little anew.
-
-        landed: bytes of the file before they learnt
+        Floats that learnt have other bytes, and the size of the last share may jump just there. By the
+        smallest matrix that can do it alone, so that what learnt meets little anew, or else by all.
         """
         limit, counts, trials = self.start.limit, self.quantizer.weight_counts, fitted.trials
         left = limit - len(fitted.data)
-        if 0 <= left <= SLACK or (left > 0 and landed < limit - SLACK):  # as fine as can be
+        if 0 <= left <= SLACK:
             return fitted
-        finite = [name for name in self.stored if self.scales[name] < COARSEST]
-        able = [name for name in finite if 8 * abs(left) < LARGEST_FILL * counts[name]]
-        moved = [min(able, key=lambda name: (counts[name], name))] if able else finite
-        rest = Rest(self.quantizer, {n: m for n, m in self.stored.items() if n not in moved})
-        tensors, scales = {n: self.stored[n] for n in moved}, {n: self.scales[n] for n in moved}
-        filled = refill(rest, limit, tensors, scales)
+        movable = [name for name in self.stored if FINEST < self.scales[name] < COARSEST]
+        able = [name for name in movable if 8 * abs(left) < LARGEST_FILL * counts[name]]
+        smallest = sorted(able, key=lambda name: (counts[name], name))[:SETTLING]
+        for moved in (*([name] for name in smallest), movable):
+            rest = Rest(self.quantizer, {n: m for n, m in self.stored.items() if n not in moved})
+            tensors, scales = {n: self.stored[n] for n in moved}, {n: self.scales[n] for n in moved}
+            filled = refill(rest, limit, tensors, scales)
+            if limit - SLACK <= filled.size <= limit:
+                break
         if filled.size <= limit:
             self._take(filled)
         else:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squeeze.calib.allocation.allocate import FINEST_OCTAVE, allocate
+from squeeze.calib.allocation.allocate import FINEST_OCTAVE, allocate, refill
 from squeeze.calib.allocation.waterfill import expected_bits, waterfill
 from squeeze.calib.quantizers.trellis_gptq import trellis_gptq
 from squeeze.calib.statistics.curvature import factorize
@@ -87,11 +87,12 @@ def test_the_finest_scale_when_that_fits():
     assert result.size == 4 * 1010 + 900
 
 
-def test_a_jump_of_the_size_is_made_up_for_by_other_tensors():
-    class Jumping(Model):
-        def size_of(self, name, scale):
-            return super().size_of(name, scale) + 9000 * (name == "a" and scale < 0.1)
+class Jumping(Model):
+    def size_of(self, name, scale):
+        return super().size_of(name, scale) + 9000 * (name == "a" and scale < 0.1)
 
+
+def test_a_jump_of_the_size_is_made_up_for_by_other_tensors():
     counts = {"a": 30_000} | {f"t{i}": 50_000 for i in range(8)}
     at_the_jump = Jumping(counts).measure(Jumping(counts).quantize(dict.fromkeys(counts, 0.1)))
     for limit in (at_the_jump + 3000, at_the_jump + 8900):
@@ -99,6 +100,16 @@ def test_a_jump_of_the_size_is_made_up_for_by_other_tensors():
         result = model.allocate(limit)
         assert 0 <= limit - result.size <= 200
         assert result.trials <= 12
+
+
+def test_a_tensor_alone_is_not_tried_again_and_again_where_its_size_jumps():
+    model = Jumping({"a": 30_000}, jitter=0.0)
+    at_the_jump = model.measure(model.quantize({"a": 0.1}))
+    tensors, scales = model.quantize({"a": 0.11}), {"a": 0.11}
+    model.quantized = 0
+    filled = refill(model, at_the_jump + 4000, tensors, scales)
+    assert at_the_jump - 200 <= filled.size <= at_the_jump
+    assert model.quantized <= 12 * 30_000
 
 
 def test_impossible_limit_names_the_smallest_size():

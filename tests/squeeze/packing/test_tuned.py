@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 from squeeze.artifact.file import decode
-from squeeze.calib.allocation.allocate import SLACK
+from squeeze.calib.allocation.allocate import SLACK, Allocation
 from squeeze.calib.statistics.divergence import Categorical
 from squeeze.calib.text.sources import Sequences
 from squeeze.checkpoint.read import load_model
@@ -182,22 +182,35 @@ def test_a_file_that_grows_over_the_limit_at_the_end_is_fitted_again(
 def test_a_file_that_misses_the_limit_at_the_end_meets_it_by_one_matrix_or_by_more(
     missed: int, alone: bool, model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Floats that learnt may take fewer bytes, too, or more."""
+    """Floats that learnt may take other bytes, and the size of the last share may jump."""
     land = tuning._Tuning._land
-
-    def landing(self: Any, limit: int) -> Any:
-        landed = land(self, limit - missed)
-        return replace(landed, size=landed.size + missed)
-
-    monkeypatch.setattr(tuning._Tuning, "_land", landing)
+    monkeypatch.setattr(tuning._Tuning, "_land", lambda self, limit: land(self, limit - missed))
     settled = pack(model, cache)
     assert LIMIT - SLACK <= len(settled.data) <= LIMIT
-    monkeypatch.setattr(tuning._Tuning, "_settled", lambda self, fitted, landed: fitted)
+    monkeypatch.setattr(tuning._Tuning, "_settled", lambda self, fitted: fitted)
     missing = pack(model, cache)
     assert not LIMIT - SLACK <= len(missing.data) <= LIMIT
     first, second = (decode(each.data).tensors for each in (settled, missing))
     changed = [n for n in first if (first[n].dequantize() != second[n].dequantize()).any()]
     assert (len(changed) == 1) is alone and changed
+
+
+def test_other_matrices_meet_the_limit_where_the_size_of_the_smallest_jumps(
+    model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land, refill = tuning._Tuning._land, tuning.refill
+    asked: list[set[str]] = []
+
+    def refilled(rest: Any, limit: int, tensors: Any, scales: Any) -> Any:
+        asked.append(set(tensors))
+        unchanged = Allocation(tensors, scales, rest.measure(tensors), 0)
+        return refill(rest, limit, tensors, scales) if len(asked) > 1 else unchanged
+
+    monkeypatch.setattr(tuning._Tuning, "_land", lambda self, limit: land(self, limit - 150))
+    monkeypatch.setattr(tuning, "refill", refilled)
+    assert LIMIT - SLACK <= len(pack(model, cache).data) <= LIMIT
+    first, second = asked
+    assert len(first) == 1 and first != second
 
 
 def test_a_few_updates_are_worth_it(model: Path, cache: Path) -> None:
