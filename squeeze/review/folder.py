@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file
-from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODELS, is_log, is_paper
-from squeeze.outside import script as packed_script
+from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODELS, is_log
 from squeeze.outside.source import Source
+from squeeze.review.claimed import claimed_runs, with_training
 from squeeze.review.claims import Claims, read_claims
 from squeeze.review.logs import LoggedRun, distinct_runs, read_runs
+from squeeze.review.reached import MOST_TEXT, reached_files, unpacked
+from squeeze.review.values import decode_text
 
 MOST_FILES = 10_000
-MOST_TEXT = 32 << 20  # bytes of one log, card or JSON file
-MOST_STRING = 4096  # characters of a string that are searched for names of files
 TOKENIZERS = {".model", ".vocab"}
 MOST_LOGS = 64 << 20  # bytes of all logs
 
@@ -30,7 +28,7 @@ class Script:
 
     name: relative to the folder
     size: bytes
-    uses: bytes of other files that it, or what it imports, names; papers left out
+    uses: bytes of other files that it, or what it imports, names; of papers those that it reads
     faults: sentences on a script that does not run as it lies there
     """
 
@@ -98,14 +96,16 @@ def read_folder(path: Path) -> Folder:
     runs = [run for name in logs for run in read_runs(name, _text(path / name))]
     unique = distinct_runs(runs)
     copies = [run.log for run in runs if run.measured and all(run is not other for other in unique)]
+    claims = read_folder_claims(path)
+    meant = with_training(claimed_runs(claims, unique).runs, unique)
     return Folder(
         path,
         files,
-        read_folder_claims(path),
+        claims,
         _text(path / CARD) if CARD in files else None,
         tuple(unique),
         tuple(copies),
-        read_script(path, files, {run.code for run in unique}),
+        read_script(path, files, {run.code for run in meant}),
     )
 
 
@@ -121,19 +121,25 @@ def list_files(folder: Path) -> dict[str, int]:
 
 
 def read_script(folder: Path, files: Mapping[str, int], counted: set[int | None]) -> Script | None:
-    """Return the script of a folder: train_gpt.py, or else the one most like it; None without any.
+    """Return the script that the stated runs counted, else train_gpt.py, else the one most like it.
 
-    counted: sizes of code in the logs, which tell several scripts apart.
+    A train_gpt.py that reaches the counted one is the script all the same. None without any script.
+
+    counted: sizes of code in the logs of the stated runs, which tell several scripts apart.
     """
     scripts = [name for name in files if name.endswith(".py")]
     if not scripts:
         return None
 
     def likeness(name: str) -> tuple[bool, bool, bool, bool, int]:
-        return bool(files[name]), name == CODE, files[name] in counted, "train" in name, files[name]
+        return bool(files[name]), files[name] in counted, name == CODE, "train" in name, files[name]
 
     main = max(scripts, key=likeness)
-    return Script(main, files[main], _used_by(folder, main, files), _faults(folder, main, files))
+    uses = reached_files(folder, main, files)
+    if main != CODE and files.get(CODE):
+        from_code = reached_files(folder, CODE, files)
+        main, uses = (CODE, from_code) if main in from_code else (main, uses)
+    return Script(main, files[main], uses, _faults(folder, main, files))
 
 
 def _faults(folder: Path, main: str, files: Mapping[str, int]) -> tuple[str, ...]:
@@ -143,60 +149,10 @@ def _faults(folder: Path, main: str, files: Mapping[str, int]) -> tuple[str, ...
         return empty or (f"{main} is empty",)
     data = read_file(folder / main, MOST_TEXT)
     broken = Source(data).tree is None
-    if broken and (packed := _packed(data, main)) is not None:
+    if broken and (packed := unpacked(data, main)) is not None:
         # an archive, which Python runs all the same
         broken = packed.code is not None and Source(packed.code).tree is None
     return (*empty, *((f"{main} does not parse as Python",) if broken else ()))
-
-
-def _used_by(folder: Path, main: str, files: Mapping[str, int]) -> dict[str, int]:
-    """Return bytes of the files that a script names, and those that they name; papers left out."""
-    leaves = {PurePosixPath(name).name: name for name in files if not is_paper(name)}
-    names, waiting = {main}, [main]
-    while waiting:
-        name = waiting.pop()
-        if not name.endswith(".py"):
-            continue
-        source = _source(read_file(folder / name, MOST_TEXT), name)
-        for leaf in _names_in(source, leaves.keys()):
-            if leaves[leaf] not in names:
-                names.add(leaves[leaf])
-                waiting.append(leaves[leaf])
-    return {name: files[name] for name in sorted(names - {main})}
-
-
-def _source(data: bytes, name: str) -> Source:
-    """Return the code of a script: what is inside where it extracts itself."""
-    packed = _packed(data, name)
-    return Source(data if packed is None or packed.code is None else packed.code)
-
-
-@lru_cache(maxsize=1)  # a context-mixed payload takes seconds
-def _packed(data: bytes, name: str) -> packed_script.Script | None:
-    """Return the parts of a script that extracts itself, None of any other."""
-    try:
-        return packed_script.read(Source(data), name)
-    except SqueezeError:
-        return None
-
-
-def _names_in(source: Source, leaves: Set[str]) -> set[str]:
-    """Return those of `leaves`, names of files, that code imports as modules or spells in a string.
-
-    Code of another Python than this one does not parse: its words are searched instead.
-    """
-    if source.tree is None:
-        words = set(re.findall(r"[\w.-]+", source.text))
-        return {leaf for leaf in leaves if leaf in words or leaf.removesuffix(".py") in words}
-    names: set[str] = set()
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.Import):
-            names |= {f"{alias.name.rpartition('.')[2]}.py" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(f"{node.module.rpartition('.')[2]}.py")
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names |= {PurePosixPath(word).name for word in node.value[:MOST_STRING].split()}
-    return names & leaves
 
 
 def read_folder_claims(folder: Path) -> Claims | None:
@@ -213,4 +169,4 @@ def read_folder_claims(folder: Path) -> Claims | None:
 
 
 def _text(path: Path) -> str:
-    return read_file(path, MOST_TEXT).decode("utf-8", "replace")
+    return decode_text(read_file(path, MOST_TEXT))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -75,6 +76,16 @@ def number_of(value: object) -> float | None:
         match = NUMERAL.fullmatch(value.strip().removesuffix("bytes").strip()[:60])
         return float(re.sub("[,_ ]", "", match[0])) if match else None
     return None
+
+
+def decode_text(data: bytes) -> str:
+    r"""Return the text of a file: UTF-16 where its mark says so, as Windows writes logs, else UTF-8.
+
+    >>> decode_text("é".encode("utf-16")), decode_text(b"\xef\xbb\xbfa"), decode_text(b"\xff")
+    ('é', 'a', '\ufffd')
+    """
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if marked else "utf-8-sig", "replace")
 
 
 def words_of(name: str) -> list[str]:

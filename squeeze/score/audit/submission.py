@@ -16,7 +16,7 @@ from squeeze.files import read_file
 from squeeze.ledger.submission import CLAIMS, CODE, MODEL, is_log
 from squeeze.review.claims import Claims, read_claims
 from squeeze.review.logs import LoggedRun, distinct_runs, read_runs
-from squeeze.review.values import number_of, parse_leniently
+from squeeze.review.values import decode_text, number_of, parse_leniently
 from squeeze.score.audit.adapter import Adapter
 
 TRANSFORMERS = "config.json"
@@ -174,7 +174,7 @@ def own_packages() -> tuple[Path, ...]:
 
 
 def _text(path: Path) -> str:
-    return read_file(path, MAX_TEXT).decode("utf-8", "replace")
+    return decode_text(read_file(path, MAX_TEXT))
 
 
 def _object(path: Path) -> dict[str, Any]:

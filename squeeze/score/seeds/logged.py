@@ -10,9 +10,11 @@ from pathlib import Path
 from squeeze.errors import BadData
 from squeeze.files import read_file
 from squeeze.review.claimed import claimed_runs, score_of
-from squeeze.review.folder import MOST_TEXT, read_folder
+from squeeze.review.folder import read_folder
 from squeeze.review.logs import LoggedRun, distinct_runs, read_runs
+from squeeze.review.reached import MOST_TEXT
 from squeeze.review.runs import differing, recoded, repeated
+from squeeze.review.values import decode_text
 
 SUFFIXES = {".log", ".txt", ".out"}
 METRICS = {"nats_per_token": "nats", "bpb": "bpb"}
@@ -77,7 +79,7 @@ def read_logged(paths: Sequence[Path], name: str | None = None) -> LoggedSeeds:
             runs += claimed.runs
             named = named or claimed.name
         else:
-            text = read_file(path, MOST_TEXT).decode("utf-8", "replace")
+            text = decode_text(read_file(path, MOST_TEXT))
             runs += [run for run in distinct_runs(read_runs(str(path), text)) if run.scores]
     unique = distinct_runs(runs)
     if not unique or not all(run.scores for run in unique):
