@@ -28,11 +28,11 @@ RULE = "=" * 100
 
 @dataclass(frozen=True)
 class Log:
-    """A training log: what it prints of one run."""
+    """A training log: what it prints of one run. nats: those of a text of one length, unless given."""
 
     seed: int = 1
     bpb: float = 1.2
-    nats: float = 2.0
+    nats: float | None = None
     model: int = 15_000_000
     code: int = len(SCRIPT)
     milliseconds: float = 600_020.0
@@ -48,6 +48,7 @@ class Log:
         """Return the log."""
         clock = self.timer.format(f"{self.milliseconds:g}")
         half = self.timer.format(f"{self.milliseconds / 2:g}")
+        nats = self.bpb / 0.6 if self.nats is None else self.nats
         settings = " ".join(f"{name}:{value}" for name, value in self.settings.items())
         lines = [
             *([self.source, RULE] if self.source else []),
@@ -64,9 +65,9 @@ class Log:
             f"Code size: {self.code} bytes",
             f"Serialized model int8+zlib: {self.model} bytes (payload:17178912 raw_torch:17224025)",
             f"Total submission size int8+zlib: {self.model + self.code} bytes",
-            f"{self.score.removesuffix('_exact')} val_loss:{self.nats:.4f} val_bpb:{self.bpb:.4f}"
+            f"{self.score.removesuffix('_exact')} val_loss:{nats:.4f} val_bpb:{self.bpb:.4f}"
             " eval_time:1400ms",
-            f"{self.score} val_loss:{self.nats:.8f} val_bpb:{self.bpb:.8f}",
+            f"{self.score} val_loss:{nats:.8f} val_bpb:{self.bpb:.8f}",
         ]
         return "\n".join(lines) + "\n"
 

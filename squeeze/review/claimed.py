@@ -11,6 +11,7 @@ from squeeze.review.logs import LoggedRun
 from squeeze.review.values import Numeral
 
 SHARED = 0.8  # of the settings that two logs of one script print
+MOST_APART = 256  # bytes of code by which the scripts of two seeds may differ
 LEAST_DECIMALS, MOST_DECIMALS = 2, 8  # of bits a byte
 
 
@@ -91,10 +92,15 @@ def is_same(value: float, stated: float, decimals: int = MOST_DECIMALS) -> bool:
 
 
 def is_alike(first: LoggedRun, other: LoggedRun) -> bool:
-    """Return whether two runs are of one script and one configuration, as far as their logs tell."""
+    """Return whether two runs are of one script and one configuration, as far as their logs tell.
+
+    Under another seed a script may have other bytes: those of the seed, if it is written there.
+    """
     shared = len(first.settings.keys() & other.settings.keys())
     most = max(len(first.settings), len(other.settings))
-    return first.code == other.code and shared >= SHARED * most and not differences(first, other)
+    apart = abs((first.code or 0) - (other.code or 0))
+    scripts = apart == 0 or (apart <= MOST_APART and first.seed != other.seed)
+    return scripts and shared >= SHARED * most and not differences(first, other)
 
 
 def differences(first: LoggedRun, other: LoggedRun) -> dict[str, tuple[str, str]]:

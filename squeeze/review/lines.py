@@ -23,7 +23,7 @@ TIME = (
     rf"(?:_({UNIT}))?\"? {{0,2}}[:=]? {{0,2}}(\d{{1,15}}(?:\.\d{{1,9}})?)(?: ?({UNIT}))?(?![\w.])"
 )
 TIMER = re.compile(rf"\btrain(?:ing)?_time{TIME}")
-EVALUATION = re.compile(rf"\beval_time{TIME}")
+EVALUATION = re.compile(rf"\b(?:total_)?eval(?:uation)?_time{TIME}")
 STEP_AVERAGE = re.compile(r"\bstep_avg[:=] ?(\d{1,12}(?:\.\d{1,9})?) ?ms")
 SIZE = re.compile(
     r"\b((?:bytes_)?(?:total|budget|submission|artifact|(?:serialized |compressed |quantized )?model|"

@@ -26,6 +26,7 @@ from squeeze.review.settings import comparable, pairs_of
 SEED_IN_NAME = re.compile(r"(?:seed[_-]?|[_-]s)(\d{1,18})(?!\d)")
 RECENT_STEPS = 1000
 MOST_DIGITS = 18  # of a seed
+LATE = 10_000.0  # milliseconds of training; the first steps of two runs may take the same time
 LEAST_DECIMALS = 6  # of a score that no two seeds share
 
 
@@ -65,6 +66,11 @@ class LoggedRun:
         """Equal for copies of one run, whatever their files are called: its score, if exact, or all."""
         exact = self.final is not None and self.final.decimals >= LEAST_DECIMALS
         return self.final if exact else (self.scores, self.timers, self.sizes)
+
+    @cached_property
+    def exact_timers(self) -> set[Timer]:
+        """Readings of the clock that no other run shares by chance: late ones, to the millisecond."""
+        return {t for t in self.timers if t.milliseconds >= LATE and not t.rounding}
 
     @cached_property
     def code(self) -> int | None:

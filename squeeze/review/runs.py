@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from squeeze.review.claimed import ClaimedRuns, differences
 from squeeze.review.findings import Finding, finding, listed
 from squeeze.review.folder import Folder
+from squeeze.review.lines import Timer
 from squeeze.review.logs import LoggedRun
 
 SECONDS = 600.0  # of training, and of evaluation
 # The official loop looks at the clock after a step, and its ranks agree on the end after another.
 LAST_STEPS = 2
 MOST_SHOWN = 3
+LEAST_SHARED = 3  # readings of the clock, equal to the millisecond, that two runs do not share
 MOST_OVERTIME = 60.0  # seconds, however long the steps of a log are
 
 
@@ -98,14 +100,20 @@ def recoded(runs: Sequence[LoggedRun]) -> list[str]:
 
 
 def repeated(runs: Iterable[LoggedRun]) -> list[str]:
-    """Return sentences on runs that print the same scores or the same seed as another."""
+    """Return sentences on runs that print the same scores, times or seed as another."""
     texts = []
     scores: dict[object, LoggedRun] = {}
+    clocks: dict[Timer, LoggedRun] = {}
     seeds: dict[object, LoggedRun] = {}
     for run in runs:
         first = scores.setdefault(run.identity, run)
+        readings = run.exact_timers
+        shared = [clocks[timer] for timer in readings if timer in clocks]
+        clocks = dict.fromkeys(readings, run) | clocks
         if first is not run and run.scores:
             texts.append(f"{first.log} and {run.log} print the same scores")
+        elif len(shared) >= LEAST_SHARED and 2 * len(shared) > len(readings):
+            texts.append(f"{shared[-1].log} and {run.log} print the same times")
         elif run.seed is not None and (first := seeds.setdefault(run.seed, run)) is not run:
             texts.append(f"{first.log} and {run.log} print one seed, {run.seed}")
     return texts

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from squeeze.review.claimed import ClaimedRuns, differences, is_same
+from squeeze.review.claimed import ClaimedRuns, differences, is_same, score_of
 from squeeze.review.claims import SeedClaim
 from squeeze.review.findings import Finding, finding, listed
 from squeeze.review.folder import Folder
@@ -17,6 +18,10 @@ MARGIN_NATS = 0.005  # nats a token by which a record must be better
 P_VALUE = 0.01
 SAME_TEXT = 1e-3  # relative; two scores of one tokenizer imply the same bytes a token
 MOST_SHOWN = 6
+# Names of scores that a log prints of the weights before they are rounded, or by the way.
+BEFORE_PACKING = re.compile(
+    r"pre[-_ ]?quant|unquantized|before[-_ ]quant|\bdiagnostic", re.IGNORECASE
+)
 
 
 def stated_score(folder: Folder, claimed: ClaimedRuns) -> Finding:
@@ -55,6 +60,10 @@ def stated_score(folder: Folder, claimed: ClaimedRuns) -> Finding:
         flags.append(f"{stated} is one of {count} logs; their mean is {claimed.mean:.6f}")
     else:
         told.append(f"{stated} is the score of one log ({claimed.name})")
+    if BEFORE_PACKING.search(claimed.name) and claimed.kind != "none":
+        flags.append(f"{claimed.name} is no score of the file that ships")
+    if claimed.kind != "one":
+        flags += _uneven_bytes(claimed)
     if claimed.absent:
         flags.append(f"no log of seed {listed(claimed.absent)}")
     flags += claimed.faults
@@ -108,6 +117,20 @@ def parent_difference(own: ClaimedRuns, parent: Parent) -> Finding:
 def _bytes_per_token(claimed: ClaimedRuns) -> float:
     """Return the bytes of a token that a score implies, 0 where it has none."""
     return (claimed.nats or 0.0) / math.log(2) / claimed.mean if claimed.mean else 0.0
+
+
+def _uneven_bytes(claimed: ClaimedRuns) -> list[str]:
+    """Return a sentence on runs whose scores are of other bytes a token, none where they agree."""
+    widths = {
+        run.log: score.nats / math.log(2) / score.bpb
+        for run in claimed.runs
+        if (score := score_of(run, claimed.name)) and score.bpb > 0
+    }
+    low, high = (pick(widths, key=widths.__getitem__, default="") for pick in (min, max))
+    if not widths or widths[high] - widths[low] <= SAME_TEXT * abs(widths[low]):
+        return []
+    shown = [f"{widths[log]:.4f} in {log}" for log in (low, high)]
+    return [f"bytes a token, by val_loss / val_bpb, differ: {listed(shown)}"]
 
 
 def _counted(seeds: Sequence[SeedClaim]) -> str:

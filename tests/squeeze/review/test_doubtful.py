@@ -1,0 +1,67 @@
+"""Papers that do not belong together: copied runs, scores of other files or bytes, chosen seeds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from squeeze.review.findings import AGREES, FLAGGED
+from squeeze.review.review import review
+from tests.entries import SCRIPT, Log, make_entry
+
+THREE = {f"train_seed{seed}.log": Log(seed, bpb=1.2 + seed / 1000) for seed in (1, 2, 3)}
+MEAN = 1.202
+
+
+def finding(folder, name):
+    return next(row for row in review(folder).findings if row.id == name)
+
+
+def test_one_run_under_three_seeds_is_told_by_its_clock(tmp_path):
+    steps = "".join(f"step:{n}/99999 train_time:{n}0007ms\n" for n in range(20_001, 20_009))
+    logs = {
+        name: log.text().replace("stopping_early", steps + "stopping_early")
+        for name, log in THREE.items()
+    }
+    row = finding(make_entry(tmp_path / "nine", logs, val_bpb=MEAN), "seeds")
+    assert row.status == FLAGGED
+    assert "train_seed1.log and train_seed2.log print the same times" in row.text
+    logs |= {name: logs[name].replace("0007ms", f"000{name[10]}ms") for name in logs}
+    assert finding(make_entry(tmp_path / "ten", logs, val_bpb=MEAN), "seeds").status == AGREES
+
+
+def test_a_seed_scored_by_other_bytes_is_flagged(tmp_path):
+    logs = THREE | {"train_seed3.log": Log(3, bpb=1.203, nats=2.5)}
+    row = finding(make_entry(tmp_path / "nine", logs, val_bpb=MEAN), "score")
+    assert row.status == FLAGGED and "bytes a token" in row.text and "train_seed3.log" in row.text
+
+
+@pytest.mark.parametrize("name", ["pre-quantization post-ema", "DIAGNOSTIC post_ema", "prequant"])
+def test_a_score_of_weights_before_they_are_rounded_is_flagged(tmp_path, name):
+    before = f"{name} val_loss:1.83333333 val_bpb:1.10000000\n"
+    folder = make_entry(tmp_path / "nine", {"train.log": before + Log().text()}, val_bpb=1.1)
+    row = finding(folder, "score")
+    assert row.status == FLAGGED and f"{name} is no score of the file that ships" in row.text
+    folder = make_entry(tmp_path / "ten", {"train.log": before + Log().text()})
+    assert finding(folder, "score").status == AGREES
+
+
+def test_the_best_of_three_is_flagged_though_each_script_spells_its_seed(tmp_path):
+    logs = {name: replace(log, code=len(SCRIPT) + log.seed) for name, log in THREE.items()}
+    row = finding(make_entry(tmp_path / "nine", logs, val_bpb=1.201), "score")
+    assert row.status == FLAGGED and "one of 3 logs" in row.text
+
+
+@pytest.mark.parametrize("name", ["eval_time", "total_eval_time", "evaluation_time"])
+def test_an_evaluation_over_600_seconds_is_flagged_in_every_spelling(tmp_path, name):
+    log = Log().text() + f"{name}:733.1s\n"
+    row = finding(make_entry(tmp_path / "nine", {"train.log": log}), "clock")
+    assert row.status == FLAGGED and "733.1 s of evaluation" in row.text
+
+
+def test_a_log_that_windows_wrote_is_read(tmp_path):
+    folder = make_entry(tmp_path / "nine")
+    for encoding in ("utf-16", "utf-8-sig"):
+        (folder / "train.log").write_bytes(Log().text().encode(encoding))
+        assert review(folder).flagged == []
