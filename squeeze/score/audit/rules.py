@@ -7,6 +7,7 @@ from squeeze.score.audit.evidence import Evidence
 from squeeze.score.audit.verdict import FAIL, PASS, UNKNOWN, Rule, Verdict, unknown
 
 NOT_RUN = "it could not be run on this machine"
+ENDED = "it ended before its first answer"
 WATCHING = (
     "files",
     "network",
@@ -119,6 +120,7 @@ def judge(evidence: Evidence) -> dict[str, Verdict]:
             verdicts[rule.id] = unknown(NOT_RUN)
         else:
             verdict = rule.check(evidence)
-            blind = rule.id in WATCHING and verdict.status == PASS and not ran
-            verdicts[rule.id] = unknown(NOT_RUN) if blind else verdict
+            answered = ran and (evidence.hello is not None or evidence.failure is None)
+            blind = rule.id in WATCHING and verdict.status == PASS and not answered
+            verdicts[rule.id] = unknown(ENDED if ran else NOT_RUN) if blind else verdict
     return verdicts

@@ -173,6 +173,15 @@ def test_a_folder_that_this_machine_cannot_run_keeps_the_verdicts_of_its_papers(
     assert "no CUDA device" in result.verdicts["runs"].evidence
 
 
+def test_nothing_is_said_of_files_and_network_where_nothing_answered(tmp_path: Path) -> None:
+    failure = "distributions: the submission ended early with exit code 0; found nothing on stderr"
+    verdicts = judge(evidence(make_entry(tmp_path / "nine"), failure))
+    assert verdicts["runs"].status == FAIL
+    for name in ("files", "network"):
+        assert verdicts[name].status == UNKNOWN
+        assert verdicts[name].evidence == "it ended before its first answer"
+
+
 def test_text_of_a_submission_is_text_in_the_markdown_of_an_audit(tmp_path: Path) -> None:
     failure = "found \x1b[31m a|b \\| <img> @name *x* [y](https://z) `c`"
     known = evidence(make_entry(tmp_path / "nine"), failure)
