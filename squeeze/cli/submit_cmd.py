@@ -11,6 +11,7 @@ from squeeze.cli.options import json_option, limit_option
 from squeeze.cli.parsing.asked import need, with_asked
 from squeeze.cli.parsing.command import Command
 from squeeze.cli.parsing.values import Word, shards_option
+from squeeze.errors import SqueezeError
 from squeeze.ledger.submission import MODEL, SUMS
 from squeeze.review.folder import read_folder_claims
 from squeeze.score.modes import MODES
@@ -21,7 +22,7 @@ SERVED = [mode for mode in MODES if mode != "ttt-phased"]
 
 def is_ours(folder: Path) -> bool:
     """Return False for a folder of an entrant: nothing in it says that squeeze wrote it."""
-    if not folder.is_dir() or any((folder / name).exists() for name in (MODEL, SUMS)):
+    if any((folder / name).exists() for name in (MODEL, SUMS)):
         return True
     claims = read_folder_claims(folder)
     return claims is not None and "squeeze" in claims.fields
@@ -114,6 +115,8 @@ def command(**options: Any) -> None:
     if (options["check"] is None) == (options["model"] is None):
         raise click.UsageError("Give either MODEL to write a submission of, or --check FOLDER.")
     folder = options["check"]
+    if folder is not None and not folder.is_dir():
+        raise SqueezeError(f"{folder}: cannot be checked", expected="a submission folder")
     if folder is not None and not is_ours(folder):
         from squeeze.cli.runs.review import ReviewRequest, run_review
 

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from squeeze.cli.submit_cmd import command, is_ours
+from squeeze.errors import SqueezeError
 from tests.entries import Log, make_entry
 
 
@@ -40,6 +41,13 @@ def test_a_folder_of_ours_that_lacks_papers_is_none_of_the_challenge(
     assert is_ours(folder)
     done = run("--check", folder)
     assert done.exit_code == 2 and "--tokenizer" in done.output
+
+
+def test_what_is_no_folder_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for name in ("nothing", "file"):
+        error = run("--check", tmp_path / name).exception
+        assert isinstance(error, SqueezeError) and "expected a submission folder" in str(error)
 
 
 def test_the_papers_of_squeeze_are_told_by_their_field(tmp_path: Path) -> None:
