@@ -6,6 +6,7 @@ import ast
 import importlib.machinery
 import importlib.util
 import sys
+import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,7 +125,7 @@ class Graph:
         from squeeze.bundle.load.fold import fold
 
         try:
-            source = path.read_text(encoding="utf-8") if text is None else text
+            source = _read_source(path) if text is None else text
             tree = ast.parse(source, str(path))
             if name == "__main__":
                 self.included += included(tree, path)
@@ -193,6 +194,12 @@ class Graph:
         if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
             return None
         return Path(spec.origin), spec.submodule_search_locations is not None
+
+
+def _read_source(path: Path) -> str:
+    """Return the text of a script in the encoding that its mark or a comment states, as Python does."""
+    with tokenize.open(path) as file:
+        return file.read()
 
 
 def _with_plain_numba(tree: ast.Module) -> None:

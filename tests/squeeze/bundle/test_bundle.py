@@ -207,6 +207,17 @@ def test_what_cannot_be_bundled_is_named_with_its_line(tmp_path, files, message)
         bundle(write(tmp_path, **files))
 
 
+@pytest.mark.parametrize(
+    "data",
+    ["# coding: latin-1\nprint('é')\n".encode("latin-1"), "\ufeffprint('é')\n".encode()],
+)
+def test_a_script_is_read_in_the_encoding_that_it_states(tmp_path, data):
+    entry = write(tmp_path, main="", lib="")
+    entry.write_bytes(b"# coding: latin-1\nimport lib\n")
+    (tmp_path / "lib.py").write_bytes(data)
+    assert output_of(flat(entry)) == run(entry)[1] == "é\n"
+
+
 def test_a_missing_entry_is_one_clear_error(tmp_path):
     with pytest.raises(BundleError, match="cannot be read"):
         bundle(tmp_path / "nothing.py")
