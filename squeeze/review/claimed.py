@@ -11,6 +11,7 @@ from squeeze.review.logs import LoggedRun
 from squeeze.review.values import Numeral
 
 SHARED = 0.8  # of the settings that two logs of one script print
+MOST_GROUPS = 100  # runs that are tried as the first of one configuration
 MOST_APART = 256  # bytes of code by which the scripts of two seeds may differ
 LEAST_DECIMALS, MOST_DECIMALS = 2, 8  # of bits a byte
 
@@ -52,7 +53,8 @@ def claimed_runs(claims: Claims | None, runs: Sequence[LoggedRun]) -> ClaimedRun
     seeds = {claim.seed for claim in claims.seeds}
     seeded = [run for run in runs if run.seed in seeds or run.named_seed in seeds]
     absent = tuple(seed for seed in sorted(seeds) if not _of_seed(seed, runs)) if seeds else ()
-    for some in (seeded, list(runs)):
+    groups = [[other for other in runs if is_alike(run, other)] for run in runs[:MOST_GROUPS]]
+    for some in (seeded, list(runs), *(group for group in groups if len(group) > 1)):
         for name in _common_names(some):
             averaged = _averaged("mean" if len(some) > 1 else "one", some, name, absent)
             if averaged.mean is not None and is_same(averaged.mean, stated.value):

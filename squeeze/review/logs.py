@@ -13,6 +13,7 @@ from functools import cached_property
 
 from squeeze.errors import printable
 from squeeze.review.lines import (
+    UNITS,
     Score,
     Timer,
     evaluations_in,
@@ -70,7 +71,7 @@ class LoggedRun:
     @cached_property
     def exact_timers(self) -> set[Timer]:
         """Readings of the clock that no other run shares by chance: late ones, to the millisecond."""
-        return {t for t in self.timers if t.milliseconds >= LATE and not t.rounding}
+        return {t for t in self.timers if t.milliseconds >= LATE and t.unit <= UNITS["ms"]}
 
     @cached_property
     def code(self) -> int | None:

@@ -72,11 +72,12 @@ def _reached_from(source: Source, name: str, files: Mapping[str, int]) -> set[st
         words = set(re.findall(r"[\w.-]+", source.text))
         return {f for w in words for leaf in (w, f"{w}.py") for f in shipped.get(leaf, ())}
     modules, named, read = set[str](), set[str](), set[str]()
+    docstrings = {id(node.value) for node in ast.walk(source.tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules.update(_module_files(node, name))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            named.update(node.value[:MOST_STRING].split())
+            named.update(() if id(node) in docstrings else node.value[:MOST_STRING].split())
         elif isinstance(node, ast.Call) and _called(node) in IMPORTERS:
             modules.update(file for text in _strings_in(node) for file in _files_of(text))
         elif isinstance(node, ast.Call) and _called(node) in READERS and not _writes(node):

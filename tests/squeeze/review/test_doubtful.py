@@ -31,6 +31,16 @@ def test_one_run_under_three_seeds_is_told_by_its_clock(tmp_path):
     assert finding(make_entry(tmp_path / "ten", logs, val_bpb=MEAN), "seeds").status == AGREES
 
 
+@pytest.mark.parametrize("clock", ["train_time:{}.5s", "train_time: {}.5m", "train_time:{}ms"])
+def test_seeds_that_run_at_one_speed_are_not_taken_for_copies(tmp_path, clock):
+    steps = "".join(f"step:{n}/99999 {clock.format(n // 2501)}\n" for n in range(20_001, 20_009))
+    logs = {
+        name: log.text().replace("stopping_early", steps + "stopping_early")
+        for name, log in THREE.items()
+    }
+    assert finding(make_entry(tmp_path / "nine", logs, val_bpb=MEAN), "seeds").status == AGREES
+
+
 def test_a_seed_scored_by_other_bytes_is_flagged(tmp_path):
     logs = THREE | {"train_seed3.log": Log(3, bpb=1.203, nats=2.5)}
     row = finding(make_entry(tmp_path / "nine", logs, val_bpb=MEAN), "score")
@@ -51,6 +61,14 @@ def test_the_best_of_three_is_flagged_though_each_script_spells_its_seed(tmp_pat
     logs = {name: replace(log, code=len(SCRIPT) + log.seed) for name, log in THREE.items()}
     row = finding(make_entry(tmp_path / "nine", logs, val_bpb=1.201), "score")
     assert row.status == FLAGGED and "one of 3 logs" in row.text
+
+
+def test_the_mean_of_two_seeds_is_theirs_though_an_ablation_lies_beside(tmp_path):
+    other = Log(9, bpb=1.1, code=4321, settings={"matrix_lr": 1, "num_layers": 3})
+    logs = {name: THREE[name] for name in ("train_seed1.log", "train_seed2.log")}
+    folder = make_entry(tmp_path / "nine", logs | {"ablation/run_a.log": other}, val_bpb=1.2015)
+    assert review(folder).flagged == []
+    assert "is the mean of 2 logs" in finding(folder, "score").text
 
 
 @pytest.mark.parametrize("name", ["eval_time", "total_eval_time", "evaluation_time"])

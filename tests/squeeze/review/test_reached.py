@@ -48,7 +48,7 @@ def test_code_and_data_that_a_script_reaches_are_counted(tmp_path, files):
         "from torch import inner",
         "import torch.inner.functional",
         'print("2 * 3 *", "*.*")',
-        '"""Reads inner and pack."""',
+        '"""Reads inner.py and pack/__init__.py."""',
     ],
 )
 def test_what_a_script_only_writes_or_speaks_of_is_not_counted(tmp_path, script):
