@@ -126,10 +126,10 @@ def _uneven_bytes(claimed: ClaimedRuns) -> list[str]:
         for run in claimed.runs
         if (score := score_of(run, claimed.name)) and score.bpb > 0
     }
-    low, high = (pick(widths, key=widths.__getitem__, default="") for pick in (min, max))
-    if not widths or widths[high] - widths[low] <= SAME_TEXT * abs(widths[low]):
+    ranked = sorted(widths, key=widths.__getitem__)
+    if not ranked or widths[ranked[-1]] - widths[ranked[0]] <= SAME_TEXT * abs(widths[ranked[0]]):
         return []
-    shown = [f"{widths[log]:.4f} in {log}" for log in (low, high)]
+    shown = [f"{widths[log]:.4f} in {log}" for log in (ranked[0], ranked[-1])]
     return [f"bytes a token, by val_loss / val_bpb, differ: {listed(shown)}"]
 
 
