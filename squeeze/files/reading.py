@@ -18,8 +18,7 @@ def read_file(path: str | os.PathLike[str], max_size: int = MAX_FILE) -> bytes:
     """The bytes of a regular file; raises SqueezeError when it is missing, odd or over max_size."""
     try:
         if not os.path.isfile(path):
-            special = "neither file nor folder" if os.path.exists(path) else "nothing there"
-            kind = "a folder" if os.path.isdir(path) else special
+            kind = "a folder" if os.path.isdir(path) else "nothing there"
             raise SqueezeError(f"{path}: cannot be read", expected="a file", found=kind)
         size = os.path.getsize(path)
         if size > max_size:
