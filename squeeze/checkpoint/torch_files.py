@@ -17,7 +17,7 @@ from squeeze.errors import BadCheckpoint, CorruptData, UnsupportedFormat
 from squeeze.outside import torch_zip
 from squeeze.outside.inflate import bound
 from squeeze.outside.pickles import Call, TensorView
-from squeeze.outside.pieces import SIZES
+from squeeze.outside.pieces import SIZES, check_extent
 from squeeze.outside.torch_zip import TorchFile, foreign
 from squeeze.outside.zip_archive import content
 from squeeze.tensors.floats import WORDS
@@ -185,6 +185,7 @@ class Numbers:
 
     def _array(self, view: TensorView, dtype: np.dtype[Any], where: str) -> npt.NDArray[Any]:
         """Return a view's numbers as a dense array of its shape."""
+        check_extent(view.shape, where)
         if not prod(view.shape):
             return np.zeros(view.shape, dtype)
         _, held = torch_zip.checked(view, (where,), self._name)

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import log2, prod
 
-from squeeze.errors import CorruptData
+from squeeze.errors import BadCheckpoint, CorruptData
 from squeeze.rows import Row, split_bytes
 from squeeze.tensors.roles import layer_of, role_of
 
 CHUNK = 1 << 20  # bytes counted at once: bincount widens its input eightfold
 MAX_TENSORS = 1 << 16  # of a file: as many as an artifact holds
 MAX_PIECES = 1 << 17
+MAX_EXTENT = 1 << 48  # product of a shape's sizes, zeros left out
 SIZES = {
     "fp64": 8, "fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "uint8": 1, "bool": 1,
     "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8, "complex64": 8,
@@ -113,6 +114,14 @@ def divided(piece: Piece, owners: Sequence[Piece]) -> Iterator[Piece]:
 def numbers(shape: Sequence[int]) -> int:
     """Elements of a shape."""
     return prod(shape)
+
+
+def check_extent(shape: Sequence[int], where: str) -> None:
+    """Raise BadCheckpoint for an empty shape that no array has: its other sizes multiply to too much."""
+    if prod(size for size in shape if size) > MAX_EXTENT:
+        raise BadCheckpoint(
+            f"{where} has an odd shape", expected=f"≤ {MAX_EXTENT} beside zeros", found=list(shape)
+        )
 
 
 def entropy(data: memoryview, number: str) -> float:

@@ -16,6 +16,7 @@ from squeeze.outside.pieces import (
     SIZES,
     Piece,
     Plain,
+    check_extent,
     numbers,
     tiled,
     too_many_tensors,
@@ -136,6 +137,7 @@ def _tensor(name: str, entry: Any, base: int, what: str) -> Entry:
         raise BadCheckpoint(
             f"{where}: size and shape disagree", expected=f"{size} bytes", found=end - begin
         )
+    check_extent(shape, where)
     return Entry(name, dtype, number, tuple(shape), base + begin, size)
 
 

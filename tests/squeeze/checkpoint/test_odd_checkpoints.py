@@ -25,8 +25,12 @@ from squeeze.checkpoint.entries import fronts
 from squeeze.checkpoint.names import model_names
 from squeeze.checkpoint.read import load_checkpoint, load_model
 from squeeze.checkpoint.state import load_into_module
+from squeeze.checkpoint.torch_files import Numbers
 from squeeze.cli import cli
 from squeeze.errors import BadCheckpoint, SqueezeError, UnsupportedFormat
+from squeeze.outside.pickles import Storage, TensorView
+from squeeze.outside.torch_zip import TorchFile
+from squeeze.outside.zip_archive import Entry
 from squeeze.packing.calibrate import Calibration, content_key
 from squeeze.train.model.gpt import GPT
 from tests.squeeze.checkpoint.test_checkpoint import CONFIG, export, state
@@ -408,3 +412,10 @@ def test_reading_a_checkpoint_loads_neither_torch_nor_numba(tmp_path: Path) -> N
         [sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_no_numbers_of_a_shape_that_no_array_has_are_refused() -> None:
+    view = TensorView(Storage("0", "FloatStorage", 0), 0, (0, 1 << 47, 1 << 47), (1, 1, 1))
+    file = TorchFile({}, {}, Entry("a/data.pkl", 0, 0, 0, 0, 0), [])
+    with pytest.raises(BadCheckpoint, match=r"m\.pt: w has an odd shape"):
+        Numbers(memoryview(b""), file, "m.pt", 0).raw(view, "m.pt: w")

@@ -70,6 +70,9 @@ BAD_HEADERS = {
         with_header('{"a":{"dtype":"U8","shape":[1],"data_offsets":[false,true]}}', 1), "odd data_off",
     ),
     "a shape of lists": (with_header(f'{{"a":{entry(0, 16, "[[4]]")}}}', 16), "odd shape"),
+    "no numbers of a shape that no array has": (
+        with_header(f'{{"a":{entry(0, 0, f"[0,{1 << 47},{1 << 47}]")}}}', 0), "odd shape",
+    ),
     "a shape as long as it may nest": (
         with_header(f'{{"a":{entry(0, 16, "[" * 900 + "]" * 900)}}}', 16), "odd shape|not JSON",
     ),
