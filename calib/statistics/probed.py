@@ -17,7 +17,7 @@ from squeeze.calib.taps.weights import Parameters
 @torch.no_grad()
 def probed(module: nn.Module, forward: Forward, ids: Tensor) -> TappedModel:
     """Return a model under taps, its matrices read off one forward of ids int64 [B, T]."""
-    parameters, probe = Parameters(module.named_parameters()), Probe()
+    parameters, probe = Parameters(module.named_parameters()), Probe(ids)
     with one_thread(), Taps(parameters, probe) as taps:
         output = forward(module, taps.begin(ids))
     layout = probe.layout(parameters.shapes, output, idle_parameters(module))

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
+import torch
 from torch import Tensor
 
 from squeeze.calib.taps.marks import MARK, TOKENS
@@ -78,6 +79,11 @@ class Layout:
         """Return the matrices of a parameter."""
         return [matrix for matrix in self.matrices.values() if matrix.slice.tensor == name]
 
+    @property
+    def head_rows(self) -> int | None:
+        """Rows of the head, of which a model may cut some off its outputs; None where there is none."""
+        return None if self.head is None else self.matrices[self.head].slice.shape[0]
+
 
 @dataclass
 class _Uses:
@@ -96,13 +102,19 @@ class _Uses:
 class Probe:
     """Observer of one forward that collects the uses of every parameter.
 
+    tokens: ids int64 [B, T] of the forward
     others: functions that use a parameter otherwise, by its name, and whether in more than one dimension
+    table_rows: rows of the first table that tokens are looked up in; tables of what is derived from
+        them, such as hashes of pairs, stand back
     """
+
+    tokens: Tensor | None = None
 
     slices: dict[Slice, _Uses] = field(default_factory=dict)
     others: dict[str, dict[str, bool]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     table_rows: int | None = None
+    by_tokens: bool = False
     # kept, so that no other tensor gets the identity of one that is gone
     activations: list[Tensor] = field(default_factory=list)
 
@@ -122,8 +134,10 @@ class Probe:
         """Note a lookup."""
         uses = self.slices.setdefault(lookup.slice, _Uses())
         uses.looked_up = True
-        if self.table_rows is None and _sources(lookup.ids) == TOKENS.sources:
-            self.table_rows = lookup.slice.shape[0]
+        if not self.by_tokens and _sources(lookup.ids) == TOKENS.sources:
+            self.by_tokens = self.tokens is not None and _same_ids(lookup.ids, self.tokens)
+            if self.by_tokens or self.table_rows is None:
+                self.table_rows = lookup.slice.shape[0]
         uses.results.append(source)
         self.events.append(Event("lookup", source, (_sources(lookup.ids),)))
         return output
@@ -222,6 +236,10 @@ def plain_layout(shapes: Mapping[str, tuple[int, ...]]) -> Layout:
             for part, label in named(name, shape, pieces(name, shape)):
                 matrices[label] = Matrix(label, part, SQUARES, by_name(name), label)
     return Layout(matrices, {}, floats, shapes)
+
+
+def _same_ids(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one.flatten().long(), other.flatten().long())
 
 
 def _sources(tensor: Tensor) -> Sources:

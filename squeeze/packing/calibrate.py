@@ -41,11 +41,13 @@ from squeeze.errors import BadConfig, BadData, CorruptData
 from squeeze.files import make_folder, sha256, write_atomic
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
+from squeeze.subject.copies import check_copies
 from squeeze.subject.eager import eager
 from squeeze.subject.precision import PRECISIONS
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Model, Workpiece
 from squeeze.train.data.shards import read_shards
+from squeeze.train.model.gpt import GPT
 
 SOURCES = ("self", "shards", "tokens", "random")
 COVARIANCE = 4096  # tokens over which the covariance of hidden states is taken
@@ -169,6 +171,8 @@ def calibrate(
     settings, device = settings.resolved(piece), Ranks.current().device
     subject = piece.subject.computing_in(settings.precision)
     subject.module.to(device)
+    if not isinstance(subject.module, GPT):
+        check_copies(piece.subject)
     key = content_key(piece, settings)
     make_folder(folder)
     text_file, hessian_file, gradient_file = (

@@ -150,7 +150,9 @@ def _required(forward: Any) -> list[str] | None:
         return None
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     named = [p for p in parameters if p.kind not in kinds]
-    return [p.name for p in named if p.default is p.empty] or [p.name for p in named[:1]]
+    needed = [p.name for p in named if p.default is p.empty] or [p.name for p in named[:1]]
+    # a wrapper, as DataParallel or a decorator, takes *args alone
+    return needed or None
 
 
 def _kind(returned: object) -> str:

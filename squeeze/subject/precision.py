@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from typing import Any
 
 import torch
@@ -43,11 +44,16 @@ def forward_in(precision: str, forward: Forward) -> Forward:
     return run
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of a module, whose tensors may all be buffers; the CPU where it has none."""
+    return next(chain(module.parameters(), module.buffers()), torch.empty(0)).device
+
+
 def step_in(precision: str, new: NewStep) -> NewStep:
     """Return the maker of an incremental forward whose steps compute in a precision."""
 
     def make(module: nn.Module, batch: int, length: int) -> Stepping:
-        device = next(module.parameters()).device
+        device = device_of(module)
         with computing_in(precision, device):
             return Stepping(new(module, batch, length), precision, device)
 

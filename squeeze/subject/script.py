@@ -22,7 +22,9 @@ from torch import nn
 
 from squeeze.errors import BadCheckpoint, SqueezeError
 from squeeze.files import read_file
+from squeeze.subject.aside import printing_aside
 from squeeze.subject.eager import eager
+from squeeze.subject.process import process_restored
 from squeeze.subject.shims import shimmed
 from squeeze.subject.subject import Facts, Subject, one_line
 
@@ -88,7 +90,8 @@ def _imported(file: Path, source: bytes) -> ModuleType:
     # dataclasses and pickles of the script look their module up
     sys.modules[alias] = module
     with _guarded(file, "cannot be imported"):
-        exec(compile(source, str(file), "exec"), vars(module))
+        # this module's own future imports would make annotations of the script text
+        exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))
     return module
 
 
@@ -103,13 +106,13 @@ def _guarded(file: Path, what: str) -> Iterator[None]:
             found="a call of backward",
         )
 
-    backward, path, compile_ = torch.Tensor.backward, list(sys.path), torch.compile
+    backward, compile_ = torch.Tensor.backward, torch.compile
     torch.Tensor.backward = refuse  # type: ignore[method-assign]
     # loading a compiler takes seconds, and what it imports would take shims for real modules
     torch.compile = _uncompiled
-    sys.path.insert(0, str(file.resolve().parent))
     try:
-        with contextlib.redirect_stdout(sys.stderr), eager(load=True):
+        with process_restored(file), eager(load=True), printing_aside():
+            sys.path.insert(0, str(file.resolve().parent))
             yield
     except SqueezeError:
         raise
@@ -129,7 +132,6 @@ def _guarded(file: Path, what: str) -> Iterator[None]:
     finally:
         torch.Tensor.backward = backward  # type: ignore[method-assign]
         torch.compile = compile_
-        sys.path[:] = path
 
 
 def _uncompiled(model: Any = None, **_: Any) -> Any:

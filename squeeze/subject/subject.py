@@ -19,9 +19,11 @@ from squeeze.calib.statistics.divergence import Categorical, Divergence, Gaussia
 from squeeze.calib.statistics.probed import probed
 from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.errors import BadCheckpoint, SqueezeError
+from squeeze.subject.aside import printing_aside
+from squeeze.subject.checks import check_no_probabilities, check_values
 from squeeze.subject.eager import eager
 from squeeze.subject.outputs import Forward, check_logits, forward_of
-from squeeze.subject.precision import forward_in, step_in
+from squeeze.subject.precision import device_of, forward_in, step_in
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.gpt import GPT
 
@@ -85,7 +87,10 @@ class Subject:
         if isinstance(module, GPT):
             return cls.of_gpt(module)
         facts = facts or Facts()
-        module = module.eval().float()
+        check_values(module)
+        # not in one chain: a `train` of the user's own often returns nothing
+        module.eval()
+        module.float()
         make_contiguous_(module)
         length, notes = _length_of(module, facts)
         subject = cls(
@@ -107,16 +112,18 @@ class Subject:
             note = "its forward mixes dtypes: run under autocast to bfloat16, as it is trained"
             forward = forward_in("bf16", subject.forward)
             subject = replace(subject, forward=forward, notes=(*subject.notes, note))
-        width, rows = subject.logits(ids).size(-1), subject.tapped(ids).layout.table_rows
-        if rows is None or width >= rows:
+        outputs, layout = subject.logits(ids), subject.tapped(ids).layout
+        check_no_probabilities(outputs)
+        width, rows = outputs.size(-1), layout.table_rows
+        if rows is None or width >= rows or layout.head_rows == rows:
             return replace(subject, vocab_size=width)
         note = f"its outputs have {width} features for {rows} tokens: taken as hidden states"
         return replace(subject, vocab_size=rows, hidden=True, notes=(*subject.notes, note))
 
     @property
     def device(self) -> torch.device:
-        """Device of the module; the CPU where it has no parameters."""
-        return next(self.module.parameters(), torch.empty(0)).device
+        """Device of the module; the CPU where it has no tensors."""
+        return device_of(self.module)
 
     @torch.no_grad()
     def logits(self, ids: Tensor) -> Tensor:
@@ -162,7 +169,8 @@ class Subject:
         """
         memo: dict[int, Any] = {}
         for name, tensor in named_tensors(self.module).items():
-            memo[id(tensor)] = tensor
+            # a tied tensor comes once under each of its names, any of which may bring its weights
+            memo.setdefault(id(tensor), tensor)
             if name in weights:
                 other = torch.tensor(weights[name], dtype=tensor.dtype, device=tensor.device)
                 needs = tensor.requires_grad
@@ -217,13 +225,13 @@ class WholeForwards:
 
 @contextlib.contextmanager
 def running() -> Iterator[None]:
-    """Run a stranger's code, uncompiled; its errors become one line."""
+    """Run a stranger's code, uncompiled; its prints go to stderr, and its errors become one line."""
     try:
-        with eager():
+        with eager(), printing_aside():
             yield
     except (SqueezeError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadCheckpoint(f"the model's forward fails: {one_line(error)}") from error
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from squeeze.checkpoint.entries import fronts
+from squeeze.checkpoint.names import model_names
 from squeeze.errors import BadCheckpoint
 from squeeze.subject.subject import Subject, named_tensors
 from squeeze.tensors.floats import Float32, to_bits
@@ -77,12 +79,14 @@ def unique_tensors(module: nn.Module) -> dict[str, Tensor]:
     return {name: t for name, t in named_tensors(module).items() if name not in aliases}
 
 
-def with_state(subject: Subject, weights: Mapping[str, Float32], source: str) -> Subject:
-    """Return a subject with the weights of a file, which must be all of its own and no others.
+def load_weights_(subject: Subject, weights: Mapping[str, Float32], source: str) -> None:
+    """Write the weights of a file into a subject's module: all of its own, and no others.
 
-    A tensor of two names may stand under either. source: of the weights, for errors
+    They go into the tensors that are there, as `load_state_dict` does it, for closures, hooks and
+    scripted code of the module may hold those. source: of the weights, for errors
 
-    Raises BadCheckpoint naming the first tensor that is missing, unexpected or of another shape.
+    Raises BadCheckpoint naming the first tensor that is missing, unexpected, of another shape, or
+    that shares its memory with one of other values.
     """
     aliases, own = aliases_of(subject.module), unique_tensors(subject.module)
     named = {aliases.get(name, name): values for name, values in weights.items()}
@@ -94,4 +98,30 @@ def with_state(subject: Subject, weights: Mapping[str, Float32], source: str) ->
             raise BadCheckpoint(
                 f"{source}: tensor {name} does not fit the model", expected=expected, found=found
             )
-    return subject.with_weights(named)
+    with torch.no_grad():
+        for name, values in named.items():
+            own[name].copy_(torch.tensor(values))
+    for name, values in weights.items():
+        loaded = own[aliases.get(name, name)]
+        if not torch.equal(loaded.cpu(), torch.tensor(values, dtype=loaded.dtype)):
+            raise BadCheckpoint(
+                f"{source}: tensor {name} shares its memory with another in the model, not in the file",
+                expected="the same numbers under both names",
+                found=aliases.get(name, "two that differ"),
+            )
+
+
+def names_as_read(module: nn.Module) -> dict[str, str]:
+    """Return a module's own name of each tensor, by the name under which files are read.
+
+    What wrappers leave in names is gone from those, also where it is a part of the module's own.
+    """
+    own = list(named_tensors(module))
+    try:
+        clean = model_names(own, "the model")
+    except BadCheckpoint:  # such names are told apart by those parts alone
+        return {}
+    candidates = fronts(list(clean.values()))
+    front = candidates[0] if len(candidates) == 1 else ""
+    front = front if all(name.startswith(front) for name in clean.values()) else ""
+    return {name.removeprefix(front): own_name for own_name, name in clean.items()}

@@ -23,7 +23,11 @@ class WholeForward:
             seq_len=subject.length,
             bos_id=NO_TOKEN if subject.bos is None else subject.bos,
         )
-        self.tok_emb = SimpleNamespace(weight=next(subject.module.parameters()))
+
+    @property
+    def tok_emb(self) -> SimpleNamespace:
+        """An empty stand-in for the table of our model, whose weight tells the device."""
+        return SimpleNamespace(weight=torch.empty(0, device=self.subject.device))
 
     def eval(self) -> WholeForward:
         """Return the model, which is in eval mode."""

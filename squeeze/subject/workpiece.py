@@ -19,7 +19,15 @@ from squeeze.checkpoint.read import Checkpoint, LoadedModel
 from squeeze.errors import BadConfig
 from squeeze.files import sha256
 from squeeze.subject.subject import Facts, Subject, copied
-from squeeze.subject.weights import State, aliases_of, state_of, unique_tensors, with_state
+from squeeze.subject.weights import (
+    LISTED,
+    State,
+    aliases_of,
+    load_weights_,
+    names_as_read,
+    state_of,
+    unique_tensors,
+)
 from squeeze.tensors.floats import Float32, to_bits
 from squeeze.tensors.quantized import RawTensor
 from squeeze.train.model.gpt import GPT
@@ -80,22 +88,29 @@ class Workpiece:
     def of_subject(cls, subject: Subject, checkpoint: Checkpoint | None = None) -> Workpiece:
         """Return the workpiece of a subject, with the weights of a file where one is given.
 
-        Raises BadCheckpoint for weights that are not those of the subject's module.
+        The weights are written into the subject's own module. Raises BadCheckpoint for weights that are
+        not those of the module.
         """
         if checkpoint is None:
             return cls._of_state(state_of(subject.module), subject, "module", subject.notes)
-        aliases = aliases_of(subject.module)
-        named = {name: t for name, t in checkpoint.tensors.items() if name not in aliases}
-        tied = {name: aliases[name] for name in checkpoint.tensors if name in aliases}
-        for alias, name in tied.items():
-            named.setdefault(name, checkpoint.tensors[alias])
-        weights = {name: tensor.dequantize() for name, tensor in named.items()}
-        own = unique_tensors(subject.module)
-        if HEAD in own and TABLE in named:
+        aliases, own = aliases_of(subject.module), unique_tensors(subject.module)
+        names = names_as_read(subject.module)
+        read = {
+            name if name in own or name in aliases else names.get(name, name): tensor
+            for name, tensor in checkpoint.tensors.items()
+        }
+        head, table = names.get(HEAD, HEAD), names.get(TABLE, TABLE)
+        if head in own and table in read:
             # the reader of files leaves out a head that is the table bit by bit
-            named.setdefault(HEAD, named[TABLE])
-            weights.setdefault(HEAD, weights[TABLE])
-        loaded = with_state(subject, weights, checkpoint.format)
+            read.setdefault(head, read[table])
+        weights = {name: tensor.dequantize() for name, tensor in read.items()}
+        load_weights_(subject, weights, checkpoint.format)
+        tied = {name: aliases[name] for name in read if name in aliases}
+        named = {name: tensor for name, tensor in read.items() if name not in aliases}
+        for alias, name in tied.items():
+            named.setdefault(name, read[alias])
+        absent = [name for name in own if name not in named]
+        made = f"not in the file, as the script makes them: {', '.join(absent[:LISTED])}"
         header = {SUBJECT: dict(subject.identity)} | ({TIED: tied} if tied else {})
         return cls(
             named,
@@ -104,9 +119,9 @@ class Workpiece:
             checkpoint.format,
             checkpoint.sha256,
             checkpoint.size,
-            (*checkpoint.notes, *subject.notes),
+            (*checkpoint.notes, *([made] if absent else []), *subject.notes),
             checkpoint.tokenizer,
-            lambda: loaded,
+            lambda: subject,
         )
 
     @classmethod

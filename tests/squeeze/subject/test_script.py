@@ -10,6 +10,7 @@ import torch
 from squeeze.errors import SqueezeError
 from squeeze.subject.script import load_script
 from squeeze.subject.subject import Subject
+from squeeze.subject.whole import WholeForward
 
 SUBJECTS = Path(__file__).parents[2] / "subjects"
 HEAD = "import torch\nfrom torch import nn, Tensor\nimport torch.nn.functional as F\n"
@@ -174,3 +175,106 @@ def test_a_live_module_of_our_own_is_a_subject_like_any_other() -> None:
     model = Subject.of_module(module)
     assert (model.vocab_size, model.length) == (50, 16)
     assert torch.equal(model.logits(torch.tensor([[1, 2]])), module(torch.tensor([[1, 2]])))
+
+
+def test_annotations_of_a_script_are_what_it_wrote(tmp_path: Path) -> None:
+    text = MODEL + (
+        "import dataclasses\n@dataclasses.dataclass\nclass Settings:\n    width: int = 8\n"
+        "width = dataclasses.fields(Settings)[0].type('12')\n"
+        "def build(): return Model(width=width)\n"
+    )
+    assert load_script(script(tmp_path, text)).module.head.in_features == 12
+
+
+def test_a_script_gets_no_arguments_of_the_command_and_no_stdin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["squeeze", "eval", "--width", "4"])
+    text = MODEL + (
+        "import argparse\nparser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--width', type=int, default=8)\n"
+        "width = parser.parse_args().width\ndef build(): return Model(width=width)\n"
+    )
+    assert load_script(script(tmp_path, text)).module.head.in_features == 8
+    with pytest.raises(SqueezeError, match="EOFError"):
+        load_script(script(tmp_path, MODEL + "input('go on?')\n"))
+
+
+def test_settings_of_a_script_end_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = MODEL + (
+        "import os\nos.chdir('/')\ntorch.set_default_dtype(torch.bfloat16)\n"
+        "torch.set_grad_enabled(False)\ntorch.set_float32_matmul_precision('medium')\n"
+        "torch.set_default_device('cpu')\n"
+    )
+    load_script(f"{script(tmp_path, text)}:Model")
+    assert Path.cwd() == tmp_path and torch.is_grad_enabled()
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_prints_of_a_forward_do_not_reach_stdout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = MODEL.replace("        return", "        print('forward')\n        return")
+    load_script(f"{script(tmp_path, text)}:Model").logits(torch.tensor([[1, 2]]))
+    captured = capsys.readouterr()
+    assert captured.out == "" and "forward" in captured.err
+
+
+def test_a_forward_that_exits_is_refused(tmp_path: Path) -> None:
+    text = MODEL.replace("        return", "        raise SystemExit(0)\n        return")
+    with pytest.raises(SqueezeError, match="forward fails: SystemExit: 0"):
+        load_script(f"{script(tmp_path, text)}:Model")
+
+
+def test_a_train_that_returns_nothing_is_taken(tmp_path: Path) -> None:
+    text = MODEL + "    def train(self, mode=True):\n        super().train(mode)\n"
+    assert not load_script(f"{script(tmp_path, text)}:Model").module.training
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("nn.Linear(width, vocab_size)", "nn.LazyLinear(vocab_size)", "found a lazy layer"),
+        ("nn.Linear(", "nn.Linear(device='meta', in_features=", "found the meta device"),
+        ("self.head(self.emb(ids))", "self.head(self.emb(ids)).softmax(-1)", "probabilities"),
+    ],
+)
+def test_a_module_that_gives_no_logits_is_refused(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    text = MODEL.replace(old, new)
+    if "meta" in new:
+        text = text.replace("=width, vocab_size)", "=width, out_features=vocab_size)")
+    with pytest.raises(SqueezeError, match=message) as refused:
+        load_script(f"{script(tmp_path, text)}:Model")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_table_with_more_rows_than_the_outputs_does_not_hide_logits(tmp_path: Path) -> None:
+    padded = MODEL.replace("(vocab_size, width)", "(20, width)")
+    padded = padded.replace("nn.Linear(width, vocab_size)", "nn.Linear(width, 20)")
+    padded = padded.replace("self.head(self.emb(ids))", "self.head(self.emb(ids))[..., :16]")
+    hashed = MODEL.replace(
+        "self.head =", "self.pairs = nn.Embedding(64, width)\n        self.head ="
+    )
+    hashed = hashed.replace(
+        "self.head(self.emb(ids))",
+        "self.head(self.pairs((F.pad(ids[:, :-1], (1, 0)) * 37 + ids) % 64) + self.emb(ids))",
+    )
+    for text in (padded, hashed):
+        model = load_script(f"{script(tmp_path, text)}:Model")
+        assert (model.vocab_size, model.hidden) == (16, False)
+
+
+def test_a_model_of_buffers_alone_can_be_scored(tmp_path: Path) -> None:
+    text = (
+        "class Model(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.register_buffer('pairs', torch.arange(256.0).view(16, 16) % 7)\n"
+        "    def forward(self, ids):\n        return self.pairs[ids]\n"
+    )
+    model, ids = load_script(f"{script(tmp_path, text)}:Model"), torch.tensor([[1, 2]])
+    whole = WholeForward(model)
+    assert whole.tok_emb.weight.device == model.device
+    assert torch.equal(whole(ids), model.module(ids))

@@ -1,0 +1,159 @@
+"""Weights of a file in a script's module: what runs is what the file holds, or it is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from squeeze.errors import SqueezeError
+from squeeze.subject.copies import check_copies
+from squeeze.subject.script import load_script
+from squeeze.subject.source import ModelSource
+from squeeze.subject.subject import Subject
+
+HEAD = "import torch\nfrom torch import nn\nimport torch.nn.functional as F\nlength = 16\n"
+BASE = """
+class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.emb, self.head = nn.Embedding(32, 8), nn.Linear(8, 32, bias=False)
+        self.mix = nn.Linear(8, 8)
+    def forward(self, ids):
+        x = self.emb(ids)
+        return self.head(x + torch.tanh(self.mix(x)))
+"""
+SUBCLASS = BASE + "class Model(Base):\n    def __init__(self):\n        super().__init__()\n"
+KEPT = {
+    "closure": SUBCLASS
+    + """
+        self.mixed = lambda x: torch.tanh(self.mix(x))
+    def forward(self, ids):
+        x = self.emb(ids)
+        return self.head(x + self.mixed(x))
+""",
+    "hook": SUBCLASS
+    + """
+        self.emb.register_forward_hook(lambda module, ids, x: x + self.mix(x))
+""",
+    "alias": SUBCLASS
+    + """
+        self.table = self.emb.weight.data
+    def forward(self, ids):
+        return F.linear(F.embedding(ids, self.table), self.table)
+""",
+    "scripted": BASE.replace("(self, ids)", "(self, ids: torch.Tensor)")
+    + "def Model(): return torch.jit.script(Base())\n",
+}
+TIED = SUBCLASS + "        self.head.weight = self.emb.weight\n"
+NAMES = {
+    "part": """
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.module = nn.Linear(8, 8)
+    def forward(self, x):
+        return x + torch.tanh(self.module(x))
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.emb, self.layers = nn.Embedding(32, 8), nn.ModuleList([Residual(), Residual()])
+    def forward(self, ids):
+        x = self.emb(ids)
+        for layer in self.layers:
+            x = layer(x)
+        return x @ self.emb.weight.T
+""",
+    "front": """
+class Inner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.tok_emb, self.lm_head = nn.Embedding(32, 8), nn.Linear(8, 32, bias=False)
+        self.blocks = nn.ModuleList([nn.Linear(8, 8)])
+        self.lm_head.weight.data.copy_(self.tok_emb.weight)
+    def forward(self, ids):
+        return self.lm_head(torch.tanh(self.blocks[0](self.tok_emb(ids))))
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = Inner()
+    def forward(self, ids):
+        return self.model(ids)
+""",
+    "parallel": BASE + "def Model(): return nn.DataParallel(Base())\n",
+}
+IDS = torch.arange(16)[None] * 7 % 32
+
+
+def saved(folder: Path, text: str) -> tuple[str, nn.Module]:
+    """Return the reference of a script, and its model with the weights that `weights.pt` holds."""
+    path = folder / "model.py"
+    path.write_text(HEAD + text)
+    torch.manual_seed(1)
+    module = load_script(f"{path}:Model").module
+    torch.save(module.state_dict(), folder / "weights.pt")
+    torch.manual_seed(2)
+    return f"{path}:Model", module
+
+
+def opened(folder: Path, reference: str) -> Subject:
+    return ModelSource(folder / "weights.pt", reference).open().subject
+
+
+@pytest.mark.parametrize(
+    "text", [*KEPT.values(), TIED, *NAMES.values()], ids=[*KEPT, "tied", *NAMES]
+)
+def test_a_script_s_model_computes_with_the_weights_of_the_file(text: str, tmp_path: Path) -> None:
+    reference, module = saved(tmp_path, text)
+    with torch.no_grad():
+        assert torch.equal(opened(tmp_path, reference).logits(IDS), module(IDS))
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_model_whose_copies_use_the_original_s_weights_is_not_calibrated(
+    name: str, tmp_path: Path
+) -> None:
+    reference, module = saved(tmp_path, KEPT[name])
+    subject = opened(tmp_path, reference)
+    with pytest.raises(
+        SqueezeError, match="copies of the model compute with weights of the original"
+    ):
+        check_copies(subject)
+    own = module.state_dict()
+    assert all(torch.equal(own[n], t) for n, t in subject.module.state_dict().items())
+
+
+@pytest.mark.parametrize("text", [TIED, *NAMES.values()], ids=["tied", *NAMES])
+def test_a_model_whose_copies_use_their_own_weights_passes(text: str, tmp_path: Path) -> None:
+    reference, _ = saved(tmp_path, text)
+    subject = opened(tmp_path, reference)
+    before = subject.logits(IDS)
+    check_copies(subject)
+    assert torch.equal(subject.logits(IDS), before)
+
+
+def test_a_tied_tensor_takes_new_weights_under_its_first_name(tmp_path: Path) -> None:
+    reference, module = saved(tmp_path, TIED)
+    table = module.emb.weight.detach() * 2
+    other = load_script(reference).with_weights({"emb.weight": table.numpy()}).module
+    assert torch.equal(other.emb.weight, table) and other.head.weight is other.emb.weight
+
+
+def test_two_values_for_one_tied_tensor_are_refused(tmp_path: Path) -> None:
+    reference, module = saved(tmp_path, TIED)
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    state["head.weight"] += 1
+    torch.save(state, tmp_path / "weights.pt")
+    with pytest.raises(SqueezeError, match="shares its memory with another in the model, not in"):
+        opened(tmp_path, reference)
+
+
+def test_what_the_file_does_not_hold_is_noted(tmp_path: Path) -> None:
+    order = '        self.register_buffer("order", torch.arange(32))\n'
+    reference, module = saved(tmp_path, SUBCLASS + order)
+    state = {name: t for name, t in module.state_dict().items() if name != "order"}
+    torch.save(state, tmp_path / "weights.pt")
+    notes = ModelSource(tmp_path / "weights.pt", reference).open().notes
+    assert "not in the file, as the script makes them: order" in notes
