@@ -30,9 +30,8 @@ def process_restored(file: Path) -> Iterator[None]:
         sys.argv, sys.stdin, sys.path[:] = argv, stdin, path
         os.chdir(folder)
         torch.set_default_dtype(dtype)
-        if (
-            torch.get_default_device() != device
-        ):  # setting it, even to the same, slows every function
+        # setting it, even to the same, slows every function
+        if torch.get_default_device() != device:
             torch.set_default_device(device if device.type != "cpu" else None)
         torch.set_grad_enabled(gradients)
         torch.set_float32_matmul_precision(precision)
