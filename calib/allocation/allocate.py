@@ -192,7 +192,7 @@ class _Search(Generic[T]):
     def _at_end(self, octave: float) -> bool:
         if self.trials >= MAX_TRIALS:
             return True
-        if 2.0**octave <= FINEST and self.finer is None:  # the finest fits
+        if octave <= FINEST_OCTAVE + 1 and self.finer is None:  # the finest fits
             return True
         close = self.finer and self.coarser and self.coarser[0] - self.finer[0] < CLOSEST
         return bool(close)
@@ -235,7 +235,7 @@ def _fill(search: _Search[T], base: Allocation[T]) -> Allocation[T]:
         (name for name, count in counts.items() if count), key=lambda name: (-counts[name], name)
     )
     best, gain = base, dict.fromkeys(names, 1.0)  # gain: measured over expected bytes
-    refused: dict[str, tuple[int, float]] = {}  # the file's size and the scale, of the last each
+    tried: set[object] = set()  # a jump of a size would bring the same again and again
     for attempt in range(MAX_FILLS if names else 0):
         left = search.limit - best.size
         name = names[attempt % len(names)]
@@ -246,13 +246,13 @@ def _fill(search: _Search[T], base: Allocation[T]) -> Allocation[T]:
         octaves = 8 * (left - search.slack / 2) / (counts[name] * gain[name])
         octaves = min(max(octaves, -LARGEST_FILL), LARGEST_FILL)
         scale = best.scales[name] * 2.0**-octaves
-        if refused.get(name) == (best.size, scale):  # it has a jump here
+        attempted = name, scale, best.size
+        if attempted in tried:
             continue
+        tried.add(attempted)
         trial = search.changed(best, name, scale)
         grown = trial.size - best.size
         gain[name] = min(max(8 * grown / (counts[name] * octaves), 0.05), 20.0)
         if trial.size < best.size if left < 0 else best.size < trial.size <= search.limit:
             best = trial
-        else:
-            refused[name] = best.size, scale
     return best
