@@ -8,7 +8,9 @@ can be compared between tensors. (GPTQ's own convention has a factor 2, which ca
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,15 +64,16 @@ class Hessians:
 
 def write_arrays(path: Path, arrays: dict[str, Float32], key: str, facts: dict[str, Any]) -> None:
     """Write named matrices, the key they belong to and some JSON facts, atomically (safetensors)."""
-    text = json.dumps({"key": key, **facts}, sort_keys=True)
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    text = json.dumps({"key": key, "sha256": digest_of(arrays), **facts}, sort_keys=True)
     write_atomic(path, save(arrays, metadata={META: text}))
 
 
 def read_arrays(path: Path, key: str) -> tuple[dict[str, Float32], dict[str, Any]]:
     """Return the arrays and facts of a file of `write_arrays`.
 
-    Raises CorruptData when it is damaged or of another key.
+    Raises CorruptData when it is damaged or of another key. Files of earlier releases hold no digest,
+    and damage inside their arrays does not show.
     """
     try:
         with safe_open(path, "numpy") as file:
@@ -85,4 +88,16 @@ def read_arrays(path: Path, key: str) -> tuple[dict[str, Float32], dict[str, Any
             found=repr(facts)[:200],
             fix="Collect them again.",
         )
+    digest = digest_of(arrays)
+    if facts.get("sha256", digest) != digest:
+        raise CorruptData(f"{path}: damaged: its arrays are not those that were written")
     return arrays, facts
+
+
+def digest_of(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Return the SHA-256 (hex) of names, shapes and contents, in the order of the names."""
+    state = hashlib.sha256()
+    for name in sorted(arrays):
+        state.update(repr((name, arrays[name].dtype.str, arrays[name].shape)).encode())
+        state.update(arrays[name].tobytes())
+    return state.hexdigest()

@@ -267,7 +267,8 @@ def _source(
 
 def _keep_text(path: Path, key: str, text: Sequences) -> None:
     arrays: dict[str, npt.NDArray[Any]] = {"ids": text.ids, "lengths": text.lengths}
-    write_atomic(path, save(arrays, {"text": json.dumps({"key": key, "source": text.source})}))
+    facts = {"key": key, "source": text.source, "sha256": text.digest()}
+    write_atomic(path, save(arrays, {"text": json.dumps(facts)}))
 
 
 def _kept_text(path: Path, key: str) -> Sequences | None:
@@ -280,6 +281,8 @@ def _kept_text(path: Path, key: str) -> Sequences | None:
             if facts["key"] != key:
                 return None
             ids, lengths = file.get_tensor("ids"), file.get_tensor("lengths")
-            return Sequences(ids.astype(np.uint16), lengths.astype(np.int32), facts["source"])
+            text = Sequences(ids.astype(np.uint16), lengths.astype(np.int32), facts["source"])
+            # files of earlier releases hold no digest
+            return text if facts.get("sha256", text.digest()) == text.digest() else None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError, BadData):
         return None

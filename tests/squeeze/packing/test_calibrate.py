@@ -81,6 +81,19 @@ def test_a_damaged_file_is_made_again_with_a_note(loaded: LoadedModel, tmp_path:
     assert len(recorder.notes) == 1 and "text.safetensors was damaged" in recorder.notes[0]
 
 
+@pytest.mark.parametrize("stage", ["text", "hessians", "gradients"])
+def test_one_flipped_bit_is_found(stage: str, loaded: LoadedModel, tmp_path: Path) -> None:
+    """It leaves a file that reads well, of numbers that nothing here computed."""
+    folder, recorder = tmp_path / "c", Recorder()
+    calibrate(loaded, SETTINGS, folder)
+    path = folder / f"{stage}.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:])
+    calibrate(loaded, SETTINGS, folder, reporter=recorder)
+    assert len(recorder.notes) == 1 and f"{stage}.safetensors was damaged" in recorder.notes[0]
+    assert path.read_bytes() == whole
+
+
 def test_shards_are_windows_of_the_given_text(loaded: LoadedModel, tmp_path: Path) -> None:
     tokens = (np.arange(1000) % 64).astype(np.uint16)
     write_shard(tmp_path / "t.bin", tokens)
