@@ -53,8 +53,11 @@ class Updates(click.ParamType[int | timedelta]):
         if re.fullmatch("[0-9]{1,9}", text) and int(text):
             return int(text)
         match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh])", text)
-        if match and float(match[1]):
-            return timedelta(seconds=float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]])
+        if match:
+            seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+            # below half a microsecond it is none
+            if time := timedelta(seconds=seconds):
+                return time
         self.fail(
             f"{text[:40]!r} is no number of updates (500) and no time for them (600s, 10m, 1h)",
             param,

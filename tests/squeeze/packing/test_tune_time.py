@@ -80,7 +80,23 @@ def test_updates_are_a_number_or_a_time(text: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["0", "0s", "-5", "-5s", "", "s", "10x", "1e3", "5.5", "10 m", "nan", "infs", "٣s", "9" * 10],
+    [
+        "0",
+        "0s",
+        "0.0000001s",
+        "-5",
+        "-5s",
+        "",
+        "s",
+        "10x",
+        "1e3",
+        "5.5",
+        "10 m",
+        "nan",
+        "infs",
+        "٣s",
+        "9" * 10,
+    ],
 )
 def test_other_words_are_one_error(text: str) -> None:
     with pytest.raises(click.BadParameter, match="no number of updates"):
