@@ -84,6 +84,11 @@ class Account:
         given = self.request.plan
         return plan_of(self.paths, self.read) if given is None else Plan.load(given)
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Sentences on a cost of packing that is severe or was not foreseen; none without a plan."""
+        return () if self.plan is None else self.plan.cost.cautions
+
     @cached_property
     def totals(self) -> Totals | None:
         """The three counts of a submission, None of other files. Takes seconds: it minifies."""
@@ -150,6 +155,7 @@ def show_ledger(account: Account) -> None:
         print_totals(account.totals, request.limit)
     PlainConsole().print(verdict(account.ledger, request.limit, account.totals))
     print_notes(account.ledger.notes, "")
+    print_notes(account.cautions)
     files = account.ledger.files
     for name, size in squeezed.items():
         change = 100 * (size / max(files[name], 1) - 1)
@@ -165,6 +171,8 @@ def _facts(account: Account, root: Node) -> dict[str, Any]:
     facts = account.ledger.as_json(limit)
     if account.squeezed is not None:
         facts["squeezed"] = account.squeezed
+    if account.cautions:
+        facts["cautions"] = list(account.cautions)
     if totals is not None:
         facts["totals"] = totals.as_json(limit)
         if totals.has_model:

@@ -131,6 +131,18 @@ def test_tree_shows_prices_where_a_plan_tells(packed):
     assert "B/mBPB" not in run(packed).stdout  # a plan of another file
 
 
+def test_a_cost_that_pack_warned_of_is_said_again(packed):
+    quiet = run(packed)
+    assert "severe" not in quiet.output and "cautions" not in json.loads(
+        run(packed, "--json").stdout
+    )
+    plan = replace(plan_of(packed.read_bytes()), measured=2.6)
+    plan.save(packed.parent / "model.sqz.cache" / "plan.json")
+    assert "the cost is severe: 2.600 nats per token" in run(packed).stderr
+    severe, unforeseen = json.loads(run(packed, "--json").stdout)["cautions"]
+    assert "severe" in severe and "times the foreseen" in unforeseen
+
+
 @pytest.mark.parametrize("width", [80, 160])
 def test_terminal_view_fits_its_width(packed, width, monkeypatch):
     monkeypatch.setattr("squeeze.views.console.LOG_WIDTH", width)
