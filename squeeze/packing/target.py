@@ -106,7 +106,8 @@ def start_of(session: Session, calibrated: Calibrated, limit: int) -> Start:
     damping = damping_at(8 * limit / max(piece.weights, 1))
     curvature = Curvature.of(contents.matrices, calibrated.hessians, calibrated.gradients, damping)
     settings = hash_of(code_sha256(), content_key(piece, session.settings))
-    kept_codes = KeptCodes(folder / "codes", settings, session.reporter)
+    # of the limit they depend on the damping, and on the order of units, which is in the content key
+    kept_codes = KeptCodes(folder / "codes", hash_of(settings, damping), session.reporter)
     per_token = None
     if request.bytes_of is not None:
         per_token = bytes_per_token(calibrated.text, request.bytes_of)

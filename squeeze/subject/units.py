@@ -111,7 +111,10 @@ def ordered(
     right, wrong = subject.logits(ids), moved.logits(ids)
     if not bool((right - wrong).abs().max() <= SAME * right.abs().max()):
         return None
-    return replace(piece, stored={**piece.stored, **changed}, build=lambda: moved), order
+    # what is kept of one order must not be taken for the other's
+    key = f"{piece.key} in unit order"
+    stored = {**piece.stored, **changed}
+    return replace(piece, stored=stored, key=key, build=lambda: moved), order
 
 
 def name_of_bias(part: Slice) -> str:

@@ -132,6 +132,9 @@ def run_pack(options: PackOptions) -> None:
     if options.open_to_calibrate and len(packed.data) > request.room and not packed.exact:
         options, packed = _calibrated(options, piece, packed)
         request = options.request()
+    if options.frontier and packed.plan is None:
+        note = f"{options.frontier} is not drawn: everything fits without loss, and no cost is foreseen"
+        packed = replace(packed, notes=(*packed.notes, note))
     packed.save(options.target)
     tokenizer = os.path.abspath(options.tokenizer) if options.tokenizer else None
     write_asked(options.target, Asked(sha256(packed.data), options.limit, tokenizer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,17 @@ from safetensors.torch import save_file
 
 from squeeze.artifact.file import decode
 from squeeze.calib.quantizers.round_to_nearest import quantize_rtn
-from squeeze.checkpoint.read import load_checkpoint
+from squeeze.checkpoint.read import load_checkpoint, load_model
 from squeeze.cli import cli
 from squeeze.errors import OverBudget
 from squeeze.packing import target
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.packed import Packed
+from squeeze.packing.request import PackRequest
+from squeeze.packing.session import in_unit_order, open_session
+from squeeze.reporter import SILENT
 from squeeze.subject.subject import Subject
+from squeeze.subject.workpiece import Workpiece
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 from tests.packs import pack_to
@@ -170,3 +175,31 @@ def test_a_grid_is_kept_where_it_pays_and_left_where_it_does_not(
     monkeypatch.setattr(target, "on_grid", lambda tensor: None)
     (gridded.parent / "cache" / "plan.json").unlink()
     assert with_grids < costs(gridded, 60_000)[0]
+
+
+def test_codes_that_other_limits_kept_are_not_found_where_they_would_be_others(
+    model: Path, tmp_path: Path
+) -> None:
+    """The damping and the order of units depend on the limit, the scale of a matrix need not."""
+    piece = Workpiece.of(load_model(model))
+    request = PackRequest(1, "fast", calibration=CALIBRATION, cache=tmp_path)
+    with open_session(piece, request, SILENT) as session:
+        calibrated = session.calibrated()
+        damped, usual, unordered = (int(piece.weights * bits / 8) for bits in (1.4, 3.0, 5.0))
+        starts = []
+        for limit in (damped, usual, unordered):
+            ordered, there = in_unit_order(piece, calibrated, limit)
+            starts.append(target.start_of(replace(session, piece=ordered), there, limit))
+    name, estimate = "blocks.0.mlp.fc.weight", starts[1].quantizer.estimate
+    scale = next(2.0**-n for n in range(60) if estimate(2.0**-n) > usual)
+    files = [start.quantizer.quantize({name: scale})[name].coded for start in starts]
+    assert len(set(files)) == 3
+    assert files == [start.quantizer.quantize({name: scale})[name].coded for start in starts]
+
+
+def test_a_frontier_that_is_not_drawn_is_said(model: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "frontier.png"
+    arguments = ["pack", str(model), "-o", str(tmp_path / "m.sqz"), "--preset", "fast"]
+    done = CliRunner().invoke(cli, [*arguments, "--frontier", str(picture)])
+    assert done.exit_code == 0 and not picture.exists()
+    assert "frontier.png is not drawn: everything fits without loss" in done.stderr
