@@ -30,7 +30,7 @@ from squeeze.calib.allocation.allocate import (
 )
 from squeeze.calib.statistics.hessian import read_arrays, write_arrays
 from squeeze.calib.tuning.distil import Course
-from squeeze.errors import CorruptData
+from squeeze.errors import CorruptData, OverBudget
 from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.fit import SCOUT_STATES, Fitted
 from squeeze.packing.kept import KeptCodes, forget, hash_of
@@ -77,6 +77,8 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     if session.request.fresh:
         forget(session.folder)
     start, reporter = start_of(session, calibrated, limit), session.reporter
+    if not start.quantizer.contents.matrices:  # no rounding that anything could make up for
+        return packed_to(session, calibrated, limit)
     with reporter.stage("fit") as stage:
         quantizer, fitted = fitted_of(start, stage)
         start, quantizer, fitted = without_zero_rows(start, quantizer, fitted, stage)
@@ -84,12 +86,18 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     untuned = int(text.lengths[: untuned_rows(text)].sum())
     before = measured_cost(start, quantizer, fitted, reporter, untuned)
     tuning = _Tuning(session, preset, start, quantizer, fitted)
-    tuned = tuning.run()
-    seconds, gain = tuning.clock.seconds, Gain(sum(tuning.shares.steps), before)
-    plan, data = plan_for(start, *tuned, reporter, untuned), tuned[1].data
-    reporter.note(gain.line(seconds, plan.measured))
-    if plan.measured > before:
-        reporter.note("tuning made it worse: the file is the one that it began with")
+    gain = Gain(sum(tuning.shares.steps), before)
+    try:
+        tuned = tuning.run()
+    except OverBudget:
+        worse = "what learnt does not fit the limit"
+    else:
+        seconds = tuning.clock.seconds
+        plan, data = plan_for(start, *tuned, reporter, untuned), tuned[1].data
+        reporter.note(gain.line(seconds, plan.measured))
+        worse = "tuning made it worse" if plan.measured > before else ""
+    if worse:
+        reporter.note(f"{worse}: the file is the one that it began with")
         plan, data = plan_for(start, quantizer, fitted, reporter, untuned), fitted.data
     plan = replace(plan, tuning=gain)
     plan.save(start.plan_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from squeeze.artifact.file import decode
 from squeeze.calib.allocation.allocate import SLACK, Allocation
 from squeeze.calib.statistics.divergence import Categorical
 from squeeze.calib.text.sources import Sequences
 from squeeze.checkpoint.read import load_model
-from squeeze.errors import BadConfig
+from squeeze.errors import BadConfig, OverBudget
 from squeeze.packing.calibrate import Calibration, calibrate
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
@@ -34,6 +36,7 @@ from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 from tests.packs import Killed, pack_to, write_trained
 from tests.recorder import Recorder
+from tests.tiny_models import lively
 
 CONFIG = ModelConfig(256, 2, 48, 2, 1, 96, seq_len=32)
 CALIBRATION = Calibration(tokens=1024)
@@ -314,3 +317,27 @@ def test_one_sequence_is_too_little_text() -> None:
     with pytest.raises(BadConfig, match="two sequences"):
         untuned_rows(Sequences.whole(np.zeros((1, 8), np.uint16), "test"))
     assert untuned_rows(Sequences.whole(np.zeros((3, 8), np.uint16), "test")) == 1
+
+
+def test_where_what_learnt_has_no_room_the_file_is_the_first(model: Path, tmp_path: Path) -> None:
+    """Of a limit that zeros fill nothing is left for floats that grow."""
+    with pytest.raises(OverBudget) as refused:
+        pack_to(model, 300, CALIBRATION, tmp_path)
+    (least,) = re.findall(r"at least ([0-9,]+) bytes", str(refused.value))
+    limit = int(least.replace(",", "")) + 20
+    request = PackRequest(limit, "tuned", calibration=CALIBRATION, cache=tmp_path, tune=STEPS)
+    packed = pack_model(load_model(model), request)
+    assert len(packed.data) <= limit
+    assert (
+        "what learnt does not fit the limit: the file is the one that it began with" in packed.notes
+    )
+
+
+def test_a_model_of_small_tensors_alone_is_packed_without_learning(tmp_path: Path) -> None:
+    config = ModelConfig(32, 1, 16, 1, 1, 24, seq_len=16)
+    path = tmp_path / "model.safetensors"
+    save_file(lively(config).state_dict(), path, {"squeeze.config": config.to_json()})
+    request = PackRequest(7_000, "tuned", calibration=Calibration(tokens=64), tune=STEPS)
+    packed = pack_model(load_model(path), request)
+    assert not packed.exact and len(packed.data) <= 7_000
+    assert packed.plan is not None and packed.plan.tuning is None
