@@ -56,9 +56,8 @@ from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
 
 RESERVE = 96  # bytes left for floats that learn last and may then take a few more
-SETTLING = (
-    3  # matrices by one of which the limit is met again: sizes of the first may jump just there
-)
+# Matrices by one of which the limit is met again: the size of the first may jump just there.
+SETTLING = 3
 
 
 def pack_tuned(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
