@@ -93,8 +93,8 @@ def parse(field: dataclasses.Field[Any], text: str) -> Any:
 def _range(text: str) -> range:
     first, _, last = text.partition("-")
     numbers = range(int(first), int(last or first) + 1)
-    if len(numbers) > MOST:
-        raise ValueError("more block numbers than any model has")
+    if not 0 < len(numbers) <= MOST:
+        raise ValueError("a range from the end to the beginning, or longer than any model")
     return numbers
 
 

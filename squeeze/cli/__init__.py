@@ -42,6 +42,7 @@ COMMANDS = {
 
 
 # packages of the extra `full`: a ledger-only install does without them
+ALLOCATOR = "DefaultCPUAllocator"  # in the error of torch for a CPU without memory
 FULL = ("numpy", "numba", "llvmlite", "torch", "safetensors", "sentencepiece")
 
 
@@ -112,7 +113,10 @@ def main() -> None:
         code = _told(f"squeeze: {told}", told.exit_code)
     except RecursionError:
         code = _told("squeeze: something in the input is nested too deeply", 1)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        # torch has no class of its own for memory that a CPU lacks
+        if isinstance(error, RuntimeError) and ALLOCATOR not in str(error):
+            raise
         code = _told("squeeze: there is not enough memory for this input", 1)
     sys.exit(code)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import json_option
+from squeeze.cli.options import THREADS, json_option
 from squeeze.cli.parsing.command import Command
 from squeeze.cli.parsing.values import Shards, shard_paths, shards_option
 
@@ -80,7 +80,7 @@ def fetch_command(variant: str, out: Path, as_json: bool, **options: Any) -> Non
     "--val-share", "share", default=0.01, show_default=True, help="Documents for validation."
 )
 @click.option("--shard-tokens", default=100_000_000, show_default=True, help="Shard length.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=THREADS, default=1, show_default=True)
 @json_option
 def tokenize_command(
     text: tuple[Path, ...],

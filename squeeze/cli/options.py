@@ -48,6 +48,7 @@ class Seed(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.
 
 
 SEED = Seed()
+THREADS = click.IntRange(1, 1 << 10)  # more would take every process of the machine
 
 
 class Schedule(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.5

@@ -9,6 +9,7 @@ import click
 
 from squeeze.cli.options import (
     SEED,
+    THREADS,
     architecture_options,
     json_option,
     mode_options,
@@ -46,7 +47,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=THREADS,
     metavar="N",
     help="Threads of torch; the decoder uses as many.",
 )

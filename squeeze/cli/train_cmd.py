@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import SEED, json_option, other_tokenizer_option
+from squeeze.cli.options import SEED, THREADS, json_option, other_tokenizer_option
 from squeeze.cli.parsing.command import Command
 from squeeze.cli.parsing.values import TrainingPreset, shards_option
 
@@ -38,7 +38,7 @@ FILE = click.Path(path_type=Path)
     "--seed", type=SEED, default=0, show_default=True, help="Seed of weights and batches."
 )
 @click.option("--device", help="cpu or cuda  [default: cuda where there is one]")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads  [default: torch's choice]")
+@click.option("--threads", type=THREADS, help="CPU threads  [default: torch's choice]")
 @click.option(
     "--compile/--no-compile",
     "compiled",

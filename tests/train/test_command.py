@@ -83,6 +83,7 @@ def test_a_config_can_be_given_as_json_or_as_a_file(folder: Path) -> None:
         (["--steps", "1", "--val", "a.bin"], "--val needs --tokenizer"),
         (["--steps", "-1"], "Invalid value"),
         (["--threads", "0"], "Invalid value"),
+        (["--threads", "100000"], "Invalid value"),
     ],
 )
 def test_a_wrong_call_is_a_usage_error(folder: Path, arguments: list[str], message: str) -> None:

@@ -23,6 +23,7 @@ from squeeze.train.fields import (
 )
 
 HUGE = 1e30  # bound of what has no natural one
+BATCH = 1 << 28  # tokens; a hundred times what anybody trains on, and 2 GiB as the loader has them
 
 ORTHOGONALIZERS = ("newton-schulz", "polar-express")
 AVERAGES = ("none", "ema", "swa")
@@ -55,16 +56,16 @@ class Recipe:
     steps: int = number(0, HUGE, 0)  # 0: no limit
 
     # batches
-    batch_tokens: int = number(1, HUGE, 1024)  # a step, all ranks together
+    batch_tokens: int = number(1, BATCH, 1024)  # a step, all ranks together
     micro_tokens: int = number(
-        0, HUGE, 0
+        0, BATCH, 0
     )  # a forward of one rank, at most; 0: its whole share at once
     precision: str = choice(
         "auto", PRECISIONS
     )  # of the forward; auto: bf16 on a GPU, fp32 on a CPU; native: bf16 where has_bf16, else fp32
 
     packed_rows: int = number(
-        0, HUGE, 0
+        0, BATCH, 0
     )  # rows a batch is, each of documents end to end (#1855); 0: rows are windows
 
     # weights

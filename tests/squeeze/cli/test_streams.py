@@ -160,7 +160,11 @@ def test_no_file_gets_the_descriptor_of_a_stream_that_was_closed(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("error", "told"),
-    [("RecursionError", "nested too deeply"), ("MemoryError", "not enough memory")],
+    [
+        ("RecursionError", "nested too deeply"),
+        ("MemoryError", "not enough memory"),
+        ("RuntimeError('DefaultCPUAllocator: cannot allocate memory')", "not enough memory"),
+    ],
 )
 def test_what_no_reader_foresaw_is_one_line(error: str, told: str) -> None:
     program = (
