@@ -39,6 +39,7 @@ from squeeze.packing.quantizer import Quantizer
 from squeeze.packing.request import PackRequest
 from squeeze.packing.session import in_unit_order
 from squeeze.packing.target import contents_of
+from squeeze.score.padding import TextBytes
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.subject.workpiece import Workpiece
 from squeeze.train.data.shards import read_shard
@@ -115,13 +116,12 @@ def packed(folder: Path, checkpoint: Path, limit: int, tokens: int, targets: int
         load_model(checkpoint, like="baseline", seq_len=512),
         Calibration(tokens=tokens),
     )
-    table = Tokenizer(materials() / "tokenizers" / TOKENIZER).table
     request = PackRequest(
         limit,
         "fast",
         calibration=settings,
         cache=folder,
-        bytes_of=table.of_targets,
+        bytes_of=TextBytes(materials() / "tokenizers" / TOKENIZER),
     )
     made = pack_model(loaded, request)
     if made.plan is None:

@@ -99,9 +99,9 @@ def pack(
     True
     """
     from squeeze.packing.live import PackCall, pack_call
-    from squeeze.score.tokenizer import Tokenizer
+    from squeeze.score.padding import TextBytes
 
-    bytes_of = None if tokenizer is None else Tokenizer(tokenizer).table.of_targets
+    bytes_of = None if tokenizer is None else TextBytes(tokenizer)
     return pack_call(
         PackCall(model, limit, code, tokens, preset, config, entry, bytes_of, cache, assume, tune)
     )

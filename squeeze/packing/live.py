@@ -15,9 +15,11 @@ from squeeze.ledger.gate import check_limit
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
+from squeeze.packing.presets import TARGETS
 from squeeze.packing.request import BytesOf, PackRequest
 from squeeze.subject.live import open_live
 from squeeze.subject.subject import Subject
+from squeeze.subject.workpiece import Workpiece
 from squeeze.train.data.shards import TokenIds, as_tokens
 
 ADVICE = "Choose preset best or fast, or ship smaller code."
@@ -78,6 +80,14 @@ def _check_tune(tune: object, preset: str) -> None:
 def pack_call(call: PackCall) -> Packed:
     """Return the packed model. Raises OverBudget when it and its code are above the limit."""
     piece = open_live(call.model, call.config, call.entry, call.assume)
-    packed = pack_model(piece, call.request())
+    request = call.request()
+    check_tokenizer(request, piece)
+    packed = pack_model(piece, request)
     check_limit(packed.ledger.total, call.limit, ADVICE)
     return packed
+
+
+def check_tokenizer(request: PackRequest, piece: Workpiece) -> None:
+    """Raise BadData when costs per byte are asked for by the tokenizer of another vocabulary."""
+    if request.bytes_of is not None and request.preset in TARGETS:
+        request.bytes_of.check(piece.subject.vocab_size)

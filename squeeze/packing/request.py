@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -20,8 +20,15 @@ from squeeze.packing.packed import Packed
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
 
-# bytes of text in each token but the first
-BytesOf = Callable[[npt.NDArray[np.uint16]], npt.NDArray[np.int32]]
+
+class BytesOf(Protocol):
+    """Byte table of a tokenizer."""
+
+    def __call__(self, tokens: npt.NDArray[np.uint16], /) -> npt.NDArray[np.int32]:
+        """Return the bytes of text in each of tokens[1:], int32 [n - 1]."""
+
+    def check(self, outputs: int) -> None:
+        """Raise BadData for a model of another vocabulary."""
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ from squeeze.reporter import SILENT, Reporter
 from squeeze.score.identity import named_tokenizers, tokenizer_notes
 from squeeze.score.modes import Mode, Scoring
 from squeeze.score.official import official_set
+from squeeze.score.padding import check_pieces, padded_table
 from squeeze.score.plan import Documents, document_spans, sample_documents
 from squeeze.score.provenance import code_sha256, device_facts, file_sha256, versions
 from squeeze.score.report import DocumentCounts, EvalReport, Hashes
 from squeeze.score.texts import TextTokenizer
-from squeeze.score.tokenizer import Text, Tokenizer, Tokens
+from squeeze.score.tokenizer import Text, Tokenizer, Tokens, check_vocab
 from squeeze.score.window import Score
 from squeeze.subject.precision import PRECISIONS, computing_in
 from squeeze.subject.source import ModelSource
@@ -169,8 +170,12 @@ class _Evaluation:
         subject.module.to(device)
         self._lap("load")
         documents = _documents(tokens, NO_TOKEN if subject.bos is None else subject.bos, options)
-        text = Text(tokens, self.table)
         scoring = scoring_of(mode, subject)
+        padding = []
+        if isinstance(self.pieces, Tokenizer) and not isinstance(subject.module, GPT):
+            padding = check_pieces(subject.vocab_size, self.pieces.vocab_size)
+            check_vocab(tokens, self.pieces.vocab_size)
+        text = Text(tokens, padded_table(self.table, subject.vocab_size) if padding else self.table)
         if mode.facts.by_document and getattr(self.pieces, "bos", subject.bos) != subject.bos:
             raise BadConfig(
                 f"{mode.name} scoring",
@@ -200,7 +205,7 @@ class _Evaluation:
             by_document=_counts(score, documents, options),
             order=None if ledger is None else ledger.check(),
             config=config_of(subject),
-            notes=[*piece.notes, *identity, *self.pieces.notes],
+            notes=[*piece.notes, *padding, *identity, *self.pieces.notes],
             format=piece.format,
             model_bytes=piece.size,
             sha256=Hashes(piece.sha256, self.pieces.sha256, self.hashes, code_sha256()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -33,3 +34,19 @@ def check_no_probabilities(outputs: Tensor) -> None:
             found="numbers from 0 that sum to 1 for each token",
             fix="Write a function logits(module, ids) beside the model that returns their logarithms.",
         )
+
+
+def check_not_masked(outputs: Tensor) -> None:
+    """Raise BadCheckpoint for outputs [B, T, V] that are minus infinity for a token everywhere."""
+    masked = (outputs == -torch.inf).flatten(0, -2).all(0)
+    if not bool(masked.any()):
+        return
+    columns = masked.nonzero().flatten().tolist()
+    last = columns[-1] == outputs.size(-1) - 1 and columns[0] + len(columns) == outputs.size(-1)
+    fix = f"return the logits [..., :{columns[0]}]" if last else "put -1e4 in place of -inf"
+    raise BadCheckpoint(
+        "the model's logits of some tokens are minus infinity everywhere",
+        expected="finite logits",
+        found=f"{len(columns)} such tokens from {columns[0]} to {columns[-1]}",
+        fix=f"Write a function logits(module, ids) beside the model, and {fix}.",
+    )

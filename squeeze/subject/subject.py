@@ -20,7 +20,7 @@ from squeeze.calib.statistics.probed import probed
 from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.errors import BadCheckpoint, SqueezeError
 from squeeze.subject.aside import printing_aside
-from squeeze.subject.checks import check_no_probabilities, check_values
+from squeeze.subject.checks import check_no_probabilities, check_not_masked, check_values
 from squeeze.subject.eager import eager
 from squeeze.subject.outputs import Forward, check_logits, forward_of
 from squeeze.subject.precision import device_of, forward_in, step_in
@@ -107,6 +107,8 @@ class Subject:
         try:
             subject.logits(ids)
         except BadCheckpoint as error:
+            if "not numbers" in str(error):
+                check_not_masked(subject.run(module, ids))
             if "dtype" not in str(error):
                 raise
             note = "its forward mixes dtypes: run under autocast to bfloat16, as it is trained"

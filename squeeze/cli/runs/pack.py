@@ -19,12 +19,13 @@ from squeeze.ledger.asked import Asked, write_asked
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.gate import check_limit
 from squeeze.packing.calibrate import Calibration
+from squeeze.packing.live import check_tokenizer
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Correction, Packed
 from squeeze.packing.plan import Plan
 from squeeze.packing.presets import ALONE, RECORDS, TARGETS
 from squeeze.packing.request import PackRequest
-from squeeze.score.tokenizer import Tokenizer
+from squeeze.score.padding import TextBytes
 from squeeze.subject.source import ModelSource
 from squeeze.subject.workpiece import Workpiece
 from squeeze.views.frontier import as_json, draw, frontier, lines
@@ -101,7 +102,7 @@ class PackOptions:
             small=self.small,
             small_floats=self.small_floats,
             codecs=tuple(self.codecs.split(",")) if self.codecs else (),
-            bytes_of=Tokenizer(self.tokenizer).table.of_targets if self.tokenizer else None,
+            bytes_of=TextBytes(self.tokenizer) if self.tokenizer else None,
             cache=cache_beside(self.target),
             fresh=self.fresh,
             tune=self.tune,
@@ -124,6 +125,7 @@ def run_pack(options: PackOptions) -> None:
         check_output_folder(request.cache)
     source = ModelSource(options.model, options.script, options.shim, options.architecture)
     piece = source.open(alone=not options.preset)
+    check_tokenizer(request, piece)
     room = request.room if request.preset in (*TARGETS, *ALONE) else 0
     with Bars(quiet=options.as_json or not first, limit=room) as bars:
         packed = pack_model(piece, request, bars)
@@ -175,6 +177,7 @@ def _calibrated(
     request = calibrated.request()
     try:
         check_output_folder(request.cache)
+        check_tokenizer(request, piece)
         with Bars(quiet=options.as_json, limit=request.room) as bars:
             packed = pack_model(piece, request, bars)
     except SqueezeError as error:

@@ -14,16 +14,18 @@ from squeeze.errors import BadConfig, BadData, CorruptData, UnsupportedFormat
 from squeeze.files import sha256
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.modes import Mode
+from squeeze.score.padding import check_pieces
 from squeeze.score.predictor import Extent
 from squeeze.score.proof.file import DIGEST_BYTES, ID_BYTES, MAX_BATCH, MAX_THREADS, Proof
 from squeeze.score.proof.predictor import build_predictor, mode_fields, read_mode
 from squeeze.score.proof.said import MODEL, SCRIPT, digests
 from squeeze.score.proof.stream import Coded, decode_documents, encode_documents
-from squeeze.score.tokenizer import Tokenizer
+from squeeze.score.tokenizer import Tokenizer, refuse_vocabulary
 from squeeze.subject.source import ModelSource
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
 from squeeze.train.data.shards import Tokens
+from squeeze.train.model.gpt import GPT
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Submission:
     source: the model as it was named
     path: of the tokenizer
     said: SHA-256, by field of a proof's file, of what the artifact does not hold: script, statements
+    padding: a note on outputs that the tokenizer has no piece for, or none
     """
 
     source: ModelSource
@@ -41,6 +44,7 @@ class Submission:
     device: torch.device
     path: Path
     said: dict[str, str]
+    padding: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, source: ModelSource, tokenizer: Path, device: torch.device) -> Submission:
@@ -55,14 +59,11 @@ class Submission:
             )
         model, pieces = source.open(), Tokenizer(tokenizer)
         subject = model.subject
-        if pieces.vocab_size != subject.vocab_size:
-            raise BadData(
-                "tokenizer and model have different vocabularies",
-                expected=f"a tokenizer of the model's {subject.vocab_size} pieces",
-                found=f"{pieces.vocab_size} pieces",
-                fix="Give the tokenizer the model was trained with.",
-            )
-        return cls(source, model, pieces, device, tokenizer, digests(source, subject))
+        padding = check_pieces(subject.vocab_size, pieces.vocab_size)
+        if padding and isinstance(subject.module, GPT):
+            raise refuse_vocabulary(subject.vocab_size, pieces.vocab_size)
+        said = digests(source, subject)
+        return cls(source, model, pieces, device, tokenizer, said, tuple(padding))
 
     def subject(self) -> Subject:
         """Return the model on its device; of our GPT a new one, since some modes train it."""
@@ -148,6 +149,11 @@ class Submission:
         extent = Extent(proof.documents, proof.tokens + proof.documents, proof.batch)
         predictor = build_predictor(self.subject(), read_mode(proof.mode), extent)
         documents = decode_documents(predictor, proof.payload, extent, self.bos, reporter)
+        if any((tokens >= self.tokenizer.vocab_size).any() for tokens in documents):
+            raise CorruptData(
+                "proof: holds tokens that stand for no text",
+                expected=f"tokens below {self.tokenizer.vocab_size}, the tokenizer's pieces",
+            )
         if self.digest(documents) != proof.digest:
             raise CorruptData(
                 "proof: the decoded text is not the text that was coded",

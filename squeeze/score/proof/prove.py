@@ -25,6 +25,7 @@ from squeeze.reporter import SILENT, Reporter
 from squeeze.score.evaluate import scoring_of
 from squeeze.score.modes import Mode
 from squeeze.score.official import tokenizer_name
+from squeeze.score.padding import padded_table
 from squeeze.score.plan import document_spans
 from squeeze.score.proof.coding import Submission, hashes, token_bytes
 from squeeze.score.proof.decode import DecodeReport
@@ -241,7 +242,7 @@ def _run(command: list[str], folder: Path, stage: Reporter) -> DecodeReport:
 def reading_notes(submission: Submission) -> list[str]:
     """Return sentences on what a decoder reads: a tokenizer could hold text, and a script reach it."""
     script = script_notes(submission.source, submission.model.subject)
-    return [*_tokenizer_notes(submission.tokenizer), *script]
+    return [*submission.padding, *_tokenizer_notes(submission.tokenizer), *script]
 
 
 def _tokenizer_notes(tokenizer: Tokenizer) -> list[str]:
@@ -258,6 +259,9 @@ def _tokenizer_notes(tokenizer: Tokenizer) -> list[str]:
 def window_bpb(submission: Submission, documents: Sequence[Tokens]) -> float:
     """Return the plain score of the documents laid end to end, in windows that do not overlap."""
     stream = np.frombuffer(token_bytes(documents, submission.bos), "<u2").astype(np.uint16)
-    text, spans = Text(stream, submission.tokenizer.table), document_spans(stream, submission.bos)
+    table = submission.tokenizer.table
+    if submission.padding:
+        table = padded_table(table, submission.model.subject.vocab_size)
+    text, spans = Text(stream, table), document_spans(stream, submission.bos)
     scoring = scoring_of(Mode("window"), submission.subject())
     return scoring.score(text, spans, None, SILENT)[0].bpb

@@ -239,6 +239,16 @@ def test_a_train_that_returns_nothing_is_taken(tmp_path: Path) -> None:
         ("nn.Linear(width, vocab_size)", "nn.LazyLinear(vocab_size)", "found a lazy layer"),
         ("nn.Linear(", "nn.Linear(device='meta', in_features=", "found the meta device"),
         ("self.head(self.emb(ids))", "self.head(self.emb(ids)).softmax(-1)", "probabilities"),
+        (
+            "self.head(self.emb(ids))",
+            "F.pad(self.head(self.emb(ids)), (0, 4), value=-torch.inf)",
+            r"4 such tokens from 16 to 19.*logits \[\.\.\., :16\]",
+        ),
+        (
+            "self.head(self.emb(ids))",
+            "F.pad(self.head(self.emb(ids)), (1, 0), value=-torch.inf)",
+            "1 such tokens from 0 to 0.*-1e4 in place of -inf",
+        ),
     ],
 )
 def test_a_module_that_gives_no_logits_is_refused(
