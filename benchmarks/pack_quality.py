@@ -160,7 +160,7 @@ def main() -> None:
         "--fractions", nargs="*", type=float, default=[0.7, 0.5],
         help="of the smallest size, packed once too: how few bytes keep the record's KL",
     )  # fmt: skip
-    parser.add_argument("--tune", type=int, default=200, help="updates of `tuned`")
+    parser.add_argument("--tune", type=int, help="updates of `tuned`, instead of its own number")
     parser.add_argument("--targets", type=int, default=65_536, help="scored for each seed")
     parser.add_argument("--calibration-tokens", type=int, default=0, help="0: the product's own")
     parser.add_argument("--source", choices=["shards", "self"], default="shards")
