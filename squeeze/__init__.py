@@ -17,7 +17,7 @@ The examples below go on from this one, a model of random weights and a little t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from squeeze.errors import OverBudget, SqueezeError
@@ -55,7 +55,7 @@ __version__ = "0.1.0"
 def pack(
     model: Packable | Subject,
     limit: int = 16_000_000,
-    code: Sequence[Path] = (),
+    code: Path | Iterable[Path] = (),
     tokens: TokenIds | None = None,
     *,
     preset: str = "best",
@@ -143,7 +143,7 @@ def load_into(model: Module, path: Path, *, entry: str | None = None) -> None:
     >>> bool((model.tok_emb.weight == state["tok_emb.weight"]).all())
     True
     """
-    from squeeze.checkpoint.state import load_into_module
+    from squeeze.checkpoint.into import load_into_module
 
     load_into_module(model, path, entry)
 
@@ -202,14 +202,11 @@ def evaluate(
     >>> report.tokens, report.bpb == report.nats / math.log(2) / report.bytes
     (512, True)
     """
-    from squeeze.score.evaluate import EvalOptions, evaluate_tokens
-    from squeeze.score.modes import Mode
-    from squeeze.subject.live import open_live
-    from squeeze.train.data.shards import as_tokens
+    from squeeze.score.live import EvalCall, evaluate_call
 
-    options = EvalOptions(Mode(mode), device=device, other_tokenizer=other_tokenizer)
-    piece = open_live(model, config, entry, assume)
-    return evaluate_tokens(piece, tokenizer, as_tokens(tokens), options)
+    return evaluate_call(
+        EvalCall(model, tokens, tokenizer, mode, config, entry, device, assume, other_tokenizer)
+    )
 
 
 def inspect(path: Path, config: Config | None = None, *, entry: str | None = None) -> Inspection:

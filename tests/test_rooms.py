@@ -109,6 +109,7 @@ ROOMS = {
         "ranks train.model train.data checkpoint subject score.report score.identity score"
         " score.modes"
     ),
+    "score.live": "train.data checkpoint subject score.report score.modes score.evaluate",
     "score.proof": (
         "codecs.coder codecs train.model train.data subject score score.adapt score.modes"
         " score.evaluate"

@@ -73,10 +73,20 @@ class Completed:
 
 
 def config_fields(config: Config | None) -> dict[str, Any]:
-    """Return the fields of a configuration that is given whole, in part or not at all."""
+    """Return the fields of a configuration that is given whole, in part or not at all.
+
+    Raises BadConfig for anything else.
+    """
     if isinstance(config, ModelConfig):
         return {name: getattr(config, name) for name in ModelConfig.__dataclass_fields__}
-    return dict(config or {})
+    fields = {} if config is None else config
+    if not isinstance(fields, Mapping) or not all(isinstance(name, str) for name in fields):
+        raise BadConfig(
+            "configuration",
+            expected="a ModelConfig, or a mapping of its fields by name",
+            found=repr(config)[:40],
+        )
+    return dict(fields)
 
 
 def complete(

@@ -11,10 +11,8 @@ from squeeze.artifact import streams
 from squeeze.artifact.container import MAGIC
 from squeeze.artifact.file import decode
 from squeeze.artifact.parts import whole_tensors
-from squeeze.checkpoint.entries import TABLE
-from squeeze.checkpoint.names import HEAD
 from squeeze.checkpoint.read import load_checkpoint
-from squeeze.errors import BadCheckpoint, BadConfig
+from squeeze.errors import BadConfig
 from squeeze.files import read_file
 
 if TYPE_CHECKING:
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
 FRAMEWORKS = ("torch", "np")
-NO_TENSOR = "none of that name"
 
 
 def load_state(
@@ -52,36 +49,3 @@ def load_state(
 def _array(tensor: streams.Tensor) -> Array:
     values = tensor.dequantize()
     return values.astype(np.float16) if tensor.logical == "fp16" else values
-
-
-def load_into_module(
-    module: Module, path: str | os.PathLike[str], entry: str | None = None
-) -> None:
-    """Copy the tensors of a file into a module, whose device and dtypes stay.
-
-    A head that the module keeps under a name of its own is the table of a file that ties them.
-
-    Raises BadCheckpoint, and changes nothing, unless names and shapes are those of the module.
-    """
-    state = load_state(path, "torch", entry)
-    own = module.state_dict(keep_vars=True)
-    first: dict[int, str] = {}
-    for name, weight in own.items():
-        # one tensor of the module under another name; masks and counters are its own
-        other = first.setdefault(id(weight), name)
-        if other in state:
-            state.setdefault(name, state[other])
-        elif not weight.is_floating_point():
-            state.setdefault(name, weight.detach())
-    own_shapes = {name: tuple(weight.shape) for name, weight in own.items()}
-    if HEAD in own_shapes and TABLE in state:
-        state.setdefault(HEAD, state[TABLE])
-    shapes = {name: tuple(weight.shape) for name, weight in state.items()}
-    for name in sorted(own_shapes.keys() | shapes.keys()):
-        if own_shapes.get(name) != shapes.get(name):
-            raise BadCheckpoint(
-                f"{path}: tensor {name} does not fit the module",
-                expected=own_shapes.get(name, NO_TENSOR),
-                found=shapes.get(name, NO_TENSOR),
-            )
-    module.load_state_dict(state)

@@ -83,6 +83,40 @@ def check_output_folder(path: AnyPath | None) -> None:
         )
 
 
+def check_outside(
+    path: AnyPath | None, folders: Iterable[AnyPath], own: bytes | None = None
+) -> None:
+    """Raise SqueezeError when `path` lies in a folder that the command reads, be it by a link.
+
+    own: beginning of what the command writes; where `path` begins so, or is not there, it may lie
+        anywhere. None: it may not, there or not
+
+    None stands for an unused option.
+    """
+    if path is None or (own is not None and _begins(path, own)):
+        return
+    target = Path(os.path.realpath(path))
+    for folder in folders:
+        if os.path.isdir(folder) and target.is_relative_to(os.path.realpath(folder)):
+            raise SqueezeError(
+                f"{path}: cannot be written",
+                expected=f"a path outside of {folder}",
+                found="a path in a folder whose files this command reads",
+                fix="Choose another path.",
+            )
+
+
+def _begins(path: AnyPath, own: bytes) -> bool:
+    """Return whether a file begins with these bytes, or is not there; the writer meets what is odd."""
+    if not os.path.isfile(path):
+        return True
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(own)) == own
+    except OSError:
+        return False
+
+
 def check_replaceable(path: AnyPath) -> None:
     """Raise SqueezeError when `path` is there and no regular file, itself or at the end of its links.
 

@@ -15,13 +15,19 @@ Paths = Iterable[str | os.PathLike[str]]
 Read = Callable[[Path], bytes]
 
 
+def each_path(paths: str | os.PathLike[str] | Paths) -> tuple[str | os.PathLike[str], ...]:
+    """Return the paths that are given: several, or one that stands for itself."""
+    return (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
+
+
 def files_of(paths: Paths) -> list[tuple[str, Path]]:
     """Return (name in the ledger, path) of each file and of every file below each folder.
 
-    Raises SqueezeError for more than MAX_FILES.
+    A file that is named twice, or lies in a folder that is named, too, is one. Raises SqueezeError for
+    more than MAX_FILES, and for an empty path.
     """
     files: list[tuple[str, Path]] = []
-    for path in map(Path, paths):
+    for path in _paths(paths):
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
             files += [(str(p.relative_to(path.parent)), p) for p in inside]
@@ -29,9 +35,19 @@ def files_of(paths: Paths) -> list[tuple[str, Path]]:
             files.append((path.name, path))
         if len(files) > MAX_FILES:
             raise SqueezeError(f"{path}: too many files", expected=f"≤ {MAX_FILES}")
+    whole = {os.path.abspath(path): (name, path) for name, path in reversed(files)}
+    files = list(whole.values())[::-1]
     if len({name for name, _ in files}) != len(files):
         files = [(str(path), path) for _, path in files]
     return files
+
+
+def _paths(paths: Paths) -> list[Path]:
+    """Return paths, none of them empty: that would stand for the working folder."""
+    given = list(paths)
+    if "" in given:
+        raise SqueezeError("an empty path", expected="a file or folder", fix="This folder is `.`.")
+    return [Path(path) for path in given]
 
 
 def artifacts_of(paths: Paths) -> list[Path]:

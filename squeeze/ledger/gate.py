@@ -6,10 +6,10 @@ import json
 import os
 from pathlib import Path
 
-from squeeze.errors import NoModel, OverBudget, SqueezeError
+from squeeze.errors import BadConfig, NoModel, OverBudget, SqueezeError
 from squeeze.files import read_json, write_atomic
 from squeeze.ledger.attribute import attribute_paths
-from squeeze.ledger.files import Paths
+from squeeze.ledger.files import Paths, each_path
 from squeeze.ledger.submission import shipped_bytes
 from squeeze.ledger.table import Ledger
 
@@ -33,6 +33,21 @@ def check_limit(total: int, limit: int, fix: str = SMALLER) -> None:
         )
 
 
+def whole_bytes(limit: object) -> int:
+    """Return a limit that Python code gives, as an integer. Raises BadConfig for what is none.
+
+    >>> whole_bytes(16e6)
+    16000000
+    """
+    try:
+        number = int(limit)  # type: ignore[call-overload]  # what has no such form raises
+        if number == limit:
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise BadConfig("limit", expected="a whole number of bytes", found=repr(limit)[:40])
+
+
 def check_model(ledger: Ledger, paths: Paths) -> None:
     """Raise NoModel when the ledger is of folders without a model."""
     if not ledger.has_model:
@@ -45,12 +60,14 @@ def check_model(ledger: Ledger, paths: Paths) -> None:
 def attribute_within(paths: str | os.PathLike[str] | Paths, limit: int | None) -> Ledger:
     """Return the ledger of files and folders.
 
-    Raises OverBudget when what ships is above the limit, NoModel when there is a limit and no model.
+    Raises OverBudget when what ships is above the limit, NoModel when there is a limit and no model,
+    BadConfig for a limit that is no number of bytes.
     """
-    every = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    every = each_path(paths)
+    most = None if limit is None else whole_bytes(limit)
     ledger = attribute_paths(every)
-    if limit is not None:
-        check_limit(shipped_bytes(ledger), limit)
+    if most is not None:
+        check_limit(shipped_bytes(ledger), most)
         check_model(ledger, every)
     return ledger
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,15 +10,15 @@ from pathlib import Path
 from squeeze.checkpoint.complete import Config
 from squeeze.checkpoint.live import Packable
 from squeeze.errors import BadConfig
-from squeeze.ledger.gate import check_limit
+from squeeze.ledger.files import Paths, each_path
+from squeeze.ledger.gate import check_limit, whole_bytes
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
-from squeeze.packing.presets import TARGETS
 from squeeze.packing.request import BytesOf, PackRequest
+from squeeze.subject.defaults import torch_by_default
 from squeeze.subject.live import open_live
 from squeeze.subject.subject import Subject
-from squeeze.subject.workpiece import Workpiece
 from squeeze.train.data.shards import TokenIds, as_tokens
 
 ADVICE = "Choose preset best or fast, or ship smaller code."
@@ -27,11 +26,11 @@ ADVICE = "Choose preset best or fast, or ship smaller code."
 
 @dataclass(frozen=True)
 class PackCall:
-    """Arguments of `squeeze.pack`, each under its name; the tokenizer as its byte table."""
+    """Arguments of `squeeze.pack`, each under its name; the tokenizer as byte table."""
 
     model: Packable | Subject
     limit: int
-    code: Sequence[str | os.PathLike[str]]
+    code: str | os.PathLike[str] | Paths
     tokens: TokenIds | None
     preset: str
     config: Config | None
@@ -44,8 +43,8 @@ class PackCall:
     def request(self) -> PackRequest:
         """Return the pack that is asked for.
 
-        Raises BadData for tokens that are no token ids, BadConfig for updates of a preset that is not
-        tuned and for none.
+        Raises BadData for tokens that are no token ids, BadConfig for a limit that is no number of
+        bytes, for updates of a preset that is not tuned and for none.
         """
         if self.tune is not None:
             _check_tune(self.tune, self.preset)
@@ -53,9 +52,9 @@ class PackCall:
         if self.tokens is not None:
             text = Calibration("tokens", ids=as_tokens(self.tokens))
         return PackRequest(
-            self.limit,
+            whole_bytes(self.limit),
             self.preset,
-            code=tuple(self.code),
+            code=each_path(self.code),
             calibration=text,
             bytes_of=self.bytes_of,
             cache=None if self.cache is None else Path(self.cache),
@@ -79,15 +78,9 @@ def _check_tune(tune: object, preset: str) -> None:
 
 def pack_call(call: PackCall) -> Packed:
     """Return the packed model. Raises OverBudget when it and its code are above the limit."""
-    piece = open_live(call.model, call.config, call.entry, call.assume)
     request = call.request()
-    check_tokenizer(request, piece)
-    packed = pack_model(piece, request)
-    check_limit(packed.ledger.total, call.limit, ADVICE)
+    with torch_by_default():
+        piece = open_live(call.model, call.config, call.entry, call.assume)
+        packed = pack_model(piece, request)
+    check_limit(packed.ledger.total, request.limit, ADVICE)
     return packed
-
-
-def check_tokenizer(request: PackRequest, piece: Workpiece) -> None:
-    """Raise BadData when costs per byte are asked for by the tokenizer of another vocabulary."""
-    if request.bytes_of is not None and request.preset in TARGETS:
-        request.bytes_of.check(piece.subject.vocab_size)

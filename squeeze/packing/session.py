@@ -107,12 +107,16 @@ def exact_or(
     """Return the file without loss where it fits, else what `work` makes on the first rank.
 
     work: function (session, calibration, bytes of the artifact) → packed model
+
+    Raises BadData, before anything is calibrated, for a tokenizer of another vocabulary.
     """
     limit = request.room
     with open_session(piece, request, reporter) as session:
         exact = without_loss(piece, limit)
         if exact is not None:
             return checked(Packed(exact, exact=True))
+        if request.bytes_of is not None:
+            request.bytes_of.check(piece.subject.vocab_size)
         calibrated = session.calibrated()
         piece, calibrated = in_unit_order(piece, calibrated, limit, reporter=session.reporter)
         session = replace(session, piece=piece)

@@ -62,6 +62,8 @@ class EvalOptions:
     other_tokenizer: bool = False
 
     def __post_init__(self) -> None:
+        if self.device is not None and str(self.device).partition(":")[0] == "meta":
+            raise BadConfig("device", expected="one that computes values", found=self.device)
         if self.precision not in PRECISIONS:
             raise BadConfig("precision", expected=", ".join(PRECISIONS), found=self.precision)
         if self.documents is not None and not self.mode.facts.by_document:

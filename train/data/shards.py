@@ -64,7 +64,12 @@ def as_tokens(ids: TokenIds) -> Tokens:
     >>> as_tokens([1, 2, 65535])
     array([    1,     2, 65535], dtype=uint16)
     """
-    array = np.asarray(ids)
+    try:
+        array = np.asarray(ids)
+    except ValueError:
+        raise BadData(
+            "not token ids", expected="one dimension of integers", found="rows of several lengths"
+        ) from None
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise BadData(
             "not token ids",

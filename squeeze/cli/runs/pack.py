@@ -14,12 +14,18 @@ from squeeze.calib.taps.coverage import Coverage
 from squeeze.cli.bars import Bars
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.errors import SqueezeError
-from squeeze.files import cache_beside, check_output_folder, check_outputs, output_beside, sha256
+from squeeze.files import (
+    cache_beside,
+    check_output_folder,
+    check_outputs,
+    check_outside,
+    output_beside,
+    sha256,
+)
 from squeeze.ledger.asked import Asked, write_asked
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.gate import check_limit
 from squeeze.packing.calibrate import Calibration
-from squeeze.packing.live import check_tokenizer
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Correction, Packed
 from squeeze.packing.plan import Plan
@@ -119,13 +125,14 @@ def run_pack(options: PackOptions) -> None:
         [options.target, *([options.frontier] if options.frontier else [])],
         [options.model, options.tokenizer, settings, *options.code, *options.data],
     )
+    # it would count as code of the next pack, and its cache with it
+    check_outside(options.target, options.code)
     clock = time.perf_counter()
     request = options.request()
     if request.calibration is not None:
         check_output_folder(request.cache)
     source = ModelSource(options.model, options.script, options.shim, options.architecture)
     piece = source.open(alone=not options.preset)
-    check_tokenizer(request, piece)
     room = request.room if request.preset in (*TARGETS, *ALONE) else 0
     with Bars(quiet=options.as_json or not first, limit=room) as bars:
         packed = pack_model(piece, request, bars)
@@ -177,8 +184,7 @@ def _calibrated(
     request = calibrated.request()
     try:
         check_output_folder(request.cache)
-        check_tokenizer(request, piece)
-        with Bars(quiet=options.as_json, limit=request.room) as bars:
+            with Bars(quiet=options.as_json, limit=request.room) as bars:
             packed = pack_model(piece, request, bars)
     except SqueezeError as error:
         note = f"rounded, for --preset {DEFAULT} cannot: {error}"

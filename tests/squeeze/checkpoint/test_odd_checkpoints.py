@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 
 from squeeze.artifact.file import load
 from squeeze.checkpoint.entries import fronts
+from squeeze.checkpoint.into import load_into_module
 from squeeze.checkpoint.names import model_names
 from squeeze.checkpoint.read import load_checkpoint, load_model
-from squeeze.checkpoint.state import load_into_module
 from squeeze.checkpoint.torch_files import Numbers
 from squeeze.cli import cli
 from squeeze.errors import BadCheckpoint, SqueezeError, UnsupportedFormat
