@@ -98,6 +98,7 @@ def main() -> None:
     prepare_streams()
     warnings.showwarning = partial(_show_warning, warnings.showwarning)
     try:
+        _check_folder()
         code = _run()
     except OutputLost as error:
         if error.reader_gone:
@@ -119,6 +120,16 @@ def main() -> None:
             raise
         code = _told("squeeze: there is not enough memory for this input", 1)
     sys.exit(code)
+
+
+def _check_folder() -> None:
+    """Raise SqueezeError where the working folder is gone: there torch, for one, does not load."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise SqueezeError(
+            f"the working folder: {error.strerror}", fix="Change to a folder that is there."
+        ) from None
 
 
 def _run() -> int:

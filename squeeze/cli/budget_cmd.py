@@ -75,4 +75,12 @@ def command(**options: Any) -> None:
         raise click.UsageError("--fail-growth and --commit need --base")
     if request.compares and len(request.paths) != 2:
         raise click.UsageError("--diff compares exactly two paths")
+    of_one = {
+        "--what-if": request.what_if,
+        "--squeezed": request.squeezed,
+        "--commit": request.commit,
+    }
+    given = [option for option, value in of_one.items() if value]
+    if request.compares and given:
+        raise click.UsageError(f"two paths are compared here, and {given[0]} is of one ledger")
     run_budget(request)

@@ -19,6 +19,7 @@ from squeeze.review.sizes import counted_code, stated_bytes, total_bytes
 
 PULL = re.compile(r"#\d{2,5}\b")  # a pull request in a card
 LIMIT = 16_000_000  # bytes
+HEADING = "### squeeze review: "  # first characters of every section for a pull request
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Review:
     def markdown(self) -> str:
         """Return a section for a pull request."""
         lines = [
-            f"### squeeze review: {as_markdown(self.folder.name)}",
+            f"{HEADING}{as_markdown(self.folder.name)}",
             "",
             f"{self.summary()}, squeeze {__version__}.",
             "",

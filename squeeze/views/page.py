@@ -25,6 +25,7 @@ from squeeze.views.totals import Totals
 from squeeze.views.tree import Floors, tree
 
 Histogram = Mapping[str, Any]
+PAGE = b"<!doctype html>"  # first bytes of every page
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
-from squeeze.files import Remembering, check_outputs
+from squeeze.files import Remembering, check_outputs, check_outside
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.gate import check_growth, check_limit, check_model, gate
 from squeeze.ledger.submission import is_submission, shipped_bytes
@@ -20,7 +20,7 @@ from squeeze.packing.plan import Plan
 from squeeze.views.code import with_names
 from squeeze.views.compare import Change, as_json, compare
 from squeeze.views.console import PlainConsole
-from squeeze.views.page import Report, write_page
+from squeeze.views.page import PAGE, Report, write_page
 from squeeze.views.plans import plan_of
 from squeeze.views.scores import score_of, scores_of
 from squeeze.views.text import (
@@ -120,12 +120,13 @@ def run_budget(request: BudgetRequest) -> None:
     """
     reports = [request.plan, request.code_report]
     check_outputs([request.html, request.base], [*request.paths, *reports])
+    check_outside(request.html, request.paths, own=PAGE)
     account = None if request.compares else Account(request)
     if account is None:
         before, after = compare_two(request)
+        total = shipped_bytes(after)
         if request.fail_growth:
-            check_growth(before.total, after.total, request.fail_growth)
-        total = after.total
+            check_growth(shipped_bytes(before), total, request.fail_growth)
     else:
         total = shipped_bytes(account.ledger)
         if request.what_if is None:

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from squeeze.cli.terminal.printing import print_json
-from squeeze.files import check_outputs, write_atomic
+from squeeze.files import check_outputs, check_outside, write_atomic
 from squeeze.review.findings import AGREES, FLAGGED, UNTOLD
-from squeeze.review.review import Review, review
+from squeeze.review.review import HEADING, Review, review
 from squeeze.views.console import PlainConsole
 
 COLOURS = {AGREES: "green", FLAGGED: "red", UNTOLD: "yellow"}
@@ -33,6 +33,7 @@ class ReviewRequest:
 def run_review(request: ReviewRequest) -> None:
     """Review a folder, print the findings, and exit with 1 when one is flagged."""
     check_outputs([request.markdown], [request.folder, request.parent])
+    check_outside(request.markdown, [request.folder], own=HEADING.encode())
     result = review(request.folder, request.limit, request.parent)
     if request.markdown is not None:
         write_atomic(request.markdown, result.markdown().encode())

@@ -136,3 +136,23 @@ def test_what_comes_next_is_a_command_that_squeeze_takes() -> None:
                     found_command, rest = found_command.commands[rest[0]], rest[1:]
                 assert found_command is not None, name
                 found_command.make_context(first, rest)
+
+
+@pytest.mark.parametrize("arguments", ["config", "budget GOLDEN", "unpack GOLDEN -o OUT", "--help"])
+def test_a_working_folder_that_is_gone_is_one_clear_error(arguments: str, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    golden = ROOT / "tests" / "golden" / "v1-default.sqz"
+    words = arguments.replace("GOLDEN", str(golden)).replace("OUT", str(tmp_path / "o")).split()
+    program = f"import os, squeeze.cli as c\nos.rmdir({str(gone)!r})\nc.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        cwd=gone,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("squeeze: the working folder: No such file")
+    assert len(done.stderr.splitlines()) == 1

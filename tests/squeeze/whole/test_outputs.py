@@ -237,3 +237,35 @@ def test_every_option_with_a_path_is_one_that_is_read_or_one_tried_here() -> Non
         spelled = options.get(parameter, (f"--{parameter.replace('_', '-')}",))
         assert any(f"{command} {option}" in tried for option in spelled), (command, parameter)
     assert read <= every_path_option()
+
+
+@pytest.mark.parametrize("name", ["m.sqz", "README.md", "train_gpt.py"])
+@pytest.mark.parametrize("call", ["budget {in} --html", "review {in} --markdown"])
+def test_a_file_of_a_folder_that_is_read_is_not_written_over(
+    name: str, call: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "submission"
+    folder.mkdir()
+    contents = {"m.sqz": artifact(), "README.md": b"# Nine\n", "train_gpt.py": b"print(1)\n"}
+    for other, content in contents.items():
+        (folder / other).write_bytes(content)
+    (tmp_path / "link").symlink_to(folder)
+    command = call.replace("{in}", str(folder)).split()
+    for target in (folder / name, tmp_path / "link" / name):
+        result = CliRunner().invoke(cli, [*command, str(target)])
+        assert isinstance(result.exception, SqueezeError)
+        assert "cannot be written; expected a path outside of" in str(result.exception)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
+    for _ in range(2):  # a page of its own is made again
+        CliRunner().invoke(cli, [*command, str(folder / "page.md")])
+        assert (folder / "page.md").stat().st_size
+
+
+def test_a_model_is_not_packed_into_the_code_that_ships_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "m.sqz").write_bytes(artifact())
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train_gpt.py").write_text("print(1)\n")
+    target = str(tmp_path / "code" / "model.sqz")
+    command = ["pack", str(tmp_path / "m.sqz"), "--code", str(tmp_path / "code"), "-o", target]
+    assert "expected a path outside of" in str(CliRunner().invoke(cli, command).exception)
+    assert [path.name for path in (tmp_path / "code").iterdir()] == ["train_gpt.py"]
