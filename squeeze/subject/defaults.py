@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+BACKENDS: Any = torch.backends  # its modules' attributes are made when torch loads
 _LOCK = threading.Lock()
 _CALLERS: list[Shared] = []  # settings as each call inside met them
 
@@ -62,8 +63,7 @@ class Shared(NamedTuple):
             products = torch.get_float32_matmul_precision()
         except RuntimeError:
             products = None
-        backends = torch.backends
-        cuda, cpu = backends.cuda.matmul.fp32_precision, backends.mkldnn.matmul.fp32_precision
+        cuda, cpu = BACKENDS.cuda.matmul.fp32_precision, BACKENDS.mkldnn.matmul.fp32_precision
         return cls(torch.get_default_dtype(), products, cuda, cpu)
 
     def set_(self) -> None:
@@ -72,5 +72,5 @@ class Shared(NamedTuple):
             return
         torch.set_default_dtype(self.dtype)
         torch.set_float32_matmul_precision(self.products or "highest")
-        torch.backends.cuda.matmul.fp32_precision = self.cuda
-        torch.backends.mkldnn.matmul.fp32_precision = self.cpu
+        BACKENDS.cuda.matmul.fp32_precision = self.cuda
+        BACKENDS.mkldnn.matmul.fp32_precision = self.cpu
