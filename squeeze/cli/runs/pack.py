@@ -184,7 +184,7 @@ def _calibrated(
     request = calibrated.request()
     try:
         check_output_folder(request.cache)
-            with Bars(quiet=options.as_json, limit=request.room) as bars:
+        with Bars(quiet=options.as_json, limit=request.room) as bars:
             packed = pack_model(piece, request, bars)
     except SqueezeError as error:
         note = f"rounded, for --preset {DEFAULT} cannot: {error}"
