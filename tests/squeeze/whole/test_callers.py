@@ -155,8 +155,8 @@ def test_code_is_one_path_or_several(
 def test_a_tokenizer_of_another_vocabulary_is_refused_before_the_work(
     tokenizer: Path, tmp_path: Path
 ) -> None:
-    larger = GPT(ModelConfig(600, 1, 32, 2, 1, 64, seq_len=16))
-    words = "different vocabularies; expected a tokenizer of the model's 600 pieces, found 512"
+    larger = GPT(ModelConfig(800, 1, 32, 2, 1, 64, seq_len=16))
+    words = "different vocabularies; expected a tokenizer of the model's 800 pieces, found 512"
     with pytest.raises(BadData, match=words):
         squeeze.pack(larger, LIMIT, tokens=IDS, preset="fast", tokenizer=tokenizer)
     squeeze.pack(larger, preset="lossless").save(tmp_path / "m.sqz")
@@ -164,7 +164,7 @@ def test_a_tokenizer_of_another_vocabulary_is_refused_before_the_work(
     result = CliRunner().invoke(
         cli, [*command, "--limit", str(LIMIT), "--tokens", "64", "--tokenizer", str(tokenizer)]
     )
-    assert isinstance(result.exception, BadData) and "600 pieces" in str(result.exception)
+    assert isinstance(result.exception, BadData) and "800 pieces" in str(result.exception)
 
 
 def test_weights_are_loaded_into_what_takes_them_or_one_error_says_why(
