@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 SLACK = 200  # bytes under the limit that are good enough
 MAX_TRIALS = 12  # quantizations of the whole model; three or four are usual
-MAX_FILLS = 40  # quantizations of single tensors that follow
+MAX_FILLS = 99  # quantizations of single tensors that follow
 # A miss that single tensors can make up: this share of the limit, or these bits a weight if more.
 CLOSE_ENOUGH = 0.001
 FILLABLE = 0.003
@@ -39,7 +39,7 @@ class Packer(Protocol[T]):
 
     @property
     def weight_counts(self) -> Mapping[str, int]:
-        """Number of weights of each tensor."""
+        """Number of weights of each tensor, none of which is empty."""
 
     def quantize(self, scales: Mapping[str, float]) -> dict[str, T]:
         """Return the named tensors at their scales; COARSEST stands for as coarse as can be."""
@@ -231,9 +231,7 @@ def _solve(estimate: Callable[[float], float], size: float) -> float:
 def _fill(search: _Search[T], base: Allocation[T]) -> Allocation[T]:
     """Make single tensors finer or coarser, large ones first, until the limit is met within `slack`."""
     counts = search.packer.weight_counts
-    names = sorted(
-        (name for name, count in counts.items() if count), key=lambda name: (-counts[name], name)
-    )
+    names = sorted(counts, key=lambda name: (-counts[name], name))
     best, gain = base, dict.fromkeys(names, 1.0)  # gain: measured over expected bytes
     tried: set[object] = set()  # a jump of a size would bring the same again and again
     for attempt in range(MAX_FILLS if names else 0):

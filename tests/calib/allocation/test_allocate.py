@@ -68,7 +68,7 @@ def test_lands_just_under_the_limit(counts, share, bend, jitter):
     assert result.size <= limit
     assert result.size == model.measure(result.tensors)
     assert limit - result.size <= max(200, 0.03 * limit)
-    assert model.quantized <= 14 * sum(counts) + 40 * max(counts)
+    assert model.quantized <= 14 * sum(counts) + 99 * max(counts)
 
 
 def test_a_real_model_lands_within_two_hundred_bytes_in_few_trials():
@@ -100,6 +100,13 @@ def test_a_jump_of_the_size_is_made_up_for_by_other_tensors():
         result = model.allocate(limit)
         assert 0 <= limit - result.size <= 200
         assert result.trials <= 12
+
+
+def test_a_jump_is_made_up_for_by_many_small_tensors():
+    counts = {"a": 30_000} | {f"t{i}": 5_000 for i in range(60)}
+    model = Jumping(counts, jitter=0.0)
+    limit = model.measure(model.quantize(dict.fromkeys(counts, 0.1))) + 8900
+    assert 0 <= limit - model.allocate(limit).size <= 200
 
 
 def test_a_tensor_alone_is_not_tried_again_and_again_where_its_size_jumps():
