@@ -251,6 +251,6 @@ def _fill(search: _Search[T], base: Allocation[T]) -> Allocation[T]:
         trial = search.changed(best, name, scale)
         grown = trial.size - best.size
         gain[name] = min(max(8 * grown / (counts[name] * octaves), 0.05), 20.0)
-        if trial.size < best.size if left < 0 else best.size < trial.size <= search.limit:
+        if trial.size < best.size if left < 0 else best.size <= trial.size <= search.limit:
             best = trial
     return best
