@@ -33,18 +33,13 @@ class Target:
     packer: ClassVar[str] = "squeeze.packing.target:pack_to_target"
     states: int
 
-    def states_at(self, bits: float) -> int:
-        """Return the states of the trellis for a file of so many bits a weight."""
-        return self.states
-
 
 @dataclass(frozen=True)
 class Tuned(Target):
     """As `Target`, in shares of the matrices, and what is not rounded yet learns before each.
 
     steps: updates in all
-    low_steps, low_states: updates and states of a file below LOW bits a weight, which loses more and
-        gains nothing by more states; None: as many
+    low_steps: the same for a file below LOW bits a weight, which loses more; None: as many
     last: share of them that comes at the end, when only floats of the file learn; 1.0: all, and the
         matrices are rounded as one share
     tokens: of an update
@@ -55,15 +50,10 @@ class Tuned(Target):
     packer: ClassVar[str] = "squeeze.packing.tune.pack:pack_tuned"
     steps: int = 1000
     low_steps: int | None = None
-    low_states: int | None = None
     last: float = 0.16
     tokens: int = 1024
     below: float = math.inf
     temperature: float = 0.0
-
-    def states_at(self, bits: float) -> int:
-        """Return the states of the trellis for a file of so many bits a weight."""
-        return self.states if bits >= LOW or self.low_states is None else self.low_states
 
     def updates_for(self, length: int, bits: float) -> tuple[int, int]:
         """Return the updates in all and the tokens of one, for sequences of so many tokens.
@@ -139,7 +129,7 @@ UNTUNED = {"embed": None, "attn": None, "mlp": None}
 TARGETS = {
     "fast": Target(states=8),
     "best": Tuned(states=32, steps=80, last=1.0, below=LOW),
-    "tuned": Tuned(states=256, low_states=32, low_steps=2500, temperature=1.0),
+    "tuned": Tuned(states=32, low_steps=2500, temperature=1.0),
 }
 # Figures of the pull requests of openai/parameter-golf that the numbers name.
 RECORD_1855 = Record(

@@ -103,8 +103,7 @@ def start_of(session: Session, calibrated: Calibrated, limit: int) -> Start:
     """Return the start of the search, in the session's folder."""
     piece, request, folder = session.piece, session.request, session.folder
     contents = contents_of(piece, calibrated.layout, request.small_floats)
-    bits = 8 * limit / max(piece.weights, 1)
-    damping, states = damping_at(bits), TARGETS[request.preset].states_at(bits)
+    damping = damping_at(8 * limit / max(piece.weights, 1))
     curvature = Curvature.of(contents.matrices, calibrated.hessians, calibrated.gradients, damping)
     settings = hash_of(code_sha256(), content_key(piece, session.settings))
     # of the limit they depend on the damping, and on the order of units, which is in the content key
@@ -115,7 +114,7 @@ def start_of(session: Session, calibrated: Calibrated, limit: int) -> Start:
     return Start(
         piece=piece,
         calibrated=calibrated,
-        quantizer=Quantizer(contents, curvature, states, kept_codes),
+        quantizer=Quantizer(contents, curvature, TARGETS[request.preset].states, kept_codes),
         kept_codes=kept_codes,
         limit=limit,
         key=hash_of(settings, limit, request.preset, request.small_floats, per_token),

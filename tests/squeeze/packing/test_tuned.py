@@ -30,7 +30,7 @@ from squeeze.packing.tune.shares import Shares
 from squeeze.packing.tune.student import Student, untuned_rows
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
-from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+from squeeze.tensors.quantized import RawTensor
 from squeeze.train.data.shards import read_shard
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -221,17 +221,6 @@ def test_a_few_updates_are_worth_it(model: Path, cache: Path) -> None:
     plan = pack(model, cache).plan
     assert plan is not None and plan.tuning is not None
     assert plan.measured < 0.9 * plan.tuning.before
-
-
-@pytest.mark.parametrize("limit, states", [(LIMIT, 32), (2 * LIMIT, 256)])
-def test_more_states_are_searched_where_they_gain(
-    limit: int, states: int, model: Path, cache: Path
-) -> None:
-    request = PackRequest(limit, "tuned", calibration=CALIBRATION, cache=cache, tune=1)
-    packed = pack_model(load_model(model), request)
-    assert limit - SLACK <= len(packed.data) <= limit
-    tensors = decode(packed.data).tensors.values()
-    assert {t.states for t in tensors if isinstance(t, QuantizedTensor) and t.states} == {states}
 
 
 def test_updates_are_counted(model: Path, cache: Path) -> None:
