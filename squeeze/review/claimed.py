@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from squeeze.review.claims import Claims
 from squeeze.review.lines import Score
@@ -53,16 +54,15 @@ def claimed_runs(claims: Claims | None, runs: Sequence[LoggedRun]) -> ClaimedRun
     seeds = {claim.seed for claim in claims.seeds}
     seeded = [run for run in runs if run.seed in seeds or run.named_seed in seeds]
     absent = tuple(seed for seed in sorted(seeds) if not _of_seed(seed, runs)) if seeds else ()
-    groups = [[other for other in runs if is_alike(run, other)] for run in runs[:MOST_GROUPS]]
-    for some in (seeded, list(runs), *(group for group in groups if len(group) > 1)):
+    groups = (_alike(run, runs) for run in runs[:MOST_GROUPS])
+    for some in chain((seeded, list(runs)), (group for group in groups if len(group) > 1)):
         for name in _common_names(some):
             averaged = _averaged("mean" if len(some) > 1 else "one", some, name, absent)
             if averaged.mean is not None and is_same(averaged.mean, stated.value):
                 return averaged
     match = _with_score(stated.value, runs)
     if match is not None:
-        alike = [run for run in runs if is_alike(match[0], run)]
-        return _averaged("one", alike, match[1], absent)
+        return _averaged("one", _alike(match[0], runs), match[1], absent)
     return _averaged("none", seeded or runs, _last_name(seeded or runs), absent)
 
 
@@ -103,6 +103,10 @@ def is_alike(first: LoggedRun, other: LoggedRun) -> bool:
     apart = abs((first.code or 0) - (other.code or 0))
     scripts = apart == 0 or (apart <= MOST_APART and first.seed != other.seed)
     return scripts and shared >= SHARED * most and not differences(first, other)
+
+
+def _alike(first: LoggedRun, runs: Sequence[LoggedRun]) -> list[LoggedRun]:
+    return [run for run in runs if is_alike(first, run)]
 
 
 def differences(first: LoggedRun, other: LoggedRun) -> dict[str, tuple[str, str]]:

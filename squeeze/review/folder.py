@@ -11,7 +11,7 @@ from squeeze.errors import SqueezeError
 from squeeze.files import read_file
 from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODELS, is_log
 from squeeze.outside.source import Source
-from squeeze.review.claimed import claimed_runs, with_training
+from squeeze.review.claimed import ClaimedRuns, claimed_runs, with_training
 from squeeze.review.claims import Claims, read_claims
 from squeeze.review.logs import LoggedRun, distinct_runs, read_runs
 from squeeze.review.reached import MOST_TEXT, reached_files, unpacked
@@ -47,13 +47,19 @@ class Script:
 
 @dataclass(frozen=True)
 class Folder:
-    """A submission folder, read. runs: each once; copies: names of logs that repeat another."""
+    """A submission folder, read.
+
+    runs: each once
+    claimed: those that the stated score is made of
+    copies: names of logs that repeat another
+    """
 
     path: Path
     files: Mapping[str, int]
     claims: Claims | None
     card: str | None
     runs: tuple[LoggedRun, ...]
+    claimed: ClaimedRuns
     copies: tuple[str, ...]
     script: Script | None
 
@@ -68,6 +74,11 @@ class Folder:
         found = {n: s for n, s in self.files.items() if PurePosixPath(n).suffix in MODELS}
         used = found.keys() & (self.script.uses.keys() if self.script else ())
         return {name: size for name, size in found.items() if name in used or not used}
+
+    @cached_property
+    def trained(self) -> list[LoggedRun]:
+        """The claimed runs, and for those that only evaluate the runs that trained their seeds."""
+        return with_training(self.claimed.runs, self.runs)
 
     @cached_property
     def is_record(self) -> bool:
@@ -97,15 +108,17 @@ def read_folder(path: Path) -> Folder:
     unique = distinct_runs(runs)
     copies = [run.log for run in runs if run.measured and all(run is not other for other in unique)]
     claims = read_folder_claims(path)
-    meant = with_training(claimed_runs(claims, unique).runs, unique)
+    claimed = claimed_runs(claims, unique)
+    counted = {run.code for run in with_training(claimed.runs, unique)}
     return Folder(
         path,
         files,
         claims,
         _text(path / CARD) if CARD in files else None,
         tuple(unique),
+        claimed,
         tuple(copies),
-        read_script(path, files, {run.code for run in meant}),
+        read_script(path, files, counted),
     )
 
 

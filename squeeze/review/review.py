@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from squeeze import __version__
-from squeeze.review.claimed import claimed_runs, with_training
 from squeeze.review.findings import FLAGGED, Finding
 from squeeze.review.folder import Folder, read_folder
 from squeeze.review.markdown import as_markdown
@@ -77,8 +76,7 @@ def review(path: Path, limit: int = LIMIT, parent: Path | None = None) -> Review
     Raises SqueezeError for what is no folder, or holds more than a submission does.
     """
     folder = read_folder(path)
-    claimed = claimed_runs(folder.claims, folder.runs)
-    trained = with_training(claimed.runs, folder.runs)
+    claimed, trained = folder.claimed, folder.trained
     findings = (
         papers(folder),
         total_bytes(folder, trained, limit),
@@ -101,7 +99,7 @@ def read_parent(folder: Folder, path: Path | None) -> Parent:
     if path is None:
         return Parent(named)
     parent = read_folder(path)
-    return Parent(named, parent, claimed_runs(parent.claims, parent.runs))
+    return Parent(named, parent, parent.claimed)
 
 
 def _sibling(folder: Folder, name: str) -> Path | None:

@@ -94,8 +94,7 @@ def _has_model(folder: Path) -> bool:
 def _size_by_papers(e: Evidence) -> Verdict:
     """Judge the bytes of a folder that holds no model and did not run, by its logs and claims."""
     folder = read_folder(e.submission.folder)
-    runs = with_training(claimed_runs(folder.claims, folder.runs).runs, folder.runs)
-    finding = total_bytes(folder, runs, e.options.byte_limit)
+    finding = total_bytes(folder, folder.trained, e.options.byte_limit)
     if finding.status == FLAGGED:
         return failed(f"no model here; by its papers: {finding.text}", **finding.data)
     evidence = finding.text if NO_MODEL in finding.text else f"{NO_MODEL}; {finding.text}"

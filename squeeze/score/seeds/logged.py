@@ -75,7 +75,7 @@ def read_logged(paths: Sequence[Path], name: str | None = None) -> LoggedSeeds:
     for path in paths:
         if path.is_dir():
             folder = read_folder(path)
-            claimed = claimed_runs(folder.claims, folder.runs)
+            claimed = folder.claimed
             runs += claimed.runs
             named = named or claimed.name
         else:
