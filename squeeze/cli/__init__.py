@@ -41,8 +41,8 @@ COMMANDS = {
 }
 
 
-# packages of the extra `full`: a ledger-only install does without them
 ALLOCATOR = "DefaultCPUAllocator"  # in the error of torch for a CPU without memory
+# packages of the extra `full`: a ledger-only install does without them
 FULL = ("numpy", "numba", "llvmlite", "torch", "safetensors", "sentencepiece")
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from squeeze.subject.defaults import Shared
+
 
 @contextlib.contextmanager
 def process_restored(file: Path) -> Iterator[None]:
@@ -21,17 +23,19 @@ def process_restored(file: Path) -> Iterator[None]:
     which would change what the command itself reads, computes or reports.
     """
     argv, stdin, path, folder = sys.argv, sys.stdin, list(sys.path), os.getcwd()
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    gradients, precision = torch.is_grad_enabled(), torch.get_float32_matmul_precision()
+    shared, device, gradients = (
+        Shared.current(),
+        torch.get_default_device(),
+        torch.is_grad_enabled(),
+    )
     sys.argv, sys.stdin = [str(file)], io.StringIO()
     try:
         yield
     finally:
         sys.argv, sys.stdin, sys.path[:] = argv, stdin, path
         os.chdir(folder)
-        torch.set_default_dtype(dtype)
+        shared.set_()
         # setting it, even to the same, slows every function
         if torch.get_default_device() != device:
             torch.set_default_device(device if device.type != "cpu" else None)
         torch.set_grad_enabled(gradients)
-        torch.set_float32_matmul_precision(precision)
