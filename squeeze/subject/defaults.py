@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
 
+from squeeze.subject.joined import Joined
+
 BACKENDS: Any = torch.backends  # its modules' attributes are made when torch loads
-_LOCK = threading.Lock()
-_CALLERS: list[Shared] = []  # settings as each call inside met them
 
 
 @contextmanager
 def torch_by_default() -> Iterator[None]:
     """Compute inside with torch's own settings, and leave those of the caller as they were.
 
-    Autocast, inference mode and the default device are of a thread. The rest (`Shared`) is one for all
-    threads: the first that enters sets it, the last that leaves restores it.
+    Autocast, inference mode and the default device are of a thread; the rest (`Shared`) is of all.
     """
-    with _LOCK:
-        _CALLERS.append(Shared.current())
-        Shared().set_()
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode(False))
-            for kind in ("cpu", "cuda"):
-                if torch.is_autocast_enabled(kind):
-                    stack.enter_context(torch.autocast(kind, enabled=False))
-            # setting it, even to the same, slows every function
-            if torch.get_default_device().type != "cpu":
-                stack.enter_context(torch.device("cpu"))
-            yield
-    finally:
-        with _LOCK:
-            first = _CALLERS[0]
-            _CALLERS.pop()
-            if not _CALLERS:
-                first.set_()
+    with _SHARED(), ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        # setting it, even to the same, slows every function
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield
 
 
 class Shared(NamedTuple):
@@ -74,3 +62,16 @@ class Shared(NamedTuple):
         torch.set_float32_matmul_precision(self.products or "highest")
         BACKENDS.cuda.matmul.fp32_precision = self.cuda
         BACKENDS.mkldnn.matmul.fp32_precision = self.cpu
+
+
+@contextmanager
+def _shared_by_default() -> Iterator[None]:
+    callers = Shared.current()
+    Shared().set_()
+    try:
+        yield
+    finally:
+        callers.set_()
+
+
+_SHARED = Joined(_shared_by_default)
