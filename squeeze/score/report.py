@@ -99,6 +99,7 @@ class EvalReport:
     by_document: None where one stream is scored
     order: counts of the ledger of test-time training, None where nothing is learnt
     format, model_bytes: of the model's file
+    precision: of the arithmetic, a name of `squeeze.subject.precision.PRECISIONS`
     notes: assumptions about the model
     seconds: by phase
 
@@ -128,7 +129,7 @@ class EvalReport:
     ranks: int | None = None
     device: str | None = None
     device_name: str | None = None
-    precision: str | None = None
+    precision: str = "fp32"
     threads: int | None = None
     seconds: dict[str, float] | None = None
 
@@ -162,6 +163,7 @@ class EvalReport:
             "ranks": self.ranks,
             "device": self.device,
             "device_name": self.device_name,
+            "precision": self.precision,
             "threads": self.threads,
             "seconds": self.seconds,
         }
@@ -186,10 +188,14 @@ class EvalReport:
         for name, kind in (REQUIRED | OPTIONAL).items():
             if facts.get(name) is not None and not _is_kind(facts[name], kind):
                 raise BadData(f"{source}: {name}", expected=PRINTED, found=repr(facts[name])[:40])
+        for name in ("tokens", "bytes"):
+            if facts[name] <= 0:
+                raise BadData(f"{source}: {name}", expected="1 or more", found=facts[name])
         counts = None
         if all(name in facts for name in COUNTS):
             counts = DocumentCounts(**{name: facts[name] for name in COUNTS})
-        values = {name: facts[name] for name in (*REQUIRED, *OPTIONAL) if name in facts}
+        stated = (name for name in (*REQUIRED, *OPTIONAL) if facts.get(name) is not None)
+        values = {name: facts[name] for name in stated}
         return cls(**values, sha256=hashes, by_document=counts)
 
 

@@ -149,6 +149,7 @@ def _check_report(report: EvalReport, mode: Mode, inputs: Inputs) -> None:
     options = asdict(mode.options(int(report.config.get("seq_len", 0))))
     facts = {
         "mode": (report.mode, mode.name),
+        "precision": (report.precision, "fp32"),
         "options": tuple(json.loads(json.dumps(o)) for o in (report.options, options)),
         "tokenizer": (report.sha256.tokenizer, file_sha256(inputs.tokenizer)),
         "data": (report.sha256.shards, [file_sha256(path) for path in inputs.data]),

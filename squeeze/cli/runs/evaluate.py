@@ -72,7 +72,7 @@ def _print(report: EvalReport) -> None:
         "bytes of text": f"{report.bytes:,}",
         "model": f"{report.model} ({report.format}, {report.model_bytes:,} bytes)",
         "mode": f"{report.mode} ({_brief(report.options)})",
-        "time": f"{report.seconds['score']:.1f} s scoring on {report.device}",
+        "time": f"{report.seconds['score']:.1f} s scoring in {report.precision} on {report.device}",
     }
     if counts := report.by_document:
         rows["documents"] = (

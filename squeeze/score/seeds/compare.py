@@ -25,7 +25,7 @@ P_VALUE = 0.01
 SAME_TEXT = 1e-3  # relative, of bytes a token: the digits of logs
 MAX_REPORT = 16 << 20  # bytes
 # equal over the seeds of a run, as are recipe, tokenizer and data: all but the weights and the machine
-SAME = ("config", "mode", "options", "tokens", "bytes", "official")
+SAME = ("config", "mode", "options", "precision", "tokens", "bytes", "official")
 
 
 @dataclass(frozen=True)

@@ -45,18 +45,26 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def welch(new: Sequence[float], old: Sequence[float], margin: float = 0.0) -> Welch:
-    """Test that mean(old) - mean(new) > margin. Raises BadData for fewer than two values a side."""
+    """Test that mean(old) - mean(new) > margin.
+
+    Raises BadData for fewer than two values a side, and where none differs from the others of its side.
+    """
     if min(len(new), len(old)) < 2:
         raise BadData(
             "a test needs spread",
             expected="2 seeds of each run",
             found=f"{len(new)} and {len(old)}",
+            fix="Write --against before each file of the older run.",
         )
     sides = [spread(new), spread(old)]
     parts = [(side.sd or 0.0) ** 2 / side.n for side in sides]
     gain = sides[1].mean - sides[0].mean - margin
     if not sum(parts):
-        return Welch(math.copysign(math.inf, gain), math.inf, 0.0 if gain > 0 else 1.0)
+        raise BadData(
+            "a test needs spread",
+            expected="seeds whose scores differ",
+            found=f"{new[0]} and {old[0]} in all of them",
+        )
     t = gain / math.sqrt(sum(parts))
     df = sum(parts) ** 2 / sum(
         part**2 / (side.n - 1) for part, side in zip(parts, sides, strict=True)

@@ -46,6 +46,12 @@ def report(folder: Path, *arguments: str) -> dict:  # type: ignore[type-arg]
     return json.loads(result.stdout)  # type: ignore[no-any-return]
 
 
+def test_the_precision_of_a_score_is_said(folder: Path) -> None:
+    arguments = ("--val", str(folder / "a.bin"), "--precision", "bf16")
+    assert report(folder, *arguments)["precision"] == "bf16"
+    assert "s scoring in bf16 on cpu" in run(folder, *arguments).output
+
+
 def test_json_tells_what_was_scored_and_what_was_opened(folder: Path) -> None:
     shard = folder / "a.bin"
     facts = report(folder, "--val", str(shard))
@@ -55,7 +61,7 @@ def test_json_tells_what_was_scored_and_what_was_opened(folder: Path) -> None:
     assert facts["bpb"] == pytest.approx(facts["nats"] / np.log(2) / facts["bytes"])
     assert facts["nats_per_token"] == pytest.approx(np.log(300), abs=0.02)  # untrained
     assert facts["config"]["seq_len"] == 32
-    assert facts["notes"] == [UNPINNED]
+    assert facts["notes"] == [UNPINNED] and facts["precision"] == "fp32"
     expected = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
     assert facts["sha256"]["model"] == expected["m.safetensors"]
     assert facts["sha256"]["tokenizer"] == expected["t.model"]

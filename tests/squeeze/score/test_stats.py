@@ -79,10 +79,10 @@ def test_welch_of_a_worked_example() -> None:
     assert found.p == pytest.approx(t_tail(found.t, found.df))
 
 
-def test_seeds_without_spread_decide_by_their_means() -> None:
-    assert welch([1.0, 1.0], [2.0, 2.0]).p == 0.0
-    assert welch([2.0, 2.0], [1.0, 1.0]).p == 1.0
-    assert welch([1.0, 1.0], [1.0, 1.0]).p == 1.0
+def test_seeds_without_spread_are_no_test_and_one_run_with_it_is() -> None:
+    with pytest.raises(BadData, match=r"scores differ, found 1\.0 and 2\.0 in all of them"):
+        welch([1.0, 1.0], [2.0, 2.0])
+    assert 0 < welch([1.0, 1.0], [2.0, 2.1]).p < 0.05
 
 
 def test_one_seed_is_no_test() -> None:
@@ -142,6 +142,7 @@ def test_runs_on_different_text_are_not_compared(tmp_path: Path) -> None:
         ({"config": {"num_layers": 10, "model_dim": 512}}, "config.num_layers 9.*found 10"),
         ({"mode": "sliding"}, "mode window"),
         ({"options": {"length": 2048}}, "options.length 1024"),
+        ({"precision": "bf16"}, "precision fp32"),
         ({"tokens": 5}, "tokens 62021632"),
         ({"recipe": {"lr": 0.1}}, "recipe"),
         ({"sha256": {**REPORT["sha256"], "tokenizer": "u"}}, "tokenizer t"),
@@ -191,6 +192,12 @@ def test_a_file_that_is_no_report_is_one_clear_error(tmp_path: Path, text: str) 
 def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SqueezeError, match="NaN is no number"):
         read_seeds([write(tmp_path, "a", math.nan)])
+
+
+@pytest.mark.parametrize("name", ["tokens", "bytes"])
+def test_a_score_of_no_text_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadData, match=f"{name}; expected 1 or more, found 0"):
+        read_seeds([write(tmp_path, "a", 2.0, **{name: 0})])
 
 
 def stats(*arguments: object) -> Result:

@@ -78,6 +78,14 @@ def test_seeds_of_other_models_than_the_one_that_ships_are_refused(
         write(inputs, tmp_path / "s", seed_runs=[f"1={other}"])
 
 
+def test_a_score_in_another_precision_is_not_that_of_the_submission(
+    inputs: Path, tmp_path: Path
+) -> None:
+    half = eval_report(inputs, tmp_path / "b.json", precision="bf16")
+    with refused("the seed runs are of another precision; expected fp32, found bf16"):
+        write(inputs, tmp_path / "s", seed_runs=[f"1={half}"])
+
+
 def test_a_training_of_another_model_or_recipe_is_refused(inputs: Path, tmp_path: Path) -> None:
     run = f"1={eval_report(inputs, tmp_path / 'a.json')}"
     other = train_report(tmp_path / "t.json", 1, config={"vocab_size": 9})
