@@ -14,7 +14,8 @@ from squeeze.cli.parsing.command import Command
     "-o",
     "--out",
     type=click.Path(),
-    help="File to write [ARTIFACT with .safetensors]; or a folder, for a model of transformers.",
+    help="File to write [ARTIFACT with .safetensors, if that is new]; or a folder, for a model of"
+    " transformers.",
 )
 @json_option
 def command(artifact: str, out: str | None, as_json: bool) -> None:

@@ -9,6 +9,7 @@ import os
 from typing import Any, NoReturn
 
 from squeeze.errors import SqueezeError
+from squeeze.files.outputs import kind_of
 
 LONGEST_WHOLE = 20  # digits of 2^64, or 19 and a sign
 MAX_FILE = 8 << 30  # bytes; nothing squeeze reads in one piece is larger
@@ -18,7 +19,7 @@ def read_file(path: str | os.PathLike[str], max_size: int = MAX_FILE) -> bytes:
     """The bytes of a regular file; raises SqueezeError when it is missing, odd or over max_size."""
     try:
         if not os.path.isfile(path):
-            kind = "a folder" if os.path.isdir(path) else "nothing there"
+            kind = kind_of(os.stat(path).st_mode) if os.path.exists(path) else "nothing there"
             raise SqueezeError(f"{path}: cannot be read", expected="a file", found=kind)
         size = os.path.getsize(path)
         if size > max_size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_an_output_that_is_a_link_is_replaced_and_what_it_leads_to_is_not(
         victim.write_bytes(b"precious")
     (inside / "m.sqz").write_bytes(artifact())
     (inside / "m.safetensors").symlink_to(victim)
-    assert CliRunner().invoke(cli, ["unpack", "m.sqz"]).exit_code == 0
+    assert CliRunner().invoke(cli, ["unpack", "m.sqz", "-o", "m.safetensors"]).exit_code == 0
     assert not (inside / "m.safetensors").is_symlink()
     assert (victim.read_bytes() if there else victim.exists()) == (b"precious" if there else False)
 
@@ -98,6 +99,14 @@ def test_unpacking_over_a_folder_is_one_clear_error(inside: Path) -> None:
     assert isinstance(result.exception, SqueezeError)
     assert "cannot be written" in str(result.exception)
     assert everything(inside) == ["m.safetensors", "m.sqz"]
+
+
+def test_unpacking_without_a_name_leaves_the_checkpoint_that_was_packed(inside: Path) -> None:
+    (inside / "m.sqz").write_bytes(artifact())
+    (inside / "m.safetensors").write_bytes(b"precious")
+    result = CliRunner().invoke(cli, ["unpack", "m.sqz"])
+    assert isinstance(result.exception, SqueezeError) and "-o" in str(result.exception)
+    assert (inside / "m.safetensors").read_bytes() == b"precious"
 
 
 def test_clearing_up_follows_no_link(inside: Path, tmp_path: Path) -> None:
@@ -120,6 +129,13 @@ def test_a_checkpoint_may_be_read_through_a_link(inside: Path, tmp_path: Path) -
     assert CliRunner().invoke(cli, ["unpack", "m.sqz"]).exit_code == 0
     assert (inside / "m.safetensors").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "real.sqz"]
+
+
+def test_an_input_that_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, kind in ((tmp_path / "pipe", "a pipe"), ("/dev/null", "a device")):
+        result = CliRunner().invoke(cli, ["budget", str(name)])
+        assert isinstance(result.exception, SqueezeError) and f"found {kind}" in str(result.exception)
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/proc/self/mem", "/dev/stdin", "/"])
