@@ -21,7 +21,7 @@ from squeeze.artifact.streams import (
     encode_with,
 )
 from squeeze.codecs.base import Codec
-from squeeze.files import read_file, write_atomic
+from squeeze.files import of_file, read_file, write_atomic
 from squeeze.reporter import SILENT, Reporter
 
 # Codec names, or those of each stream kind.
@@ -76,7 +76,7 @@ def _with_trellis(name: str, record: TensorRecord) -> str | Codec:
 
 
 def decode(data: bytes) -> Artifact:
-    """Decode a `.sqz` file; the inverse of `encode`.
+    """Decode the bytes of a `.sqz` file; the inverse of `encode`.
 
     Raises CorruptData naming the stream when a stream does not decode, or when the decoded content
     is not what was packed.
@@ -103,4 +103,10 @@ def save(
 
 def load(path: str | os.PathLike[str]) -> Artifact:
     """Read and decode a `.sqz` file. Raises SqueezeError when it is missing or malformed."""
-    return decode(read_file(path))
+    return decode_file(path, read_file(path))
+
+
+def decode_file(path: str | os.PathLike[str], data: bytes) -> Artifact:
+    """Decode the bytes of the `.sqz` file at `path`, which errors name. Raises as `decode`."""
+    with of_file(path):
+        return decode(data)

@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from squeeze.artifact.container import MAGIC
 from squeeze.artifact.facts import metadata_of
-from squeeze.artifact.file import decode
+from squeeze.artifact.file import decode_file
 from squeeze.artifact.parts import whole_tensors
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.errors import UnsupportedFormat
@@ -39,7 +39,7 @@ def unpack(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> Unpa
     data = read_file(path)
     if data[: len(MAGIC)] != MAGIC:
         raise UnsupportedFormat(f"{path}: not a .sqz artifact", found=data[:4].hex())
-    artifact = decode(data)
+    artifact = decode_file(path, data)
     blob = to_safetensors(artifact)
     write_atomic(target, blob)
     return Unpacked(artifact, len(data), len(blob))

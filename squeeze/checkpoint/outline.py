@@ -15,7 +15,7 @@ from typing import Any
 from squeeze.artifact import container
 from squeeze.artifact.facts import assumed_notes, assumed_of
 from squeeze.errors import BadCheckpoint
-from squeeze.files import read_file, sha256
+from squeeze.files import of_file, read_file, sha256
 from squeeze.outside import registry
 from squeeze.outside.result import Outside
 from squeeze.tensors.roles import role_of
@@ -58,7 +58,8 @@ def outline(path: str | os.PathLike[str]) -> Outline:
     data, name = read_file(path), str(path)
     notes: list[str] = []
     if data[: len(container.MAGIC)] == container.MAGIC:
-        parsed = container.parse(data)
+        with of_file(path):
+            parsed = container.parse(data)
         model = parsed.config.get("model")
         config = model if isinstance(model, dict) and model else None
         notes += assumed_notes(assumed_of(parsed.config))

@@ -19,7 +19,7 @@ import numpy as np
 
 from squeeze.artifact import container
 from squeeze.artifact.facts import assumed_of, header_of, tokenizer_of
-from squeeze.artifact.file import decode
+from squeeze.artifact.file import decode_file
 from squeeze.artifact.parts import whole_tensors
 from squeeze.artifact.streams import Tensor
 from squeeze.checkpoint import llama
@@ -111,7 +111,7 @@ def load_checkpoint(path: str | os.PathLike[str], entry: str | None = None) -> C
     if data[:4] == container.MAGIC:
         if entry is not None:
             raise no_choice([TOP], entry, name, several=False)
-        artifact = decode(data)
+        artifact = decode_file(path, data)
         stored = None
         if "model" in artifact.config:
             stored = ModelConfig.from_json(json.dumps(artifact.config["model"]))

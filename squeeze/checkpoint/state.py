@@ -9,7 +9,7 @@ import numpy as np
 
 from squeeze.artifact import streams
 from squeeze.artifact.container import MAGIC
-from squeeze.artifact.file import decode
+from squeeze.artifact.file import decode_file
 from squeeze.artifact.parts import whole_tensors
 from squeeze.checkpoint.read import load_checkpoint
 from squeeze.errors import BadConfig
@@ -38,7 +38,11 @@ def load_state(
     data = read_file(path)
     # an artifact may be of any model, a checkpoint of those that `squeeze.checkpoint.read` knows
     is_artifact = data[: len(MAGIC)] == MAGIC and entry is None
-    tensors = whole_tensors(decode(data)) if is_artifact else load_checkpoint(path, entry).tensors
+    tensors = (
+        whole_tensors(decode_file(path, data))
+        if is_artifact
+        else load_checkpoint(path, entry).tensors
+    )
     if framework == "np":
         return {name: _array(tensor) for name, tensor in tensors.items()}
     from squeeze.artifact.unpack import torch_tensors

@@ -9,7 +9,15 @@ from squeeze.files.outputs import (
     kind_of,
     output_beside,
 )
-from squeeze.files.reading import MAX_FILE, Remembering, parse_json, read_file, read_json, sha256
+from squeeze.files.reading import (
+    MAX_FILE,
+    Remembering,
+    of_file,
+    parse_json,
+    read_file,
+    read_json,
+    sha256,
+)
 from squeeze.files.writing import atomic_writer, held, make_folder, scratch_folder, write_atomic
 
 __all__ = [
@@ -24,6 +32,7 @@ __all__ = [
     "held",
     "kind_of",
     "make_folder",
+    "of_file",
     "output_beside",
     "parse_json",
     "read_file",

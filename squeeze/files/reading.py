@@ -6,9 +6,11 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from squeeze.errors import SqueezeError
+from squeeze.errors import CorruptData, SqueezeError, UnsupportedFormat
 from squeeze.files.outputs import kind_of
 
 LONGEST_WHOLE = 20  # digits of 2^64, or 19 and a sign
@@ -28,6 +30,15 @@ def read_file(path: str | os.PathLike[str], max_size: int = MAX_FILE) -> bytes:
             return file.read()
     except OSError as error:
         raise SqueezeError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+@contextmanager
+def of_file(name: str | os.PathLike[str]) -> Iterator[None]:
+    """Put the name of a file before the message of an error about its bytes."""
+    try:
+        yield
+    except (CorruptData, UnsupportedFormat) as error:
+        raise type(error)(f"{name}: {error}") from None
 
 
 class Remembering:

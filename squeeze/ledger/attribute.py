@@ -5,12 +5,13 @@ Reads headers only, so it imports neither torch nor numba and takes milliseconds
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from squeeze import codecs
 from squeeze.artifact import container
 from squeeze.artifact.facts import assumed_notes, assumed_of
-from squeeze.files import read_file
+from squeeze.files import of_file, read_file
 from squeeze.ledger.files import Paths, Read, files_of, left_out
 from squeeze.ledger.submission import is_paper
 from squeeze.ledger.table import Ledger
@@ -19,6 +20,9 @@ from squeeze.rows import Row, split_bytes
 from squeeze.tensors.roles import layer_of, role_of
 
 HEAD = 4096  # bytes of a file that tell text from weights
+# Beginnings of pictures, of PDF, and of text in UTF-16, as Windows writes logs.
+DOCUMENTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"%PDF", b"\xff\xfe", b"\xfe\xff")
+BY_PRODUCTS = {".git", "__pycache__", ".DS_Store"}  # of tools, beside a model and never one
 COMPONENTS = {".py": "code", ".model": "tokenizer", ".vocab": "tokenizer"}
 
 
@@ -31,25 +35,45 @@ def attribute_paths(paths: Paths, read: Read = read_file) -> Ledger:
     paths = list(paths)
     rows: list[Row] = []
     sizes: dict[str, int] = {}
+    models: list[str] = []
     notes = left_out(paths)
-    has_model = not any(Path(path).is_dir() for path in paths)
     for name, path in files_of(paths):
         data = read(path)
         sizes[name] = len(data)
-        if data[:4] == container.MAGIC:
-            rows += artifact_rows(name, data)
-            has_model = True
-            said = assumed_notes(assumed_of(container.parse(data).config))
-            notes += [f"{name}: {note}" for note in said]
-            continue
-        outside = registry.read(name, data)
-        own = [_file_row(name, data)] if outside is None else outside.rows
+        own, said = _rows_of(name, data)
         rows += own
-        has_model |= any(row.component == "weights" for row in own) or (
-            own[0].component == "other" and is_binary(data)
-        )
-        notes += [] if outside is None else outside.notes
-    return Ledger(tuple(rows), sizes, tuple(notes), has_model)
+        notes += said
+        if _may_be_model(name, data, own):
+            models.append(name)
+    has_model = bool(models) or not any(Path(path).is_dir() for path in paths)
+    return Ledger(tuple(rows), sizes, tuple(notes), has_model, tuple(models))
+
+
+def _rows_of(name: str, data: bytes) -> tuple[Sequence[Row], Sequence[str]]:
+    """Return the rows of a file, and sentences on how it was read. Raises SqueezeError."""
+    if data[:4] == container.MAGIC:
+        with of_file(name):
+            said = assumed_notes(assumed_of(container.parse(data).config))
+            return artifact_rows(name, data), [f"{name}: {note}" for note in said]
+    if is_paper(name) and _is_document(data):
+        return [Row(name, "papers", "file", len(data))], ()
+    outside = registry.read(name, data)
+    if outside is not None:
+        return outside.rows, outside.notes
+    return [Row(name, COMPONENTS.get(Path(name).suffix, "other"), "file", len(data))], ()
+
+
+def _may_be_model(name: str, data: bytes, rows: Sequence[Row]) -> bool:
+    """Return whether a file holds weights, or is of no known format and no text."""
+    if any(row.component == "weights" for row in rows):
+        return True
+    unknown = rows[0].component == "other" and is_binary(data)
+    return unknown and not BY_PRODUCTS & set(Path(name).parts)
+
+
+def _is_document(data: bytes) -> bool:
+    """Return whether a file is what names of papers promise: text or a picture."""
+    return data.startswith(DOCUMENTS) or not is_binary(data)
 
 
 def is_binary(data: bytes) -> bool:
@@ -90,8 +114,3 @@ def artifact_rows(name: str, data: bytes) -> list[Row]:
                 )
             )
     return rows
-
-
-def _file_row(name: str, data: bytes) -> Row:
-    component = "papers" if is_paper(name) else COMPONENTS.get(Path(name).suffix, "other")
-    return Row(name, component, "file", len(data))

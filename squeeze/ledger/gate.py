@@ -61,9 +61,11 @@ def attribute_within(paths: str | os.PathLike[str] | Paths, limit: int | None) -
     """Return the ledger of files and folders.
 
     Raises OverBudget when what ships is above the limit, NoModel when there is a limit and no model,
-    BadConfig for a limit that is no number of bytes.
+    BadConfig for a limit that is no number of bytes, SqueezeError for no paths.
     """
     every = each_path(paths)
+    if not every:
+        raise SqueezeError("no paths", expected="files or folders to account for")
     most = None if limit is None else whole_bytes(limit)
     ledger = attribute_paths(every)
     if most is not None:

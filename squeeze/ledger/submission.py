@@ -13,23 +13,25 @@ from squeeze.ledger.table import Ledger
 
 CODE, MODEL, CLAIMS = "train_gpt.py", "model.sqz", "submission.json"
 CARD, REQUIREMENTS, SUMS = "README.md", "requirements.txt", "SHA256SUMS"
-PAPERS = {".md", ".rst", ".csv", ".tsv", ".png", ".svg"}
+PAPERS = set(".md .rst .csv .tsv .html .ipynb .pdf .png .svg .jpg .jpeg .gif .webp".split())
 MODELS = {".sqz", ".ptz", ".pt", ".pth", ".safetensors", ".bin", ".xz", ".lzma", ".br", ".zst"}
 LOGS = {".log", ".out"}
 LOG_WORDS = set("log logs train training run runs seed eval stdout stderr console output".split())
 SHIPPED_WORDS = set("requirements constraints vocab merges tokens tokenizer weights model".split())
-PAPER_NAMES = {CLAIMS, "LICENSE", ".gitignore", SUMS}
+PAPER_NAMES = {CLAIMS, ".gitignore", SUMS}
+LICENCES = re.compile(r"(licen[cs]e|copying|notice)(\.txt)?", re.IGNORECASE)
 
 
 def is_paper(name: str) -> bool:
-    """Return whether a file is documentation, a log, a picture, a licence or a statement of facts.
+    """Return whether a file is called like documentation, a log, a picture, a licence or statements.
 
     >>> is_paper("run/README.md"), is_paper("seed1.json"), is_paper("requirements.txt")
     (True, True, False)
     """
     path = PurePath(name)
     stated = path.match(f"{PurePath(CLAIMS).stem}*.json") or path.match("seed*.json")
-    return is_log(name) or path.suffix in PAPERS or path.name in PAPER_NAMES or stated
+    named = path.name in PAPER_NAMES or bool(LICENCES.fullmatch(path.name))
+    return is_log(name) or path.suffix.lower() in PAPERS or named or stated
 
 
 def is_log(name: str) -> bool:
@@ -41,8 +43,10 @@ def is_log(name: str) -> bool:
     path = PurePath(name)
     words = set(re.findall("[a-z]+", path.stem.lower()))
     folders = set(re.findall("[a-z]+", str(path.parent).lower()))
-    is_text = path.suffix == ".txt" and not words & SHIPPED_WORDS
-    return path.suffix in LOGS or (is_text and bool(words & LOG_WORDS or folders & {"log", "logs"}))
+    is_text = path.suffix.lower() == ".txt" and not words & SHIPPED_WORDS
+    return path.suffix.lower() in LOGS or (
+        is_text and bool(words & LOG_WORDS or folders & {"log", "logs"})
+    )
 
 
 def is_submission(ledger: Ledger) -> bool:
@@ -53,5 +57,5 @@ def is_submission(ledger: Ledger) -> bool:
 
 def shipped_bytes(ledger: Ledger) -> int:
     """Return the bytes that a limit is held against: of a submission, those of all but its papers."""
-    papers = filter(is_paper, ledger.files) if is_submission(ledger) else ()
-    return ledger.total - sum(ledger.files[name] for name in papers)
+    papers = ledger.papers if is_submission(ledger) else {}
+    return ledger.total - sum(papers.values())

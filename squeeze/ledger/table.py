@@ -16,17 +16,25 @@ class Ledger:
     files: bytes by name
     notes: sentences on how files were read
     has_model: False for a folder in which nothing can be a model, so no limit is held or broken
+    models: names of the files that hold weights, or may hold them, being of no known format
     """
 
     rows: tuple[Row, ...]
     files: dict[str, int]
     notes: tuple[str, ...] = ()
     has_model: bool = True
+    models: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
         """Bytes of all files on disk."""
         return sum(self.files.values())
+
+    @property
+    def papers(self) -> dict[str, int]:
+        """Bytes by name of the files that are about the others: called so, and text or pictures."""
+        names = dict.fromkeys(row.file for row in self.rows if row.component == "papers")
+        return {name: self.files[name] for name in names}
 
     @property
     def components(self) -> dict[str, int]:

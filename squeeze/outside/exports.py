@@ -37,7 +37,15 @@ def read_tensors(name: str, data: bytes, with_floors: bool) -> Outside | None:
         key = (name, piece.tensor, piece.kind)
         floors[key] = floors.get(key, 0.0) + floor
     made = rows(name, plain, len(data), codec, measured)
-    return Outside(f"{plain.format} {codec}".strip(), tuple(made), floors, plain.notes, plain)
+    notes = (*plain.notes, *_packed_notes(plain, name))
+    return Outside(f"{plain.format} {codec}".strip(), tuple(made), floors, notes, plain)
+
+
+def _packed_notes(plain: Plain, name: str) -> list[str]:
+    """Return a sentence on unsigned bytes, each of which may be several codes; none without any."""
+    count = sum(p.elements for p in plain.pieces if p.kind == "codes" and p.number == "uint8")
+    said = "where several codes are packed into one, there are more weights, at fewer bits"
+    return [f"{name}: {count:,} unsigned bytes count as a weight each; {said}"] if count else []
 
 
 def uncompressed(view: memoryview, name: str) -> tuple[memoryview, list[str]]:

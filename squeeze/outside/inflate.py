@@ -30,6 +30,7 @@ MAGICS = {
     b"\x5d\x00\x00": "lzma",
 }
 LRZIP = b"LRZI"
+IN_MEMBERS = ("gzip", "bz2", "xz", "zstd")  # formats of one stream or several, one behind the other
 
 
 def coder_of(data: memoryview) -> str | None:
@@ -116,7 +117,7 @@ class _Brotli:
 
 
 def inflate(data: memoryview | bytes, coder: str, what: str, limit: int | None = None) -> bytearray:
-    """Return the plain bytes of one whole stream.
+    """Return the plain bytes of one whole stream, or of all members of a format that has them.
 
     coder: a name that `coder_of` returns, "brotli", or "deflate", which is zlib without its header.
     limit: of the plain bytes; None: `bound` of the stream's size.
@@ -148,16 +149,22 @@ def drained(
     coder: name of the format, for errors. limit: of the plain bytes.
     """
     plain = bytearray()  # grows in place
+    at = 0
     try:
-        for at in range(0, len(data), FED):
-            plain += decoder.decompress(data[at : at + FED], limit + 1 - len(plain))
+        while at < len(data):
+            piece = data[at : at + FED]
+            plain += decoder.decompress(piece, limit + 1 - len(plain))
+            at += len(piece)
             if len(plain) > limit:
                 raise _bomb(what, limit)
             if decoder.eof:
-                left = len(decoder.unused_data) + max(len(data) - at - FED, 0)
-                if left:
+                at -= len(decoder.unused_data)
+                if at == len(data):
+                    return plain
+                if coder not in IN_MEMBERS or coder_of(memoryview(data)[at:]) != coder:
+                    left = len(data) - at
                     raise CorruptData(f"{what}: bytes after the end of the stream", found=left)
-                return plain
+                decoder = _decoder(coder)
     except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError) as error:
         raise CorruptData(f"{what}: not a whole {coder} stream", found=str(error)[:80]) from None
     raise CorruptData(f"{what}: the stream is cut off", found=f"{len(plain)} bytes of it")

@@ -1,8 +1,9 @@
 """The payload of a self-extracting script: from the literal in its text to the code that it stands for.
 
-Decoded by the base85, base64 or Ascii85 call that the script names (none: the characters are the bytes,
-latin-1), and inflated with the constant arguments of its `decompress` call, so raw lzma filters and raw
-deflate are understood. Any literal may stand there: what the call would refuse is refused here.
+Decoded by the base85, base64, hexadecimal or Ascii85 call that the script names (none: the characters
+are the bytes, latin-1), and inflated with the constant arguments of its `decompress` call, so raw lzma
+filters and raw deflate are understood. Any literal may stand there: what the call would refuse is
+refused here.
 """
 
 from __future__ import annotations
@@ -60,12 +61,20 @@ def _ascii85(value: str | bytes) -> bytes:
     return bytes(plain)
 
 
+def _hexadecimal(value: str | bytes) -> bytes:
+    return bytes.fromhex(value if isinstance(value, str) else value.decode("ascii"))
+
+
 ENCODINGS: dict[str, Callable[[str | bytes], bytes]] = {
     "b85decode": _base85,
     "a85decode": _ascii85,
     "b64decode": base64.b64decode,
     "standard_b64decode": base64.b64decode,
+    "urlsafe_b64decode": base64.urlsafe_b64decode,
+    "a2b_base64": base64.b64decode,
     "b32decode": base64.b32decode,
+    "fromhex": _hexadecimal,
+    "unhexlify": _hexadecimal,
 }
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from squeeze.bundle.cost import NEWLINE, costs, parts, pieces
-from squeeze.errors import SqueezeError, UnsupportedFormat
+from squeeze.errors import CorruptData, SqueezeError, UnsupportedFormat
 from squeeze.outside import mixed_script, zip_archive
 from squeeze.outside.payload import Undo, decoded, encoding_of, inflated, undo_of
 from squeeze.outside.source import MAX_SCRIPT, Source, parsed
@@ -20,7 +20,13 @@ from squeeze.rows import Row
 
 MIN_PAYLOAD = 64  # characters
 TENSORS = (zip_archive.MAGIC, b"PGRP")  # begin files of tensors, whatever words stand in them
-TAILS = {"b85decode": "base85 tax", "a85decode": "base85 tax", "b32decode": "base32 tax"}
+TAILS = {
+    "b85decode": "base85 tax",
+    "a85decode": "base85 tax",
+    "b32decode": "base32 tax",
+    "fromhex": "hex tax",
+    "unhexlify": "hex tax",
+}
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,8 @@ def _by_definition(
 def read(source: Source, what: str) -> Script | None:
     """Return the parts of a self-extracting script; None when it is no such script.
 
-    what: its name, for messages. Raises CorruptData when it is one and its payload does not decode.
+    what: its name, for messages. Raises CorruptData when it is one and its payload does not decode. A
+    string that no known call decodes may stand for anything: one that does not inflate is no payload.
     """
     if not looks(source.raw):
         return None
@@ -125,7 +132,12 @@ def read(source: Source, what: str) -> Script | None:
     written = _written(text, source.encoding, literal)
     kind = TAILS.get(encoding or "", "base64 tax" if encoding else "escapes")
     stub = len(source.raw) - written
-    return _script(stub, written - len(payload), kind, payload, tree, undo, what)
+    try:
+        return _script(stub, written - len(payload), kind, payload, tree, undo, what)
+    except CorruptData:
+        if encoding is None:
+            return None
+        raise
 
 
 def _script(

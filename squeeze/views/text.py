@@ -145,7 +145,9 @@ def verdict(ledger: Ledger, limit: int, totals: Totals | None = None) -> str:
     size = ledger.total if totals is None else totals.shipped_bytes
     if not ledger.has_model:
         return f"{NO_MODEL}; {size:,} bytes of other files, unattributed {ledger.unattributed}"
-    density = f"{ledger.weights:,} weights at {ledger.bits_per_weight():.3f} bits"
+    density = "no weights told apart"
+    if ledger.weights:
+        density = f"{ledger.weights:,} weights at {ledger.bits_per_weight():.3f} bits"
     return f"{density}; unattributed {ledger.unattributed}; {_room(size, limit)}"
 
 

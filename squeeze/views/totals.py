@@ -13,7 +13,7 @@ from squeeze.errors import SqueezeError
 from squeeze.files import read_file
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.files import files_of
-from squeeze.ledger.submission import CODE, MODELS, is_paper, is_submission, shipped_bytes
+from squeeze.ledger.submission import CODE, MODELS, is_submission, shipped_bytes
 from squeeze.ledger.table import Ledger
 from squeeze.outside import script
 from squeeze.outside.source import MAX_TOKENS, Source
@@ -95,13 +95,12 @@ def totals_of(ledger: Ledger, paths: Iterable[str | os.PathLike[str]]) -> Totals
             "not one submission", expected=f"one {CODE} and a model", found=", ".join(ledger.files)
         )
     (code,) = [name for name in ledger.files if PurePath(name).name == CODE]
-    papers = {name: size for name, size in ledger.files.items() if is_paper(name)}
+    papers = ledger.papers
     ships = {name: size for name, size in ledger.files.items() if name not in papers}
-    weights = {row.file for row in ledger.rows if row.component == "weights"}
     model = {
         name: size
         for name, size in ships.items()
-        if name != code and (name in weights or PurePath(name).suffix in MODELS)
+        if name != code and (name in ledger.models or PurePath(name).suffix in MODELS)
     }
     rule = ships[code] + sum(model.values())
     named = " + ".join([CODE, *(PurePath(name).name for name in model)])

@@ -1,6 +1,7 @@
 """Files as others ship them, made small."""
 
 import base64
+import binascii
 import bz2
 import gzip
 import io
@@ -86,6 +87,10 @@ def script(encode, undo, coder):
     return f'import lzma,zlib,brotli as B,base64 as b\nexec({undo}("{text}")))\n'.encode()
 
 
+def halves(data):
+    return data[: len(data) // 2], data[len(data) // 2 :]
+
+
 GOOD = {
     "final_model.int8.ptz": lambda: zlib.compress(int8_export(), 9),
     "int6-lzma.ptz": lambda: lzma.compress(mixed_export()),
@@ -94,6 +99,10 @@ GOOD = {
     "int6-brotli.ptz": lambda: brotli.compress(mixed_export()),
     "int6-gzip.ptz": lambda: gzip.compress(mixed_export()),
     "int6-bz2.ptz": lambda: bz2.compress(mixed_export()),
+    "members.gz.ptz": lambda: b"".join(map(gzip.compress, halves(mixed_export()))),
+    "members.bz2.ptz": lambda: b"".join(map(bz2.compress, halves(mixed_export()))),
+    "members.xz.ptz": lambda: b"".join(map(lzma.compress, halves(mixed_export()))),
+    "members.zst.ptz": lambda: b"".join(map(zstandard.compress, halves(mixed_export()))),
     "shuffled.ptz": lambda: brotli.compress(shuffled(mixed_export())),
     "shuffled-3.ptz": lambda: zstandard.compress(shuffled(mixed_export(), 3)),
     "shuffled-unmarked.ptz": lambda: lzma.compress(shuffled(mixed_export(), 4, mark=False)),
@@ -106,6 +115,7 @@ GOOD = {
     "v2.bin": lambda: llama(2),
     "base85.py": lambda: script(base64.b85encode, "lzma.decompress(b.b85decode", lzma.compress),
     "base64.py": lambda: script(base64.b64encode, "zlib.decompress(b.b64decode", zlib.compress),
+    "hex.py": lambda: script(binascii.hexlify, "zlib.decompress(bytes.fromhex", zlib.compress),
     "brotli85.py": lambda: script(base64.b85encode, "B.decompress(b.b85decode", brotli.compress),
     "literal.py": lambda: wrap(next(payloads(SOURCE, ("lzma",))), "literal").data,
     "archive.py": lambda: wrap(next(payloads(SOURCE, ("zlib",))), "archive").data,

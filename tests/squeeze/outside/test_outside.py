@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -75,6 +76,12 @@ def test_an_ordinary_script_is_its_own_source(tmp_path):
     assert {row.kind for row in attribute_paths([tmp_path]).rows} == {"source"}
 
 
+def test_a_script_that_decodes_its_text_in_an_unknown_way_is_its_own_source(tmp_path):
+    text = zlib.compress(SOURCE).hex()
+    (tmp_path / "own.py").write_text(f"import zlib\nexec(zlib.decompress(bytes(own('{text}'))))\n")
+    assert {row.kind for row in attribute_paths([tmp_path]).rows} == {"source"}
+
+
 def test_nothing_in_a_script_or_a_pickle_runs(tmp_path):
     (tmp_path / "evil.py").write_bytes(
         b"import lzma,base64\nopen('ran','w')\nexec(lzma.decompress(base64.b85decode('"
@@ -97,6 +104,14 @@ def test_nothing_in_a_script_or_a_pickle_runs(tmp_path):
     )
     assert "system when it is unpickled; nothing was executed here" in done.stdout
     assert not (tmp_path / "ran").exists()
+
+
+def test_unsigned_bytes_may_be_packed_codes_and_the_ledger_says_so():
+    signed, unsigned = (
+        read("m.pt", torch_file({"w": {"mlp.fc.weight.q": torch.zeros(96, dtype=number)}})).notes
+        for number in (torch.int8, torch.uint8)
+    )
+    assert not signed and "96 unsigned bytes count as a weight each" in unsigned[0]
 
 
 def test_groups_are_split_by_number_of_codes_and_named_by_layer():

@@ -135,7 +135,9 @@ def test_an_input_that_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name, kind in ((tmp_path / "pipe", "a pipe"), ("/dev/null", "a device")):
         result = CliRunner().invoke(cli, ["budget", str(name)])
-        assert isinstance(result.exception, SqueezeError) and f"found {kind}" in str(result.exception)
+        assert isinstance(result.exception, SqueezeError) and f"found {kind}" in str(
+            result.exception
+        )
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/proc/self/mem", "/dev/stdin", "/"])
