@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from squeeze.cli.parsing.project import check_keys, find_project, settings_of
+from squeeze.cli.parsing.project import Setting, check_keys, find_project, settings_of, sourced
 from squeeze.cli.terminal.next_step import print_next
 from squeeze.cli.terminal.printing import print_line
 
@@ -62,8 +64,11 @@ class Command(click.Command):
         if project is not None:
             check_keys(project, COMMANDS)
         settings = settings_of(self, info_name or "", project)
-        extra["default_map"] = {name: setting.value for name, setting in settings.items()}
-        return super().make_context(info_name, args, parent, **extra)
+        extra["default_map"] = {name: setting.words for name, setting in settings.items()}
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.BadParameter as error:
+            raise _sourced(error, settings) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; say at once that it begins, and in the end what usually comes next."""
@@ -87,6 +92,17 @@ class Command(click.Command):
             if title in rows:
                 with formatter.section(title):
                     formatter.write_dl(rows[title])
+
+
+def _sourced(error: click.BadParameter, settings: Mapping[str, Setting]) -> click.BadParameter:
+    """Return the error with the file or variable that a value is from, which no option gave."""
+    name = error.param.name if error.param else None
+    given = error.ctx.get_parameter_source(name) if error.ctx and name else None
+    if given is ParameterSource.DEFAULT_MAP and name in settings:
+        error.message = sourced(error, settings[name].source)
+    elif given is ParameterSource.ENVIRONMENT and error.ctx:
+        error.message = sourced(error, f"{error.ctx.auto_envvar_prefix}_{name}".upper())
+    return error
 
 
 def group_of(parameter: click.Parameter, calibrates: bool) -> str:

@@ -37,6 +37,25 @@ class Setting:
     value: Any
     source: str
 
+    @property
+    def words(self) -> Any:
+        """The value as it would be written on the command line, where 1.5 and true are no integers."""
+        if isinstance(self.value, list):
+            return [str(entry) for entry in self.value]
+        return str(self.value)
+
+    def check(self, parameter: click.Parameter) -> None:
+        """Raise BadParameter, which names the source, for a value that the option does not take."""
+        try:
+            parameter.type_cast_value(click.Context(click.Command(None)), self.words)
+        except click.BadParameter as error:
+            raise click.BadParameter(sourced(error, self.source), param=parameter) from None
+
+
+def sourced(error: click.BadParameter, source: str) -> str:
+    """Return the message of an error with the file or variable that the value is from."""
+    return f"{error.message.rstrip('.')} (from {source})"
+
 
 @dataclass(frozen=True)
 class Project:
@@ -91,7 +110,8 @@ def check_keys(project: Project, commands: Mapping[str, object]) -> None:
 def settings_of(command: click.Command, name: str, project: Project | None) -> dict[str, Setting]:
     """Return the settings of the project that count for a command, by name of the parameter.
 
-    Raises UsageError for a name in the command's table that is no option of it.
+    Raises UsageError for a name in the command's table that is no option of it, and for a list of
+    values for an option that takes one.
     """
     named = {option: p for p in command.params for option in _names(p)}
     settings: dict[str, Setting] = {}
@@ -113,7 +133,7 @@ def settings_of(command: click.Command, name: str, project: Project | None) -> d
         parameter = named.get(key)
         if parameter is None or parameter.name is None or project is None:
             raise click.UsageError(f"[{name}] in {FILE}: {unknown(key, named)}")
-        if f"{PREFIX}_{key.upper()}" not in os.environ or parameter.name not in settings:
+        if not os.environ.get(f"{PREFIX}_{key.upper()}") or parameter.name not in settings:
             shaped = _shaped(project.resolved(value, parameter), parameter)
             settings[parameter.name] = Setting(shaped, f"{project.path} [{name}]")
     return settings
@@ -126,7 +146,12 @@ def _names(parameter: click.Parameter) -> list[str]:
 
 
 def _shaped(value: Any, parameter: click.Parameter) -> Any:
-    """Return a list for an option that is given several times."""
-    if isinstance(parameter, click.Option) and parameter.multiple and not isinstance(value, list):
+    """Return a list for an option that is given several times. Raises UsageError for any other list."""
+    several = isinstance(parameter, click.Option) and parameter.multiple
+    if several and not isinstance(value, list):
         return [value]
+    entries = value if several else [value]
+    if any(isinstance(entry, list | dict) for entry in entries):
+        wanted = "values or a list of them" if several else "one value"
+        raise click.UsageError(f"{FILE}: {parameter.opts[-1]} takes {wanted}, found {value!r:.60}")
     return value

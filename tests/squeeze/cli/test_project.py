@@ -82,15 +82,42 @@ def test_config_names_the_variable_that_counts(project: Path) -> None:
         ("[pack]\npreest = 'best'", "Did you mean preset?"),
         ("limit = ", "not TOML"),
         ("limit = 'many'", "not a valid integer"),
+        ("limit = 1000.5", "'1000.5' is not a valid integer range (from"),
+        ("limit = true", "'True' is not a valid integer range (from"),
+        ("limit = [1, 2]", "--limit takes one value"),
+        ("[pack]\nquant = [['a']]", "--quant takes values or a list of them"),
         ("[budget]\nby = 'rolle'", "Did you mean role?"),
     ],
 )
 def test_a_setting_that_no_command_has_is_refused(project: Path, text: str, said: str) -> None:
     (project / "squeeze.toml").write_text(text)
     name = "pack" if "pack" in text else "budget"
-    result = invoke(name, GOLDEN)
-    assert result.exit_code == 2
-    assert said in result.output
+    for arguments in ((name, GOLDEN), ("config",)):
+        result = invoke(*arguments)
+        assert result.exit_code == 2
+        assert said in result.output
+
+
+def test_an_error_names_the_variable_that_a_value_is_from(project: Path) -> None:
+    for variable in ("SQUEEZE_LIMIT", "SQUEEZE_BUDGET_LIMIT"):
+        for arguments in (("budget", GOLDEN), ("config",)):
+            result = invoke(*arguments, **{variable: "1e6"})
+            assert result.exit_code == 2 and f"(from {variable})" in result.output
+    result = invoke("budget", GOLDEN, "--limit", "1e6", SQUEEZE_LIMIT="5")
+    assert result.exit_code == 2 and "(from" not in result.output
+
+
+def test_config_shows_options_as_they_are_written(project: Path) -> None:
+    (project / "squeeze.toml").write_text('val = "a.bin"\n[train]\nset = ["seed=1"]\n')
+    said = invoke("config", SQUEEZE_PACK_CODE="a.py:b.py").output
+    assert "eval --val" in said and "train --set " in said and "pack --code" in said
+    assert "a.py, b.py" in said and "--data" not in said
+
+
+def test_config_notes_a_misspelt_variable(project: Path) -> None:
+    result = invoke("config", SQUEEZE_LIMITT="5", SQUEEZE_MATERIALS="x")
+    assert "SQUEEZE_LIMITT counts for nothing. Did you mean SQUEEZE_LIMIT?" in result.output
+    assert "MATERIALS" not in result.output
 
 
 def test_an_artifact_is_held_to_the_limit_it_was_packed_for(tmp_path: Path) -> None:
