@@ -72,22 +72,19 @@ def write_arrays(path: Path, arrays: dict[str, Float32], key: str, facts: dict[s
 def read_arrays(path: Path, key: str) -> tuple[dict[str, Float32], dict[str, Any]]:
     """Return the arrays and facts of a file of `write_arrays`.
 
-    Raises CorruptData when it is damaged or of another key. Files of earlier releases hold no digest,
-    and damage inside their arrays does not show.
+    Raises CorruptData when it is damaged, missing or of another key. Files of earlier releases hold no
+    digest, and damage inside their arrays does not show.
     """
+    if not path.is_file():  # a pipe would wait for its writer
+        raise CorruptData(f"{path}: no file")
     try:
         with safe_open(path, "numpy") as file:
             facts = json.loads((file.metadata() or {}).get(META, "{}"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-        raise CorruptData(f"{path}: not a file of Hessians: {error}") from None
+        raise CorruptData(f"{path}: not a file of named matrices: {error}") from None
     if not isinstance(facts, dict) or facts.get("key") != key:
-        raise CorruptData(
-            f"{path}: Hessians of other weights or other text",
-            expected=repr(key),
-            found=repr(facts)[:200],
-            fix="Collect them again.",
-        )
+        raise CorruptData(f"{path}: of other weights, text or settings")
     if "sha256" in facts and facts["sha256"] != digest_of(arrays):
         raise CorruptData(f"{path}: damaged: its arrays are not those that were written")
     return arrays, facts

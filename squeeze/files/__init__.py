@@ -18,7 +18,14 @@ from squeeze.files.reading import (
     read_json,
     sha256,
 )
-from squeeze.files.writing import atomic_writer, held, make_folder, scratch_folder, write_atomic
+from squeeze.files.writing import (
+    atomic_writer,
+    held,
+    make_folder,
+    remove_files,
+    scratch_folder,
+    write_atomic,
+)
 
 __all__ = [
     "MAX_FILE",
@@ -37,6 +44,7 @@ __all__ = [
     "parse_json",
     "read_file",
     "read_json",
+    "remove_files",
     "scratch_folder",
     "sha256",
     "write_atomic",

@@ -9,7 +9,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -62,6 +62,18 @@ def make_folder(path: str | os.PathLike[str]) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SqueezeError(f"{path}: cannot be made: {error.strerror or error}") from None
+
+
+def remove_files(paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Remove files, some of which may be gone, and no folder. Raises SqueezeError where that fails."""
+    for path in paths:
+        try:
+            if os.path.islink(path) or not os.path.isdir(path):
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise SqueezeError(f"{path}: cannot be removed: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ from squeeze.calib.text.sources import (
     window_length,
 )
 from squeeze.errors import BadConfig, BadData, CorruptData
-from squeeze.files import make_folder, sha256, write_atomic
+from squeeze.files import make_folder, remove_files, sha256, write_atomic
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
 from squeeze.subject.copies import check_copies
@@ -180,8 +180,7 @@ def calibrate(
     )
     ranks = Ranks.current()
     if fresh and ranks.first:
-        for kept_file in folder.glob("*.safetensors*"):
-            kept_file.unlink()
+        remove_files(folder.glob("*.safetensors*"))
     ranks.on_all(True)  # no rank reads a file before the first has removed them
     with _replacement_noted(text_file, reporter):
         text = _kept_text(text_file, key)

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from squeeze.artifact.streams import Tensor
 from squeeze.calib.allocation.allocate import allocate, common_scale
-from squeeze.packing.quantizer import Quantizer, StoredMatrix
+from squeeze.errors import OverBudget
+from squeeze.packing.quantizer import QUANTIZED, Quantizer, StoredMatrix
 from squeeze.reporter import SILENT, Reporter
+from squeeze.tensors.quantized import RawTensor
 
 # At one scale 8 and 256 states give files that differ by a thousandth, in a tenth of the time
 # (docs/log.md): so the scale is looked for with the former.
@@ -53,10 +55,24 @@ def fit(quantizer: Quantizer, limit: int, reporter: Reporter = SILENT) -> Fitted
     Raises OverBudget with the smallest possible size when even the coarsest file does not fit.
     """
     start = None
-    if quantizer.n_states > SCOUT_STATES:
-        start = common_scale(quantizer.with_states(SCOUT_STATES), limit, reporter)
-    allocation = allocate(quantizer, limit, start=start, reporter=reporter)
+    try:
+        if quantizer.n_states > SCOUT_STATES:
+            start = common_scale(quantizer.with_states(SCOUT_STATES), limit, reporter)
+        allocation = allocate(quantizer, limit, start=start, reporter=reporter)
+    except OverBudget as error:
+        raise OverBudget(f"{error}{_floats_of(quantizer)}") from None
     return Fitted.of(quantizer, allocation.tensors, allocation.scales, allocation.trials)
+
+
+def _floats_of(quantizer: Quantizer) -> str:
+    """Return a sentence on the floats that no scale makes smaller; nothing where they are small."""
+    floats = {n: t for n, t in quantizer.contents.others.items() if isinstance(t, RawTensor)}
+    largest = max(floats, key=lambda name: floats[name].bits.nbytes, default="")
+    if not largest or floats[largest].bits.size < QUANTIZED:
+        return ""
+    size = floats[largest].bits.nbytes
+    total = sum(tensor.bits.nbytes for tensor in floats.values())
+    return f" Floats take {total:,} bytes before they are coded, {largest} {size:,} of them."
 
 
 def at_scales(quantizer: Quantizer, scales: Mapping[str, float]) -> Fitted:

@@ -17,7 +17,7 @@ from squeeze.artifact import container
 from squeeze.artifact.file import CANDIDATES, decode, encode
 from squeeze.artifact.streams import Artifact, CodeStreams
 from squeeze.errors import SqueezeError
-from squeeze.files import held, make_folder, read_file, write_atomic
+from squeeze.files import held, make_folder, read_file, remove_files, write_atomic
 from squeeze.packing.quantizer import StoredMatrix
 from squeeze.reporter import SILENT, Reporter
 from squeeze.tensors.quantized import QuantizedTensor
@@ -96,9 +96,7 @@ class KeptCodes:
         if self.folder is None:
             return
         wanted_paths = {self._path(self._key(*setting)) for setting in settings}
-        for path in self.folder.glob("*"):
-            if path not in wanted_paths:
-                path.unlink(missing_ok=True)
+        remove_files(path for path in self.folder.glob("*.sqz") if path not in wanted_paths)
 
     def _key(self, name: str, scale: float, states: int) -> str:
         return hash_of(self.key, name, float(scale).hex(), states)
@@ -110,5 +108,4 @@ class KeptCodes:
 def forget(folder: Path) -> None:
     """Remove the plan, all kept codes and what was tuned in earlier runs."""
     for pattern in ("plan.json", "updates.json", "seconds.json", "tuned-*.safetensors", "codes/*"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
+        remove_files(folder.glob(pattern))

@@ -77,7 +77,7 @@ class Recipe:
     """
 
     precisions: Mapping[str, Precision] = field(default_factory=lambda: RECORD_1394)
-    small: int = 65_536
+    small: float = 65_536
     small_floats: str = "fp16"
     step_format: str = "fp16"
 
@@ -128,6 +128,14 @@ def quantize_checkpoint(
         name: _store(name, tensors[name], recipe) for name in sorted(tensors, key=natural_key)
     }
     return Artifact(dict(header), packed)
+
+
+def as_floats(tensors: Mapping[str, Tensor], small_floats: str) -> dict[str, Tensor]:
+    """Return tensors of any size as floats; integer codes of a foreign export as they are.
+
+    Raises BadConfig when a value does not fit the float format.
+    """
+    return quantize_checkpoint(tensors, {}, Recipe({}, math.inf, small_floats)).tensors
 
 
 def _store(name: str, tensor: Tensor, recipe: Recipe) -> Tensor:

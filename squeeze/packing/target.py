@@ -43,7 +43,7 @@ from squeeze.packing.packed import Packed
 from squeeze.packing.plan import Plan, kept_plan, tensor_plans
 from squeeze.packing.presets import TARGETS
 from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer
-from squeeze.packing.recipe import Recipe, on_grid, quantize_checkpoint
+from squeeze.packing.recipe import as_floats, on_grid
 from squeeze.packing.request import PackRequest
 from squeeze.packing.session import Session, exact_or
 from squeeze.reporter import Reporter
@@ -144,10 +144,10 @@ def contents_of(piece: Workpiece, layout: Layout, small_floats: str) -> Contents
         if inside[0].name != name:
             assert [m.name for m in inside] == [name_of_part(name, n) for n in range(len(inside))]
             parts[name] = parts_field(tensor.shape, [m.slice for m in inside])
-    stored = quantize_checkpoint(rest, {}, Recipe(small_floats=small_floats))
+    others = as_floats(rest, small_floats)
     order = tuple(sorted([*matrices, *rest], key=natural_key))
     header = {**piece.header, **({PARTS: parts} if parts else {})}
-    return Contents(matrices, stored.tensors, order, header, logical)
+    return Contents(matrices, others, order, header, logical)
 
 
 def _resumed(start: Start, reporter: Reporter) -> Packed | None:
@@ -276,8 +276,7 @@ def _grids(piece: Workpiece, layout: Layout, names: Iterable[str]) -> dict[str, 
 
 def _floats(piece: Workpiece, layout: Layout, names: Iterable[str]) -> dict[str, Tensor]:
     """Return matrices as floats of 16 bits."""
-    raw = {name: piece.matrix(name, layout) for name in names}
-    return quantize_checkpoint(raw, {}, Recipe(small_floats="fp16", small=1 << 30)).tensors
+    return as_floats({name: piece.matrix(name, layout) for name in names}, "fp16")
 
 
 def tidy(start: Start, plan: Plan) -> None:

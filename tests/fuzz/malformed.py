@@ -404,11 +404,11 @@ KNOWN: dict[str, dict[str, Case]] = {
     },
     **{
         name: {
-            "truncated": Refused(half(name), CorruptData, "not a file of Hessians"),
-            "flipped": Refused(flipped(name, 10), CorruptData, "not a file of Hessians"),
+            "truncated": Refused(half(name), CorruptData, "not a file of named matrices"),
+            "flipped": Refused(flipped(name, 10), CorruptData, "not a file of named matrices"),
             "foreign": Refused(lambda: file("safetensors"), CorruptData, "of other weights"),
             "oversized": Refused(lambda: TERABYTE.to_bytes(8, "little") + bytes(99), CorruptData,
-                                 "not a file of Hessians"),
+                                 "not a file of named matrices"),
         }
         for name in ("hessians", "gradients")
     },

@@ -81,10 +81,12 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     with reporter.stage("fit") as stage:
         quantizer, fitted = fitted_of(start, stage)
         start, quantizer, fitted = without_zero_rows(start, quantizer, fitted, stage)
+    tuning = _Tuning(session, preset, start, quantizer, fitted)
+    if not tuning.learns:
+        return packed_to(session, calibrated, limit)
     text = calibrated.text
     untuned = int(text.lengths[: untuned_rows(text)].sum())
     before = measured_cost(start, quantizer, fitted, reporter, untuned)
-    tuning = _Tuning(session, preset, start, quantizer, fitted)
     gain = Gain(sum(tuning.shares.steps), before)
     try:
         tuned = tuning.run()
@@ -122,6 +124,11 @@ class _Tuning:
         self.shares = Shares.of(fitted.tensors, preset, usual if steps is None else steps)
         self.stored: dict[str, StoredMatrix] = {}
         self.scales = dict(fitted.scales)
+
+    @property
+    def learns(self) -> bool:
+        """Whether anything is left to learn once the first share is rounded."""
+        return len(self.shares.names) > 1 or self.student.has_floats
 
     def run(self) -> tuple[Quantizer, Fitted]:
         """Return the tuned file, and its quantizer."""
@@ -203,13 +210,13 @@ class _Tuning:
                 stage.note(f"made again: {error}")
             clock = time.perf_counter()
             learnt = self.student.learn_(course, self.bits, stage)
-            if steps:
+            if learnt is not None:
                 stage.note(
                     f"learnt with {number} of {len(self.shares.names)} shares rounded: "
                     f"{learnt.first:.4f} → {learnt.last:.4f} nats per token "
                     f"in {time.perf_counter() - clock:.0f} s"
                 )
-            write_arrays(path, self.student.weights, key, {"divergence": learnt.last})
+            write_arrays(path, self.student.weights, key, {})
             self.clock.keep(key)
         quantizer = self.quantizer.with_contents(self.student.updated(self.quantizer.contents))
         if number < len(self.shares.names):

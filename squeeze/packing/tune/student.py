@@ -20,7 +20,7 @@ from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.costs import MEASURED
 from squeeze.packing.presets import LOW
 from squeeze.packing.quantizer import Contents
-from squeeze.packing.recipe import Recipe, quantize_checkpoint
+from squeeze.packing.recipe import as_floats
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
@@ -66,6 +66,11 @@ class Student:
         rows = untuned_rows(calibrated.text)
         self.answers = Answers(subject.logits, calibrated.text.from_row(rows))
 
+    @property
+    def has_floats(self) -> bool:
+        """Whether the file holds floats that learn."""
+        return not all(self.inside.values())
+
     def round_(self, tensors: Mapping[str, Tensor]) -> None:
         """Give matrices the values of their stored form, which they keep from now on."""
         device = self.subject.device
@@ -73,8 +78,8 @@ class Student:
             self.rounded[name] = torch.tensor(tensor.dequantize(), device=device)
         self._put_back(tensors)
 
-    def learn_(self, course: Course, bits: float, reporter: Reporter) -> Learnt:
-        """Distil all that is not rounded.
+    def learn_(self, course: Course, bits: float, reporter: Reporter) -> Learnt | None:
+        """Distil all that is not rounded; return None where nothing learns.
 
         bits: a weight, of the file
         """
@@ -93,8 +98,8 @@ class Student:
             size = max(float(parameter.detach().square().mean().sqrt()), LEAST)
             share = rate if matrices else SMALL_RATE
             trained.append(Trained(parameter, share * size * 2.0 ** (-BITS * bits)))
-        if not trained:
-            return Learnt()
+        if not trained or not course.steps:
+            return None
         half = bits < LOW and has_bf16(self.subject.device)
         subject = self.subject.computing_in("bf16" if half else "fp32")
         # matrices that do not learn, of tensors that do
@@ -145,8 +150,7 @@ class Student:
             if not names:
                 logical = self.piece.stored[tensor].logical
                 raw[tensor] = RawTensor(to_bits(values, "fp32"), "fp32", logical)
-        stored = quantize_checkpoint(raw, {}, Recipe(small_floats=self.small_floats)).tensors
-        others = {**contents.others, **stored}
+        others = {**contents.others, **as_floats(raw, self.small_floats)}
         return replace(contents, matrices=matrices, others=others)
 
     def _put_back(self, names: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -164,12 +165,20 @@ def test_a_saved_file_loads_back_and_a_damaged_one_is_collected_anew(tmp_path: P
     assert all(np.array_equal(made.matrices[n], loaded.matrices[n]) for n in made.matrices)
     names = [f"blocks.0.attn.{leaf}.weight" for leaf in ("c_q", "c_k")]
     assert loaded.matrices[names[0]] is loaded.matrices[names[1]]
-    with pytest.raises(CorruptData, match="other weights or other text"):
+    with pytest.raises(CorruptData, match="of other weights, text or settings"):
         Hessians.load(path, "another")
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(CorruptData, match="not a file of Hessians"):
+    with pytest.raises(CorruptData, match="not a file of named matrices"):
         Hessians.load(path, "k")
     assert collect(tapped(model()), text(), path=path).tokens == 260
+
+
+def test_a_pipe_is_no_file_of_hessians(tmp_path: Path) -> None:
+    """Opening it would wait for its writer."""
+    path = tmp_path / "h.safetensors"
+    os.mkfifo(path)
+    with pytest.raises(CorruptData, match="no file"):
+        Hessians.load(path, "k")
 
 
 def test_activations_that_are_not_numbers_are_refused_by_the_layer_s_name() -> None:

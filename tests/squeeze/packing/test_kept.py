@@ -117,6 +117,18 @@ def test_damage_is_found_told_and_made_good(model: Path, uninterrupted: Path, da
     assert uninterrupted.read_bytes() == before
 
 
+def test_folders_among_the_kept_files_are_left_alone(model: Path, uninterrupted: Path) -> None:
+    """Such as those that file managers and notebooks make."""
+    cache = uninterrupted.with_name("model.sqz.cache")
+    odd = [cache / "codes" / ".checkpoints", cache / "other.safetensors"]
+    for folder in odd:
+        folder.mkdir()
+    for more in ([], ["--fresh"]):
+        assert pack(model, uninterrupted, *more).exit_code == 0
+    for folder in odd:
+        folder.rmdir()
+
+
 def test_starting_over_uses_nothing_that_was_kept(model: Path, uninterrupted: Path) -> None:
     before = uninterrupted.read_bytes()
     result = pack(model, uninterrupted, "--fresh")

@@ -12,7 +12,9 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 
+import squeeze
 from squeeze.artifact.file import decode
 from squeeze.calib.allocation.allocate import SLACK, Allocation
 from squeeze.calib.statistics.divergence import Categorical
@@ -331,6 +333,26 @@ def test_where_what_learnt_has_no_room_the_file_is_the_first(model: Path, tmp_pa
     assert (
         "what learnt does not fit the limit: the file is the one that it began with" in packed.notes
     )
+
+
+def test_what_other_limits_taught_is_made_again_in_plain_words(model: Path, tmp_path: Path) -> None:
+    pack(model, tmp_path)
+    request = PackRequest(LIMIT + 500, "tuned", calibration=CALIBRATION, cache=tmp_path, tune=STEPS)
+    notes = pack_model(load_model(model), request).notes
+    path = tmp_path / "tuned-1.safetensors"
+    assert f"made again: {path}: of other weights, text or settings" in notes
+
+
+def test_a_model_without_floats_learns_nothing_once_all_is_rounded(tmp_path: Path) -> None:
+    """One share of a single matrix, of a model that has nothing else."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Embedding(64, 64), nn.Linear(64, 64, bias=False))
+    module[1].weight = module[0].weight
+    tokens = np.random.default_rng(0).integers(0, 64, 256)
+    for preset, limit in (("best", 900), ("tuned", 2_000)):
+        packed = squeeze.pack(module, limit, tokens=tokens, preset=preset, config={"seq_len": 16})
+        assert packed.plan is not None and packed.plan.tuning is None
+        assert not any("learnt" in note or "tuned" in note for note in packed.notes)
 
 
 def test_a_model_of_small_tensors_alone_is_packed_without_learning(tmp_path: Path) -> None:
