@@ -11,6 +11,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
+import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -149,6 +150,9 @@ class _Shims(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self, notes: list[str], folder: Path) -> None:
         self.notes, self.folder = notes, folder.resolve()
+        installed = (Path(path).resolve() for path in sysconfig.get_paths().values())
+        # an environment may lie in the script's folder, and its packages are no scripts
+        self.installed = [path for path in installed if self.folder in path.parents]
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -159,7 +163,8 @@ class _Shims(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """
         top = fullname.partition(".")[0]
         there = top in sys.modules and not isinstance(sys.modules[top], _Shim)
-        if there or self.folder not in _importer().parents:
+        folders = _importer().parents
+        if there or self.folder not in folders or any(path in folders for path in self.installed):
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 

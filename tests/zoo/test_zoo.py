@@ -26,7 +26,7 @@ from squeeze.train.data.shards import write_shard
 from squeeze.train.data.text import BOS
 from tests.recorder import Recorder
 from tests.zoo.animals import HONEST, VOCAB, Animal, Habitat, build, make_habitat
-from tests.zoo.breeds import BREEDS, VOCABULARIES
+from tests.zoo.breeds import BREEDS, ROOMY, VOCABULARIES
 from tests.zoo.leaks import BLURRED, LEAKS
 from tests.zoo.limit import rates
 from tests.zoo.offenders import LIMIT, OFFENDERS
@@ -153,6 +153,17 @@ def test_an_honest_submission_of_unusual_design_is_not_accused(
 ) -> None:
     result = examine(animal, habitat, tmp_path, boxed=False)
     assert result.failures == [], told(result)
+
+
+@pytest.mark.parametrize(("further", "failures"), [(64, []), (100, ["runs"])])
+def test_a_few_outputs_without_a_piece_are_padding_and_others_another_vocabulary(
+    further: int, failures: list[str], habitat: Habitat, tmp_path: Path
+) -> None:
+    wider = f'np.pad(weights["table"], ((0, {further}),) * 2, constant_values=-9)'
+    animal = Animal("padded", changes=(('weights["table"].', f"{wider}."),), claims=ROOMY)
+    result = examine(animal, habitat, tmp_path, boxed=False)
+    assert result.failures == failures, told(result)
+    assert any("are taken for padding" in note for note in result.notes) is not bool(failures)
 
 
 @pytest.mark.slow

@@ -55,6 +55,7 @@ def audit(
         notes = [*tokenizer_notes(data.digest, named, options.other_tokenizer), *data.notes]
         notes += [] if adapter is None else [NOTE]
         evidence = gather(loaded, data, options, reporter)
+        notes += evidence.padding
     if options.train_data:
         validation, training = read_shards(list(data.shards)), map(read_shard, options.train_data)
         with reporter.stage("training shards", len(options.train_data), "shards") as stage:

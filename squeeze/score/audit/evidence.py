@@ -120,6 +120,7 @@ class Evidence:
     options: AuditOptions
     failure: str | None = None
     hello: Hello | None = None
+    padding: list[str] = field(default_factory=list)  # a note on outputs that have no piece
     report: Reported | None = None
     again: Reported | None = None  # the same process, asked again
     other: Reported | None = None  # another process, same history

@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from squeeze.errors import BadData
 from squeeze.files import scratch_folder
 from squeeze.ledger.submission import is_paper
 from squeeze.reporter import SILENT, Reporter
@@ -32,6 +33,7 @@ from squeeze.score.audit.probe import SHORT, altered, flip_documents, flip_futur
 from squeeze.score.audit.submission import Submission
 from squeeze.score.audit.withheld import ask_withheld, draw_checks
 from squeeze.score.box.sandbox import Box, isolation
+from squeeze.score.padding import check_pieces
 from squeeze.train.data.shards import write_shard
 
 LONG = 512  # tokens of a flip across updates, at least
@@ -155,12 +157,7 @@ def _session(evidence: Evidence, files: dict[str, Path]) -> Iterator[Session]:
             if evidence.hello not in (None, session.hello):
                 raise SubmissionFailed("hello changed from one run to the next")
             evidence.hello = session.hello
-            if len(evidence.data.table.base) != session.hello.vocab_size:
-                raise SubmissionFailed(
-                    "vocabulary",
-                    expected=f"the tokenizer's {len(evidence.data.table.base)} pieces",
-                    found=session.hello.vocab_size,
-                )
+            evidence.padding = _padding(session.hello, evidence.data)
             yield session
         except ValueError as error:  # a shape or a number the checks above let through
             raise SubmissionFailed(f"answers make no sense: {error}") from None
@@ -171,6 +168,14 @@ def _session(evidence: Evidence, files: dict[str, Path]) -> Iterator[Session]:
             for kind, name in (("opened", "open"), ("network", "network"), ("programs", "program")):
                 records = [*getattr(evidence, kind), *box.records(name)]
                 setattr(evidence, kind, list(dict.fromkeys(records)))
+
+
+def _padding(hello: Hello, data: Data) -> list[str]:
+    """Return a note on outputs beyond the tokenizer's pieces. Raises SubmissionFailed for too many."""
+    try:
+        return check_pieces(hello.vocab_size, len(data.table.base))
+    except BadData as error:
+        raise SubmissionFailed(str(error)) from None
 
 
 def _head(evidence: Evidence, hello: Hello) -> Tokens:

@@ -22,6 +22,7 @@ from squeeze.reporter import SILENT
 from squeeze.score.evaluate import scoring_of
 from squeeze.score.modes import MODES, LearningScoring, Mode
 from squeeze.score.options import SlidingOptions, WindowOptions
+from squeeze.score.padding import padded_table
 from squeeze.score.plan import document_spans
 from squeeze.score.predictor import Extent, Predictor
 from squeeze.score.serving import protocol
@@ -55,6 +56,7 @@ def scorer(subject: Subject, mode: Mode) -> Windows | Adapting:
 
     def score(tokens: Tokens, table: ByteTable) -> Score:
         documents = document_spans(tokens, model.config.bos_id)
+        table = table if own else padded_table(table, subject.vocab_size)
         return scoring.score(Text(tokens, table), documents, None, SILENT)[0]
 
     if isinstance(scoring, LearningScoring):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -119,6 +120,22 @@ def test_libraries_do_not_find_shims_of_what_they_can_do_without(tmp_path: Path)
     with shimmed(notes, tmp_path), pytest.raises(ModuleNotFoundError):
         import nothing_of_that_name  # noqa: F401
     assert notes == []
+
+
+def test_nor_do_those_of_an_environment_in_the_folder_of_the_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, script = tmp_path / ".venv" / "lib", "import nothing_of_that_name\n"
+    library.mkdir(parents=True)
+    (library / "choosy.py").write_text(script)
+    (tmp_path / "model.py").write_text(script)
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"purelib": str(library)})
+    monkeypatch.syspath_prepend(str(library))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with shimmed([], tmp_path):
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module("choosy")
+        importlib.import_module("model")
 
 
 def test_a_kernel_without_an_equivalent_is_refused_when_it_is_launched(tmp_path: Path) -> None:

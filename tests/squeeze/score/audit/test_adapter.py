@@ -20,6 +20,7 @@ from squeeze.score.audit.submission import load_submission
 from squeeze.score.audit.verdict import PASS, UNKNOWN
 from squeeze.score.modes import Mode
 from squeeze.score.serving.serve import open_subject, scorer
+from squeeze.train.data.shards import write_shard
 from tests.zoo.animals import VOCAB, Habitat, make_habitat
 
 RECORD = f"""import fused_kernels
@@ -122,6 +123,21 @@ def test_a_wrapped_model_answers_as_its_own_forward(
     assert np.allclose(served.feed(ids), expected, atol=1e-5)
     with pytest.raises(SqueezeError, match="a model of squeeze's own"):
         scorer(subject, Mode("ttt-lora", 16))
+
+
+def test_the_report_of_a_padded_model_counts_the_bytes_of_the_text(
+    habitat: Habitat, record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = RECORD.replace(f"{VOCAB})", f"{VOCAB + 64})").replace(f"({VOCAB}", f"({VOCAB + 64}")
+    (record / "padded.py").write_text(f"{code}\nlength, bos = 32, 1\n")
+    monkeypatch.chdir(record)
+    subject = open_subject(None, f"{record}/padded.py:GPT", shim=True)
+    served = scorer(subject, Mode("window", 16))
+    data = load_data([habitat.data], habitat.tokenizer, 200)
+    write_shard(record / "span.bin", data.span)
+    nats, size, tokens, losses = served.report(str(record / "span.bin"), str(habitat.tokenizer))
+    assert (size, tokens) == (int(data.table.of_targets(data.span).sum()), 200)
+    assert nats == pytest.approx(losses.sum(dtype=np.float64))
 
 
 def test_a_script_that_lacks_a_module_names_it() -> None:
