@@ -14,6 +14,7 @@ LACKS = {
     r"no kernel image|Triton|triton|flash_attn": "kernel that it needs",
     r"cannot open shared object file|GLIBC|exit code -4\b": "library or instruction that it needs",
 }
+PROGRAM = re.compile(r"sandbox: \[Errno 2\] [\w ]{1,60}: '/usr/bin/([^'/]{1,80})'")
 SYNTAX = re.compile(r"SyntaxError|requires Python|requires-python|Python 3\.\d+ or (?:newer|later)")
 
 
@@ -28,6 +29,9 @@ def lacking(failure: str, files: dict[str, int]) -> str | None:
         top = (module[1] or module[2]).partition(".")[0]
         own = any(name == f"{top}.py" or name.startswith(f"{top}/") for name in files)
         return None if own else f"no module {top}"
+    program = PROGRAM.search(failure)
+    if program:
+        return f"no program {program[1]}"
     if SYNTAX.search(failure):
         return f"Python {platform.python_version()}, which may be older than the script's"
     return next(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,16 @@ def shipped(e: Evidence) -> dict[str, int]:
     A long command and names of files that could carry more than their files count as well.
     """
     tried = {_inside(e, path) for path in e.opened}
+    # one that never answered was given papers in vain: nothing tells that it needs them
+    unneeded = e.submission.files if e.hello is None else e.left_out
     counted = {
         name: size
         for name, size in e.submission.files.items()
-        if name in tried or name not in e.left_out or not e.watched
+        if name in tried or not (name in unneeded and is_paper(name))
     }
-    command = sum(len(part.encode()) for part in e.submission.claims.get("scorer", ()))
-    names = [name.encode() for name, size in counted.items() if len(name) > min(size, MAX_NAME)]
+    stated = e.submission.claims.get("scorer")
+    command = sum(map(_bytes_of, stated)) if isinstance(stated, list) else 0
+    names = [os.fsencode(name) for name, size in counted.items() if len(name) > min(size, MAX_NAME)]
     for label, size, free in (
         ("submission.json: scorer", command, FREE_COMMAND),
         ("names of files", sum(map(len, names)), FREE_NAMES),
@@ -53,6 +57,11 @@ def shipped(e: Evidence) -> dict[str, int]:
         if size > free:
             counted[label] = size
     return counted
+
+
+def _bytes_of(part: object) -> int:
+    """Return the UTF-8 bytes of a part of a command; half of a surrogate pair counts as a character."""
+    return len(str(part).encode("utf-8", "surrogatepass"))
 
 
 def _inside(e: Evidence, path: str) -> str | None:
@@ -78,6 +87,8 @@ def size(e: Evidence) -> Verdict:
     if total > e.options.byte_limit:
         return failed(f"{counts}: over by {total - e.options.byte_limit:,}", **data)
     claimed = e.submission.number("bytes_total")
+    if claimed is not None and math.isnan(claimed):
+        return failed(f"{counts}; bytes_total of submission.json is no number", **data)
     if claimed is not None and not claimed >= total:
         return failed(f"{counts}; submission.json counts only {claimed:,}", claimed=claimed, **data)
     return passed(counts, **data)

@@ -141,6 +141,26 @@ def test_a_folder_without_a_model_that_did_not_run_is_judged_by_its_papers(tmp_p
 
 
 @pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "bytes in 2 files"),
+        ({"scorer": None}, "bytes in 2 files"),
+        ({"scorer": ["python", "\ud800"]}, "bytes in 2 files"),
+        ({"bytes_total": [1]}, "bytes_total of submission.json is no number"),
+    ],
+)
+def test_papers_of_a_folder_that_never_answered_do_not_count(
+    tmp_path: Path, fields: dict[str, Any], words: str
+) -> None:
+    folder = make_entry(tmp_path / "nine")
+    (folder / "submission.json").write_text(json.dumps({"bytes_total": 16_000} | fields))
+    (folder / "model.npz").write_bytes(bytes(15_000))
+    (folder / "README.md").write_text("a paper " * 1000)
+    verdict = size(evidence(folder, "ended early"))
+    assert words in verdict.evidence and (verdict.status == PASS) is ("files" in words)
+
+
+@pytest.mark.parametrize(
     ("words", "lack"),
     [
         ("RuntimeError: CUDA is required", "no CUDA device"),
@@ -150,6 +170,11 @@ def test_a_folder_without_a_model_that_did_not_run_is_judged_by_its_papers(tmp_p
         ("ModuleNotFoundError: No module named 'helper'", None),
         ("SyntaxError: f-string: expecting '}'", "Python 3"),
         ("OSError: libcuda.so.1: cannot open shared object file", "no CUDA device"),
+        (
+            "sandbox: [Errno 2] No such file or directory: '/usr/bin/julia'",
+            "no program julia",
+        ),
+        ("sandbox: [Errno 2] No such file or directory: './score'", None),
         ("OSError: libx.so: cannot open shared object file", "no library"),
         ("KeyError: 'weights'", None),
         ("nothing on stderr", None),
