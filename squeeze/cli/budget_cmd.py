@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,11 @@ FILE = click.Path(path_type=Path)
     help="Groups of a difference.",
 )
 @click.option("--fail-over", type=click.IntRange(min=0), metavar="BYTES", help="Exit with 3 above.")
-@click.option("--fail-growth", metavar="1%|BYTES", help="Exit with 3 when PATHS outgrow --base.")
+@click.option(
+    "--fail-growth",
+    metavar="1%|BYTES",
+    help="Exit with 3 when PATHS outgrow --base, or the first of two.",
+)
 @click.option("--base", type=FILE, help="Totals by commit (JSON), for the gate.")
 @click.option("--commit", help="Store the total in --base under this key.")
 @json_option
@@ -71,16 +76,19 @@ def command(**options: Any) -> None:
     from squeeze.cli.runs.budget import BudgetRequest, run_budget
 
     request = BudgetRequest(**with_asked(options, options["paths"]))
-    if (request.fail_growth or request.commit) and request.base is None:
-        raise click.UsageError("--fail-growth and --commit need --base")
     if request.compares and len(request.paths) != 2:
         raise click.UsageError("--diff compares exactly two paths")
-    of_one = {
-        "--what-if": request.what_if,
-        "--squeezed": request.squeezed,
-        "--commit": request.commit,
-    }
-    given = [option for option, value in of_one.items() if value]
-    if request.compares and given:
-        raise click.UsageError(f"two paths are compared here, and {given[0]} is of one ledger")
+    if request.compares and (given := _given(options, "what_if", "squeezed", "base", "commit")):
+        raise click.UsageError(f"two paths are compared here, and {given} is of one ledger")
+    of_files = ("floors", "squeezed", "fail_over", "fail_growth", "base", "commit")
+    if request.what_if is not None and (given := _given(options, *of_files)):
+        raise click.UsageError(f"--what-if foresees other bits, and {given} is of the files")
+    if (request.fail_growth or request.commit) and request.base is None and not request.compares:
+        raise click.UsageError("--fail-growth and --commit need --base")
     run_budget(request)
+
+
+def _given(options: Mapping[str, Any], *names: str) -> str:
+    """Return the first of these options that is used, as it is written; empty without one."""
+    used = (name for name in names if options[name] not in (None, False))
+    return next((f"--{name.replace('_', '-')}" for name in used), "")

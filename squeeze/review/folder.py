@@ -101,6 +101,7 @@ def read_folder(path: Path) -> Folder:
     if not path.is_dir():
         raise SqueezeError(f"{path}: cannot be reviewed", expected="a submission folder")
     files = list_files(path)
+    _check_one(path, files)
     logs = [name for name in files if is_log(name)]
     if sum(files[name] for name in logs) > MOST_LOGS:
         raise SqueezeError(f"{path}: too much text in logs", expected=f"≤ {MOST_LOGS} bytes")
@@ -120,6 +121,18 @@ def read_folder(path: Path) -> Folder:
         tuple(copies),
         read_script(path, files, counted),
     )
+
+
+def _check_one(path: Path, files: Mapping[str, int]) -> None:
+    """Raise SqueezeError for a folder of submissions: claims lie in several below it, and none in it."""
+    claimed = [PurePosixPath(name).parent for name in files if PurePosixPath(name).name == CLAIMS]
+    if len(claimed) > 1 and PurePosixPath() not in claimed:
+        raise SqueezeError(
+            f"{path}: cannot be reviewed",
+            expected="one submission",
+            found=f"{len(claimed)} folders with a {CLAIMS}",
+            fix=f"Name one of them, such as {path / claimed[0]}.",
+        )
 
 
 def list_files(folder: Path) -> dict[str, int]:

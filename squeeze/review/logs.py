@@ -37,10 +37,11 @@ class LoggedRun:
 
     log: name of the file, with a number behind it where the file holds several runs
     seed: as the log prints it, else as the file is named; named_seed: as the file is named
-    scores: of whole evaluations, in order; those within training are left out
+    scores: of whole evaluations, in order
     sizes: (kind, bytes) in order; the kinds are total, model and code
     evaluation: seconds of the longest evaluation, 0 where none is timed
     settings: name → value as printed
+    in_training: the last score of a step, of weights that no file holds; None without one
     """
 
     log: str
@@ -51,6 +52,7 @@ class LoggedRun:
     sizes: tuple[tuple[str, int], ...]
     evaluation: float = 0.0
     settings: dict[str, str] = field(default_factory=dict)
+    in_training: Score | None = None
 
     @property
     def final(self) -> Score | None:
@@ -155,13 +157,17 @@ def _run(name: str, lines: list[str], named_seed: int | None) -> LoggedRun:
     timers: list[Timer] = []
     sizes: list[tuple[str, int]] = []
     evaluations = [0.0]
+    in_training: Score | None = None
     first_step = len(lines)
     for index, line in enumerate(lines):
         step = step_of(line)
         if step is not None:
             first_step = min(first_step, index)
-        score = score_in(line) if step is None else None
-        scores += [score] if score else []
+        score = score_in(line)
+        if step is not None:
+            in_training = score or in_training
+        elif score:
+            scores.append(score)
         timers += timers_in(line, step)
         evaluations += evaluations_in(line)
         sizes += sizes_in(line)
@@ -176,4 +182,5 @@ def _run(name: str, lines: list[str], named_seed: int | None) -> LoggedRun:
         tuple(sizes),
         max(evaluations),
         comparable(pairs),
+        in_training,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from squeeze.review.claimed import ClaimedRuns, differences, is_same, score_of
-from squeeze.review.claims import SeedClaim
+from squeeze.review.claims import Claims, SeedClaim
 from squeeze.review.findings import Finding, finding, listed
 from squeeze.review.folder import Folder
 from squeeze.score.seeds.student import welch
@@ -38,12 +38,14 @@ def stated_score(folder: Folder, claimed: ClaimedRuns) -> Finding:
     stated = f"{claims.bpb.field} {claims.bpb.value}"
     flags, told = [], []
     if not scored:
-        return finding("score", title, [], untold=f"{stated}; no score in a log")
+        flags += [f"{stated}: {text}" for text in _within_training(folder, claims.bpb.value)]
+        return finding("score", title, flags, untold=f"{stated}; no score in a log")
     count = len(
         {run.seed for run in claimed.runs} if claimed.kind == "one" else claimed.values("bpb")
     )
     if claimed.kind == "none":
         flags.append(f"{stated}: no log gives it; {logged} over {count}")
+        flags += _within_training(folder, claims.bpb.value)
     elif claimed.kind == "seeds":
         mean = sum(claim.bpb for claim in claims.seeds if claim.bpb) / max(
             1, sum(claim.bpb is not None for claim in claims.seeds)
@@ -60,14 +62,38 @@ def stated_score(folder: Folder, claimed: ClaimedRuns) -> Finding:
         flags.append(f"{stated} is one of {count} logs; their mean is {claimed.mean:.6f}")
     else:
         told.append(f"{stated} is the score of one log ({claimed.name})")
-    if BEFORE_PACKING.search(claimed.name) and claimed.kind != "none":
-        flags.append(f"{claimed.name} is no score of the file that ships")
+    if claimed.kind != "none":
+        if BEFORE_PACKING.search(claimed.name):
+            flags.append(f"{claimed.name} is no score of the file that ships")
+        flags += _other_loss(claims, claimed)
     if claimed.kind != "one":
         flags += _uneven_bytes(claimed)
     if claimed.absent:
         flags.append(f"no log of seed {listed(claimed.absent)}")
     flags += claimed.faults
     return finding("score", title, flags, told, mean=claimed.mean, runs=count)
+
+
+def _within_training(folder: Folder, bpb: float) -> list[str]:
+    """Return a sentence on a run whose last score in training is the stated one, none without one."""
+    names = [
+        run.log
+        for run in folder.runs
+        if run.in_training and is_same(run.in_training.bpb, bpb, run.in_training.decimals)
+    ]
+    return [
+        f"{name} has it at its last step, of weights before they are rounded" for name in names[:1]
+    ]
+
+
+def _other_loss(claims: Claims, claimed: ClaimedRuns) -> list[str]:
+    """Return a sentence on a stated loss that is not that of the stated score, none where it is."""
+    if claims.nats is None or claimed.nats is None:
+        return []
+    stated = claims.nats.value
+    if any(is_same(nats, stated) for nats in (claimed.nats, *claimed.values("nats"))):
+        return []
+    return [f"{claims.nats.field} {stated}, that of this score is {claimed.nats:.6f}"]
 
 
 @dataclass(frozen=True)

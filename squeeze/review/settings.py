@@ -20,7 +20,7 @@ DURATION = re.compile(r"[\d.]+ms")
 MOST_JSON = 100_000  # characters of a line
 # Names of what a run measures or where it ran, which differ between honest seeds.
 OF_THE_RUN = re.compile(
-    r"(?:^|_)(?:seeds?|s|run_?id|logfile|log|path|paths|dir|folder|file|files|rank|port|host|hostname|pid|"
+    r"(?:^|_)(?:seeds?|s|run_?id|logfile|log|path|paths|pattern|dir|folder|file|files|rank|port|host|hostname|pid|"
     r"device|date|time|timestamp|ms|elapsed|seconds_used|loss|bpb|memory|mem|tok|tokens_per_second|"
     r"speed|throughput|warmup_step|step|name|exe|checkpoint|resume|uuid|id)$"
 )

@@ -113,7 +113,8 @@ def stated_bytes(folder: Folder, runs: Sequence[LoggedRun], limit: int) -> Findi
             flags.append(f"{stated.field} {stated.value:,.0f}, the logs {_range(low, high)}")
     if not flags:
         row = _plainest(top or claims.totals)
-        told.append(f"{row.field} {row.value:,.0f}, the logs {_range(low, high)}")
+        more = "more than " if row.value > high + 1 else ""
+        told.append(f"{row.field} {row.value:,.0f}, {more}the logs {_range(low, high)}")
         over_logged = {log: total for log, total in totals.items() if total > row.value + 1}
         if over_logged and not row.statistic and len(runs) > 1:
             told.append(f"{listed(list(over_logged))} counts more")

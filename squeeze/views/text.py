@@ -189,6 +189,10 @@ def print_changes(
             style = "red" if change.delta > 0 else "green"
             table.add_row(shortened(printable(change.name), room), *figures, style=style)
     PlainConsole().print(table)
+    if any(node.estimated for ledger in (before, after) for node in tree(ledger).children):
+        PlainConsole().print(
+            "groups of compressed streams are estimates, of which only the sums are measured"
+        )
     delta = after.total - before.total
     same = sum(not change.delta for change in changes)
     PlainConsole().print(

@@ -137,6 +137,8 @@ def run_budget(request: BudgetRequest) -> None:
             write_report(account, request.html)
         if request.base is not None:
             gate(request.base, total, request.fail_growth, request.commit)
+    if request.what_if is not None:
+        return  # the limit is of the file that was foreseen, and said there
     check_limit(total, request.limit if request.fail_over is None else request.fail_over)
     if account is not None:
         check_model(account.ledger, account.paths)

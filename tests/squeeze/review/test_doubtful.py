@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from squeeze.errors import SqueezeError
 from squeeze.review.findings import AGREES, FLAGGED
 from squeeze.review.review import review
 from tests.entries import SCRIPT, Log, make_entry
@@ -83,3 +84,31 @@ def test_a_log_that_windows_wrote_is_read(tmp_path):
     for encoding in ("utf-16", "utf-8-sig"):
         (folder / "train.log").write_bytes(Log().text().encode(encoding))
         assert review(folder).flagged == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "status"),
+    [(2.00333, AGREES), (2.00167, AGREES), (2.0028, FLAGGED), (1.99123, FLAGGED)],
+)
+def test_a_stated_loss_is_that_of_the_stated_score_or_of_one_seed(tmp_path, loss, status):
+    row = finding(make_entry(tmp_path / "nine", THREE, val_bpb=MEAN, val_loss=loss), "score")
+    assert row.status == status
+    assert (f"val_loss {loss}, that of this score is 2.003333" in row.text) == (status == FLAGGED)
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_score_within_training_is_none_of_the_file_that_ships(tmp_path, final):
+    last = "step:9999/9999 val_loss:1.9000 val_bpb:1.1234 train_time:590000ms\n"
+    text = last + (Log().text() if final else "Serialized model int8+zlib: 1000 bytes\n")
+    row = finding(make_entry(tmp_path / "nine", {"train.log": text}, val_bpb=1.1234), "score")
+    assert row.status == FLAGGED and "1.1234" in row.text
+    assert "has it at its last step, of weights before they are rounded" in row.text
+
+
+def test_a_folder_of_submissions_is_none(tmp_path):
+    for name in ("one", "two"):
+        make_entry(tmp_path / "track" / name)
+    with pytest.raises(SqueezeError, match="2 folders with a submission"):
+        review(tmp_path / "track")
+    make_entry(tmp_path / "track")  # one that keeps others below it
+    assert review(tmp_path / "track").folder.claims

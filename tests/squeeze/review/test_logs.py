@@ -142,6 +142,13 @@ def test_a_log_that_is_there_twice_is_one_run():
     assert len(distinct_runs(runs + read_runs("c.log", other))) == 2
 
 
+def test_where_the_shards_lie_is_no_setting():
+    (run,) = read_runs(
+        "a.log", "val_loader:shards pattern=/data/a_*.bin tokens:99 lr:1\nstep:1/2\n"
+    )
+    assert "pattern" not in run.settings
+
+
 def test_settings_of_two_runs_are_compared_where_both_print_them():
     first = read_one(Log().text())
     other = read_one(Log(settings={"matrix_lr": 0.05, "warmup_steps": 20}).text())

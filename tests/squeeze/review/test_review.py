@@ -261,7 +261,8 @@ def test_logs_that_only_evaluate_leave_bytes_and_times_to_those_that_trained(tmp
     evaluated = "seed:1\nttt val_loss:1.9 val_bpb:1.1 eval_time:9ms\n"
     logs = {"ttt/seed_1.log": evaluated, "train_seed1.log": Log(model=16_000_000, milliseconds=9e5)}
     seeds = {"1": {"val_bpb": 1.1}}
-    result = review(make_entry(tmp_path / "nine", logs, val_bpb=1.1, seed_results=seeds))
+    stated = {"val_bpb": 1.1, "val_loss": 1.9, "seed_results": seeds}
+    result = review(make_entry(tmp_path / "nine", logs, **stated))
     assert {"bytes", "clock"} <= set(result.flagged) and "score" not in result.flagged
 
 

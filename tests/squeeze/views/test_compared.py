@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 import squeeze
 from squeeze.cli.budget_cmd import command
 from squeeze.errors import SqueezeError
+from tests.squeeze.outside.exports import int8_export
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "v1-default.sqz"
 SCRIPT = "print(1)\n"
@@ -62,7 +64,7 @@ def test_papers_are_left_out_of_the_limit_of_a_difference_and_of_its_growth(fold
     assert run("old", "new", "--limit", room).exit_code == 0
     assert run("old", "new", "--limit", room - 1).exit_code != 0
     (folders / "new" / "train.log").write_text("step\n" * 20_000)
-    grown = ["old", "new", "--base", "sizes.json", "--fail-growth", "0"]
+    grown = ["old", "new", "--fail-growth", "0"]
     assert run(*grown).exit_code == 0
     assert json.loads(run("old", "new", "--json").stdout)["delta"] == 50_000
     (folders / "new" / "train_gpt.py").write_text(SCRIPT * 2)
@@ -70,10 +72,18 @@ def test_papers_are_left_out_of_the_limit_of_a_difference_and_of_its_growth(fold
 
 
 @pytest.mark.parametrize(
-    "option", [["--what-if", "mlp=3bit"], ["--squeezed"], ["--base", "b.json", "--commit", "a"]]
+    "option", [["--what-if", "mlp=3bit"], ["--squeezed"], ["--base", "b.json"], ["--commit", "a"]]
 )
 def test_an_option_of_one_ledger_is_not_dropped_where_two_are_compared(
     option: list[str], folders: Path
 ) -> None:
     result = run("old", "new", *option)
     assert result.exit_code == 2 and "is of one ledger" in result.output
+
+
+def test_groups_of_a_difference_are_called_estimates_where_they_are(tmp_path: Path) -> None:
+    for name, levels in (("old.ptz", 1), ("new.ptz", 9)):
+        (tmp_path / name).write_bytes(zlib.compress(int8_export(), levels))
+    said = run(tmp_path / "old.ptz", tmp_path / "new.ptz", "--diff").stdout
+    assert "only the sums are measured" in said
+    assert "measured" not in run(GOLDEN, GOLDEN).stdout

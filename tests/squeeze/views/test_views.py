@@ -301,6 +301,17 @@ def test_what_if_command_reads_the_plan_beside_the_file(packed):
     assert result.exit_code == 0 and "cost 0." in result.stdout
     facts = json.loads(run(packed, "--what-if", "mlp.fc=2.0bit", "--json").stdout)
     assert facts["foreseen_size"] < facts["size"] and facts["delta_cost"] > 0
+    # the file itself is over this limit, and what is foreseen is not
+    under = run(packed, "--what-if", "*=x0.1", "--limit", facts["size"] - 1)
+    assert under.exit_code == 0 and "unused" in under.stdout
+
+
+@pytest.mark.parametrize(
+    "option", [["--floors"], ["--squeezed"], ["--fail-over", 9], ["--base", "b"]]
+)
+def test_what_if_drops_no_option(packed, option):
+    result = run(packed, "--what-if", "mlp.fc=2.0bit", *option)
+    assert result.exit_code == 2 and f"{option[0]} is of the files" in result.output
 
 
 def test_what_if_without_a_plan_is_a_usage_error(tmp_path):
