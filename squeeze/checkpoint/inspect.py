@@ -93,11 +93,13 @@ class Difference:
     differ: values before and after, by the name of the setting
     without_recipe: paths of models that do not say how they were trained; with any, only the settings
         of the models are compared
+    assumed: of each model, fields of the configuration that its file does not say, with their defaults
     """
 
     paths: tuple[str, str]
     differ: dict[str, tuple[Any, Any]]
     without_recipe: tuple[str, ...]
+    assumed: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `squeeze inspect --json` prints for two models."""
@@ -162,11 +164,12 @@ def _of_weights(path: Path, checkpoint: Checkpoint) -> Inspection:
 def compare_settings(paths: Sequence[Path], **overrides: Any) -> Difference:
     """Return the settings of model and training in which two files differ."""
     first, second = map(str, paths)
-    configs = [load_model(path, **{**_stated(overrides), "assume": True}).config for path in paths]
+    before, after = (load_model(p, **{**_stated(overrides), "assume": True}) for p in paths)
     recipes = [recipe_of(path) for path in paths]
     unknown = tuple(p for p, recipe in zip((first, second), recipes, strict=True) if not recipe)
-    differ = changes(*configs) if unknown else changes(*configs) | changes(*recipes)
-    return Difference((first, second), differ, unknown)
+    differ = changes(before.config, after.config) | ({} if unknown else changes(*recipes))
+    assumed = dict(before.assumed), dict(after.assumed)
+    return Difference((first, second), differ, unknown, assumed)
 
 
 def _stated(statements: dict[str, Any]) -> dict[str, Any]:

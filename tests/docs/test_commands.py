@@ -102,6 +102,18 @@ def test_the_action_fails_over_the_limit_and_still_writes_page_and_summary(work:
     assert (work / "summary.md").read_text(encoding="utf-8").endswith("```\n")
 
 
+def test_the_action_takes_paths_on_lines_of_their_own(work: Path) -> None:
+    (work / "more").mkdir()
+    (work / "more" / "weights").write_bytes(bytes(5000))
+    done = action(work, paths="submission/\nmore/weights\n", growth="", base="")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "more/weights" in (work / "summary.md").read_text(encoding="utf-8")
+        or "5,000" in done.stdout
+    )
+    assert action(work, paths="submission/\nmore/weights\n", limit=5000).returncode == 3
+
+
 def test_the_steps_for_other_services_run(work: Path) -> None:
     install, budget = documents()[1]["steps"]
     address = "https://github.com/OWNER/squeeze"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from squeeze.artifact.facts import assumed_notes
 from squeeze.checkpoint.inspect import Inspection, TensorFacts, compare_settings, inspect_model
 from squeeze.cli.runs.outline import print_head, print_roles
 from squeeze.cli.terminal.printing import print_json, print_line, print_notes
@@ -67,6 +68,8 @@ def run_comparison(paths: Sequence[str], architecture: Mapping[str, Any], as_jso
     if not difference.differ:
         print_line("no setting differs")
     print_notes(f"{path} does not say how it was trained" for path in difference.without_recipe)
+    for path, assumed in zip(difference.paths, difference.assumed, strict=True):
+        print_notes(f"{path}: {note}" for note in assumed_notes(assumed))
 
 
 def print_tensors(tensors: Iterable[TensorFacts]) -> None:

@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from squeeze.checkpoint.complete import Completed, Completion, complete
+from squeeze.checkpoint.inspect import compare_settings
 from squeeze.checkpoint.read import load_checkpoint, load_model
+from squeeze.cli import cli
 from squeeze.errors import BadCheckpoint, CorruptData, SqueezeError, UnsupportedFormat
 from squeeze.tensors.quantized import RawTensor
 from squeeze.train.model.config import ModelConfig
@@ -324,3 +327,12 @@ def test_real_checkpoints_are_inferred(
         load_model(materials / "checkpoints" / file)
     model = load_model(materials / "checkpoints" / file, like="baseline")
     assert (model.config.num_params, model.source) == (params, format)
+
+
+def test_two_files_that_do_not_say_all_are_compared_with_what_was_assumed(tmp_path: Path) -> None:
+    for name in ("a.pt", "b.pt"):
+        torch.save(state(), tmp_path / name)
+    difference = compare_settings([tmp_path / "a.pt", tmp_path / "b.pt"])
+    assert difference.differ == {} and [a["mlp_power"] for a in difference.assumed] == [2, 2]
+    done = CliRunner().invoke(cli, ["inspect", str(tmp_path / "a.pt"), str(tmp_path / "b.pt")])
+    assert done.stderr.count("assumed, as no file says it: mlp_power=2") == 2
