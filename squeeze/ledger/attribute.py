@@ -5,7 +5,8 @@ Reads headers only, so it imports neither torch nor numba and takes milliseconds
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from squeeze import codecs
@@ -13,7 +14,8 @@ from squeeze.artifact import container
 from squeeze.artifact.facts import assumed_notes, assumed_of
 from squeeze.files import of_file, read_file
 from squeeze.ledger.files import Paths, Read, files_of, left_out
-from squeeze.ledger.submission import is_paper
+from squeeze.ledger.reached import reached_files
+from squeeze.ledger.submission import CODE, is_paper, is_submission
 from squeeze.ledger.table import Ledger
 from squeeze.outside import registry
 from squeeze.rows import Row, split_bytes
@@ -46,7 +48,19 @@ def attribute_paths(paths: Paths, read: Read = read_file) -> Ledger:
         if _may_be_model(name, data, own):
             models.append(name)
     has_model = bool(models) or not any(Path(path).is_dir() for path in paths)
-    return Ledger(tuple(rows), sizes, tuple(notes), has_model, tuple(models))
+    ledger = Ledger(tuple(rows), sizes, tuple(notes), has_model, tuple(models))
+    return _with_read_papers(ledger, dict(files_of(paths)), read)
+
+
+def _with_read_papers(ledger: Ledger, paths: Mapping[str, Path], read: Read) -> Ledger:
+    """Return the ledger of a submission with the papers that its script reads among what ships."""
+    if not is_submission(ledger) or not ledger.papers:
+        return ledger
+    (main,) = [name for name in ledger.files if Path(name).name == CODE]
+    used = reached_files(main, ledger.files, lambda name: read(paths[name])).keys() & ledger.papers
+    rows = (replace(row, component="other") if row.file in used else row for row in ledger.rows)
+    notes = [f"{name}: read by {CODE}, so it is no paper and counts" for name in sorted(used)]
+    return replace(ledger, rows=tuple(rows), notes=(*ledger.notes, *notes))
 
 
 def _rows_of(name: str, data: bytes) -> tuple[Sequence[Row], Sequence[str]]:

@@ -1,7 +1,7 @@
 """The files of a submission folder by name, and which of them are about it and not of it.
 
-Papers ship no bytes, unless run time opens them: the audit finds out
-(`squeeze.score.audit.rules_folder.shipped`).
+Papers ship no bytes, unless the script reads them (`squeeze.ledger.reached`) or run time opens them: the
+audit finds out (`squeeze.score.audit.rules_folder.shipped`).
 """
 
 from __future__ import annotations

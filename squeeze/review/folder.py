@@ -9,13 +9,13 @@ from pathlib import Path, PurePosixPath
 
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file
+from squeeze.ledger.reached import reached_files, unpacked
 from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODELS, is_log
 from squeeze.outside.source import Source
 from squeeze.review.claimed import ClaimedRuns, claimed_runs, with_training
 from squeeze.review.claims import Claims, read_claims
 from squeeze.review.logs import LoggedRun, distinct_runs, read_runs
-from squeeze.review.reached import MOST_TEXT, reached_files, unpacked
-from squeeze.review.values import decode_text
+from squeeze.review.values import MOST_TEXT, decode_text
 
 MOST_FILES = 10_000
 TOKENIZERS = {".model", ".vocab"}
@@ -160,10 +160,13 @@ def read_script(folder: Path, files: Mapping[str, int], counted: set[int | None]
     def likeness(name: str) -> tuple[bool, bool, bool, bool, int]:
         return bool(files[name]), files[name] in counted, name == CODE, "train" in name, files[name]
 
+    def read(name: str) -> bytes:
+        return read_file(folder / name, MOST_TEXT)
+
     main = max(scripts, key=likeness)
-    uses = reached_files(folder, main, files)
+    uses = reached_files(main, files, read)
     if main != CODE and files.get(CODE):
-        from_code = reached_files(folder, CODE, files)
+        from_code = reached_files(CODE, files, read)
         main, uses = (CODE, from_code) if main in from_code else (main, uses)
     return Script(main, files[main], uses, _faults(folder, main, files))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from squeeze.errors import printable
 
+MOST_TEXT = 32 << 20  # bytes of one log, card, script or JSON file
 LONGEST_WHOLE = 20  # characters of an integer of 64 bits
 LARGEST = 1e15
 NUMERAL = re.compile(

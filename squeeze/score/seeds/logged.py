@@ -12,9 +12,8 @@ from squeeze.files import read_file
 from squeeze.review.claimed import claimed_runs, score_of
 from squeeze.review.folder import read_folder
 from squeeze.review.logs import LoggedRun, distinct_runs, read_runs
-from squeeze.review.reached import MOST_TEXT
 from squeeze.review.runs import differing, recoded, repeated
-from squeeze.review.values import decode_text
+from squeeze.review.values import MOST_TEXT, decode_text
 
 SUFFIXES = {".log", ".txt", ".out"}
 METRICS = {"nats_per_token": "nats", "bpb": "bpb"}

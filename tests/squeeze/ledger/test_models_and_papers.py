@@ -16,6 +16,7 @@ import squeeze
 from squeeze.cli import cli
 from squeeze.errors import NoModel, SqueezeError
 from squeeze.ledger.submission import shipped_bytes
+from squeeze.review.review import review
 from squeeze.views.totals import totals
 from tests.squeeze.outside.exports import int8_export
 
@@ -78,6 +79,19 @@ def test_papers_are_text_and_pictures(tmp_path: Path) -> None:
     ledger = squeeze.budget(folder_of(tmp_path, **papers))
     assert set(ledger.papers) == {f"entry/{name}" for name in papers}
     assert shipped_bytes(ledger) == len(SCRIPT) and not ledger.has_model
+
+
+@pytest.mark.parametrize("call", ['open("codes.csv").read()', 'Path("codes.csv").read_bytes()'])
+def test_a_paper_that_the_script_reads_counts_as_the_review_counts_it(
+    tmp_path: Path, call: str
+) -> None:
+    files = {"codes.csv": b"7" * 5000, "notes.csv": b"8" * 400, "m.ptz": CODES.tobytes()}
+    folder = folder_of(tmp_path, **files | {"train_gpt.py": f"codes = {call}\n".encode()})
+    ledger = squeeze.budget(folder)
+    assert shipped_bytes(ledger) == sum(map(len, files.values())) + 2 + len(call) + 7 - 400
+    assert [note for note in ledger.notes if "codes.csv: read by train_gpt.py" in note]
+    (size,) = [row for row in review(folder).findings if row.id == "bytes"]
+    assert size.data["total"] == shipped_bytes(ledger)
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,15 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from squeeze.errors import SqueezeError
-from squeeze.files import read_file
 from squeeze.ledger.submission import is_paper
 from squeeze.outside import script as packed_script
 from squeeze.outside.source import Source
 
-MOST_TEXT = 32 << 20  # bytes of one log, card, script or JSON file
 MOST_STRING = 4096  # characters of a string that are searched for names of files
 # Calls that import the module which a string names, and calls that read the file which it names.
 IMPORTERS = set("import_module __import__ run_module find_spec".split())
@@ -29,8 +27,12 @@ MOST_PATTERNS = 200  # with a star, of one script
 PATTERN = re.compile(r"\S*\w{2}\S*")  # of a pattern with a star: says more than `*` or `*.*`
 
 
-def reached_files(folder: Path, main: str, files: Mapping[str, int]) -> dict[str, int]:
-    """Return bytes of the files that a script reaches, and that those reach.
+def reached_files(
+    main: str, files: Mapping[str, int], read: Callable[[str], bytes]
+) -> dict[str, int]:
+    """Return bytes of the files that the script `main` reaches, and that those reach.
+
+    files: bytes by name of all that lies there; read: gives the bytes of one by its name
 
     Papers count only where a call reads them: most scripts name the logs that they write.
     """
@@ -38,7 +40,7 @@ def reached_files(folder: Path, main: str, files: Mapping[str, int]) -> dict[str
     while waiting:
         name = waiting.pop()
         if name.endswith(".py"):
-            source = source_of(read_file(folder / name, MOST_TEXT), name)
+            source = source_of(read(name), name)
             new = _reached_from(source, name, files) - names
             names |= new
             waiting += sorted(new)
