@@ -18,6 +18,7 @@ from squeeze.checkpoint.names import HEAD
 from squeeze.checkpoint.read import Checkpoint, LoadedModel
 from squeeze.errors import BadConfig
 from squeeze.files import sha256
+from squeeze.subject.fingerprint import fingerprint_of
 from squeeze.subject.subject import Facts, Subject, copied
 from squeeze.subject.weights import (
     LISTED,
@@ -115,7 +116,10 @@ class Workpiece:
         return cls(
             named,
             header,
-            checkpoint.sha256 + checkpoint.entry + json.dumps(header, sort_keys=True),
+            checkpoint.sha256
+            + checkpoint.entry
+            + json.dumps(header, sort_keys=True)
+            + fingerprint_of(subject),
             checkpoint.format,
             checkpoint.sha256,
             checkpoint.size,
@@ -149,7 +153,9 @@ class Workpiece:
         return cls(
             state.tensors,
             header,
-            digest + json.dumps([header, list(state.tensors)], sort_keys=True),
+            digest
+            + json.dumps([header, list(state.tensors)], sort_keys=True)
+            + fingerprint_of(subject),
             format,
             digest,
             size,

@@ -78,14 +78,14 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     start, reporter = start_of(session, calibrated, limit), session.reporter
     if not start.quantizer.contents.matrices:  # no rounding that anything could make up for
         return packed_to(session, calibrated, limit)
+    text = calibrated.text
+    untuned = int(text.lengths[: untuned_rows(text)].sum())
     with reporter.stage("fit") as stage:
         quantizer, fitted = fitted_of(start, stage)
         start, quantizer, fitted = without_zero_rows(start, quantizer, fitted, stage)
     tuning = _Tuning(session, preset, start, quantizer, fitted)
     if not tuning.learns:
         return packed_to(session, calibrated, limit)
-    text = calibrated.text
-    untuned = int(text.lengths[: untuned_rows(text)].sum())
     before = measured_cost(start, quantizer, fitted, reporter, untuned)
     gain = Gain(sum(tuning.shares.steps), before)
     try:

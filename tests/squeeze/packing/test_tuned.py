@@ -321,6 +321,15 @@ def test_one_sequence_is_too_little_text() -> None:
     assert untuned_rows(Sequences.whole(np.zeros((3, 8), np.uint16), "test")) == 1
 
 
+def test_too_little_text_is_refused_before_anything_is_fitted(model: Path) -> None:
+    recorder = Recorder()
+    calibration = Calibration(tokens=CONFIG.seq_len)
+    request = PackRequest(LIMIT, "tuned", calibration=calibration, tune=STEPS)
+    with pytest.raises(BadConfig, match="two sequences"):
+        pack_model(load_model(model), request, recorder)
+    assert "fit" not in recorder.names
+
+
 def test_where_what_learnt_has_no_room_the_file_is_the_first(model: Path, tmp_path: Path) -> None:
     """Of a limit that zeros fill nothing is left for floats that grow."""
     with pytest.raises(OverBudget) as refused:
