@@ -22,6 +22,7 @@ from squeeze.cli.parsing.values import Updates, Word, shards_option
 from squeeze.packing.presets import RECORDS, TARGETS
 
 OFFERED = [*TARGETS, *RECORDS]
+OF_TEXT = ("calibration", "data", "tokens", "seed", "precision")  # options on calibration text
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -30,6 +31,20 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
         if not key or not text:
             raise click.BadParameter(f"{key}={text}: expected ROLE=SPEC such as mlp=6:12.85")
     return pairs
+
+
+def _check_used(ctx: click.Context, options: dict[str, Any]) -> None:
+    """Raise UsageError for an option of the command line that this way of packing takes nothing from."""
+    preset, alone = options["preset"], options["lossless"] or options["squeezed"]
+    unused = {
+        "for the presets that calibrate": OF_TEXT if alone or options["quant"] else (),
+        "for --quant and the presets of records": ("small",) if alone or preset in TARGETS else (),
+        "for all but --lossless": ("small_floats",) if options["lossless"] else (),
+    }
+    for use, names in unused.items():
+        for name in names:
+            if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"--{name.replace('_', '-')} is {use}")
 
 
 @click.command("pack", cls=Command)
@@ -87,7 +102,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option(
     "--small",
-    type=int,
+    type=click.IntRange(min=0),
     default=65_536,
     metavar="N",
     help="Tensors of up to N weights stay floats [65536].",
@@ -121,6 +136,7 @@ def command(**options: Any) -> None:
 
     if sum(bool(options[name]) for name in ("lossless", "squeezed", "preset", "quant")) > 1:
         raise click.UsageError("--quant, --lossless, --squeezed and --preset exclude one another")
+    _check_used(click.get_current_context(), options)
     if options["tune"] and options["preset"] != "tuned":
         raise click.UsageError("--tune is for --preset tuned")
     if options["frontier"] and options["preset"] not in TARGETS:

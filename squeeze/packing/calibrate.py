@@ -102,8 +102,17 @@ class Calibration:
             raise BadConfig("calibration source", expected=", ".join(SOURCES), found=self.source)
         if self.precision not in PRECISIONS:
             raise BadConfig("precision", expected=", ".join(PRECISIONS), found=self.precision)
-        if (self.source == "shards") != bool(self.data):
-            raise BadConfig("calibration data is for source 'shards', which needs it")
+        if self.source == "shards" and not self.data:
+            raise BadConfig(
+                "calibration text shards", found="no shards", fix="Name them with --data."
+            )
+        if self.source != "shards" and self.data:
+            raise BadConfig(
+                "shards to calibrate on",
+                expected="calibration text shards",
+                found=self.source,
+                fix="Add --calibration shards, or leave --data out.",
+            )
         if (self.source == "tokens") != (self.ids is not None):
             raise BadConfig("calibration ids are for source 'tokens', which needs them")
 

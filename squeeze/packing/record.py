@@ -26,6 +26,7 @@ from squeeze.packing.packed import Correction, Packed
 from squeeze.packing.presets import RECORDS, Record
 from squeeze.packing.recipe import Recipe, quantize_checkpoint
 from squeeze.packing.request import PackRequest
+from squeeze.packing.rounding import note_floats
 from squeeze.packing.session import Session, open_session
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
@@ -69,6 +70,7 @@ def _packed(session: Session, record: Record, calibrated: Calibrated | None) -> 
     every: dict[str, Tensor] = {**others.tensors, **quantized}
     tensors = {name: every[name] for name in sorted(every, key=natural_key)}
     artifact = Artifact(dict(piece.header), tensors)
+    note_floats(piece, artifact, request, session.reporter)
     correction = None
     if record.corrected and calibrated:
         errors = {name: w - quantized[name].dequantize() for name, w in matrices.items()}

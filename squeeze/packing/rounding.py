@@ -33,13 +33,13 @@ def pack_rounded(piece: Workpiece, request: PackRequest, reporter: Reporter) -> 
         )
     artifact = quantize_checkpoint(piece.stored, piece.header, recipe)
     if not exact:
-        _note_floats(piece, artifact, request, reporter)
+        note_floats(piece, artifact, request, reporter)
     candidates = codecs.names() if request.codecs == ("all",) else request.codecs
     data = encode(artifact, candidates=candidates, reporter=reporter)
     return checked(Packed(data, exact=exact))
 
 
-def _note_floats(
+def note_floats(
     piece: Workpiece, artifact: Artifact, request: PackRequest, reporter: Reporter
 ) -> None:
     """Note the matrices that stay floats for their size, which a preset would quantize."""

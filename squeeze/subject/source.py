@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from squeeze.checkpoint.read import completed_model, is_own, load_checkpoint
-from squeeze.errors import BadCheckpoint
+from squeeze.errors import BadCheckpoint, BadConfig
 from squeeze.subject.folder import KIND, build, is_folder, open_folder
 from squeeze.subject.script import load_script
 from squeeze.subject.workpiece import SUBJECT, Workpiece
@@ -38,9 +38,11 @@ class ModelSource:
         statements = dict(self.statements)
         entry, length = statements.pop("entry", None), statements.get("seq_len")
         if self.script is not None:
+            _refuse_stated(statements, "the script of --model")
             subject = load_script(self.script, length, self.shim)
             return Workpiece.of_subject(subject, load_checkpoint(self.path, entry))
         if is_folder(self.path):
+            _refuse_stated(statements, "config.json of the folder")
             return open_folder(self.path, length)
         checkpoint = load_checkpoint(self.path, entry)
         try:
@@ -54,3 +56,19 @@ class ModelSource:
             if not alone:
                 raise
             return Workpiece.of_weights(checkpoint)
+
+
+def _refuse_stated(statements: Mapping[str, Any], source: str) -> None:
+    """Raise BadConfig for options of this project's own models, which another would not read.
+
+    source: of what they would say
+    """
+    taken = ("seq_len", "assume")
+    stated = [n for n, value in statements.items() if value is not None and n not in taken]
+    if stated:
+        raise BadConfig(
+            "options of a model that is not squeeze's own",
+            expected=f"none: {source} says how it computes",
+            found=", ".join(sorted(stated)),
+            fix="Leave them out, or change it there.",
+        )

@@ -238,7 +238,7 @@ def print_packed(packed: Packed, preset: str, verbose: bool) -> None:
             print_line(line)
     elif preset in TARGETS:
         print_line("everything fits without loss")
-    elif packed.correction is not None:
+    elif packed.correction is not None and packed.correction.tensors:
         left_out = packed.correction
         print_line(
             f"left out: low-rank correction of {', '.join(left_out.tensors)} "
