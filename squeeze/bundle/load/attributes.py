@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from typing import Any
 
 from squeeze.bundle.load.imports import without_local
 from squeeze.bundle.load.modules import BundleError, Graph, Module
-from squeeze.bundle.load.names import Names, Origin, origins, top_level
-from squeeze.bundle.load.scopes import arguments, bound_names, module_uses
+from squeeze.bundle.load.names import Names, Origin, origins
+from squeeze.bundle.load.scopes import FUNCTIONS, arguments, bound_names, module_uses, top_level
+from squeeze.bundle.load.tree import walk
 
 
 class Attributes(ast.NodeTransformer):
@@ -18,18 +20,37 @@ class Attributes(ast.NodeTransformer):
         self.module, self.graph, self.names = module, graph, names
         self.refused: dict[str, BundleError] = {}
         self.global_ids = {id(u.node) for u in module_uses(module.tree)}
-        self.functions: list[dict[str, Origin]] = []
+        # names of the functions around; None for those that stand for no import
+        self.functions: list[dict[str, Origin | None]] = []
 
     def _function(self, node: Any) -> Any:
+        bound, redirected, outer = bound_names(node.body)
+        own = bound - redirected - outer | {arg.arg for arg in arguments(node.args)}
         imported: dict[str, Origin] = {}
         for child in _own_imports(node):
             imported |= origins(self.graph, self.module, child)
-        self.functions.append(imported)
+        return self._inside(node, dict.fromkeys(own) | imported)
+
+    visit_FunctionDef = visit_AsyncFunctionDef = _function
+
+    def visit_Lambda(self, node: ast.Lambda) -> Any:
+        return self._inside(node, {arg.arg: None for arg in arguments(node.args)})
+
+    def _comprehension(self, node: Any) -> Any:
+        first = node.generators[0]
+        outside, first.iter = self.visit(first.iter), ast.Constant(None)
+        targets = [part for generator in node.generators for part in walk(generator.target)]
+        self._inside(node, {part.id: None for part in targets if isinstance(part, ast.Name)})
+        first.iter = outside
+        return node
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension
+
+    def _inside(self, node: ast.AST, names: Mapping[str, Origin | None]) -> Any:
+        self.functions.append({**names})
         self.generic_visit(node)
         self.functions.pop()
         return node
-
-    visit_FunctionDef = visit_AsyncFunctionDef = _function
 
     def _module(self, node: ast.expr) -> str | None:
         """Return the local module an expression stands for, None for anything else."""
@@ -37,6 +58,8 @@ class Attributes(ast.NodeTransformer):
             for imported in reversed(self.functions):
                 if node.id in imported:
                     origin = imported[node.id]
+                    if origin is None:
+                        return None
                     if origin.attribute is None:
                         return origin.module
                     return self.names.module_of(origin.module, origin.attribute)
@@ -46,7 +69,7 @@ class Attributes(ast.NodeTransformer):
             base = self._module(node.value)
             if base is not None:
                 inner = f"{base}.{node.attr}"
-                if node.attr not in self.graph.modules[base].bound:
+                if not self.graph.binds(base, node.attr):
                     return inner if self.graph.is_local(inner) else None
                 return self.names.module_of(base, node.attr)
         return None
@@ -62,7 +85,7 @@ class Attributes(ast.NodeTransformer):
                 f"{self.module.where(node)}: assigns to {base}.{node.attr}",
                 fix="Give that module a function that sets it.",
             )
-        if node.attr not in self.graph.modules[base].bound:
+        if not self.graph.binds(base, node.attr):
             raise BundleError(f"{self.module.where(node)}: {base} has no {node.attr}")
         new = self.names.resolve(base, node.attr)
         return self.names.settled(new, node, node.ctx)
@@ -130,6 +153,14 @@ class _Rename(ast.NodeTransformer):
         return node
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = _function
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
+        if self.old not in bound_names(node.body)[0]:
+            return self.generic_visit(node)
+        methods = [child for child in node.body if isinstance(child, FUNCTIONS)]
+        for child in [*node.decorator_list, *node.bases, *node.keywords, *methods]:
+            self.visit(child)  # its own statements read its own name
+        return node
 
 
 def _own_imports(node: Any) -> list[ast.Import | ast.ImportFrom]:

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from squeeze.bundle.load.attributes import Attributes, Locals
+from squeeze.bundle.load.copies import copy_rebound
 from squeeze.bundle.load.fold import Filling
 from squeeze.bundle.load.imports import takes_future_annotations, without_local
 from squeeze.bundle.load.loading import Loading
 from squeeze.bundle.load.modules import BundleError, Graph, Module
 from squeeze.bundle.load.names import Names, aliases_of, defined_by
+from squeeze.bundle.load.order import Piece, in_order
 from squeeze.bundle.load.scopes import Use, module_uses
+from squeeze.bundle.load.stars import spell_stars
 from squeeze.bundle.load.tree import walk
 from squeeze.bundle.load.warn import warnings_of
 
@@ -43,9 +46,8 @@ class Flat:
 
     def where(self, node: ast.AST) -> str:
         """Return file:line of a node of the tree, for messages."""
-        for statement in self.tree.body:
-            module = self.loading.origins.get(statement)
-            if module is not None and any(part is node for part in walk(statement)):
+        for statement, module in self.loading.origins.items():  # those inside come first
+            if any(part is node for part in walk(statement)):
                 return module.where(node)
         return "the program"
 
@@ -65,10 +67,12 @@ def flatten(graph: Graph, keep: Iterable[str] = ()) -> Flat:
     used as values are `refused`.
     """
     modules = graph.ordered()
+    spell_stars(graph)
+    copy_rebound(graph)
     aliases = {module.name: aliases_of(graph, module) for module in modules}
     defined = {module.name: defined_by(module, aliases[module.name]) for module in modules}
     names = Names(graph, modules, aliases, defined)
-    pieces: dict[str, list[_Piece]] = {}
+    pieces: dict[str, list[Piece]] = {}
     origins: dict[ast.AST, Module] = {}
     lazy: dict[ast.AST, set[str]] = {}
     warnings: list[str] = []
@@ -93,13 +97,15 @@ def flatten(graph: Graph, keep: Iterable[str] = ()) -> Flat:
         if module.name != "__main__" and ast.get_docstring(module.tree) is not None:
             module.tree.body.pop(0)  # the program's is another one
         pieces[module.name] = [
-            _Piece(eager.get(node, []), without_local(node, graph, module))
+            Piece(eager.get(node, []), without_local(node, graph, module, places=True))
             for node in module.tree.body
         ]
         statements = [s for piece in pieces[module.name] for s in piece.statements]
         origins |= dict.fromkeys(statements, module)
         warnings += warnings_of(module)
-    body = _in_order(graph, pieces)
+    body = in_order(graph, pieces)
+    for statement in body:  # some hold those of other modules now
+        lazy[statement] = {name for part in walk(statement) for name in lazy.get(part, ())}
     if future:
         at = int(ast.get_docstring(ast.Module(body, [])) is not None)
         body.insert(at, ast.ImportFrom("__future__", [ast.alias("annotations")], 0))
@@ -110,41 +116,6 @@ def flatten(graph: Graph, keep: Iterable[str] = ()) -> Flat:
         for name, imports in graph.imports.items()
     }
     return Flat(tree, Loading(origins, at_top, lazy), homes, warnings, refused)
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Statements that one of a module became. imports: local modules that run before them."""
-
-    imports: list[str]
-    statements: list[ast.stmt]
-
-
-def _in_order(graph: Graph, pieces: dict[str, list[_Piece]]) -> list[ast.stmt]:
-    """Return the statements of all modules as they run; those that only functions import come first."""
-    body: list[ast.stmt] = []
-    begun: set[str] = set()
-
-    def run(name: str) -> None:
-        if name in begun:
-            return  # a circle: the one that was begun first goes on, as at run time
-        begun.add(name)
-        for piece in pieces[name]:
-            for imported in piece.imports:
-                run(imported)
-            body.extend(piece.statements)
-
-    at_start = graph.at_start()
-    for name in pieces:
-        if name not in at_start:
-            run(name)
-    early = len(body)
-    run("__main__")
-    documented = pieces["__main__"][0].statements if pieces["__main__"] else []
-    if early and documented and ast.get_docstring(ast.Module(documented, [])) is not None:
-        body.remove(documented[0])
-        body.insert(0, documented[0])
-    return body
 
 
 class _WithoutAll(Filling):

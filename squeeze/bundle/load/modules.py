@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from squeeze.bundle.load.included import included
-from squeeze.bundle.load.scopes import FUNCTIONS, bound_names
+from squeeze.bundle.load.scopes import FUNCTIONS, module_uses
 from squeeze.bundle.load.tree import children, drop_literals_, walk
 from squeeze.errors import SqueezeError
 
@@ -27,7 +27,7 @@ class BundleError(SqueezeError):
 class Module:
     """One source file. tree: parsed, branches that never run in a bundle taken out.
 
-    bound: names of its top level, as they were read.
+    bound: names of its top level, those that only functions bind by `global` among them.
     """
 
     name: str
@@ -116,6 +116,10 @@ class Graph:
         """Return whether a dotted name is a module that goes into the bundle."""
         return self._locate(name) is not None
 
+    def binds(self, module: str, name: str) -> bool:
+        """Return whether a local module binds a name; a folder without `__init__.py` binds none."""
+        return module in self.modules and name in self.modules[module].bound
+
     @property
     def sources(self) -> tuple[Path, ...]:
         """All files that go into the bundle."""
@@ -148,8 +152,8 @@ class Graph:
             docstring = ast.get_docstring(tree, clean=False)
             constants |= {"__name__": name, "__doc__": docstring}
         module.tree = fold(tree, constants)
-        bound, redirected, _ = bound_names(module.tree.body)
-        module.bound = frozenset(bound | redirected)
+        uses = module_uses(module.tree)
+        module.bound = frozenset(use.name for use in uses if use.stores or use.index is not None)
         self.modules[name] = module
         self.imports[name] = list(dict.fromkeys(self.local_imports(module, module.tree)))
 

@@ -6,13 +6,18 @@ import ast
 import builtins
 import keyword
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from squeeze.bundle.load.modules import BundleError, Graph, Module, absolute
-from squeeze.bundle.load.scopes import FUNCTIONS, alias_name, arguments, bound_names, module_uses
-from squeeze.bundle.load.tree import children, walk
+from squeeze.bundle.load.scopes import (
+    FUNCTIONS,
+    alias_name,
+    arguments,
+    bound_names,
+    module_uses,
+    top_level,
+)
+from squeeze.bundle.load.tree import walk
 
 BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "__builtins__"}
 
@@ -33,15 +38,6 @@ def aliases_of(graph: Graph, module: Module) -> dict[str, Origin]:
     return aliases
 
 
-def top_level(node: ast.AST) -> Iterator[Any]:
-    """Yield the imports that run in the module's own scope, those in blocks included."""
-    for child in children(node):
-        if isinstance(child, ast.Import | ast.ImportFrom):
-            yield child
-        elif not isinstance(child, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
-            yield from top_level(child)
-
-
 def origins(graph: Graph, module: Module, node: ast.Import | ast.ImportFrom) -> dict[str, Origin]:
     """Return the meanings of names bound by one import statement; external ones are left out."""
     meanings: dict[str, Origin] = {}
@@ -54,12 +50,8 @@ def origins(graph: Graph, module: Module, node: ast.Import | ast.ImportFrom) -> 
     base = absolute(module, node)
     for alias in node.names:
         inner = f"{base}.{alias.name}" if base else alias.name
-        if alias.name == "*":
-            if graph.is_local(base):
-                meanings |= {
-                    name: Origin(base, name) for name in _public(graph, graph.modules[base])
-                }
-        elif base and graph.is_local(base) and alias.name in graph.modules[base].bound:
+        itself = base == module.name and graph.is_local(inner)  # `from . import inner` binds it
+        if base and graph.binds(base, alias.name) and not itself:
             meanings[alias_name(node, alias)] = Origin(base, alias.name)
         elif graph.is_local(inner):
             meanings[alias_name(node, alias)] = Origin(inner)
@@ -71,19 +63,6 @@ def origins(graph: Graph, module: Module, node: ast.Import | ast.ImportFrom) -> 
     return meanings
 
 
-def _public(graph: Graph, module: Module) -> list[str]:
-    """Return the names that `from module import *` binds."""
-    for node in module.tree.body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets
-        ):
-            try:
-                return list(ast.literal_eval(node.value))
-            except (ValueError, TypeError):
-                raise BundleError(f"{module.where(node)}: __all__ is computed") from None
-    return sorted(name for name in module.bound if not name.startswith("_") and name != "*")
-
-
 def defined_by(module: Module, aliases: dict[str, Origin]) -> set[str]:
     """Return the names a module binds (also by `global` in functions), external imports included."""
     stored = {use.name for use in module_uses(module.tree) if use.stores or use.index is not None}
@@ -93,15 +72,6 @@ def defined_by(module: Module, aliases: dict[str, Origin]) -> set[str]:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
-    both = {
-        use.name: use
-        for use in module_uses(module.tree)
-        if use.stores and use.name in aliases and not isinstance(use.node, ast.alias)
-    }
-    for name, use in both.items():
-        raise BundleError(
-            f"{module.where(use.node)}: {name} is imported from a local module and bound again"
-        )
     return (stored | imported) - aliases.keys() - {"*"}
 
 

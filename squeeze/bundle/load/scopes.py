@@ -114,6 +114,15 @@ def alias_name(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> str:
     return alias.name.partition(".")[0] if isinstance(node, ast.Import) else alias.name
 
 
+def top_level(node: ast.AST) -> Iterator[Any]:
+    """Yield the imports that run in the module's own scope, those in blocks included."""
+    for child in children(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif not isinstance(child, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
+            yield from top_level(child)
+
+
 def arguments(args: ast.arguments) -> list[ast.arg]:
     """Return all parameters of a function, in no particular order."""
     rest = [arg for arg in (args.vararg, args.kwarg) if arg is not None]
