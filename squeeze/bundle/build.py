@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from squeeze.bundle.passes.itself import restore_reads, self_reads
 from squeeze.bundle.passes.shake import shake
 from squeeze.bundle.specialise import NOTHING, ShrinkOptions, specialise
 from squeeze.bundle.unpacked import unpacked
-from squeeze.bundle.visible import looked_up_names, visible_names
+from squeeze.bundle.visible import hinted_names, looked_up_names, separate_hints, visible_names
 
 BOTH = ("literal", "archive")
 RESTORED = (
@@ -82,6 +82,8 @@ def bundle(entry: Path, packages: Iterable[str] = (), options: BundleOptions = S
     """
     graph = Graph(entry, packages, options.constants, unpacked(entry))
     flat = flatten(graph, options.keep)
+    separate_hints(flat)
+    options = replace(options, keep=(*options.keep, *hinted_names(flat.tree)))
     join_imports(flat)
     flat, keep = _specialised(flat, options)
     flat.check()

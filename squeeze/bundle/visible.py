@@ -8,6 +8,8 @@ from typing import Any
 from squeeze.bundle.analysis.readers import Readers, look_ups
 from squeeze.bundle.emit.naming import Shown
 from squeeze.bundle.load.flatten import Flat
+from squeeze.bundle.load.hints import has_hints, make_texts, names_in_texts
+from squeeze.bundle.load.imports import takes_future_annotations
 from squeeze.bundle.load.scopes import FUNCTIONS, TYPE_ALIASES, module_uses
 from squeeze.bundle.load.tree import walk
 from squeeze.bundle.passes.itself import SOURCE_TEXT
@@ -90,3 +92,38 @@ def looked_up_names(flat: Flat) -> list[str]:
         elif isinstance(node, ast.Attribute):
             names.add(node.attr)
     return sorted(names)
+
+
+def hinted_names(tree: ast.Module) -> list[str]:
+    """Return the names in annotations that are texts, if something may evaluate these."""
+    return sorted(names_in_texts(tree)) if Readers(tree).every_hint else []
+
+
+def separate_hints(flat: Flat) -> None:
+    """Leave annotations evaluated in modules that do not postpone them, where something may read them.
+
+    `from __future__ import annotations` holds for a whole file: those of modules that have it become
+    the texts that it makes of them, and it goes.
+    """
+    postponed = [n for n in flat.tree.body if getattr(n, "module", "") == "__future__"]
+    origins = flat.loading.origins
+    mixed = any(
+        isinstance(statement, ast.stmt)
+        and not takes_future_annotations(module)
+        and has_hints(statement)
+        for statement, module in origins.items()
+    )
+    if not postponed or not mixed or not _reads_hints(flat.tree):
+        return
+    flat.tree.body = [statement for statement in flat.tree.body if statement not in postponed]
+    for statement, module in origins.items():
+        if isinstance(statement, ast.stmt) and takes_future_annotations(module):
+            make_texts(statement, origins)
+
+
+def _reads_hints(tree: ast.Module) -> bool:
+    """Return whether something may read annotations, by `dataclasses.fields` among others."""
+    words = {getattr(node, "attr", getattr(node, "name", "")) for node in walk(tree)}
+    return Readers(tree).every_hint or {"fields", "type"} <= words | {
+        node.id for node in walk(tree) if isinstance(node, ast.Name)
+    }

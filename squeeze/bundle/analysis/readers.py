@@ -16,8 +16,8 @@ from squeeze.bundle.load.scopes import FUNCTIONS
 from squeeze.bundle.load.tree import plain_names, walk
 
 HINT_READERS = frozenset(
-    "__annotate__ __annotations__ annotationlib get_annotations get_type_hints getfullargspec "
-    "signature singledispatch singledispatchmethod".split()
+    "__annotate__ __annotations__ __kwdefaults__ annotationlib co_varnames get_annotations "
+    "get_type_hints getfullargspec signature singledispatch singledispatchmethod".split()
 )
 DOC_READERS = frozenset("__doc__ doctest getdoc pydoc".split())
 NAME_READERS = frozenset(

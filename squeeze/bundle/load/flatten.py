@@ -6,11 +6,13 @@ import ast
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from squeeze.bundle.load.attributes import Attributes, Locals
 from squeeze.bundle.load.copies import copy_rebound
 from squeeze.bundle.load.fold import Filling
+from squeeze.bundle.load.hints import renamed_texts
 from squeeze.bundle.load.imports import takes_future_annotations, without_local
 from squeeze.bundle.load.loading import Loading
 from squeeze.bundle.load.modules import BundleError, Graph, Module
@@ -94,6 +96,7 @@ def flatten(graph: Graph, keep: Iterable[str] = ()) -> Flat:
         uses = [use for use in module_uses(module.tree) if not names.is_settled(use.node)]
         for use in uses:
             _rename(use, names.resolve(module.name, use.name), module)
+        renamed_texts(module.tree, partial(names.resolve, module.name))
         if module.name != "__main__" and ast.get_docstring(module.tree) is not None:
             module.tree.body.pop(0)  # the program's is another one
         pieces[module.name] = [

@@ -14,6 +14,7 @@ def included(tree: ast.Module, path: Path) -> list[Path]:
 
     Only those whose path is made of constants and `__file__`; any other `exec` stays as it is.
     """
+    path = path.absolute()  # a path made of `__file__` and a constant one have one meaning then
     files: list[Path] = []
     at = 0
     while at < len(tree.body) and len(files) < MOST_FILES:

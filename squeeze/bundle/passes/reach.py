@@ -150,8 +150,14 @@ def _optional_methods(tree: ast.Module) -> dict[ast.AST, list[Method]]:
             and not (child.name.startswith("__") and child.name.endswith("__"))
         ]
         for node in classes.values()
-        if has_known_bases(node, classes)
+        if has_known_bases(node, classes) and not _is_asked_for(node)
     }
+
+
+def _is_asked_for(node: ast.ClassDef) -> bool:
+    """Return whether `isinstance` asks objects for all that a class lists: a protocol at run time."""
+    names = [getattr(part, "attr", getattr(part, "id", "")) for part in node.decorator_list]
+    return "runtime_checkable" in names
 
 
 def _attribute_names(tree: ast.AST) -> set[str]:
@@ -162,4 +168,6 @@ def _attribute_names(tree: ast.AST) -> set[str]:
             names.add(node.attr)
         elif isinstance(node, ast.keyword) and node.arg:
             names.add(node.arg)
+        elif isinstance(node, ast.ClassDef) and _is_asked_for(node):
+            names |= {child.name for child in node.body if isinstance(child, FUNCTIONS)}
     return names | attribute_words(tree)

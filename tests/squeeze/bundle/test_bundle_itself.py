@@ -222,6 +222,17 @@ def test_a_file_that_is_run_in_its_place_is_taken_in(tmp_path: Path, source: str
     assert "exec" not in made.minified
 
 
+def test_a_file_beside_a_script_of_another_folder_is_taken_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "main.py").write_text(INCLUDING["replace"])
+    (tmp_path / "run" / "rest.py").write_text("print('rest')\n")
+    monkeypatch.chdir(tmp_path)
+    made = bundle(Path("run/main.py"))
+    assert "exec" not in made.minified and "rest" in made.minified
+
+
 def test_syntax_that_is_too_new_names_the_version_that_reads_it(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("print(1) if = 2\n")
     with pytest.raises(BundleError, match=f"what Python {sys.version_info[0]}"):
