@@ -20,7 +20,7 @@ from squeeze.bundle.emit.payload import STANDARD, payloads
 from squeeze.bundle.emit.wrap import Shipped, plain, wrap
 from squeeze.bundle.load.flatten import Flat, flatten
 from squeeze.bundle.load.modules import BundleError, Graph
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import spelled, walk
 from squeeze.bundle.passes.imports import join_imports
 from squeeze.bundle.passes.itself import restore_reads, self_reads
 from squeeze.bundle.passes.shake import shake
@@ -83,6 +83,9 @@ def bundle(entry: Path, packages: Iterable[str] = (), options: BundleOptions = S
     graph = Graph(entry, packages, options.constants, unpacked(entry))
     flat = flatten(graph, options.keep)
     separate_hints(flat)
+    names = spelled(flat.tree)
+    unknown = [name for name in options.keep if name not in names]
+    flat.warnings += [f"--keep {name}: nothing in the program has that name" for name in unknown]
     options = replace(options, keep=(*options.keep, *hinted_names(flat.tree)))
     join_imports(flat)
     flat, keep = _specialised(flat, options)

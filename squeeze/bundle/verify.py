@@ -1,10 +1,10 @@
 """A bundle beside its original: the same arguments, the same environment, and what each of them leaves.
 
 Both run in clean folders of their own, the original with the modules it uses. Compared are standard
-output, standard error but for its tracebacks, the exit code, and the files written. Two numbers may
-differ by as much as the scripts do in size, those before kB or MB once rounded, and the hashes of the
-scripts may: programs state what they ship. What differs between two runs of the original itself, such
-as times, is no difference of the bundle.
+output, standard error but for tracebacks and places of warnings, the exit code, and the files written.
+Two numbers may differ by as much as the scripts do in size, those before kB or MB once rounded, and the
+hashes of the scripts may: programs state what they ship. What differs between two runs of the original
+itself, such as times, is no difference of the bundle.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from squeeze.bundle.load.modules import BundleError
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 TRACEBACK = "Traceback (most recent call last):"
+WARNING = re.compile(r".+:\d+: (\w*Warning: .*)")  # of Python's own: file, line, and a line of it
 SHOWN = 3  # differences in a message
 ROUNDED = ("kb", "ki", "mb", "mi")  # beginnings of units of sizes, and their bytes
 UNITS = (1e3, 1e6, 1024.0, 1048576.0)
@@ -60,9 +61,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Result of a comparison: the original's exit code, and one line for each difference."""
+    """Result of a comparison: how the original ended, and one line for each difference.
+
+    last_line: of its standard error
+    """
 
     exit_code: int
+    last_line: str = ""
     differences: tuple[str, ...] = field(default=())
 
     def check(self) -> None:
@@ -89,7 +94,8 @@ def verify(sources: Mapping[str, Path], entry: str, shipped: bytes, check: Check
     if lines:
         again = run_once(originals, entry, check)
         lines = differences(before, after, check.tolerance, again)
-    return Verdict(before.exit_code, tuple(lines))
+    last = before.texts["standard error"].strip().rpartition("\n")[2]
+    return Verdict(before.exit_code, last, tuple(lines))
 
 
 def run_once(files: Mapping[str, bytes], entry: str, check: Check) -> Outcome:
@@ -129,7 +135,7 @@ def run_once(files: Mapping[str, bytes], entry: str, check: Check) -> Outcome:
 
         texts = {
             "standard output": settled(done.stdout),
-            "standard error": _without_tracebacks(settled(done.stderr)),
+            "standard error": _without_places(settled(done.stderr)),
         }
         blobs = {}
         for path in sorted(folder.rglob("*")):
@@ -147,8 +153,8 @@ def run_once(files: Mapping[str, bytes], entry: str, check: Check) -> Outcome:
         return Outcome(done.returncode, texts, blobs, len(files[entry]))
 
 
-def _without_tracebacks(text: str) -> str:
-    """Return standard error without the frames of tracebacks, which name lines of the source."""
+def _without_places(text: str) -> str:
+    """Return standard error without what names lines of the source: frames, and places of warnings."""
     lines, inside = [], False
     for line in text.splitlines():
         bare = line.lstrip(" |+-")
@@ -157,8 +163,9 @@ def _without_tracebacks(text: str) -> str:
         elif inside and (line.startswith((" ", "\t")) or not line):
             continue
         else:
-            inside = False
-            lines.append(line)
+            warned = WARNING.match(line)
+            inside = warned is not None  # its line of the source follows
+            lines.append(line if warned is None else warned[1])
     return "\n".join(lines)
 
 

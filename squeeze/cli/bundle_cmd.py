@@ -74,7 +74,7 @@ def _constants(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 @click.option("--verify", is_flag=True, help="Run both with ARGS, refuse a difference.")
 @click.option(
     "--tolerance",
-    type=float,
+    type=click.FloatRange(0, 1, max_open=True),
     default=0.0,
     help="Relative difference that may be.",
 )

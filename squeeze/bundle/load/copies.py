@@ -13,7 +13,7 @@ from typing import Any
 from squeeze.bundle.load.modules import BundleError, Graph, Module
 from squeeze.bundle.load.names import Origin, origins
 from squeeze.bundle.load.scopes import FUNCTIONS, arguments, bound_names, top_level
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import spelled, walk
 
 
 def copy_rebound(graph: Graph) -> None:
@@ -122,12 +122,7 @@ class _Copies(ast.NodeTransformer):
     def _new(self, name: str, origin: Origin) -> str:
         """Return a name for the other module's variable that nothing in this one is called."""
         if not self.taken:
-            words = [
-                getattr(node, field, None)
-                for node in walk(self.module.tree)
-                for field in ("id", "name", "asname", "arg")
-            ]
-            self.taken = {word for word in words if isinstance(word, str)}
+            self.taken = spelled(self.module.tree)
         new = f"{name}_of_{origin.module.rpartition('.')[2]}"
         while new in self.taken:
             new += "_"

@@ -36,8 +36,13 @@ def fold(tree: ast.Module, constants: dict[str, object]) -> ast.Module:
     """Return the tree with `if`, `while` and conditional expressions on known flags decided.
 
     constants: module-level names and what they are; wherever such a name is read, the value stands
-    instead.
+    instead. Modules that set such names set them to the value.
     """
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        name = targets[0].id if isinstance(targets[0], ast.Name) else ""
+        if len(targets) == 1 and name in constants and getattr(node, "value", None) is not None:
+            vars(node)["value"] = literal_node(constants[name])
     values: dict[ast.AST, object] = {
         use.node: constants[use.name]
         for use in module_uses(tree)

@@ -72,7 +72,14 @@ class Graph:
         self.modules: dict[str, Module] = {}
         self.imports: dict[str, list[Import]] = {}
         self._locations: dict[str, tuple[Path, bool] | None] = {}
+        self._mentioned: set[str] = set()  # names of top levels that something reads or binds
         self.included: list[Path] = []  # files that the script runs in its own place
+        for package in self.packages:
+            if self._locate(package) is None and _find_spec(package) is None:
+                raise BundleError(
+                    f"--package {package}: no such package",
+                    expected=f"a folder beside {entry.name}, or an installed one",
+                )
         self._load("__main__", entry, False, text)
         queue = ["__main__"]
         while queue:
@@ -81,6 +88,10 @@ class Graph:
                     path, is_package = self._locate(imported.module) or (Path(), False)
                     self._load(imported.module, path, is_package)
                     queue.append(imported.module)
+        for name in self.constants.keys() - self._mentioned:
+            raise BundleError(
+                f"--define {name}: nothing at the top level of a module has that name"
+            )
 
     def ordered(self) -> list[Module]:
         """Return the modules, each after those it imports at its top level; the entry last."""
@@ -147,6 +158,7 @@ class Graph:
         for node in walk(tree):  # they would become docstrings once what stands before them goes
             drop_literals_(node)
         module = Module(name, path, source, is_package, tree)
+        self._mentioned |= {use.name for use in module_uses(tree)}
         constants = {"TYPE_CHECKING": False, **self.constants}
         if name != "__main__":  # the entry's name is another one in a process it starts
             docstring = ast.get_docstring(tree, clean=False)

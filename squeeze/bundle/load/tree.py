@@ -61,6 +61,13 @@ def plain_names(tree: ast.AST) -> set[str]:
     return {node.id for node in walk(tree) if isinstance(node, ast.Name)}
 
 
+def spelled(tree: ast.AST) -> set[str]:
+    """Return all names that code spells: of variables, attributes, definitions, parameters, imports."""
+    fields = ("id", "attr", "name", "arg", "asname", "rest")
+    words = {getattr(node, field, None) for node in walk(tree) for field in fields}
+    return {word for word in words if isinstance(word, str)}
+
+
 def is_docstring(node: ast.stmt) -> bool:
     """Return whether a statement is a literal that nothing reads but `__doc__`."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

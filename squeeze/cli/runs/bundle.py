@@ -94,6 +94,11 @@ def run(request: BundleRequest) -> None:
         head = f"# Generated from {printable(source)} by squeeze bundle: read it, do not edit it.\n"
         write_atomic(request.readable, (head + result.readable).encode())
     print_notes(result.warnings, "warning: ")
+    if verdict is not None and verdict.exit_code:
+        short = (
+            f"{source} ended with exit code {verdict.exit_code}: nothing behind that is compared"
+        )
+        print_notes((f"{short}; {printable(verdict.last_line)}",), "warning: ")
     if request.as_json:
         print_json(_report(result, target, verdict))
     else:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from squeeze.bundle.build import BundleOptions, bundle
 from squeeze.bundle.load.modules import BundleError
-from squeeze.bundle.verify import Check, Verdict, verify
+from squeeze.bundle.verify import Check, Verdict, run_once, verify
 from squeeze.cli.bundle_cmd import command
 
 
@@ -78,6 +79,22 @@ def test_tracebacks_are_compared_by_what_was_raised(tmp_path: Path) -> None:
     assert compared(tmp_path, deep, flat).differences == ()
 
 
+def test_warnings_are_compared_by_what_they_say(tmp_path: Path) -> None:
+    warning = "import warnings\nwarnings.warn('{}')\n"
+    moved = "\n\nimport warnings as w; w.warn('{}')\n"
+    assert compared(tmp_path, warning.format("old"), moved.format("old")).differences == ()
+    (line,) = compared(tmp_path, warning.format("old"), moved.format("new")).differences
+    assert line == "standard error: line 1: 'UserWarning: old' became 'UserWarning: new'"
+
+
+def test_a_program_that_fails_is_named(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("open('never/there')\n")
+    result = CliRunner().invoke(command, [str(tmp_path / "main.py"), "--verify"])
+    assert result.exit_code == 0, result.output
+    assert "main.py ended with exit code 1: nothing behind that is compared" in result.output
+    assert "FileNotFoundError" in result.output
+
+
 def test_a_program_that_does_not_end_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"main.py did not end in time"):
         compared(tmp_path, "import time; time.sleep(60)", "pass", timeout=0.5)
@@ -95,6 +112,32 @@ def test_the_command_names_a_bundle_done_only_if_it_does_the_same(tmp_path: Path
     entry.write_text("FLAG = 1\nprint(FLAG)\n")
     result = CliRunner().invoke(command, [*words, "--define", "FLAG=2"])
     assert isinstance(result.exception, BundleError) and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--define", "NEVER=1"], "--define NEVER: nothing at the top level"),
+        (["--package", "never_there"], "--package never_there: no such package"),
+        (["--keep", "never"], "warning: --keep never: nothing in the program has that name"),
+        (["--verify", "--tolerance", "-1"], "-1.0 is not in the range"),
+    ],
+)
+def test_options_that_name_nothing_are_named(tmp_path: Path, words: list[str], said: str) -> None:
+    (tmp_path / "main.py").write_text("print(1)\n")
+    result = CliRunner().invoke(command, [str(tmp_path / "main.py"), *words])
+    assert said in result.output.replace("\n", " ") + str(result.exception)
+
+
+def test_a_flag_has_its_value_wherever_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "conf.py").write_text("FAST = False\n")
+    (tmp_path / "main.py").write_text(
+        "import conf\nfrom conf import FAST\nprint(conf.FAST, FAST)\n"
+    )
+    made = bundle(tmp_path / "main.py", options=BundleOptions(constants={"FAST": True}))
+    assert run_once({"main.py": made.shipped.data}, "main.py", Check()).texts[
+        "standard output"
+    ] == ("True True\n")
 
 
 @pytest.mark.parametrize("words", [["main.py", "--", "x"], ["--preset", "tiny", "--verify"]])
