@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,12 @@ from squeeze.bundle.passes.itself import restore_reads, self_reads
 from squeeze.bundle.passes.shake import shake
 from squeeze.bundle.specialise import NOTHING, ShrinkOptions, specialise
 from squeeze.bundle.unpacked import unpacked
-from squeeze.bundle.visible import hinted_names, looked_up_names, separate_hints, visible_names
+from squeeze.bundle.visible import (
+    looked_up_names,
+    renamed_definitions,
+    separate_hints,
+    visible_names,
+)
 
 BOTH = ("literal", "archive")
 RESTORED = (
@@ -82,20 +87,20 @@ def bundle(entry: Path, packages: Iterable[str] = (), options: BundleOptions = S
     """
     graph = Graph(entry, packages, options.constants, unpacked(entry))
     flat = flatten(graph, options.keep)
-    separate_hints(flat)
     names = spelled(flat.tree)
     unknown = [name for name in options.keep if name not in names]
     flat.warnings += [f"--keep {name}: nothing in the program has that name" for name in unknown]
-    options = replace(options, keep=(*options.keep, *hinted_names(flat.tree)))
     join_imports(flat)
     flat, keep = _specialised(flat, options)
     flat.check()
+    separate_hints(flat)
     _drop_caches(flat.tree)
     forms = _forms(flat, options.forms)
     if all(map(Purity(flat.tree).only_binds, flat.tree.body)):
         flat.warnings.insert(0, f"{entry}: nothing in it does anything: the bundle does nothing")
     readable = ast.unparse(flat.tree) + "\n"
     visible = visible_names(flat.tree, not options.rename_classes)
+    flat.warnings += renamed_definitions(flat, visible)
     code = minify(readable, keep, visible) if options.minified else readable
     shipped = smallest(code, options.coders, forms)
     _verify(shipped, code)

@@ -33,6 +33,7 @@ def visible_names(tree: ast.Module, classes: bool) -> Shown:
     if classes:  # those of functions show in the names of classes inside
         nodes += [f for f in walk(tree) if isinstance(f, FUNCTIONS) and _holds_class(f)]
     names = {getattr(node.name, "id", node.name) for node in nodes}
+    names |= names_in_texts(tree) if readers.every_hint else set()
     return Shown(frozenset(names), frozenset(_shown_parameters(tree, readers)))
 
 
@@ -94,9 +95,15 @@ def looked_up_names(flat: Flat) -> list[str]:
     return sorted(names)
 
 
-def hinted_names(tree: ast.Module) -> list[str]:
-    """Return the names in annotations that are texts, if something may evaluate these."""
-    return sorted(names_in_texts(tree)) if Readers(tree).every_hint else []
+def renamed_definitions(flat: Flat, shown: Shown) -> list[str]:
+    """Return `file:line: name: why` of what shows its name, and has another one in the flat program."""
+    return [
+        f"{flat.where(node)}: {flat.homes[node.name][1]}: another module has that name, too: in the "
+        f"bundle it shows as {node.name}"
+        for node in flat.tree.body
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and node.name in shown.definitions
+        if flat.homes.get(node.name, ("", node.name))[1] != node.name
+    ]
 
 
 def separate_hints(flat: Flat) -> None:
@@ -105,20 +112,20 @@ def separate_hints(flat: Flat) -> None:
     `from __future__ import annotations` holds for a whole file: those of modules that have it become
     the texts that it makes of them, and it goes.
     """
-    postponed = [n for n in flat.tree.body if getattr(n, "module", "") == "__future__"]
     origins = flat.loading.origins
-    mixed = any(
-        isinstance(statement, ast.stmt)
-        and not takes_future_annotations(module)
-        and has_hints(statement)
-        for statement, module in origins.items()
-    )
-    if not postponed or not mixed or not _reads_hints(flat.tree):
+    statements = [*flat.tree.body, *(node for node in walk(flat.tree) if node in origins)]
+    evaluated = {
+        node
+        for node in statements
+        if node in origins and not takes_future_annotations(origins[node])
+    }
+    postponed = [n for n in flat.tree.body if getattr(n, "module", "") == "__future__"]
+    if not (postponed and any(map(has_hints, evaluated)) and _reads_hints(flat.tree)):
         return
-    flat.tree.body = [statement for statement in flat.tree.body if statement not in postponed]
-    for statement, module in origins.items():
-        if isinstance(statement, ast.stmt) and takes_future_annotations(module):
+    for statement in dict.fromkeys(statements):
+        if statement not in evaluated:
             make_texts(statement, origins)
+    flat.tree.body = [statement for statement in flat.tree.body if statement not in postponed]
 
 
 def _reads_hints(tree: ast.Module) -> bool:

@@ -21,7 +21,7 @@ from squeeze.bundle.load.order import Piece, in_order
 from squeeze.bundle.load.scopes import Use, module_uses
 from squeeze.bundle.load.stars import spell_stars
 from squeeze.bundle.load.tree import walk
-from squeeze.bundle.load.warn import warnings_of
+from squeeze.bundle.load.warn import early_imports, warnings_of
 
 
 @dataclass
@@ -77,7 +77,7 @@ def flatten(graph: Graph, keep: Iterable[str] = ()) -> Flat:
     pieces: dict[str, list[Piece]] = {}
     origins: dict[ast.AST, Module] = {}
     lazy: dict[ast.AST, set[str]] = {}
-    warnings: list[str] = []
+    warnings = early_imports(graph)
     refused: dict[str, BundleError] = {}
     future = False
     for module in modules:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from squeeze.bundle.load.scopes import FUNCTIONS, arguments
 from squeeze.bundle.load.tree import children, walk
@@ -27,12 +27,11 @@ def names_in_texts(tree: ast.AST) -> set[str]:
     return {node.id for hint in hints for node in walk(hint) if isinstance(node, ast.Name)}
 
 
-def make_texts(statement: ast.stmt, others: Iterable[ast.AST]) -> None:
+def make_texts(statement: ast.stmt, others: Container[ast.AST]) -> None:
     """Make all annotations in a statement texts, as Python does. others: statements to pass over."""
-    passed_over = set(map(id, others)) - {id(statement)}
     nodes: list[ast.AST] = [statement]
     for node in nodes:  # grows meanwhile
-        nodes += [child for child in children(node) if id(child) not in passed_over]
+        nodes += [child for child in children(node) if child not in others]
         for holder, name in _slots(node):
             hint = getattr(holder, name)
             text = ast.Constant(ast.unparse(hint))

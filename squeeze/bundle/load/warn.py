@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterable, Iterator
 
-from squeeze.bundle.load.modules import Module
+from squeeze.bundle.load.modules import Graph, Module
 from squeeze.bundle.load.tree import walk
 
 LOOKED_UP = "it finds names by their text: nothing in the program is dropped or renamed"
@@ -14,6 +15,7 @@ BY_PATH = "it runs code by its path: the bundle will stop here if that is not wh
 LEFT_BEHIND = "it reads a data file of a package, which is left behind: the bundle will stop here"
 MINIFIED = "it will get the bundle's minified source"
 DATA = "it opens a relative path: the bundle will stop here where that is not below its folder, too"
+EARLY = "only functions import this module, and the bundle runs it at its start"
 BUILTINS = {
     "exec": LOOKED_UP,
     "eval": LOOKED_UP,
@@ -41,6 +43,37 @@ def warnings_of(module: Module) -> list[str]:
         for cause in _causes(node):
             lines.setdefault(cause, []).append(module.where(node))
     return [f"{line}: {cause}" for cause, by_cause in lines.items() for line in by_cause]
+
+
+def early_imports(graph: Graph) -> list[str]:
+    """Return `file:line: name: why` of imports from outside that ran when a function did."""
+    at_start = graph.at_start()
+    plain = [
+        (module, node, name)
+        for module in graph.modules.values()
+        for node, name in _outside(module)
+        if not graph.is_local(name)
+    ]
+    there = {name for module, _, name in plain if module.name in at_start}
+    return [
+        f"{module.where(node)}: {name}: {EARLY}"
+        for module, node, name in plain
+        if module.name not in at_start and name not in there
+    ]
+
+
+def _outside(module: Module) -> Iterator[tuple[ast.stmt, str]]:
+    """Yield the imports of a module that run whenever it does, of what Python does not bring along."""
+    for node in module.tree.body:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        else:
+            continue
+        for name in dict.fromkeys(name.partition(".")[0] for name in names):
+            if name not in sys.stdlib_module_names:
+                yield node, name
 
 
 def _causes(node: ast.AST) -> Iterator[str]:

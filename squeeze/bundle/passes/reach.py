@@ -10,11 +10,14 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 from squeeze.bundle.analysis.attributes import attribute_words, has_known_bases
 from squeeze.bundle.analysis.listing import Computed
 from squeeze.bundle.analysis.purity import Purity
+from squeeze.bundle.analysis.readers import Readers
+from squeeze.bundle.load.hints import names_in_texts
 from squeeze.bundle.load.loading import Loading
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names, walk_scopes
 from squeeze.bundle.load.tree import plain_names, walk
@@ -28,11 +31,13 @@ class Reads:
 
     names: of the module, and builtins. attributes: and whatever may be the name of one
     beginnings: of names of attributes that are computed; "" for any
+    hinted: names in annotations that are texts
     """
 
     names: frozenset[str]
     attributes: frozenset[str]
     beginnings: frozenset[str]
+    hinted: frozenset[str]
 
 
 class Reached:
@@ -44,7 +49,8 @@ class Reached:
     def __init__(
         self, tree: ast.Module, keep: set[str], loading: Loading, memory: dict[ast.AST, Reads]
     ) -> None:
-        self._loading, self._memory, self._computed = loading, memory, Computed(tree)
+        self._tree, self._loading, self._memory = tree, loading, memory
+        self._computed = Computed(tree)
         self.methods = _optional_methods(tree)
         self._owners = {method: owner for owner, own in self.methods.items() for method in own}
         self._nodes = set[ast.AST]()
@@ -72,6 +78,14 @@ class Reached:
     def __contains__(self, node: ast.AST) -> bool:
         return node in self._nodes
 
+    def names(self, reads: Reads) -> frozenset[str]:
+        """Return the names that count as read: those in texts if something evaluates annotations."""
+        return reads.names | reads.hinted if reads.hinted and self._evaluates else reads.names
+
+    @cached_property
+    def _evaluates(self) -> bool:
+        return Readers(self._tree).every_hint
+
     def _load(self, modules: Iterable[str]) -> None:
         for module in modules:
             self._queue += self._effects.pop(module, [])
@@ -81,7 +95,7 @@ class Reached:
         if node not in self._memory:
             self._memory[node] = self._reads(node)
         reads = self._memory[node]
-        for name in reads.names:
+        for name in self.names(reads):
             self._queue += self._binders.get(name, [])
         if isinstance(node, ast.stmt) and node not in self._owners:
             self._load(self._loading.by(node))
@@ -120,6 +134,7 @@ class Reached:
             frozenset(names),
             frozenset(attributes),
             frozenset(b for b in beginnings if b is not None),
+            frozenset(names_in_texts(alone)),
         )
 
 

@@ -55,7 +55,8 @@ def _drop_imports(
     tree: ast.Module, keep: set[str], reached: Reached, reads: dict[ast.AST, Reads]
 ) -> bool:
     """Drop the names of imports that nothing reads, all but one; return whether any went."""
-    readers = Counter(name for node, own in reads.items() if node in reached for name in own.names)
+    used = [own for node, own in reads.items() if node in reached]
+    readers = Counter(name for own in used for name in reached.names(own))
     changed = False
     for statement in tree.body:
         if not isinstance(statement, ast.Import | ast.ImportFrom):

@@ -66,3 +66,20 @@ def test_what_one_file_cannot_hold_is_refused(tmp_path: Path, program: str, mess
     (tmp_path / "c.py").write_text("x = 1\n__all__ = sorted(['x'])\n")
     with pytest.raises(BundleError, match=message):
         bundle(tmp_path / "main.py")
+
+
+def test_what_shows_or_runs_otherwise_is_named(tmp_path: Path) -> None:
+    written(
+        tmp_path,
+        "import a\nclass C: pass\ndef f():\n    import b\n    return b.json\nprint(C, a.C, f())\n"
+        "## a.py\nimport numpy\nclass C: pass\nprint(numpy)\n"
+        "## b.py\nimport json\nimport numpy\nimport torch\nprint(numpy, torch)\n",
+    )
+    made = bundle(tmp_path / "main.py", options=OPTIONS[0])
+    lines = [line.removeprefix(f"{tmp_path}/") for line in made.warnings]
+    why = "another module has that name, too: in the bundle it shows as"
+    assert lines == [
+        "b.py:3: torch: only functions import this module, and the bundle runs it at its start",
+        f"a.py:2: C: {why} a_C",
+        f"main.py:2: C: {why} main_C",
+    ]
