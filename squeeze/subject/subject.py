@@ -19,6 +19,7 @@ from squeeze.calib.statistics.divergence import Categorical, Divergence, Gaussia
 from squeeze.calib.statistics.probed import probed
 from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.errors import BadCheckpoint, SqueezeError
+from squeeze.files import sha256
 from squeeze.subject.aside import printing_aside
 from squeeze.subject.checks import check_no_probabilities, check_not_masked, check_values
 from squeeze.subject.eager import eager
@@ -29,6 +30,7 @@ from squeeze.train.model.gpt import GPT
 
 LENGTH = 1024  # tokens of a window, where nobody says
 PROBED = 16  # tokens of the first forward
+ANSWERED = 64  # tokens of a fingerprint
 # attributes of a module or its configuration that tell its window
 NAMES_OF_LENGTH = (
     "seq_len train_seq_len block_size max_seq_len n_ctx max_position_embeddings".split()
@@ -152,6 +154,16 @@ class Subject:
         """Return the logits of a copy of the module, as they are."""
         with running():
             return self.forward(module, ids)
+
+    @torch.no_grad()
+    def fingerprint(self) -> str:
+        """Return a hash of what the weights do not tell: window, first token, and the answer to some."""
+        shape = 1, min(ANSWERED, self.length)
+        ids = torch.from_numpy(np.random.default_rng(0).integers(0, self.vocab_size, shape))
+        with one_thread():
+            answer = self.run(self.module, ids.to(self.device)).float().cpu().numpy()
+        facts = repr((self.length, self.bos, self.vocab_size, self.hidden))
+        return sha256(facts.encode() + answer.tobytes())
 
     def divergence(self, ids: npt.NDArray[np.unsignedinteger[Any]]) -> Divergence:
         """Return the divergence of the model's outputs; ids: integers [N, T] of some text."""

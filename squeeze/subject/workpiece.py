@@ -18,7 +18,6 @@ from squeeze.checkpoint.names import HEAD
 from squeeze.checkpoint.read import Checkpoint, LoadedModel
 from squeeze.errors import BadConfig
 from squeeze.files import sha256
-from squeeze.subject.fingerprint import fingerprint_of
 from squeeze.subject.subject import Facts, Subject, copied
 from squeeze.subject.weights import (
     LISTED,
@@ -119,7 +118,7 @@ class Workpiece:
             checkpoint.sha256
             + checkpoint.entry
             + json.dumps(header, sort_keys=True)
-            + fingerprint_of(subject),
+            + subject.fingerprint(),
             checkpoint.format,
             checkpoint.sha256,
             checkpoint.size,
@@ -155,7 +154,7 @@ class Workpiece:
             header,
             digest
             + json.dumps([header, list(state.tensors)], sort_keys=True)
-            + fingerprint_of(subject),
+            + subject.fingerprint(),
             format,
             digest,
             size,
