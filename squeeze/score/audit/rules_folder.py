@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from squeeze.score.audit.verdict import Verdict, failed, passed, unknown
 from squeeze.score.box.visible import visible_paths
 
 TRAIN_SECONDS = 600.0
-LOCAL = ("127.", "localhost", "::1", "0.0.0.0", "None")
+LOCAL = ("", "None", "localhost")  # names of no address, of any, and of this machine
 SYSTEM = ("/proc", "/sys", "/dev", "/etc")
 BOX = ("/tmp", "/inputs")  # empty and read-only, where there is a box
 FEW_SEEDS = "fewer than two seeds' configurations in seed*.json, submission.json or logs"
@@ -151,7 +153,7 @@ def _outside(e: Evidence) -> list[str]:
 
 def network(e: Evidence) -> Verdict:
     """Judge that no network is used or tried."""
-    tried = [text for text in e.network if not text.split(" ", 1)[1].startswith(LOCAL)]
+    tried = [text for text in e.network if not _is_local(text.split(" ", 1)[1])]
     if tried:
         return failed(
             f"tried the network: {'; '.join(tried[:MAX_SHOWN])}", tried=tried[:MAX_LISTED]
@@ -161,6 +163,15 @@ def network(e: Evidence) -> Verdict:
     if not e.watched:
         return unknown("the hook that watches Python was not loaded, and there is no box")
     return passed("none tried by Python code; native code is not watched here")
+
+
+def _is_local(host: str) -> bool:
+    """Return whether a name or address is that of the machine itself, where no network is needed."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host in LOCAL or host == socket.gethostname()
+    return address.is_loopback or address.is_unspecified
 
 
 def clock(e: Evidence) -> Verdict:

@@ -34,6 +34,8 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
                 address = address[0]
             elif event in ("socket.connect", "socket.bind", "socket.sendto"):
                 return  # a Unix socket: no network
+            if isinstance(address, (bytes, bytearray)):
+                address = os.fsdecode(bytes(address))
             _record("network", f"{event} {address}")
         elif event in _PROGRAMS:
             _record("program", str(args[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from squeeze.score.audit.evidence import AuditOptions, Evidence
 from squeeze.score.audit.machine import lacking
 from squeeze.score.audit.report import Audit
 from squeeze.score.audit.rules import judge
-from squeeze.score.audit.rules_folder import clock, seeds, size
+from squeeze.score.audit.rules_folder import clock, network, seeds, size
 from squeeze.score.audit.submission import load_submission
 from squeeze.score.audit.verdict import FAIL, PASS, UNKNOWN
 from squeeze.score.box.sandbox import Isolation
@@ -205,6 +206,25 @@ def test_nothing_is_said_of_files_and_network_where_nothing_answered(tmp_path: P
     for name in ("files", "network"):
         assert verdicts[name].status == UNKNOWN
         assert verdicts[name].evidence == "it ended before its first answer"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("", PASS),  # any address of this machine: how a free port is found
+        (socket.gethostname(), PASS),
+        ("127.0.0.1", PASS),
+        ("::", PASS),
+        ("weights.invalid", FAIL),
+        ("localhost.weights.invalid", FAIL),
+        ("127.weights.invalid", FAIL),
+        ("192.0.2.1", FAIL),
+    ],
+)
+def test_the_machine_itself_is_no_network(tmp_path: Path, host: str, status: str) -> None:
+    known = stated(tmp_path / "nine")
+    known.network = [f"socket.bind {host}"]
+    assert network(known).status == status
 
 
 def test_text_of_a_submission_is_text_in_the_markdown_of_an_audit(tmp_path: Path) -> None:
