@@ -22,7 +22,7 @@ from squeeze.score.plan import Documents, document_spans, sample_documents
 from squeeze.score.provenance import code_sha256, device_facts, file_sha256, versions
 from squeeze.score.report import DocumentCounts, EvalReport, Hashes
 from squeeze.score.texts import TextTokenizer
-from squeeze.score.tokenizer import Text, Tokenizer, Tokens, check_vocab
+from squeeze.score.tokenizer import Text, Tokenizer, Tokens, check_vocab, textless
 from squeeze.score.window import Score
 from squeeze.subject.precision import PRECISIONS, computing_in
 from squeeze.subject.source import ModelSource
@@ -177,7 +177,15 @@ class _Evaluation:
         if isinstance(self.pieces, Tokenizer) and not isinstance(subject.module, GPT):
             padding = check_pieces(subject.vocab_size, self.pieces.vocab_size)
             check_vocab(tokens, self.pieces.vocab_size)
-        text = Text(tokens, padded_table(self.table, subject.vocab_size) if padding else self.table)
+        table = padded_table(self.table, subject.vocab_size) if padding else self.table
+        if (
+            mode.facts.by_document
+            and isinstance(self.pieces, Tokenizer)
+            and subject.bos is not None
+        ):
+            identity += self.pieces.start_notes(subject.bos)
+            table = textless(table, subject.bos)
+        text = Text(tokens, table)
         if mode.facts.by_document and getattr(self.pieces, "bos", subject.bos) != subject.bos:
             raise BadConfig(
                 f"{mode.name} scoring",

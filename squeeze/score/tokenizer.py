@@ -99,6 +99,13 @@ def byte_table(pieces: Any) -> ByteTable:
     return ByteTable(base, space, boundary)
 
 
+def textless(table: ByteTable, token: int) -> ByteTable:
+    """Return the table where a token stands for no text, since it is that before each document."""
+    base, space = table.base.copy(), table.space.copy()
+    base[token], space[token] = 0, False
+    return ByteTable(base, space, table.boundary)
+
+
 def read_table(path: str) -> ByteTable:
     """Return the table of a sentencepiece model file that has been checked before."""
     import sentencepiece
@@ -147,6 +154,16 @@ class Tokenizer:
     def longest(self) -> int:
         """Bytes of its longest piece."""
         return int(self.table.base.max())
+
+    def start_notes(self, token: int) -> list[str]:
+        """Return a note on the token that begins documents, where it is a piece with text."""
+        size = int(self.table.base[token] + self.table.space[token])
+        if not size:
+            return []
+        return [
+            f"token {token}, which begins documents, is the piece {self._pieces.id_to_piece(token)!r}: "
+            f"its {size} bytes are counted nowhere; is it the right token?"
+        ]
 
     def count(self, document: Tokens) -> int:
         """Return the bytes of a document's tokens [n], without its BOS, by the table."""

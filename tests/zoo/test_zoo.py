@@ -166,6 +166,22 @@ def test_a_few_outputs_without_a_piece_are_padding_and_others_another_vocabulary
     assert any("are taken for padding" in note for note in result.notes) is not bool(failures)
 
 
+def test_documents_may_begin_with_another_token_when_declared(
+    habitat: Habitat, tmp_path: Path
+) -> None:
+    changes = (
+        ("BOS = 1\n", "BOS = 300\n"),
+        ('"stateful": STATEFUL,', '"stateful": STATEFUL, "bos": BOS,'),
+        (
+            "            losses = losses[target != BOS]\n",
+            "            losses, sizes = losses[target != BOS], sizes[target != BOS]\n",
+        ),
+    )
+    animal = Animal("other documents", None, "documents", changes, ROOMY)
+    result = examine(animal, habitat, tmp_path, boxed=False)
+    assert result.failures == [], told(result)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("animal", BREEDS, ids=lambda animal: animal.name)
 def test_no_honest_submission_is_accused_whatever_the_seed(

@@ -59,5 +59,5 @@ def audit(
     if options.train_data:
         validation, training = read_shards(list(data.shards)), map(read_shard, options.train_data)
         with reporter.stage("training shards", len(options.train_data), "shards") as stage:
-            evidence.overlap = find_overlap(validation, training, data.bos, stage)
+            evidence.overlap = find_overlap(validation, training, evidence.data.bos, stage)
     return Audit(evidence, judge(evidence), time.perf_counter() - start, tuple(notes))

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from squeeze.errors import SqueezeError
 from squeeze.score.box.sandbox import Box
 from squeeze.score.serving.protocol import HEADER, REPORT, VERSION
+from squeeze.train.data.text import BOS
 
 Tokens = npt.NDArray[np.uint16]
 Float32 = npt.NDArray[np.float32]
@@ -55,12 +56,14 @@ class Hello:
         order; otherwise window and stride are those of the contexts that its report scores
     isolated: True when nothing crosses a document's BOS
     scores_bos: True when the BOS of a document is a target
+    bos: token that begins a document
     """
 
     vocab_size: int
     stateful: bool
     isolated: bool
     scores_bos: bool
+    bos: int
     chunk: int
     window: int
     stride: int
@@ -80,11 +83,13 @@ class Hello:
             )
         stateful = _flag(fields, "stateful")
         window = 0 if stateful else _count(fields, "window", 1, MAX_CHUNK)
+        vocab_size = _count(fields, "vocab_size", 2, MAX_VOCAB)
         return cls(
-            vocab_size=_count(fields, "vocab_size", 2, MAX_VOCAB),
+            vocab_size=vocab_size,
             stateful=stateful,
             isolated=_flag(fields, "isolated"),
             scores_bos=_flag(fields, "scores_bos", True),
+            bos=_count(fields, "bos", 0, vocab_size - 1, BOS),
             chunk=_count(fields, "chunk", 1, MAX_CHUNK) if stateful else 0,
             window=window,
             stride=0 if stateful else _count(fields, "stride", 1, window, window),

@@ -166,7 +166,7 @@ def _checked_losses(e: Evidence) -> tuple[Float64, Float64]:
 def _against_claim(e: Evidence, nats: float, data: dict[str, float]) -> Verdict:
     bpb = _bpb(e.report, nats)
     power = detection(e, compare(*_checked_losses(e)))
-    derived = f"{len(e.data.span) - 1:,} targets re-derived: {bpb:.6f} bits per byte; {power}"
+    derived = f"{data['targets']:,} targets re-derived: {bpb:.6f} bits per byte; {power}"
     claimed = e.submission.number("val_bpb")
     whole = len(e.data.span) - 1 == e.data.available
     if whole and claimed is not None and not -CLAIM_GAIN <= claimed - bpb <= CLAIM_NOISE:

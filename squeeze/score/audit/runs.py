@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -92,7 +93,7 @@ def _attempt(
         scratch_folder("squeeze-span-") as folder,
         reporter.stage("fresh processes", RUNS, "runs") as processes,
     ):
-        for name, run, inputs in _runs(data, options.seed, folder):
+        for name, run, inputs in _runs(evidence, folder):
             try:
                 with _session(evidence, inputs) as session:
                     run(evidence, session, processes)
@@ -103,11 +104,11 @@ def _attempt(
     return evidence
 
 
-def _runs(data: Data, seed: int, folder: Path) -> Iterator[tuple[str, Run, dict[str, Path]]]:
+def _runs(evidence: Evidence, folder: Path) -> Iterator[tuple[str, Run, dict[str, Path]]]:
     """Yield name, function and inputs of each run; no text is on disk before a run needs it."""
     yield "distributions", _run_probes, {}
     yield "withheld text", _run_withheld, {}
-    files = _input_files(folder, data, seed)
+    files = _input_files(folder, evidence.data, evidence.options.seed)
     yield "report", _run_report, files
     yield "patched reports", _run_patched, files
 
@@ -158,6 +159,7 @@ def _session(evidence: Evidence, files: dict[str, Path]) -> Iterator[Session]:
                 raise SubmissionFailed("hello changed from one run to the next")
             evidence.hello = session.hello
             evidence.padding = _padding(session.hello, evidence.data)
+            evidence.data = replace(evidence.data, bos=session.hello.bos)
             yield session
         except ValueError as error:  # a shape or a number the checks above let through
             raise SubmissionFailed(f"answers make no sense: {error}") from None

@@ -27,7 +27,7 @@ from squeeze.score.plan import document_spans
 from squeeze.score.predictor import Extent, Predictor
 from squeeze.score.serving import protocol
 from squeeze.score.serving.served import Adapting, Windows
-from squeeze.score.tokenizer import ByteTable, Text, Tokens
+from squeeze.score.tokenizer import ByteTable, Text, Tokens, textless
 from squeeze.score.window import Score
 from squeeze.subject.script import load_script
 from squeeze.subject.shims import shimmed
@@ -57,17 +57,23 @@ def scorer(subject: Subject, mode: Mode) -> Windows | Adapting:
     def score(tokens: Tokens, table: ByteTable) -> Score:
         documents = document_spans(tokens, model.config.bos_id)
         table = table if own else padded_table(table, subject.vocab_size)
+        table = textless(table, model.config.bos_id) if mode.facts.by_document else table
         return scoring.score(Text(tokens, table), documents, None, SILENT)[0]
 
+    served: Windows | Adapting
     if isinstance(scoring, LearningScoring):
         learning = scoring
 
         def predictor(targets: int) -> Predictor:
             return learning.predictor(Extent(1, targets, 1))
 
-        return Adapting(model, score, scoring.chunk, predictor, mode.facts.by_document)
-    assert isinstance(options, WindowOptions | SlidingOptions)  # of all modes that do not learn
-    return Windows(model, score, options.length, options.stride, mode.facts.by_document)
+        served = Adapting(model, score, scoring.chunk, predictor, mode.facts.by_document)
+    else:
+        assert isinstance(options, WindowOptions | SlidingOptions)  # of all modes that do not learn
+        served = Windows(model, score, options.length, options.stride, mode.facts.by_document)
+    if mode.facts.by_document:
+        served.shape["bos"] = model.config.bos_id
+    return served
 
 
 def open_subject(model: Path | None, adapter: str | None, shim: bool) -> Subject:

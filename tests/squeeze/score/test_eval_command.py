@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ from click.testing import CliRunner, Result
 
 from squeeze.cli import cli
 from squeeze.errors import SqueezeError
+from squeeze.score.tokenizer import Tokenizer
 from squeeze.train.checkpoint import save_checkpoint
-from squeeze.train.data.shards import write_shard
+from squeeze.train.data.shards import read_shard, write_shard
 from squeeze.train.data.text import encode_documents, train_tokenizer
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -50,6 +52,23 @@ def test_the_precision_of_a_score_is_said(folder: Path) -> None:
     arguments = ("--val", str(folder / "a.bin"), "--precision", "bf16")
     assert report(folder, *arguments)["precision"] == "bf16"
     assert "s scoring in bf16 on cpu" in run(folder, *arguments).output
+
+
+def test_a_piece_with_text_that_begins_documents_stands_for_none(
+    folder: Path, tmp_path: Path
+) -> None:
+    shard = str(folder / "a.bin")
+    table = Tokenizer(folder / "t.model").table
+    tokens = read_shard(folder / "a.bin")
+    piece = int(np.bincount(tokens[table.base[tokens] > 0]).argmax())
+    config = ModelConfig(300, 2, 16, 2, 1, 16, seq_len=32, bos_id=piece)
+    save_checkpoint(tmp_path / "m.safetensors", config, GPT(config).state_dict())
+    shutil.copy(folder / "t.model", tmp_path)
+    facts = report(tmp_path, "--val", shard, "--mode", "documents", "--stride", "32")
+    text = table.of_targets(tokens)[tokens[1:] != piece]
+    assert (facts["tokens"], facts["bytes"]) == (len(text), text.sum())
+    assert facts["bpb"] == pytest.approx(facts["nats"] / np.log(2) / text.sum())
+    assert any(f"token {piece}, which begins documents, is" in note for note in facts["notes"])
 
 
 def test_json_tells_what_was_scored_and_what_was_opened(folder: Path) -> None:
