@@ -116,7 +116,9 @@ def _reported(facts: Any, place: Path) -> tuple[Score, str]:
 
 def _claimed(facts: Any, place: Path) -> tuple[Score, str | None]:
     """Return the score in a submission's claims, and the hash of its model where they state one."""
-    bpb = facts["val_bpb"]
+    bpb = facts.get("val_bpb")
+    if bpb is None:
+        raise ValueError("it states no val_bpb")
     if isinstance(bpb, bool) or not isinstance(bpb, int | float) or not math.isfinite(bpb):
         raise ValueError(f"bits per byte are {bpb!r}")
     stated, score = facts.get("sha256") or {}, facts.get("score") or {}

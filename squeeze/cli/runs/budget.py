@@ -125,6 +125,8 @@ def run_budget(request: BudgetRequest) -> None:
     if account is None:
         before, after = compare_two(request)
         total = shipped_bytes(after)
+        if before.has_model:
+            check_model(after, request.paths[1:])
         if request.fail_growth:
             check_growth(shipped_bytes(before), total, request.fail_growth)
     else:

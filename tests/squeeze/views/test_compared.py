@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 import squeeze
 from squeeze.cli.budget_cmd import command
-from squeeze.errors import SqueezeError
+from squeeze.errors import NoModel, SqueezeError
 from tests.squeeze.outside.exports import int8_export
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "v1-default.sqz"
@@ -87,3 +87,12 @@ def test_groups_of_a_difference_are_called_estimates_where_they_are(tmp_path: Pa
     said = run(tmp_path / "old.ptz", tmp_path / "new.ptz", "--diff").stdout
     assert "only the sums are measured" in said
     assert "measured" not in run(GOLDEN, GOLDEN).stdout
+
+
+def test_a_model_that_is_gone_is_no_smaller_submission(folders: Path) -> None:
+    (folders / "new" / "model.sqz").unlink()
+    (folders / "new" / "submission.json").write_text("{}")
+    result = run("old", "new")
+    assert isinstance(result.exception, NoModel) and "removed" in result.stdout
+    assert "new/submission.json: not a score: it states no val_bpb" in result.stderr
+    assert run("new", "new").exit_code == 0  # a difference of code alone
