@@ -40,7 +40,7 @@ class ClaimedRuns:
     def values(self, unit: str) -> list[float]:
         """Return the score of every run that has it, in "bpb" or "nats"."""
         scores = [score for run in self.runs if (score := score_of(run, self.name))]
-        return [getattr(score, unit) for score in scores]
+        return [value for score in scores if (value := getattr(score, unit)) is not None]
 
 
 def claimed_runs(claims: Claims | None, runs: Sequence[LoggedRun]) -> ClaimedRuns:
@@ -169,7 +169,8 @@ def _averaged(
 ) -> ClaimedRuns:
     scores = [score for run in runs if (score := score_of(run, name))]
     mean = sum(score.bpb for score in scores) / len(scores) if scores else None
-    nats = sum(score.nats for score in scores) / len(scores) if scores else None
+    losses = [score.nats for score in scores if score.nats is not None]
+    nats = sum(losses) / len(scores) if scores and len(losses) == len(scores) else None
     return ClaimedRuns(kind, tuple(runs), name, mean, nats, absent)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -110,6 +110,13 @@ def read_folder(path: Path) -> Folder:
     copies = [run.log for run in runs if run.measured and all(run is not other for other in unique)]
     claims = read_folder_claims(path)
     claimed = claimed_runs(claims, unique)
+    if (
+        claimed.kind == "none"
+    ):  # where no score with its loss is the stated one, those without count
+        with_bits = [replace(run, scores=(*run.scores, *run.bits), bits=()) for run in unique]
+        by_bits = claimed_runs(claims, with_bits)
+        if by_bits.kind != "none" or not any(run.scores for run in unique):
+            unique, claimed = with_bits, by_bits
     counted = {run.code for run in with_training(claimed.runs, unique)}
     return Folder(
         path,

@@ -15,6 +15,7 @@ from squeeze.errors import printable
 IS = r"\"? {0,2}[:=] {0,2}"  # between a name and its value
 NUMBER = r"([-+]?\d{1,15}(?:\.\d{1,20})?(?:[eE][-+]?\d{1,3})?)(?![\d.])"
 NATS, BPB = rf"\bval_loss{IS}{NUMBER}", rf"\bval_bpb{IS}{NUMBER}"
+BITS = re.compile(BPB)
 SCORE = re.compile(rf"{NATS}[^\n]{{0,40}}?{BPB}|{BPB}[^\n]{{0,40}}?{NATS}")
 STEP = re.compile(r"\bstep[:=] ?(\d{1,12})\b|(?<![\w./])(\d{1,12})/\d{1,12} (?:train|val)_loss\b")
 UNITS = {"ms": 1.0, "s": 1e3, "sec": 1e3, "seconds": 1e3, "m": 6e4, "min": 6e4}
@@ -40,11 +41,12 @@ MOST_NAME = 60  # characters of a score's name
 class Score:
     """A line `NAME val_loss:X val_bpb:Y`: nats a token, bits a byte.
 
+    nats: None of a line that gives the bits alone
     decimals: digits of the bits per byte after the point, as printed
     """
 
     name: str
-    nats: float
+    nats: float | None
     bpb: float
     decimals: int
 
@@ -81,11 +83,26 @@ def score_in(line: str) -> Score | None:
     match = SCORE.search(line)
     if match is None:
         return None
+    nats, bpb = (match[1], match[2]) if match[1] else (match[4], match[3])
+    return Score(_name_before(match, line), float(nats), float(bpb), _decimals(bpb))
+
+
+def bits_in(line: str) -> Score | None:
+    """Return the score of a line that gives the bits a byte alone, None for others."""
+    match = BITS.search(line)
+    if match is None or SCORE.search(line):
+        return None
+    return Score(_name_before(match, line), None, float(match[1]), _decimals(match[1]))
+
+
+def _name_before(match: re.Match[str], line: str) -> str:
     words = line[max(0, match.start() - 2 * MOST_NAME) : match.start()].split()
     name = " ".join(word for word in words if not VALUE.fullmatch(word))[:MOST_NAME].strip(' "{(|,')
-    nats, bpb = (match[1], match[2]) if match[1] else (match[4], match[3])
-    decimals = len(bpb.lower().partition("e")[0].partition(".")[2])
-    return Score(printable(name) or "score", float(nats), float(bpb), decimals)
+    return printable(name) or "score"
+
+
+def _decimals(number: str) -> int:
+    return len(number.lower().partition("e")[0].partition(".")[2])
 
 
 def timers_in(line: str, step: int | None) -> list[Timer]:

@@ -16,6 +16,7 @@ from squeeze.review.lines import (
     UNITS,
     Score,
     Timer,
+    bits_in,
     evaluations_in,
     score_in,
     sizes_in,
@@ -42,6 +43,7 @@ class LoggedRun:
     evaluation: seconds of the longest evaluation, 0 where none is timed
     settings: name → value as printed
     in_training: the last score of a step, of weights that no file holds; None without one
+    bits: scores of whole evaluations of which the log gives the bits a byte alone, in order
     """
 
     log: str
@@ -53,6 +55,7 @@ class LoggedRun:
     evaluation: float = 0.0
     settings: dict[str, str] = field(default_factory=dict)
     in_training: Score | None = None
+    bits: tuple[Score, ...] = ()
 
     @property
     def final(self) -> Score | None:
@@ -62,7 +65,7 @@ class LoggedRun:
     @property
     def measured(self) -> bool:
         """True when the run tells a score, a time or a size of its artifact."""
-        return bool(self.scores or self.timers or self.total)
+        return bool(self.scores or self.bits or self.timers or self.total)
 
     @property
     def identity(self) -> object:
@@ -157,6 +160,7 @@ def _run(name: str, lines: list[str], named_seed: int | None) -> LoggedRun:
     timers: list[Timer] = []
     sizes: list[tuple[str, int]] = []
     evaluations = [0.0]
+    bits: list[Score] = []
     in_training: Score | None = None
     first_step = len(lines)
     for index, line in enumerate(lines):
@@ -168,6 +172,8 @@ def _run(name: str, lines: list[str], named_seed: int | None) -> LoggedRun:
             in_training = score or in_training
         elif score:
             scores.append(score)
+        elif alone := bits_in(line):
+            bits.append(alone)
         timers += timers_in(line, step)
         evaluations += evaluations_in(line)
         sizes += sizes_in(line)
@@ -183,4 +189,5 @@ def _run(name: str, lines: list[str], named_seed: int | None) -> LoggedRun:
         max(evaluations),
         comparable(pairs),
         in_training,
+        tuple(bits),
     )

@@ -150,7 +150,7 @@ def _uneven_bytes(claimed: ClaimedRuns) -> list[str]:
     widths = {
         run.log: score.nats / math.log(2) / score.bpb
         for run in claimed.runs
-        if (score := score_of(run, claimed.name)) and score.bpb > 0
+        if (score := score_of(run, claimed.name)) and score.bpb > 0 and score.nats is not None
     }
     ranked = sorted(widths, key=widths.__getitem__)
     if not ranked or widths[ranked[-1]] - widths[ranked[0]] <= SAME_TEXT * abs(widths[ranked[0]]):

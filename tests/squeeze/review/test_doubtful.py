@@ -112,3 +112,19 @@ def test_a_folder_of_submissions_is_none(tmp_path):
         review(tmp_path / "track")
     make_entry(tmp_path / "track")  # one that keeps others below it
     assert review(tmp_path / "track").folder.claims
+
+
+@pytest.mark.parametrize("line", ["val_bpb: {}", "final ttt val_bpb={} (9 s)", '"val_bpb": {}'])
+def test_a_score_without_its_loss_is_a_score_where_no_other_is_stated(tmp_path, line):
+    logs = {
+        name: log.text() + line.format(f"{1.1 + log.seed / 1000:.6f}") + "\n"
+        for name, log in THREE.items()
+    }
+    row = finding(make_entry(tmp_path / "nine", logs, val_bpb=1.102, val_loss=None), "score")
+    assert row.status == AGREES and "1.102 is the mean of 3 logs" in row.text
+    assert finding(make_entry(tmp_path / "ten", logs, val_bpb=MEAN), "score").status == AGREES
+    alone = {"train.log": line.format("1.234567") + "\n"}
+    row = finding(make_entry(tmp_path / "two", alone, val_bpb=1.234567), "score")
+    assert row.status == AGREES
+    row = finding(make_entry(tmp_path / "six", alone, val_bpb=1.2), "score")
+    assert row.status == FLAGGED and "1.234567 over 1" in row.text
