@@ -37,8 +37,8 @@ def read_tensors(name: str, data: bytes, with_floors: bool) -> Outside | None:
         key = (name, piece.tensor, piece.kind)
         floors[key] = floors.get(key, 0.0) + floor
     made = rows(name, plain, len(data), codec, measured)
-    notes = (*plain.notes, *_packed_notes(plain, name))
-    return Outside(f"{plain.format} {codec}".strip(), tuple(made), floors, notes, plain)
+    said = (*plain.notes, *_packed_notes(plain, name))
+    return Outside(f"{plain.format} {codec}".strip(), tuple(made), floors, said, plain)
 
 
 def _packed_notes(plain: Plain, name: str) -> list[str]:

@@ -99,10 +99,12 @@ def _sourced(error: click.BadParameter, settings: Mapping[str, Setting]) -> clic
     name = error.param.name if error.param else None
     given = error.ctx.get_parameter_source(name) if error.ctx and name else None
     if given is ParameterSource.DEFAULT_MAP and name in settings:
-        error.message = sourced(error, settings[name].source)
+        source = settings[str(name)].source
     elif given is ParameterSource.ENVIRONMENT and error.ctx:
-        error.message = sourced(error, f"{error.ctx.auto_envvar_prefix}_{name}".upper())
-    return error
+        source = f"{error.ctx.auto_envvar_prefix}_{name}".upper()
+    else:
+        return error
+    return click.BadParameter(sourced(error, source), error.ctx, error.param)
 
 
 def group_of(parameter: click.Parameter, calibrates: bool) -> str:
