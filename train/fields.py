@@ -92,10 +92,10 @@ def parse(field: dataclasses.Field[Any], text: str) -> Any:
 
 def _range(text: str) -> range:
     first, _, last = text.partition("-")
-    numbers = range(int(first), int(last or first) + 1)
-    if not 0 < len(numbers) <= MOST:
+    start, stop = int(first), int(last or first) + 1
+    if not 0 < stop - start <= MOST:
         raise ValueError("a range from the end to the beginning, or longer than any model")
-    return numbers
+    return range(start, stop)
 
 
 def refuse_unknown(what: str, names: Iterable[str], declared: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ import click
 
 from squeeze.cli.options import (
     SEED,
+    Finite,
     json_option,
     limit_option,
     mode_options,
@@ -41,7 +42,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--shim", is_flag=True, help="Replace kernels that the adapter lacks here.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=1),
+    type=Finite(min=1),
     default=60.0,
     show_default=True,
     metavar="S",
@@ -49,7 +50,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--report-seconds",
-    type=click.FloatRange(min=1),
+    type=Finite(min=1),
     default=600.0,
     show_default=True,
     metavar="S",
@@ -57,7 +58,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--memory",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     default=8.0,
     show_default=True,
     metavar="GIB",
@@ -65,7 +66,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--thorough",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     metavar="MINUTES",
     help="Search all targets for leaks.",
 )

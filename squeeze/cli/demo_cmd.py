@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import SEED, json_option
+from squeeze.cli.options import SEED, Finite, json_option
 from squeeze.cli.parsing.command import Command
 
 
 @click.command("demo", cls=Command)
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=1),
+    type=Finite(min=1),
     default=120,
     show_default=True,
     help="Training time.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -45,6 +46,17 @@ class Seed(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.
         if not 0 <= seed < 1 << 63:
             self.fail(f"{str(value)[:40]!r} is not a whole number from 0 to 2^63 - 1", param, ctx)
         return seed
+
+
+class Finite(click.FloatRange):
+    """A number in a range, which neither NaN nor infinity is."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return the number. Raises BadParameter."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{str(value)[:40]!r} is not a finite number", param, ctx)
+        return float(number)
 
 
 SEED = Seed()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import json_option, limit_option
+from squeeze.cli.options import Finite, json_option, limit_option
 from squeeze.cli.parsing.asked import need, with_asked
 from squeeze.cli.parsing.command import Command
 from squeeze.cli.parsing.values import Word, shards_option
@@ -91,7 +91,7 @@ def is_ours(folder: Path) -> bool:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=1),
+    type=Finite(min=1),
     default=600.0,
     metavar="X",
     help="Limit of a run  [600].",

@@ -75,6 +75,8 @@ def resolve_device(name: str | None = None) -> torch.device:
     try:
         if name is not None:
             device = torch.device(name)
+            if device.type not in ("cpu", "cuda"):
+                raise RuntimeError("another kind of device than cpu or cuda")
         if device.type == "cuda" and device.index is None:
             number = os.environ.get("LOCAL_RANK") or torch.cuda.current_device()
             device = torch.device("cuda", int(number))

@@ -117,6 +117,7 @@ class Tokenizer:
     """A sentencepiece model with its byte table.
 
     size: bytes of its file
+    bos_id: piece that begins a document, None where it has none
     notes: sentences on text that it does not give back, or may hold, for every score
 
     Raises BadData when the file is none, or its table counts bytes that its text does not have.
@@ -140,6 +141,8 @@ class Tokenizer:
                 expected="a sentencepiece .model file",
                 found=f"{len(data)} bytes that do not parse as one",
             )
+        bos = int(self._pieces.bos_id())
+        self.bos_id = bos if bos >= 0 else None
         starts = np.flatnonzero(self.table.boundary)
         self._start = int(starts[0]) if len(starts) else None
         self.notes = check_samples(self._pieces, self.count)

@@ -56,12 +56,12 @@ FOUND = {
         "no sha256 of model, tokenizer and data",
     ),
     "a state whose facts are not JSON": (
-        "run-state", lambda: with_text("run-state", b'{\\"version', b'?\\"version'),
+        "run-state", lambda: with_text("run-state", b'{\\"step', b'?\\"step'),
         "not the state of a run",
     ),
     "a state whose facts are a list": (
         "run-state",
-        lambda: with_text("run-state", b'{\\"version\\": 1, \\"step\\": 3}', b"[3]".ljust(29)),
+        lambda: with_text("run-state", b'{\\"step\\": 3, \\"version\\": 2}', b"[3]".ljust(29)),
         "not the state of a run",
     ),
     "a manifest whose data set has no text for a name": (

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -220,3 +221,72 @@ def test_the_report_says_what_it_computed_in(
     shown = run(folder, *call).stdout
     assert "products in " + ("bf16" if known else "fp32") in shown
     assert ("no instructions for bf16" in shown) is not known
+
+
+def shard(folder: Path, name: str, tokens: list[int]) -> str:
+    write_shard(folder / name, np.array(tokens, np.uint16))
+    return str(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [([], "nothing to score"), ([1], "nothing to score"), ([1, 5, 300], "found token 300")],
+)
+def test_validation_that_cannot_be_scored_is_refused_before_the_training(
+    folder: Path, tmp_path: Path, tokens: list[int], message: str
+) -> None:
+    val = shard(tmp_path, "v.bin", tokens)
+    out = str(tmp_path / "m.safetensors")
+    tokenizer = ("--tokenizer", str(folder / "t.model"))
+    result = run(folder, *tokenizer, *SHAPE, "--steps", "1", "--val", val, "--out", out)
+    assert message in str(result.exception)
+    assert not list(tmp_path.glob("m.*"))
+
+
+def test_a_score_of_training_text_and_its_notes_are_named(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "v.bin"
+    copy.write_bytes((folder / "a.bin").read_bytes())
+    tokenizer = ("--tokenizer", str(folder / "t.model"))
+    result = run(folder, *tokenizer, *SHAPE, "--steps", "1", "--val", str(copy))
+    assert f"{copy} is among --data as {folder / 'a.bin'}" in result.output
+    assert "note: the tokenizer's identity is not pinned" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [
+        (["--steps", "1"], (1, 0.0, 0.0)),
+        (["--steps", "1", "--budget-seconds", "60"], (1, 60.0, 12.0)),
+        (["--steps", "1", "--set", "budget_seconds=60"], (1, 60.0, 12.0)),
+        (["--set", "steps=1"], (1, 600.0, 12.0)),
+    ],
+)
+def test_steps_lift_the_cap_only_where_none_is_asked_for(
+    folder: Path, options: list[str], limits: tuple[int, float, float]
+) -> None:
+    shape = ["--config", ModelConfig(310, 1, 16, 2, 2, 24, seq_len=8).to_json()]
+    small = ["--set", "batch_tokens=64", "--preset", "record-1493", "--json"]
+    result = run(folder, *shape, *small, *options)
+    assert result.exit_code == 0, result.output
+    recipe = json.loads(result.stdout)["recipe"]
+    assert (recipe["steps"], recipe["budget_seconds"], recipe["reserve_seconds"]) == limits
+
+
+def test_a_limit_given_twice_is_refused(folder: Path) -> None:
+    result = run(folder, *SHAPE, "--steps", "1", "--set", "steps=2")
+    assert "--steps and --set steps say one thing twice" in str(result.exception)
+
+
+@pytest.mark.parametrize("option", ["--save-every", "--budget-seconds"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_times_are_finite(folder: Path, option: str, value: str) -> None:
+    result = run(folder, *SHAPE, "--steps", "1", option, value)
+    assert result.exit_code == 2
+    assert f"{value!r} is not a finite number" in result.output
+
+
+@pytest.mark.parametrize("device", ["hpu", "meta", "tpu", ""])
+def test_a_device_that_nothing_computes_on_is_refused(folder: Path, device: str) -> None:
+    result = run(folder, *SHAPE, "--steps", "1", "--device", device)
+    assert isinstance(result.exception, SqueezeError)
+    assert f"device {device!r} cannot be used" in str(result.exception)

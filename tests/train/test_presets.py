@@ -83,6 +83,7 @@ def test_settings_change_model_and_recipe() -> None:
         ("model_dim", "--set; expected name=value, found model_dim"),
         ("model_dim=wide", "model_dim; expected int, found wide"),
         ("qk_norm=perhaps", "qk_norm; expected true or false, found perhaps"),
+        ("layer_schedule=0-" + "9" * 30, "expected block numbers such as 3-5,7"),
         ("layer_schedule=5-2", "expected block numbers such as 3-5,7, found 5-2"),
         ("value_layers=1-x", "expected block numbers such as 3-5,7, found 1-x"),
         ("smear_gate=some", "smear_gate; expected one of none, channels, token"),

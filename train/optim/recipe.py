@@ -22,7 +22,8 @@ from squeeze.train.fields import (
     refuse_unknown,
 )
 
-HUGE = 1e30  # bound of what has no natural one
+HUGE, TINY = 1e30, 1e-30  # bounds of what has no natural ones
+BELOW_ONE = 0.999999  # a mean that never takes in anything is none
 BATCH = 1 << 28  # tokens; a hundred times what anybody trains on, and 2 GiB as the loader has them
 
 ORTHOGONALIZERS = ("newton-schulz", "polar-express")
@@ -76,8 +77,10 @@ class Recipe:
     # Muon: the blocks' matrices
     matrix_lr: float = number(0, HUGE, 0.04)
     matrix_decay: float = number(0, HUGE, 0.0)  # decoupled, times the rate
-    momentum: float = number(0, 1, 0.95)
-    momentum_start: float = number(0, 1, 0.0)  # momentum of the first step; 0: as `momentum`
+    momentum: float = number(0, BELOW_ONE, 0.95)
+    momentum_start: float = number(
+        0, BELOW_ONE, 0.0
+    )  # momentum of the first step; 0: as `momentum`
     momentum_warmup: int = number(0, HUGE, 0)  # steps from momentum_start to momentum
     orthogonalizer: str = choice("newton-schulz", ORTHOGONALIZERS)
     orthogonalizer_steps: int = number(1, 10, 5)
@@ -89,9 +92,9 @@ class Recipe:
     small_lr: float = number(0, HUGE, 0.005)  # gains, scales, mixes, gates
     table_decay: float = number(0, HUGE, 0.0)  # of embeddings and head
     small_decay: float = number(0, HUGE, 0.0)
-    beta1: float = number(0, 1, 0.9)
-    beta2: float = number(0, 1, 0.95)
-    epsilon: float = number(0, 1, 1e-8)
+    beta1: float = number(0, BELOW_ONE, 0.9)
+    beta2: float = number(0, BELOW_ONE, 0.95)
+    epsilon: float = number(TINY, 1, 1e-8)
 
     # schedule
     warmup: float = number(0, 1, 0.02)  # fraction over which the rates rise

@@ -18,8 +18,11 @@ from squeeze.ranks.group import Ranks
 from squeeze.train.data.shards import Tokens
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
+from squeeze.train.run.batches import check_batches, row_length
 from squeeze.train.run.clock import Clock, OutOfTime
 from squeeze.train.run.course import Course, StepRecord
+from squeeze.train.run.identity import RunIdentity
+from squeeze.train.run.notes import notes_on
 from squeeze.train.run.state import load_state, save_state
 from squeeze.train.run.stop import Stopped, StopSignals
 from squeeze.train.run.trainer import Trainer
@@ -66,6 +69,7 @@ class TrainResult:
     state_dict: float32 weights on the CPU
     seconds: counted by the budget until training ended
     final_loss: mean of the last steps, nats per token
+    notes: settings that the run was too short for, as sentences
     """
 
     config: ModelConfig
@@ -75,6 +79,7 @@ class TrainResult:
     seconds: float
     final_loss: float
     clock: Clock
+    notes: tuple[str, ...] = ()
 
 
 class Training:
@@ -89,8 +94,8 @@ class Training:
     >>> training.result().tokens_seen
     32
 
-    Raises BadConfig for a recipe without a limit, or a state of another run; BadCheckpoint for a file
-    that is no state; BadData for shards that cannot be trained on.
+    Raises BadConfig for a recipe without a limit or with a batch below a window, or a state of another
+    run; BadCheckpoint for a file that is no state; BadData for shards that cannot be trained on.
     """
 
     def __init__(
@@ -104,8 +109,11 @@ class Training:
             raise BadConfig(
                 "training needs a limit", expected="budget_seconds or steps", found="neither"
             )
+        check_batches(config, recipe)
         self.config, self.recipe, self.options = config, recipe, options
+        self.identity = RunIdentity(config, recipe, options.seed, shards)
         tensors, facts = self._saved_state()
+        self._has_state = bool(facts)  # of this run: it resumed from one, or wrote one
         self.clock = Clock(options.now, facts.get("clock"))
         self.trainer = Trainer(config, shards, recipe, options.seed, options.ranks)
         on_gpu = options.ranks.device.type == "cuda"
@@ -142,6 +150,10 @@ class Training:
         """Return the model as it is now: weights averaged where the recipe asks for it."""
         with self.clock.stage("averaging"):
             weights = self.trainer.weights()
+            # the last update has no next loss that would show it
+            broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
+        if broken:
+            raise self._diverged(f"weights that are no numbers in {broken[0]}")
         return TrainResult(
             config=self.config,
             state_dict=weights,
@@ -150,6 +162,7 @@ class Training:
             seconds=self.clock.inside(),
             final_loss=float(np.mean(self.recent_losses)) if self.recent_losses else math.nan,
             clock=self.clock,
+            notes=notes_on(self.trainer),
         )
 
     def _steps(self) -> Iterator[StepRecord]:
@@ -176,17 +189,20 @@ class Training:
     def _checked(self, step: StepRecord) -> StepRecord:
         """Return a step whose loss and gradient are numbers, and keep the loss."""
         if not math.isfinite(step.loss + step.gradient_norm):
-            state = self.options.state
-            raise TrainingDiverged(
-                f"training diverged at step {step.step}",
-                expected="a finite loss and gradient",
-                found=f"loss {step.loss}, gradient norm {step.gradient_norm}, "
-                f"before {self.recent_losses[-3:]}",
-                fix="Lower the learning rates. "
-                + (f"The last good state stays in {state}." if state else ""),
-            )
+            numbers = f"loss {step.loss}, gradient norm {step.gradient_norm}"
+            raise self._diverged(f"{numbers}, before {self.recent_losses[-3:]}", step.step)
         self.recent_losses = [*self.recent_losses[1 - RECENT :], step.loss]
         return step
+
+    def _diverged(self, numbers: str, step: int | None = None) -> TrainingDiverged:
+        """Return the error of a run with these numbers; step: None for the last."""
+        state = f"The last good state stays in {self.options.state}." if self._has_state else ""
+        return TrainingDiverged(
+            f"training diverged at step {step or self.trainer.done}",
+            expected="finite losses, gradients and weights",
+            found=numbers,
+            fix=f"Lower the learning rates. {state}",
+        )
 
     def _save(self) -> None:
         """Write the state of the run; every rank must call, rank 0 writes."""
@@ -194,11 +210,12 @@ class Training:
             return
         with self.clock.stage("checkpoints"):
             tensors, facts = self.trainer.saved()
-            facts |= self._identity()
+            facts |= self.identity.facts()
             facts["losses"] = self.recent_losses
             facts["clock"] = {row.stage: row.seconds for row in self.clock.ledger()}
             if self.options.ranks.first:
                 save_state(self.options.state, tensors, facts)
+            self._has_state = True
 
     def _saved_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors and facts of the saved state of this very run; empty when it begins anew."""
@@ -206,30 +223,15 @@ class Training:
         if not self.options.resume or path is None:
             return {}, {}
         tensors, facts = load_state(path)
-        for name, own in self._identity().items():
-            if facts.get(name) != own:
-                raise BadConfig(
-                    f"{path}: the state is of a run with another {name}",
-                    expected=facts.get(name),
-                    found=own,
-                    fix="Resume with the options the run began with.",
-                )
+        self.identity.check(path, facts)
         return tensors, facts
 
-    def _identity(self) -> dict[str, Any]:
-        """Return the facts that must be the same when a run is resumed."""
-        return {
-            "config": self.config.to_json(),
-            "recipe": self.recipe.to_json(),
-            "seed": self.options.seed,
-        }
-
     def _out_of_memory(self) -> OutOfMemory:
-        recipe, length = self.recipe, self.config.seq_len
+        recipe, length = self.recipe, row_length(self.config, self.recipe)
         at_once = recipe.micro_tokens or recipe.batch_tokens
         return OutOfMemory(
             "out of memory in a training step",
-            found=f"{at_once:,} tokens at once in windows of {length:,}",
+            found=f"{at_once:,} tokens at once in rows of {length:,}",
             fix=f"Set micro_tokens to {max(length, at_once // 2)} or less (the batch stays the same, "
             "in parts), then lower seq_len or the model's width.",
         )

@@ -13,7 +13,7 @@ from squeeze.cli.bars import Bars
 from squeeze.cli.runs.kernels import use_kernels
 from squeeze.cli.runs.train_view import TrainingView, TrainReport, print_report
 from squeeze.cli.terminal.printing import print_json
-from squeeze.errors import BadData
+from squeeze.errors import BadConfig, BadData
 from squeeze.files import check_output_folder, check_outputs, held, read_file, sha256
 from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import Ranks
@@ -22,7 +22,9 @@ from squeeze.score.identity import tokenizer_notes
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.train.checkpoint import export_seconds, save_checkpoint
 from squeeze.train.data.identity import tokenizer_of_shard
-from squeeze.train.data.shards import map_shard, shard_length
+from squeeze.train.data.shards import map_shard
+from squeeze.train.data.validation import check_validation, seen_in_training
+from squeeze.train.fields import settings
 from squeeze.train.metadata import TOKENIZER_KEY
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.presets import Preset, find_preset
@@ -87,8 +89,8 @@ def _train(request: TrainRequest) -> TrainReport | None:
     """Train, save and score a model; return the report on the first rank, None on the others."""
     preset = choose_preset(request)
     paths = list(request.data)
-    for path in request.val:
-        shard_length(path)  # a bad file must not be noticed only after the training
+    if request.val:  # what cannot be scored must not be noticed only after the training
+        check_validation(request.val, preset.model.vocab_size)
     facts = pinned_tokenizer(request, paths)
     shards = [map_shard(path) for path in paths]
     if request.threads is not None:
@@ -184,6 +186,7 @@ def _report(
         recipe=preset.recipe,
         val=score,
         clock=clock.ledger(preset.recipe),
+        notes=[*result.notes, *seen_in_training(request.val, request.data)],
     )
 
 
@@ -197,9 +200,13 @@ def choose_preset(request: TrainRequest) -> Preset:
         preset = replace(preset, model=config)
     pieces = None
     if request.tokenizer is not None:
-        pieces = Tokenizer(request.tokenizer).vocab_size
+        tokenizer = Tokenizer(request.tokenizer)
+        pieces = tokenizer.vocab_size
         if request.config_json is None:
-            preset = replace(preset, model=replace(preset.model, vocab_size=pieces))
+            model = replace(preset.model, vocab_size=pieces)
+            if tokenizer.bos_id is not None:
+                model = replace(model, bos_id=tokenizer.bos_id)
+            preset = replace(preset, model=model)
     preset = preset.with_settings(request.settings)
     if pieces is not None and preset.model.vocab_size != pieces:
         raise BadData(
@@ -207,12 +214,32 @@ def choose_preset(request: TrainRequest) -> Preset:
             expected=pieces,
             found=preset.model.vocab_size,
         )
+    return replace(preset, recipe=replace(preset.recipe, **_limits(request)))
+
+
+def _limits(request: TrainRequest) -> dict[str, Any]:
+    """Return the limits that options set; raises BadConfig for one that --set has, too.
+
+    The preset's wallclock cap and its reserve are lifted where steps are the only limit asked for.
+    """
+    own_settings = settings(request.settings)
     limits: dict[str, Any] = {}
-    if request.steps is not None:
-        limits |= {"steps": request.steps, "budget_seconds": 0.0, "reserve_seconds": 0.0}
-    if request.budget_seconds is not None:
-        limits["budget_seconds"] = request.budget_seconds
-    return replace(preset, recipe=replace(preset.recipe, **limits))
+    for name in ("steps", "budget_seconds"):
+        value = getattr(request, name)
+        if value is None:
+            continue
+        if name in own_settings:
+            raise BadConfig(
+                f"--{name.replace('_', '-')} and --set {name} say one thing twice",
+                expected="one of them",
+                found=f"{value:g} and {own_settings[name]}",
+            )
+        limits[name] = value
+    if "steps" in limits and "budget_seconds" not in limits | own_settings:
+        limits["budget_seconds"] = 0.0
+        if "reserve_seconds" not in own_settings:
+            limits["reserve_seconds"] = 0.0
+    return limits
 
 
 def pinned_tokenizer(request: TrainRequest, paths: list[Path]) -> dict[str, str]:

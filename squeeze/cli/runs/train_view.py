@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from squeeze.cli.terminal.printing import print_line, print_rows
+from squeeze.cli.terminal.printing import print_line, print_notes, print_rows
 from squeeze.score.report import EvalReport
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
@@ -43,6 +43,7 @@ class TrainReport:
     final_loss: mean of the last steps, nats per token
     val: score of the checkpoint, where one was asked for
     clock: every stage of the run
+    notes: what the recipe asked for and the run did not do, and what its score is worth
     files: what was written beside the checkpoint
     """
 
@@ -63,6 +64,7 @@ class TrainReport:
     recipe: Recipe
     val: EvalReport | None
     clock: list[Row]
+    notes: list[str]
     files: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -230,6 +232,7 @@ def print_report(report: TrainReport) -> None:
     rows["clock"] = f"{report.seconds:.1f} s{limit}: {', '.join(stages)}"
     rows["beside it"] = ", ".join(Path(path).name for path in report.files)
     print_rows(rows)
+    print_notes([*report.notes, *(report.val.notes if report.val else [])])
 
 
 def _why(report: TrainReport) -> str:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,14 +162,44 @@ def test_out_of_memory_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("change", "name"), [({"recipe": Recipe(steps=25)}, "recipe"), ({"seed": 1}, "seed")]
+    ("change", "difference"),
+    [
+        ({"recipe": replace(EVERYTHING, steps=25)}, "recipe; expected steps=24, found steps=25"),
+        ({"seed": 1}, "seed; expected 0, found 1"),
+    ],
 )
-def test_the_state_of_another_run_is_refused(
-    tmp_path: Path, change: dict[str, Any], name: str
+def test_the_state_of_another_run_is_refused_with_what_differs(
+    tmp_path: Path, change: dict[str, Any], difference: str
 ) -> None:
     run(tmp_path / "s", save_every=1e-9)
-    with pytest.raises(BadConfig, match=f"a run with another {name}"):
+    with pytest.raises(BadConfig, match=f"a run with another {difference}"):
         run(tmp_path / "s", resume=True, **change)
+
+
+def test_other_text_is_refused_at_the_same_length(tmp_path: Path) -> None:
+    run(tmp_path / "s", save_every=1e-9)
+    other = noisy_cycle(3000).copy()
+    other[-1] ^= 1
+    with pytest.raises(BadConfig, match="a run with another text"):
+        train(CONFIG, [other], EVERYTHING, RunOptions(state=tmp_path / "s", resume=True))
+
+
+@pytest.mark.parametrize("place", [b'\\"position\\"', b'"optimizer.muon', None])
+def test_a_damaged_state_is_refused(tmp_path: Path, place: bytes | None) -> None:
+    path = tmp_path / "s"
+    run(path, save_every=1e-9)
+    data = bytearray(path.read_bytes())
+    data[len(data) - 50 if place is None else data.index(place) + 6] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BadCheckpoint, match="the state of the run is damaged"):
+        run(path, resume=True)
+
+
+def test_a_run_that_diverged_unsaved_promises_no_state(tmp_path: Path) -> None:
+    (tmp_path / "s").write_bytes(b"of an earlier run")
+    with pytest.raises(TrainingDiverged) as error:
+        run(tmp_path / "s", replace(EVERYTHING, table_lr=1e30, warmup=0.0))
+    assert "last good state" not in str(error.value)
 
 
 def test_a_state_that_is_missing_cut_or_foreign_is_refused(tmp_path: Path) -> None:
