@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,21 @@ def command() -> None:
     """
 
 
+def unescaped(text: str) -> str:
+    r"""Return text with its escapes \n, \r, \t, \0 and \\ read, which a shell leaves as they are."""
+    characters = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\"}
+    return re.sub(r"\\([nrt0\\])", lambda match: characters[match[1]], text)
+
+
 def _text_options(function: Any) -> Any:
     """Add the options of the readers of text."""
     function = click.option(
         "--field", default="text", show_default=True, help="Of JSON objects and Parquet rows."
     )(function)
     function = click.option(
-        "--separator", help="Between documents of plain text.  [default: a file is a document]"
+        "--separator",
+        callback=lambda ctx, param, text: None if text is None else unescaped(text),
+        help=r"Between documents of plain text, such as '\n\n'.  [default: a file is a document]",
     )(function)
     return click.argument("text", type=FILE, nargs=-1, required=True)(function)
 
@@ -111,13 +120,15 @@ def tokenize_command(
 @click.argument("train", type=Shards(), nargs=-1)
 @shards_option("--val", "validation", help="Validation shards; repeatable.")
 @click.option("--tokenizer", type=FILE, help="Its number of pieces bounds the tokens.")
-@click.option("--bos", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--bos", type=click.IntRange(min=0), help="Begins a document  [the tokenizer's, or 1]"
+)
 @json_option
 def check_command(
     train: tuple[str, ...],
     validation: tuple[Path, ...],
     tokenizer: Path | None,
-    bos: int,
+    bos: int | None,
     as_json: bool,
 ) -> None:
     """Check shards: headers, counts, tokens, documents, and validation text in TRAIN.

@@ -114,16 +114,22 @@ def _read(path: Path, separator: str | None, field: str) -> Iterator[str]:
             ".json": _lines,
         }
         if kind[0] not in readers:
-            raise BadData(f"{path}: unknown kind of text", expected=KINDS, found=path.suffix)
+            raise BadData(
+                f"{path}: unknown kind of text", expected=KINDS, found=path.suffix or "no suffix"
+            )
         plain = path.open("rb") if opener is None else io.BufferedReader(opener(path))
         longest = MAX_DOCUMENT
         if opener is not None:
             longest = min(longest, max(FEW, RATIO * os.path.getsize(path)))
-        with io.TextIOWrapper(plain, encoding="utf-8", newline="") as file:
+        with io.TextIOWrapper(plain, encoding="utf-8-sig", newline="") as file:
             option: Any = separator if readers[kind[0]] is _plain else field
             yield from readers[kind[0]](path, file, option, longest)
     except UnicodeDecodeError as error:
-        raise BadData(f"{path}: not UTF-8", found=f"byte {error.start} of a block") from None
+        raise BadData(
+            f"{path}: not UTF-8",
+            found=f"byte {error.start} of a block",
+            fix="Convert it, as iconv does.",
+        ) from None
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise BadData(f"{path}: cannot be read: {error}") from None
 

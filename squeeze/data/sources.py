@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from squeeze.errors import BadData, MissingPackage, SqueezeError
+from squeeze.files import read_file
 from squeeze.reporter import Reporter
 
 BLOCK = 1 << 20  # bytes
 TIMEOUT = 30.0  # seconds without a byte
 TRIES = 4  # of a connection that breaks
-SUMS = "SHA256SUMS"  # as sha256sum writes it; optional
+SUMS, MAX_SUMS = "SHA256SUMS", 16 << 20  # as sha256sum writes it; optional; bytes
 
 
 class Source(Protocol):
@@ -50,7 +51,9 @@ class Folder:
     def sums(self) -> dict[str, str]:
         """See `Source`."""
         listed = Path(self.name) / SUMS
-        return parse_sums(listed.read_text()) if listed.is_file() else {}
+        if not listed.is_file():
+            return {}
+        return parse_sums(read_file(listed, MAX_SUMS).decode("utf-8", "replace"))
 
     def fetch(self, path: str, partial: Path, reporter: Reporter) -> None:
         """See `Source`."""
@@ -83,9 +86,11 @@ class Web:
         """See `Source`."""
         try:
             with self._open(SUMS, 0) as answer:
-                return parse_sums(answer.read(BLOCK).decode("utf-8", "replace"))
-        except urllib.error.HTTPError:
-            return {}
+                return parse_sums(answer.read(MAX_SUMS).decode("utf-8", "replace"))
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                return {}
+            raise SqueezeError(f"{self.name}: cannot be asked for checksums: {error}") from None
         except (OSError, http.client.HTTPException) as error:
             raise SqueezeError(f"{self.name}: cannot be reached: {error}") from None
 

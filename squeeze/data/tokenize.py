@@ -64,11 +64,11 @@ class ShardOptions:
 class Job:
     """Inputs and options of a run; the same job on the same files gives the same shards.
 
-    inputs: (path, bytes) of each file. share: of documents that go to validation, 0 … 1.
+    inputs: (path, SHA-256) of each file. share: of documents that go to validation, 0 … 1.
     shard_tokens: a shard ends with the document that reaches this.
     """
 
-    inputs: tuple[tuple[str, int], ...]
+    inputs: tuple[tuple[str, str], ...]
     tokenizer: str  # SHA-256
     share: float
     shard_tokens: int
@@ -106,7 +106,7 @@ def tokenize(
     for path in texts.paths:
         if not path.is_file():
             raise BadData(f"{path}: no such file")
-    inputs = tuple((str(path), path.stat().st_size) for path in texts.paths)
+    inputs = tuple((str(path), _sha256(path)) for path in texts.paths)
     job = Job(
         inputs, pieces.sha256, options.share, options.shard_tokens, texts.separator, texts.field
     )
@@ -124,6 +124,15 @@ def tokenize(
                 stage.advance(len(group))
         shards.finish()
     return shards.report()
+
+
+def _sha256(path: Path) -> str:
+    """Return the digest of a file, read in blocks; raises BadData when it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadData(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _groups(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -16,6 +16,7 @@ from squeeze.data.tokenize import ShardOptions, tokenize
 from squeeze.data.tokenizer import make_tokenizer
 from squeeze.files import check_output_folder, check_outputs
 from squeeze.score.tokenizer import Tokenizer
+from squeeze.train.data.text import BOS
 
 CANONICAL = {True: ", the official total", False: ", NOT the official total"}
 
@@ -46,6 +47,8 @@ def run_tokenize(
     check_output_folder(out)
     with Bars(as_json) as bars:
         report = tokenize(texts, tokenizer, out, options, bars)
+    if texts.separator and sum(part["documents"] for part in report.values()) <= len(texts.paths):
+        print_notes([f"the separator {texts.separator!r} stands in no file: each is one document"])
     if as_json:
         print_json(report)
         return
@@ -66,11 +69,16 @@ def run_check(
     train: Sequence[Path],
     validation: Sequence[Path],
     tokenizer: Path | None,
-    bos: int,
+    bos: int | None,
     as_json: bool,
 ) -> None:
     """Check shards and print their figures and problems; exit with 1 when there are problems."""
-    vocab_size = Tokenizer(tokenizer).vocab_size if tokenizer else None
+    vocab_size = None
+    if tokenizer is not None:
+        pieces = Tokenizer(tokenizer)
+        vocab_size = pieces.vocab_size
+        bos = pieces.bos_id if bos is None else bos
+    bos = BOS if bos is None else bos
     with Bars(as_json) as bars:
         report = check_shards(train, validation, vocab_size, bos, bars)
     if as_json:

@@ -174,6 +174,12 @@ def test_leftovers_of_another_file_do_not_stay(
     same_files(tmp_path, origin, train=1)
 
 
+def test_checksums_beside_names_that_are_not_utf8_are_read(origin: Path, tmp_path: Path) -> None:
+    listed = (origin / SUMS).read_bytes()
+    (origin / SUMS).write_bytes(b"a" * 64 + b"  caf\xe9.bin\n" + listed)
+    assert fetch(tmp_path / "out", "sp1024", 2, str(origin))["checked_against_source"]
+
+
 def test_a_wrong_checksum_is_refused_and_nothing_is_kept(origin: Path, tmp_path: Path) -> None:
     write_shard(origin / f"{TRAIN}000001.bin", np.full(5000, 77, np.uint16))
     with pytest.raises(CorruptData, match="wrong checksum"):
@@ -268,8 +274,8 @@ def test_a_manifest_cannot_point_outside_the_folder(path: str) -> None:
 
 
 def test_servers_that_fail_are_reported(server: Server, tmp_path: Path) -> None:
-    server.status = 503
-    with pytest.raises(SqueezeError, match="cannot be fetched"):
+    server.status = 503  # which says nothing about whether it has checksums
+    with pytest.raises(SqueezeError, match="cannot be asked for checksums"):
         fetch(tmp_path, "sp1024", 1, server.url)
     server.status = 403
     with pytest.raises(BadData, match="not there"):

@@ -124,6 +124,12 @@ def test_files_that_are_no_text_are_refused_by_name(
         list(documents_of([tmp_path / "missing.txt"]))
 
 
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    for name, text in (("a.jsonl", '{"text": "bread"}'), ("b.txt", "bread")):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        assert list(documents_of([tmp_path / name])) == ["bread"]
+
+
 def test_half_a_surrogate_pair_becomes_a_replacement_character(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a\\ud800b \\ud83d\\ude00"}\n')
     assert list(documents_of([tmp_path / "a.jsonl"])) == ["a\ufffdb \U0001f600"]
@@ -201,6 +207,15 @@ def test_another_job_does_not_mix_with_the_shards_of_the_first(
     (tmp_path / "out" / tokenizing.PENDING).write_bytes(b"PK damaged")
     with pytest.raises(CorruptData, match="damaged"):
         tokenized([lines], pieces, tmp_path / "out")
+
+
+def test_text_that_changed_at_the_same_length_is_another_job(pieces: Path, tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("one loaf")
+    tokenized([text], pieces, tmp_path / "out")
+    text.write_text("two loaf")
+    with pytest.raises(BadData, match="another job"):
+        tokenized([text], pieces, tmp_path / "out")
 
 
 def test_a_shard_that_vanished_is_noticed(lines: Path, pieces: Path, tmp_path: Path) -> None:
@@ -327,3 +342,38 @@ def test_too_little_text_for_a_tokenizer_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "m").exists()
     result = run("tokenizer", tmp_path / "a.txt", "-o", tmp_path / "no" / "m", "--vocab", 300)
     assert isinstance(result.exception, SqueezeError)
+
+
+def test_a_separator_is_read_as_the_shell_leaves_it(pieces: Path, tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("one\n\ntwo\n\nthree")
+    call = ["tokenize", text, "--tokenizer", pieces, "--out"]
+    result = run(*call, tmp_path / "out", "--separator", r"\n\n", "--json")
+    assert sum(side["documents"] for side in json.loads(result.stdout).values()) == 3
+    result = run(*call, tmp_path / "one", "--separator", "§")
+    assert "the separator '§' stands in no file" in result.stderr
+
+
+def test_a_check_takes_the_tokenizers_bos(tmp_path: Path) -> None:
+    import io
+
+    import sentencepiece
+
+    model, tokens = io.BytesIO(), tmp_path / "a.bin"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([SENTENCE] * 30),
+        model_writer=model,
+        vocab_size=300,
+        model_type="bpe",
+        byte_fallback=True,
+        bos_id=2,
+        eos_id=1,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=False,
+        minloglevel=2,
+    )
+    (tmp_path / "t.model").write_bytes(model.getvalue())
+    write_shard(tokens, np.array([2, 40, 50, 2, 60], np.uint16))
+    assert run("check", tokens, "--tokenizer", tmp_path / "t.model").exit_code == 0
+    assert run("check", tokens, "--tokenizer", tmp_path / "t.model", "--bos", 1).exit_code == 1
