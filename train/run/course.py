@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import starmap
 
 from squeeze.train.run.clock import Clock, Governor
-from squeeze.train.run.readback import Readback
+from squeeze.train.run.readback import Begun, Readback
 from squeeze.train.run.trainer import Trainer, compilations
 
 
@@ -24,7 +24,7 @@ class StepRecord:
     seconds_left: until the run ends, estimated where the number of steps ends it
     step_seconds: duration of the step
     gradient_norm: norm of all gradients, before clipping
-    rate: factor on the learning rates
+    rate: factor on the learning rates, of this step
     """
 
     step: int
@@ -70,11 +70,12 @@ class Course:
         first = float(ranks.first)
         with clock.stage("training"):
             while not (self.stopped or self.governor.is_over(self.elapsed, trainer.done)):
-                loss, norm = trainer.step(self.governor.progress(self.elapsed, trainer.done))
+                progress = self.governor.progress(self.elapsed, trainer.done)
+                loss, norm = trainer.step(progress)
                 self._check_compilations()
                 times = clock.inside() * first, clock.of("training") * first
                 sums = self.readback.push(
-                    trainer.done,
+                    (trainer.done, trainer.recipe.rate(progress)),
                     (loss / ranks.world, norm / ranks.world),
                     (*times, float(stop_requested())),
                 )
@@ -96,8 +97,9 @@ class Course:
         """Wait for the steps that are still under way, and yield them."""
         return starmap(self._record, self.readback.drain())
 
-    def _record(self, step: int, sums: list[float]) -> StepRecord:
-        """Take in the sums over the ranks that `steps` sent."""
+    def _record(self, begun: Begun, sums: list[float]) -> StepRecord:
+        """Take in what `steps` sent: number and rate of a step, and the sums over the ranks."""
+        step, rate = begun
         loss, norm, seconds, training, stop_requests = sums
         step_seconds = training - self._training
         self._training, self.elapsed = training, seconds
@@ -106,14 +108,7 @@ class Course:
         governor.note_step(step_seconds)
         progress = governor.progress(seconds, step)
         tokens = (step - self._first_step) * trainer.tokens
-        return StepRecord(
-            step=step,
-            loss=loss,
-            tokens_per_second=tokens / max(training - self._training_start, 1e-9),
-            progress=progress,
-            seconds=seconds,
-            seconds_left=governor.seconds_left(seconds, progress),
-            step_seconds=step_seconds,
-            gradient_norm=norm,
-            rate=trainer.recipe.rate(progress),
-        )
+        speed = tokens / max(training - self._training_start, 1e-9)
+        left = governor.seconds_left(seconds, progress)
+        # by position: this file ships in bundles, to the byte
+        return StepRecord(step, loss, speed, progress, seconds, left, step_seconds, norm, rate)

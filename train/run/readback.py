@@ -14,7 +14,8 @@ from torch import Tensor
 
 from squeeze.ranks.group import Ranks
 
-Numbers = tuple[int, list[float]]  # number of a step, and its sums over the ranks
+Begun = tuple[int, float]  # number and rate of a step
+Numbers = tuple[Begun, list[float]]  # of a step, and its sums over the ranks
 
 
 class Readback:
@@ -26,9 +27,11 @@ class Readback:
     def __init__(self, ranks: Ranks) -> None:
         self.ranks, self.device = ranks, ranks.device
         self.lag = 1 if ranks.device.type == "cuda" else 0
-        self._under_way: list[tuple[int, Tensor, Any]] = []
+        self._under_way: list[tuple[Begun, Tensor, Any]] = []
 
-    def push(self, step: int, computed: Sequence[Tensor], timed: Sequence[float]) -> list[Numbers]:
+    def push(
+        self, step: Begun, computed: Sequence[Tensor], timed: Sequence[float]
+    ) -> list[Numbers]:
         """Send a step's numbers; return those that are back by now, at most one step's.
 
         computed: [] each, on the device, not waited for

@@ -125,6 +125,13 @@ def test_progress_tells_speed_and_time_left() -> None:
     assert steps[3].seconds_left == 0.0
 
 
+def test_the_rate_of_a_step_is_the_one_it_was_taken_with() -> None:
+    _, steps = watched(steps=4, warmup=0.5)
+    recipe = Recipe(batch_tokens=128, steps=4, warmup=0.5)
+    assert [step.rate for step in steps] == [recipe.rate(n / 4) for n in range(4)]
+    assert steps[-1].rate > 0
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_loss_that_is_no_number_stops_the_run() -> None:
     with pytest.raises(TrainingDiverged, match="diverged at step"):
@@ -164,6 +171,7 @@ def test_numbers_that_come_back_a_step_later_change_nothing(
     result = training.result()
     assert [step.loss for step in later] == [step.loss for step in at_once]
     assert [step.step for step in later] == list(range(1, 10))
+    assert [step.rate for step in later] == [step.rate for step in at_once]
     assert result.final_loss == expected.final_loss
     state = expected.state_dict
     assert all(torch.equal(result.state_dict[name], state[name]) for name in state)
