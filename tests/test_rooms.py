@@ -61,7 +61,7 @@ ROOMS = {
     "train.metadata": "",
     "train.checkpoint": "train.metadata train.model train.optim",
     "train.presets": "train.fields train.model train.optim",
-    "train.run": "ranks train.model train.optim train.data train.presets",
+    "train.run": "train.fields ranks train.model train.optim train.data train.presets",
     # One file of code that is small and runs.
     "bundle.load": "",
     "bundle.analysis": "bundle.load",
