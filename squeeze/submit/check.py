@@ -140,14 +140,13 @@ def check_papers(folder: Path, limit: int | None = None) -> tuple[dict[str, Any]
     check_requirements(content[REQUIREMENTS].decode("utf-8", "replace"), imports)
     counted = totals(folder)
     _check_counts(claims, counted, content)
-    check_shipped(counted, claims["limit"] if limit is None else limit)
+    check_size(counted.shipped_bytes, claims["limit"] if limit is None else limit)
     return claims, counted
 
 
-def check_shipped(counted: Totals, limit: int) -> None:
-    """Raise OverBudget when the files that ship are larger than `limit` bytes."""
-    fix = f"Pack with `squeeze pack --limit {limit} --code {CODE}`."
-    check_limit(counted.shipped_bytes, limit, fix)
+def check_size(shipped: int, limit: int) -> None:
+    """Raise OverBudget when the files that ship are larger than `limit`, both in bytes."""
+    check_limit(shipped, limit, f"Pack with `squeeze pack --limit {limit} --code {CODE}`.")
 
 
 def check_inputs(claims: Mapping[str, Any], inputs: Inputs) -> None:

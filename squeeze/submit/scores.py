@@ -18,7 +18,7 @@ from squeeze.submit.check import CLAIM_NOISE, Inputs
 from squeeze.submit.claims import mode_claims
 from squeeze.submit.parts import Parts
 from squeeze.submit.plain import BadSubmission
-from squeeze.submit.seeds import SeedRun, SeedRuns, read_seed_runs, read_training
+from squeeze.submit.seeds import SeedRun, SeedRuns, Training, read_seed_runs, read_training
 
 METRICS = (("val_bpb", "bpb"), ("val_loss", "nats_per_token"))
 
@@ -37,56 +37,88 @@ class Scores:
 
     claims: fields of submission.json
     files: seed….json by name
-    recipe: of the training; {}: unknown
-    code: SHA-256 of the script that must ship, where its own log is the evidence
     """
 
     claims: dict[str, Any]
     files: dict[str, bytes]
-    recipe: dict[str, Any]
-    code: str | None = None
 
 
-def read_scores(
-    parts: Parts, model: ShippedModel, inputs: Inputs, mode: Mode, reporter: Reporter
-) -> Scores:
-    """Return the scores of the model that ships and of its other seeds.
+@dataclass(frozen=True)
+class Runs:
+    """Reports that a submission is made of, before anything is scored.
 
-    Scores the model on all of the data unless a report of `squeeze eval` does. Raises BadSubmission for
-    reports of another model, other data or another mode.
+    recipe: of the training; {}: unknown
+    seeds, own: the seed runs, and that of the model that ships; None: none are given
+    training: of the model that ships, where no seed run is given
     """
-    runs = None
+
+    recipe: dict[str, Any]
+    seeds: SeedRuns | None = None
+    own: SeedRun | None = None
+    training: Training | None = None
+
+    @property
+    def code(self) -> str | None:
+        """SHA-256 of the script that must ship, where its own log is the evidence."""
+        return self.own and self.own.code
+
+
+def read_runs(
+    parts: Parts, model: ShippedModel, inputs: Inputs, mode: Mode, reporter: Reporter
+) -> Runs:
+    """Read the reports that are given; nothing is scored.
+
+    Raises BadSubmission for reports of another model, other data or another mode.
+    """
     if parts.seed_runs:
         with reporter.stage("seed runs"):
             runs = read_seed_runs(parts.seed_runs, parts.trainings)
         own = runs.of_model(model.sha256)
         if own.code is None:
             _check_report(own.report, mode, inputs)
-            report = own.report
-        else:  # a log does not state its data, so the model is scored here as well
-            report = _evaluate(parts.model, inputs, mode, reporter)
-            _check_log(own, report, mode)
-    else:
-        if len(parts.trainings) > 1:
-            raise BadSubmission("trainings of several seeds", fix="Give their --seed-run too.")
-        report = _evaluate(parts.model, inputs, mode, reporter)
-        own = _single_run(report, parts, model)
-    claims = _claims(report, own, mode, model.sha256)
-    claims["seeds"] = [_row(run) for run in (runs.runs if runs else (own,))]
-    if runs is None:
-        return Scores(claims, {}, own.recipe)
-    claims |= _means(runs)
-    files = {f"seed{run.seed}.json": _json(run.as_json()) for run in runs.runs}
-    return Scores(claims, files, own.recipe, own.code)
-
-
-def _single_run(report: EvalReport, parts: Parts, model: ShippedModel) -> SeedRun:
-    """Return the run of the model that ships, with its training where a report of one is given."""
+        return Runs(own.recipe, runs, own)
+    if len(parts.trainings) > 1:
+        raise BadSubmission("trainings of several seeds", fix="Give their --seed-run too.")
     if not parts.trainings:
-        return SeedRun(-1, report)
+        return Runs({})
     training = read_training(parts.trainings[0])
     if training.config != model.config:
         raise BadSubmission("the training is of another model than the one that ships")
+    return Runs(training.recipe, training=training)
+
+
+def read_scores(
+    given: Runs, parts: Parts, model: ShippedModel, inputs: Inputs, mode: Mode, reporter: Reporter
+) -> Scores:
+    """Return the scores of the model that ships and of its other seeds.
+
+    Scores the model on all of the data unless a report of `squeeze eval` does. Raises BadSubmission for
+    a log of another score.
+    """
+    own, runs = given.own, given.seeds
+    if own is None or own.code is not None:
+        report = _evaluate(parts.model, inputs, mode, reporter)
+    else:
+        report = own.report
+    if own is None:
+        own = _single_run(report, given.training)
+    elif (
+        own.code is not None
+    ):  # a log does not state its data, so the model was scored here as well
+        _check_log(own, report, mode)
+    claims = _claims(report, own, mode, model.sha256)
+    claims["seeds"] = [_row(run) for run in (runs.runs if runs else (own,))]
+    if runs is None:
+        return Scores(claims, {})
+    claims |= _means(runs)
+    files = {f"seed{run.seed}.json": _json(run.as_json()) for run in runs.runs}
+    return Scores(claims, files)
+
+
+def _single_run(report: EvalReport, training: Training | None) -> SeedRun:
+    """Return the run of the model that ships, with its training where a report of one is given."""
+    if training is None:
+        return SeedRun(-1, report)
     seed = -1 if training.seed is None else training.seed
     return SeedRun(seed, report, training.recipe, training.clock)
 

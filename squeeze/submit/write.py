@@ -23,7 +23,7 @@ from squeeze.submit.check import (
     Checked,
     CheckOptions,
     Inputs,
-    check_shipped,
+    check_size,
     check_submission,
     sums,
 )
@@ -33,7 +33,7 @@ from squeeze.submit.imports import imports_of_script, requirements
 from squeeze.submit.parent import Config, config_of_model, read_parent
 from squeeze.submit.parts import EVALUATE, SCORER, Parts
 from squeeze.submit.plain import BadSubmission, read_plain, safe_name, safe_names
-from squeeze.submit.scores import Scores, ShippedModel, read_scores
+from squeeze.submit.scores import Scores, ShippedModel, read_runs, read_scores
 from squeeze.submit.script import check_codecs, own_script, specialised, verify_script
 from squeeze.views.code import TABLE, parts_csv, with_names
 from squeeze.views.totals import totals
@@ -73,7 +73,7 @@ def write_submission(
 ) -> Checked:
     """Write a submission folder, which appears whole and checked, or not at all.
 
-    Without seed runs the model is scored on all of the data first. Raises BadSubmission for the first
+    Without seed runs the model is scored on all of the data. Raises BadSubmission for the first
     thing that is wrong, OverBudget.
     """
     check_target(target, options.force)
@@ -82,13 +82,12 @@ def write_submission(
     config = config_of_model(parts.model, content[MODEL])
     model = ShippedModel(sha256(content[MODEL]), config["model"])
     parents = [read_parent(path) for path in parts.parents]
-    # scores, bundle, its comparison, folder, checks
+    # bundle, its comparison, scores, folder, checks: what takes longest comes when all else is right
     total = 5 if parts.script is None else 4
     with reporter.stage("submission", total, "steps") as steps:
-        scores = read_scores(parts, model, inputs, options.mode, steps)
-        steps.advance()
-        if scores.recipe:
-            config["recipe"] = scores.recipe
+        runs = read_runs(parts, model, inputs, options.mode, steps)
+        if runs.recipe:
+            config["recipe"] = runs.recipe
         with steps.stage("bundle"):
             content |= _code(parts, content[MODEL], config, options)
         steps.advance()
@@ -96,14 +95,18 @@ def write_submission(
             with steps.stage("bundle beside its source"):
                 _verify(content, config, inputs, options)
             steps.advance()
-        if scores.code not in (None, sha256(content[CODE])):
+        if runs.code not in (None, sha256(content[CODE])):
             raise BadSubmission(
                 "the seed runs were made by another train_gpt.py than ships",
-                expected=scores.code,
+                expected=runs.code,
                 found=sha256(content[CODE]),
                 fix="Give theirs as --script.",
             )
         content[REQUIREMENTS] = requirements(imports_of_script(content[CODE], content)).encode()
+        safe_names(content)
+        check_size(sum(len(content[name]) for name in content if not is_paper(name)), options.limit)
+        scores = read_scores(runs, parts, model, inputs, options.mode, steps)
+        steps.advance()
         content |= scores.files
         safe_names(content)
         claims = _claims(parts, scores, config)
@@ -211,7 +214,7 @@ def _fill(folder: Path, content: Mapping[str, bytes], claims: dict[str, Any], li
     for name, data in content.items():
         (folder / name).write_bytes(data)
     counted = totals(folder)
-    check_shipped(counted, limit)
+    check_size(counted.shipped_bytes, limit)
     claims |= {
         "bytes_total": counted.shipped.bytes,
         "bytes_code": len(content[CODE]),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from squeeze.errors import OverBudget
+from squeeze.errors import OverBudget, SqueezeError
 from squeeze.submit.check import Inputs, check_papers, check_submission
 from squeeze.submit.plain import read_plain, safe_name
 from tests.squeeze.submit.bread import edit, refused, rehash, write
@@ -133,3 +133,26 @@ def test_over_the_limit_says_by_how_much_and_leaves_nothing(inputs: Path, tmp_pa
     assert error.value.exit_code == 3
     assert "squeeze pack --limit 1000" in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"script": None}, "nothing says how it was trained"),
+        ({"script": Path("nowhere.py")}, "nowhere.py"),
+        ({"limit": 9}, "over the limit"),
+    ],
+)
+def test_all_that_is_known_is_refused_before_the_model_is_scored(
+    inputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    def score(*_: object, **__: object) -> None:
+        raise AssertionError("hours of scoring")
+
+    monkeypatch.setattr("squeeze.submit.scores.evaluate", score)
+    with pytest.raises(SqueezeError, match=message):
+        write(inputs, tmp_path / "s", **changes)
