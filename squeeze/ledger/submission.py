@@ -14,7 +14,7 @@ from squeeze.ledger.table import Ledger
 CODE, MODEL, CLAIMS = "train_gpt.py", "model.sqz", "submission.json"
 CARD, REQUIREMENTS, SUMS = "README.md", "requirements.txt", "SHA256SUMS"
 PAPERS = set(".md .rst .csv .tsv .html .ipynb .pdf .png .svg .jpg .jpeg .gif .webp".split())
-MODELS = {".sqz", ".ptz", ".pt", ".pth", ".safetensors", ".bin", ".xz", ".lzma", ".br", ".zst"}
+MODELS = set(".sqz .ptz .pt .pth .safetensors .npz .pkl .gguf .bin .xz .lzma .br .zst".split())
 LOGS = {".log", ".out"}
 LOG_WORDS = set("log logs train training run runs seed eval stdout stderr console output".split())
 SHIPPED_WORDS = set("requirements constraints vocab merges tokens tokenizer weights model".split())

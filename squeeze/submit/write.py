@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from squeeze import __version__
 from squeeze.bundle.verify import Check
 from squeeze.files import sha256
 from squeeze.ledger.attribute import attribute_paths
-from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODEL, REQUIREMENTS, SUMS, is_paper
+from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODEL, REQUIREMENTS, SUMS
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.box.sandbox import Limits
 from squeeze.score.modes import Mode
@@ -227,7 +227,8 @@ def _fill(folder: Path, content: Mapping[str, bytes], claims: dict[str, Any], li
         },
     }
     claims["sha256"]["code"] = sha256(content[CODE])
-    ships = [folder / name for name in sorted(content) if not is_paper(name)]
+    about = {PurePath(name).name for name in counted.papers}
+    ships = [folder / name for name in sorted(content) if name not in about]
     rows = with_names(attribute_paths(ships), [folder], None)
     page = card(claims, rows, counted).encode()
     papers = {CLAIMS: _json(claims), CARD: page}

@@ -266,14 +266,15 @@ def test_logs_that_only_evaluate_leave_bytes_and_times_to_those_that_trained(tmp
     assert {"bytes", "clock"} <= set(result.flagged) and "score" not in result.flagged
 
 
-def test_a_model_that_is_there_counts_as_it_lies_on_disk(tmp_path):
-    script = 'load("final_model.int8.ptz")'
+@pytest.mark.parametrize("name", ["final_model.int8.ptz", "model.npz", "codes.pkl"])
+def test_a_model_that_is_there_counts_as_it_lies_on_disk(tmp_path, name):
+    script = f'load("{name}")'
     folder = make_entry(tmp_path / "nine", {"train.log": Log(model=1000)}, {"train_gpt.py": script})
-    (folder / "final_model.int8.ptz").write_bytes(bytes(1000))
+    (folder / name).write_bytes(bytes(1000))
     (folder / "other.pt").write_bytes(bytes(5000))
     row = finding(folder, "bytes")
     assert row.data == {"total": 1000 + len(script), "model": 1000, "code": len(script)}
-    (folder / "final_model.int8.ptz").write_bytes(bytes(1001))
+    (folder / name).write_bytes(bytes(1001))
     row = finding(folder, "bytes")
     assert row.status == FLAGGED and "no log tells these bytes but 1,000" in row.text
 
