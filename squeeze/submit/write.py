@@ -12,7 +12,7 @@ from squeeze import __version__
 from squeeze.bundle.verify import Check
 from squeeze.files import sha256
 from squeeze.ledger.attribute import attribute_paths
-from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODEL, REQUIREMENTS, SUMS
+from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODEL, REQUIREMENTS, SUMS, is_paper
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.box.sandbox import Limits
 from squeeze.score.modes import Mode
