@@ -60,7 +60,8 @@ ROOMS = {
     "train.data": "ranks",
     "train.metadata": "",
     "train.checkpoint": "train.metadata train.model train.optim",
-    "train.presets": "train.fields train.model train.optim",
+    "train.idle": "train.model train.optim",
+    "train.presets": "train.fields train.idle train.model train.optim",
     "train.run": "train.fields ranks train.model train.optim train.data train.presets",
     # One file of code that is small and runs.
     "bundle.load": "",

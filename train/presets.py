@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from squeeze.train.fields import changes, parsed, refuse_unknown, settings
+from squeeze.train.idle import refuse_idle
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
 
@@ -38,7 +39,8 @@ class Preset:
         """Return the preset with `name=value` settings of model or recipe; all is validated again.
 
         Values are written as on the command line: `layer_schedule=0-5,3-5,6-10`, `qk_norm=off`. Raises
-        BadConfig for what is no setting, an unknown name (with the nearest known ones) or a bad value.
+        BadConfig for what is no setting, an unknown name (with the nearest known ones), a bad value, or
+        a change without effect beside the other settings.
 
         >>> PRESETS["baseline"].with_settings(["num_layers=4", "grad_clip=0.5"]).model.num_layers
         4
@@ -46,7 +48,9 @@ class Preset:
         changed = settings(texts)
         refuse_unknown("--set", changed, _names(self.model) | _names(self.recipe))
         model, recipe = _overridden(self.model, changed), _overridden(self.recipe, changed)
-        return dataclasses.replace(self, model=model, recipe=recipe)
+        preset = dataclasses.replace(self, model=model, recipe=recipe)
+        refuse_idle(model, recipe, self.changes(preset))
+        return preset
 
     def changes(self, other: Preset) -> dict[str, tuple[Any, Any]]:
         """Return the settings in which another preset differs: name → (this, other)."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from squeeze.errors import BadConfig
+from squeeze.train.idle import NEEDS
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
 from squeeze.train.presets import PRESETS, find_preset
@@ -95,6 +96,36 @@ def test_bad_settings_are_refused_with_what_would_do(text: str, message: str) ->
     with pytest.raises(BadConfig) as refusal:
         PRESETS["baseline"].with_settings([text])
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "needed"),
+    [
+        ("ema_decay=0.9", "average=ema"),
+        ("qat_bits=4", "qat_start below 1"),
+        ("bigram_dim=64", "bigram_rows"),
+        ("lane_output=mlp", "parallel=lanes"),
+        ("recurrence_start=0.5", "layer_schedule with a block more than once"),
+        ("head_lr=0.01", "tie_embeddings=off"),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_refused(text: str, needed: str) -> None:
+    with pytest.raises(BadConfig, match=f"changes nothing here; expected {needed} beside it"):
+        PRESETS["baseline"].with_settings([text])
+
+
+def test_settings_are_refused_by_all_that_stand_beside_them() -> None:
+    base = PRESETS["record-1493"]
+    assert base.with_settings(["average=none"]).recipe.average == "none"
+    assert base.with_settings(["parallel=none", "parallel_from=0"]).model.parallel_from == 0
+    assert base.with_settings(["qat_bits=4", "qat_start=0.8"]).recipe.qat_bits == 4
+
+
+def test_every_need_is_of_a_setting() -> None:
+    names = ModelConfig.__dataclass_fields__.keys() | Recipe.__dataclass_fields__.keys()
+    assert NEEDS.keys() <= names
+    for model in (preset.model for preset in PRESETS.values()):
+        assert all(is_met(model, Recipe()) in (True, False) for _, is_met in NEEDS.values())
 
 
 def test_unknown_presets_are_refused_with_the_nearest_name() -> None:
