@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from math import prod
 
 from squeeze import codecs
 from squeeze.artifact.container import Container, parse
+from squeeze.artifact.header import MAX_ELEMENTS
 from squeeze.artifact.layout import StreamRecord, TensorRecord
 from squeeze.artifact.streams import (
     Artifact,
@@ -21,6 +23,7 @@ from squeeze.artifact.streams import (
     encode_with,
 )
 from squeeze.codecs.base import Codec
+from squeeze.errors import CorruptData
 from squeeze.files import of_file, read_file, write_atomic
 from squeeze.reporter import SILENT, Reporter
 
@@ -78,9 +81,10 @@ def _with_trellis(name: str, record: TensorRecord) -> str | Codec:
 def decode(data: bytes) -> Artifact:
     """Decode the bytes of a `.sqz` file; the inverse of `encode`.
 
-    Raises CorruptData naming the stream when a stream does not decode, or when the decoded content
-    is not what was packed.
+    Raises CorruptData naming the stream when a stream does not decode, when the decoded content is not
+    what was packed, or when the header says what no file can mean.
     """
+    _check_meaning(parse(data))
     return decode_with(data, codecs.by_wire_id)
 
 
@@ -99,6 +103,21 @@ def save(
     decode(data)  # compares the content digest
     write_atomic(path, data)
     return parse(data)
+
+
+def _check_meaning(container: Container) -> None:
+    """Raise CorruptData for fields that are no objects and empty tensors of unbounded sides (§3)."""
+    for field in ("model", "subject"):
+        value = container.config.get(field, {})
+        if not isinstance(value, dict):
+            raise CorruptData(f"{field} in the header is not an object", found=type(value).__name__)
+    for tensor in container.tensors:
+        if prod(max(side, 1) for side in tensor.shape) > MAX_ELEMENTS:
+            raise CorruptData(
+                f"tensor {tensor.name[:80]} is too large",
+                expected=f"sides whose product, but for 0, is ≤ {MAX_ELEMENTS}",
+                found="×".join(map(str, tensor.shape)),
+            )
 
 
 def load(path: str | os.PathLike[str]) -> Artifact:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from squeeze.artifact.header import MAX_NDIM
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.errors import CorruptData
 from squeeze.tensors.floats import to_bits
@@ -70,7 +71,7 @@ def _joined(name: str, field: Any, tensors_: dict[str, Tensor]) -> Tensor:
         ]
         matrices = [tensors_.pop(name_of_part(name, number)) for number in range(len(parts))]
         total = prod(shape)
-        fits = all(
+        fits = len(shape) <= MAX_NDIM and all(
             part.last < total and part.shape == tuple(matrix.shape)
             for part, matrix in zip(parts, matrices, strict=True)
         )

@@ -13,7 +13,7 @@ from squeeze.artifact.streams import Tensor
 from squeeze.checkpoint.complete import Config, config_fields
 from squeeze.checkpoint.read import Checkpoint, completed_model, load_checkpoint, load_model
 from squeeze.errors import BadCheckpoint
-from squeeze.tensors.quantized import RawTensor
+from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 from squeeze.tensors.roles import natural_key, role_of
 from squeeze.train.fields import changes
 from squeeze.train.metadata import RECIPE_KEY, read_metadata
@@ -44,10 +44,8 @@ class TensorFacts:
     def of(cls, name: str, tensor: Tensor) -> TensorFacts:
         """Return the facts about a tensor."""
         values = tensor.dequantize()
-        if isinstance(tensor, RawTensor):
-            storage, codes = tensor.stored, None
-        else:
-            storage = tensor.quantizer
+        storage, codes = tensor.stored if isinstance(tensor, RawTensor) else tensor.quantizer, None
+        if isinstance(tensor, QuantizedTensor) and values.size:
             codes = int(tensor.codes.min()), int(tensor.codes.max())
         return cls(
             tensor=name,
@@ -55,8 +53,8 @@ class TensorFacts:
             shape=tensor.shape,
             storage=storage,
             codes=codes,
-            rms=float((values.astype("f8") ** 2).mean() ** 0.5),
-            max=float(abs(values).max()),
+            rms=float((values.astype("f8") ** 2).sum() / max(values.size, 1)) ** 0.5,
+            max=float(abs(values).max(initial=0.0)),
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from squeeze.calib.taps.layout import plain_layout
 from squeeze.packing.curvature import Curvature
-from squeeze.packing.fit import fit
+from squeeze.packing.fit import fit_or_explain
 from squeeze.packing.kept import KeptCodes
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import ALONE
@@ -43,7 +43,7 @@ def pack_alone(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Pa
     )
     quantizer = Quantizer(contents, curvature, ALONE[request.preset].states, KeptCodes(None))
     with reporter.stage("fit") as stage:
-        fitted = fit(quantizer, limit, stage)
+        fitted = fit_or_explain(quantizer, limit, stage)
     return checked(Packed(fitted.data))
 
 

@@ -55,13 +55,18 @@ def fit(quantizer: Quantizer, limit: int, reporter: Reporter = SILENT) -> Fitted
     Raises OverBudget with the smallest possible size when even the coarsest file does not fit.
     """
     start = None
+    if quantizer.n_states > SCOUT_STATES:
+        start = common_scale(quantizer.with_states(SCOUT_STATES), limit, reporter)
+    allocation = allocate(quantizer, limit, start=start, reporter=reporter)
+    return Fitted.of(quantizer, allocation.tensors, allocation.scales, allocation.trials)
+
+
+def fit_or_explain(quantizer: Quantizer, limit: int, reporter: Reporter = SILENT) -> Fitted:
+    """Return what `fit` does; where nothing fits, its error says what floats take."""
     try:
-        if quantizer.n_states > SCOUT_STATES:
-            start = common_scale(quantizer.with_states(SCOUT_STATES), limit, reporter)
-        allocation = allocate(quantizer, limit, start=start, reporter=reporter)
+        return fit(quantizer, limit, reporter)
     except OverBudget as error:
         raise OverBudget(f"{error}{_floats_of(quantizer)}") from None
-    return Fitted.of(quantizer, allocation.tensors, allocation.scales, allocation.trials)
 
 
 def _floats_of(quantizer: Quantizer) -> str:

@@ -36,7 +36,7 @@ from squeeze.packing.costs import (
     role_costs,
 )
 from squeeze.packing.curvature import Curvature
-from squeeze.packing.fit import Fitted, at_scales, fit
+from squeeze.packing.fit import Fitted, at_scales, fit, fit_or_explain
 from squeeze.packing.kept import KeptCodes, forget, hash_of
 from squeeze.packing.machine import this_machine
 from squeeze.packing.packed import Packed
@@ -179,7 +179,7 @@ def fitted_of(start: Start, reporter: Reporter) -> tuple[Quantizer, Fitted]:
     Matrices stay on the grid that they were trained on where the whole loses less by it.
     """
     quantizer, limit = start.quantizer, start.limit
-    fitted = fit(quantizer, limit, reporter)
+    fitted = fit_or_explain(quantizer, limit, reporter)
     grids = _grids(start.piece, start.calibrated.layout, fitted.tensors)
     if not grids:
         return quantizer, fitted
