@@ -73,7 +73,7 @@ def collect(
 def _resume_(sums: InputSums, unfinished: Path | None, key: str) -> None:
     """Load the partial sums that the first rank finds under this key, if there are any."""
     flat, cursor = torch.zeros(sums.total.size, device=sums.model.device), 0
-    if unfinished and unfinished.exists() and sums.ranks.first:
+    if unfinished and sums.ranks.first:
         with contextlib.suppress(CorruptData):
             arrays, facts = read_arrays(unfinished, key)
             if arrays.keys() == {SUMS} and arrays[SUMS].shape == flat.shape:
@@ -86,7 +86,7 @@ def _resume_(sums: InputSums, unfinished: Path | None, key: str) -> None:
 def _load_if_kept(path: Path | None, key: str) -> Hessians | None:
     """Return the finished file when every rank can read it, else None."""
     kept_hessians = None
-    if path and path.exists():
+    if path:
         with contextlib.suppress(CorruptData):
             kept_hessians = Hessians.load(path, key)
     return kept_hessians if Ranks.current().on_all(kept_hessians is not None) else None

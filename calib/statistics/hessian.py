@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +76,7 @@ def read_arrays(path: Path, key: str) -> tuple[dict[str, Float32], dict[str, Any
     Raises CorruptData when it is damaged, missing or of another key. Files of earlier releases hold no
     digest, and damage inside their arrays does not show.
     """
-    if not path.is_file():  # a pipe would wait for its writer
+    if not os.path.isfile(path):  # a pipe would wait for its writer
         raise CorruptData(f"{path}: no file")
     try:
         with safe_open(path, "numpy") as file:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -213,7 +214,7 @@ def calibrate(
 @contextlib.contextmanager
 def _replacement_noted(path: Path, reporter: Reporter) -> Iterator[None]:
     """Note, on the first rank, that a file which was there was replaced inside."""
-    before = path.stat().st_mtime_ns if path.is_file() else None
+    before = path.stat().st_mtime_ns if os.path.isfile(path) else None
     yield
     if before is not None and Ranks.current().first and path.stat().st_mtime_ns != before:
         reporter.note(f"{path} was damaged or of other weights or settings: made again")
@@ -229,7 +230,7 @@ def _gradients(
 ) -> OutputGradients:
     """Return the gradients that the file keeps when every rank can read it, else collect them."""
     kept_gradients = None
-    if path.is_file():
+    if os.path.isfile(path):
         # a file of other weights, or a torn one, is made again
         with contextlib.suppress(CorruptData):
             kept_gradients = OutputGradients.load(path, key)
@@ -281,7 +282,7 @@ def _keep_text(path: Path, key: str, text: Sequences) -> None:
 
 def _kept_text(path: Path, key: str) -> Sequences | None:
     """Return the text kept under this key; None where there is none, or it is damaged."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     try:
         with safe_open(path, "numpy") as file:

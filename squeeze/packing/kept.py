@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class KeptCodes:
         """Return the kept matrix, or None; a damaged file counts as none, with a note."""
         key = self._key(name, scale, states)
         path = self._path(key)
-        if path is None or not path.is_file():
+        if path is None or not os.path.isfile(path):
             return None
         try:
             data = read_file(path)

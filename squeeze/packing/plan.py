@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -282,7 +283,7 @@ def tensor_plans(
 
 def kept_plan(path: Path, key: str) -> Plan | None:
     """Return the plan kept under this key, or None. Raises SqueezeError for a damaged one."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     plan = Plan.load(path)
     return plan if plan.key == key else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -169,7 +170,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 def kept_updates(path: Path, key: str, reporter: Reporter) -> int | None:
     """Return the number that an interrupted pack had found under this key; None: none, or damaged."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     try:
         facts = read_json(path)

@@ -12,6 +12,7 @@ resumes.
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Mapping
@@ -206,7 +207,7 @@ class _Tuning:
             self.clock.resume(key)
             stage.advance(steps)
         except CorruptData as error:
-            if path.is_file():
+            if os.path.isfile(path):
                 stage.note(f"made again: {error}")
             clock = time.perf_counter()
             learnt = self.student.learn_(course, self.bits, stage)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
 from squeeze.cli import cli
+from squeeze.errors import SqueezeError
 from squeeze.packing.plan import Plan
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -127,6 +130,25 @@ def test_folders_among_the_kept_files_are_left_alone(model: Path, uninterrupted:
         assert pack(model, uninterrupted, *more).exit_code == 0
     for folder in odd:
         folder.rmdir()
+
+
+def test_kept_files_that_may_not_be_looked_at_are_one_error(
+    model: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Path.is_file` raises where a folder of another user is closed; nobody closes one to root."""
+    stat = os.stat
+
+    def closed(path: Any, **options: Any) -> os.stat_result:
+        if "/codes/" in str(path) or str(path).endswith("plan.json"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    before = uninterrupted.read_bytes()
+    with monkeypatch.context() as other:
+        other.setattr("os.stat", closed)
+        with pytest.raises(SqueezeError, match="cannot be written: Permission denied"):
+            pack(model, uninterrupted)
+    assert uninterrupted.read_bytes() == before
 
 
 def test_starting_over_uses_nothing_that_was_kept(model: Path, uninterrupted: Path) -> None:
