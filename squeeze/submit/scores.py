@@ -60,7 +60,7 @@ class Runs:
     @property
     def code(self) -> str | None:
         """SHA-256 of the script that must ship, where its own log is the evidence."""
-        return self.own and self.own.code
+        return None if self.own is None else self.own.code
 
 
 def read_runs(
