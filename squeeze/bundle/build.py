@@ -99,7 +99,7 @@ def bundle(entry: Path, packages: Iterable[str] = (), options: BundleOptions = S
     if all(map(Purity(flat.tree).only_binds, flat.tree.body)):
         flat.warnings.insert(0, f"{entry}: nothing in it does anything: the bundle does nothing")
     readable = ast.unparse(flat.tree) + "\n"
-    visible = visible_names(flat.tree, not options.rename_classes)
+    visible = visible_names(flat.tree, not options.rename_classes, options.keep)
     flat.warnings += renamed_definitions(flat, visible)
     code = minify(readable, keep, visible) if options.minified else readable
     shipped = smallest(code, options.coders, forms)

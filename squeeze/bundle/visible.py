@@ -19,9 +19,10 @@ ASKING = frozenset(("isinstance", "issubclass", "super"))
 SHOWING = frozenset(("__class__", "__mro__", "mro"))
 
 
-def visible_names(tree: ast.Module, classes: bool) -> Shown:
+def visible_names(tree: ast.Module, classes: bool, keep: tuple[str, ...] = ()) -> Shown:
     """Return names that may be printed; those of functions only if something reads names.
 
+    keep: names of definitions that may be called from outside, by what their parameters are called.
     classes: whether those of classes stay, which show in a `repr`, in errors and in pickles.
     """
     readers = Readers(tree)
@@ -34,15 +35,15 @@ def visible_names(tree: ast.Module, classes: bool) -> Shown:
         nodes += [f for f in walk(tree) if isinstance(f, FUNCTIONS) and _holds_class(f)]
     names = {getattr(node.name, "id", node.name) for node in nodes}
     names |= names_in_texts(tree) if readers.every_hint else set()
-    return Shown(frozenset(names), frozenset(_shown_parameters(tree, readers)))
+    return Shown(frozenset(names), frozenset(_shown_parameters(tree, readers, keep)))
 
 
-def _shown_parameters(tree: ast.Module, readers: Readers) -> set[str]:
-    """Return the parameters of functions whose signature something may read."""
+def _shown_parameters(tree: ast.Module, readers: Readers, keep: tuple[str, ...]) -> set[str]:
+    """Return the parameters of functions whose signature something may read, or call from outside."""
     shown: list[ast.AST] = [
         node
         for node in walk(tree)
-        if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and node.name in readers.given
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and node.name in {*readers.given, *keep}
     ]
     if readers.every_hint:
         shown = [tree]

@@ -145,3 +145,17 @@ def test_what_uses_a_module_from_outside_finds_its_bundle_to_do_the_same(
     )
     assert before.returncode == 0 and before.stdout, before.stderr
     assert (after.stdout, after.stderr) == (before.stdout, "")
+
+
+def test_what_is_kept_keeps_the_names_of_its_parameters(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(
+        "class Model:\n    def __init__(self, width, *, depth=2): self.size = width * depth\n"
+        "def build(size, scale=1): return Model(size, depth=scale).size\nprint(build(3))\n"
+    )
+    options = BundleOptions(("Model", "build"), forms=("plain",))
+    code = bundle(tmp_path / "main.py", options=options).minified
+    outside = "print(Model(width=3, depth=5).size, build(size=2, scale=4))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{outside}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "3\n15 8\n"
