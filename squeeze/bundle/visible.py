@@ -99,7 +99,7 @@ def looked_up_names(flat: Flat) -> list[str]:
 def renamed_definitions(flat: Flat, shown: Shown) -> list[str]:
     """Return `file:line: name: why` of what shows its name, and has another one in the flat program."""
     return [
-        f"{flat.where(node)}: {flat.homes[node.name][1]}: another module has that name, too: in the "
+        f"{flat.where(node)}: {flat.homes[node.name][1]}: that name is another one's, too: in the "
         f"bundle it shows as {node.name}"
         for node in flat.tree.body
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and node.name in shown.definitions

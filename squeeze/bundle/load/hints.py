@@ -38,6 +38,12 @@ def make_texts(statement: ast.stmt, others: Container[ast.AST]) -> None:
             setattr(holder, name, ast.copy_location(text, hint))
 
 
+def in_hints(tree: ast.AST) -> set[ast.AST]:
+    """Return all nodes of annotations."""
+    hints = [getattr(holder, name) for node in walk(tree) for holder, name in _slots(node)]
+    return {node for hint in hints for node in walk(hint)}
+
+
 def has_hints(statement: ast.stmt) -> bool:
     """Return whether something in a statement is annotated."""
     return any(True for node in walk(statement) for _ in _slots(node))

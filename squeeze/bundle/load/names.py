@@ -8,6 +8,8 @@ import keyword
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+from squeeze.bundle.load.hints import in_hints
+from squeeze.bundle.load.imports import takes_future_annotations
 from squeeze.bundle.load.modules import BundleError, Graph, Module, absolute
 from squeeze.bundle.load.scopes import (
     FUNCTIONS,
@@ -92,17 +94,17 @@ class Names:
         counts = Counter(name for names in defined.values() for name in names)
         local = {name for module in modules for name in nested_names(module.tree)}
         respelled = self._respelled()
-        # builtins, and names of star imports from modules outside
-        free = {
-            use.name
-            for m in modules
-            for use in module_uses(m.tree)
-            if use.name not in defined[m.name] and use.name not in aliases[m.name]
-        }
+        free = {name for m in modules for name in self._free(m)}
         taken: set[str] = set(keyword.kwlist) | BUILTINS | free
         self.chosen: dict[tuple[str, str], str] = {}
         shared: dict[tuple[str, ...], str] = {}
         meanings = Counter((what, name) for (_, name), what in external.items())
+        for what in {external.get(key) for key in self._dotted()} - {None}:
+            name = what[1]  # no other would do
+            hidden = name in local and any(w == what and n != name for w, n in meanings)
+            if name not in taken and not hidden:
+                shared[what] = name
+                taken.add(name)
         for module in modules:
             for name in sorted(defined[module.name]):
                 key = (module.name, name)
@@ -127,6 +129,27 @@ class Names:
                 self.chosen[key] = new
                 if what is not None:
                     shared[what] = new
+
+    def _dotted(self) -> set[tuple[str, str]]:
+        """Return the names that imports such as `import a.b` bind."""
+        return {
+            (module.name, alias.name.partition(".")[0])
+            for module in self.modules.values()
+            for node in top_level(module.tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+            if "." in alias.name and alias.asname is None
+        }
+
+    def _free(self, module: Module) -> set[str]:
+        """Return the builtins that a module reads, and names of star imports from modules outside.
+
+        Not what only postponed annotations name, which may be imported for type checkers alone.
+        """
+        own = self.defined[module.name] | self.aliases[module.name].keys()
+        hints = in_hints(module.tree) if takes_future_annotations(module) else set()
+        uses = [use for use in module_uses(module.tree) if use.node not in hints]
+        return {use.name for use in uses} - own
 
     def _respelled(self) -> set[tuple[str, str]]:
         """Return names that some module reads under another spelling: `as`, or `module.name`."""

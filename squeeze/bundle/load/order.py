@@ -108,9 +108,9 @@ class _Order(ast.NodeTransformer):
         return inside
 
     def _behind(self, name: str) -> list[str]:
-        """Return the modules that a module imports when it runs, and those that they do."""
+        """Return the modules that run for a module, when it does, and have not begun."""
         names = [name]
         for module in names:  # grows meanwhile
-            imports = (i.module for i in self.graph.imports[module] if not i.lazy)
-            names += [imported for imported in imports if imported not in names]
+            imports = {i.module: None for i in self.graph.imports[module] if not i.lazy}
+            names += [name for name in imports if name not in {*names, *self.begun}]
         return names[1:]

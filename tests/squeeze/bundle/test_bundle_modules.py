@@ -77,7 +77,7 @@ def test_what_shows_or_runs_otherwise_is_named(tmp_path: Path) -> None:
     )
     made = bundle(tmp_path / "main.py", options=OPTIONS[0])
     lines = [line.removeprefix(f"{tmp_path}/") for line in made.warnings]
-    why = "another module has that name, too: in the bundle it shows as"
+    why = "that name is another one's, too: in the bundle it shows as"
     assert lines == [
         "b.py:3: torch: only functions import this module, and the bundle runs it at its start",
         f"a.py:2: C: {why} a_C",
