@@ -99,7 +99,7 @@ class Names:
         self.chosen: dict[tuple[str, str], str] = {}
         shared: dict[tuple[str, ...], str] = {}
         meanings = Counter((what, name) for (_, name), what in external.items())
-        for what in {external.get(key) for key in self._dotted()} - {None}:
+        for what in {external[key] for key in self._dotted() & external.keys()}:
             name = what[1]  # no other would do
             hidden = name in local and any(w == what and n != name for w, n in meanings)
             if name not in taken and not hidden:
