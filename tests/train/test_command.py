@@ -290,3 +290,17 @@ def test_a_device_that_nothing_computes_on_is_refused(folder: Path, device: str)
     result = run(folder, *SHAPE, "--steps", "1", "--device", device)
     assert isinstance(result.exception, SqueezeError)
     assert f"device {device!r} cannot be used" in str(result.exception)
+
+
+def test_a_run_that_cannot_begin_leaves_the_log_and_names_the_state(
+    folder: Path, tmp_path: Path
+) -> None:
+    out, log, state = (tmp_path / name for name in ("m.safetensors", "m.jsonl", "m.state"))
+    call = [*SHAPE, "--set", "vocab_size=300", "--steps", "1", "--no-plot", "--out", str(out)]
+    assert run(folder, *call).exit_code == 0
+    before = log.read_bytes()
+    state.write_bytes(b"of a run that was stopped")
+    result = run(folder, *call, "--set", "seq_len=100000", "--set", "batch_tokens=100000")
+    assert "too little text" in str(result.exception)
+    assert log.read_bytes() == before
+    assert f"note: {state} is of a run that was stopped: --resume goes on" in result.output

@@ -13,6 +13,13 @@ def notes_on(trainer: Trainer) -> tuple[str, ...]:
             f"a step had {trainer.tokens:,} tokens, not the {recipe.batch_tokens:,} of batch_tokens: "
             f"rows are whole, {trainer.batch:,} of {trainer.tokens // trainer.batch:,} tokens"
         )
+    loader = trainer.loader
+    short = sum(len(shard) <= loader.seq_len for shard in loader.shards)
+    if short:
+        notes.append(
+            f"{short} of {len(loader.shards)} shards were never read: they are shorter than a row of "
+            f"{loader.seq_len:,} tokens and its last target"
+        )
     if trainer.config.layer_schedule and not trainer.repeating:
         notes.append(
             "no step ran the repeated blocks of layer_schedule (recurrence_start, recurrence_step), "

@@ -12,7 +12,7 @@ import torch
 from squeeze.cli.bars import Bars
 from squeeze.cli.runs.kernels import use_kernels
 from squeeze.cli.runs.train_view import TrainingView, TrainReport, print_report
-from squeeze.cli.terminal.printing import print_json
+from squeeze.cli.terminal.printing import print_json, print_notes
 from squeeze.errors import BadConfig, BadData
 from squeeze.files import check_output_folder, check_outputs, held, read_file, sha256
 from squeeze.ranks.connect import connected, resolve_device
@@ -108,6 +108,8 @@ def _train(request: TrainRequest) -> TrainReport | None:
             export = export_seconds(request.out, preset.model) if ranks.first else 0.0
             if ranks.first:  # log, state and pictures are one process's at a time
                 until_the_end.enter_context(held(view.log, "training"))
+                if request.state.exists() and not request.resume:
+                    print_notes([f"{request.state} is of a run that was stopped: --resume goes on"])
             options = RunOptions(
                 seed=request.seed,
                 ranks=ranks,
@@ -117,9 +119,10 @@ def _train(request: TrainRequest) -> TrainReport | None:
                 resume=request.resume,
                 export_seconds=export,
             )
+            # before the log is opened: a run that cannot begin leaves that of an earlier one
+            training = Training(preset.model, shards, preset.recipe, options)
             shown = view.open(preset, options, paths) if ranks.first else nullcontext(_show_nothing)
             with shown as show:
-                training = Training(preset.model, shards, preset.recipe, options)
                 for step in training.steps():
                     show(step)
                 result = training.result()

@@ -46,6 +46,12 @@ def test_blocks_that_never_repeated_are_named() -> None:
     assert "no step ran the repeated blocks" in note
 
 
+def test_shards_without_a_row_are_named() -> None:
+    shards = [noisy_cycle(500), noisy_cycle(500)[:16], noisy_cycle(500)[:0]]
+    (note,) = train(CONFIG, shards, Recipe(batch_tokens=32, steps=1)).notes
+    assert "2 of 3 shards were never read" in note
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
