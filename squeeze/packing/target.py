@@ -21,7 +21,7 @@ from squeeze.calib.statistics.curvature import damping_at
 from squeeze.calib.statistics.tapped import first_ids
 from squeeze.calib.taps.coverage import Coverage
 from squeeze.calib.taps.layout import FLOAT, SQUARES, Layout
-from squeeze.errors import OverBudget, SqueezeError
+from squeeze.errors import BadCheckpoint, OverBudget, SqueezeError
 from squeeze.files import sha256
 from squeeze.files.sources import code_sha256
 from squeeze.packing.calibrate import Calibrated, content_key
@@ -126,7 +126,8 @@ def start_of(session: Session, calibrated: Calibrated, limit: int) -> Start:
 def contents_of(piece: Workpiece, layout: Layout, small_floats: str) -> Contents:
     """Return the large matrices of a layout, to be quantized, and the rest as it will be stored.
 
-    A tensor that is not one matrix [rows, columns] is stored in parts, where any of them is large.
+    A tensor that is not one matrix [rows, columns] is stored in parts, where any of them is large. Raises
+    BadCheckpoint where another tensor has the name of a part.
     """
     matrices: dict[str, Float32] = {}
     rest: dict[str, Tensor] = {}
@@ -138,6 +139,13 @@ def contents_of(piece: Workpiece, layout: Layout, small_floats: str) -> Contents
         if not large:
             rest[name] = tensor
             continue
+        taken = [m.name for m in inside if m.name != name and m.name in piece.stored]
+        if taken:
+            raise BadCheckpoint(
+                f"tensor {taken[0]} has the name of a part of {name}",
+                expected=f"no tensor called as a matrix of {name} is",
+                fix="Rename one of them.",
+            )
         matrices |= {m.name: m.slice.matrix_of(piece.tensors[name]) for m in large}
         logical |= {m.name: tensor.logical for m in large}
         rest |= {m.name: piece.matrix(m.name, layout) for m in inside if m not in large}

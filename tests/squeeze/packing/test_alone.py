@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 import squeeze
 from squeeze.checkpoint.read import is_own, load_checkpoint
 from squeeze.cli import cli
+from squeeze.errors import BadCheckpoint
 from squeeze.subject.source import ModelSource
 from squeeze.train.checkpoint import save_checkpoint
 from tests.tiny_models import PLAIN, lively
@@ -54,6 +55,13 @@ def test_any_state_dict_lands_under_a_limit_and_comes_back(weights: Path) -> Non
     for name, tensor in state().items():
         error = (packed[name].float() - tensor.float()).square().mean()
         assert error < 0.1 * tensor.float().square().mean()
+
+
+def test_a_tensor_with_the_name_of_a_part_is_not_lost(weights: Path) -> None:
+    save_file({**state(), "encoder.bank[0]": torch.randn(64, 64)}, weights)
+    result = squeezed(weights, 7_000)
+    assert isinstance(result.exception, BadCheckpoint)
+    assert "has the name of a part of encoder.bank" in str(result.exception)
 
 
 def test_every_matrix_errs_by_about_one_share_of_itself(weights: Path) -> None:
