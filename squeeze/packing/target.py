@@ -126,8 +126,8 @@ def start_of(session: Session, calibrated: Calibrated, limit: int) -> Start:
 def contents_of(piece: Workpiece, layout: Layout, small_floats: str) -> Contents:
     """Return the large matrices of a layout, to be quantized, and the rest as it will be stored.
 
-    A tensor that is not one matrix [rows, columns] is stored in parts, where any of them is large. Raises
-    BadCheckpoint where another tensor has the name of a part.
+    A tensor that is not one matrix [rows, columns] is stored in parts, where any of them is large.
+    Raises BadCheckpoint where another tensor has the name of a part.
     """
     matrices: dict[str, Float32] = {}
     rest: dict[str, Tensor] = {}
