@@ -12,6 +12,7 @@ from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import ALONE
 from squeeze.packing.quantizer import Quantizer
 from squeeze.packing.request import PackRequest
+from squeeze.packing.rounding import note_losses
 from squeeze.packing.session import without_loss
 from squeeze.packing.target import contents_of
 from squeeze.reporter import Reporter
@@ -44,6 +45,7 @@ def pack_alone(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Pa
     quantizer = Quantizer(contents, curvature, ALONE[request.preset].states, KeptCodes(None))
     with reporter.stage("fit") as stage:
         fitted = fit_or_explain(quantizer, limit, stage)
+    note_losses(piece, contents.artifact(fitted.tensors), reporter)
     return checked(Packed(fitted.data))
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from squeeze import codecs
 from squeeze.artifact.file import encode
+from squeeze.artifact.parts import whole_tensors
 from squeeze.artifact.streams import Artifact
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import ROUNDINGS
@@ -13,6 +16,9 @@ from squeeze.packing.request import PackRequest
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+
+LOST = 0.5  # share of the sum of squares of a tensor
+LISTED = 4  # tensors
 
 
 def pack_rounded(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
@@ -34,6 +40,7 @@ def pack_rounded(piece: Workpiece, request: PackRequest, reporter: Reporter) -> 
     artifact = quantize_checkpoint(piece.stored, piece.header, recipe)
     if not exact:
         note_floats(piece, artifact, request, reporter)
+        note_losses(piece, artifact, reporter)
     candidates = codecs.names() if request.codecs == ("all",) else request.codecs
     data = encode(artifact, candidates=candidates, reporter=reporter)
     return checked(Packed(data, exact=exact))
@@ -55,4 +62,18 @@ def note_floats(
             f"{len(floats)} matrices, {sum(floats):,} of {weights:,} weights, stay "
             f"{request.small_floats}, being of at most {request.small:,} (--small); --preset best would "
             "spend the bits where the model needs them"
+        )
+
+
+def note_losses(piece: Workpiece, artifact: Artifact, reporter: Reporter) -> None:
+    """Note the tensors of which little is left: clipped, below the smallest step, or of too few bits."""
+    lost = []
+    for name, tensor in whole_tensors(artifact).items():
+        before = piece.tensors.get(name, np.zeros(0, np.float32)).astype(np.float64)
+        if before.size and np.square(tensor.dequantize() - before).sum() > LOST * (before**2).sum():
+            lost.append(name)
+    if lost:
+        reporter.note(
+            f"rounding loses more than half of {len(lost)} tensor{'' if len(lost) == 1 else 's'} "
+            f"(sum of squares): {', '.join(lost[:LISTED])}"
         )

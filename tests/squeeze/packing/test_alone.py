@@ -64,6 +64,19 @@ def test_a_tensor_with_the_name_of_a_part_is_not_lost(weights: Path) -> None:
     assert "has the name of a part of encoder.bank" in str(result.exception)
 
 
+def test_what_little_is_left_of_is_named(weights: Path) -> None:
+    small = {**state(), "tiny": 1e-12 * torch.randn(64, 64)}
+    save_file(small, weights)
+    out = str(weights.with_name("r.sqz"))
+    for options, lost in (
+        (["--quant", "all=6", "--small", "0"], "1 tensor (sum of squares): tiny"),
+        (["--quant", "all=3:40", "--small", "0"], "3 tensors (sum of squares): "),
+        (["--squeezed", "--limit", "700"], ""),
+    ):
+        result = CliRunner().invoke(cli, ["pack", str(weights), "-o", out, *options])
+        assert f"rounding loses more than half of {lost}" in result.output
+
+
 def test_every_matrix_errs_by_about_one_share_of_itself(weights: Path) -> None:
     assert squeezed(weights, 4_000).exit_code == 0
     packed = squeeze.load(weights.with_name("m.sqz"))
