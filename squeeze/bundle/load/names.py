@@ -99,11 +99,11 @@ class Names:
         self.chosen: dict[tuple[str, str], str] = {}
         shared: dict[tuple[str, ...], str] = {}
         meanings = Counter((what, name) for (_, name), what in external.items())
-        for what in {external[key] for key in self._dotted() & external.keys()}:
-            name = what[1]  # no other would do
-            hidden = name in local and any(w == what and n != name for w, n in meanings)
+        for meaning in {external[key] for key in self._dotted() & external.keys()}:
+            name = meaning[1]  # no other would do
+            hidden = name in local and any(w == meaning and n != name for w, n in meanings)
             if name not in taken and not hidden:
-                shared[what] = name
+                shared[meaning] = name
                 taken.add(name)
         for module in modules:
             for name in sorted(defined[module.name]):
@@ -148,7 +148,7 @@ class Names:
         """
         own = self.defined[module.name] | self.aliases[module.name].keys()
         hints = in_hints(module.tree) if takes_future_annotations(module) else set()
-        uses = [use for use in module_uses(module.tree) if use.node not in hints]
+        uses = [use for use in module_uses(module.tree) if not use.either and use.node not in hints]
         return {use.name for use in uses} - own
 
     def _respelled(self) -> set[tuple[str, str]]:
