@@ -70,6 +70,7 @@ def packing() -> str:
             (spread(r["kl"], r["kl_sd"], 5), f"{r['kl_share']:.3f}") if r else (None, None)
             for r in ours
         ]
+        updates = ours[1]["updates"] if ours[1] else []
         gaps = [spread(r["gap"], r["gap_sd"], 5, sign=True) if r else None for r in (peer, *ours)]
         body.append(
             (
@@ -79,12 +80,13 @@ def packing() -> str:
                 f"{peer['bits_per_weight']:.2f}",
                 spread(peer["kl"], peer["kl_sd"], 5),
                 *(cell for pair in kls for cell in pair),
+                ", ".join(f"{number:,}" for number in updates) or None,
                 *gaps,
             )
         )
     titles = (
         *("recipe", "n", "bytes", "bits", "its KL", "KL of `best`", "ratio"),
-        *("KL of `tuned`", "ratio", "its gap", "gap of `best`", "gap of `tuned`"),
+        *("KL of `tuned`", "ratio", "updates", "its gap", "gap of `best`", "gap of `tuned`"),
     )
     head = (
         "**Packing** at the bytes of a record's recipe: "

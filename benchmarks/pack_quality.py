@@ -141,7 +141,9 @@ def ours(loaded: LoadedModel, request: PackRequest) -> tuple[bytes, dict[str, An
     """The file that the product makes, and facts of how it came about."""
     packed = pack_model(loaded, request)
     assert packed.plan is not None
-    return packed.data, {"trials": packed.plan.trials, "expected_nats": packed.plan.expected}
+    plan, tuning = packed.plan, packed.plan.tuning
+    updates = {"updates": tuning.updates} if tuning else {}
+    return packed.data, {"trials": plan.trials, "expected_nats": plan.expected} | updates
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ def summary(lines: Sequence[Line]) -> list[Line]:
         for key in ("bytes", "bits_per_weight", "kl", "gap", "cpu_s"):
             values = np.array([x[key] for x in here])
             row |= {key: values.mean(), f"{key}_sd": values.std(ddof=1) if len(here) > 1 else None}
+        row |= {"updates": sorted({x["updates"] for x in here if "updates" in x})}
         pairs = [(x, peer[x["seed"]]) for x in here if x["seed"] in peer]
         if pairs and what != peer_of(size):
             shares = np.array([x["kl"] / p["kl"] for x, p in pairs])
@@ -80,8 +81,8 @@ def _table(lines: Sequence[Line], head: Line) -> str:
         "BPB gap in bits per byte, mean ± sd over n seeds; share: of the KL of the record at the same "
         "bytes, seed by seed; difference: of the gaps, the same way.",
         "",
-        "| size | what | n | bytes | bits/weight | KL | share | gap | difference | CPU s |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| size | what | n | bytes | bits/weight | KL | share | gap | difference | CPU s | updates |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in summary(lines):
         share = f"{row['kl_share']:.3f}" if "kl_share" in row else ""
@@ -89,7 +90,8 @@ def _table(lines: Sequence[Line], head: Line) -> str:
         text.append(
             f"| {row['size']} | {row['what']} | {row['n']} | {row['bytes']:,.0f} "
             f"| {row['bits_per_weight']:.3f} | {_spread(row, 'kl', '.5f')} | {share} "
-            f"| {_spread(row, 'gap', '+.5f')} | {difference} | {row['cpu_s']:.0f} |"
+            f"| {_spread(row, 'gap', '+.5f')} | {difference} | {row['cpu_s']:.0f} "
+            f"| {', '.join(f'{updates:,}' for updates in row['updates'])} |"
         )
     for what in sorted({x["what"] for x in lines} - {PEER} - {peer_of(x["size"]) for x in lines}):
         saved = saved_at_equal_kl(lines, what)

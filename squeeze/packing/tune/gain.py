@@ -29,11 +29,11 @@ class Gain:
         after: measured cost of the tuned file in nats per token, on the same text
 
         >>> Gain(500, 0.0151).line(412.3, 0.0103)
-        'tuned: 500 updates in 412 s: 0.0151 → 0.0103 nats per token on text that it did not learn from'
+        'tuned: 500 updates in 412 s: 0.015100 → 0.010300 nats per token on text that it did not learn from'
         """
         return (
             f"tuned: {self.updates:,} update{'' if self.updates == 1 else 's'} in {seconds:.0f} s: "
-            f"{self.before:.4f} → {after:.4f} nats per token on text that it did not learn from"
+            f"{self.before:.6f} → {after:.6f} nats per token on text that it did not learn from"
         )
 
 

@@ -214,7 +214,7 @@ class _Tuning:
             if learnt is not None:
                 stage.note(
                     f"learnt with {number} of {len(self.shares.names)} shares rounded: "
-                    f"{learnt.first:.4f} → {learnt.last:.4f} nats per token "
+                    f"{learnt.first:.6f} → {learnt.last:.6f} nats per token "
                     f"in {time.perf_counter() - clock:.0f} s"
                 )
             write_arrays(path, self.student.weights, key, {})
