@@ -102,9 +102,7 @@ def read_scores(
         report = own.report
     if own is None:
         own = _single_run(report, given.training)
-    elif (
-        own.code is not None
-    ):  # a log does not state its data, so the model was scored here as well
+    elif own.code is not None:  # a log, which does not state its data
         _check_log(own, report, mode)
     claims = _claims(report, own, mode, model.sha256)
     claims["seeds"] = [_row(run) for run in (runs.runs if runs else (own,))]
