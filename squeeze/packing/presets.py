@@ -48,7 +48,7 @@ class Tuned(Target):
     """
 
     packer: ClassVar[str] = "squeeze.packing.tune.pack:pack_tuned"
-    steps: int = 1000
+    steps: int = 2000
     low_steps: int | None = None
     last: float = 0.16
     tokens: int = 1024
@@ -64,7 +64,7 @@ class Tuned(Target):
 
         >>> preset = Tuned(32, low_steps=2500)
         >>> preset.updates_for(512, 2.5), preset.updates_for(1024, 2.5), preset.updates_for(512, 1.5)
-        ((1000, 1024), (500, 2048), (2500, 1024))
+        ((2000, 1024), (1000, 2048), (2500, 1024))
         """
         tokens = max(self.tokens, 2 * length)
         steps = self.steps if bits >= LOW or self.low_steps is None else self.low_steps
