@@ -214,7 +214,7 @@ def test_the_report_says_what_the_seconds_bought(model: Path, tmp_path: Path) ->
     arguments += ["--limit", str(LIMIT)]
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.output
-    assert re.search(r"tuned: 6 updates in \d+ s: 0\.\d{4} → 0\.\d{4} nats per token", done.output)
+    assert re.search(r"tuned: 6 updates in \d+ s: 0\.\d{6} → 0\.\d{6} nats per token", done.output)
     printed = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)
     assert printed["fit"]["tuning"]["updates"] == 6
     assert parse(out.read_bytes())
