@@ -28,8 +28,8 @@ class Gain:
         seconds: from the first file that fits to the tuned one
         after: measured cost of the tuned file in nats per token, on the same text
 
-        >>> Gain(500, 0.0151).line(412.3, 0.0103)
-        'tuned: 500 updates in 412 s: 0.015100 → 0.010300 nats per token on text that it did not learn from'
+        >>> Gain(50, 0.0151).line(9.3, 0.0103)
+        'tuned: 50 updates in 9 s: 0.015100 → 0.010300 nats per token on text that it did not learn from'
         """
         return (
             f"tuned: {self.updates:,} update{'' if self.updates == 1 else 's'} in {seconds:.0f} s: "
