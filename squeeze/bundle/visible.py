@@ -11,7 +11,7 @@ from squeeze.bundle.load.flatten import Flat
 from squeeze.bundle.load.hints import has_hints, make_texts, names_in_texts
 from squeeze.bundle.load.imports import takes_future_annotations
 from squeeze.bundle.load.scopes import FUNCTIONS, TYPE_ALIASES, module_uses
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import plain_names, walk
 from squeeze.bundle.passes.itself import SOURCE_TEXT
 
 # Calls that do not show the class they are given.
@@ -132,6 +132,4 @@ def separate_hints(flat: Flat) -> None:
 def _reads_hints(tree: ast.Module) -> bool:
     """Return whether something may read annotations, by `dataclasses.fields` among others."""
     words = {getattr(node, "attr", getattr(node, "name", "")) for node in walk(tree)}
-    return Readers(tree).every_hint or {"fields", "type"} <= words | {
-        node.id for node in walk(tree) if isinstance(node, ast.Name)
-    }
+    return Readers(tree).every_hint or {"fields", "type"} <= words | plain_names(tree)

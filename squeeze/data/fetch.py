@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 
 from squeeze.data.sources import Hub, Source, open_source
 from squeeze.errors import BadData, CorruptData, SqueezeError
-from squeeze.files import check_replaceable, make_folder, read_file, write_atomic
+from squeeze.files import check_replaceable, file_sha256, make_folder, read_file, write_atomic
 from squeeze.reporter import SILENT, Reporter
 from squeeze.train.data.shards import shard_length
 
@@ -179,7 +178,7 @@ class _Fetching:
         make_folder(target.parent)
         check_replaceable(target)
         self._source.fetch(path, partial, self._reporter)
-        digest = _sha256(partial)
+        digest = file_sha256(partial)
         expected = self.sums.get(path)
         if expected is not None and digest != expected:
             partial.unlink()
@@ -209,7 +208,7 @@ class _Fetching:
         recorded, expected = self.record.get(path), self.sums.get(path)
         if recorded is not None and expected in (None, recorded["sha256"]) and not self._verify:
             return bool(target.stat().st_size == recorded["bytes"])
-        digest = _sha256(target)
+        digest = file_sha256(target)
         if digest != (expected or (recorded or {}).get("sha256")):
             return False
         size = target.stat().st_size
@@ -233,8 +232,3 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise SqueezeError(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,7 +21,7 @@ import numpy as np
 
 from squeeze.data.documents import TextFiles, read_documents
 from squeeze.errors import BadConfig, BadData, CorruptData
-from squeeze.files import make_folder, read_file, write_atomic
+from squeeze.files import file_sha256, make_folder, read_file, write_atomic
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.train.data.identity import STATE
@@ -106,7 +106,7 @@ def tokenize(
     for path in texts.paths:
         if not path.is_file():
             raise BadData(f"{path}: no such file")
-    inputs = tuple((str(path), _sha256(path)) for path in texts.paths)
+    inputs = tuple((str(path), file_sha256(path)) for path in texts.paths)
     job = Job(
         inputs, pieces.sha256, options.share, options.shard_tokens, texts.separator, texts.field
     )
@@ -124,15 +124,6 @@ def tokenize(
                 stage.advance(len(group))
         shards.finish()
     return shards.report()
-
-
-def _sha256(path: Path) -> str:
-    """Return the digest of a file, read in blocks; raises BadData when it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BadData(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _groups(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -12,6 +12,7 @@ from squeeze.files.outputs import (
 from squeeze.files.reading import (
     MAX_FILE,
     Remembering,
+    file_sha256,
     of_file,
     parse_json,
     read_file,
@@ -36,6 +37,7 @@ __all__ = [
     "check_outputs",
     "check_outside",
     "check_replaceable",
+    "file_sha256",
     "held",
     "kind_of",
     "make_folder",

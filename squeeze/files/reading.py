@@ -96,3 +96,12 @@ def _refuse(text: str) -> NoReturn:
 def sha256(data: bytes | memoryview) -> str:
     """Hex SHA-256."""
     return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Hex SHA-256 of a file of any size, read in blocks; raises SqueezeError when it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SqueezeError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from squeeze.errors import BadConfig, BadData
-from squeeze.files import sha256
+from squeeze.files import file_sha256, sha256
 from squeeze.ranks.connect import resolve_device
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
@@ -19,7 +19,7 @@ from squeeze.score.modes import Mode, Scoring
 from squeeze.score.official import official_set
 from squeeze.score.padding import check_pieces, padded_table
 from squeeze.score.plan import Documents, document_spans, sample_documents
-from squeeze.score.provenance import code_sha256, device_facts, file_sha256, versions
+from squeeze.score.provenance import code_sha256, device_facts, versions
 from squeeze.score.report import DocumentCounts, EvalReport, Hashes
 from squeeze.score.texts import TextTokenizer
 from squeeze.score.tokenizer import Text, Tokenizer, Tokens, check_vocab, textless

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +13,6 @@ from squeeze import __version__
 from squeeze.files.sources import code_sha256 as code_sha256
 
 DISTRIBUTIONS = ("torch", "numpy", "numba", "sentencepiece", "safetensors")
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hex SHA-256 of a file of any size."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -9,14 +9,13 @@ from typing import Any
 
 from squeeze.artifact import container
 from squeeze.artifact.facts import tokenizer_of_artifact
-from squeeze.files import scratch_folder, sha256
+from squeeze.files import file_sha256, scratch_folder, sha256
 from squeeze.ledger.gate import check_limit
 from squeeze.ledger.submission import CARD, CLAIMS, CODE, MODEL, REQUIREMENTS, SUMS
 from squeeze.reporter import SILENT, Reporter
 from squeeze.score.box.sandbox import Limits
 from squeeze.score.evaluate import EvalOptions, evaluate
 from squeeze.score.identity import named_tokenizers, tokenizer_notes
-from squeeze.score.provenance import file_sha256
 from squeeze.score.report import EvalReport
 from squeeze.submit.claims import check_fields, claimed_mode, config_sha256
 from squeeze.submit.imports import check_requirements, imports_of_script

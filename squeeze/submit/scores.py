@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from squeeze.files import file_sha256
 from squeeze.reporter import Reporter
 from squeeze.score.evaluate import EvalOptions, evaluate
 from squeeze.score.identity import other_tokenizers
 from squeeze.score.modes import Mode
-from squeeze.score.provenance import file_sha256
 from squeeze.score.report import EvalReport
 from squeeze.submit.check import CLAIM_NOISE, Inputs
 from squeeze.submit.claims import mode_claims
@@ -96,13 +96,13 @@ def read_scores(
     a log of another score.
     """
     own, runs = given.own, given.seeds
-    if own is None or own.code is not None:
-        report = _evaluate(parts.model, inputs, mode, reporter)
-    else:
-        report = own.report
     if own is None:
+        report = _evaluate(parts.model, inputs, mode, reporter)
         own = _single_run(report, given.training)
-    elif own.code is not None:  # a log, which does not state its data
+    elif own.code is None:
+        report = own.report
+    else:  # a log, which does not state its data
+        report = _evaluate(parts.model, inputs, mode, reporter)
         _check_log(own, report, mode)
     claims = _claims(report, own, mode, model.sha256)
     claims["seeds"] = [_row(run) for run in (runs.runs if runs else (own,))]

@@ -11,6 +11,8 @@ import numpy as np
 from squeeze.errors import BadData
 from squeeze.train.data.shards import map_shard
 
+BEGINNING = 1 << 10  # tokens
+
 
 def check_validation(paths: Sequence[Path], vocab_size: int) -> None:
     """Raise BadData unless these shards, end to end, can be scored by a model of this vocabulary."""
@@ -48,4 +50,8 @@ def _is_same(first: Path, second: Path) -> bool:
         return True
     if os.path.getsize(first) != os.path.getsize(second):
         return False
-    return np.array_equal(map_shard(first), map_shard(second))
+    ours, theirs = map_shard(first), map_shard(second)
+    # shards of one size are common: their beginnings tell most of them apart
+    if not np.array_equal(ours[:BEGINNING], theirs[:BEGINNING]):
+        return False
+    return np.array_equal(ours, theirs)

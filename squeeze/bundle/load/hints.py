@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Container, Iterator
 
 from squeeze.bundle.load.scopes import FUNCTIONS, arguments
-from squeeze.bundle.load.tree import children, walk
+from squeeze.bundle.load.tree import children, plain_names, walk
 
 
 def renamed_texts(tree: ast.AST, resolve: Callable[[str], str]) -> None:
@@ -23,8 +23,7 @@ def renamed_texts(tree: ast.AST, resolve: Callable[[str], str]) -> None:
 
 def names_in_texts(tree: ast.AST) -> set[str]:
     """Return the names in annotations that are texts."""
-    hints = [_parsed(text.value) for text in _texts(tree)]
-    return {node.id for hint in hints for node in walk(hint) if isinstance(node, ast.Name)}
+    return {name for text in _texts(tree) for name in plain_names(_parsed(text.value))}
 
 
 def make_texts(statement: ast.stmt, others: Container[ast.AST]) -> None:

@@ -128,7 +128,7 @@ class _Tuning:
 
     @property
     def learns(self) -> bool:
-        """Whether anything is left to learn once the first share is rounded."""
+        """True where anything is left to learn once the first share is rounded."""
         return len(self.shares.names) > 1 or self.student.has_floats
 
     def run(self) -> tuple[Quantizer, Fitted]:

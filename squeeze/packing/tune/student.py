@@ -68,7 +68,7 @@ class Student:
 
     @property
     def has_floats(self) -> bool:
-        """Whether the file holds floats that learn."""
+        """True where the file holds floats that learn."""
         return not all(self.inside.values())
 
     def round_(self, tensors: Mapping[str, Tensor]) -> None:
