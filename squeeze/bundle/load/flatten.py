@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from squeeze.bundle.load.attributes import Attributes, Locals
+from squeeze.bundle.load.calls import imports_of_functions
 from squeeze.bundle.load.copies import copy_rebound
 from squeeze.bundle.load.fold import Filling
 from squeeze.bundle.load.hints import renamed_texts
@@ -77,6 +78,7 @@ def flatten(graph: Graph, keep: Iterable[str] = ()) -> Flat:
     pieces: dict[str, list[Piece]] = {}
     origins: dict[ast.AST, Module] = {}
     lazy: dict[ast.AST, set[str]] = {}
+    deferred: dict[ast.AST, list[str]] = {}
     warnings = early_imports(graph)
     refused: dict[str, BundleError] = {}
     future = False
@@ -87,6 +89,7 @@ def flatten(graph: Graph, keep: Iterable[str] = ()) -> Flat:
             imports = list(graph.local_imports(module, ast.Module([node], [])))
             lazy[node] = {imported.module for imported in imports if imported.lazy}
             eager[node] = [imported.module for imported in imports if not imported.lazy]
+        deferred |= imports_of_functions(graph, module)
         attributes = Attributes(module, graph, names)
         attributes.visit(module.tree)
         refused |= attributes.refused
@@ -106,7 +109,7 @@ def flatten(graph: Graph, keep: Iterable[str] = ()) -> Flat:
         statements = [s for piece in pieces[module.name] for s in piece.statements]
         origins |= dict.fromkeys(statements, module)
         warnings += warnings_of(module)
-    body = in_order(graph, pieces)
+    body = in_order(graph, pieces, deferred)
     for statement in body:  # some hold those of other modules now
         lazy[statement] = {name for part in walk(statement) for name in lazy.get(part, ())}
     if future:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from squeeze.bundle.load.calls import Calls, at_once
 from squeeze.bundle.load.imports import Place
 from squeeze.bundle.load.modules import Graph
 from squeeze.bundle.load.tree import BLOCKS, walk
@@ -28,13 +29,18 @@ class Piece:
                     yield from ((id(block), part) for part in block if isinstance(part, Place))
 
 
-def in_order(graph: Graph, pieces: dict[str, list[Piece]]) -> list[ast.stmt]:
+def in_order(
+    graph: Graph, pieces: dict[str, list[Piece]], deferred: Mapping[ast.AST, list[str]]
+) -> list[ast.stmt]:
     """Return the statements of all modules as they run; those that only functions import come first.
 
     A module that is only imported in one block, of an `if` or a `try` say, runs there. One that is
-    imported elsewhere, too, runs before that.
+    imported elsewhere, too, runs before that, and one that functions import, too, before the first
+    statement that may call them.
+
+    deferred: modules that functions import, by statement or method
     """
-    order = _Order(graph, pieces)
+    order = _Order(graph, pieces, deferred)
     body: list[ast.stmt] = []
     at_start = graph.at_start()
     for name in pieces:
@@ -55,9 +61,13 @@ class _Order(ast.NodeTransformer):
     sites: of each module, who imports it: the name of a module, or the id of a block
     """
 
-    def __init__(self, graph: Graph, pieces: dict[str, list[Piece]]) -> None:
+    def __init__(
+        self, graph: Graph, pieces: dict[str, list[Piece]], deferred: Mapping[ast.AST, list[str]]
+    ) -> None:
         self.graph, self.pieces = graph, pieces
+        self.calls = Calls((s for name in pieces for s in self._statements(name)), deferred)
         self.begun: set[str] = set()
+        self.placed: set[ast.stmt] = set()
         self.sites: dict[str, set[tuple[str, int]]] = defaultdict(set)
         for importer, own in pieces.items():
             for imported in graph.imports[importer]:
@@ -82,7 +92,12 @@ class _Order(ast.NodeTransformer):
                 for part in self._behind(imported) if imported in inside else [imported]:
                     if part not in inside:
                         self.run(part, body)
-            body += [self.visit(statement) for statement in piece.statements]
+            for statement in piece.statements:
+                for called in self.calls.imported_by(statement):
+                    if called not in self.begun and not self._reads_unbound(called):
+                        self.run(called, body)
+                self.placed.add(statement)
+                body.append(self.visit(statement))
 
     def visit(self, node: ast.AST) -> Any:
         if not isinstance(node, Place):
@@ -93,6 +108,24 @@ class _Order(ast.NodeTransformer):
         for name in node.imports:
             self.run(name, block)
         return block or ast.Pass()
+
+    def _statements(self, name: str) -> list[ast.stmt]:
+        return [statement for piece in self.pieces[name] for statement in piece.statements]
+
+    def _reads_unbound(self, name: str) -> bool:
+        """Return whether a module cannot run yet: it reads names that one begun has yet to bind.
+
+        Then no function has imported it, either.
+        """
+        own = {s for part in (name, *self._behind(name)) for s in self._statements(part)}
+        names = {
+            node.id
+            for statement in own
+            for node in at_once(statement)
+            if isinstance(node, ast.Name)
+        }
+        binders = [self.calls.binders[name] for name in names if name in self.calls.binders]
+        return any(not self.placed & set(some) and not own & set(some) for some in binders)
 
     def _inside(self, block: int) -> set[str]:
         """Return the modules that run if a block does, and nothing else imports."""
