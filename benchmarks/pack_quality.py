@@ -39,7 +39,7 @@ from squeeze.packing.curvature import Curvature
 from squeeze.packing.pack import pack_model
 from squeeze.packing.presets import RECORDS, TARGETS
 from squeeze.packing.quantizer import QUANTIZED, Contents
-from squeeze.packing.record import RANK, quantize_record
+from squeeze.packing.record import RANK, kind_of, quantize_record
 from squeeze.packing.request import PackRequest
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.tensors.floats import to_bits
@@ -112,10 +112,10 @@ class Packer:
     def record(self, name: str, coarser: float) -> tuple[bytes, dict[str, Any]]:
         """The file of a record entry; with the low-rank corrections of #1855 as further tensors."""
         hessians, record = self.found.hessians.matrices, RECORDS[name]
-        quantized = {
-            tensor: quantize_record(tensor, weights, hessians[tensor], record, coarser)
-            for tensor, weights in self.contents.matrices.items()
-        }
+        quantized = {}
+        for tensor, weights in self.contents.matrices.items():
+            kind = kind_of(tensor, self.found.layout.matrices[tensor].role)
+            quantized[tensor] = quantize_record(kind, weights, hessians[tensor], record, coarser)
         artifact = self.contents.artifact(quantized)
         if record.corrected:
             corrections = self._corrections(quantized, record.corrected)

@@ -7,7 +7,7 @@ and their number: `bank[0]`. `tied` has the name of the tensor that another name
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from squeeze.artifact.header import MAX_NDIM
 from squeeze.artifact.streams import Artifact, Tensor
-from squeeze.errors import CorruptData
+from squeeze.errors import BadCheckpoint, CorruptData
 from squeeze.tensors.floats import to_bits
 from squeeze.tensors.matrices import Slice
 from squeeze.tensors.quantized import RawTensor
@@ -30,6 +30,19 @@ def name_of_part(tensor: str, number: int) -> str:
     'bank[3]'
     """
     return f"{tensor}[{number}]"
+
+
+def names_of_parts(tensor: str, count: int, others: Container[str]) -> list[str]:
+    """Return the names of a tensor's matrices; raises BadCheckpoint where another tensor has one."""
+    names = [name_of_part(tensor, number) for number in range(count)]
+    taken = next((name for name in names if name in others), None)
+    if taken:
+        raise BadCheckpoint(
+            f"tensor {taken} has the name of a part of {tensor}",
+            expected=f"no tensor called as a matrix of {tensor} is",
+            fix="Rename one of them.",
+        )
+    return names
 
 
 def parts_field(shape: Sequence[int], parts: Iterable[Slice]) -> list[Any]:

@@ -144,7 +144,7 @@ def _run() -> int:
         error.show()
         return error.exit_code
     except click.Abort:
-        return _told("Aborted!", 1)
+        return _told("squeeze: interrupted", 1)
 
 
 def _told(text: str, code: int) -> int:

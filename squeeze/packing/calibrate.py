@@ -178,7 +178,7 @@ def calibrate(
     is too short or not in the model's vocabulary.
     """
     piece = Workpiece.of(model)
-    settings, device = settings.resolved(piece), Ranks.current().device
+    asked, settings, device = settings.tokens, settings.resolved(piece), Ranks.current().device
     subject = piece.subject.computing_in(settings.precision)
     subject.module.to(device)
     if not isinstance(subject.module, GPT):
@@ -200,6 +200,8 @@ def calibrate(
                 text = source.draw(settings.tokens, settings.length_for(piece))
             if ranks.first:
                 _keep_text(text_file, key, text)
+    if asked and (tokens := int(text.lengths.sum())) != asked:
+        reporter.note(f"calibrated on {tokens:,} tokens: whole sequences of {text.ids.shape[1]:,}")
     with _replacement_noted(hessian_file, reporter):
         tapped = subject.tapped(first_ids(text, device))
         hessians = collect(tapped, text, path=hessian_file, key=key, reporter=reporter)

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from squeeze.artifact.layout import FLOATS
+from squeeze.artifact.parts import PARTS, names_of_parts, parts_field
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.grids import find_grid
 from squeeze.calib.quantizers.round_to_nearest import MAX_BITS, MIN_BITS, quantize_rtn
+from squeeze.calib.taps.parts import pieces
 from squeeze.errors import BadConfig
 from squeeze.tensors.floats import from_bits, to_bits
+from squeeze.tensors.matrices import Slice
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 from squeeze.tensors.roles import ROLES, natural_key, role_of
 
@@ -120,14 +123,34 @@ def quantize_checkpoint(
 ) -> Artifact:
     """Return the artifact of a checkpoint, with each float tensor quantized as the recipe says.
 
-    Integer codes of a foreign export are stored as they are. The tensors are in natural name order, so
-    that equal checkpoints give equal bytes whatever order their file had. Raises BadConfig when a value
-    does not fit its float format.
+    Integer codes of a foreign export are stored as they are. A bank of matrices is stored in parts, so
+    that every row has its own step. The tensors are in natural name order, so that equal checkpoints
+    give equal bytes whatever order their file had. Raises BadConfig when a value does not fit its float
+    format, BadCheckpoint where another tensor has the name of a part.
     """
-    packed = {
-        name: _store(name, tensors[name], recipe) for name in sorted(tensors, key=natural_key)
-    }
-    return Artifact(dict(header), packed)
+    packed: dict[str, Tensor] = {}
+    parts: dict[str, object] = {}
+    for name in sorted(tensors, key=natural_key):
+        tensor = tensors[name]
+        inside = _matrices_of(name, tensor, recipe)
+        if inside:
+            parts[name] = parts_field(tensor.shape, inside)
+            values = tensor.dequantize()
+            for label, part in zip(names_of_parts(name, len(inside), tensors), inside, strict=True):
+                bits = to_bits(part.matrix_of(values), tensor.logical)
+                matrix = RawTensor(bits, tensor.logical, tensor.logical)
+                packed[label] = _store(name, matrix, recipe)
+        else:
+            packed[name] = _store(name, tensor, recipe)
+    return Artifact({**header, **({PARTS: parts} if parts else {})}, packed)
+
+
+def _matrices_of(name: str, tensor: Tensor, recipe: Recipe) -> list[Slice]:
+    """Return the matrices of a bank that are to be rounded; none for any other tensor."""
+    if isinstance(tensor, QuantizedTensor) or len(tensor.shape) < 3:
+        return []
+    inside = pieces(name, tensor.shape)
+    return inside if len(inside) > 1 and recipe.precision_for(name, inside[0].shape).bits else []
 
 
 def as_floats(tensors: Mapping[str, Tensor], small_floats: str) -> dict[str, Tensor]:

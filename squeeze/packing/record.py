@@ -14,31 +14,31 @@ import numpy as np
 import numpy.typing as npt
 
 from squeeze.artifact.file import encode
-from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.gptq import gptq
 from squeeze.calib.quantizers.gptq_lite import lite_steps
 from squeeze.calib.quantizers.low_rank import low_rank
 from squeeze.calib.quantizers.round_to_nearest import row_steps
 from squeeze.calib.statistics.curvature import factorize
+from squeeze.calib.taps.layout import plain_layout
 from squeeze.errors import BadConfig
 from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.packed import Correction, Packed
 from squeeze.packing.presets import RECORDS, Record
-from squeeze.packing.recipe import Recipe, quantize_checkpoint
 from squeeze.packing.request import PackRequest
 from squeeze.packing.rounding import note_floats
 from squeeze.packing.session import Session, open_session
+from squeeze.packing.target import contents_of
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32
 from squeeze.tensors.quantized import QuantizedTensor
-from squeeze.tensors.roles import natural_key
 
 CLIP_PERCENTILE = 0.9999984  # of the baseline's int8 export
 SMALLEST_STEP = 1e-6  # of a row of zeros
 RECORD_DAMPING = 0.01  # of the mean diagonal, #1060
 SALIENT_BITS = 8  # of the codes of salient columns, #1908
 RANK = 4  # of a low-rank correction
+KINDS = {"table": "embed", "head": "embed", "up": "mlp", "down": "mlp"}  # of a matrix by its role
 WIDEST = 2048  # rows of a matrix that is priced: an embedding's square root would take minutes
 
 
@@ -55,39 +55,39 @@ def pack_record(piece: Workpiece, request: PackRequest, reporter: Reporter) -> P
 
 def _packed(session: Session, record: Record, calibrated: Calibrated | None) -> Packed:
     piece, request = session.piece, session.request
-    matrices = {
-        name: weights
-        for name, weights in piece.tensors.items()
-        if weights.ndim == 2 and weights.size > request.small
-    }
-    rest = {name: tensor for name, tensor in piece.stored.items() if name not in matrices}
-    others = quantize_checkpoint(rest, piece.header, Recipe(small_floats=request.small_floats))
-    hessians = calibrated.hessians.matrices if calibrated else {}
-    quantized = {
-        name: quantize_record(name, weights, hessians.get(name), record)
-        for name, weights in matrices.items()
-    }
-    every: dict[str, Tensor] = {**others.tensors, **quantized}
-    tensors = {name: every[name] for name in sorted(every, key=natural_key)}
-    artifact = Artifact(dict(piece.header), tensors)
+    if calibrated:
+        layout, hessians = calibrated.layout, calibrated.hessians.matrices
+    else:
+        layout, hessians = plain_layout({n: t.shape for n, t in piece.stored.items()}), {}
+    contents = contents_of(piece, layout, request.small_floats, smallest=request.small + 1)
+    quantized = {}
+    for name, weights in contents.matrices.items():
+        kind = kind_of(name, layout.matrices[name].role)
+        quantized[name] = quantize_record(kind, weights, hessians.get(name), record)
+    artifact = contents.artifact(quantized)
     note_floats(piece, artifact, request, session.reporter)
     correction = None
     if record.corrected and calibrated:
-        errors = {name: w - quantized[name].dequantize() for name, w in matrices.items()}
+        errors = {n: w - quantized[n].dequantize() for n, w in contents.matrices.items()}
         correction = price_corrections(errors, calibrated, record.corrected)
     return Packed(encode(artifact, candidates=record.coders), correction=correction)
 
 
-def kind_of(name: str) -> str:
-    """Return "embed", "attn" or "mlp" for a tensor's name in the baseline's naming."""
-    for kind in ("attn", "mlp"):
-        if f".{kind}." in name:
-            return kind
-    return "embed"
+def kind_of(name: str, role: str) -> str:
+    """Return "embed", "attn" or "mlp" for a matrix, as an entry stores it.
+
+    Names of the baseline say it. Of others the role does (`squeeze.calib.taps.roles`); what is neither
+    looked up nor makes logits has an entry's bits of attention.
+
+    >>> kind_of("blocks.0.mlp.proj.weight", "other"), kind_of("wte.weight", "table")
+    ('mlp', 'embed')
+    """
+    named = (kind for kind in ("attn", "mlp") if f".{kind}." in name)
+    return next(named, KINDS.get(role, "attn"))
 
 
 def quantize_record(
-    name: str,
+    kind: str,
     weights: Float32,
     hessian: Float32 | None,
     record: Record,
@@ -95,6 +95,7 @@ def quantize_record(
 ) -> QuantizedTensor:
     """Return a matrix as an entry would store it.
 
+    kind: of `kind_of`
     weights: float32 [R, C]
     hessian: of the inputs, float32 [C, C]; None: errors count alike, as in a table that is looked up
     coarser: factor of every step; an entry lands at another size in this way, by tuning k
@@ -103,11 +104,11 @@ def quantize_record(
     """
     if not (np.isfinite(coarser) and coarser > 0):
         raise BadConfig("coarser", expected="finite and above 0", found=coarser)
-    steps = (_steps(name, weights, record) * coarser).astype(np.float32)
+    steps = (_steps(kind, weights, record) * coarser).astype(np.float32)
     if hessian is None or not record.hessian:
-        # with the identity as Hessian nothing is fed forward: GPTQ is rounding to nearest
-        hessian = np.eye(weights.shape[1], dtype=np.float32)
-    bits = record.bits[kind_of(name)]
+        # nothing is fed forward: GPTQ is rounding to nearest
+        hessian = np.zeros((weights.shape[1], weights.shape[1]), np.float32)
+    bits = record.bits[kind]
     finer = salient_columns(weights, hessian, record.salient, SALIENT_BITS - bits)
     return gptq(weights, factorize(hessian, RECORD_DAMPING), bits, steps, finer=finer)
 
@@ -118,20 +119,21 @@ def salient_columns(
     """Return `finer` in the group of `width` columns that matters most and 0 elsewhere, int8 [C].
 
     Groups are counted from the first column. Of each the saliency of #1908 is summed: root mean square
-    of the input times mean magnitude of the weights. None where there is nothing to choose.
+    of the input, where it is known, times mean magnitude of the weights. None where there is nothing to
+    choose.
     """
     if not width or finer <= 0:
         return None
-    saliency = np.sqrt(np.diag(hessian)) * np.abs(weights).mean(0)
+    energy = np.diag(hessian)
+    saliency = np.abs(weights).mean(0) * (np.sqrt(energy) if energy.any() else 1.0)
     first = width * int(np.argmax(np.add.reduceat(saliency, np.arange(0, len(saliency), width))))
     bits = np.zeros(len(saliency), np.int8)
     bits[first : first + width] = finer
     return bits
 
 
-def _steps(name: str, weights: Float32, record: Record) -> Float32:
+def _steps(kind: str, weights: Float32, record: Record) -> Float32:
     """Return the entry's step of each row, float32 [R]."""
-    kind = kind_of(name)
     bits, k = record.bits[kind], record.k[kind]
     if k is not None:
         return row_steps(weights, bits, k)

@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 
 from squeeze.artifact.file import encode
-from squeeze.artifact.parts import PARTS, name_of_part, parts_field, whole_tensors
+from squeeze.artifact.parts import PARTS, names_of_parts, parts_field, whole_tensors
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.grids import worth_keeping
 from squeeze.calib.statistics.curvature import damping_at
 from squeeze.calib.statistics.tapped import first_ids
 from squeeze.calib.taps.coverage import Coverage
 from squeeze.calib.taps.layout import FLOAT, SQUARES, Layout
-from squeeze.errors import BadCheckpoint, OverBudget, SqueezeError
+from squeeze.errors import OverBudget, SqueezeError
 from squeeze.files import sha256
 from squeeze.files.sources import code_sha256
 from squeeze.packing.calibrate import Calibrated, content_key
@@ -123,10 +123,15 @@ def start_of(session: Session, calibrated: Calibrated, limit: int) -> Start:
     )
 
 
-def contents_of(piece: Workpiece, layout: Layout, small_floats: str) -> Contents:
+def contents_of(
+    piece: Workpiece, layout: Layout, small_floats: str, smallest: int = QUANTIZED
+) -> Contents:
     """Return the large matrices of a layout, to be quantized, and the rest as it will be stored.
 
     A tensor that is not one matrix [rows, columns] is stored in parts, where any of them is large.
+
+    smallest: weights of a large matrix, at least
+
     Raises BadCheckpoint where another tensor has the name of a part.
     """
     matrices: dict[str, Float32] = {}
@@ -135,22 +140,15 @@ def contents_of(piece: Workpiece, layout: Layout, small_floats: str) -> Contents
     logical: dict[str, str] = {}
     for name, tensor in piece.stored.items():
         inside = layout.of_tensor(name)
-        large = [m for m in inside if m.how != FLOAT and m.slice.elements >= QUANTIZED]
+        large = [m for m in inside if m.how != FLOAT and m.slice.elements >= smallest]
         if not large:
             rest[name] = tensor
             continue
-        taken = [m.name for m in inside if m.name != name and m.name in piece.stored]
-        if taken:
-            raise BadCheckpoint(
-                f"tensor {taken[0]} has the name of a part of {name}",
-                expected=f"no tensor called as a matrix of {name} is",
-                fix="Rename one of them.",
-            )
         matrices |= {m.name: m.slice.matrix_of(piece.tensors[name]) for m in large}
         logical |= {m.name: tensor.logical for m in large}
         rest |= {m.name: piece.matrix(m.name, layout) for m in inside if m not in large}
         if inside[0].name != name:
-            assert [m.name for m in inside] == [name_of_part(name, n) for n in range(len(inside))]
+            assert [m.name for m in inside] == names_of_parts(name, len(inside), piece.stored)
             parts[name] = parts_field(tensor.shape, [m.slice for m in inside])
     others = as_floats(rest, small_floats)
     order = tuple(sorted([*matrices, *rest], key=natural_key))

@@ -184,13 +184,14 @@ def test_nothing_is_exported_when_the_budget_ran_out(
 
 
 def test_a_whole_run_keeps_to_its_budget(folder: Path) -> None:
-    call = [*SHAPE, "--set", "vocab_size=300", "--budget-seconds", "1.5", "--json", "--no-plot"]
-    report = json.loads(run(folder, *call, "--set", "reserve_seconds=0.25").stdout)
+    # the reserve is for a machine that is busy: at the end it may stop this process for half a second
+    call = [*SHAPE, "--set", "vocab_size=300", "--budget-seconds", "2.5", "--json", "--no-plot"]
+    report = json.loads(run(folder, *call, "--set", "reserve_seconds=1.25").stdout)
     assert report["steps"] > 0
-    assert report["seconds"] <= 1.5
+    assert report["seconds"] <= 2.5
     counted = sum(row["seconds"] for row in report["clock"] if row["inside"])
-    assert counted <= 1.5
-    assert report["clock"][-1] == {"stage": "reserve", "seconds": 0.25, "inside": True}
+    assert counted <= 2.5
+    assert report["clock"][-1] == {"stage": "reserve", "seconds": 1.25, "inside": True}
 
 
 def test_the_loss_curve_can_be_followed_in_tensorboard(folder: Path) -> None:

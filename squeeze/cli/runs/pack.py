@@ -117,6 +117,19 @@ class PackOptions:
 
 def run_pack(options: PackOptions) -> None:
     """Write the artifact and print what it is. Raises OverBudget when it does not fit with its code."""
+    try:
+        _pack(options)
+    except KeyboardInterrupt:
+        cache = cache_beside(options.target)
+        if not cache.is_dir():
+            raise
+        raise SqueezeError(
+            f"interrupted; {cache} keeps what was finished",
+            fix="The same command goes on from there.",
+        ) from None
+
+
+def _pack(options: PackOptions) -> None:
     first = int(os.environ.get("RANK", "0")) == 0
     if not first and not options.preset:
         return  # there is no work to share: the first rank does it

@@ -84,7 +84,7 @@ def test_record_1908_is_record_1855_with_one_group_of_each_matrix_finer() -> Non
     inputs[:, 64:] *= 3.0
     hessian = inputs.T @ inputs / len(inputs)
     older, newer = (
-        quantize_record("blocks.0.mlp.fc.weight", weights, hessian, RECORDS[name])
+        quantize_record("mlp", weights, hessian, RECORDS[name])
         for name in ("record-1855", "record-1908")
     )
     assert newer.columns is not None and newer.columns.tolist() == [0] * 64 + [-16] * 64

@@ -21,19 +21,19 @@ def correlated(seed=0, n_rows=40, n_cols=30):
 
 def test_record_1394_has_its_steps():
     weights, hessian = correlated()
-    found = quantize_record("blocks.0.mlp.fc.weight", weights, hessian, RECORDS["record-1394"])
+    found = quantize_record("mlp", weights, hessian, RECORDS["record-1394"])
     sigma = np.sqrt((weights.astype(np.float64) ** 2).mean(1))
     steps = found.steps.view(np.float16).astype(np.float64)
     assert np.allclose(steps, 12.85 * sigma / 31, rtol=1e-3)
     assert np.abs(found.codes).max() <= 31
-    embedding = quantize_record("tok_emb.weight", weights, hessian, RECORDS["record-1394"])
+    embedding = quantize_record("embed", weights, hessian, RECORDS["record-1394"])
     steps = embedding.steps.view(np.float16).astype(np.float64)
     assert np.allclose(steps, 20 * sigma / 127, rtol=1e-3)
 
 
 def test_record_374_is_gptq_lite():
     weights, hessian = correlated()
-    found = quantize_record("blocks.0.attn.c_q.weight", weights, hessian, RECORDS["record-374"])
+    found = quantize_record("attn", weights, hessian, RECORDS["record-374"])
     assert (found.codes == quantize_lite(weights, 6).codes).all()
 
 
@@ -41,24 +41,26 @@ def test_only_records_with_a_hessian_use_it():
     weights, hessian = correlated()
     losses = {
         name: proxy_loss(
-            weights - quantize_record("blocks.0.mlp.fc.weight", weights, hessian, r).dequantize(),
+            weights - quantize_record("mlp", weights, hessian, r).dequantize(),
             hessian,
         )
         for name, r in RECORDS.items()
     }
     assert losses["baseline-int8-zlib"] < losses["record-374"] < losses["record-1394"]
-    coarse = quantize_record("x.mlp.y", weights, hessian, RECORDS["record-1394"], 2.0)
-    fine = quantize_record("x.mlp.y", weights, hessian, RECORDS["record-1394"], 0.5)
+    coarse = quantize_record("mlp", weights, hessian, RECORDS["record-1394"], 2.0)
+    fine = quantize_record("mlp", weights, hessian, RECORDS["record-1394"], 0.5)
     assert np.abs(coarse.codes).mean() < 0.3 * np.abs(fine.codes).mean()
 
 
 def test_kinds_and_bad_factors():
-    assert [kind_of(n) for n in ("tok_emb.weight", "blocks.3.attn.proj.weight")] == [
-        "embed",
-        "attn",
-    ]
+    matrices = (
+        ("tok_emb.weight", "table"),
+        ("blocks.3.attn.proj.weight", "other"),
+        ("up[2]", "up"),
+    )
+    assert [kind_of(*matrix) for matrix in matrices] == ["embed", "attn", "mlp"]
     with pytest.raises(BadConfig, match="coarser"):
-        quantize_record("x", *correlated(), RECORDS["record-374"], 0.0)
+        quantize_record("embed", *correlated(), RECORDS["record-374"], 0.0)
 
 
 def test_full_rank_correction_leaves_next_to_nothing():

@@ -9,14 +9,22 @@ import pytest
 import torch
 
 import squeeze
+from squeeze.artifact.file import decode
+from squeeze.artifact.parts import whole_tensors
 from squeeze.calib.text.sources import RandomTokens
+from squeeze.errors import BadCheckpoint
+from squeeze.packing.calibrate import Calibration
 from squeeze.packing.costs import mean_divergence
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
+from squeeze.packing.presets import RECORDS
+from squeeze.packing.recipe import Recipe, quantize_checkpoint
 from squeeze.packing.request import PackRequest
 from squeeze.subject.script import load_script
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
+from squeeze.tensors.floats import to_bits
+from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 from tests.subjects.expected import NAMES
 from tests.subjects.training import manual, trained
 
@@ -108,3 +116,35 @@ def test_a_model_whose_packed_outputs_are_not_numbers_is_refused() -> None:
     broken = model.with_weights({"tok_emb.weight": np.full((256, 64), np.nan, np.float32)})
     with pytest.raises(squeeze.SqueezeError, match="packed model's outputs are not numbers"):
         mean_divergence(model, broken, text)
+
+
+@pytest.mark.parametrize("preset", sorted(RECORDS))
+def test_a_record_keeps_its_bits_in_banks_of_other_names(preset: str) -> None:
+    record, model = RECORDS[preset], subject("decoders.py:Banks")
+    tokens = np.random.default_rng(0).integers(0, 256, 1024).astype(np.uint16)
+    text = Calibration("tokens", ids=tokens)
+    request = PackRequest(1 << 30, preset, small=1023, calibration=text)
+    packed = pack_model(Workpiece.of_subject(model), request)
+    stored = decode(packed.data).tensors
+    assert {name.partition("[")[0] for name in stored} == set(model.module.state_dict())
+    for name, tensor in stored.items():
+        assert isinstance(tensor, QuantizedTensor), name
+        kind = "embed" if name == "tok_emb.weight" else "mlp"
+        bits = 8 if record.salient else record.bits[kind]
+        largest = (1 << bits - 1) - 1
+        assert largest // 8 < np.abs(tensor.codes).max() <= largest, name
+
+
+def test_rounding_gives_every_row_of_a_bank_a_step_of_its_own() -> None:
+    rng = np.random.default_rng(1)
+    bank = rng.standard_normal((3, 40, 96)).astype(np.float32) * np.geomspace(1, 1e3, 40)[:, None]
+    tensors = {"bank": RawTensor(to_bits(bank.astype(np.float32), "fp32"), "fp32")}
+    recipe = Recipe(small=1024)
+    packed = quantize_checkpoint(tensors, {"note": 1}, recipe)
+    assert [t.steps.shape for t in packed.tensors.values()] == [(40,)] * 3  # type: ignore[union-attr]
+    whole = whole_tensors(packed)["bank"].dequantize()
+    error = np.abs(whole - bank).max(axis=(0, 2)) / np.abs(bank).max(axis=(0, 2))
+    assert error.max() < 0.1
+    taken = {**tensors, "bank[2]": RawTensor(np.zeros(3, np.uint32), "fp32")}
+    with pytest.raises(BadCheckpoint, match="has the name of a part of bank"):
+        quantize_checkpoint(taken, {}, recipe)
