@@ -12,10 +12,9 @@ from squeeze.review.claimed import ClaimedRuns, differences, is_same, score_of
 from squeeze.review.claims import Claims, SeedClaim
 from squeeze.review.findings import Finding, finding, listed
 from squeeze.review.folder import Folder
-from squeeze.score.seeds.student import welch
+from squeeze.score.seeds.student import P_VALUE, p_text, welch
 
 MARGIN_NATS = 0.005  # nats a token by which a record must be better
-P_VALUE = 0.01
 SAME_TEXT = 1e-3  # relative; two scores of one tokenizer imply the same bytes a token
 MOST_SHOWN = 6
 # Names of scores that a log prints of the weights before they are rounded, or by the way.
@@ -129,7 +128,7 @@ def parent_difference(own: ClaimedRuns, parent: Parent) -> Finding:
         data["p"] = welch(*values, margin).p
         verdict = "passes" if data["p"] < P_VALUE else "does not pass"
         counts = f"{len(values[0])} and {len(values[1])} logs"
-        told.append(f"0.005-nat rule: {verdict}, p = {data['p']:.2g} from {counts}")
+        told.append(f"0.005-nat rule: {verdict}, {p_text(data['p'])} from {counts}")
     else:
         told.append("one log is too few for a p-value")
     changed = differences(own.runs[0], other.runs[0]) if own.runs and other.runs else {}

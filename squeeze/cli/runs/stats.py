@@ -11,7 +11,7 @@ from squeeze.files import check_outputs
 from squeeze.score.seeds.compare import Comparison, Seeds, compare, read_seeds
 from squeeze.score.seeds.logged import LoggedSeeds
 from squeeze.score.seeds.plot import plot_seeds
-from squeeze.score.seeds.student import spread
+from squeeze.score.seeds.student import p_text, spread
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ def _print_seeds(name: str, seeds: Seeds | LoggedSeeds, metric: str) -> None:
 def _print_comparison(comparison: Comparison) -> None:
     """Print the two tests of a difference."""
     better, rule, passes = comparison.better, comparison.rule, comparison.passes
-    print_line(f"gain     {comparison.gain:+.6f}   p = {better.p:.2g} that there is none")
+    print_line(f"gain     {comparison.gain:+.6f}   {p_text(better.p)} that there is none")
     verdict = "passes" if passes else "does not pass"
     if not comparison.applies:
         verdict = f"would {'pass' if passes else 'not pass'} on this part of the data"
     print_line(
-        f"rule     {verdict}: p = {rule.p:.2g} for a gain of at most "
+        f"rule     {verdict}: {p_text(rule.p)} for a gain of at most "
         f"{comparison.margin:.6f} (Welch, t = {rule.t:.2f}, df = {rule.df:.1f})"
     )

@@ -18,10 +18,9 @@ from squeeze.errors import BadData
 from squeeze.files import read_json
 from squeeze.score.report import EvalReport
 from squeeze.score.seeds.logged import LoggedSeeds, is_logged, read_logged
-from squeeze.score.seeds.student import Welch, spread, welch
+from squeeze.score.seeds.student import P_VALUE, Welch, spread, welch
 
 MARGIN_NATS = 0.005  # nats per token
-P_VALUE = 0.01
 SAME_TEXT = 1e-3  # relative, of bytes a token: the digits of logs
 MAX_REPORT = 16 << 20  # bytes
 # equal over the seeds of a run, as are recipe, tokenizer and data: all but the weights and the machine

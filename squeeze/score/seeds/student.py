@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from squeeze.errors import BadData
 
+P_VALUE = 0.01  # below which the challenge takes a difference for real
+LEAST_P, MOST_P = 1e-99, 0.99  # printed as they are
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -73,17 +76,33 @@ def welch(new: Sequence[float], old: Sequence[float], margin: float = 0.0) -> We
 
 
 def t_tail(t: float, df: float) -> float:
-    """Return P(T > t) of Student's t with df > 0 degrees of freedom.
+    """Return P(T > t) of Student's t with df > 0 degrees of freedom, to ten digits in both tails.
 
     >>> round(t_tail(1.812461123, 10), 9)  # the 95 % point of the tables
     0.05
+    >>> f"{t_tail(20, 1000):.6g}"
+    '2.03114e-75'
     """
-    square = t * t
-    if square < df:  # near the middle, where df / (df + t²) would round to 1
-        tail = 0.5 - 0.5 * incomplete_beta(0.5, 0.5 * df, square / (df + square))
-    else:
-        tail = 0.5 * incomplete_beta(0.5 * df, 0.5, df / (df + square))
+    ratio = abs(t) / math.sqrt(df)
+    outside, inside = 1.0, 0.0  # df / (df + t²), and what is missing to 1
+    if ratio > 1e-150:  # below that, t² is none of its parts
+        outside = 1.0 / (1.0 + ratio * ratio)
+        inside = 1.0 / (1.0 + 1.0 / ratio / ratio)
+    tail = 0.5 * incomplete_beta(0.5 * df, 0.5, outside, inside)
     return tail if t > 0 else 1.0 - tail
+
+
+def p_text(p: float) -> str:
+    """Return a p-value for people, never rounded across the challenge's.
+
+    >>> p_text(0.0312), p_text(0.00999), p_text(0.0), p_text(1.0)
+    ('p = 0.031', 'p = 0.00999', 'p < 1e-99', 'p > 0.99')
+    """
+    if not LEAST_P <= p <= MOST_P:
+        return f"p < {LEAST_P:g}" if p < LEAST_P else f"p > {MOST_P}"
+    texts = (f"{p:.{digits}g}" for digits in range(2, 17))
+    one_sided = (text for text in texts if (float(text) < P_VALUE) == (p < P_VALUE))
+    return f"p = {next(one_sided, repr(p))}"
 
 
 def t_quantile(p: float, df: float) -> float:
@@ -97,17 +116,20 @@ def t_quantile(p: float, df: float) -> float:
     return high
 
 
-def incomplete_beta(a: float, b: float, x: float) -> float:
+def incomplete_beta(a: float, b: float, x: float, rest: float | None = None) -> float:
     """Return the regularised incomplete beta function I_x(a, b), a, b > 0, x in [0, 1].
+
+    rest: 1 - x, where it is known to more digits than that difference has
 
     Continued fraction 8.17.22 of the NIST Digital Library of Mathematical Functions, by the modified
     Lentz method; where it converges slowly, through I_x(a, b) = 1 - I_{1-x}(b, a).
     """
-    if x <= 0.0 or x >= 1.0:
-        return float(x >= 1.0)
+    rest = 1.0 - x if rest is None else rest
+    if x <= 0.0 or rest <= 0.0:
+        return float(rest <= 0.0)
     if x > (a + 1.0) / (a + b + 2.0):
-        return 1.0 - incomplete_beta(b, a, 1.0 - x)
-    log_front = a * math.log(x) + b * math.log1p(-x)
+        return 1.0 - incomplete_beta(b, a, rest, x)
+    log_front = a * _log(x, rest) + b * _log(rest, x)
     log_front += math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     tiny, fraction, c, d = 1e-300, 1.0, 1.0, 0.0
     for step in range(2000):
@@ -126,3 +148,8 @@ def incomplete_beta(a: float, b: float, x: float) -> float:
         if step and abs(1.0 - c * d) < 1e-16:
             break
     return math.exp(log_front) / a * (fraction - 1.0)
+
+
+def _log(x: float, rest: float) -> float:
+    """Return ln x of an x in (0, 1); rest: 1 - x, which has more digits where x is near 1."""
+    return math.log(x) if x < 0.5 else math.log1p(-rest)

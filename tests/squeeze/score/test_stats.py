@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from squeeze.cli import cli
 from squeeze.errors import BadData, SqueezeError
 from squeeze.score.seeds.compare import compare, read_seeds, spread, welch
-from squeeze.score.seeds.student import incomplete_beta, t_quantile, t_tail
+from squeeze.score.seeds.student import incomplete_beta, p_text, t_quantile, t_tail
 
 REPORT: dict[str, Any] = {
     "bpb": 1.2,
@@ -54,6 +55,35 @@ def test_quantiles_are_those_of_the_tables(df: float, p: float, t: float) -> Non
     else:
         assert t_quantile(p, df) == pytest.approx(t, abs=1e-6)
     assert t_tail(t_quantile(p, df), df) == pytest.approx(1 - p, rel=1e-9)
+
+
+def tail_as_a_sum(t: float, df: int) -> Decimal:
+    """Return P(T > t) of an even number of degrees of freedom: Abramowitz and Stegun, 26.7.4."""
+    with localcontext() as context:
+        context.prec = 400
+        cosine = Decimal(df) / (df + Decimal(t) ** 2)
+        term = total = Decimal(1)
+        for k in range(1, df // 2):
+            term *= cosine * (2 * k - 1) / (2 * k)
+            total += term
+        return (1 - Decimal(t) / (df + Decimal(t) ** 2).sqrt() * total) / 2
+
+
+@pytest.mark.parametrize("df", [2, 4, 20, 1000])
+@pytest.mark.parametrize("t", [1e-12, 0.5, 1.8, 9.0, 20.0, 1e4])
+def test_both_tails_keep_their_digits(t: float, df: int) -> None:
+    for side in (t, -t):
+        expected = float(tail_as_a_sum(side, df))
+        assert t_tail(side, df) == pytest.approx(expected, rel=1e-11, abs=1e-300)
+
+
+def test_extreme_p_values_are_printed_as_what_is_known_of_them() -> None:
+    assert p_text(0.01) == "p = 0.01"
+    assert p_text(math.nextafter(0.01, 0)) == "p = 0.009999999999999998"
+    assert p_text(0.010004) == "p = 0.01"
+    assert p_text(t_tail(20, 1000)) == "p = 2e-75"
+    assert p_text(t_tail(1e200, 1)) == "p < 1e-99"
+    assert p_text(t_tail(-20, 1000)) == "p > 0.99"
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(0, 1))
