@@ -7,7 +7,7 @@ and `total_bytes` say the same. Values that are no numbers where numbers belong 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ OTHER_WORDS = set(
 )
 STATISTICS = {"mean": "mean", "avg": "mean", "average": "mean", "max": "max", "largest": "max"}
 SCORE_WORDS = {"val", "bpb", "loss", "nats", "mean", "avg", "average", "final", "score"}
+SPREAD_WORDS = {"std", "stdev", "stddev", "sd", "dev", "deviation", "standard", "sigma"}
 RESULT_WORDS = {"result", "results", "metrics", "score", "scores", "final", "eval", "evaluation"}
 PARENT_FIELD = re.compile(
     r"(?:^|_)(?:parents?|base|based|baseline|reference|builds?)_?(?:on|pr|submission|record)?$"
@@ -57,6 +58,7 @@ class Claims:
     name: of the file; fields: as parsed, numbers that are none being text
     faults: sentences on values that say nothing
     bpb, nats: of the submission, its mean where one is stated
+    bpb_sd, nats_sd: their standard deviations over the seeds
     parents: texts and numbers that name what it was made from
     """
 
@@ -68,6 +70,8 @@ class Claims:
     model: tuple[Stated, ...]
     bpb: Stated | None
     nats: Stated | None
+    bpb_sd: Stated | None
+    nats_sd: Stated | None
     seeds: tuple[SeedClaim, ...]
     parents: tuple[str, ...]
 
@@ -103,6 +107,8 @@ def read_claims(name: str, data: bytes) -> Claims:
         model=tuple(stated for kind, stated in sizes if kind == "model"),
         bpb=_score(numbers, {"bpb"}),
         nats=_score(numbers, {"loss", "nats"}),
+        bpb_sd=_score(numbers, {"bpb"}, SPREAD_WORDS),
+        nats_sd=_score(numbers, {"loss", "nats"}, SPREAD_WORDS),
         seeds=tuple(_seeds(fields)),
         parents=tuple(_parents(fields)),
     )
@@ -140,13 +146,21 @@ def _size(path: tuple[str, ...], number: float) -> Iterator[tuple[str, Stated]]:
     yield kind, Stated(printable(".".join(path))[:80], number, statistic)
 
 
-def _score(numbers: Sequence[tuple[tuple[str, ...], float]], units: set[str]) -> Stated | None:
-    """Return the stated score: at the top of the file, or among its results, the mean before others."""
+def _score(
+    numbers: Sequence[tuple[tuple[str, ...], float]],
+    units: set[str],
+    statistic: Set[str] = frozenset(),
+) -> Stated | None:
+    """Return the stated score: at the top of the file, or among its results, the mean before others.
+
+    statistic: words that name one, of which the field must have some
+    """
     stated = []
     for path, number in numbers:
         words, above = set(words_of(path[-1])), words_of(path[0] if len(path) == 2 else "")
         at_top = len(path) == 1 or (len(path) == 2 and set(above) <= RESULT_WORDS)
-        if at_top and words & units and words <= SCORE_WORDS:
+        named = bool(words & statistic) or not statistic
+        if at_top and named and words & units and words <= SCORE_WORDS | statistic:
             mean = "mean" if {"mean", "avg", "average"} & words else ""
             rank = (len(path), not mean, len(words))
             stated.append((rank, Stated(printable(".".join(path)), number, mean)))

@@ -10,6 +10,7 @@ from typing import Any
 
 from squeeze.review.claimed import ClaimedRuns, differences, is_same, score_of
 from squeeze.review.claims import Claims, SeedClaim
+from squeeze.review.deviation import NEITHER, stated_deviations
 from squeeze.review.findings import Finding, finding, listed
 from squeeze.review.folder import Folder
 from squeeze.score.seeds.student import P_VALUE, p_text, welch
@@ -65,6 +66,8 @@ def stated_score(folder: Folder, claimed: ClaimedRuns) -> Finding:
         if BEFORE_PACKING.search(claimed.name):
             flags.append(f"{claimed.name} is no score of the file that ships")
         flags += _other_loss(claims, claimed)
+    for deviation in stated_deviations(claims, claimed):
+        (flags if deviation.kind == NEITHER else told).append(deviation.text)
     if claimed.kind != "one":
         flags += _uneven_bytes(claimed)
     if claimed.absent:

@@ -10,6 +10,7 @@ from pathlib import Path
 from squeeze.errors import BadData
 from squeeze.files import read_file
 from squeeze.review.claimed import claimed_runs, score_of
+from squeeze.review.deviation import SAMPLE, Deviation, stated_deviations
 from squeeze.review.folder import read_folder
 from squeeze.review.logs import LoggedRun, distinct_runs, read_runs
 from squeeze.review.runs import differing, recoded, repeated
@@ -70,12 +71,14 @@ def read_logged(paths: Sequence[Path], name: str | None = None) -> LoggedSeeds:
     if not all(map(is_logged, paths)):
         raise BadData("logs and reports are not compared", expected="either, for one run")
     runs: list[LoggedRun] = []
+    deviations: list[Deviation] = []
     named = name
     for path in paths:
         if path.is_dir():
             folder = read_folder(path)
             claimed = folder.claimed
             runs += claimed.runs
+            deviations += stated_deviations(folder.claims, claimed)
             named = named or claimed.name
         else:
             text = decode_text(read_file(path, MOST_TEXT))
@@ -93,5 +96,6 @@ def read_logged(paths: Sequence[Path], name: str | None = None) -> LoggedSeeds:
     apart = [*differing(unique), *repeated(unique)]
     if apart:
         raise BadData("these are not seeds of one configuration", found=apart[0][:300])
-    notes = f"the score is {named}", *recoded(unique)
+    apart_from_sd = [row.text for row in deviations if row.kind != SAMPLE]
+    notes = f"the score is {named}", *recoded(unique), *apart_from_sd
     return LoggedSeeds(tuple(run.log for run in unique), tuple(unique), named, notes)

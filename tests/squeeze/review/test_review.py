@@ -29,6 +29,31 @@ def test_an_honest_folder_has_nothing_flagged(tmp_path):
     assert [row.id for row in result.findings if row.status == UNTOLD] == ["parent"]
 
 
+@pytest.mark.parametrize(
+    ("stated", "status", "said"),
+    [
+        ({"val_bpb_std": 0.001}, AGREES, "0.001 is the sample's of the logs"),
+        ({"std_val_loss_nats": 0.00167}, AGREES, "0.00167 is the sample's of the logs"),
+        ({"val_bpb_std": 0.00082}, AGREES, "the population's of the logs (over n); the sample's"),
+        ({"val_loss_std": 0.00136083}, AGREES, "(over n - 1) is 0.00166667"),
+        ({"val_bpb_std": 0.0009}, FLAGGED, "that of the logs is 0.001000 (over n: 0.000816)"),
+        ({"val_bpb_std": None}, AGREES, ""),
+        ({"parent_bpb_std": 0.5}, AGREES, ""),
+    ],
+)
+def test_a_stated_deviation_is_the_sample_s_or_the_population_s(tmp_path, stated, status, said):
+    row = finding(make_entry(tmp_path / "nine", THREE, val_bpb=MEAN, **stated), "score")
+    assert row.status == status and said in row.text
+
+
+def test_a_deviation_of_seeds_that_are_stated_to_fewer_digits_agrees(tmp_path):
+    seeds = {str(seed): {"val_bpb": round(1.2 + seed / 3000, 3)} for seed in (1, 2, 3)}
+    logs = {f"train_seed{seed}.log": Log(seed, bpb=1.2 + seed / 3000) for seed in (1, 2, 3)}
+    stated = {"val_bpb": 1.201, "val_bpb_std": 0.0006, "seed_results": seeds}
+    row = finding(make_entry(tmp_path / "nine", logs, **stated), "score")
+    assert row.status == AGREES and "of the stated seeds" in row.text
+
+
 def test_model_in_the_log_and_code_on_disk_make_the_total(tmp_path):
     row = finding(make_entry(tmp_path / "nine"), "bytes")
     assert row.status == AGREES

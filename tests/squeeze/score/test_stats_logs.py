@@ -32,6 +32,14 @@ def test_logs_and_their_folder_give_the_same_seeds(tmp_path):
     assert from_logs.name == "final_int8_roundtrip_exact"
 
 
+def test_a_stated_deviation_over_n_is_named(tmp_path):
+    logs = {f"train_seed{seed}.log": Log(seed, 1.2 + seed / 1e3) for seed in (1, 2, 3)}
+    for name, stated, notes in (("n", 0.00082, 1), ("n-1", 0.001, 0), ("neither", 0.0009, 1)):
+        folder = make_entry(tmp_path / name, logs, val_bpb=1.202, val_bpb_std=stated)
+        _, *more = read_seeds([folder]).notes
+        assert len(more) == notes and all(str(stated) in note for note in more)
+
+
 @pytest.mark.parametrize(("bpb", "passes"), [(1.19, True), (1.199, False)])
 def test_the_rule_of_the_challenge_is_tested_on_logs(tmp_path, bpb, passes):
     old, new = entry(tmp_path / "old", 1.2, settings=OFFICIAL), entry(tmp_path / "new", bpb)
