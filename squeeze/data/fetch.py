@@ -177,9 +177,9 @@ class _Fetching:
         partial = self._work / path.replace("/", "__")
         make_folder(target.parent)
         check_replaceable(target)
-        self._source.fetch(path, partial, self._reporter)
-        digest = file_sha256(partial)
         expected = self.sums.get(path)
+        self._source.fetch(path, partial, expected, self._reporter)
+        digest = file_sha256(partial)
         if expected is not None and digest != expected:
             partial.unlink()
             raise CorruptData(

@@ -1,6 +1,6 @@
 """Sources of shards: a folder, a plain web server, or a repository of the Hugging Face Hub.
 
-All three hold the same relative paths, and each resumes a download that was cut off.
+All three hold the same relative paths. The latter two resume a download that was cut off.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from squeeze.data.origins import Origin, begin, forget_origin, read_origin, validator_of
 from squeeze.errors import BadData, MissingPackage, SqueezeError
 from squeeze.files import read_file
 from squeeze.reporter import Reporter
@@ -35,8 +36,10 @@ class Source(Protocol):
     def sums(self) -> dict[str, str]:
         """Return the SHA-256 of each file, by path, where the source states it."""
 
-    def fetch(self, path: str, partial: Path, reporter: Reporter) -> None:
-        """Bring the file to `partial`, after the bytes that it holds already.
+    def fetch(self, path: str, partial: Path, sha256: str | None, reporter: Reporter) -> None:
+        """Bring the file to `partial`, after the bytes that it holds already if they are of that file.
+
+        sha256: that it must have, where the source states it
 
         Raises SqueezeError when it does not exist or cannot be had.
         """
@@ -55,12 +58,13 @@ class Folder:
             return {}
         return parse_sums(read_file(listed, MAX_SUMS).decode("utf-8", "replace"))
 
-    def fetch(self, path: str, partial: Path, reporter: Reporter) -> None:
+    def fetch(self, path: str, partial: Path, sha256: str | None, reporter: Reporter) -> None:
         """See `Source`."""
         origin = Path(self.name) / path
         if not origin.is_file():
             raise BadData(f"{origin}: no such file", expected="the layout of docs/data.md")
         total = origin.stat().st_size
+        forget_origin(partial)
         try:
             with (
                 open(origin, "rb") as source,
@@ -94,11 +98,12 @@ class Web:
         except (OSError, http.client.HTTPException) as error:
             raise SqueezeError(f"{self.name}: cannot be reached: {error}") from None
 
-    def fetch(self, path: str, partial: Path, reporter: Reporter) -> None:
+    def fetch(self, path: str, partial: Path, sha256: str | None, reporter: Reporter) -> None:
         """See `Source`. A connection that breaks is taken up again, a few times."""
         for attempt in range(TRIES):
             try:
-                if self._resume(path, partial, reporter):
+                if self._resume(path, partial, sha256, reporter):
+                    forget_origin(partial)
                     return
                 problem: object = "the connection was closed early"
             except urllib.error.HTTPError as error:
@@ -115,16 +120,24 @@ class Web:
                     fix="Run the command again: it goes on from what has arrived.",
                 )
 
-    def _resume(self, path: str, partial: Path, reporter: Reporter) -> bool:
+    def _resume(self, path: str, partial: Path, sha256: str | None, reporter: Reporter) -> bool:
         """Read the bytes that are missing, and return whether all of them came."""
-        there = partial.stat().st_size if partial.exists() else 0
-        with self._open(path, there) as answer:
+        address = self._address(path)
+        origin = read_origin(partial)
+        resumable = sha256 is not None if origin is None else origin.is_of(address, sha256)
+        there = partial.stat().st_size if resumable and partial.exists() else 0
+        validator = origin.validator if origin and origin.address == address else None
+        with self._open(path, there, validator) as answer:
+            if answer.status == 206 and not _continues(answer, there, validator):
+                partial.unlink()
+                return False
             if answer.status != 206:
                 there = 0  # the server sends the whole file
+                begin(partial, Origin(address, sha256, validator_of(answer.headers)))
             length = answer.headers.get("Content-Length")
             total = there + int(length) if length else 0
             with (
-                open(partial, "ab" if there else "wb") as target,
+                open(partial, "ab") as target,
                 reporter.stage(path, total or None, "bytes") as stage,
             ):
                 stage.advance(there)
@@ -134,12 +147,27 @@ class Web:
                     stage.advance(len(block))
         return not total or there == total
 
-    def _open(self, path: str, start: int) -> Any:
-        address = f"{self.name.rstrip('/')}/{urllib.parse.quote(path)}"
-        request = urllib.request.Request(address)
+    def _address(self, path: str) -> str:
+        return f"{self.name.rstrip('/')}/{urllib.parse.quote(path)}"
+
+    def _open(self, path: str, start: int, validator: str | None = None) -> Any:
+        request = urllib.request.Request(self._address(path))
         if start:
             request.add_header("Range", f"bytes={start}-")
+            if validator is not None:
+                request.add_header("If-Range", validator)
         return urllib.request.urlopen(request, timeout=TIMEOUT)
+
+
+def _continues(answer: Any, start: int, validator: str | None) -> bool:
+    """Return whether an answer holds the bytes from `start` on, of the file with this validator."""
+    if not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        return False
+    if validator is None or validator_of(answer.headers) == validator:
+        return True
+    # a server that has compared the time of the last change need not say it again
+    stated = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+    return stated is None and not validator.startswith('"')
 
 
 class Hub:
@@ -181,9 +209,10 @@ class Hub:
         except Exception as error:  # the library raises its own kinds and those of its transport
             raise SqueezeError(f"{self.name}: cannot be listed: {_short(error)}") from None
 
-    def fetch(self, path: str, partial: Path, reporter: Reporter) -> None:
+    def fetch(self, path: str, partial: Path, sha256: str | None, reporter: Reporter) -> None:
         """See `Source`: the library leaves partial files below the working folder."""
         remote = f"{self._root}/{path}" if self._root else path
+        forget_origin(partial)
         try:
             with reporter.stage(path):
                 downloaded = self._hub.hf_hub_download(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,8 @@ class Server:
         self.break_after: dict[str, int] = {}  # bytes of a path before the connection breaks, once
         self.ranges = True
         self.status = 200
+        self.tag: str | None = None  # of all files
+        self.conditions = True  # heeds If-Range
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -84,12 +87,18 @@ class Server:
                     self.send_error(server.status if server.status != 200 else 404)
                     return
                 data, start = file.read_bytes(), 0
-                if wanted and server.ranges:
+                condition = self.headers.get("If-Range")
+                changed = server.conditions and condition not in (None, server.tag)
+                if wanted and server.ranges and not changed:
                     start = int(wanted.removeprefix("bytes=").rstrip("-"))
                     if start >= len(data):
                         self.send_error(416)
                         return
                 self.send_response(206 if start else 200)
+                if start:
+                    self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+                if server.tag is not None:
+                    self.send_header("ETag", server.tag)
                 self.send_header("Content-Length", str(len(data) - start))
                 self.end_headers()
                 stop = server.break_after.pop(path, None)
@@ -160,6 +169,68 @@ def test_a_fetch_that_was_killed_goes_on(server: Server, origin: Path, tmp_path:
     fetch(tmp_path, "sp1024", 1, server.url)
     same_files(tmp_path, origin, train=1)
     assert (path, "bytes=4321-") in server.requests
+
+
+def broken_off(server: Server, origin: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Fetch without checksums until the first shard breaks off, then put another in its place."""
+    path = f"{TRAIN}000000.bin"
+    (origin / SUMS).unlink()
+    server.break_after[path] = 3000
+    monkeypatch.setattr(sources, "TRIES", 1)
+    with pytest.raises(SqueezeError, match="closed early"):
+        fetch(out, "sp1024", 1, server.url)
+    monkeypatch.undo()
+    server.requests.clear()
+    return path
+
+
+def test_a_file_that_is_still_the_same_goes_on(
+    server: Server, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.tag = '"one"'
+    path = broken_off(server, origin, tmp_path, monkeypatch)
+    fetch(tmp_path, "sp1024", 1, server.url)
+    assert (path, "bytes=3000-") in server.requests
+    same_files(tmp_path, origin, train=1)
+    assert not (tmp_path / ".partial").exists()
+
+
+@pytest.mark.parametrize("tag", [None, '"two"', 'W/"one"'])
+@pytest.mark.parametrize("conditions", [True, False])
+def test_bytes_of_two_files_are_not_joined(
+    server: Server,
+    origin: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tag: str | None,
+    conditions: bool,
+) -> None:
+    server.tag, server.conditions = tag if tag is None else '"one"', conditions
+    path = broken_off(server, origin, tmp_path, monkeypatch)
+    write_shard(origin / path, np.full(5000, 99, np.uint16))
+    server.tag = tag
+    fetch(tmp_path, "sp1024", 1, server.url)
+    same_files(tmp_path, origin, train=1)
+
+
+@pytest.mark.parametrize("tag", [None, '"one"'])
+def test_bytes_of_two_servers_are_not_joined(
+    server: Server,
+    origin: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tag: str | None,
+) -> None:
+    server.tag = tag
+    path = broken_off(server, origin, tmp_path / "out", monkeypatch)
+    mirror = tmp_path / "mirror"
+    shutil.copytree(origin, mirror)
+    write_shard(mirror / path, np.full(5000, 99, np.uint16))
+    other = Server(mirror)
+    other.tag = tag
+    fetch(tmp_path / "out", "sp1024", 1, other.url)
+    other.close()
+    same_files(tmp_path / "out", mirror, train=1)
 
 
 @pytest.mark.parametrize("ranges", [True, False])
