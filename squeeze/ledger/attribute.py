@@ -57,9 +57,14 @@ def _with_read_papers(ledger: Ledger, paths: Mapping[str, Path], read: Read) -> 
     if not is_submission(ledger) or not ledger.papers:
         return ledger
     (main,) = [name for name in ledger.files if Path(name).name == CODE]
-    used = reached_files(main, ledger.files, lambda name: read(paths[name])).keys() & ledger.papers
+    reached = reached_files(main, ledger.files, lambda name: read(paths[name]))
+    used = reached.files.keys() & ledger.papers
     rows = (replace(row, component="other") if row.file in used else row for row in ledger.rows)
     notes = [f"{name}: read by {CODE}, so it is no paper and counts" for name in sorted(used)]
+    notes += [
+        f"{name}: {CODE} may read it by a name that it puts together; it is taken for a paper"
+        for name in sorted(reached.doubtful.keys() & ledger.papers)
+    ]
     return replace(ledger, rows=tuple(rows), notes=(*ledger.notes, *notes))
 
 

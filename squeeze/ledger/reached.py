@@ -1,6 +1,7 @@
 """The files of a folder that a script reaches, as its syntax tree tells: imported, named or opened.
 
-Nothing is run. A name that is put together while the script runs is not found.
+Nothing is run. A name that the script puts together is found as far as it is made of constants
+(`squeeze.ledger.texts`); the files that the rest of such names may mean are told apart.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 
 from squeeze.errors import SqueezeError
-from squeeze.ledger.submission import is_paper
+from squeeze.ledger.submission import REQUIREMENTS, is_paper
+from squeeze.ledger.texts import UNKNOWN, Texts, called
 from squeeze.outside import script as packed_script
 from squeeze.outside.source import Source
 
@@ -23,28 +26,41 @@ IMPORTERS = set("import_module __import__ run_module find_spec".split())
 READERS = set(
     "open load loadtxt genfromtxt fromfile memmap read_csv read_text read_bytes run_path".split()
 )
+WRITERS = set("save savez savez_compressed save_file write_text write_bytes makedirs mkdir".split())
 MOST_PATTERNS = 200  # with a star, of one script
 PATTERN = re.compile(r"\S*\w{2}\S*")  # of a pattern with a star: says more than `*` or `*.*`
 
 
-def reached_files(
-    main: str, files: Mapping[str, int], read: Callable[[str], bytes]
-) -> dict[str, int]:
-    """Return bytes of the files that the script `main` reaches, and that those reach.
+@dataclass(frozen=True)
+class Reached:
+    """Files of a folder that a script reaches, bytes by name.
+
+    doubtful: not among `files`, but fitting a name that is put together when the script runs
+    """
+
+    files: dict[str, int]
+    doubtful: dict[str, int]
+
+
+def reached_files(main: str, files: Mapping[str, int], read: Callable[[str], bytes]) -> Reached:
+    """Return the files that the script `main` reaches, and that those reach.
 
     files: bytes by name of all that lies there; read: gives the bytes of one by its name
 
     Papers count only where a call reads them: most scripts name the logs that they write.
     """
-    names, waiting = {main}, [main]
+    names, waiting, fitting = {main}, [main], set[str]()
     while waiting:
         name = waiting.pop()
         if name.endswith(".py"):
             source = source_of(read(name), name)
-            new = _reached_from(source, name, files) - names
-            names |= new
-            waiting += sorted(new)
-    return {name: files[name] for name in sorted(names - {main})}
+            certain, doubtful = _reached_from(source, name, files)
+            waiting += sorted(certain - names)
+            names |= certain
+            fitting |= doubtful
+    return Reached(
+        *({n: files[n] for n in sorted(some)} for some in (names - {main}, fitting - names))
+    )
 
 
 def source_of(data: bytes, name: str) -> Source:
@@ -62,8 +78,8 @@ def unpacked(data: bytes, name: str) -> packed_script.Script | None:
         return None
 
 
-def _reached_from(source: Source, name: str, files: Mapping[str, int]) -> set[str]:
-    """Return the names of files that the code of the file `name` reaches.
+def _reached_from(source: Source, name: str, files: Mapping[str, int]) -> tuple[set[str], set[str]]:
+    """Return the files that the code of the file `name` reaches, and those that it may reach.
 
     Code of another Python than this one does not parse: its words are searched instead.
     """
@@ -72,20 +88,27 @@ def _reached_from(source: Source, name: str, files: Mapping[str, int]) -> set[st
         (papers if is_paper(file) else shipped)[PurePosixPath(file).name].append(file)
     if source.tree is None:
         words = set(re.findall(r"[\w.-]+", source.text))
-        return {f for w in words for leaf in (w, f"{w}.py") for f in shipped.get(leaf, ())}
-    modules, named, read = set[str](), set[str](), set[str]()
+        return {f for w in words for leaf in (w, f"{w}.py") for f in shipped.get(leaf, ())}, set()
+    modules, named, read, written = set[str](), set[str](), set[str](), set[str]()
+    texts = Texts(source.tree, name)
     docstrings = {id(node.value) for node in ast.walk(source.tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules.update(_module_files(node, name))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             named.update(() if id(node) in docstrings else node.value[:MOST_STRING].split())
-        elif isinstance(node, ast.Call) and _called(node) in IMPORTERS:
-            modules.update(file for text in _strings_in(node) for file in _files_of(text))
-        elif isinstance(node, ast.Call) and _called(node) in READERS and not _writes(node):
-            read.update(word for text in _strings_in(node) for word in text.split())
-    imported = {f for end in modules for f in shipped.of(end) if f"/{f}".endswith(f"/{end}")}
-    return imported | shipped.named_by(named) | papers.named_by(read)
+        elif isinstance(node, ast.JoinedStr | ast.BinOp | ast.Call):
+            named.update(_words(texts.of(node)))
+        if isinstance(node, ast.Call) and called(node) in IMPORTERS:
+            modules.update(f for text in _strings_in(node, texts) for f in _files_of(text))
+        elif isinstance(node, ast.Call) and (called(node) in WRITERS or _writes(node)):
+            written.update(_words(_strings_in(node, texts)))
+        elif isinstance(node, ast.Call) and called(node) in READERS:
+            read.update(_words(_strings_in(node, texts)))
+    ends = {end for end in modules if UNKNOWN not in end}
+    imported = {f for end in ends for f in shipped.of(end) if f"/{f}".endswith(f"/{end}")}
+    doubtful = shipped.fitting((named | modules) - written) | papers.fitting(read)
+    return imported | shipped.named_by(named) | papers.named_by(read), doubtful
 
 
 class Leaves(defaultdict[str, list[str]]):
@@ -107,6 +130,24 @@ class Leaves(defaultdict[str, list[str]]):
             for file in files
             if any(map(PurePosixPath(file).match, stars[:MOST_PATTERNS]))
         }
+
+    def fitting(self, words: Set[str]) -> set[str]:
+        """Return the files that words with unknown parts fit, in the folders that a word tells."""
+        told = sorted(
+            word
+            for word in words
+            if UNKNOWN in word and PATTERN.fullmatch(PurePosixPath(word).name.replace(UNKNOWN, ""))
+        )
+        ends = [f"/{word}".rpartition(f"/{UNKNOWN}/")[2].lstrip("./") for word in told]
+        # a suffix is told where the word has one, and else not among what is unknown
+        gaps = ["[^/]*" if "." in PurePosixPath(end).name else "[^/.]*" for end in ends]
+        patterns = [
+            gap.join(map(re.escape, end.split(UNKNOWN)))
+            for gap, end in zip(gaps, ends, strict=True)
+        ]
+        compiled = [re.compile(f"(?:.*/)?{pattern}") for pattern in patterns[:MOST_PATTERNS]]
+        every = {f for leaf, files in self.items() for f in files if leaf != REQUIREMENTS}
+        return {file for file in every if any(pattern.fullmatch(file) for pattern in compiled)}
 
 
 def _module_files(node: ast.Import | ast.ImportFrom, name: str) -> Iterator[str]:
@@ -131,16 +172,18 @@ def _files_of(module: str) -> Iterator[str]:
     yield from (f"{package}/__init__.py" for package in (*packages, last))
 
 
-def _called(node: ast.Call) -> str:
-    """Return the last name of what is called."""
-    return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-
-
-def _strings_in(node: ast.Call) -> Iterator[str]:
+def _strings_in(node: ast.Call, texts: Texts) -> Iterator[str]:
     """Yield the strings of a call: of its arguments, and of the path that it is a method of."""
     for part in ast.walk(node):
-        if isinstance(part, ast.Constant) and isinstance(part.value, str):
-            yield part.value
+        if isinstance(part, ast.expr):
+            yield from (text for text in texts.of(part) if isinstance(text, str))
+
+
+def _words(texts: Iterable[object]) -> Iterator[str]:
+    """Yield the words of texts; of one whose folder alone is unknown, the name of the file."""
+    for word in (word for text in texts if isinstance(text, str) for word in text.split()):
+        leaf = PurePosixPath(word).name
+        yield word if UNKNOWN in leaf else leaf
 
 
 def _writes(node: ast.Call) -> bool:

@@ -29,12 +29,14 @@ class Script:
     name: relative to the folder
     size: bytes
     uses: bytes of other files that it, or what it imports, names; of papers those that it reads
+    doubtful: bytes of files that fit a name which it puts together when it runs, and are in no count
     faults: sentences on a script that does not run as it lies there
     """
 
     name: str
     size: int
     uses: Mapping[str, int]
+    doubtful: Mapping[str, int]
     faults: tuple[str, ...]
 
     @property
@@ -171,11 +173,12 @@ def read_script(folder: Path, files: Mapping[str, int], counted: set[int | None]
         return read_file(folder / name, MOST_TEXT)
 
     main = max(scripts, key=likeness)
-    uses = reached_files(main, files, read)
+    reached = reached_files(main, files, read)
     if main != CODE and files.get(CODE):
         from_code = reached_files(CODE, files, read)
-        main, uses = (CODE, from_code) if main in from_code else (main, uses)
-    return Script(main, files[main], uses, _faults(folder, main, files))
+        main, reached = (CODE, from_code) if main in from_code.files else (main, reached)
+    faults = _faults(folder, main, files)
+    return Script(main, files[main], reached.files, reached.doubtful, faults)
 
 
 def _faults(folder: Path, main: str, files: Mapping[str, int]) -> tuple[str, ...]:

@@ -52,6 +52,16 @@ def _compared(
     }
     if left_out:
         told.append(f"tokenizer not counted: {sum(left_out.values()):,} ({listed(list(left_out))})")
+    doubtful = {
+        f"{name} ({size:,})": size
+        for name, size in folder.script.doubtful.items()
+        if name not in named and PurePosixPath(name).suffix not in TOKENIZERS
+    }
+    if doubtful:
+        told.append(
+            f"not counted, but may be meant by names that {folder.script.name} puts together when it "
+            f"runs: {listed(list(doubtful))}"
+        )
     return finding("bytes", TITLE, flags, told, total=total, model=model, code=code)
 
 
