@@ -83,6 +83,9 @@ class Texts:
             return self._bound(bound if 0 < len(bound) <= MOST_BINDINGS else [(None, False)])
         if isinstance(node, ast.JoinedStr):
             return map("".join, _rows(map(self._piece, node.values)))
+        if isinstance(node, ast.BinOp) and isinstance(node.right, ast.Tuple):
+            rows = _rows(map(self.of, [node.left, *node.right.elts]))
+            return (_filled(row[0], row[1:], {}, old=True) for row in rows)
         if isinstance(node, ast.BinOp):
             pairs = _rows([self.of(node.left), self.of(node.right)])
             return (_combined(node.op, left, right) for left, right in pairs)
@@ -201,10 +204,6 @@ def _bind(bound: Scope, targets: list[Any], value: ast.expr | None, elements: bo
         for part in ast.walk(target):
             if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
                 bound[part.id].append((value if part is target else None, elements))
-
-
-def _tuples(parts: Iterable[Iterable[Any]]) -> set[tuple[Any, ...]]:
-    return set(_rows(parts))
 
 
 def _rows(parts: Iterable[Iterable[Any]]) -> Iterator[tuple[Any, ...]]:
