@@ -70,20 +70,21 @@ def beside(rows: Iterable[dict[str, Any]]) -> str:
     for row in rows:
         if "n" in row and not row["label"]:
             points.setdefault(_point(row), {})[row["way"]] = row
-    titles = "limit,CPU s,n,baseline,squeeze,below the baseline,weights,bits a weight,processor,"
+    titles = "limit,CPU s,n,baseline,squeeze,below the baseline,weights,bits a weight,processor"
     body = []
     for (budget, size, processor), ways in sorted(points.items()):
         if len(ways) == 2:
             theirs, ours = ways["baseline"], ways["squeeze"]
+            fits = theirs["valid"] and ours["valid"]
             body.append(
                 [
-                    f"{size:,}", f"{budget:g}", min(theirs["n"], ours["n"]),
+                    f"{size:,}{'' if fits else ' (exceeded)'}", f"{budget:g}",
+                    min(theirs["n"], ours["n"]),
                     spread(theirs["bpb"], theirs["bpb_sd"], 4),
                     spread(ours["bpb"], ours["bpb_sd"], 4), f"{ours['below_baseline']:+.4f}",
                     f"{theirs['weights']:,} / {ours['weights']:,}",
                     " / ".join(f"{8 * row['bytes'] / row['weights']:.2f}" for row in (theirs, ours)),
                     processor.replace(" Processor", "").replace("(R)", ""),
-                    "" if theirs["valid"] and ours["valid"] else "over a limit",
                 ]
             )  # fmt: skip
     return table(titles.split(","), body)

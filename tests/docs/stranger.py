@@ -28,6 +28,7 @@ from tutorial import QUICK
 SHORTER = QUICK | {
     "--preset best": "--preset best --tokens 512",
     "--bytes 300000": "--bytes 300",
+    "--bytes 30000": "--bytes 300",
     "--documents 20": "--documents 1",
     "squeeze audit": "squeeze audit --tokens 64",
     "data fetch sp1024 -o data": "data fetch sp1024 -o data --from mirror --train-shards 1",
