@@ -104,7 +104,7 @@ def print_figures(figures: dict[str, Any], files: Files) -> None:
     cost = figures["packed_bpb"] - figures["fp32_bpb"]
     table.add_row("fp32 BPB", f"{figures['fp32_bpb']:.4f}")
     packed = f"{figures['packed_bpb']:.4f} ({cost:+.4f})"
-    table.add_row(f"packed BPB ({figures['bits_per_weight']:.2f} bits/weight)", packed)
+    table.add_row(f"packed BPB (file: {figures['bits_per_weight']:.2f} bits a weight)", packed)
     table.add_row("fp32 bytes", f"{figures['fp32_bytes']:,}")
     table.add_row("packed bytes", f"{figures['packed_bytes']:,}")
     table.add_row("unused bytes", f"{figures['unused_bytes']:,} of {figures['limit']:,}")

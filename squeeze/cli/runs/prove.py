@@ -172,6 +172,6 @@ def _proof_rows(report: ProofReport) -> dict[str, str]:
         f"{report.bpb:.6f} without; {report.window_bpb:.6f} in plain windows",
         "encoded in": f"{seconds['encode']:.1f} s, {speed['encode']:,.0f} tokens/s",
         "decoded in": f"{seconds['decode']:.1f} s, {speed['decode']:,.0f} tokens/s",
-        "machine": f"{report.machine}, {report.threads} threads, "
+        "machine": f"torch {report.machine}, {report.threads} threads, "
         f"{report.batch} documents at a time",
     }
