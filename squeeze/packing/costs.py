@@ -22,6 +22,7 @@ from squeeze.calib.allocation.sensitivity import Curve, curve
 from squeeze.calib.parallel import map_single_threaded
 from squeeze.calib.statistics.divergence import Categorical, Divergence
 from squeeze.calib.statistics.tapped import ids_of
+from squeeze.calib.taps.layout import Layout
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import BadCheckpoint
 from squeeze.packing.calibrate import Calibrated
@@ -33,7 +34,7 @@ from squeeze.reporter import SILENT, Reporter
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.quantized import QuantizedTensor
-from squeeze.tensors.roles import role_of
+from squeeze.tensors.roles import role_by_use
 
 COARSER = 2.0  # octaves of the scale, about as many bits a weight
 # Tokens of calibration text on which the cost of all and of each role is measured; it varies by about
@@ -73,13 +74,13 @@ def quantization_of(quantizer: Quantizer, fitted: Fitted) -> Quantization:
     return Quantization(fitted.tensors, bits, losses_of(quantizer, fitted.tensors))
 
 
-def coarser_quantization(quantizer: Quantizer, fitted: Fitted) -> Quantization:
+def coarser_quantization(quantizer: Quantizer, fitted: Fitted, layout: Layout) -> Quantization:
     """Return some matrices of each role in steps COARSER octaves larger, by the fastest trellis.
 
     None of them where no file may hold so many weights in so few bytes (docs/format.md, §2).
     """
     scout = quantizer.with_states(min(SCOUT_STATES, quantizer.n_states))
-    roles = _by_role(fitted.scales).values()
+    roles = _by_role(fitted.scales, layout).values()
     sampled = [name for names in roles for name in _spread(names, SAMPLED)]
     scout = scout.only(sampled)
     scales = {name: fitted.scales[name] * 2**COARSER for name in sampled}
@@ -126,7 +127,7 @@ def role_costs(
     versions: the packed quantization and the coarser one, of some of its matrices
     reporter: counts the models that are measured
     """
-    roles = _by_role(versions[0].tensors)
+    roles = _by_role(versions[0].tensors, calibrated.layout)
     text, subject, divergence = calibrated.text, calibrated.subject, calibrated.divergence
     rows = _rows(text, MEASURED_ROLES)
     device = subject.device
@@ -163,11 +164,12 @@ def role_costs(
     return tuple(costs)
 
 
-def _by_role(names: Iterable[str]) -> dict[str, list[str]]:
+def _by_role(names: Iterable[str], layout: Layout) -> dict[str, list[str]]:
     """Return names of matrices by their role, in their order."""
     roles: dict[str, list[str]] = {}
     for name in names:
-        roles.setdefault(role_of(name), []).append(name)
+        role = role_by_use(name, layout.matrices[name].role)
+        roles.setdefault(role, []).append(name)
     return roles
 
 

@@ -20,6 +20,7 @@ from squeeze.files import read_json, write_atomic
 from squeeze.ledger.attribute import artifact_rows
 from squeeze.packing.machine import Machine
 from squeeze.packing.tune.gain import Gain
+from squeeze.tensors.roles import role_of
 
 VERSION = 1
 Curve = tuple[tuple[float, float], ...]  # (bits a weight, nats per token)
@@ -33,6 +34,7 @@ class TensorPlan:
     kind: raw, uniform or trellis
     bytes: of all its streams, shared ones in proportion
     bits: of those bytes, per weight
+    role: as in `RoleCost`
     scale: the loss that a step may cost; None for a tensor that is not quantized
     loss: expected nats per token that its rounding adds
     curve: pairs of bits a weight and expected nats per token; empty where unknown
@@ -46,6 +48,7 @@ class TensorPlan:
     scale: float | None = None
     loss: float = 0.0
     curve: Curve = ()
+    role: str = "other"
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,7 @@ class RoleCost:
     A tensor that the model expects to lose L at b bits a weight costs L·(factor + growth·4^−b): the
     relative error of its weights is about 4^−b, and what is not quadratic grows with it.
 
-    points: pairs (expected, measured as KL) that both are from, with nothing but this role quantized,
-        in the steps that were packed and in coarser ones
+    points: pairs (expected, measured KL) of this role alone, in the packed and in coarser steps
     """
 
     role: str
@@ -122,8 +124,7 @@ class Plan:
     sha256, size: of the file, size in bytes
     limit: bytes that the artifact may have
     trials: whole quantizations of the search
-    expected, measured: cost in nats per token, by the quadratic model and as mean KL(fp32 ‖ packed)
-        on calibration text
+    expected, measured: nats per token, by the quadratic model and as mean KL on calibration text
     bytes_per_token: of that text; None where no tokenizer was given
     tensors: storage and price of each, in the order of the file
     roles: measured cost of each role beside that of the quadratic model
@@ -201,9 +202,9 @@ class Plan:
             )
             machine = Machine(**facts.pop("machine", {}))
             tuning = facts.pop("tuning", None)
-            tuning = None if tuning is None else Gain(**tuning)
-            plan = cls(**facts, tensors=tensors, roles=roles, machine=machine, tuning=tuning)
-            records: list[Record] = [plan, machine, *tensors, *roles, *filter(None, [tuning])]
+            gain = None if tuning is None else Gain(**tuning)
+            plan = cls(**facts, tensors=tensors, roles=roles, machine=machine, tuning=gain)
+            records: list[Record] = [plan, machine, *tensors, *roles, *filter(None, [gain])]
             for record in records:
                 _check_types(record)
             return plan
@@ -224,7 +225,8 @@ ALLOWED: Mapping[str, tuple[type, ...]] = {
 def _tensor_plan(values: Mapping[str, Any]) -> TensorPlan:
     """Return the plan of a tensor from its JSON object; an infinite scale is the string "inf"."""
     scale = None if values["scale"] is None else float(values["scale"])
-    return TensorPlan(**{**values, "scale": scale, "curve": _points(values["curve"])})
+    named = {"role": role_of(values["name"]), **values}  # plans of earlier releases have no roles
+    return TensorPlan(**{**named, "scale": scale, "curve": _points(values["curve"])})
 
 
 def _points(pairs: Any) -> Curve:
@@ -244,11 +246,9 @@ def _check_types(record: Record) -> None:
             continue
         if not isinstance(value, types) or isinstance(value, bool):
             raise TypeError(f"{column.name} is {value!r}"[:80])
-        if isinstance(value, float) and column.name != "scale" and not math.isfinite(value):
-            raise ValueError(f"{column.name} is {value}")
-        if column.name == "bits" and value < 0:
-            raise ValueError(f"bits are {value}")
-        if str(column.type) == "int" and not 0 <= int(value) < 1 << 62:
+        infinite = isinstance(value, float) and column.name != "scale" and not math.isfinite(value)
+        negative = column.name == "bits" and value < 0
+        if infinite or negative or (str(column.type) == "int" and not 0 <= int(value) < 1 << 62):
             raise ValueError(f"{column.name} is {value}"[:80])
 
 
@@ -257,10 +257,11 @@ def tensor_plans(
     scales: Mapping[str, float] = _EMPTY,
     losses: Mapping[str, float] = _EMPTY,
     curves: Mapping[str, Curve] = _EMPTY,
+    roles: Mapping[str, str] = _EMPTY,
 ) -> tuple[TensorPlan, ...]:
     """Return a plan for each tensor of a `.sqz` file, in its order.
 
-    scales, losses, curves: by name, of the tensors that have one
+    scales, losses, curves, roles: by name, of the tensors that have one
     """
     sizes: dict[str, int] = {}
     for row in artifact_rows("", data):
@@ -276,6 +277,7 @@ def tensor_plans(
             scale=scales.get(t.name),
             loss=losses.get(t.name, 0.0),
             curve=curves.get(t.name, ()),
+            role=roles.get(t.name) or role_of(t.name),
         )
         for t in parse(data).tensors
     )

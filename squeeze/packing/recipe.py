@@ -77,18 +77,20 @@ class Recipe:
     small: tensors of one dimension, or of at most so many elements, are stored as `small_floats` (the
         challenge's int8 export draws the line at 65,536)
     step_format: float format of the steps
+    roles: of tensors, by name; the names of others say it
     """
 
     precisions: Mapping[str, Precision] = field(default_factory=lambda: RECORD_1394)
     small: float = 65_536
     small_floats: str = "fp16"
     step_format: str = "fp16"
+    roles: Mapping[str, str] = field(default_factory=dict)
 
     def precision_for(self, name: str, shape: tuple[int, ...]) -> Precision:
         """Return the storage of the tensor of this name and shape."""
         if len(shape) < 2 or int(np.prod(shape)) <= self.small:
             return Precision(floats=self.small_floats)
-        role = role_of(name)
+        role = self.roles.get(name) or role_of(name)
         return self.precisions.get(role) or self.precisions[role.split(".")[0]]
 
 

@@ -25,20 +25,20 @@ from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.packed import Correction, Packed
 from squeeze.packing.presets import RECORDS, Record
 from squeeze.packing.request import PackRequest
-from squeeze.packing.rounding import note_floats
+from squeeze.packing.rounding import note_floats, roles_in
 from squeeze.packing.session import Session, open_session
 from squeeze.packing.target import contents_of
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32
 from squeeze.tensors.quantized import QuantizedTensor
+from squeeze.tensors.roles import role_by_use
 
 CLIP_PERCENTILE = 0.9999984  # of the baseline's int8 export
 SMALLEST_STEP = 1e-6  # of a row of zeros
 RECORD_DAMPING = 0.01  # of the mean diagonal, #1060
 SALIENT_BITS = 8  # of the codes of salient columns, #1908
 RANK = 4  # of a low-rank correction
-KINDS = {"table": "embed", "head": "embed", "up": "mlp", "down": "mlp"}  # of a matrix by its role
 WIDEST = 2048  # rows of a matrix that is priced: an embedding's square root would take minutes
 
 
@@ -56,13 +56,15 @@ def pack_record(piece: Workpiece, request: PackRequest, reporter: Reporter) -> P
 def _packed(session: Session, record: Record, calibrated: Calibrated | None) -> Packed:
     piece, request = session.piece, session.request
     if calibrated:
-        layout, hessians = calibrated.layout, calibrated.hessians.matrices
+        layout, hessians, roles = calibrated.layout, calibrated.hessians.matrices, {}
     else:
         layout, hessians = plain_layout({n: t.shape for n, t in piece.stored.items()}), {}
+        roles = roles_in(piece, request.small, session.reporter)
     contents = contents_of(piece, layout, request.small_floats, smallest=request.small + 1)
     quantized = {}
     for name, weights in contents.matrices.items():
-        kind = kind_of(name, layout.matrices[name].role)
+        matrix = layout.matrices[name]
+        kind = kind_of(name, roles.get(matrix.slice.tensor) or role_by_use(name, matrix.role))
         quantized[name] = quantize_record(kind, weights, hessians.get(name), record)
     artifact = contents.artifact(quantized)
     note_floats(piece, artifact, request, session.reporter)
@@ -76,14 +78,14 @@ def _packed(session: Session, record: Record, calibrated: Calibrated | None) -> 
 def kind_of(name: str, role: str) -> str:
     """Return "embed", "attn" or "mlp" for a matrix, as an entry stores it.
 
-    Names of the baseline say it. Of others the role does (`squeeze.calib.taps.roles`); what is neither
-    looked up nor makes logits has an entry's bits of attention.
+    Names of the baseline say it. Of others the role does; what is neither looked up nor makes logits
+    has an entry's bits of attention.
 
-    >>> kind_of("blocks.0.mlp.proj.weight", "other"), kind_of("wte.weight", "table")
+    >>> kind_of("blocks.0.mlp.proj.weight", "other"), kind_of("wte.weight", "embed.table")
     ('mlp', 'embed')
     """
-    named = (kind for kind in ("attn", "mlp") if f".{kind}." in name)
-    return next(named, KINDS.get(role, "attn"))
+    named = [kind for kind in ("attn", "mlp") if f".{kind}." in name]
+    return next((kind for kind in (*named, role.partition(".")[0]) if kind != "other"), "attn")
 
 
 def quantize_record(

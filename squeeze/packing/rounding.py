@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from math import prod
+
 import numpy as np
 
 from squeeze import codecs
 from squeeze.artifact.file import encode
 from squeeze.artifact.parts import whole_tensors
 from squeeze.artifact.streams import Artifact
+from squeeze.calib.taps.layout import plain_layout
+from squeeze.errors import BadConfig
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import ROUNDINGS
 from squeeze.packing.quantizer import QUANTIZED
 from squeeze.packing.recipe import LOSSLESS, Recipe, parse_precisions, quantize_checkpoint
 from squeeze.packing.request import PackRequest
 from squeeze.reporter import Reporter
-from squeeze.subject.workpiece import Workpiece
+from squeeze.subject.workpiece import SUBJECT, Workpiece
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+from squeeze.tensors.roles import role_by_use, role_of
 
 LOST = 0.5  # share of the sum of squares of a tensor
 LISTED = 4  # tensors
@@ -24,15 +30,18 @@ LISTED = 4  # tensors
 def pack_rounded(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
     """Return the model rounded as `request.quant` says; a quantized export is stored as it is.
 
-    Raises BadConfig for a precision or role that does not exist, or when a value does not fit its float
-    format; UnsupportedFormat for an unknown codec.
+    Raises BadConfig for a precision or role that does not exist, or that no matrix has, or when a value
+    does not fit its float format; UnsupportedFormat for an unknown codec.
     """
     preset = ROUNDINGS[request.preset]
     quantized = any(isinstance(tensor, QuantizedTensor) for tensor in piece.stored.values())
     exact = preset.exact or (quantized and not request.quant)
     recipe = LOSSLESS
     if not exact:
-        recipe = Recipe(parse_precisions(request.quant), request.small, request.small_floats)
+        roles = roles_in(piece, request.small, reporter)
+        precisions = parse_precisions(request.quant)
+        _check_named(request.quant, roles.values())
+        recipe = Recipe(precisions, request.small, request.small_floats, roles=roles)
     elif not preset.exact:
         reporter.note(
             "the checkpoint is quantized already: stored without loss (--quant to change)"
@@ -44,6 +53,46 @@ def pack_rounded(piece: Workpiece, request: PackRequest, reporter: Reporter) -> 
     candidates = codecs.names() if request.codecs == ("all",) else request.codecs
     data = encode(artifact, candidates=candidates, reporter=reporter)
     return checked(Packed(data, exact=exact))
+
+
+def roles_in(piece: Workpiece, small: int, reporter: Reporter) -> dict[str, str]:
+    """Return the role of every tensor that is or holds matrices, by its name.
+
+    Of a model that is not squeeze's own it is read off a forward. Where nothing runs the weights names
+    are all there is, and a note says what those of more than `small` weights were taken for.
+    """
+    names = [name for name, tensor in piece.stored.items() if len(tensor.shape) > 1]
+    roles = {name: role_of(name) for name in names}
+    if piece.build is not None and SUBJECT not in piece.header:
+        return roles
+    if piece.build is None:
+        layout = plain_layout({name: tensor.shape for name, tensor in piece.stored.items()})
+    else:
+        layout = piece.subject.tapped(piece.subject.some_ids()).layout
+    for name in names:
+        inside = {role_by_use(name, matrix.role) for matrix in layout.of_tensor(name)}
+        if len(inside) == 1:
+            (roles[name],) = inside
+        elif inside and {role.partition(".")[0] for role in inside} == {"attn"}:
+            roles[name] = "attn.qkv"
+    large = [name for name in names if prod(piece.stored[name].shape) > small]
+    if piece.build is None and any(role_of(name) == "other" for name in large):
+        tables = [name for name in large if roles[name].startswith("embed")]
+        listed = ", ".join(tables[:LISTED]) or "none"
+        reporter.note(
+            f"no model tells what matrices are for: embeddings and heads are, by name, {listed}"
+        )
+    return roles
+
+
+def _check_named(quant: Mapping[str, str], roles: Iterable[str]) -> None:
+    """Raise BadConfig for a precision of a role that no matrix has."""
+    present = {name for role in roles for name in (role, role.partition(".")[0])} | {"all"}
+    for role in quant:
+        if role not in present:
+            raise BadConfig(
+                "--quant names no matrix", expected=", ".join(sorted(present)), found=role
+            )
 
 
 def note_floats(

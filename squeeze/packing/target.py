@@ -50,7 +50,7 @@ from squeeze.reporter import Reporter
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32
-from squeeze.tensors.roles import natural_key
+from squeeze.tensors.roles import natural_key, role_by_use
 
 
 def pack_to_target(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
@@ -242,9 +242,11 @@ def plan_for(
     measured = measured_cost(start, quantizer, fitted, reporter, untuned or MEASURED)
     with reporter.stage("cost of other bits") as stage:
         packed = quantization_of(quantizer, fitted)
-        coarser = coarser_quantization(quantizer, fitted)
+        coarser = coarser_quantization(quantizer, fitted, calibrated.layout)
         curves = curves_of(quantizer, fitted.scales, packed, coarser)
         costs = () if untuned else role_costs(start.piece, calibrated, (packed, coarser), stage)
+    matrices = calibrated.layout.matrices
+    roles = {name: role_by_use(name, matrix.role) for name, matrix in matrices.items()}
     return Plan(
         key=start.key,
         sha256=sha256(fitted.data),
@@ -254,7 +256,7 @@ def plan_for(
         expected=sum(packed.losses.values()),
         measured=measured,
         bytes_per_token=start.per_token,
-        tensors=tensor_plans(fitted.data, fitted.scales, packed.losses, curves),
+        tensors=tensor_plans(fitted.data, fitted.scales, packed.losses, curves, roles),
         roles=costs,
         machine=this_machine(str(calibrated.subject.device)),
         coverage=Coverage.of(calibrated.layout, QUANTIZED).as_json(),

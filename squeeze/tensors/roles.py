@@ -1,4 +1,4 @@
-"""Roles of tensors in the model, read off their names: the unit of recipes and of the ledger."""
+"""Roles of tensors in the model, by name or else by use: the unit of recipes and of the ledger."""
 
 from __future__ import annotations
 
@@ -22,7 +22,19 @@ _ENDINGS = {
     "mlp.fc": "mlp.fc.weight",
     "mlp.proj": "mlp.proj.weight",
 }
-ROLES = (*_ENDINGS, "other")
+# role of a matrix of another name by what a forward does with it (`squeeze.calib.taps.roles`)
+_USES = {
+    "table": "embed.table",
+    "head": "embed.head",
+    "q": "attn.q",
+    "k": "attn.k",
+    "v": "attn.v",
+    "qkv": "attn.qkv",
+    "out": "attn.proj",
+    "up": "mlp.fc",
+    "down": "mlp.proj",
+}
+ROLES = (*_ENDINGS, "embed.table", "attn.qkv", "other")
 
 
 def role_of(name: str) -> str:
@@ -32,6 +44,16 @@ def role_of(name: str) -> str:
     ('attn.k', 'other')
     """
     return next((role for role, ending in _ENDINGS.items() if name.endswith(ending)), "other")
+
+
+def role_by_use(name: str, use: str) -> str:
+    """Return the role of a matrix: by its name, else by its use.
+
+    >>> role_by_use("blocks.3.attn.c_k.weight", "other"), role_by_use("layers.3.w2.weight", "down")
+    ('attn.k', 'mlp.proj')
+    """
+    named = role_of(name)
+    return _USES.get(use, "other") if named == "other" else named
 
 
 def layer_of(name: str) -> int | None:

@@ -19,7 +19,6 @@ from squeeze.calib.allocation.octaves import OCTAVES
 from squeeze.errors import MissingPackage
 from squeeze.files import write_atomic
 from squeeze.packing.plan import Plan, TensorPlan
-from squeeze.tensors.roles import role_of
 
 HALVES = tuple(octave / 2 for octave in range(8, -9, -1))  # octaves of the scale, coarse first
 
@@ -47,7 +46,7 @@ def frontier(plan: Plan) -> tuple[Point, ...]:
     roles = {cost.role: cost for cost in plan.roles}
 
     def cost_of(tensor: TensorPlan, loss: float, bits: float) -> float:
-        role = roles.get(role_of(tensor.name))
+        role = roles.get(tensor.role)
         return loss if role is None else role.real(loss, bits)
 
     curved = [tensor for tensor in plan.tensors if tensor.curve]

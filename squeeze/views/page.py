@@ -17,7 +17,6 @@ from squeeze.files import write_atomic
 from squeeze.ledger.table import Ledger
 from squeeze.packing.plan import Plan
 from squeeze.rows import Row
-from squeeze.tensors.roles import role_of
 from squeeze.views.compare import Change
 from squeeze.views.scores import Score
 from squeeze.views.text import verdict
@@ -72,7 +71,7 @@ def page(report: Report) -> str:
         "plan": [
             {
                 "name": tensor.name,
-                "group": role_of(tensor.name).partition(".")[0],
+                "group": tensor.role.partition(".")[0],
                 "bits": tensor.bits,
                 "bytes": tensor.bytes,
                 "loss": tensor.loss,

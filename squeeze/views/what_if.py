@@ -18,7 +18,6 @@ from typing import Any
 from squeeze.calib.allocation.octaves import OCTAVES
 from squeeze.errors import BadConfig
 from squeeze.packing.plan import Plan, TensorPlan
-from squeeze.tensors.roles import role_of
 
 CLIP = 12.85  # σ of a row at the largest integer code, as record-1394 clips
 UNITS = re.compile(
@@ -124,9 +123,9 @@ def foresee(plan: Plan, wanted: dict[str, Bits]) -> WhatIf:
     """
     chosen: dict[str, tuple[TensorPlan, float]] = {}
     for name, bits in wanted.items():
-        meant = [t for t in plan.tensors if _means(name, t.name)]
+        meant = [t for t in plan.tensors if _means(name, t)]
         if not meant:
-            roles = sorted({role_of(t.name) for t in plan.tensors if t.curve})
+            roles = sorted({t.role for t in plan.tensors if t.curve})
             raise BadConfig("what-if names no tensor", expected=", ".join(roles), found=name)
         curved = [t for t in meant if t.curve]
         if not curved:
@@ -139,7 +138,7 @@ def foresee(plan: Plan, wanted: dict[str, Bits]) -> WhatIf:
     whole = plan.measured / together if together else 1.0
 
     def cost(tensor: TensorPlan, loss: float, bits: float) -> float:
-        role = measured.get(role_of(tensor.name))
+        role = measured.get(tensor.role)
         return loss if role is None else whole * role.real(loss, bits)
 
     return WhatIf(
@@ -163,12 +162,11 @@ def foresee(plan: Plan, wanted: dict[str, Bits]) -> WhatIf:
     )
 
 
-def _means(name: str, tensor: str) -> bool:
-    role = role_of(tensor)
+def _means(name: str, tensor: TensorPlan) -> bool:
     return (
-        name in (tensor, role, role.partition(".")[0])
-        or tensor.startswith(f"{name}.")
-        or fnmatch.fnmatchcase(tensor, name)
+        name in (tensor.name, tensor.role, tensor.role.partition(".")[0])
+        or tensor.name.startswith(f"{name}.")
+        or fnmatch.fnmatchcase(tensor.name, name)
     )
 
 

@@ -18,7 +18,9 @@ CURVE = tuple((5.0 - octave, 0.01 * 4.0**octave) for octave in OCTAVES)
 
 
 def plan_of(roles: tuple[RoleCost, ...] = ()) -> Plan:
-    matrix = TensorPlan("blocks.0.mlp.fc.weight", "trellis", WEIGHTS, 500, 5.0, 0.1, 0.01, CURVE)
+    matrix = TensorPlan(
+        "blocks.0.mlp.fc.weight", "trellis", WEIGHTS, 500, 5.0, 0.1, 0.01, CURVE, "mlp.fc"
+    )
     small = TensorPlan("gain", "raw", 100, 200, 16.0)
     return Plan("", "", 750, 1000, 3, 0.01, 0.02, 2.0, (matrix, small), roles)
 

@@ -1,0 +1,125 @@
+"""Matrices whose names say nothing have the role that their use shows, in every way of packing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import save_file
+from torch import nn
+
+import squeeze
+from squeeze.artifact.file import load
+from squeeze.cli import cli
+from squeeze.packing.plan import Plan
+from squeeze.packing.presets import RECORDS
+from squeeze.tensors.quantized import QuantizedTensor
+from squeeze.views.what_if import foresee, parse
+
+VOCAB, WIDTH = 64, 32
+TABLE, UP, DOWN, HEAD = (f"{number}.weight" for number in (0, 1, 3, 4))
+SCRIPT = f"""
+from torch import nn
+length = 16
+
+def build():
+    up, down = nn.Linear({WIDTH}, 128), nn.Linear(128, {WIDTH})
+    table, head = nn.Embedding({VOCAB}, {WIDTH}), nn.Linear({WIDTH}, {VOCAB})
+    return nn.Sequential(table, up, nn.ReLU(), down, head)
+"""
+
+
+def module() -> nn.Module:
+    names: dict[str, object] = {}
+    exec(SCRIPT, names)
+    torch.manual_seed(0)
+    build = names["build"]
+    assert callable(build)
+    made = build()
+    assert isinstance(made, nn.Module)
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "net.py").write_text(SCRIPT)
+    save_file(module().state_dict(), folder / "m.safetensors")
+    return folder
+
+
+def pack(folder: Path, *options: str) -> Result:
+    fixed = ["pack", str(folder / "m.safetensors"), "--model", str(folder / "net.py")]
+    return CliRunner().invoke(cli, [*fixed, "-o", str(folder / "m.sqz"), *options])
+
+
+def largest_codes(path: Path) -> dict[str, int]:
+    """Return the largest code of every matrix that is stored in codes."""
+    tensors = load(path).tensors.items()
+    return {n: np.abs(t.codes).max() for n, t in tensors if isinstance(t, QuantizedTensor)}
+
+
+@pytest.mark.parametrize("preset", sorted(RECORDS))
+def test_a_record_gives_tables_and_heads_of_any_name_the_bits_of_embeddings(
+    folder: Path, preset: str
+) -> None:
+    record, fixed = RECORDS[preset], ["--preset", preset, "--small", "1000"]
+    text = ["--tokens", "64"] if record.hessian else []
+    assert pack(folder, *fixed, *text).exit_code == 0
+    codes = largest_codes(folder / "m.sqz")
+    kinds = {TABLE: "embed", UP: "mlp", DOWN: "mlp", HEAD: "embed"}
+    assert codes.keys() == kinds.keys()
+    for name, kind in kinds.items():
+        most = (1 << (8 if record.salient else record.bits[kind]) - 1) - 1
+        assert most // 10 < codes[name] <= most, name
+
+
+def test_rounding_by_role_goes_by_use(folder: Path) -> None:
+    rounded = pack(folder, "--quant", "mlp=3", "--quant", "embed.head=5", "--small", "1000")
+    assert rounded.exit_code == 0
+    codes = largest_codes(folder / "m.sqz")
+    assert (codes[UP], codes[DOWN], codes[HEAD]) == (3, 3, 15) and codes[TABLE] > 15
+
+
+def test_a_precision_of_a_role_that_no_matrix_has_is_refused(folder: Path) -> None:
+    refused = pack(folder, "--quant", "attn=4")
+    assert refused.exit_code == 1
+    assert "--quant names no matrix; expected all, embed, embed.head" in str(refused.exception)
+
+
+def test_weights_that_nothing_runs_say_what_their_names_were_taken_for(tmp_path: Path) -> None:
+    tensors = {name: torch.randn(64, 32) for name in ("model.embed_tokens.weight", "x.weight")}
+    save_file(tensors, tmp_path / "m.safetensors")
+    fixed = ["pack", str(tmp_path / "m.safetensors"), "-o", str(tmp_path / "m.sqz"), "--json"]
+    packed = CliRunner().invoke(cli, [*fixed, "--small", "1000", "--quant", "embed=4"])
+    notes = "\n".join(json.loads(packed.stdout)["notes"])
+    assert "embeddings and heads are, by name, model.embed_tokens.weight" in notes
+    assert largest_codes(tmp_path / "m.sqz")["model.embed_tokens.weight"] == 7
+
+
+def test_the_plan_prices_every_role_of_a_model_by_itself(tmp_path: Path) -> None:
+    tokens = np.random.default_rng(0).integers(0, VOCAB, 2048)
+    packed = squeeze.pack(module(), 5500, tokens=tokens, preset="fast")
+    assert packed.plan is not None
+    roles = {tensor.name: tensor.role for tensor in packed.plan.tensors if tensor.curve}
+    assert roles == {TABLE: "embed.table", UP: "mlp.fc", DOWN: "mlp.proj", HEAD: "embed.head"}
+    assert {cost.role for cost in packed.plan.roles} == set(roles.values())
+    packed.plan.save(tmp_path / "plan.json")
+    plan = Plan.load(tmp_path / "plan.json")
+    assert [t.name for t in foresee(plan, parse("mlp=2bit")).tensors] == [UP, DOWN]
+
+
+def test_a_plan_of_an_earlier_release_has_the_roles_of_its_names(tmp_path: Path) -> None:
+    tokens, path = np.random.default_rng(0).integers(0, VOCAB, 2048), tmp_path / "plan.json"
+    packed = squeeze.pack(module(), 5500, tokens=tokens, preset="fast")
+    assert packed.plan is not None
+    packed.plan.save(path)
+    facts = json.loads(path.read_text())
+    for tensor in facts["tensors"]:
+        del tensor["role"]
+    path.write_text(json.dumps(facts))
+    assert {tensor.role for tensor in Plan.load(path).tensors} == {"other"}
