@@ -12,14 +12,15 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
+from squeeze.artifact.streams import Tensor as Stored
 from squeeze.errors import BadCheckpoint, SqueezeError
 from squeeze.files import read_file
 from squeeze.subject.aside import printing_aside
@@ -27,17 +28,24 @@ from squeeze.subject.eager import eager
 from squeeze.subject.process import process_restored
 from squeeze.subject.shims import shimmed
 from squeeze.subject.subject import Facts, Subject, one_line
+from squeeze.subject.weights import fill_
 
 BUILD, SETTINGS = "build", "Hyperparameters"
 NAMES_OF_SETTINGS = ("h", "args", "hparams", "hp", "config", "cfg", "hyperparameters")
 
 
-def load_script(reference: str, length: int | None = None, shim: bool = False) -> Subject:
+def load_script(
+    reference: str,
+    length: int | None = None,
+    shim: bool = False,
+    weights: Mapping[str, Stored] = MappingProxyType({}),
+) -> Subject:
     """Return the model that a script builds, with the weights that it starts with.
 
     reference: FILE.py or FILE.py:NAME
     length: tokens of the training window, where the script does not say
     shim: whether modules that are not installed are replaced (`squeeze.subject.shims`)
+    weights: of a file; those that fit are put into the model before it runs
 
     Raises BadCheckpoint, in one line, for a script that does not run, has no NAME, trains when it is
     imported, or builds anything but a module whose forward gives logits.
@@ -48,6 +56,7 @@ def load_script(reference: str, length: int | None = None, shim: bool = False) -
     with shimmed(notes, file.parent) if shim else contextlib.nullcontext():
         module = _imported(file, source)
         built, how = _built(module, file, name)
+        fill_(built, weights)
         notes += how
     identity = {
         "kind": "script",

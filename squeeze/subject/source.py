@@ -39,8 +39,9 @@ class ModelSource:
         entry, length = statements.pop("entry", None), statements.get("seq_len")
         if self.script is not None:
             _refuse_stated(statements, "the script of --model")
-            subject = load_script(self.script, length, self.shim)
-            return Workpiece.of_subject(subject, load_checkpoint(self.path, entry))
+            checkpoint = load_checkpoint(self.path, entry)
+            subject = load_script(self.script, length, self.shim, checkpoint.tensors)
+            return Workpiece.of_subject(subject, checkpoint)
         if is_folder(self.path):
             _refuse_stated(statements, "config.json of the folder")
             return open_folder(self.path, length)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from squeeze.checkpoint.entries import fronts
-from squeeze.checkpoint.names import model_names
+from squeeze.artifact.streams import Tensor as Stored
+from squeeze.checkpoint.entries import TABLE, fronts
+from squeeze.checkpoint.names import HEAD, model_names
 from squeeze.errors import BadCheckpoint
 from squeeze.subject.subject import Subject, named_tensors
 from squeeze.tensors.floats import Float32, to_bits
@@ -109,6 +111,50 @@ def load_weights_(subject: Subject, weights: Mapping[str, Float32], source: str)
                 expected="the same numbers under both names",
                 found=aliases.get(name, "two that differ"),
             )
+
+
+def fill_(module: nn.Module, weights: Mapping[str, Stored]) -> None:
+    """Write those weights of a file that fit into a module, before it runs for the first time.
+
+    What a script makes with `torch.empty` may be no numbers until then. `load_weights_` checks all.
+    """
+    own = named_tensors(module)
+    with torch.no_grad():
+        for name, tensor in in_own_names(module, weights)[0].items():
+            if name in own and not is_lazy(own[name]) and own[name].shape == tensor.shape:
+                own[name].copy_(torch.tensor(tensor.dequantize()))
+
+
+def in_own_names(module: nn.Module, weights: Mapping[str, Stored]) -> tuple[dict[str, Stored], str]:
+    """Return the weights of a file by a module's own names, where it has such, and their front.
+
+    The front stood before all names of the file and is in none of the module's; "" for nothing.
+    """
+    own, names = named_tensors(module), names_as_read(module)
+    front = _front(list(weights), own.keys() | names.keys())
+    short = {name.removeprefix(front): tensor for name, tensor in weights.items()}
+    read = {
+        name if name in own else names.get(name, name): tensor for name, tensor in short.items()
+    }
+    head, table = names.get(HEAD, HEAD), names.get(TABLE, TABLE)
+    if head in unique_tensors(module) and table in read:
+        # the reader of files leaves out a head that is the table bit by bit
+        read.setdefault(head, read[table])
+    return read, front
+
+
+def _front(names: Sequence[str], own: Collection[str]) -> str:
+    """Return the parts before all names that leave a module's own, "" for none.
+
+    >>> _front(["model.emb.weight", "model.scale"], ["emb.weight", "scale"])
+    'model.'
+    """
+    parts = names[0].split(".")[:-1] if names else []
+    candidates = (".".join(parts[:depth]) + "." for depth in range(1, len(parts) + 1))
+    for front in candidates:
+        if all(name.startswith(front) and name.removeprefix(front) in own for name in names):
+            return front
+    return ""
 
 
 def names_as_read(module: nn.Module) -> dict[str, str]:

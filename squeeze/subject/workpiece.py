@@ -13,8 +13,6 @@ from torch import nn
 from squeeze.artifact.parts import TIED
 from squeeze.artifact.streams import Tensor
 from squeeze.calib.taps.layout import Layout
-from squeeze.checkpoint.entries import TABLE
-from squeeze.checkpoint.names import HEAD
 from squeeze.checkpoint.read import Checkpoint, LoadedModel
 from squeeze.errors import BadConfig
 from squeeze.files import sha256
@@ -23,8 +21,8 @@ from squeeze.subject.weights import (
     LISTED,
     State,
     aliases_of,
+    in_own_names,
     load_weights_,
-    names_as_read,
     state_of,
     unique_tensors,
 )
@@ -94,15 +92,8 @@ class Workpiece:
         if checkpoint is None:
             return cls._of_state(state_of(subject.module), subject, "module", subject.notes)
         aliases, own = aliases_of(subject.module), unique_tensors(subject.module)
-        names = names_as_read(subject.module)
-        read = {
-            name if name in own or name in aliases else names.get(name, name): tensor
-            for name, tensor in checkpoint.tensors.items()
-        }
-        head, table = names.get(HEAD, HEAD), names.get(TABLE, TABLE)
-        if head in own and table in read:
-            # the reader of files leaves out a head that is the table bit by bit
-            read.setdefault(head, read[table])
+        read, front = in_own_names(subject.module, checkpoint.tensors)
+        shorter = [f"{front} removed from names"] if front else []
         weights = {name: tensor.dequantize() for name, tensor in read.items()}
         load_weights_(subject, weights, checkpoint.format)
         tied = {name: aliases[name] for name in read if name in aliases}
@@ -122,7 +113,7 @@ class Workpiece:
             checkpoint.format,
             checkpoint.sha256,
             checkpoint.size,
-            (*checkpoint.notes, *([made] if absent else []), *subject.notes),
+            (*checkpoint.notes, *shorter, *([made] if absent else []), *subject.notes),
             checkpoint.tokenizer,
             lambda: subject,
         )

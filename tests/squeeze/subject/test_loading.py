@@ -157,3 +157,31 @@ def test_what_the_file_does_not_hold_is_noted(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "weights.pt")
     notes = ModelSource(tmp_path / "weights.pt", reference).open().notes
     assert "not in the file, as the script makes them: order" in notes
+
+
+EMPTY = """
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        # stands for torch.empty, which holds whatever was in memory
+        self.tok_emb, self.lm_head = nn.Embedding(32, 8), nn.Linear(8, 32, bias=False)
+        self.mix = nn.Parameter(torch.full((8, 8), torch.nan))
+        self.lm_head.weight = nn.Parameter(torch.full((32, 8), torch.nan))
+    def forward(self, ids):
+        return self.lm_head(self.tok_emb(ids) @ self.mix)
+"""
+
+
+@pytest.mark.parametrize("front", ["", "model."])
+def test_a_script_that_leaves_values_to_the_file_runs_with_those_of_the_file(
+    tmp_path: Path, front: str
+) -> None:
+    (tmp_path / "net.py").write_text(HEAD + EMPTY)
+    table, mix = torch.randn(32, 8), torch.randn(8, 8)
+    # the head is the table bit by bit, which the reader of files leaves out
+    tensors = {"tok_emb.weight": table, "lm_head.weight": table, "mix": mix}
+    torch.save({front + name: tensor for name, tensor in tensors.items()}, tmp_path / "m.pt")
+    piece = ModelSource(tmp_path / "m.pt", f"{tmp_path / 'net.py'}:Model").open()
+    subject, ids = piece.subject, torch.arange(16)[None]
+    assert ("model. removed from names" in piece.notes) == bool(front)
+    assert torch.allclose(subject.logits(ids), (table[ids] @ mix @ table.T), atol=1e-5)
