@@ -2,7 +2,9 @@
 
 H = Σ x xᵀ / tokens over all inputs x a matrix sees. A block that runs several times adds all its
 passes and is still divided by the tokens, so tr(ΔW H ΔWᵀ) is the squared output error per token and
-can be compared between tensors. (GPTQ's own convention has a factor 2, which cancels there.)
+can be compared between tensors. A matrix with fewer inputs than tokens, an expert's, has their mean:
+the gradients of its outputs are divided by all tokens, and so have its share already. (GPTQ's own
+convention has a factor 2, which cancels there.)
 `squeeze.calib.statistics.collect` collects them.
 """
 
@@ -33,7 +35,7 @@ META = "squeeze.hessians"
 class Hessians:
     """Second moments of inputs by tensor name.
 
-    matrices: float32 [in, in], symmetric, divided by `tokens`
+    matrices: float32 [in, in], symmetric, divided by `tokens` or by the inputs, if those are fewer
     tokens: number of calibration tokens
     source: origin of the text
 

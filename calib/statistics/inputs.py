@@ -36,7 +36,8 @@ class InputSums:
 
     owners: by matrix name, the matrix whose sum has its input
     widths: of the sums, by owner
-    total: panels of Σ xᵀx of each owner (`outer_product`); the first `done` blocks are in them
+    total: panels of Σ xᵀx of each owner (`outer_product`), and the number of its inputs [1]; the first
+        `done` blocks are in them
     blocks: sequences of each forward
     ranks: that share the text; None: those of the process group
     """
@@ -48,7 +49,7 @@ class InputSums:
         read = [matrix for matrix in matrices if matrix.how in (PRODUCT, BOTH)]
         self.owners = {matrix.name: matrix.owner for matrix in read}
         self.widths = {m.name: m.slice.shape[1] for m in read if m.name == m.owner}
-        shapes = [shape for width in self.widths.values() for shape in _panel_shapes(width)]
+        shapes = [shape for width in self.widths.values() for shape in _shapes(width)]
         self.total = OrderedSum(self.ranks, shapes, model.device)
         self.blocks, self.done = blocks_of(text, np.arange(len(text.lengths)), BLOCK), 0
 
@@ -86,7 +87,7 @@ class InputSums:
 
     def _unread(self, width: int) -> list[Tensor]:
         """Return the panels of a matrix that a forward does not use."""
-        return [torch.zeros(shape, device=self.model.device) for shape in _panel_shapes(width)]
+        return [torch.zeros(shape, device=self.model.device) for shape in _shapes(width)]
 
     def hessians(self) -> Hessians:
         """Return the means over all blocks; those that are missing are added first."""
@@ -143,7 +144,7 @@ class _Inputs:
 
     def _add(self, name: str, values: Tensor) -> None:
         self.energies.append((name, values.square().sum()))
-        products = outer_product(values)
+        products = [*outer_product(values), values.new_full((1,), len(values))]
         if name not in self.sums:
             self.sums[name] = products
             return
@@ -180,8 +181,8 @@ def _panels(width: int) -> list[tuple[slice, slice]]:
     return [(slice(right), slice(left, right)) for left, right in edges]
 
 
-def _panel_shapes(width: int) -> list[tuple[int, int]]:
-    return [(rows.stop, columns.stop - columns.start) for rows, columns in _panels(width)]
+def _shapes(width: int) -> list[tuple[int, ...]]:
+    return [*((rows.stop, columns.stop - columns.start) for rows, columns in _panels(width)), (1,)]
 
 
 def _mean(width: int, panels: Iterator[Tensor], tokens: int, device: torch.device) -> Float32:
@@ -189,6 +190,7 @@ def _mean(width: int, panels: Iterator[Tensor], tokens: int, device: torch.devic
     total = torch.zeros(width, width, device=device)
     for rows, columns in _panels(width):
         total[rows, columns] = next(panels)
-    upper = total.triu() / tokens
+    # Gradients are per token: what sees a share of the tokens, as an expert does, has the mean over it.
+    upper = total.triu() / max(min(tokens, int(next(panels))), 1)
     mean: Float32 = (upper + upper.triu(1).T).cpu().numpy()
     return mean

@@ -94,6 +94,7 @@ def ids_of(text: Sequences, rows: Rows, device: torch.device) -> Tensor:
     return torch.from_numpy(text.ids[rows, :length].astype(np.int64)).to(device)
 
 
-def first_ids(text: Sequences, device: torch.device) -> Tensor:
-    """Return the tokens int64 [1, T] of the first sequence: what a layout is read off."""
-    return ids_of(text, np.array([0]), device)
+def first_ids(text: Sequences, device: torch.device, tokens: int = 0) -> Tensor:
+    """Return the tokens int64 [B, T] of the first sequence, or of about `tokens` of its length."""
+    alike = np.flatnonzero(text.lengths == text.lengths[0])
+    return ids_of(text, alike[: max(1, tokens // int(text.lengths[0]))], device)

@@ -26,7 +26,8 @@ from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.divergence import Divergence
 from squeeze.calib.statistics.fisher import OutputGradients, collect_gradients
 from squeeze.calib.statistics.hessian import Hessians
-from squeeze.calib.statistics.tapped import TappedModel, first_ids
+from squeeze.calib.statistics.probed import probed_on
+from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.calib.taps.layout import Layout
 from squeeze.calib.text.generate import TEMPERATURE, NewCache, Tokens
 from squeeze.calib.text.sources import (
@@ -52,7 +53,7 @@ from squeeze.train.model.gpt import GPT
 
 SOURCES = ("self", "shards", "tokens", "random")
 COVARIANCE = 4096  # tokens over which the covariance of hidden states is taken
-PIECES = 3  # number of the way in which stages are cut into pieces; another way rounds otherwise
+PIECES = 4  # number of the way in which stages are cut into pieces; another way rounds otherwise
 GRADIENTS = 2  # number of the way in which gradients are collected
 # tokens in all and of a sequence that a model writes by whole forwards
 WHOLE_TOKENS, WHOLE_LENGTH = 16_384, 256
@@ -203,7 +204,7 @@ def calibrate(
     if asked and (tokens := int(text.lengths.sum())) != asked:
         reporter.note(f"calibrated on {tokens:,} tokens: whole sequences of {text.ids.shape[1]:,}")
     with _replacement_noted(hessian_file, reporter):
-        tapped = subject.tapped(first_ids(text, device))
+        tapped = probed_on(subject.tapped, text, device)
         hessians = collect(tapped, text, path=hessian_file, key=key, reporter=reporter)
     with _replacement_noted(gradient_file, reporter):
         divergence = subject.divergence(text.ids[: max(1, COVARIANCE // text.ids.shape[1])])
@@ -233,8 +234,7 @@ def _gradients(
     """Return the gradients that the file keeps when every rank can read it, else collect them."""
     kept_gradients = None
     if os.path.isfile(path):
-        # a file of other weights, or a torn one, is made again
-        with contextlib.suppress(CorruptData):
+        with contextlib.suppress(CorruptData):  # of other weights, or torn: made again
             kept_gradients = OutputGradients.load(path, key)
     ranks = Ranks.current()
     if ranks.on_all(kept_gradients is not None) and kept_gradients is not None:

@@ -19,13 +19,14 @@ from squeeze.calib.quantizers.gptq_lite import lite_steps
 from squeeze.calib.quantizers.low_rank import low_rank
 from squeeze.calib.quantizers.round_to_nearest import row_steps
 from squeeze.calib.statistics.curvature import factorize
-from squeeze.calib.taps.layout import plain_layout
+from squeeze.calib.taps.coverage import Coverage
+from squeeze.calib.taps.layout import FLOAT, Layout, plain_layout
 from squeeze.errors import BadConfig
 from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.packed import Correction, Packed
 from squeeze.packing.presets import RECORDS, Record
 from squeeze.packing.request import PackRequest
-from squeeze.packing.rounding import note_floats, roles_in
+from squeeze.packing.rounding import LISTED, note_floats, roles_in
 from squeeze.packing.session import Session, open_session
 from squeeze.packing.target import contents_of
 from squeeze.reporter import Reporter
@@ -68,11 +69,27 @@ def _packed(session: Session, record: Record, calibrated: Calibrated | None) -> 
         quantized[name] = quantize_record(kind, weights, hessians.get(name), record)
     artifact = contents.artifact(quantized)
     note_floats(piece, artifact, request, session.reporter)
+    note_unused(layout, request, session.reporter)
     correction = None
     if record.corrected and calibrated:
         errors = {n: w - quantized[n].dequantize() for n, w in contents.matrices.items()}
         correction = price_corrections(errors, calibrated, record.corrected)
     return Packed(encode(artifact, candidates=record.coders), correction=correction)
+
+
+def note_unused(layout: Layout, request: PackRequest, reporter: Reporter) -> None:
+    """Note the large matrices that stay floats, since no product or lookup of the forward uses them."""
+    rows = Coverage.of(layout).rows
+    wide = {name for name, shape in layout.shapes.items() if len(shape) > 1}
+    floats = [
+        row.matrix
+        for row in rows
+        if row.how == FLOAT and row.tensor in wide and row.elements > request.small
+    ]
+    if floats:
+        reporter.note(
+            f"{', '.join(floats[:LISTED])} stay {request.small_floats}: no product or lookup uses them"
+        )
 
 
 def kind_of(name: str, role: str) -> str:

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from math import prod
 
 import numpy as np
+import torch
 
 from squeeze import codecs
 from squeeze.artifact.file import encode
 from squeeze.artifact.parts import whole_tensors
 from squeeze.artifact.streams import Artifact
 from squeeze.calib.taps.layout import plain_layout
+from squeeze.calib.taps.roles import by_name
 from squeeze.errors import BadConfig
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import ROUNDINGS
@@ -25,6 +27,7 @@ from squeeze.tensors.roles import role_by_use, role_of
 
 LOST = 0.5  # share of the sum of squares of a tensor
 LISTED = 4  # tensors
+PROBED = 64  # sequences, and tokens of each, off which roles are read
 
 
 def pack_rounded(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
@@ -68,12 +71,16 @@ def roles_in(piece: Workpiece, small: int, reporter: Reporter) -> dict[str, str]
     if piece.build is None:
         layout = plain_layout({name: tensor.shape for name, tensor in piece.stored.items()})
     else:
-        layout = piece.subject.tapped(piece.subject.some_ids()).layout
+        rng, shape = np.random.default_rng(0), (PROBED, min(PROBED, piece.subject.length))
+        ids = torch.from_numpy(rng.integers(0, piece.subject.vocab_size, shape))
+        layout = piece.subject.tapped(ids.to(piece.subject.device)).layout
     for name in names:
         inside = {role_by_use(name, matrix.role) for matrix in layout.of_tensor(name)}
-        if len(inside) == 1:
+        if not inside:  # such as an expert that got none of these tokens
+            roles[name] = role_by_use(name, by_name(name))
+        elif len(inside) == 1:
             (roles[name],) = inside
-        elif inside and {role.partition(".")[0] for role in inside} == {"attn"}:
+        elif {role.partition(".")[0] for role in inside} == {"attn"}:
             roles[name] = "attn.qkv"
     large = [name for name in names if prod(piece.stored[name].shape) > small]
     if piece.build is None and any(role_of(name) == "other" for name in large):

@@ -149,6 +149,8 @@ def _front(names: Sequence[str], own: Collection[str]) -> str:
     >>> _front(["model.emb.weight", "model.scale"], ["emb.weight", "scale"])
     'model.'
     """
+    if any(name in own for name in names):
+        return ""
     parts = names[0].split(".")[:-1] if names else []
     candidates = (".".join(parts[:depth]) + "." for depth in range(1, len(parts) + 1))
     for front in candidates:

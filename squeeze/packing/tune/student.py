@@ -11,7 +11,7 @@ import torch
 
 from squeeze.artifact.streams import Tensor
 from squeeze.calib.statistics.inputs import InputSums
-from squeeze.calib.statistics.tapped import first_ids
+from squeeze.calib.statistics.probed import probed_on
 from squeeze.calib.text.sources import Sequences
 from squeeze.calib.tuning.answers import Answers
 from squeeze.calib.tuning.distil import Course, Learnt, Trained, distil_
@@ -122,7 +122,7 @@ class Student:
         tokens: of text that they are taken from
         """
         text = self.answers.text
-        tapped = self.subject.tapped(first_ids(text, self.subject.device))
+        tapped = probed_on(self.subject.tapped, text, self.subject.device)
         text = text.to_row(max(1, tokens // text.ids.shape[1]))
         sums = InputSums(tapped, text, Ranks())
         return {n: h for n, h in sums.hessians().matrices.items() if n not in self.rounded}

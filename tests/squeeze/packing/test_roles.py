@@ -78,6 +78,18 @@ def test_a_record_gives_tables_and_heads_of_any_name_the_bits_of_embeddings(
         assert most // 10 < codes[name] <= most, name
 
 
+def test_a_record_says_what_stays_floats_for_want_of_a_use(tmp_path: Path) -> None:
+    idle = SCRIPT.replace(
+        "    return", "    head.spare = nn.Linear(64, 64, bias=False)\n    return"
+    )
+    (tmp_path / "net.py").write_text(idle)
+    tensors = module().state_dict() | {"4.spare.weight": torch.randn(64, 64)}
+    save_file(tensors, tmp_path / "m.safetensors")
+    text = ["--small", "1000", "--tokens", "64", "--json"]
+    packed = pack(tmp_path, "--preset", "record-1394", *text)
+    assert "4.spare.weight stay fp16: no product or lookup uses them" in packed.stdout
+
+
 def test_rounding_by_role_goes_by_use(folder: Path) -> None:
     rounded = pack(folder, "--quant", "mlp=3", "--quant", "embed.head=5", "--small", "1000")
     assert rounded.exit_code == 0
