@@ -44,7 +44,7 @@ from squeeze.packing.request import PackRequest
 from squeeze.score.tokenizer import Tokenizer
 from squeeze.tensors.floats import to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
-from squeeze.tensors.roles import natural_key
+from squeeze.tensors.roles import natural_key, role_by_use
 from squeeze.train.data.shards import read_shard
 from squeeze.train.model.gpt import GPT
 
@@ -114,7 +114,8 @@ class Packer:
         hessians, record = self.found.hessians.matrices, RECORDS[name]
         quantized = {}
         for tensor, weights in self.contents.matrices.items():
-            kind = kind_of(tensor, self.found.layout.matrices[tensor].role)
+            role = role_by_use(tensor, self.found.layout.matrices[tensor].role)
+            kind = kind_of(tensor, role)
             quantized[tensor] = quantize_record(kind, weights, hessians[tensor], record, coarser)
         artifact = self.contents.artifact(quantized)
         if record.corrected:

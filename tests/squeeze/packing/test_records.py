@@ -54,9 +54,9 @@ def test_only_records_with_a_hessian_use_it():
 
 def test_kinds_and_bad_factors():
     matrices = (
-        ("tok_emb.weight", "table"),
+        ("tok_emb.weight", "embed.tok"),
         ("blocks.3.attn.proj.weight", "other"),
-        ("up[2]", "up"),
+        ("up[2]", "mlp.fc"),
     )
     assert [kind_of(*matrix) for matrix in matrices] == ["embed", "attn", "mlp"]
     with pytest.raises(BadConfig, match="coarser"):
