@@ -48,7 +48,7 @@ class Calls:
     def imported_by(self, statement: ast.stmt) -> list[str]:
         """Return the modules that functions import which may run when a top-level statement does."""
         running = list(at_once(statement))
-        if not self.imports or not any(isinstance(node, CALLING) for node in running):
+        if not self.imports or not any(map(_may_call, running)):
             return []
         met: dict[ast.AST, None] = {}  # statements and methods whose bodies may run
         queue: list[ast.AST] = []
@@ -79,6 +79,10 @@ class Calls:
         bases = [getattr(base, "id", "") for base in owner.bases]
         special = name.startswith("__") and name.endswith("__")
         return special or not all(base in self.binders or base == "object" for base in bases)
+
+
+def _may_call(node: ast.AST) -> bool:
+    return isinstance(node, CALLING) or bool(getattr(node, "decorator_list", None))
 
 
 def at_once(node: ast.AST) -> Iterator[ast.AST]:

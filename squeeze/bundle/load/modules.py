@@ -145,7 +145,8 @@ class Graph:
             if name == "__main__":
                 self.included += included(tree, path)
         except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"{path}: cannot be read", found=str(error)) from None
+            cause = getattr(error, "strerror", None) or str(error)
+            raise BundleError(f"{path}: cannot be read", found=cause) from None
         except (SyntaxError, ValueError, RecursionError) as error:
             version = f"{sys.version_info[0]}.{sys.version_info[1]}"
             raise BundleError(
