@@ -24,6 +24,7 @@ LARGEST = 1 << 60
 WIDE = re.compile(r"\{[^{}]*(?:\d{4}|\{)|%[^a-zA-Z%]*(?:\d{4}|\*)")
 DEEPEST = 40  # expressions inside one another, those behind names among them
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+SCOPES = (*FUNCTIONS, ast.ClassDef)
 PATHS = {"Path", "PurePath", "PosixPath", "PurePosixPath", "joinpath", "join"}
 # Functions and methods of paths and texts that leave the last part of a path as it is.
 SAME = set("abspath realpath normpath expanduser fspath resolve absolute as_posix str".split())
@@ -53,7 +54,7 @@ class Texts:
                 for target in node.targets:
                     if isinstance(target, ast.Attribute):
                         self._attributes[target.attr].append((node.value, False))
-            inner = (*scopes, _bindings(node)) if isinstance(node, FUNCTIONS) else scopes
+            inner = (*scopes, _bindings(node)) if isinstance(node, SCOPES) else scopes
             waiting += [(child, inner) for child in ast.iter_child_nodes(node)]
 
     def of(self, node: ast.expr | None, elements: bool = False) -> set[Any]:

@@ -58,6 +58,7 @@ PUT_TOGETHER = {
     "a default": 'def load(stem="weights"):\n    return open(f"{stem}.dat")',
     "a local name": 'def load():\n    stem = "weights"\n    return open(stem + ".dat")',
     "a field": 'class Settings:\n    stem: str = "weights"\ns = Settings()\nopen(f"{s.stem}.dat")',
+    "names of a class": 'class Settings:\n    stem = "weights"\n    path = stem + ".dat"',
     "a variable of the environment": 'import os\nopen(os.environ.get("STEM", "weights") + ".dat")',
     "a loop": 'for stem in ("other", "weights"):\n    open(f"{stem}.dat")',
     "a table": 'FILES = {"a": "weights", "b": "other"}\nopen(FILES[which] + ".dat")',
