@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from squeeze.calib.taps.weights import Parameters
 from squeeze.calib.text.sources import Sequences
 
 ROUTED = 4096  # tokens in which every expert should have its turn
+DRAWN, SHORT = 1024, 64  # the same where there is no text, in all and of a sequence
 
 
 @torch.no_grad()
@@ -43,3 +45,10 @@ def probed_on(
     other = probe(first_ids(text, device, ROUTED))
     unused = [list(each.layout.floats.values()).count(UNUSED) for each in (tapped, other)]
     return other if unused[1] < unused[0] else tapped
+
+
+def drawn_ids(vocab_size: int, length: int, device: torch.device) -> Tensor:
+    """Return drawn tokens int64 [B, T], the same each time, to read a layout off without a text."""
+    length = min(SHORT, length)
+    ids = np.random.default_rng(0).integers(0, vocab_size, (DRAWN // length, length))
+    return torch.from_numpy(ids).to(device)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from math import prod
 
 import numpy as np
-import torch
 
 from squeeze import codecs
 from squeeze.artifact.file import encode
@@ -27,7 +26,6 @@ from squeeze.tensors.roles import role_by_use, role_of
 
 LOST = 0.5  # share of the sum of squares of a tensor
 LISTED = 4  # tensors
-PROBED = 64  # sequences, and tokens of each, off which roles are read
 
 
 def pack_rounded(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
@@ -71,9 +69,7 @@ def roles_in(piece: Workpiece, small: int, reporter: Reporter) -> dict[str, str]
     if piece.build is None:
         layout = plain_layout({name: tensor.shape for name, tensor in piece.stored.items()})
     else:
-        rng, shape = np.random.default_rng(0), (PROBED, min(PROBED, piece.subject.length))
-        ids = torch.from_numpy(rng.integers(0, piece.subject.vocab_size, shape))
-        layout = piece.subject.tapped(ids.to(piece.subject.device)).layout
+        layout = piece.subject.tapped(piece.subject.drawn_ids()).layout
     for name in names:
         inside = {role_by_use(name, matrix.role) for matrix in layout.of_tensor(name)}
         if not inside:  # such as an expert that got none of these tokens

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from squeeze.calib.parallel import one_thread
 from squeeze.calib.statistics.divergence import Categorical, Divergence, Gaussian
-from squeeze.calib.statistics.probed import probed
+from squeeze.calib.statistics.probed import drawn_ids, probed
 from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.errors import BadCheckpoint, SqueezeError
 from squeeze.files import sha256
@@ -31,6 +31,8 @@ from squeeze.train.model.gpt import GPT
 LENGTH = 1024  # tokens of a window, where nobody says
 PROBED = 16  # tokens of the first forward
 ANSWERED = 64  # tokens of a fingerprint
+NOT_TOLD = "the model's training window is not told"
+SAY_WINDOW = f"{LENGTH:,} tokens are assumed: say how many (--seq-len, or seq_len of config)."
 # attributes of a module or its configuration that tell its window
 NAMES_OF_LENGTH = (
     "seq_len train_seq_len block_size max_seq_len n_ctx max_position_embeddings".split()
@@ -145,6 +147,10 @@ class Subject:
         """Return tokens int64 [1, T] that every model has, on the model's device."""
         return torch.arange(min(PROBED, self.length), device=self.device)[None] % 2
 
+    def drawn_ids(self) -> Tensor:
+        """Return tokens int64 [B, T], the same each time, to read a layout off without a text."""
+        return drawn_ids(self.vocab_size, self.length, self.device)
+
     def tapped(self, ids: Tensor) -> TappedModel:
         """Return the model under taps, its matrices read off one forward of ids int64 [B, T]."""
         with running():
@@ -152,7 +158,8 @@ class Subject:
 
     def run(self, module: nn.Module, ids: Tensor) -> Tensor:
         """Return the logits of a copy of the module, as they are."""
-        with running():
+        assumed = ids.size(1) > PROBED and any(NOT_TOLD in note for note in self.notes)
+        with running(SAY_WINDOW if assumed else ""):
             return self.forward(module, ids)
 
     @torch.no_grad()
@@ -187,10 +194,8 @@ class Subject:
             memo.setdefault(id(tensor), tensor)
             if name in weights:
                 other = torch.tensor(weights[name], dtype=tensor.dtype, device=tensor.device)
-                needs = tensor.requires_grad
-                memo[id(tensor)] = (
-                    nn.Parameter(other, needs) if isinstance(tensor, nn.Parameter) else other
-                )
+                learnt = isinstance(tensor, nn.Parameter)
+                memo[id(tensor)] = nn.Parameter(other, tensor.requires_grad) if learnt else other
         return replace(self, module=copied(self.module, memo))
 
     def new_cache(self, batch: int, length: int) -> Any:
@@ -238,7 +243,7 @@ class WholeForwards:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[None]:
+def running(fix: str = "") -> Iterator[None]:
     """Run a stranger's code, uncompiled; its prints go to stderr, and its errors become one line."""
     try:
         with eager(), printing_aside():
@@ -246,7 +251,7 @@ def running() -> Iterator[None]:
     except (SqueezeError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
-        raise BadCheckpoint(f"the model's forward fails: {one_line(error)}") from error
+        raise BadCheckpoint(f"the model's forward fails: {one_line(error)}", fix=fix) from error
 
 
 def one_line(error: BaseException) -> str:
@@ -292,4 +297,4 @@ def _length_of(module: nn.Module, facts: Facts) -> tuple[int, list[str]]:
             length = getattr(holder, name, None)
             if isinstance(length, int) and not isinstance(length, bool) and length > 0:
                 return length, []
-    return LENGTH, [f"the model's training window is not told: {LENGTH} tokens assumed (--seq-len)"]
+    return LENGTH, [f"{NOT_TOLD}: {LENGTH} tokens assumed (--seq-len)"]

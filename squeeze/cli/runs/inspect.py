@@ -33,7 +33,7 @@ def run_script_inspection(source: ModelSource, as_json: bool, verbose: bool = Fa
 
     facts = inspect_model(str(source.path), entry=source.statements.get("entry"))
     subject = source.open().subject
-    coverage: Coverage = Coverage.of(subject.tapped(subject.some_ids()).layout)
+    coverage: Coverage = Coverage.of(subject.tapped(subject.drawn_ids()).layout)
     if as_json:
         print_json(facts.as_json() | {"coverage": coverage.as_json()})
         return

@@ -64,3 +64,9 @@ def test_the_loss_of_an_expert_is_that_of_its_tokens(expert: int) -> None:
     shares = right.log_softmax(-1)
     real = (shares.exp() * (shares - wrong.log_softmax(-1))).sum(-1).mean()
     assert expected_loss(noise, hessian, gradients) == pytest.approx(float(real), rel=0.15)
+
+
+def test_every_expert_is_seen_where_there_is_no_text() -> None:
+    subject = Subject.of_module(Routed())
+    layout = subject.tapped(subject.drawn_ids()).layout
+    assert all(f"experts.{number}.weight" in layout.matrices for number in range(2))

@@ -159,6 +159,19 @@ def test_what_the_file_does_not_hold_is_noted(tmp_path: Path) -> None:
     assert "not in the file, as the script makes them: order" in notes
 
 
+def test_a_window_that_is_assumed_and_too_long_is_named(tmp_path: Path) -> None:
+    table = "        self.at = nn.Embedding(16, 8)\n"
+    forward = "    def forward(self, ids):\n        at = torch.arange(ids.size(1))\n"
+    text = SUBCLASS + table + forward + "        return self.head(self.emb(ids) + self.at(at))\n"
+    (tmp_path / "net.py").write_text(HEAD.replace("length = 16\n", "") + text)
+    subject = load_script(f"{tmp_path / 'net.py'}:Model")
+    with pytest.raises(SqueezeError, match="1,024 tokens are assumed: say how many"):
+        subject.logits(torch.zeros(1, 1024, dtype=torch.int64))
+    told = load_script(f"{tmp_path / 'net.py'}:Model", 16)
+    with pytest.raises(SqueezeError, match=r"out of range in self$"):
+        told.logits(torch.zeros(1, 1024, dtype=torch.int64))
+
+
 EMPTY = """
 class Model(nn.Module):
     def __init__(self):
