@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from squeeze.artifact.parts import TIED
 from squeeze.artifact.streams import Tensor
 from squeeze.checkpoint.complete import Config, config_fields
 from squeeze.checkpoint.read import Checkpoint, completed_model, load_checkpoint, load_model
@@ -142,19 +143,22 @@ def _of_weights(path: Path, checkpoint: Checkpoint) -> Inspection:
     """Return the facts about weights that are not of our model."""
     subject = checkpoint.header.get("subject")
     note = "no configuration of squeeze's own model" if subject is None else json.dumps(subject)
+    # a name of a tensor that another name stands for, too: stored once, counted once
+    tied: Mapping[str, str] = checkpoint.header.get(TIED, {})
+    tensors = {name: t for name, t in checkpoint.tensors.items() if name not in tied}
+    names = (f"{name} is {other}, tied" for name, other in tied.items())
     return Inspection(
         path=str(path),
         format=checkpoint.format,
         bytes=checkpoint.size,
         sha256=checkpoint.sha256,
-        parameters=sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values()),
+        parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
         config=None,
         recipe=None,
         assumed={},
-        notes=(*checkpoint.notes, note),
+        notes=(*checkpoint.notes, note, *names),
         tensors=tuple(
-            TensorFacts.of(name, checkpoint.tensors[name])
-            for name in sorted(checkpoint.tensors, key=natural_key)
+            TensorFacts.of(name, tensors[name]) for name in sorted(tensors, key=natural_key)
         ),
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from squeeze.artifact.streams import Tensor
 from squeeze.checkpoint.entries import TABLE, TOP, fronts, no_choice
 from squeeze.errors import BadCheckpoint
+from squeeze.files import sha256
 from squeeze.outside.naming import PARALLEL, unwrapped
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 
@@ -94,6 +95,20 @@ def with_tied_head(tensors: Named, notes: list[str]) -> Named:
         return tensors
     notes.append(f"{HEAD} is {TABLE}, bit by bit: read as tied, stored once")
     return {name: tensor for name, tensor in tensors.items() if name != HEAD}
+
+
+def repeated_tensors(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the tensors that are an earlier one bit by bit, each with that one's name."""
+    first: dict[str, str] = {}
+    repeated: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        raw = isinstance(tensor, RawTensor)
+        values = np.ascontiguousarray(tensor.bits if raw else tensor.codes)
+        key = sha256(repr(values.shape).encode() + values.tobytes())
+        other = first.setdefault(key, name)
+        if other != name and values.ndim > 1 and same_bits(tensor, tensors[other]):
+            repeated[name] = other
+    return repeated
 
 
 def same_bits(one: Tensor, other: Tensor | None) -> bool:

@@ -13,6 +13,7 @@ from torch import nn
 from squeeze.artifact.parts import TIED
 from squeeze.artifact.streams import Tensor
 from squeeze.calib.taps.layout import Layout
+from squeeze.checkpoint.names import repeated_tensors
 from squeeze.checkpoint.read import Checkpoint, LoadedModel
 from squeeze.errors import BadConfig
 from squeeze.files import sha256
@@ -121,15 +122,17 @@ class Workpiece:
     @classmethod
     def of_weights(cls, checkpoint: Checkpoint) -> Workpiece:
         """Return the workpiece of weights that nothing is known to run."""
-        note = "no model runs these weights: packed as they are named"
+        notes = [*checkpoint.notes, "no model runs these weights: packed as they are named"]
+        tied = repeated_tensors(checkpoint.tensors)
+        notes += [f"{name} is {other}, bit by bit: stored once" for name, other in tied.items()]
         return cls(
-            checkpoint.tensors,
-            {},
+            {name: tensor for name, tensor in checkpoint.tensors.items() if name not in tied},
+            {TIED: tied} if tied else {},
             checkpoint.sha256 + checkpoint.entry,
             checkpoint.format,
             checkpoint.sha256,
             checkpoint.size,
-            (*checkpoint.notes, note),
+            tuple(notes),
         )
 
     @classmethod

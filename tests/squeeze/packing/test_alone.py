@@ -135,3 +135,31 @@ def test_a_file_is_read_once(weights: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(reading, "read_file", counting)
     piece = ModelSource(weights).open(alone=True)
     assert len(sizes) == 1 and np.array_equal(piece.tensors["bias"], state()["bias"].numpy())
+
+
+@pytest.mark.parametrize("flag", ["--squeezed", "--lossless"])
+def test_a_table_under_two_names_is_stored_and_counted_once(tmp_path: Path, flag: str) -> None:
+    table, other = state()["encoder.wide"], state()["encoder.wide"] * -1.0
+    named = {"wte.weight": table, "mid": other, "z.head.weight": table.clone(), "b": torch.ones(9)}
+    both, once = tmp_path / "both.safetensors", tmp_path / "once.safetensors"
+    save_file(named, both)
+    save_file({name: t for name, t in named.items() if name != "z.head.weight"}, once)
+    for path in (both, once):
+        out = str(path.with_suffix(".sqz"))
+        limit = ["--limit", "9000"] if flag == "--squeezed" else []
+        done = CliRunner().invoke(cli, ["pack", str(path), flag, *limit, "-o", out])
+        assert done.exit_code == 0, done.output
+    repacked = ["pack", str(both.with_suffix(".sqz")), "--lossless", "-o", str(tmp_path / "2.sqz")]
+    assert CliRunner().invoke(cli, repacked).exit_code == 0
+    for path in (both.with_suffix(".sqz"), tmp_path / "2.sqz"):
+        shown = CliRunner().invoke(cli, ["inspect", str(path), "--json"])
+        facts = json.loads(shown.stdout)
+        assert facts["parameters"] == 2 * table.numel() + 9
+        assert "z.head.weight is wte.weight, tied" in facts["notes"]
+        packed = squeeze.load(path)
+        assert packed.keys() == named.keys()
+        assert torch.equal(packed["wte.weight"], packed["z.head.weight"])
+        assert flag == "--squeezed" or torch.equal(packed["z.head.weight"], table)
+    if flag == "--lossless":
+        sizes = [path.with_suffix(".sqz").stat().st_size for path in (both, once)]
+        assert sizes[1] < sizes[0] < sizes[1] + 80
