@@ -102,8 +102,9 @@ def repeated_tensors(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     first: dict[str, str] = {}
     repeated: dict[str, str] = {}
     for name, tensor in tensors.items():
-        raw = isinstance(tensor, RawTensor)
-        values = np.ascontiguousarray(tensor.bits if raw else tensor.codes)
+        values = np.ascontiguousarray(
+            tensor.bits if isinstance(tensor, RawTensor) else tensor.codes
+        )
         key = sha256(repr(values.shape).encode() + values.tobytes())
         other = first.setdefault(key, name)
         if other != name and values.ndim > 1 and same_bits(tensor, tensors[other]):
