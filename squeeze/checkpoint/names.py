@@ -105,9 +105,11 @@ def repeated_tensors(tensors: Mapping[str, Tensor]) -> dict[str, str]:
         values = np.ascontiguousarray(
             tensor.bits if isinstance(tensor, RawTensor) else tensor.codes
         )
+        if values.ndim < 2:
+            continue
         key = sha256(repr(values.shape).encode() + values.tobytes())
         other = first.setdefault(key, name)
-        if other != name and values.ndim > 1 and same_bits(tensor, tensors[other]):
+        if other != name and same_bits(tensor, tensors[other]):
             repeated[name] = other
     return repeated
 

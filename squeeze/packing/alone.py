@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from squeeze.calib.taps.layout import plain_layout
 from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import fit_or_explain
 from squeeze.packing.kept import KeptCodes
@@ -31,8 +30,7 @@ def pack_alone(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Pa
     exact = without_loss(piece, limit)
     if exact is not None:
         return checked(Packed(exact, exact=True))
-    layout = plain_layout({name: tensor.shape for name, tensor in piece.stored.items()})
-    contents = contents_of(piece, layout, request.small_floats)
+    contents = contents_of(piece, piece.plain_layout, request.small_floats)
     inputs: dict[int, Float32] = {}
     for weights in contents.matrices.values():
         width = weights.shape[1]

@@ -20,7 +20,7 @@ from squeeze.calib.quantizers.low_rank import low_rank
 from squeeze.calib.quantizers.round_to_nearest import row_steps
 from squeeze.calib.statistics.curvature import factorize
 from squeeze.calib.taps.coverage import Coverage
-from squeeze.calib.taps.layout import FLOAT, Layout, plain_layout
+from squeeze.calib.taps.layout import FLOAT, Layout
 from squeeze.errors import BadConfig
 from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.packed import Correction, Packed
@@ -59,7 +59,7 @@ def _packed(session: Session, record: Record, calibrated: Calibrated | None) -> 
     if calibrated:
         layout, hessians, roles = calibrated.layout, calibrated.hessians.matrices, {}
     else:
-        layout, hessians = plain_layout({n: t.shape for n, t in piece.stored.items()}), {}
+        layout, hessians = piece.plain_layout, {}
         roles = roles_in(piece, request.small, session.reporter)
     contents = contents_of(piece, layout, request.small_floats, smallest=request.small + 1)
     quantized = {}

@@ -11,7 +11,6 @@ from squeeze import codecs
 from squeeze.artifact.file import encode
 from squeeze.artifact.parts import whole_tensors
 from squeeze.artifact.streams import Artifact
-from squeeze.calib.taps.layout import plain_layout
 from squeeze.calib.taps.roles import by_name
 from squeeze.errors import BadConfig
 from squeeze.packing.packed import Packed, checked
@@ -67,7 +66,7 @@ def roles_in(piece: Workpiece, small: int, reporter: Reporter) -> dict[str, str]
     if piece.build is not None and SUBJECT not in piece.header:
         return roles
     if piece.build is None:
-        layout = plain_layout({name: tensor.shape for name, tensor in piece.stored.items()})
+        layout = piece.plain_layout
     else:
         layout = piece.subject.tapped(piece.subject.drawn_ids()).layout
     for name in names:

@@ -148,7 +148,8 @@ def contents_of(
         logical |= {m.name: tensor.logical for m in large}
         rest |= {m.name: piece.matrix(m.name, layout) for m in inside if m not in large}
         if inside[0].name != name:
-            assert [m.name for m in inside] == names_of_parts(name, len(inside), piece.stored)
+            names = names_of_parts(name, len(inside), piece.stored)
+            assert [m.name for m in inside] == names
             parts[name] = parts_field(tensor.shape, [m.slice for m in inside])
     others = as_floats(rest, small_floats)
     order = tuple(sorted([*matrices, *rest], key=natural_key))

@@ -13,9 +13,8 @@ from squeeze.review.claims import Claims, SeedClaim
 from squeeze.review.deviation import NEITHER, stated_deviations
 from squeeze.review.findings import Finding, finding, listed
 from squeeze.review.folder import Folder
-from squeeze.score.seeds.student import P_VALUE, p_text, welch
+from squeeze.score.seeds.student import MARGIN_NATS, P_VALUE, p_text, welch
 
-MARGIN_NATS = 0.005  # nats a token by which a record must be better
 SAME_TEXT = 1e-3  # relative; two scores of one tokenizer imply the same bytes a token
 MOST_SHOWN = 6
 # Names of scores that a log prints of the weights before they are rounded, or by the way.

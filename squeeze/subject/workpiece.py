@@ -12,7 +12,7 @@ from torch import nn
 
 from squeeze.artifact.parts import TIED
 from squeeze.artifact.streams import Tensor
-from squeeze.calib.taps.layout import Layout
+from squeeze.calib.taps.layout import Layout, plain_layout
 from squeeze.checkpoint.names import repeated_tensors
 from squeeze.checkpoint.read import Checkpoint, LoadedModel
 from squeeze.errors import BadConfig
@@ -161,6 +161,11 @@ class Workpiece:
     def tensors(self) -> dict[str, Float32]:
         """Weights float32 by name."""
         return {name: tensor.dequantize() for name, tensor in self.stored.items()}
+
+    @property
+    def plain_layout(self) -> Layout:
+        """The matrices as shapes and names tell them, where no forward does."""
+        return plain_layout({name: tensor.shape for name, tensor in self.stored.items()})
 
     @property
     def weights(self) -> int:

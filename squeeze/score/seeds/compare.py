@@ -18,9 +18,8 @@ from squeeze.errors import BadData
 from squeeze.files import read_json
 from squeeze.score.report import EvalReport
 from squeeze.score.seeds.logged import LoggedSeeds, is_logged, read_logged
-from squeeze.score.seeds.student import P_VALUE, Welch, spread, welch
+from squeeze.score.seeds.student import MARGIN_NATS, P_VALUE, Welch, spread, welch
 
-MARGIN_NATS = 0.005  # nats per token
 SAME_TEXT = 1e-3  # relative, of bytes a token: the digits of logs
 MAX_REPORT = 16 << 20  # bytes
 # equal over the seeds of a run, as are recipe, tokenizer and data: all but the weights and the machine

@@ -9,9 +9,9 @@ from typing import Any
 
 from squeeze.errors import SqueezeError, printable
 from squeeze.files import write_atomic
-from squeeze.score.seeds.compare import MARGIN_NATS, Seeds
+from squeeze.score.seeds.compare import Seeds
 from squeeze.score.seeds.logged import LoggedSeeds
-from squeeze.score.seeds.student import spread
+from squeeze.score.seeds.student import MARGIN_NATS, spread
 
 NATS = "nats_per_token"
 SMALL: dict[str, Any] = {"fontsize": 7, "ha": "right", "va": "center", "color": "dimgray"}

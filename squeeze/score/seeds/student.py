@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from squeeze.errors import BadData
 
+MARGIN_NATS = 0.005  # nats per token by which a record must be better
 P_VALUE = 0.01  # below which the challenge takes a difference for real
 LEAST_P, MOST_P = 1e-99, 0.99  # printed as they are
 
