@@ -61,6 +61,9 @@ def page(report: Report) -> str:
     data = {
         "title": title(list(ledger.files)),
         "verdict": verdict(ledger, limit, totals),
+        "over": ledger.total > limit if totals is None else totals.shipped.fits is False,
+        "cautions": [] if report.plan is None else list(report.plan.cost.cautions),
+        "notes": list(ledger.notes),
         "totals": None if totals is None else totals.as_json(limit),
         "total": ledger.total,
         "limit": limit,

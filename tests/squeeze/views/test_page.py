@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -31,7 +32,8 @@ def packed(tmp_path):
 def report(packed, tmp_path):
     data = packed.read_bytes()
     ledger = attribute_paths([packed])
-    text = page(Report(ledger, 20_000, plan=plan_of(data), histograms=histograms(data)))
+    plan = replace(plan_of(data), measured=0.3)  # severe, and not foreseen
+    text = page(Report(ledger, 20_000, plan=plan, histograms=histograms(data)))
     path = tmp_path / "report.html"
     path.write_text(text)
     return path
@@ -55,6 +57,19 @@ def test_names_in_files_cannot_end_the_script():
     rows = (Row("</script><script>alert(1)</script>", "other", "file", 3),)
     text = page(Report(Ledger(rows, {"</script><b>": 3}), 10))
     assert text.count("</script>") == 2 and "alert(1)</script>" not in text
+
+
+def test_what_the_terminal_warns_of_stands_on_the_page(packed, tmp_path):
+    data = packed.read_bytes()
+    ledger = replace(attribute_paths([packed]), notes=("a note of the ledger",))
+    severe = replace(plan_of(data), measured=0.3)
+    path = tmp_path / "report.html"
+    path.write_text(page(Report(ledger, len(data) - 1, plan=severe)))
+    facts = data_of(path)
+    assert facts["over"] and facts["notes"] == ["a note of the ledger"]
+    assert facts["cautions"] == list(severe.cost.cautions) and "severe" in facts["cautions"][0]
+    path.write_text(page(Report(ledger, len(data), plan=plan_of(data))))
+    assert not data_of(path)["over"] and not data_of(path)["cautions"]
 
 
 def test_histogram_counts_every_weight_once():
@@ -93,7 +108,7 @@ def browse(report, *options):
 def test_a_browser_draws_it_and_answers_the_keyboard(report, tmp_path, theme):
     script = """<script>addEventListener('load', () => { const out = [];
       const all = query => document.querySelectorAll(query);
-      for (const query of ['.cell', '#heat rect', '#histogram rect', '#rate circle'])
+      for (const query of ['.cell', '#cautions li', '#heat rect', '#histogram rect', '#rate circle'])
         out.push(all(query).length);
       out.push(document.documentElement.scrollWidth - innerWidth);
       const sizes = [...all('#rows tbody tr')].map(
@@ -111,13 +126,13 @@ def test_a_browser_draws_it_and_answers_the_keyboard(report, tmp_path, theme):
     report.write_text(themed.replace("</html>", script))
     done = browse(report, "--dump-dom", "--window-size=500,900")
     assert "Uncaught" not in done.stderr, done.stderr
-    cells, heat, bars, dots, beyond, sorted_rows, opened, closed, rows = map(
+    cells, cautions, heat, bars, dots, beyond, sorted_rows, opened, closed, rows = map(
         int, re.search(r"<title>RESULT ([-\d ]+)</title>", done.stdout)[1].split()
     )
     assert (
         beyond <= 0 and sorted_rows
     )  # nothing sticks out of a narrow window; the largest come first
-    assert cells > 4 and heat == 3 and bars > 10 and dots == 3
+    assert cells > 4 and cautions == 2 and heat == 3 and bars > 10 and dots == 3
     assert (opened, closed, rows) == (2, 1, 1)
     shot = tmp_path / "shot.png"
     started = time.perf_counter()
