@@ -16,7 +16,7 @@ FRONT = {"README.md": "index.md", "CHANGELOG.md": "changes.md"}
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
     "urls"
 ]["Repository"]
-SITE = (".md", ".png", ".svg")
+SITE = (".md", ".png", ".svg", ".css")
 LINK = re.compile(r"(\]\()(?!https?:|#)([^)\s#]+)")
 
 
