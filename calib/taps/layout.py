@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 import torch
@@ -20,6 +21,7 @@ from squeeze.calib.taps.products import Product
 from squeeze.calib.taps.roles import Event, Sources, by_name, role_of_uses, roles_of
 from squeeze.calib.taps.weights import Weight
 from squeeze.tensors.matrices import Slice
+from squeeze.tensors.roles import common_role, role_by_use
 
 PRODUCT, LOOKUP, BOTH = "product", "lookup", "product+lookup"
 SQUARES, UNUSED, FLOAT = "squared gradients", "never used", "float"
@@ -74,6 +76,15 @@ class Layout:
     head: str | None = None
     table_rows: int | None = None
     hidden: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def roles(self) -> dict[str, str]:
+        """Role of each matrix and of each tensor that holds some, by its name or else by its use."""
+        roles = {name: role_by_use(name, matrix.role) for name, matrix in self.matrices.items()}
+        tensors: dict[str, list[str]] = {}
+        for name, matrix in self.matrices.items():
+            tensors.setdefault(matrix.slice.tensor, []).append(roles[name])
+        return {name: common_role(inside) for name, inside in tensors.items()} | roles
 
     def of_tensor(self, name: str) -> list[Matrix]:
         """Return the matrices of a parameter."""

@@ -14,6 +14,7 @@ from squeeze import codecs
 from squeeze.artifact.container import Container, parse
 from squeeze.artifact.header import MAX_ELEMENTS
 from squeeze.artifact.layout import StreamRecord, TensorRecord
+from squeeze.artifact.roles import roles_of_file
 from squeeze.artifact.streams import (
     Artifact,
     Coded,
@@ -106,11 +107,12 @@ def save(
 
 
 def _check_meaning(container: Container) -> None:
-    """Raise CorruptData for fields that are no objects and empty tensors of unbounded sides (§3)."""
+    """Raise CorruptData for fields of another kind and empty tensors of unbounded sides (§3)."""
     for field in ("model", "subject"):
         value = container.config.get(field, {})
         if not isinstance(value, dict):
             raise CorruptData(f"{field} in the header is not an object", found=type(value).__name__)
+    roles_of_file(container.config, [tensor.name for tensor in container.tensors])
     for tensor in container.tensors:
         if prod(max(side, 1) for side in tensor.shape) > MAX_ELEMENTS:
             raise CorruptData(

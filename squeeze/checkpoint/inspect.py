@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from squeeze.artifact.parts import TIED
+from squeeze.artifact.parts import PARTS, TIED, name_of_part
+from squeeze.artifact.roles import roles_of_file
 from squeeze.artifact.streams import Tensor
 from squeeze.checkpoint.complete import Config, config_fields
 from squeeze.checkpoint.read import Checkpoint, completed_model, load_checkpoint, load_model
 from squeeze.errors import BadCheckpoint
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
-from squeeze.tensors.roles import natural_key, role_of
+from squeeze.tensors.roles import common_role, natural_key, role_of
 from squeeze.train.fields import changes
 from squeeze.train.metadata import RECIPE_KEY, read_metadata
 from squeeze.train.model.config import ModelConfig
@@ -42,15 +43,15 @@ class TensorFacts:
     max: float
 
     @classmethod
-    def of(cls, name: str, tensor: Tensor) -> TensorFacts:
-        """Return the facts about a tensor."""
+    def of(cls, name: str, tensor: Tensor, role: str) -> TensorFacts:
+        """Return the facts about a tensor of a role."""
         values = tensor.dequantize()
         storage, codes = tensor.stored if isinstance(tensor, RawTensor) else tensor.quantizer, None
         if isinstance(tensor, QuantizedTensor) and values.size:
             codes = int(tensor.codes.min()), int(tensor.codes.max())
         return cls(
             tensor=name,
-            role=role_of(name),
+            role=role,
             shape=tensor.shape,
             storage=storage,
             codes=codes,
@@ -133,7 +134,7 @@ def inspect_model(path: Path, config: Config | None = None, **statements: Any) -
         notes=tuple(loaded.notes),
         # files of safetensors have any order
         tensors=tuple(
-            TensorFacts.of(name, loaded.stored[name])
+            TensorFacts.of(name, loaded.stored[name], role_of(name))
             for name in sorted(loaded.stored, key=natural_key)
         ),
     )
@@ -146,6 +147,7 @@ def _of_weights(path: Path, checkpoint: Checkpoint) -> Inspection:
     # a name of a tensor that another name stands for, too: stored once, counted once
     tied: Mapping[str, str] = checkpoint.header.get(TIED, {})
     tensors = {name: t for name, t in checkpoint.tensors.items() if name not in tied}
+    roles = _roles(checkpoint.header, tensors)
     names = (f"{name} is {other}, tied" for name, other in tied.items())
     return Inspection(
         path=str(path),
@@ -158,9 +160,20 @@ def _of_weights(path: Path, checkpoint: Checkpoint) -> Inspection:
         assumed={},
         notes=(*checkpoint.notes, note, *names),
         tensors=tuple(
-            TensorFacts.of(name, tensors[name]) for name in sorted(tensors, key=natural_key)
+            TensorFacts.of(name, tensors[name], roles[name])
+            for name in sorted(tensors, key=natural_key)
         ),
     )
+
+
+def _roles(header: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """Return the roles of a file's tensors by their names in the model, those in parts put together."""
+    parts = header.get(PARTS, {})
+    inside = {name: [name] for name in names}
+    for name in parts:
+        inside[name] = [name_of_part(name, number) for number in range(len(parts[name][1]))]
+    roles = roles_of_file(header, [part for labels in inside.values() for part in labels])
+    return {name: common_role(roles[part] for part in labels) for name, labels in inside.items()}
 
 
 def compare_settings(paths: Sequence[Path], **overrides: Any) -> Difference:

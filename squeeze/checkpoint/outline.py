@@ -14,11 +14,11 @@ from typing import Any
 
 from squeeze.artifact import container
 from squeeze.artifact.facts import assumed_notes, assumed_of
+from squeeze.artifact.roles import roles_of_file
 from squeeze.errors import BadCheckpoint
 from squeeze.files import of_file, read_file, sha256
 from squeeze.outside import registry
 from squeeze.outside.result import Outside
-from squeeze.tensors.roles import role_of
 from squeeze.train.metadata import CONFIG_KEY, read_metadata
 
 NOTE = "numpy is not installed: values and inferred settings are left out"
@@ -60,12 +60,13 @@ def outline(path: str | os.PathLike[str]) -> Outline:
     if data[: len(container.MAGIC)] == container.MAGIC:
         with of_file(path):
             parsed = container.parse(data)
+            roles = roles_of_file(parsed.config, [record.name for record in parsed.tensors])
         model = parsed.config.get("model")
         config = model if isinstance(model, dict) and model else None
         notes += assumed_notes(assumed_of(parsed.config))
         file_format = "sqz"
         tensors = [
-            TensorOutline(record.name, role_of(record.name), record.shape, record.elements, storage)
+            TensorOutline(record.name, roles[record.name], record.shape, record.elements, storage)
             for record in parsed.tensors
             for storage in [record.stored if record.kind == "raw" else record.kind]
         ]

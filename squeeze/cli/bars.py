@@ -38,6 +38,7 @@ class Bars(Reporter):
         self.notes: list[str] = []
         self._quiet, self._limit = quiet, limit
         self._progress: Progress | None = None
+        self._lines: set[str] = set()  # of trials
 
     def __enter__(self) -> Bars:
         if not self._quiet and sys.stderr.isatty():
@@ -67,10 +68,15 @@ class Bars(Reporter):
         self.notes.append(text)
 
     def trial(self, scale: float, size: int) -> None:
-        """Print a trial of the search on a line of its own, which stays."""
-        if not self._quiet:
-            room = f" of {self._limit:,}" if self._limit else ""
-            print_line(f"scale {scale:.3g}: {size:,} bytes{room}", err=True)
+        """Print a trial of the search on a line of its own, which stays.
+
+        Trials that one line describes, such as those to either side of a jump of the size, have one.
+        """
+        room = f" of {self._limit:,}" if self._limit else ""
+        line = f"scale {scale:.3g}: {size:,} bytes{room}"
+        if not self._quiet and line not in self._lines:
+            print_line(line, err=True)
+        self._lines.add(line)
 
 
 class _Bar(Reporter):

@@ -12,6 +12,7 @@ from pathlib import Path
 from squeeze import codecs
 from squeeze.artifact import container
 from squeeze.artifact.facts import assumed_notes, assumed_of
+from squeeze.artifact.roles import roles_of_file
 from squeeze.files import of_file, read_file
 from squeeze.ledger.files import Paths, Read, files_of, left_out
 from squeeze.ledger.reached import reached_files
@@ -19,7 +20,7 @@ from squeeze.ledger.submission import CODE, is_paper, is_submission
 from squeeze.ledger.table import Ledger
 from squeeze.outside import registry
 from squeeze.rows import Row, split_bytes
-from squeeze.tensors.roles import layer_of, role_of
+from squeeze.tensors.roles import layer_of
 
 HEAD = 4096  # bytes of a file that tell text from weights
 # Beginnings of pictures, of PDF, and of text in UTF-16, as Windows writes logs.
@@ -110,6 +111,7 @@ def artifact_rows(name: str, data: bytes) -> list[Row]:
     Raises CorruptData or UnsupportedFormat for a malformed file.
     """
     parsed = container.parse(data)
+    roles = roles_of_file(parsed.config, [tensor.name for tensor in parsed.tensors])
     rows = [
         Row(name, "container", "prologue", container.PROLOGUE_SIZE),
         Row(name, "container", "header", parsed.header_size),
@@ -124,7 +126,7 @@ def artifact_rows(name: str, data: bytes) -> list[Row]:
                     component="weights",
                     kind=stream.kind,
                     bytes=share,
-                    role=role_of(tensor),
+                    role=roles[tensor],
                     layer=layer_of(tensor),
                     tensor=tensor,
                     codec=codecs.name_of(stream.codec_id),

@@ -9,11 +9,10 @@ from squeeze.packing.fit import fit_or_explain
 from squeeze.packing.kept import KeptCodes
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import ALONE
-from squeeze.packing.quantizer import Quantizer
+from squeeze.packing.quantizer import Quantizer, contents_of
 from squeeze.packing.request import PackRequest
 from squeeze.packing.rounding import note_losses
 from squeeze.packing.session import without_loss
-from squeeze.packing.target import contents_of
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32

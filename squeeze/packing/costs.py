@@ -34,7 +34,6 @@ from squeeze.reporter import SILENT, Reporter
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.quantized import QuantizedTensor
-from squeeze.tensors.roles import role_by_use
 
 COARSER = 2.0  # octaves of the scale, about as many bits a weight
 # Tokens of calibration text on which the cost of all and of each role is measured; it varies by about
@@ -168,8 +167,7 @@ def _by_role(names: Iterable[str], layout: Layout) -> dict[str, list[str]]:
     """Return names of matrices by their role, in their order."""
     roles: dict[str, list[str]] = {}
     for name in names:
-        role = role_by_use(name, layout.matrices[name].role)
-        roles.setdefault(role, []).append(name)
+        roles.setdefault(layout.roles[name], []).append(name)
     return roles
 
 

@@ -13,18 +13,24 @@ from typing import Protocol
 
 import numpy as np
 
+from squeeze.artifact.parts import PARTS, names_of_parts, parts_field
 from squeeze.artifact.streams import Artifact, Coded, CodeStreams, Tensor, in_order
 from squeeze.calib.allocation.allocate import COARSEST
 from squeeze.calib.allocation.waterfill import STEP_FORMAT, expected_bits
 from squeeze.calib.quantizers.mantissa import MANTISSA, round_mantissas
 from squeeze.calib.quantizers.trellis_gptq import TrellisOptions, trellis_gptq
+from squeeze.calib.taps.layout import FLOAT, Layout
 from squeeze.errors import BadData
 from squeeze.packing.curvature import Curvature, Prepared
+from squeeze.packing.recipe import as_floats
+from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32, to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+from squeeze.tensors.roles import natural_key
 
 QUANTIZED = 1024  # matrices of fewer weights stay floats: they cost little
 FLOATS_FROM = 11.0  # bits a weight; the loss is beyond measuring, and floats need no search
+_NO_ROLES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,49 @@ class Contents:
         matrices = {name: self.matrices[name] for name in names}
         order = tuple(name for name in self.order if name in matrices)
         return replace(self, matrices=matrices, others={}, order=order)
+
+
+def contents_of(
+    piece: Workpiece,
+    layout: Layout,
+    small_floats: str,
+    smallest: int = QUANTIZED,
+    roles: Mapping[str, str] = _NO_ROLES,
+) -> Contents:
+    """Return the large matrices of a layout, to be quantized, and the rest as it will be stored.
+
+    A tensor that is not one matrix [rows, columns] is stored in parts, where any of them is large.
+
+    smallest: weights of a large matrix, at least
+    roles: of matrices and tensors by name, as a forward showed them
+
+    Raises BadCheckpoint where another tensor has the name of a part.
+    """
+    matrices: dict[str, Float32] = {}
+    rest: dict[str, Tensor] = {}
+    parts: dict[str, object] = {}
+    logical: dict[str, str] = {}
+    for name, tensor in piece.stored.items():
+        inside = layout.of_tensor(name)
+        large = [m for m in inside if m.how != FLOAT and m.slice.elements >= smallest]
+        if not large:
+            rest[name] = tensor
+            continue
+        matrices |= {m.name: m.slice.matrix_of(piece.tensors[name]) for m in large}
+        logical |= {m.name: tensor.logical for m in large}
+        rest |= {m.name: piece.matrix(m.name, layout) for m in inside if m not in large}
+        if inside[0].name != name:
+            names = names_of_parts(name, len(inside), piece.stored)
+            assert [m.name for m in inside] == names
+            parts[name] = parts_field(tensor.shape, [m.slice for m in inside])
+    others = as_floats(rest, small_floats)
+    order = tuple(sorted([*matrices, *rest], key=natural_key))
+    header = {
+        **piece.header,
+        **({PARTS: parts} if parts else {}),
+        **piece.roles_field(order, roles),
+    }
+    return Contents(matrices, others, order, header, logical)
 
 
 @dataclass(frozen=True, eq=False)

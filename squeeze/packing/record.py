@@ -25,15 +25,14 @@ from squeeze.errors import BadConfig
 from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.packed import Correction, Packed
 from squeeze.packing.presets import RECORDS, Record
+from squeeze.packing.quantizer import contents_of
 from squeeze.packing.request import PackRequest
 from squeeze.packing.rounding import LISTED, note_floats, roles_in
 from squeeze.packing.session import Session, open_session
-from squeeze.packing.target import contents_of
 from squeeze.reporter import Reporter
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32
 from squeeze.tensors.quantized import QuantizedTensor
-from squeeze.tensors.roles import role_by_use
 
 CLIP_PERCENTILE = 0.9999984  # of the baseline's int8 export
 SMALLEST_STEP = 1e-6  # of a row of zeros
@@ -57,16 +56,18 @@ def pack_record(piece: Workpiece, request: PackRequest, reporter: Reporter) -> P
 def _packed(session: Session, record: Record, calibrated: Calibrated | None) -> Packed:
     piece, request = session.piece, session.request
     if calibrated:
-        layout, hessians, roles = calibrated.layout, calibrated.hessians.matrices, {}
+        layout, hessians = calibrated.layout, calibrated.hessians.matrices
+        roles = layout.roles
     else:
         layout, hessians = piece.plain_layout, {}
-        roles = roles_in(piece, request.small, session.reporter)
-    contents = contents_of(piece, layout, request.small_floats, smallest=request.small + 1)
-    quantized = {}
-    for name, weights in contents.matrices.items():
-        matrix = layout.matrices[name]
-        kind = kind_of(name, roles.get(matrix.slice.tensor) or role_by_use(name, matrix.role))
-        quantized[name] = quantize_record(kind, weights, hessians.get(name), record)
+        of_tensors = roles_in(piece, request.small, session.reporter)
+        of_matrices = {n: of_tensors[m.slice.tensor] for n, m in layout.matrices.items()}
+        roles = {**of_tensors, **of_matrices}
+    contents = contents_of(piece, layout, request.small_floats, request.small + 1, roles)
+    quantized = {
+        name: quantize_record(kind_of(name, roles[name]), weights, hessians.get(name), record)
+        for name, weights in contents.matrices.items()
+    }
     artifact = contents.artifact(quantized)
     note_floats(piece, artifact, request, session.reporter)
     note_unused(layout, request, session.reporter)

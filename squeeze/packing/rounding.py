@@ -36,7 +36,7 @@ def pack_rounded(piece: Workpiece, request: PackRequest, reporter: Reporter) -> 
     preset = ROUNDINGS[request.preset]
     quantized = any(isinstance(tensor, QuantizedTensor) for tensor in piece.stored.values())
     exact = preset.exact or (quantized and not request.quant)
-    recipe = LOSSLESS
+    recipe, roles = LOSSLESS, {}
     if not exact:
         roles = roles_in(piece, request.small, reporter)
         precisions = parse_precisions(request.quant)
@@ -47,6 +47,7 @@ def pack_rounded(piece: Workpiece, request: PackRequest, reporter: Reporter) -> 
             "the checkpoint is quantized already: stored without loss (--quant to change)"
         )
     artifact = quantize_checkpoint(piece.stored, piece.header, recipe)
+    artifact.config.update(piece.roles_field(artifact.tensors, roles))
     if not exact:
         note_floats(piece, artifact, request, reporter)
         note_losses(piece, artifact, reporter)
@@ -70,13 +71,8 @@ def roles_in(piece: Workpiece, small: int, reporter: Reporter) -> dict[str, str]
     else:
         layout = piece.subject.tapped(piece.subject.drawn_ids()).layout
     for name in names:
-        inside = {role_by_use(name, matrix.role) for matrix in layout.of_tensor(name)}
-        if not inside:  # such as an expert that got none of these tokens
-            roles[name] = role_by_use(name, by_name(name))
-        elif len(inside) == 1:
-            (roles[name],) = inside
-        elif {role.partition(".")[0] for role in inside} == {"attn"}:
-            roles[name] = "attn.qkv"
+        # no matrix: such as an expert that got none of these tokens
+        roles[name] = layout.roles.get(name) or role_by_use(name, by_name(name))
     large = [name for name in names if prod(piece.stored[name].shape) > small]
     if piece.build is None and any(role_of(name) == "other" for name in large):
         tables = [name for name in large if roles[name].startswith("embed")]

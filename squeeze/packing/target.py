@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 
 from squeeze.artifact.file import encode
-from squeeze.artifact.parts import PARTS, names_of_parts, parts_field, whole_tensors
+from squeeze.artifact.parts import whole_tensors
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.grids import worth_keeping
 from squeeze.calib.statistics.curvature import damping_at
 from squeeze.calib.statistics.tapped import first_ids
 from squeeze.calib.taps.coverage import Coverage
-from squeeze.calib.taps.layout import FLOAT, SQUARES, Layout
+from squeeze.calib.taps.layout import SQUARES, Layout
 from squeeze.errors import OverBudget, SqueezeError
 from squeeze.files import sha256
 from squeeze.files.sources import code_sha256
@@ -42,15 +42,13 @@ from squeeze.packing.machine import this_machine
 from squeeze.packing.packed import Packed
 from squeeze.packing.plan import Plan, kept_plan, tensor_plans
 from squeeze.packing.presets import TARGETS
-from squeeze.packing.quantizer import QUANTIZED, Contents, Quantizer
+from squeeze.packing.quantizer import QUANTIZED, Quantizer, contents_of
 from squeeze.packing.recipe import as_floats, on_grid
 from squeeze.packing.request import PackRequest
 from squeeze.packing.session import Session, exact_or
 from squeeze.reporter import Reporter
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
-from squeeze.tensors.floats import Float32
-from squeeze.tensors.roles import natural_key, role_by_use
 
 
 def pack_to_target(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
@@ -102,7 +100,9 @@ def packed_to(session: Session, calibrated: Calibrated, limit: int) -> Packed:
 def start_of(session: Session, calibrated: Calibrated, limit: int) -> Start:
     """Return the start of the search, in the session's folder."""
     piece, request, folder = session.piece, session.request, session.folder
-    contents = contents_of(piece, calibrated.layout, request.small_floats)
+    contents = contents_of(
+        piece, calibrated.layout, request.small_floats, roles=calibrated.layout.roles
+    )
     damping = damping_at(8 * limit / max(piece.weights, 1))
     curvature = Curvature.of(contents.matrices, calibrated.hessians, calibrated.gradients, damping)
     settings = hash_of(code_sha256(), content_key(piece, session.settings))
@@ -121,40 +121,6 @@ def start_of(session: Session, calibrated: Calibrated, limit: int) -> Start:
         plan_path=folder / "plan.json",
         per_token=per_token,
     )
-
-
-def contents_of(
-    piece: Workpiece, layout: Layout, small_floats: str, smallest: int = QUANTIZED
-) -> Contents:
-    """Return the large matrices of a layout, to be quantized, and the rest as it will be stored.
-
-    A tensor that is not one matrix [rows, columns] is stored in parts, where any of them is large.
-
-    smallest: weights of a large matrix, at least
-
-    Raises BadCheckpoint where another tensor has the name of a part.
-    """
-    matrices: dict[str, Float32] = {}
-    rest: dict[str, Tensor] = {}
-    parts: dict[str, object] = {}
-    logical: dict[str, str] = {}
-    for name, tensor in piece.stored.items():
-        inside = layout.of_tensor(name)
-        large = [m for m in inside if m.how != FLOAT and m.slice.elements >= smallest]
-        if not large:
-            rest[name] = tensor
-            continue
-        matrices |= {m.name: m.slice.matrix_of(piece.tensors[name]) for m in large}
-        logical |= {m.name: tensor.logical for m in large}
-        rest |= {m.name: piece.matrix(m.name, layout) for m in inside if m not in large}
-        if inside[0].name != name:
-            names = names_of_parts(name, len(inside), piece.stored)
-            assert [m.name for m in inside] == names
-            parts[name] = parts_field(tensor.shape, [m.slice for m in inside])
-    others = as_floats(rest, small_floats)
-    order = tuple(sorted([*matrices, *rest], key=natural_key))
-    header = {**piece.header, **({PARTS: parts} if parts else {})}
-    return Contents(matrices, others, order, header, logical)
 
 
 def _resumed(start: Start, reporter: Reporter) -> Packed | None:
@@ -246,8 +212,6 @@ def plan_for(
         coarser = coarser_quantization(quantizer, fitted, calibrated.layout)
         curves = curves_of(quantizer, fitted.scales, packed, coarser)
         costs = () if untuned else role_costs(start.piece, calibrated, (packed, coarser), stage)
-    matrices = calibrated.layout.matrices
-    roles = {name: role_by_use(name, matrix.role) for name, matrix in matrices.items()}
     return Plan(
         key=start.key,
         sha256=sha256(fitted.data),
@@ -257,7 +221,9 @@ def plan_for(
         expected=sum(packed.losses.values()),
         measured=measured,
         bytes_per_token=start.per_token,
-        tensors=tensor_plans(fitted.data, fitted.scales, packed.losses, curves, roles),
+        tensors=tensor_plans(
+            fitted.data, fitted.scales, packed.losses, curves, calibrated.layout.roles
+        ),
         roles=costs,
         machine=this_machine(str(calibrated.subject.device)),
         coverage=Coverage.of(calibrated.layout, QUANTIZED).as_json(),

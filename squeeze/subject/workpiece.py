@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from squeeze.artifact.parts import TIED
+from squeeze.artifact.roles import roles_field
 from squeeze.artifact.streams import Tensor
 from squeeze.calib.taps.layout import Layout, plain_layout
 from squeeze.checkpoint.names import repeated_tensors
@@ -182,6 +183,14 @@ class Workpiece:
                 fix="Name it with --model FILE.py:NAME, or use --lossless, --quant or --squeezed.",
             )
         return self.build()
+
+    def roles_field(self, names: Iterable[str], roles: Mapping[str, str]) -> dict[str, Any]:
+        """Return the artifact's field of roles; nothing for models whose names tell them.
+
+        names: of the artifact's tensors
+        roles: by name, as a forward showed them
+        """
+        return roles_field(names, roles) if SUBJECT in self.header else {}
 
     def matrix(self, name: str, layout: Layout) -> Tensor:
         """Return a matrix of a layout as the file has it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # role -> what ends the name, in the challenge baseline's naming; a role's first part is its group
 _ENDINGS = {
@@ -54,6 +55,18 @@ def role_by_use(name: str, use: str) -> str:
     """
     named = role_of(name)
     return _USES.get(use, "other") if named == "other" else named
+
+
+def common_role(roles: Iterable[str]) -> str:
+    """Return the role of a tensor with parts of these roles.
+
+    >>> common_role(["attn.q"] * 2), common_role(["attn.q", "attn.v"]), common_role(["attn.q", "other"])
+    ('attn.q', 'attn.qkv', 'other')
+    """
+    distinct = set(roles)
+    if len(distinct) == 1:
+        return distinct.pop()
+    return "attn.qkv" if {role.partition(".")[0] for role in distinct} == {"attn"} else "other"
 
 
 def layer_of(name: str) -> int | None:

@@ -14,11 +14,11 @@ from squeeze import codecs
 from squeeze.artifact import container
 from squeeze.artifact.container import Container
 from squeeze.artifact.layout import StreamRecord
+from squeeze.artifact.roles import roles_of_file
 from squeeze.artifact.streams import symbols_layout
 from squeeze.files import read_file
 from squeeze.ledger.files import Paths, Read, artifacts_of
 from squeeze.tensors.floats import from_bits
-from squeeze.tensors.roles import role_of
 
 MAX_WEIGHTS = 6_000_000  # decoded in all: about a second
 MAX_BARS = 160
@@ -37,10 +37,11 @@ def histograms(data: bytes) -> list[dict[str, Any]]:
     """
     parsed = container.parse(data)
     views = list(container.stream_bytes(data, parsed))
+    roles = roles_of_file(parsed.config, [record.name for record in parsed.tensors])
     by_role: dict[str, list[int]] = {}
     for index, stream in enumerate(parsed.streams):
         if stream.kind == "codes":
-            by_role.setdefault(role_of(parsed.tensors[stream.members[0]].name), []).append(index)
+            by_role.setdefault(roles[parsed.tensors[stream.members[0]].name], []).append(index)
     steps = _steps(parsed, views)
     counted, left = [], MAX_WEIGHTS
     for members in by_role.values():

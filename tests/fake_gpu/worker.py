@@ -27,7 +27,7 @@ from squeeze.files import scratch_folder
 from squeeze.packing import calibrate as calibrating
 from squeeze.packing import costs, target
 from squeeze.packing.calibrate import Calibrated, Calibration
-from squeeze.packing.quantizer import Contents
+from squeeze.packing.quantizer import Contents, contents_of
 from squeeze.packing.tune.student import Student
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT
@@ -167,7 +167,7 @@ def small_pack(name: str, folder: Path) -> tuple[Workpiece, Calibrated, Contents
     target.QUANTIZED = 512  # type: ignore[attr-defined]
     piece = Workpiece.of_module(GPT(NARROW[name]))
     calibrated = calibrating.calibrate(piece, Calibration(source="random", tokens=64), folder)
-    return piece, calibrated, target.contents_of(piece, calibrated.layout, "fp16")
+    return piece, calibrated, contents_of(piece, calibrated.layout, "fp16")
 
 
 def tune(piece: Workpiece, calibrated: Calibrated, contents: Contents) -> dict[str, list[str]]:

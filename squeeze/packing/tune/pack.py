@@ -114,6 +114,8 @@ class _Tuning:
     ) -> None:
         self.session, self.start, self.quantizer, self.fitted = session, start, quantizer, fitted
         self.clock = TuningClock(session.folder / "seconds.json")
+        layout = start.calibrated.layout
+        self.roles = {name: layout.roles[name] for name in fitted.tensors}
         weights = sum(quantizer.weight_counts.values())
         self.bits = 8 * len(fitted.data) / max(weights, 1)
         length = start.calibrated.text.ids.shape[1]
@@ -122,7 +124,7 @@ class _Tuning:
         self.student = Student(start.piece, start.calibrated, quantizer.contents, floats)
         asked = session.request.tune
         steps = self._updates_within(asked, preset) if isinstance(asked, timedelta) else asked
-        self.shares = Shares.of(fitted.tensors, preset, usual if steps is None else steps)
+        self.shares = Shares.of(self.roles, preset, usual if steps is None else steps)
         self.stored: dict[str, StoredMatrix] = {}
         self.scales = dict(fitted.scales)
 
@@ -182,7 +184,7 @@ class _Tuning:
         if updates is not None:
             reporter.note(f"{updates:,} updates, the number that was found before")
             return updates
-        names = Shares.of(self.fitted.tensors, preset, 0).names
+        names = Shares.of(self.roles, preset, 0).names
         pace = pace_of(
             self.student, self.quantizer, self.fitted, names, self.tokens, self.bits, seconds
         )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from squeeze.packing.presets import Tuned
 from squeeze.packing.quantizer import Quantizer, StoredMatrix
-from squeeze.tensors.roles import role_of
 
 
 @dataclass(frozen=True)
@@ -22,17 +21,17 @@ class Shares:
     steps: tuple[int, ...]
 
     @classmethod
-    def of(cls, names: Mapping[str, object], preset: Tuned, total: int) -> Shares:
+    def of(cls, roles: Mapping[str, str], preset: Tuned, total: int) -> Shares:
         """Return the shares of matrices: into the mlp, out of attention, into it, out of the mlp, rest.
 
+        roles: of the matrices, by name
         total: updates
         """
         if preset.last == 1:
-            return cls((tuple(names),), (total,))
+            return cls((tuple(roles),), (total,))
         starts = ("mlp.fc", "attn.proj", "attn", "mlp.proj", "")
         groups: dict[str, list[str]] = {start: [] for start in starts}
-        for name in names:
-            role = role_of(name)
+        for name, role in roles.items():
             group = next(each for each in groups if role.startswith(each))
             groups[group].append(name)
         shares = [tuple(group) for group in groups.values() if group]

@@ -31,6 +31,13 @@ def test_a_trial_shows_the_room_it_has_where_that_is_known(
     ]
 
 
+def test_trials_that_look_alike_have_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bars(limit=115_000) as bars, bars.stage("fit") as stage:
+        for scale, size in ((7.502e-06, 116_079), (7.498e-06, 109_352), (7.499e-06, 109_352)):
+            stage.trial(scale, size)
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
 def test_a_note_keeper_keeps_notes_of_inner_stages_and_passes_everything_on() -> None:
     recorder = Recorder()
     keeper = NoteKeeper(recorder)

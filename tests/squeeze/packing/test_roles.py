@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,12 +14,23 @@ from safetensors.torch import save_file
 from torch import nn
 
 import squeeze
-from squeeze.artifact.file import load
+from squeeze.artifact.file import decode, encode, load
+from squeeze.artifact.streams import Artifact
+from squeeze.checkpoint.outline import outline
 from squeeze.cli import cli
+from squeeze.errors import CorruptData
+from squeeze.ledger.attribute import artifact_rows
+from squeeze.packing.calibrate import Calibration
+from squeeze.packing.pack import pack_model
 from squeeze.packing.plan import Plan
 from squeeze.packing.presets import RECORDS
-from squeeze.tensors.quantized import QuantizedTensor
+from squeeze.packing.request import PackRequest
+from squeeze.packing.tune.shares import Shares
+from squeeze.subject.workpiece import Workpiece
+from squeeze.tensors.quantized import QuantizedTensor, RawTensor
+from squeeze.views.histograms import histograms
 from squeeze.views.what_if import foresee, parse
+from tests.subjects.decoders import Banks
 
 VOCAB, WIDTH = 64, 32
 TABLE, UP, DOWN, HEAD = (f"{number}.weight" for number in (0, 1, 3, 4))
@@ -135,3 +147,58 @@ def test_a_plan_of_an_earlier_release_has_the_roles_of_its_names(tmp_path: Path)
         del tensor["role"]
     path.write_text(json.dumps(facts))
     assert {tensor.role for tensor in Plan.load(path).tensors} == {"other"}
+
+
+SHOWN = {TABLE: "embed.table", UP: "mlp.fc", DOWN: "mlp.proj", HEAD: "embed.head"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--preset", "fast", "--tokens", "64", "--limit", "6000"],
+        ["--preset", "record-1394", "--tokens", "64", "--small", "1000"],
+        ["--preset", "baseline-int8-zlib", "--small", "1000"],
+        ["--quant", "all=4", "--small", "1000"],
+    ],
+)
+def test_the_packed_file_says_the_roles_that_its_names_do_not(
+    folder: Path, options: list[str]
+) -> None:
+    path = folder / "m.sqz"
+    assert pack(folder, *options).exit_code == 0
+    rows = artifact_rows("m.sqz", path.read_bytes())
+    assert SHOWN.items() <= {row.tensor: row.role for row in rows}.items()
+    assert SHOWN.items() <= {t.tensor: t.role for t in squeeze.inspect(path).tensors}.items()
+    assert SHOWN.items() <= {t.tensor: t.role for t in outline(path).tensors}.items()
+    assert len(histograms(path.read_bytes())) == len(SHOWN)
+
+
+def test_a_bank_has_the_role_of_its_matrices(tmp_path: Path) -> None:
+    tokens = np.random.default_rng(0).integers(0, 256, 1024)
+    packed = squeeze.pack(Banks(), 30_000, tokens=tokens, preset="fast")
+    packed.save(tmp_path / "m.sqz")
+    parts = {row.tensor: row.role for row in artifact_rows("", packed.data)}
+    whole = {t.tensor: t.role for t in squeeze.inspect(tmp_path / "m.sqz").tensors}
+    assert {parts["up_bank[0]"], whole["up_bank"]} == {"mlp.fc"}
+    assert {whole["qo_bank"], whole["kv_bank"]} == {"attn.qkv"}
+
+
+def test_roles_that_are_no_words_or_of_no_tensor_are_refused() -> None:
+    tensors = {"x": RawTensor(np.zeros((2, 2), np.uint32), "fp32", "fp32")}
+    for roles in ([], {"x": 1}, {"y": "mlp.fc"}):
+        data = encode(Artifact({"roles": roles}, tensors))
+        for read in (decode, lambda data: artifact_rows("", data)):
+            with pytest.raises(CorruptData, match="roles in the header"):
+                read(data)
+    later = encode(Artifact({"roles": {"x": "a.role.of.a.later.release"}}, tensors))
+    assert artifact_rows("", later)[2].role == "other"
+
+
+def test_a_tuned_pack_rounds_the_matrices_into_the_mlp_first_whatever_their_names() -> None:
+    piece = Workpiece.of_module(module())
+    tokens = np.random.default_rng(0).integers(0, VOCAB, 2048).astype(np.uint16)
+    request = PackRequest(5500, "tuned", calibration=Calibration("tokens", ids=tokens), tune=4)
+    with patch.object(Shares, "of", wraps=Shares.of) as shares_of:
+        pack_model(piece, request)
+    ((roles, preset, updates), _) = shares_of.call_args
+    assert Shares.of(roles, preset, updates).names == ((UP,), (DOWN,), (TABLE, HEAD))

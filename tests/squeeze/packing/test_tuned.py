@@ -25,14 +25,15 @@ from squeeze.packing.calibrate import Calibration, calibrate
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
 from squeeze.packing.presets import TARGETS, Tuned
+from squeeze.packing.quantizer import contents_of
 from squeeze.packing.request import PackRequest
-from squeeze.packing.target import contents_of
 from squeeze.packing.tune import pack as tuning
 from squeeze.packing.tune.shares import Shares
 from squeeze.packing.tune.student import Student, untuned_rows
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.quantized import RawTensor
+from squeeze.tensors.roles import role_of
 from squeeze.train.data.shards import read_shard
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -268,11 +269,11 @@ def test_shares_begin_with_the_mlp_and_share_the_updates() -> None:
     assert isinstance(preset, Tuned)
     parts = ("mlp.proj", "attn.c_q", "attn.proj", "mlp.fc")
     names = ("tok_emb.weight", *(f"blocks.0.{part}.weight" for part in parts))
-    shares = Shares.of(dict.fromkeys(names), preset, 100)
+    shares = Shares.of({name: role_of(name) for name in names}, preset, 100)
     assert shares.names == tuple((name,) for name in reversed(names))
     assert shares.steps == (21, 21, 21, 21, 16)
-    foreign = Shares.of(dict.fromkeys("abc"), preset, 100)
-    assert foreign.names == (("a", "b"), ("c",)) and foreign.steps == (84, 16)
+    unclear = Shares.of(dict.fromkeys("abc", "other"), preset, 100)
+    assert unclear.names == (("a", "b"), ("c",)) and unclear.steps == (84, 16)
 
 
 def test_best_learns_below_two_bits_and_lands_within_200_bytes(model: Path, cache: Path) -> None:
@@ -294,7 +295,7 @@ def test_best_of_one_sequence_learns_nothing(model: Path, tmp_path: Path) -> Non
 def test_all_matrices_are_one_share_where_only_floats_learn() -> None:
     preset = TARGETS["best"]
     assert isinstance(preset, Tuned)
-    shares = Shares.of(dict.fromkeys("abc"), preset, 80)
+    shares = Shares.of(dict.fromkeys("abc", "other"), preset, 80)
     assert shares.names == (("a", "b", "c"),) and shares.steps == (80,)
 
 
