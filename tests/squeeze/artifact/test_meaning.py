@@ -45,5 +45,5 @@ def test_parts_make_up_no_tensor_of_more_dimensions_than_a_file_has() -> None:
 def test_empty_tensors_have_facts() -> None:
     codes = QuantizedTensor(np.zeros((0, 4), np.int8), np.zeros(0, np.uint16), (0, 4))
     for tensor in (raw(0), raw(0, 3), codes):
-        facts = TensorFacts.of("a", tensor)
+        facts = TensorFacts.of("a", tensor, "other")
         assert (facts.codes, facts.rms, facts.max) == (None, 0.0, 0.0)
