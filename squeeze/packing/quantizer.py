@@ -95,10 +95,10 @@ class Contents:
         return replace(self, matrices=matrices, others={**self.others, **tensors})
 
     def only(self, names: Iterable[str]) -> Contents:
-        """Return contents that are the named matrices and nothing else."""
+        """Return contents that are the named matrices and nothing else, of a file that says no more."""
         matrices = {name: self.matrices[name] for name in names}
         order = tuple(name for name in self.order if name in matrices)
-        return replace(self, matrices=matrices, others={}, order=order)
+        return replace(self, matrices=matrices, others={}, order=order, config={})
 
 
 def contents_of(

@@ -21,6 +21,7 @@ from squeeze.cli import cli
 from squeeze.errors import CorruptData
 from squeeze.ledger.attribute import artifact_rows
 from squeeze.packing.calibrate import Calibration
+from squeeze.packing.costs import SAMPLED
 from squeeze.packing.pack import pack_model
 from squeeze.packing.plan import Plan
 from squeeze.packing.presets import RECORDS
@@ -202,3 +203,29 @@ def test_a_tuned_pack_rounds_the_matrices_into_the_mlp_first_whatever_their_name
         pack_model(piece, request)
     ((roles, preset, updates), _) = shares_of.call_args
     assert Shares.of(roles, preset, updates).names == ((UP,), (DOWN,), (TABLE, HEAD))
+
+
+class Deep(nn.Module):
+    """More matrices of a role than are quantized in coarser steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(VOCAB, WIDTH)
+        self.ups = nn.ModuleList(nn.Linear(WIDTH, 64) for _ in range(SAMPLED + 1))
+        self.downs = nn.ModuleList(nn.Linear(64, WIDTH) for _ in range(SAMPLED + 1))
+        self.head = nn.Linear(WIDTH, VOCAB)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.table(ids)
+        for up, down in zip(self.ups, self.downs, strict=True):
+            x = x + down(torch.relu(up(x)))
+        logits: torch.Tensor = self.head(x)
+        return logits
+
+
+def test_roles_of_many_layers_are_said_too() -> None:
+    tokens = np.random.default_rng(0).integers(0, VOCAB, 1024)
+    packed = squeeze.pack(Deep(), 12_000, tokens=tokens, preset="fast")
+    roles = {row.tensor: row.role for row in artifact_rows("", packed.data)}
+    assert {roles[f"ups.{number}.weight"] for number in range(SAMPLED + 1)} == {"mlp.fc"}
