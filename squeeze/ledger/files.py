@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from squeeze.artifact.container import MAGIC
-from squeeze.errors import SqueezeError
+from squeeze.errors import BadConfig, SqueezeError
 
 MAX_FILES = 10_000
 
@@ -16,8 +17,16 @@ Read = Callable[[Path], bytes]
 
 
 def each_path(paths: str | os.PathLike[str] | Paths) -> tuple[str | os.PathLike[str], ...]:
-    """Return the paths that are given: several, or one that stands for itself."""
-    return (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
+    """Return the paths that are given: several, or one that stands for itself.
+
+    Raises BadConfig for what is no path.
+    """
+    single = isinstance(paths, str | os.PathLike) or not isinstance(paths, Iterable)
+    several: tuple[Any, ...] = (paths,) if single else tuple(paths)
+    for path in several:
+        if not isinstance(path, str | os.PathLike):
+            raise BadConfig("files", expected="a path, or several", found=repr(path)[:40])
+    return several
 
 
 def files_of(paths: Paths) -> list[tuple[str, Path]]:

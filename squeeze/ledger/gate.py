@@ -41,11 +41,11 @@ def whole_bytes(limit: object) -> int:
     """
     try:
         number = int(limit)  # type: ignore[call-overload]  # what has no such form raises
-        if number == limit:
+        if number == limit and number > 0 and not isinstance(limit, bool):
             return int(number)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise BadConfig("limit", expected="a whole number of bytes", found=repr(limit)[:40])
+    raise BadConfig("limit", expected="a whole number of bytes above 0", found=repr(limit)[:40])
 
 
 def check_model(ledger: Ledger, paths: Paths) -> None:

@@ -18,9 +18,11 @@ def pack_model(model: Model, request: PackRequest, reporter: Reporter = SILENT) 
 
     Under a process group every rank must call: the ranks share the calibration, the first packs, and
     all return its result. Raises BadConfig for a preset, precision or calibration that does not exist,
-    OverBudget when a preset that packs to a limit cannot meet it.
+    OverBudget for code that leaves no room, and when a preset that packs to a limit cannot meet it.
     """
     piece = Workpiece.of(model)
+    # code that cannot be read or leaves no room is refused before anything is calibrated
+    _ = request.room
     packer = packer_of(find_preset(request.preset))
     keeper = NoteKeeper(reporter)
     packed = packer(piece, request, keeper)

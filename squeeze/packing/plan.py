@@ -109,9 +109,10 @@ class Cost:
             )
         ratio = self.measured / max(self.expected, 1e-12)
         if self.verdict != "negligible" and not 1 / UNFORESEEN <= ratio <= UNFORESEEN:
+            more = ", more so costs of larger files, which are too high" if ratio > 1 else ""
             sentences.append(
                 f"measured cost is {ratio:.2g} times the foreseen: at this rate the quadratic model "
-                "does not hold, and prices from it are off as much"
+                f"does not hold, and what is foreseen from it is off as much{more}"
             )
         return tuple(sentences)
 
@@ -180,6 +181,8 @@ class Plan:
             "unit": self.unit,
             "expected_cost": self.in_bits(self.expected),
             "measured_cost": self.in_bits(self.measured),
+            "verdict": self.cost.verdict,
+            "cautions": list(self.cost.cautions),
         }
 
     def save(self, path: Path) -> None:
@@ -194,8 +197,8 @@ class Plan:
             facts = read_json(path)
             if facts.pop("version") != VERSION:
                 raise ValueError("another version")
-            for derived in ("unused", "unit", "expected_cost", "measured_cost"):
-                del facts[derived]
+            # the others of `as_json` follow from these
+            facts = {name: facts[name] for name in cls.__dataclass_fields__ if name in facts}
             tensors = tuple(_tensor_plan(fields) for fields in facts.pop("tensors"))
             roles = tuple(
                 RoleCost(**{**r, "points": _points(r["points"])}) for r in facts.pop("roles", ())
@@ -241,8 +244,7 @@ def _check_types(record: Record) -> None:
     """Raise TypeError or ValueError for a field whose value is not of its type or out of range."""
     for column in fields(record):
         value: Any = getattr(record, column.name)
-        types: Any = ALLOWED.get(str(column.type))
-        if types is None:
+        if (types := ALLOWED.get(str(column.type))) is None:
             continue
         if not isinstance(value, types) or isinstance(value, bool):
             raise TypeError(f"{column.name} is {value!r}"[:80])
@@ -285,10 +287,8 @@ def tensor_plans(
 
 def kept_plan(path: Path, key: str) -> Plan | None:
     """Return the plan kept under this key, or None. Raises SqueezeError for a damaged one."""
-    if not os.path.isfile(path):
-        return None
-    plan = Plan.load(path)
-    return plan if plan.key == key else None
+    plan = Plan.load(path) if os.path.isfile(path) else None
+    return plan if plan is not None and plan.key == key else None
 
 
 def _without_infinity(value: Any) -> Any:

@@ -72,6 +72,7 @@ class PackRequest:
                 "the code alone fills the limit",
                 expected=f"< {self.limit:,} bytes",
                 found=f"{self.limit - room:,} bytes",
+                fix="Raise the limit, or ship smaller code.",
             )
         return room
 

@@ -56,4 +56,5 @@ def _outputs(subject: Subject, ids: Tensor) -> Tensor:
     """Return the outputs float32 of a forward whose random numbers are always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return subject.run(subject.module, ids).float()
+        # outputs may be weights themselves, which are about to change
+        return subject.run(subject.module, ids).float().clone()

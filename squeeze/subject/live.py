@@ -45,4 +45,7 @@ def _facts(config: Config | None) -> Facts:
             expected="seq_len, its training window, and bos_id",
             found=", ".join(map(str, fields)) if isinstance(fields, Mapping) else config,
         )
-    return Facts(length=fields.get("seq_len"), bos=fields.get("bos_id"))
+    window = fields.get("seq_len")
+    if window is not None and not (isinstance(window, int) and window > 0):
+        raise BadConfig("seq_len of a live module", expected="tokens, 1 or more", found=window)
+    return Facts(length=window, bos=fields.get("bos_id"))

@@ -67,7 +67,7 @@ class WhatIf:
     def cost(self) -> tuple[float, float]:
         """Cost before and after, in the plan's unit (bits per byte where it knows bytes)."""
         change = sum(t.loss[1] - t.loss[0] for t in self.tensors)
-        before = self.plan.measured if self.plan.roles else self.plan.expected
+        before = self.plan.measured
         return self.plan.in_bits(before), self.plan.in_bits(max(before + change, 0.0))
 
     def as_json(self) -> dict[str, Any]:
@@ -80,6 +80,7 @@ class WhatIf:
             "expected_cost": before,
             "foreseen_cost": after,
             "delta_cost": after - before,
+            "cautions": list(self.plan.cost.cautions),
             "tensors": [asdict(tensor) for tensor in self.tensors],
         }
 
@@ -135,11 +136,13 @@ def foresee(plan: Plan, wanted: dict[str, Bits]) -> WhatIf:
         chosen |= {tensor.name: (tensor, bits.of(tensor)) for tensor in curved}
     measured = {cost.role: cost for cost in plan.roles}
     together = sum(cost.points[0][1] for cost in plan.roles)
+    if not plan.roles:  # as where floats learnt
+        together = sum(tensor.loss for tensor in plan.tensors)
     whole = plan.measured / together if together else 1.0
 
     def cost(tensor: TensorPlan, loss: float, bits: float) -> float:
         role = measured.get(tensor.role)
-        return loss if role is None else whole * role.real(loss, bits)
+        return whole * (loss if role is None else role.real(loss, bits))
 
     return WhatIf(
         plan,

@@ -217,6 +217,7 @@ def foresee_bits(account: Account, wishes: str) -> None:
         print_json(foreseen.as_json())
     else:
         print_what_if(foreseen, account.request.limit)
+        print_notes(account.cautions)
 
 
 def _histograms(account: Account) -> list[dict[str, Any]]:

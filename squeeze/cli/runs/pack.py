@@ -224,8 +224,7 @@ def facts_of(packed: Packed, preset: str) -> dict[str, Any]:
     if preset in TARGETS:
         if packed.plan is None:
             return {"fit": {"lossless": packed.exact}}
-        facts = {"lossless": packed.exact, "verdict": packed.plan.cost.verdict}
-        return {"fit": {**facts, **packed.plan.as_json()}}
+        return {"fit": {"lossless": packed.exact, **packed.plan.as_json()}}
     if preset in RECORDS:
         left_out = packed.correction
         return {"record": {} if left_out is None else {"low_rank_left_out": price_of(left_out)}}

@@ -121,13 +121,19 @@ def test_tables_that_are_only_looked_up_are_quantized_too(tmp_path: Path) -> Non
     assert {"tok_emb.weight", "lm_head.weight", "bigram.table.weight"} <= packed.plan.scales.keys()
 
 
-def test_code_that_fills_the_limit_is_named(model: Path, tmp_path: Path) -> None:
-    code = tmp_path / "train_gpt.py"
+@pytest.mark.parametrize("how", ["--preset=fast", "--preset=record-1394", "--quant=all=4"])
+def test_code_that_fills_the_limit_is_named_before_anything_is_packed(
+    model: Path, tmp_path: Path, how: str
+) -> None:
+    code, out = tmp_path / "train_gpt.py", tmp_path / "m.sqz"
     code.write_bytes(b"#" * 4_000)
-    arguments = ["pack", str(model), "--preset", "fast", "--limit", "4000", "--code", str(code)]
-    result = CliRunner().invoke(cli, arguments)
+    fixed = ["pack", str(model), how, "-o", str(out), "--limit", "4000", "--code"]
+    result = CliRunner().invoke(cli, [*fixed, str(code)])
     assert isinstance(result.exception, OverBudget)
-    assert "the code alone" in str(result.exception)
+    assert "the code alone fills the limit" in str(result.exception)
+    missing = CliRunner().invoke(cli, [*fixed, str(tmp_path / "absent.py")])
+    assert "absent.py" in str(missing.exception)
+    assert not list(tmp_path.rglob("text.safetensors")) and not out.exists()
 
 
 def test_quant_and_preset_exclude_each_other(model: Path) -> None:

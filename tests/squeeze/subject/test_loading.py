@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from squeeze.errors import SqueezeError
 from squeeze.subject.copies import check_copies
@@ -123,6 +123,18 @@ def test_a_model_whose_copies_use_the_original_s_weights_is_not_calibrated(
         check_copies(subject)
     own = module.state_dict()
     assert all(torch.equal(own[n], t) for n, t in subject.module.state_dict().items())
+
+
+def test_a_model_whose_outputs_are_weights_themselves_passes() -> None:
+    class Frequencies(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.logits = nn.Parameter(torch.randn(32))
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.logits.expand(*ids.shape, 32)
+
+    check_copies(Subject.of_module(Frequencies()))
 
 
 @pytest.mark.parametrize("text", [TIED, *NAMES.values()], ids=["tied", *NAMES])

@@ -254,6 +254,19 @@ def test_what_if_costs_a_role_what_was_measured_of_it(packed):
     assert same[0] == pytest.approx(same[1])
 
 
+def test_what_if_of_a_plan_without_roles_starts_at_the_measured_cost(packed):
+    """Where floats learnt no role was measured, and the quadratic model alone may be far off."""
+    plan = replace(plan_of(packed.read_bytes()), roles=(), measured=0.4)
+    plan.save(packed.parent / "model.sqz.cache" / "plan.json")
+    before, after = foresee(plan, {"*": Bits(2.0, times=True)}).cost
+    assert before == pytest.approx(plan.in_bits(0.4)) and 0 < after < before
+    shown = run(packed, "--what-if", "*=x2")
+    assert "the cost is severe" in shown.stderr and "times the foreseen" in shown.stderr
+    assert len(json.loads(run(packed, "--what-if", "*=x2", "--json").stdout)["cautions"]) == 2
+    facts = json.loads((packed.parent / "model.sqz.cache" / "plan.json").read_text())
+    assert facts["verdict"] == "severe" and len(facts["cautions"]) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "count"),
     [("mlp.fc", 2), ("mlp", 2), ("blocks.0", 2), (NAMES[2], 1), ("blocks.*.mlp.fc.weight", 2)],

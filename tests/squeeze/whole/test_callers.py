@@ -125,7 +125,9 @@ def test_settings_that_threads_share_come_back_when_the_last_has_left() -> None:
         assert set(threads.map(inside, range(50))) == {torch.float32}
 
 
-@pytest.mark.parametrize("limit", ["40000", None, float("nan"), float("inf"), 3.5, [1]])
+@pytest.mark.parametrize(
+    "limit", ["40000", None, float("nan"), float("inf"), 3.5, [1], 0, -5, True]
+)
 def test_a_limit_that_is_no_number_of_bytes_is_refused_before_the_work(
     limit: Any, models: list[nn.Module], tokenizer: Path
 ) -> None:
@@ -134,6 +136,15 @@ def test_a_limit_that_is_no_number_of_bytes_is_refused_before_the_work(
     if limit is not None:
         with pytest.raises(BadConfig, match="limit; expected a whole number of bytes"):
             squeeze.budget(tokenizer, limit)
+
+
+def test_what_is_no_path_and_no_window_is_refused(models: list[nn.Module]) -> None:
+    for code in (5, [1, 2], np.arange(3)):  # such as tokens in the place of code
+        with pytest.raises(BadConfig, match="files; expected a path, or several"):
+            squeeze.pack(models[0], 40_000, code)
+    for window in (0, -1, "64"):
+        with pytest.raises(BadConfig, match="seq_len"):
+            squeeze.pack(nn.Embedding(8, 8), 40_000, config={"seq_len": window})
 
 
 def test_a_whole_limit_of_any_kind_is_taken(models: list[nn.Module], tokenizer: Path) -> None:
