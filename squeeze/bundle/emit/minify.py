@@ -7,6 +7,7 @@ import builtins
 import zlib
 from typing import Any
 
+from squeeze.bundle.emit.fstrings import old_quotes
 from squeeze.bundle.emit.naming import NOTHING_SHOWN, Shown, rename_locals
 from squeeze.bundle.load.modules import BundleError
 from squeeze.bundle.load.scopes import FUNCTIONS, module_uses
@@ -28,29 +29,30 @@ def minify(source: str, keep: tuple[str, ...] = (), shown: Shown = NOTHING_SHOWN
     Raises BundleError when python-minifier is missing or refuses: never another count.
     """
     try:
-        import python_minifier
+        import python_minifier.f_string
     except ImportError:
         raise BundleError(
             "python-minifier is not installed", fix="pip install python_minifier"
         ) from None
 
     def once(text: str, settings: dict[str, Any]) -> str:
-        minified = python_minifier.minify(
-            text,
-            # what of these nothing reads is gone already
-            remove_annotations=False,
-            remove_literal_statements=False,
-            # a parameter before `/` may share its name with a keyword
-            convert_posargs_to_args=False,
-            # a branch that never runs may make names local
-            remove_dead_branches=False,
-            rename_locals=False,
-            rename_globals=True,
-            combine_imports=True,
-            # a builtin by its own name is as short once compressed, and needs no assignment
-            preserve_globals=[*keep, *sorted(shown.definitions), *dir(builtins)],
-            **settings,
-        )
+        with old_quotes(python_minifier.f_string):
+            minified = python_minifier.minify(
+                text,
+                # what of these nothing reads is gone already
+                remove_annotations=False,
+                remove_literal_statements=False,
+                # a parameter before `/` may share its name with a keyword
+                convert_posargs_to_args=False,
+                # a branch that never runs may make names local
+                remove_dead_branches=False,
+                rename_locals=False,
+                rename_globals=True,
+                combine_imports=True,
+                # a builtin by its own name is as short once compressed, and needs no assignment
+                preserve_globals=[*keep, *sorted(shown.definitions), *dir(builtins)],
+                **settings,
+            )
         for alias, name in aliases.items():
             minified = minified.replace(alias, name)
         return minified

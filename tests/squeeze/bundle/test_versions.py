@@ -1,4 +1,4 @@
-"""A bundle made by one Python does the same on later ones: small programs, and the whole submission."""
+"""A bundle made by one Python does the same on others: small programs, and the whole submission."""
 
 from __future__ import annotations
 
