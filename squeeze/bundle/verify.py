@@ -24,6 +24,7 @@ from squeeze.bundle.load.modules import BundleError
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 TRACEBACK = "Traceback (most recent call last):"
 WARNING = re.compile(r".+:\d+: (\w*Warning: .*)")  # of Python's own: file, line, and a line of it
+SPELLING = "SyntaxWarning: "  # of the compiler, about how a file is written and not what it does
 SHOWN = 3  # differences in a message
 ROUNDED = ("kb", "ki", "mb", "mi")  # beginnings of units of sizes, and their bytes
 UNITS = (1e3, 1e6, 1024.0, 1048576.0)
@@ -154,7 +155,7 @@ def run_once(files: Mapping[str, bytes], entry: str, check: Check) -> Outcome:
 
 
 def _without_places(text: str) -> str:
-    """Return standard error without what names lines of the source: frames, and places of warnings."""
+    """Return standard error without what is about the source: frames, places of warnings, spelling."""
     lines, inside = [], False
     for line in text.splitlines():
         bare = line.lstrip(" |+-")
@@ -165,7 +166,9 @@ def _without_places(text: str) -> str:
         else:
             warned = WARNING.match(line)
             inside = warned is not None  # its line of the source follows
-            lines.append(line if warned is None else warned[1])
+            said = line if warned is None else warned[1]
+            if warned is None or not said.startswith(SPELLING):
+                lines.append(said)
     return "\n".join(lines)
 
 

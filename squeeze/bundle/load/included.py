@@ -6,6 +6,8 @@ import ast
 import os
 from pathlib import Path
 
+from squeeze.bundle.load.tree import parsed
+
 MOST_FILES = 16  # of one script
 
 
@@ -22,7 +24,7 @@ def included(tree: ast.Module, path: Path) -> list[Path]:
         if file is None:
             at += 1
             continue
-        tree.body[at : at + 1] = ast.parse(file.read_text(encoding="utf-8"), str(file)).body
+        tree.body[at : at + 1] = parsed(file.read_text(encoding="utf-8"), str(file)).body
         files.append(file)
     return files
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from squeeze.bundle.load.included import included
 from squeeze.bundle.load.scopes import FUNCTIONS, module_uses
-from squeeze.bundle.load.tree import children, drop_literals_, walk
+from squeeze.bundle.load.tree import children, drop_literals_, parsed, walk
 from squeeze.errors import SqueezeError
 
 OUR_NJIT = "squeeze.codecs.jit"  # numba's, with a cache that is keyed by the sources around it
@@ -141,7 +141,7 @@ class Graph:
 
         try:
             source = _read_source(path) if text is None else text
-            tree = ast.parse(source, str(path))
+            tree = parsed(source, str(path))
             if name == "__main__":
                 self.included += included(tree, path)
         except (OSError, UnicodeDecodeError) as error:

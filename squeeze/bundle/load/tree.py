@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,13 @@ MIXED = frozenset(("keys", "kw_defaults", "kwd_attrs"))  # lists that hold more 
 BLOCKS = ("body", "orelse", "finalbody")  # fields that hold statements
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _fields: dict[type[ast.AST], tuple[str, ...]] = {}  # that may hold nodes, by class
+
+
+def parsed(source: str, file: str) -> ast.Module:
+    """Return the tree of a source; escapes that Python does not know warn when it runs, not here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source, file)
 
 
 def children(node: ast.AST) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,25 @@ def test_warnings_are_compared_by_what_they_say(tmp_path: Path) -> None:
     assert compared(tmp_path, warning.format("old"), moved.format("old")).differences == ()
     (line,) = compared(tmp_path, warning.format("old"), moved.format("new")).differences
     assert line == "standard error: line 1: 'UserWarning: old' became 'UserWarning: new'"
+
+
+def test_what_the_compiler_says_of_the_spelling_is_no_difference(tmp_path: Path) -> None:
+    """From Python 3.12 on unknown escapes are among it; a bundle has none, and spells much otherwise."""
+    spelt = "assert (1, 'always true')\nprint('\\d', 1 if 1 is 1 else 2)\n"
+    assert compared(tmp_path, spelt, r"print('\\d', 1)").differences == ()
+    assert compared(tmp_path, spelt, r"print('\\d', 2)").differences
+
+
+def test_escapes_that_python_does_not_know_are_bundled_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "part.py").write_text("print('\\p')\n")
+    (tmp_path / "main.py").write_text("exec(open('part.py').read())\nprint('\\d')\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = bundle(tmp_path / "main.py")
+    assert run_once({"main.py": made.shipped.data}, "main.py", Check()).texts == {
+        "standard output": "\\p\n\\d\n",
+        "standard error": "",
+    }
 
 
 def test_a_program_that_fails_is_named(tmp_path: Path) -> None:
