@@ -85,7 +85,7 @@ def test_the_distribution_holds_everything_and_its_page_renders(tmp_path: Path) 
 def interpreter(version: str) -> str:
     """Return a Python of this version: from SQUEEZE_PYTHONS (paths, by colons), else from PATH."""
     for path in os.environ.get("SQUEEZE_PYTHONS", "").split(os.pathsep):
-        if path and version in subprocess.check_output([path, "--version"], text=True):
+        if path and f"Python {version}." in subprocess.check_output([path, "--version"], text=True):
             return path
     found_python = shutil.which(f"python{version}")
     # pyenv puts names on PATH whose versions are not chosen: they end with an error
