@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from squeeze.calib.text.generate import generate
-from squeeze.ranks.group import Ranks
+from squeeze.subject.precision import computing_in
 from squeeze.train.data.shards import Tokens
 from squeeze.train.model import attention
 from squeeze.train.model import operations as plain
@@ -28,8 +28,6 @@ from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
 from squeeze.train.presets import PRESETS, Preset
-from squeeze.train.run.flops import flops_per_token, peak_flops
-from squeeze.train.run.trainer import Trainer, compilations
 
 Figures = tuple[dict[str, Any], dict[str, float]]
 DOCUMENT = 600  # mean tokens of a document
@@ -154,79 +152,21 @@ def kernels(setting: Setting) -> Figures:
     return figures, limits
 
 
-def compiled(setting: Setting) -> Figures:
-    """Compare `baseline` compiled, eager and on the CPU: loss and gradients of one batch."""
-    preset = setting.preset("baseline", 4096)
-    recipe = replace(preset.recipe, precision="fp32", table_precision="fp32")
-    shards = [tokens_of(preset.model, 1 << 16)]
-    losses, norms = {}, {}
-    runs = ("eager",) if setting.rehearsal else ("eager", "compiled")
-    for name in ("cpu", *runs):
-        device = torch.device("cpu") if name == "cpu" else setting.device
-        trainer = Trainer(preset.model, shards, recipe, 0, Ranks(device=device))
-        if name == "compiled":
-            trainer.compile_()
-        for _ in range(3):
-            loss, norm = trainer.step(0.1)
-        losses[name], norms[name] = float(loss), float(norm)
-    away = {f"{name} from cpu": abs(losses[name] - losses["cpu"]) for name in runs}
-    return {"losses": losses, "norms": norms, **away}, dict.fromkeys(away, 2e-3)
-
-
-def steps(setting: Setting) -> Figures:
-    """Measure steps of three presets, repetition off and on, after a warm-up."""
-    rows: dict[str, Any] = {}
-    most = 0
-    for name in ("baseline", "record-1855", "record-1493"):
-        preset = setting.preset(name)
-        looped = bool(preset.model.layer_schedule)
-        shards = [tokens_of(preset.model, 1 << (14 if setting.rehearsal else 24))]
-        recipe = replace(preset.recipe, recurrence_start=0.5 if looped else 0.0, recurrence_step=0)
-        if setting.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        trainer = Trainer(preset.model, shards, recipe, 0, Ranks(device=setting.device))
-        began = setting.wait()
-        if setting.device.type == "cuda":
-            trainer.compile_()
-        trainer.warm_up()
-        ready, made = setting.wait(), compilations()
-        row: dict[str, Any] = {"warm_up_seconds": round(ready - began, 1), "rows": trainer.rows}
-        for progress in (0.3, 0.6) if looped else (0.3,):
-            trainer.step(progress)
-            count, began = 3 if setting.rehearsal else 20, setting.wait()
-            for _ in range(count):
-                trainer.step(progress)
-            each = (setting.wait() - began) / count
-            peak = peak_flops(setting.device)
-            used = flops_per_token(preset.model, progress > 0.5) * trainer.tokens / each
-            row["recurrent" if progress > 0.5 else "once"] = {
-                "ms_per_step": round(1e3 * each, 2),
-                "tokens_per_second": round(trainer.tokens / each),
-                "mfu": None if peak is None else round(used / peak, 4),
-            }
-        most = max(most, compilations() - made)
-        if setting.device.type == "cuda":
-            row["peak_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
-        rows[name] = row
-        del trainer
-        torch._dynamo.reset()
-    return {**rows, "recompilations": most}, {"recompilations": 0}
-
-
 def cache(setting: Setting) -> Figures:
     """Compare token by token through captured steps with the whole forward."""
-    figures = {}
+    figures, limits = {}, {}
     for name in ("baseline", "record-1855"):
         model = lively(setting.preset(name).model, setting.device)
         length = 32 if setting.rehearsal else 320  # more than one bucket of captured steps
         ids = torch.from_numpy(tokens_of(model.config, 2 * length).astype(np.int64))
         ids = ids.view(2, length).to(setting.device)
-        steps_of = Cache(model, 2, length, buckets=True)
-        with torch.inference_mode():
-            whole = model(ids)
-            found = torch.cat([steps_of.step(ids[:, [at]]) for at in range(length)], 1)
-        figures[name] = float((found - whole).abs().max())
-    return figures, dict.fromkeys(figures, 1e-2)
+        for precision, limit in (("fp32", 1e-4), ("bf16", 3e-2)):
+            with torch.inference_mode(), computing_in(precision, setting.device):
+                steps_of, whole = Cache(model, 2, length, buckets=True), model(ids)
+                found = torch.cat([steps_of.step(ids[:, [at]]) for at in range(length)], 1)
+            key = f"{name}, {precision}"
+            figures[key], limits[key] = float((found - whole).norm() / whole.norm()), limit
+    return figures, limits
 
 
 def text(setting: Setting) -> Figures:
@@ -273,8 +213,6 @@ def operations(setting: Setting) -> Figures:
 STAGES: dict[str, Callable[[Setting], Figures]] = {
     "versions": versions,
     "kernels": kernels,
-    "compiled": compiled,
-    "steps": steps,
     "cache": cache,
     "text": text,
     "operations": operations,

@@ -31,7 +31,7 @@ if importlib.util.find_spec("squeeze") is None:  # a bare machine: run from the 
 
     squeeze.__path__.append(str(ROOT))
 
-from squeeze.ranks.connect import connected
+from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import Ranks
 from squeeze.train.data.shards import Tokens
 from squeeze.train.presets import PRESETS, Preset
@@ -110,7 +110,7 @@ def main() -> None:
         print("no GPU here: nothing was measured", file=sys.stderr)
         return
     rows = []
-    with connected(torch.device("cuda")) as ranks:
+    with connected(resolve_device("cuda")) as ranks:
         for name in options.presets.split(","):
             preset = PRESETS[name]
             share = options.tokens_per_gpu or preset.recipe.batch_tokens // 8

@@ -45,11 +45,16 @@ def facts() -> dict[str, Any]:
     }
 
 
-def write(name: str, result: dict[str, Any]) -> None:
-    """Write benchmarks/results/DATE-NAME.json and print it."""
+def save(name: str, result: dict[str, Any]) -> str:
+    """Write benchmarks/results/DATE-NAME.json; return its text."""
     head = facts()
     text = json.dumps({**head, **result}, indent=1)
     folder = ROOT / "benchmarks" / "results"
     folder.mkdir(exist_ok=True)
     (folder / f"{head['date']}-{name}.json").write_text(text + "\n")
-    print(text)
+    return text
+
+
+def write(name: str, result: dict[str, Any]) -> None:
+    """Write benchmarks/results/DATE-NAME.json and print it."""
+    print(save(name, result))

@@ -41,7 +41,8 @@ COMMANDS = {
 }
 
 
-ALLOCATOR = "DefaultCPUAllocator"  # in the error of torch for a CPU without memory
+# in the errors of torch for a CPU and a GPU without memory
+ALLOCATOR, GPU = "DefaultCPUAllocator", "CUDA out of memory"
 # packages of the extra `full`: a ledger-only install does without them
 FULL = ("numpy", "numba", "llvmlite", "torch", "safetensors", "sentencepiece")
 
@@ -97,6 +98,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     prepare_streams()
     warnings.showwarning = partial(_show_warning, warnings.showwarning)
+    sys.excepthook = partial(_show_crash, sys.excepthook)
     try:
         _check_folder()
         code = _run()
@@ -114,11 +116,17 @@ def main() -> None:
         code = _told(f"squeeze: {told}", told.exit_code)
     except RecursionError:
         code = _told("squeeze: something in the input is nested too deeply", 1)
+    except SystemExit as end:  # of a rank whose error another one reports
+        _leave_ranks(end.code if isinstance(end.code, int) else 1)
+        raise
     except (MemoryError, RuntimeError) as error:
         # torch has no class of its own for memory that a CPU lacks
-        if isinstance(error, RuntimeError) and ALLOCATOR not in str(error):
+        text = str(error)
+        if isinstance(error, RuntimeError) and not any(part in text for part in (ALLOCATOR, GPU)):
             raise
-        code = _told("squeeze: there is not enough memory for this input", 1)
+        where = " on the GPU" if GPU in text else ""
+        code = _told(f"squeeze: there is not enough memory{where} for this input", 1)
+    _leave_ranks(code)
     sys.exit(code)
 
 
@@ -150,6 +158,25 @@ def _run() -> int:
 def _told(text: str, code: int) -> int:
     print_line(text, err=True)
     return code
+
+
+def _leave_ranks(code: int) -> None:
+    """End this process at once where a group of GPUs is open, as after an error of one rank.
+
+    Python's own end would take leave of the other ranks, which wait in a sum for this one, and torchrun
+    ends them only once this one has ended.
+    """
+    distributed: Any = sys.modules.get("torch.distributed")
+    if distributed and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _show_crash(default: Callable[..., None], *error: Any) -> None:
+    """Print the traceback of an error that nobody foresaw, and leave the other ranks."""
+    default(*error)
+    _leave_ranks(1)
 
 
 def _show_warning(

@@ -10,9 +10,9 @@ from __future__ import annotations
 import datetime
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -31,23 +31,23 @@ def connected(device: torch.device) -> Iterator[Ranks]:
 
     Yields a run of one where nothing is described. A group that exists already is used and left open.
     An error that several ranks raise is raised on one; the others exit with its status and print
-    nothing. The loss of a rank is such an error, RankLost, of those that are left.
+    nothing. The loss of a rank is such an error, RankLost, of those that are left. After an error a
+    group of GPUs stays open: its process has to end.
     """
-    if dist.is_initialized():
-        with computing_on(device):
-            yield Ranks.current()
-        return
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    if world == 1 or dist.is_initialized():
         with computing_on(device):
             yield Ranks.current()
         return
-    rank = int(os.environ["RANK"])
-    start: dict[str, Any] = {"backend": "gloo"}
-    if device.type == "cuda":
-        start = {"backend": "cpu:gloo,cuda:nccl", "device_id": device}
+    rank, gpu = int(os.environ["RANK"]), device.type == "cuda"
     with lost_peers():
-        dist.init_process_group(rank=rank, world_size=world, timeout=SILENCE, **start)
+        dist.init_process_group(
+            backend="cpu:gloo,cuda:nccl" if gpu else "gloo",
+            device_id=device if gpu else None,
+            rank=rank,
+            world_size=world,
+            timeout=SILENCE,
+        )
     try:
         with computing_on(device):
             yield Ranks(rank, world, device)
@@ -59,8 +59,10 @@ def connected(device: torch.device) -> Iterator[Ranks]:
             raise SystemExit(error.exit_code) from None
         raise
     finally:
-        with suppress(RuntimeError):  # the others may be gone
-            dist.destroy_process_group()
+        # NCCL would wait here for ranks that know of no error and wait for this one
+        if not (gpu and sys.exc_info()[0]):
+            with suppress(RuntimeError):  # the others may be gone
+                dist.destroy_process_group()
 
 
 def resolve_device(name: str | None = None) -> torch.device:
@@ -69,7 +71,7 @@ def resolve_device(name: str | None = None) -> torch.device:
     name: "cpu", "cuda" or "cuda:N"; None: a GPU where there is one, else the CPU
 
     Of several GPUs a rank takes the one with its number on this machine. Raises BadConfig if the device
-    cannot be used.
+    cannot be used, and for one GPU that several ranks would share.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -77,14 +79,19 @@ def resolve_device(name: str | None = None) -> torch.device:
             device = torch.device(name)
             if device.type not in ("cpu", "cuda"):
                 raise RuntimeError("another kind of device than cpu or cuda")
-        if device.type == "cuda" and device.index is None:
-            number = os.environ.get("LOCAL_RANK") or torch.cuda.current_device()
-            device = torch.device("cuda", int(number))
-        torch.empty(1, device=device)
+            if device.index is not None and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+                raise RuntimeError("one for all processes of torchrun; as cuda each takes its own")
         if device.type == "cuda":
+            if device.index is None:
+                number = os.environ.get("LOCAL_RANK") or torch.cuda.current_device()
+                device = torch.device("cuda", int(number))
             torch.cuda.set_device(device)
+        torch.ones(1, device=device)  # a kernel, which this torch may not have for an old GPU
     except (RuntimeError, AssertionError) as error:
-        raise BadConfig(f"device {name!r} cannot be used", found=str(error)[:100]) from None
+        raise BadConfig(
+            f"device {str(device) if name is None else name!r} cannot be used",
+            found=str(error).partition("\n")[0][:100],
+        ) from None
     return device
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 
 from squeeze.ranks.group import Ranks, lost_peers
@@ -28,10 +30,14 @@ def result_of_first(ranks: Ranks, work: Callable[[], T]) -> T:
         group = dist.new_group(backend="gloo", timeout=PATIENCE)
     result, failure = None, None
     if ranks.first:
+        threads = torch.get_num_threads()
+        # the others wait, and torchrun gives each process one thread
+        torch.set_num_threads(min(threads * ranks.world, max(threads, os.cpu_count() or 1)))
         try:
             result = work()
         except Exception as error:
             failure = error
+        torch.set_num_threads(threads)
     outcome: list[Any] = [result, failure]
     with lost_peers():
         dist.broadcast_object_list(outcome, src=0, group=group)

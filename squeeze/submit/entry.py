@@ -168,6 +168,8 @@ def pack(
         if name not in matrices
     }
     contents = Contents(matrices, others, tuple(weights), {"model": dict(MODEL)})
+    # the other ranks wait, and torchrun gives each process one thread
+    torch.set_num_threads(ranks.world * torch.get_num_threads())
     curvature = Curvature.of(matrices, hessians, gradients)
     return fit(Quantizer(contents, curvature, STATES, Coding()), limit).data
 

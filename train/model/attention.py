@@ -11,9 +11,10 @@ FlexAttention skips blocks of a mask (J. Dong et al., arXiv 2412.05496), and els
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,11 +24,12 @@ from torch import Tensor
 
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.documents import document_bounds, document_starts, first_seen, visible
+from squeeze.train.model.flex import flex, flex_blocks
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 flash: Any = None
-if importlib.util.find_spec("flash_attn_interface"):  # optional, and only made for CUDA
+with suppress(ImportError):  # optional, and made for one release of torch
     flash = importlib.import_module("flash_attn_interface")
 
 HALVES = (torch.float16, torch.bfloat16)
@@ -209,37 +211,6 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """Return attention through `scaled_dot_product_attention` under a mask [B or 1, T, S]."""
     k, v, shared = grouped(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None], enable_gqa=shared)
-
-
-def flex_blocks(first: Tensor) -> Any:
-    """Return FlexAttention's block mask for the earliest position [B, T] that each query sees."""
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (key <= query) & (key >= first[batch, query])
-
-    batch, length = first.shape
-    return create_block_mask(sees, batch, None, length, length, device=str(first.device))
-
-
-def flex(q: Tensor, k: Tensor, v: Tensor, blocks: Any, dtype: torch.dtype) -> Tensor:
-    """Return FlexAttention under a block mask; on CUDA it is compiled, which makes it a kernel."""
-    q, k, v = (x.to(dtype) for x in (q, k, v))
-    shared = k.size(1) != q.size(1)
-    kernel = _compiled_flex() if q.is_cuda and not torch.compiler.is_compiling() else _flex()
-    mixed: Tensor = kernel(q, k, v, block_mask=blocks, enable_gqa=shared)
-    return mixed
-
-
-def _flex() -> Callable[..., Any]:
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return flex_attention
-
-
-@functools.cache
-def _compiled_flex() -> Callable[..., Any]:
-    return torch.compile(_flex())
 
 
 def _flash_rows(q: Tensor, k: Tensor, v: Tensor, window: int, dtype: torch.dtype) -> Tensor:

@@ -134,7 +134,7 @@ class Cache:
                 self.model(fixed_ids, self)
         torch.cuda.current_stream(self.device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=stream):
             fixed_logits = self.model(fixed_ids, self)
         self._now = now
 

@@ -34,8 +34,13 @@ class RMSNorm(nn.Module):
     """
 
     def forward(self, x: Tensor, factor: float = 1.0) -> Tensor:
-        normal = F.rms_norm(x, (x.size(-1),)).to(x.dtype)  # autocast would give float32
+        normal = normalized(x)
         return normal if factor == 1.0 else normal * factor
+
+
+def normalized(x: Tensor) -> Tensor:
+    """Return x / rms(x) over the last axis, in the dtype of x: autocast gives float32 on a GPU."""
+    return F.rms_norm(x, (x.size(-1),)).to(x.dtype)
 
 
 def vector(*shape: int) -> nn.Parameter:

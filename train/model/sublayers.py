@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from squeeze.train.model.attention import Attend
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.depth import levels, value_homes
-from squeeze.train.model.layers import Linear, Rotary, rotate, vector
+from squeeze.train.model.layers import Linear, Rotary, normalized, rotate, vector
 from squeeze.train.model.operations import powered
 
 
@@ -91,7 +91,7 @@ class Attention(nn.Module):
             v = v + (scale * around.values).to(v.dtype)
         q, k, v = (y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for y in (q, k, v))
         if self.qk_norm:
-            q, k = (F.rms_norm(y, (self.head_dim,)) for y in (q, k))
+            q, k = normalized(q), normalized(k)
         q, k = rotate(q, around.rotary), rotate(k, around.rotary)
         return q * around.scalars.q_gain.to(q.dtype)[:, None, None], k, v
 

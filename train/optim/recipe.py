@@ -63,7 +63,7 @@ class Recipe:
     )  # a forward of one rank, at most; 0: its whole share at once
     precision: str = choice(
         "auto", PRECISIONS
-    )  # of the forward; auto: bf16 on a GPU, fp32 on a CPU; native: bf16 where has_bf16, else fp32
+    )  # of the forward; auto: native on a GPU, fp32 on a CPU; native: bf16 where has_bf16, else fp32
 
     packed_rows: int = number(
         0, BATCH, 0

@@ -52,7 +52,9 @@ class Course:
         self.trainer, self.clock = trainer, clock
         self.readback = Readback(trainer.ranks)
         export_seconds = trainer.ranks.from_first(export_seconds)
-        self.governor = Governor(trainer.recipe, export_seconds, self.readback.lag)
+        # a step's clock is read when it is sent, which is a step before the device begins it, and
+        # known when it is over: three steps are then under way or about to be
+        self.governor = Governor(trainer.recipe, export_seconds, 3 * self.readback.lag)
         self.elapsed = self.started = 0.0
         self.stopped = False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +115,14 @@ class Training:
         tensors, facts = self._saved_state()
         self._has_state = bool(facts)  # of this run: it resumed from one, or wrote one
         self.clock = Clock(options.now, facts.get("clock"))
-        self.trainer = Trainer(config, shards, recipe, options.seed, options.ranks)
         on_gpu = options.ranks.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.set_device(options.ranks.device)  # whose streams and events are then meant
+            if (
+                recipe.precision == "auto"
+            ):  # a GPU of before 2020 emulates bf16, in many times the time
+                recipe = replace(recipe, precision="native")
+        self.trainer = Trainer(config, shards, recipe, options.seed, options.ranks)
         if on_gpu if options.compiled is None else options.compiled:
             self.trainer.compile_()
         if facts:

@@ -237,5 +237,7 @@ def print_report(report: TrainReport) -> None:
 
 def _why(report: TrainReport) -> str:
     """Return why the products are not in bf16 where the recipe would have had them so."""
-    missing = report.recipe.precision == "native" and report.precision == "fp32"
+    wanted = report.recipe.precision
+    asked = wanted == "native" or (wanted == "auto" and report.device.startswith("cuda"))
+    missing = asked and report.precision == "fp32"
     return f": this {report.device} has no instructions for bf16" if missing else ""

@@ -164,6 +164,7 @@ def test_no_file_gets_the_descriptor_of_a_stream_that_was_closed(tmp_path: Path)
         ("RecursionError", "nested too deeply"),
         ("MemoryError", "not enough memory"),
         ("RuntimeError('DefaultCPUAllocator: cannot allocate memory')", "not enough memory"),
+        ("RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')", "memory on the GPU"),
     ],
 )
 def test_what_no_reader_foresaw_is_one_line(error: str, told: str) -> None:
@@ -176,6 +177,20 @@ def test_what_no_reader_foresaw_is_one_line(error: str, told: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and told in done.stderr
+
+
+@pytest.mark.parametrize(("error", "code"), [("SqueezeError('told')", 1), ("KeyError('told')", 1)])
+def test_a_rank_that_fails_ends_without_taking_leave(error: str, code: int) -> None:
+    program = (
+        "import atexit, torch.distributed as group, squeeze.cli as face\n"
+        "from squeeze.errors import SqueezeError\n"
+        f"def fails(*a, **k): print('begun'); raise {error}\n"
+        "face.cli.main, group.is_initialized = fails, lambda: True\n"
+        "atexit.register(print, 'waiting for the other ranks')\n"
+        "face.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, "begun\n") and "told" in done.stderr
 
 
 def test_a_notice_is_a_note() -> None:

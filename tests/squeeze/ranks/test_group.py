@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from squeeze.errors import BadConfig, SqueezeError
 from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import RankLost, Ranks, lost_peers
 
@@ -106,12 +107,52 @@ def test_a_ranks_own_gpu_is_the_one_with_its_number_and_becomes_the_current_one(
     monkeypatch.setenv("LOCAL_RANK", "5")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
-    monkeypatch.setattr(torch, "empty", lambda size, device: None)
+    monkeypatch.setattr(torch, "ones", lambda size, device: None)
     for name in (None, "cuda"):
         assert resolve_device(name) == torch.device("cuda", 5)
     assert resolve_device("cuda:2") == torch.device("cuda", 2)
     assert [device.index for device in current] == [5, 5, 2]
     assert resolve_device("cpu") == torch.device("cpu")
+
+
+def test_a_gpu_that_torch_has_no_kernels_for_is_named_in_a_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def launch(size: int, device: torch.device) -> None:
+        raise RuntimeError("CUDA error: no kernel image is available\nSearch for more")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch, "ones", launch)
+    with pytest.raises(
+        BadConfig, match=r"'cuda:0' cannot be used; .*no kernel image is available$"
+    ):
+        resolve_device()
+
+
+def test_one_gpu_for_all_processes_of_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(BadConfig, match=r"'cuda:1' cannot be used; .*as cuda each takes its own"):
+        resolve_device("cuda:1")
+
+
+@pytest.mark.parametrize(("device", "closed"), [("cuda:0", 0), ("cpu", 1)])
+def test_after_an_error_a_rank_on_a_gpu_does_not_wait_for_the_others(
+    device: str, closed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # NCCL's end of a group waits for ranks that wait for this one
+    calls: list[int] = []
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(dist, "init_process_group", lambda **options: None)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: calls.append(1))
+    with pytest.raises(SqueezeError, match="the report"), connected(torch.device(device)):
+        raise SqueezeError("the report")
+    assert len(calls) == closed
+    with connected(torch.device(device)):
+        pass
+    assert len(calls) == closed + 1
 
 
 def test_the_group_of_gpus_has_a_backend_for_each_kind_of_device(

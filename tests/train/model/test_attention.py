@@ -9,20 +9,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask
 
 from squeeze.train.model import attention
+from squeeze.train.model import flex as flex_module
 from squeeze.train.model.attention import (
     attention_over,
     causal_attention,
     document_bounds,
     document_starts,
     first_seen,
-    flex,
-    flex_blocks,
     masked_attention,
     plain_attention,
     visible,
 )
+from squeeze.train.model.flex import flex, flex_blocks
 
 BOS = 1
 NO_CUDA = "needs a CUDA device"
@@ -78,6 +79,31 @@ def test_flex_attention_agrees_where_it_only_explains_itself(documents: bool, wi
     wanted = plain_attention(q, k, v, naive_mask(ids, documents, window))
     found = flex(q, k, v, blocks, torch.float32)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.lists(st.integers(0, 4), min_size=23, max_size=23), min_size=1, max_size=3),
+    st.integers(1, 23),
+    st.integers(0, 9),
+    st.integers(0, 7),
+    st.booleans(),
+)
+def test_blocks_of_corners_are_those_of_all_pairs(
+    rows: list[list[int]], length: int, window: int, cut: int, documents: bool
+) -> None:
+    ids, side = torch.tensor(rows)[:, :length], 4
+    starts = document_starts(ids, BOS, cut) if documents else None
+    first = first_seen(starts, torch.arange(length), window).expand_as(ids)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flex_module, "SIDE", side)
+        ours = flex_blocks(first)
+    plain = create_block_mask(ours.mask_mod, len(ids), None, length, length, "cpu", side)
+    assert ours.seq_lengths == plain.seq_lengths and ours.BLOCK_SIZE == plain.BLOCK_SIZE
+    for numbers in ("kv_num_blocks", "full_kv_num_blocks", "q_num_blocks", "full_q_num_blocks"):
+        assert torch.equal(getattr(ours, numbers), getattr(plain, numbers))
+    for indices in ("kv_indices", "full_kv_indices", "q_indices", "full_q_indices"):
+        assert torch.equal(getattr(ours, indices), getattr(plain, indices))
 
 
 def test_without_documents_or_window_no_mask_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from squeeze.errors import BadData
+from squeeze.score.past import Context
+from squeeze.train.model import attention
 from squeeze.train.model import cache as cache_module
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
@@ -113,6 +117,30 @@ def test_steps_that_do_not_fit_are_refused() -> None:
         cache.step(ids_of(3, 1))
     with pytest.raises(BadData, match="cache length"):
         Cache(lively(PLAIN), 2, 0)
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_autocast_of_a_gpu_reads_token_by_token_what_it_reads_at_once(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = F.rms_norm  # which autocast of a GPU gives in float32, since torch 2.12
+    monkeypatch.setattr(F, "rms_norm", lambda x, shape: plain(x.float(), shape))
+    kinds = []
+
+    def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        kinds.extend([q.dtype, k.dtype, v.dtype])
+        return attention.causal_attention(q, k, v)
+
+    monkeypatch.setattr(attention, "whole_attention", lambda *_: causal)
+    model, ids = lively(NARROW[name]), ids_of(2, 9, 0, 5)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        cache, context = Cache(model, 2, 9), Context(model, 2, 9)
+        logits = torch.cat([cache.step(part) for part in ids.split([4, 1, 1, 3], dim=1)], dim=1)
+        context.fill(ids[:, :5])
+        hidden = context.step(ids[:, 5:])
+        torch.testing.assert_close(logits, model(ids), atol=0.1, rtol=0.1)
+        torch.testing.assert_close(hidden, model.hidden(ids)[:, 5:], atol=0.1, rtol=0.1)
+    assert set(kinds) <= {torch.bfloat16}  # of which alone a GPU's kernels share keys and values
 
 
 def test_half_precision_models_keep_their_dtype() -> None:

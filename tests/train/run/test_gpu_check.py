@@ -12,12 +12,15 @@ import pytest
 ROOT = Path(__file__).parents[3]
 STAGES = (
     "versions",
+    "group",
+    "cache",
+    "operations",
     "kernels",
     "compiled",
-    "steps",
-    "cache",
+    "steps of baseline",
+    "steps of record-1493",
+    "steps of record-1855",
     "text",
-    "operations",
     "scores",
     "learning",
     "tune",
@@ -38,15 +41,44 @@ def test_every_stage_of_the_rehearsal_keeps_its_limits(stages: tuple[str, ...]) 
     assert done.returncode == 0
 
 
-def test_a_stage_that_fails_is_a_line_and_the_others_go_on() -> None:
-    code = (
-        "import sys; sys.path.insert(0, 'benchmarks'); import gpu_check, gpu_stages\n"
-        "gpu_stages.STAGES['text'] = lambda setting: 1 / 0\n"
-        "gpu_stages.STAGES['cache'] = lambda setting: ({'away': 2.0}, {'away': 1.0})\n"
-        "sys.argv[1:] = ['--cpu', '--only', 'text,cache,versions']\n"
-        "sys.exit(gpu_check.main())"
+WORKER = """
+import os, sys, time
+sys.path.insert(0, "benchmarks")
+import gpu_check
+
+gpu_check.LIMITS["text"] = 0.2  # seconds, and ten times as long in a rehearsal
+gpu_check.STAGES |= {
+    "kernels": lambda setting: 1 / 0,
+    "cache": lambda setting: ({"away": 2.0}, {"away": 1.0}),
+    "text": lambda setting: time.sleep(60),
+    "compiled": lambda setting: os.kill(os.getpid(), 9),
+}
+sys.exit(gpu_check.main())
+"""
+PARENT = """
+import sys
+sys.path.insert(0, "benchmarks")
+import gpu_check
+
+gpu_check.WORKER = [sys.executable, sys.argv.pop(1)]
+sys.exit(gpu_check.main())
+"""
+
+
+def test_a_stage_that_fails_hangs_or_dies_is_a_line_and_the_others_go_on(tmp_path: Path) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKER)
+    stages = ["kernels", "text", "cache", "compiled", "versions"]
+    done = subprocess.run(
+        [sys.executable, "-c", PARENT, worker, "--cpu", "--only", ",".join(stages)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    failed, broken, whole = map(json.loads, done.stdout.splitlines())
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["stage"] for line in lines] == stages, done.stderr
+    failed, hung, broken, died, whole = lines
     assert failed["error"].startswith("ZeroDivisionError") and broken["broken"] == ["away"]
-    assert whole["ok"] and done.returncode == 1
+    assert "took too long" in hung["error"] and "Timeout" in done.stderr
+    assert "status -9" in died["error"] and whole["ok"] and done.returncode == 1
+    assert "--only 'kernels,text,cache,compiled' runs these again" in done.stderr

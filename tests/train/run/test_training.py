@@ -17,6 +17,7 @@ from squeeze.errors import BadConfig, BadData
 from squeeze.ranks.group import Ranks
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.optim.recipe import Recipe
+from squeeze.train.run import training as training_module
 from squeeze.train.run.clock import Clock, OutOfTime, check_in_time
 from squeeze.train.run.course import StepRecord
 from squeeze.train.run.readback import Readback
@@ -187,3 +188,30 @@ def test_a_caller_may_leave_the_loop_and_take_the_model_as_it_is() -> None:
             break
     result = training.result()
     assert (result.steps, result.tokens_seen) == (3, 3 * 128)
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [("auto", "native"), ("bf16", "bf16"), ("fp32", "fp32")]
+)
+def test_a_gpu_without_bf16_is_not_made_to_emulate_it_unasked(
+    asked: str, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes: list[Recipe] = []
+    current: list[torch.device] = []
+
+    class Recorder:
+        """A trainer that keeps its recipe."""
+
+        def __init__(self, config: ModelConfig, shards: Any, recipe: Recipe, *_: Any) -> None:
+            recipes.append(recipe)
+
+        def compile_(self) -> None:
+            pass
+
+    monkeypatch.setattr(training_module, "Trainer", Recorder)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    gpu = torch.device("cuda", 1)
+    recipe = Recipe(batch_tokens=64, steps=1, precision=asked)
+    training = Training(CONFIG, [noisy_cycle(400)], recipe, RunOptions(ranks=Ranks(device=gpu)))
+    assert [each.precision for each in recipes] == [given] and training.recipe is recipe
+    assert current == [gpu]  # streams and events of the run are then of its GPU
