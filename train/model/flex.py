@@ -31,13 +31,23 @@ def flex_blocks(first: Tensor) -> Any:
     seen = (begins <= ends[:, None]) & (ends >= earliest)
     whole = (ends <= begins[:, None]) & (begins >= latest)
     whole &= begins[:, None] <= length - SIDE
-    numbers = []
-    for blocks in (seen & ~whole, whole):
-        ordered = blocks[:, None].int().argsort(dim=-1, descending=True, stable=True)
-        numbers += [blocks[:, None].sum(-1).int(), ordered.int()]
+    count, indices = _listed(seen & ~whole)
+    whole_count, whole_indices = _listed(whole)
     return BlockMask.from_kv_blocks(
-        *numbers, BLOCK_SIZE=SIDE, mask_mod=sees, seq_lengths=(length, length)
+        count,
+        indices,
+        whole_count,
+        whole_indices,
+        BLOCK_SIZE=SIDE,
+        mask_mod=sees,
+        seq_lengths=(length, length),
     )
+
+
+def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how many blocks bool [B, q, k] of a row are True, and which, those first: int32."""
+    rows = blocks[:, None].int()
+    return rows.sum(-1).int(), rows.argsort(dim=-1, descending=True, stable=True).int()
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, blocks: Any, dtype: torch.dtype) -> Tensor:
