@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch._dynamo  # keeps is_autocast_enabled as it is when loaded: not as a test replaces it
 
 from squeeze.train.model.gpt import GPT
 from squeeze.train.optim.averaging import Average
