@@ -7,6 +7,7 @@ is expected to cost less. Nothing is quantized: bits and losses are those of
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import math
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from squeeze.calib.allocation.octaves import OCTAVES
-from squeeze.errors import MissingPackage
+from squeeze.errors import BadConfig, MissingPackage
 from squeeze.files import write_atomic
 from squeeze.packing.plan import Plan, TensorPlan
 
@@ -95,12 +96,18 @@ def lines(points: Sequence[Point], plan: Plan) -> list[str]:
     return rows
 
 
+def check_drawable(path: Path) -> None:
+    """Raise MissingPackage where no picture can be drawn, BadConfig for a path of another format."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingPackage("a picture of the frontier needs matplotlib", "plot")
+    if path.suffix.lower() not in ("", ".png"):
+        raise BadConfig("picture of the frontier", expected="NAME.png", found=path.name)
+
+
 def draw(points: Sequence[Point], plan: Plan, path: Path) -> None:
-    """Write a picture (.png) of cost over size. Raises MissingPackage without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingPackage("a picture of the frontier needs matplotlib", "plot") from None
+    """Write a picture (PNG) of cost over size."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([p.size for p in points], [p.cost for p in points], color="#1f4e8c", label="foreseen")

@@ -34,7 +34,7 @@ from squeeze.packing.request import PackRequest
 from squeeze.score.padding import TextBytes
 from squeeze.subject.source import ModelSource
 from squeeze.subject.workpiece import Workpiece
-from squeeze.views.frontier import as_json, draw, frontier, lines
+from squeeze.views.frontier import as_json, check_drawable, draw, frontier, lines
 from squeeze.views.text import print_ledger
 
 DEFAULT = "best"  # preset of a model that the limit binds, where none is asked for
@@ -138,6 +138,8 @@ def _pack(options: PackOptions) -> None:
         [options.target, *([options.frontier] if options.frontier else [])],
         [options.model, options.tokenizer, settings, *options.code, *options.data],
     )
+    if options.frontier:
+        check_drawable(options.frontier)
     # it would count as code of the next pack, and its cache with it
     check_outside(options.target, options.code)
     clock = time.perf_counter()

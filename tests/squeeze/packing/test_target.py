@@ -203,6 +203,18 @@ def test_codes_that_other_limits_kept_are_not_found_where_they_would_be_others(
     assert files == [start.quantizer.quantize({name: scale})[name].coded for start in starts]
 
 
+def test_a_frontier_that_cannot_be_drawn_is_refused_before_the_work(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed = ["pack", str(model), "-o", str(tmp_path / "m.sqz"), "--preset", "fast", "--frontier"]
+    other = CliRunner().invoke(cli, [*fixed, str(tmp_path / "frontier.svg")])
+    assert "expected NAME.png, found frontier.svg" in str(other.exception)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    missing = CliRunner().invoke(cli, [*fixed, str(tmp_path / "frontier.png")])
+    assert "needs matplotlib" in str(missing.exception)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_frontier_that_is_not_drawn_is_said(model: Path, tmp_path: Path) -> None:
     picture = tmp_path / "frontier.png"
     arguments = ["pack", str(model), "-o", str(tmp_path / "m.sqz"), "--preset", "fast"]
