@@ -21,8 +21,11 @@ def each_path(paths: str | os.PathLike[str] | Paths) -> tuple[str | os.PathLike[
 
     Raises BadConfig for what is no path.
     """
-    single = isinstance(paths, str | os.PathLike) or not isinstance(paths, Iterable)
-    several: tuple[Any, ...] = (paths,) if single else tuple(paths)
+    several: tuple[Any, ...]
+    if isinstance(paths, str | os.PathLike) or not isinstance(paths, Iterable):
+        several = (paths,)
+    else:
+        several = tuple(paths)
     for path in several:
         if not isinstance(path, str | os.PathLike):
             raise BadConfig("files", expected="a path, or several", found=repr(path)[:40])
