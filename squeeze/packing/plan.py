@@ -244,8 +244,7 @@ def _check_types(record: Record) -> None:
     """Raise TypeError or ValueError for a field whose value is not of its type or out of range."""
     for column in fields(record):
         value: Any = getattr(record, column.name)
-        if (types := ALLOWED.get(str(column.type))) is None:
-            continue
+        types: Any = ALLOWED.get(str(column.type), (object,))
         if not isinstance(value, types) or isinstance(value, bool):
             raise TypeError(f"{column.name} is {value!r}"[:80])
         infinite = isinstance(value, float) and column.name != "scale" and not math.isfinite(value)
