@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,6 +32,9 @@ from squeeze.subject.subject import Facts, Subject, one_line
 from squeeze.subject.weights import fill_
 
 BUILD, SETTINGS = "build", "Hyperparameters"
+NO_GPU = re.compile(
+    "cuda|nvidia", re.IGNORECASE
+)  # of torch built without CUDA, of torch built with it
 NAMES_OF_SETTINGS = ("h", "args", "hparams", "hp", "config", "cfg", "hyperparameters")
 
 
@@ -136,7 +140,7 @@ def _guarded(file: Path, what: str) -> Iterator[None]:
             fix="Install it, or replace it with --shim.",
         ) from error
     except (Exception, SystemExit) as error:
-        fix = "Build the model on the CPU." if "cuda" in str(error).lower() else ""
+        fix = "Build the model on the CPU." if NO_GPU.search(str(error)) else ""
         raise BadCheckpoint(f"{file}: {what}: {one_line(error)}", fix=fix) from error
     finally:
         torch.Tensor.backward = backward  # type: ignore[method-assign]

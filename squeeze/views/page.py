@@ -56,12 +56,13 @@ def write_page(target: Path, report: Report) -> None:
 def page(report: Report) -> str:
     """Return the HTML of a report."""
     ledger, limit, totals = report.ledger, report.limit, report.totals
+    size = ledger.total if totals is None else totals.shipped_bytes
     floors = report.floors or {}
     tensors = () if report.plan is None else report.plan.tensors
     data = {
         "title": title(list(ledger.files)),
         "verdict": verdict(ledger, limit, totals),
-        "over": ledger.total > limit if totals is None else totals.shipped.fits is False,
+        "over": ledger.has_model and size > limit,
         "cautions": [] if report.plan is None else list(report.plan.cost.cautions),
         "notes": list(ledger.notes),
         "totals": None if totals is None else totals.as_json(limit),

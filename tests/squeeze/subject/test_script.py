@@ -47,6 +47,10 @@ BROKEN = {
         "build",
         r"build\(\) fails: .*Build the model",
     ),
+    MODEL + "def build(): raise RuntimeError('Found no NVIDIA driver on your system.')": (
+        "build",
+        r"build\(\) fails: .*Build the model",
+    ),
     MODEL + "w = torch.ones(3, requires_grad=True)\nfor _ in range(9): w.sum().backward()": (
         "Model",
         "trains when it is imported",
