@@ -13,9 +13,8 @@ from squeeze.review.claims import Claims, SeedClaim
 from squeeze.review.deviation import NEITHER, stated_deviations
 from squeeze.review.findings import Finding, finding, listed
 from squeeze.review.folder import Folder
-from squeeze.score.seeds.student import MARGIN_NATS, P_VALUE, p_text, welch
+from squeeze.score.seeds.student import P_VALUE, SAME_TEXT, margin_in, p_text, welch
 
-SAME_TEXT = 1e-3  # relative; two scores of one tokenizer imply the same bytes a token
 MOST_SHOWN = 6
 # Names of scores that a log prints of the weights before they are rounded, or by the way.
 BEFORE_PACKING = re.compile(
@@ -119,11 +118,12 @@ def parent_difference(own: ClaimedRuns, parent: Parent) -> Finding:
         f"{parent.folder.name}: {other.mean:.6f} → {own.mean:.6f} ({own.mean - other.mean:+.6f})"
     ]
     widths = _bytes_per_token(own), _bytes_per_token(other)
-    unit, margin = "nats", MARGIN_NATS
+    unit = "nats"
     if abs(widths[0] - widths[1]) <= SAME_TEXT * widths[1]:
         told.append(f"{own.nats - other.nats:+.5f} nats a token")
     else:  # another tokenizer: nats a token do not compare
-        unit, margin = "bpb", MARGIN_NATS / math.log(2) / widths[1]
+        unit = "bpb"
+    margin = margin_in(unit, widths[1])
     data: dict[str, Any] = {"change_bpb": own.mean - other.mean}
     values = own.values(unit), other.values(unit)
     if min(map(len, values)) > 1:

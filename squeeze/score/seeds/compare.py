@@ -8,7 +8,6 @@ challenge's README: a new record shows, at p < 0.01 over its seeds, at least 0.0
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,16 @@ from squeeze.errors import BadData
 from squeeze.files import read_json
 from squeeze.score.report import EvalReport
 from squeeze.score.seeds.logged import LoggedSeeds, is_logged, read_logged
-from squeeze.score.seeds.student import MARGIN_NATS, P_VALUE, Welch, spread, welch
+from squeeze.score.seeds.student import (
+    MARGIN_NATS,
+    P_VALUE,
+    SAME_TEXT,
+    Welch,
+    margin_in,
+    spread,
+    welch,
+)
 
-SAME_TEXT = 1e-3  # relative, of bytes a token: the digits of logs
 MAX_REPORT = 16 << 20  # bytes
 # equal over the seeds of a run, as are recipe, tokenizer and data: all but the weights and the machine
 SAME = ("config", "mode", "options", "precision", "tokens", "bytes", "official")
@@ -143,9 +149,7 @@ def compare(
         _check_same_text(new.reports[0], old.reports[0], metric)
     elif abs(new.bytes_per_token / old.bytes_per_token - 1) > SAME_TEXT and metric != "bpb":
         _refuse_tokenizers(metric)
-    margin = MARGIN_NATS
-    if metric == "bpb":
-        margin /= old.bytes_per_token * math.log(2.0)
+    margin = margin_in(metric, old.bytes_per_token)
     values = new.values(metric), old.values(metric)
     return Comparison(
         metric=metric,

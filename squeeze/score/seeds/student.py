@@ -10,6 +10,9 @@ from squeeze.errors import BadData
 
 MARGIN_NATS = 0.005  # nats per token by which a record must be better
 P_VALUE = 0.01  # below which the challenge takes a difference for real
+SAME_TEXT = (
+    1e-3  # relative; scores of one tokenizer imply the same bytes a token, to the digits of logs
+)
 LEAST_P, MOST_P = 1e-99, 0.99  # printed as they are
 
 
@@ -36,6 +39,14 @@ class Welch:
     t: float
     df: float
     p: float
+
+
+def margin_in(metric: str, bytes_per_token: float) -> float:
+    """Return the challenge's margin as a metric has it: nats per token, or bits per byte for "bpb".
+
+    bytes_per_token: of the older run
+    """
+    return MARGIN_NATS / (math.log(2.0) * bytes_per_token) if metric == "bpb" else MARGIN_NATS
 
 
 def spread(values: Sequence[float]) -> Spread:
