@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from squeeze.artifact.streams import Tensor, in_order
-from squeeze.calib.allocation.waterfill import Steps, expected_loss, waterfill
+from squeeze.calib.allocation.waterfill import Steps, expected_loss, waterfill_cheaply
 from squeeze.calib.quantizers.mantissa import head_bits
 from squeeze.calib.quantizers.row_feedback import RowFeedback, row_feedback
 from squeeze.calib.statistics.curvature import DAMPING, Factor, factorize
@@ -33,7 +33,7 @@ class Prepared:
 
     def steps(self, name: str, weights: Float32, scale: float) -> Steps:
         """Return the water-filled steps of a matrix at a scale."""
-        return waterfill(weights, self.factors[name], self.rows[name].importance, scale)
+        return waterfill_cheaply(weights, self.factors[name], self.rows[name].importance, scale)
 
 
 @dataclass(frozen=True, eq=False)

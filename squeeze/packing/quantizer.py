@@ -209,7 +209,8 @@ class Quantizer:
                 trellis = trellis_gptq(
                     weights, prepared.factors[name], steps.rows, steps.columns, options
                 )
-                return self.coder.code(name, scale, self.n_states, trellis.tensor)
+                tensor = with_idle_steps(trellis.tensor)
+                return self.coder.code(name, scale, self.n_states, tensor)
             except BadData:
                 # a weight of more steps than codes count is stored as a float, one that is not finite
                 # is an error
@@ -240,6 +241,16 @@ class Quantizer:
         weights, prepared = self.contents.matrices[name], self.curvature.prepared
         most = (MANTISSA + prepared.heads[name]) * weights.size
         return min(expected_bits(weights, prepared.steps(name, weights, scale)), most)
+
+
+def with_idle_steps(tensor: QuantizedTensor) -> QuantizedTensor:
+    """Return the same values in fewer bytes: rows of zeros, right with any step, have the commonest."""
+    idle = ~tensor.dequantize().reshape(tensor.codes.shape).any(1)
+    values, counts = np.unique(tensor.steps, return_counts=True)
+    if not idle.any():
+        return tensor
+    steps = np.where(idle, values[counts.argmax()], tensor.steps).astype(tensor.steps.dtype)
+    return replace(tensor, steps=steps)
 
 
 def _zeros(shape: tuple[int, ...]) -> QuantizedTensor:

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squeeze.calib.allocation.waterfill import LARGEST_STEP, Steps, expected_loss, waterfill
+from squeeze.calib.allocation.waterfill import (
+    LARGEST_STEP,
+    Steps,
+    expected_loss,
+    waterfill,
+    waterfill_cheaply,
+)
 from squeeze.calib.quantizers.gptq import gptq
 from squeeze.calib.quantizers.trellis_gptq import TrellisOptions, trellis_gptq
 from squeeze.calib.statistics.curvature import factorize, proxy_loss
@@ -122,6 +128,33 @@ def test_water_filled_steps_cost_the_same_loss_everywhere(seed, scale):
     )
     off = np.log2(costs / scale**2) / 2  # in octaves of the step
     assert np.abs(off).max() <= 2 / 16 + 1e-6
+
+
+@given(st.integers(0, 99), st.floats(1e-6, 1e3), st.sampled_from([(40, 1), (130, 2)]))
+def test_steps_of_short_rows_are_in_octaves_of_each_other(seed, scale, width):
+    columns, parts = width
+    weights, hessian = correlated(seed, 9, columns)
+    weights *= 1e9  # never capped
+    importance = np.exp2(np.random.default_rng(seed).uniform(-6, 0, 9)).astype(np.float32)
+    importance[:4] = 0  # four rows of one step
+    factor = factorize(hessian)
+    exact, cheap = (
+        fill(weights, factor, importance, scale) for fill in (waterfill, waterfill_cheaply)
+    )
+    off = np.log2(cheap.rows / exact.rows)
+    assert np.abs(off).max() <= 0.5 / parts + 1 / 16 + 1e-5
+    octaves = parts * np.log2(cheap.rows / cheap.rows[0])
+    assert np.abs(octaves - np.rint(octaves)).max() < 1e-4
+    # none jumps where the scale moves a little
+    moved = waterfill_cheaply(weights, factor, importance, scale * 1.001)
+    np.testing.assert_allclose(moved.rows, cheap.rows * 1.001, rtol=1e-5)
+
+
+def test_steps_of_wide_rows_stay_as_they_are():
+    weights, hessian = correlated(3, 5, 300)
+    filled = waterfill(weights, factorize(hessian), np.ones(5, np.float32), 0.1)
+    same = waterfill_cheaply(weights, factorize(hessian), np.ones(5, np.float32), 0.1)
+    np.testing.assert_array_equal(filled.rows, same.rows)
 
 
 def test_rows_that_do_not_matter_get_capped_steps_and_zero_codes():
