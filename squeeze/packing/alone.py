@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from squeeze.packing.curvature import Curvature
+from squeeze.packing.curvature import CheapCurvature
 from squeeze.packing.fit import fit_or_explain
 from squeeze.packing.kept import KeptCodes
 from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import ALONE
-from squeeze.packing.quantizer import Quantizer, contents_of
+from squeeze.packing.quantizer import Quantizer
+from squeeze.packing.recipe import contents_of
 from squeeze.packing.request import PackRequest
 from squeeze.packing.rounding import note_losses
 from squeeze.packing.session import without_loss
@@ -34,7 +35,7 @@ def pack_alone(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Pa
     for weights in contents.matrices.values():
         width = weights.shape[1]
         inputs.setdefault(width, np.eye(width, dtype=np.float32))
-    curvature = Curvature(
+    curvature = CheapCurvature(
         contents.matrices,
         {name: inputs[weights.shape[1]] for name, weights in contents.matrices.items()},
         {name: _importance(weights) for name, weights in contents.matrices.items()},

@@ -9,7 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from squeeze.artifact.streams import Tensor, in_order
-from squeeze.calib.allocation.waterfill import Steps, expected_loss, waterfill_cheaply
+from squeeze.calib.allocation.waterfill import (
+    Steps,
+    expected_loss,
+    waterfill,
+    waterfill_cheaply,
+)
 from squeeze.calib.quantizers.mantissa import head_bits
 from squeeze.calib.quantizers.row_feedback import RowFeedback, row_feedback
 from squeeze.calib.statistics.curvature import DAMPING, Factor, factorize
@@ -33,7 +38,7 @@ class Prepared:
 
     def steps(self, name: str, weights: Float32, scale: float) -> Steps:
         """Return the water-filled steps of a matrix at a scale."""
-        return waterfill_cheaply(weights, self.factors[name], self.rows[name].importance, scale)
+        return waterfill(weights, self.factors[name], self.rows[name].importance, scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,3 +114,21 @@ class Curvature:
         return expected_loss(
             error.reshape(len(error), -1), self.hessians[name], self.gradients[name]
         )
+
+
+class CheapRows(Prepared):
+    """The same, with steps of rows that cost few bytes: a script that ships the packer lacks the code."""
+
+    def steps(self, name: str, weights: Float32, scale: float) -> Steps:
+        """Return the water-filled steps of a matrix at a scale, those of short rows in octaves."""
+        return waterfill_cheaply(weights, self.factors[name], self.rows[name].importance, scale)
+
+
+class CheapCurvature(Curvature):
+    """The same, prepared for steps of rows that cost few bytes."""
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """As `Curvature.prepared`."""
+        plain = super().prepared
+        return CheapRows(plain.factors, plain.rows, plain.heads)

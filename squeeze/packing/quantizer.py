@@ -13,24 +13,18 @@ from typing import Protocol
 
 import numpy as np
 
-from squeeze.artifact.parts import PARTS, names_of_parts, parts_field
 from squeeze.artifact.streams import Artifact, Coded, CodeStreams, Tensor, in_order
 from squeeze.calib.allocation.allocate import COARSEST
 from squeeze.calib.allocation.waterfill import STEP_FORMAT, expected_bits
 from squeeze.calib.quantizers.mantissa import MANTISSA, round_mantissas
 from squeeze.calib.quantizers.trellis_gptq import TrellisOptions, trellis_gptq
-from squeeze.calib.taps.layout import FLOAT, Layout
 from squeeze.errors import BadData
 from squeeze.packing.curvature import Curvature, Prepared
-from squeeze.packing.recipe import as_floats
-from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32, to_bits
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
-from squeeze.tensors.roles import natural_key
 
 QUANTIZED = 1024  # matrices of fewer weights stay floats: they cost little
 FLOATS_FROM = 11.0  # bits a weight; the loss is beyond measuring, and floats need no search
-_NO_ROLES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class Coder(Protocol):
         """Return the kept matrix of this name, scale and number of states, or None."""
 
     def code(self, name: str, scale: float, states: int, tensor: QuantizedTensor) -> StoredMatrix:
-        """Return `tensor` with its codes coded, and keep both."""
+        """Return a matrix of the same values with its codes coded, and keep both."""
 
     def file(self, artifact: Artifact, codes: CodeStreams, floats: bool) -> bytes:
         """Return the whole file.
@@ -99,49 +93,6 @@ class Contents:
         matrices = {name: self.matrices[name] for name in names}
         order = tuple(name for name in self.order if name in matrices)
         return replace(self, matrices=matrices, others={}, order=order, config={})
-
-
-def contents_of(
-    piece: Workpiece,
-    layout: Layout,
-    small_floats: str,
-    smallest: int = QUANTIZED,
-    roles: Mapping[str, str] = _NO_ROLES,
-) -> Contents:
-    """Return the large matrices of a layout, to be quantized, and the rest as it will be stored.
-
-    A tensor that is not one matrix [rows, columns] is stored in parts, where any of them is large.
-
-    smallest: weights of a large matrix, at least
-    roles: of matrices and tensors by name, as a forward showed them
-
-    Raises BadCheckpoint where another tensor has the name of a part.
-    """
-    matrices: dict[str, Float32] = {}
-    rest: dict[str, Tensor] = {}
-    parts: dict[str, object] = {}
-    logical: dict[str, str] = {}
-    for name, tensor in piece.stored.items():
-        inside = layout.of_tensor(name)
-        large = [m for m in inside if m.how != FLOAT and m.slice.elements >= smallest]
-        if not large:
-            rest[name] = tensor
-            continue
-        matrices |= {m.name: m.slice.matrix_of(piece.tensors[name]) for m in large}
-        logical |= {m.name: tensor.logical for m in large}
-        rest |= {m.name: piece.matrix(m.name, layout) for m in inside if m not in large}
-        if inside[0].name != name:
-            names = names_of_parts(name, len(inside), piece.stored)
-            assert [m.name for m in inside] == names
-            parts[name] = parts_field(tensor.shape, [m.slice for m in inside])
-    others = as_floats(rest, small_floats)
-    order = tuple(sorted([*matrices, *rest], key=natural_key))
-    header = {
-        **piece.header,
-        **({PARTS: parts} if parts else {}),
-        **piece.roles_field(order, roles),
-    }
-    return Contents(matrices, others, order, header, logical)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,8 +160,7 @@ class Quantizer:
                 trellis = trellis_gptq(
                     weights, prepared.factors[name], steps.rows, steps.columns, options
                 )
-                tensor = with_idle_steps(trellis.tensor)
-                return self.coder.code(name, scale, self.n_states, tensor)
+                return self.coder.code(name, scale, self.n_states, trellis.tensor)
             except BadData:
                 # a weight of more steps than codes count is stored as a float, one that is not finite
                 # is an error
@@ -241,16 +191,6 @@ class Quantizer:
         weights, prepared = self.contents.matrices[name], self.curvature.prepared
         most = (MANTISSA + prepared.heads[name]) * weights.size
         return min(expected_bits(weights, prepared.steps(name, weights, scale)), most)
-
-
-def with_idle_steps(tensor: QuantizedTensor) -> QuantizedTensor:
-    """Return the same values in fewer bytes: rows of zeros, right with any step, have the commonest."""
-    idle = ~tensor.dequantize().reshape(tensor.codes.shape).any(1)
-    values, counts = np.unique(tensor.steps, return_counts=True)
-    if not idle.any():
-        return tensor
-    steps = np.where(idle, values[counts.argmax()], tensor.steps).astype(tensor.steps.dtype)
-    return replace(tensor, steps=steps)
 
 
 def _zeros(shape: tuple[int, ...]) -> QuantizedTensor:

@@ -1,4 +1,4 @@
-"""Checkpoint → artifact: a precision for each tensor by its role, and the rounding to it."""
+"""Checkpoint → artifact: a precision for each tensor by its role, what is quantized and what stored."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from squeeze.artifact.parts import PARTS, names_of_parts, parts_field
 from squeeze.artifact.streams import Artifact, Tensor
 from squeeze.calib.quantizers.grids import find_grid
 from squeeze.calib.quantizers.round_to_nearest import MAX_BITS, MIN_BITS, quantize_rtn
+from squeeze.calib.taps.layout import FLOAT, Layout
 from squeeze.calib.taps.parts import pieces
 from squeeze.errors import BadConfig
-from squeeze.tensors.floats import from_bits, to_bits
+from squeeze.packing.quantizer import QUANTIZED, Contents
+from squeeze.subject.workpiece import Workpiece
+from squeeze.tensors.floats import Float32, from_bits, to_bits
 from squeeze.tensors.matrices import Slice
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 from squeeze.tensors.roles import ROLES, natural_key, role_of
 
 FLOAT_FORMATS = (*FLOATS, "keep")
+_NO_ROLES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,49 @@ def _matrices_of(name: str, tensor: Tensor, recipe: Recipe) -> list[Slice]:
         return []
     inside = pieces(name, tensor.shape)
     return inside if len(inside) > 1 and recipe.precision_for(name, inside[0].shape).bits else []
+
+
+def contents_of(
+    piece: Workpiece,
+    layout: Layout,
+    small_floats: str,
+    smallest: int = QUANTIZED,
+    roles: Mapping[str, str] = _NO_ROLES,
+) -> Contents:
+    """Return the large matrices of a layout, to be quantized, and the rest as it will be stored.
+
+    A tensor that is not one matrix [rows, columns] is stored in parts, where any of them is large.
+
+    smallest: weights of a large matrix, at least
+    roles: of matrices and tensors by name, as a forward showed them
+
+    Raises BadCheckpoint where another tensor has the name of a part.
+    """
+    matrices: dict[str, Float32] = {}
+    rest: dict[str, Tensor] = {}
+    parts: dict[str, object] = {}
+    logical: dict[str, str] = {}
+    for name, tensor in piece.stored.items():
+        inside = layout.of_tensor(name)
+        large = [m for m in inside if m.how != FLOAT and m.slice.elements >= smallest]
+        if not large:
+            rest[name] = tensor
+            continue
+        matrices |= {m.name: m.slice.matrix_of(piece.tensors[name]) for m in large}
+        logical |= {m.name: tensor.logical for m in large}
+        rest |= {m.name: piece.matrix(m.name, layout) for m in inside if m not in large}
+        if inside[0].name != name:
+            names = names_of_parts(name, len(inside), piece.stored)
+            assert [m.name for m in inside] == names
+            parts[name] = parts_field(tensor.shape, [m.slice for m in inside])
+    others = as_floats(rest, small_floats)
+    order = tuple(sorted([*matrices, *rest], key=natural_key))
+    header = {
+        **piece.header,
+        **({PARTS: parts} if parts else {}),
+        **piece.roles_field(order, roles),
+    }
+    return Contents(matrices, others, order, header, logical)
 
 
 def as_floats(tensors: Mapping[str, Tensor], small_floats: str) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from squeeze.errors import BadConfig
 from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.packed import Correction, Packed
 from squeeze.packing.presets import RECORDS, Record
-from squeeze.packing.quantizer import contents_of
+from squeeze.packing.recipe import contents_of
 from squeeze.packing.request import PackRequest
 from squeeze.packing.rounding import LISTED, note_floats, roles_in
 from squeeze.packing.session import Session, open_session

@@ -35,15 +35,15 @@ from squeeze.packing.costs import (
     quantization_of,
     role_costs,
 )
-from squeeze.packing.curvature import Curvature
+from squeeze.packing.curvature import CheapCurvature
 from squeeze.packing.fit import Fitted, at_scales, fit, fit_or_explain
 from squeeze.packing.kept import KeptCodes, forget, hash_of
 from squeeze.packing.machine import this_machine
 from squeeze.packing.packed import Packed
 from squeeze.packing.plan import Plan, kept_plan, tensor_plans
 from squeeze.packing.presets import TARGETS
-from squeeze.packing.quantizer import QUANTIZED, Quantizer, contents_of
-from squeeze.packing.recipe import as_floats, on_grid
+from squeeze.packing.quantizer import QUANTIZED, Quantizer
+from squeeze.packing.recipe import as_floats, contents_of, on_grid
 from squeeze.packing.request import PackRequest
 from squeeze.packing.session import Session, exact_or
 from squeeze.reporter import Reporter
@@ -104,7 +104,9 @@ def start_of(session: Session, calibrated: Calibrated, limit: int) -> Start:
         piece, calibrated.layout, request.small_floats, roles=calibrated.layout.roles
     )
     damping = damping_at(8 * limit / max(piece.weights, 1))
-    curvature = Curvature.of(contents.matrices, calibrated.hessians, calibrated.gradients, damping)
+    curvature = CheapCurvature.of(
+        contents.matrices, calibrated.hessians, calibrated.gradients, damping
+    )
     settings = hash_of(code_sha256(), content_key(piece, session.settings))
     # of the limit they depend on the damping, and on the order of units, which is in the content key
     kept_codes = KeptCodes(folder / "codes", hash_of(settings, damping), session.reporter)

@@ -27,7 +27,8 @@ from squeeze.files import scratch_folder
 from squeeze.packing import calibrate as calibrating
 from squeeze.packing import costs, target
 from squeeze.packing.calibrate import Calibrated, Calibration
-from squeeze.packing.quantizer import Contents, contents_of
+from squeeze.packing.quantizer import Contents
+from squeeze.packing.recipe import contents_of
 from squeeze.packing.tune.student import Student
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT

@@ -12,7 +12,7 @@ from squeeze.calib.allocation.waterfill import (
 )
 from squeeze.calib.quantizers.trellis_gptq import TrellisOptions, trellis_gptq
 from squeeze.calib.statistics.curvature import factorize
-from squeeze.packing.quantizer import with_idle_steps
+from squeeze.packing.kept import with_idle_steps
 
 IDENTITY = np.eye(32, dtype=np.float32)
 

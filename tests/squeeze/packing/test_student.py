@@ -12,7 +12,7 @@ import pytest
 from squeeze.calib.tuning.distil import Course, Learnt, Trained
 from squeeze.checkpoint.read import load_model
 from squeeze.packing.calibrate import Calibration, calibrate
-from squeeze.packing.quantizer import contents_of
+from squeeze.packing.recipe import contents_of
 from squeeze.packing.tune.student import Student
 from squeeze.reporter import SILENT
 from squeeze.subject.workpiece import Workpiece

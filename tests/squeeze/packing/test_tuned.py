@@ -25,7 +25,7 @@ from squeeze.packing.calibrate import Calibration, calibrate
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
 from squeeze.packing.presets import TARGETS, Tuned
-from squeeze.packing.quantizer import contents_of
+from squeeze.packing.recipe import contents_of
 from squeeze.packing.request import PackRequest
 from squeeze.packing.tune import pack as tuning
 from squeeze.packing.tune.shares import Shares

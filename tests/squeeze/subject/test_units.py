@@ -19,7 +19,8 @@ from squeeze.packing.curvature import Curvature
 from squeeze.packing.kept import KeptCodes
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
-from squeeze.packing.quantizer import Quantizer, contents_of
+from squeeze.packing.quantizer import Quantizer
+from squeeze.packing.recipe import contents_of
 from squeeze.packing.request import PackRequest
 from squeeze.packing.session import in_unit_order
 from squeeze.subject.subject import Subject

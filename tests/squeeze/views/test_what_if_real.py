@@ -20,7 +20,8 @@ from squeeze.packing.fit import at_scales
 from squeeze.packing.kept import KeptCodes
 from squeeze.packing.plan import Plan
 from squeeze.packing.presets import TARGETS
-from squeeze.packing.quantizer import Quantizer, contents_of
+from squeeze.packing.quantizer import Quantizer
+from squeeze.packing.recipe import contents_of
 from squeeze.packing.session import in_unit_order
 from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
