@@ -117,7 +117,7 @@ class Curvature:
 
 
 class CheapRows(Prepared):
-    """The same, with steps of rows that cost few bytes: a script that ships the packer lacks the code."""
+    """The same, with cheap steps of rows; a script that ships the packer does without their code."""
 
     def steps(self, name: str, weights: Float32, scale: float) -> Steps:
         """Return the water-filled steps of a matrix at a scale, those of short rows in octaves."""

@@ -15,7 +15,7 @@ from squeeze.calib.text.sources import Sequences
 from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.packing.calibrate import Calibration, calibrate
 from squeeze.packing.costs import mean_divergence
-from squeeze.packing.curvature import Curvature
+from squeeze.packing.curvature import CheapCurvature
 from squeeze.packing.fit import at_scales
 from squeeze.packing.kept import KeptCodes
 from squeeze.packing.plan import Plan
@@ -87,7 +87,7 @@ def case(
     assert plan is not None
     piece, found = in_unit_order(Workpiece.of(loaded), calibrate(loaded, settings, folder), limit)
     contents = contents_of(piece, found.layout, "fp16")
-    curvature = Curvature.of(contents.matrices, found.hessians, found.gradients)
+    curvature = CheapCurvature.of(contents.matrices, found.hessians, found.gradients)
     kept = KeptCodes(folder / "again", "")
     quantizer = Quantizer(contents, curvature, TARGETS["fast"].states, kept)
     return Case(plan, quantizer, loaded, found.subject, text or found.text)
