@@ -42,32 +42,33 @@ from gpu_steps import STEPS
 # the cheapest first; what takes minutes to compile or to pack comes last
 STAGES |= STEPS | SCORES | RUNS
 ORDER = (
-    *(
-        "versions",
-        "group",
-        "cache",
-        "operations",
-        "kernels",
-        "compiled",
-        "steps of baseline",
-        "text",
-    ),
-    *("commands", "scores", "learning", "script", "pack", "tune"),
-    *("steps of record-1493", "steps of record-1855"),
+    "versions",
+    "group",
+    "cache",
+    "operations",
+    "kernels",
+    "compiled",
+    "steps of baseline",
+    "text",
+    "commands",
+    "scores",
+    "learning",
+    "script",
+    "pack",
+    "tune",
+    "steps of record-1493",
+    "steps of record-1855",
 )
 
 SECONDS = 540.0  # of all stages on a GPU
 LEAST = 20.0  # seconds that a stage is begun in at least
-LIMIT, LIMITS = (
-    60.0,
-    {  # seconds of a stage; a rehearsal has ten times as long
-        **dict.fromkeys(("kernels", "compiled", "scores", "learning", "tune"), 100.0),
-        **dict.fromkeys(("script", "steps of baseline"), 120.0),
-        **dict.fromkeys(
-            ("commands", "pack", "steps of record-1493", "steps of record-1855"), 180.0
-        ),
-    },
-)
+# seconds of a stage; a rehearsal has ten times as long
+LIMIT = 60.0
+LIMITS = {
+    **dict.fromkeys(("kernels", "compiled", "scores", "learning", "tune"), 100.0),
+    **dict.fromkeys(("script", "steps of baseline"), 120.0),
+    **dict.fromkeys(("commands", "pack", "steps of record-1493", "steps of record-1855"), 180.0),
+}
 WORKER = [sys.executable, *(f"-W{text}" for text in sys.warnoptions), str(Path(__file__).resolve())]
 ANEW = 3  # exit status of a worker whose GPU answers no more
 
