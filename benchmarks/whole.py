@@ -72,8 +72,8 @@ def baseline_way(size: int, budget: float) -> Way:
     return Way("baseline", settings, 15.0, ("--preset", "baseline-int8-zlib", "--small", 1024))
 
 
-# Three quarters of the preset's weights are tables of pairs and triples of tokens. Rounded to less than a
-# bit a weight, or to less than two after long training, they cost more than they win: smaller ones.
+# Three quarters of the preset's weights are tables of pairs and triples of tokens. Rounded to less than
+# a bit a weight, or to less than two after long training, they cost more than they win: smaller ones.
 SMALLER = ("bigram_rows=8192", "trigram_rows=16384")
 TABLES = {(500_000, 600.0): SMALLER, (500_000, 2400.0): SMALLER, (1_000_000, 2400.0): SMALLER}
 
