@@ -7,7 +7,7 @@ Both ways train on one shard (benchmarks/tiny.py), with one thread, and pack; al
 together stay under the budget of CPU seconds, imports and compilation included. The baseline's way is
 the preset `baseline` of `squeeze train`: architecture, start and rates, in the largest width whose
 int8 + zlib file fits, with a batch that a CPU can afford. Squeeze's way is one larger model for each
-budget and seed, packed to each limit; to the smaller limits, one with smaller tables. Limits are of the
+budget and seed, packed to each limit; one with smaller tables to the smallest. Limits are of the
 artifact alone. `squeeze eval` scores the decoded file in a process of its own: bits per byte of the
 first targets of the validation tail, in windows that do not overlap. A line is kept once it is
 measured; a run that is cut short goes on where it was.
@@ -72,19 +72,19 @@ def baseline_way(size: int, budget: float) -> Way:
     return Way("baseline", settings, 15.0, ("--preset", "baseline-int8-zlib", "--small", 1024))
 
 
-# Three quarters of the preset's weights are tables of pairs and triples of tokens. Rounded to less than
-# a bit a weight, or to less than two after long training, they cost more than they win: smaller ones.
+# Three quarters of the preset's weights are tables of pairs and triples of tokens. After twenty
+# minutes, in which the shard is seen twice, smaller ones score better; after five, only where the large
+# have less than a bit a weight.
 SMALLER = ("bigram_rows=8192", "trigram_rows=16384")
-TABLES = {(500_000, 600.0): SMALLER, (500_000, 2400.0): SMALLER, (1_000_000, 2400.0): SMALLER}
 
 
 def squeeze_way(shard: Path, size: int, budget: float) -> Way:
     """Return squeeze's way to a size, calibrated on the text that its model learnt from."""
     text = ("--calibration", "shards", "--data", shard)
-    tables = TABLES.get((size, budget), ())
     if budget <= BUDGETS[0]:
+        tables = SMALLER if size == SIZES[0] else ()
         return Way("tiny", tables, 115.0, ("--preset", "best", *text))
-    return Way("tiny", tables, 400.0, ("--preset", "tuned", "--tune", 600, *text))
+    return Way("tiny", SMALLER, 400.0, ("--preset", "tuned", "--tune", 600, *text))
 
 
 def ran(command: Sequence[object], environment: dict[str, str]) -> tuple[dict[str, Any], float]:
