@@ -112,10 +112,13 @@ class KeptCodes:
 
 def with_idle_steps(tensor: QuantizedTensor) -> QuantizedTensor:
     """Return the same values in fewer bytes: rows of zeros, right with any step, have the commonest."""
+    # a weight of zero has the index zero, but not the other way round: most matrices need no decoding
+    if tensor.codes.any(1).all():
+        return tensor
     idle = ~tensor.dequantize().reshape(tensor.codes.shape).any(1)
-    values, counts = np.unique(tensor.steps, return_counts=True)
     if not idle.any():
         return tensor
+    values, counts = np.unique(tensor.steps, return_counts=True)
     steps = np.where(idle, values[counts.argmax()], tensor.steps).astype(tensor.steps.dtype)
     return replace(tensor, steps=steps)
 
