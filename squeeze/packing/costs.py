@@ -1,16 +1,18 @@
 """Cost of a packed model, tensor by tensor and role by role, and cost of other bits.
 
-Two quantizations are compared: the packed one, and one whose steps are COARSER octaves larger. Between
-them a tensor's rate and loss follow `squeeze.calib.allocation.sensitivity`. The cost of each role is
-measured as well, because some are far from the quadratic model: at two bits an mlp whose units revive
-costs twice the model's figure, and so does an embedding at any rate (docs/log.md).
+Quantizations are compared: the packed one, one whose steps are some octaves larger and, where there are
+few bits, one in smaller steps (`octaves_beside`). Between them a tensor's rate and loss follow
+`squeeze.calib.allocation.sensitivity`. The cost of each role is measured as well, because some are far
+from the quadratic model: at two bits an mlp whose units revive costs twice the model's figure, and so
+does an embedding at any rate (docs/log.md).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -35,12 +37,12 @@ from squeeze.subject.subject import Subject
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.quantized import QuantizedTensor
 
-COARSER = 2.0  # octaves of the scale, about as many bits a weight
+BESIDE = 2.0  # octaves of the scale, about as many bits a weight
 # Tokens of calibration text on which the cost of all and of each role is measured; it varies by about
 # its mean from token to token.
 MEASURED = 8192
 MEASURED_ROLES = 1024
-SAMPLED = 4  # matrices of a role that are quantized in coarser steps; the others follow the formula
+SAMPLED = 4  # matrices of a role that are quantized in other steps; the others follow the formula
 MODELS_IN_FLIGHT = 4  # copies of the model with one role quantized, at most
 CPU = torch.device("cpu")
 KL = Categorical()
@@ -52,11 +54,13 @@ class Quantization:
 
     bits: per weight
     losses: expected nats per token that the rounding of each tensor adds
+    octaves: of its scale above the packed one
     """
 
     tensors: Mapping[str, Tensor]
     bits: Mapping[str, float]
     losses: Mapping[str, float]
+    octaves: float = 0.0
 
 
 def losses_of(quantizer: Quantizer, tensors: Mapping[str, Tensor]) -> dict[str, float]:
@@ -67,14 +71,27 @@ def losses_of(quantizer: Quantizer, tensors: Mapping[str, Tensor]) -> dict[str, 
     return dict(zip(tensors, losses, strict=True))
 
 
-def quantization_of(quantizer: Quantizer, fitted: Fitted) -> Quantization:
+def quantization_of(quantizer: Quantizer, fitted: Fitted, octaves: float = 0.0) -> Quantization:
     """Return the quantization that a file holds."""
     bits = {t.name: t.bits for t in tensor_plans(fitted.data)}
-    return Quantization(fitted.tensors, bits, losses_of(quantizer, fitted.tensors))
+    losses = losses_of(quantizer, fitted.tensors)
+    return Quantization(fitted.tensors, bits, losses, octaves)
 
 
-def coarser_quantization(quantizer: Quantizer, fitted: Fitted, layout: Layout) -> Quantization:
-    """Return some matrices of each role in steps COARSER octaves larger, by the fastest trellis.
+def octaves_beside(weights: int, fitted: Fitted) -> tuple[float, ...]:
+    """Return the octaves of the scale at which costs are measured beside those of a file.
+
+    With fewer than BESIDE bits a weight nearly nothing is left of coarser steps, and their cost says
+    nothing of finer ones: from half a bit 6 times too much was foreseen for two bits (docs/log.md).
+    """
+    few = 8 * len(fitted.data) < BESIDE * weights
+    return (BESIDE, -BESIDE) if few else (BESIDE,)
+
+
+def quantization_beside(
+    quantizer: Quantizer, fitted: Fitted, layout: Layout, octaves: float
+) -> Quantization:
+    """Return some matrices of each role in steps so many octaves larger, by the fastest trellis.
 
     None of them where no file may hold so many weights in so few bytes (docs/format.md, §2).
     """
@@ -82,31 +99,30 @@ def coarser_quantization(quantizer: Quantizer, fitted: Fitted, layout: Layout) -
     roles = _by_role(fitted.scales, layout).values()
     sampled = [name for names in roles for name in _spread(names, SAMPLED)]
     scout = scout.only(sampled)
-    scales = {name: fitted.scales[name] * 2**COARSER for name in sampled}
-    coarser = at_scales(scout, scales)
+    scales = {name: fitted.scales[name] * 2**octaves for name in sampled}
+    beside = at_scales(scout, scales)
     weights = sum(scout.weight_counts.values())
-    if weights > max(FEW_WEIGHTS, WEIGHTS_PER_BYTE * len(coarser.data)):
+    if weights > max(FEW_WEIGHTS, WEIGHTS_PER_BYTE * len(beside.data)):
         return Quantization({}, {}, {})
-    return quantization_of(scout, coarser)
+    return quantization_of(scout, beside, octaves)
 
 
 def curves_of(
     quantizer: Quantizer,
     scales: Mapping[str, float],
-    packed: Quantization,
-    coarser: Quantization,
+    versions: Sequence[Quantization],
 ) -> dict[str, Curve]:
     """Return rate and loss at other scales, of the matrices that have codes which are not all zero.
 
-    packed, coarser: quantizations at `scales` and, of some matrices, COARSER octaves above; the curves
-        pass through both
+    versions: the packed quantization at `scales`, and others of some matrices; the curves pass through
+        all
     """
     curves = {}
-    for name, tensor in packed.tensors.items():
+    for name, tensor in versions[0].tensors.items():
         if isinstance(tensor, QuantizedTensor) and scales[name] < COARSEST:
             measured = {
-                octaves: (version.bits[name], version.losses[name])
-                for octaves, version in ((0.0, packed), (COARSER, coarser))
+                version.octaves: (version.bits[name], version.losses[name])
+                for version in versions
                 if name in version.tensors
             }
             weights, prepared = quantizer.contents.matrices[name], quantizer.curvature.prepared
@@ -120,10 +136,11 @@ def role_costs(
     calibrated: Calibrated,
     versions: Sequence[Quantization],
     reporter: Reporter = SILENT,
-) -> tuple[RoleCost, ...]:
+) -> tuple[tuple[RoleCost, ...], ...]:
     """Return the expected and measured cost of each role when nothing else is quantized.
 
-    versions: the packed quantization and the coarser one, of some of its matrices
+    versions: the packed quantization and others of some of its matrices; with each other the costs of
+        the roles go through the packed and through its own
     reporter: counts the models that are measured
     """
     roles = _by_role(versions[0].tensors, calibrated.layout)
@@ -133,34 +150,46 @@ def role_costs(
     answers = list(map_single_threaded(lambda row: _answer(subject, text, row), rows, device))
     tokens = sum(ids.shape[1] for ids, _ in answers)
 
-    def measured_cost(case: tuple[list[str], Quantization]) -> float:
-        names, version = case
-        stored = {name: version.tensors[name] for name in names if name in version.tensors}
+    def measured_cost(case: tuple[str, int]) -> float:
+        role, version = case
+        tensors = versions[version].tensors
+        stored = {name: tensors[name] for name in roles[role] if name in tensors}
         model = subject.with_weights(piece.replaced(stored, calibrated.layout))
         mean = math.fsum(_divergence(answer, model, divergence) for answer in answers) / tokens
         stage.advance()
         return mean
 
-    cases = [(names, version) for names in roles.values() for version in versions]
+    cases = list(product(roles, range(len(versions))))
     with reporter.stage("cost of each role", len(cases), "models") as stage:
-        figures = iter(list(map_single_threaded(measured_cost, cases, device, MODELS_IN_FLIGHT)))
-    costs = []
-    for role, names in roles.items():
-        points = []
-        for version in versions:
-            expected = sum(version.losses[name] for name in names if name in version.losses)
-            points.append((expected, next(figures)))
-        if all(expected > 0 and 0 < measured < math.inf for expected, measured in points):
-            relative = [
-                sum(
-                    loss * 4.0 ** -version.bits[name]
-                    for name, loss in version.losses.items()
-                    if name in names
-                )
-                for version in versions
-            ]
-            costs.append(RoleCost(role, *_fit(points, relative), tuple(points)))
-    return tuple(costs)
+        figures = list(map_single_threaded(measured_cost, cases, device, MODELS_IN_FLIGHT))
+    measured = dict(zip(cases, figures, strict=True))
+
+    def costs_with(other: int) -> Iterator[RoleCost]:
+        for role, names in roles.items():
+            pair = (measured[role, 0], measured[role, other])
+            cost = _role_cost(role, names, (versions[0], versions[other]), pair)
+            if cost is not None:
+                yield cost
+
+    return tuple(tuple(costs_with(other)) for other in range(1, len(versions)))
+
+
+def _role_cost(
+    role: str, names: Sequence[str], versions: Sequence[Quantization], measured: Sequence[float]
+) -> RoleCost | None:
+    """Return the cost of a role in two quantizations; None where one of them says nothing."""
+    losses = [
+        {name: version.losses[name] for name in names if name in version.losses}
+        for version in versions
+    ]
+    points = tuple(zip((sum(part.values()) for part in losses), measured, strict=True))
+    if not all(expected > 0 and 0 < real < math.inf for expected, real in points):
+        return None
+    relative = [
+        sum(loss * 4.0 ** -version.bits[name] for name, loss in part.items())
+        for version, part in zip(versions, losses, strict=True)
+    ]
+    return RoleCost(role, *_fit(points, relative), points)
 
 
 def _by_role(names: Iterable[str], layout: Layout) -> dict[str, list[str]]:
@@ -179,14 +208,14 @@ def _spread(names: Sequence[str], most: int) -> list[str]:
 
 def _fit(points: Sequence[tuple[float, float]], relative: Sequence[float]) -> tuple[float, float]:
     """Return factor and growth ≥ 0 with measured = factor·expected + growth·relative at both points."""
-    (low, cheap), (high, dear) = points
-    determinant = low * relative[1] - high * relative[0]
+    (first, cheap), (second, dear) = points
+    determinant = first * relative[1] - second * relative[0]
     if determinant:
         factor = (cheap * relative[1] - dear * relative[0]) / determinant
-        growth = (low * dear - high * cheap) / determinant
+        growth = (first * dear - second * cheap) / determinant
         if factor > 0 and growth >= 0:
             return factor, growth
-    return math.sqrt(cheap / low * dear / high), 0.0
+    return math.sqrt(cheap / first * dear / second), 0.0
 
 
 def mean_divergence(

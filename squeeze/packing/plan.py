@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -58,7 +57,7 @@ class RoleCost:
     A tensor that the model expects to lose L at b bits a weight costs L·(factor + growth·4^−b): the
     relative error of its weights is about 4^−b, and what is not quadratic grows with it.
 
-    points: pairs (expected, measured KL) of this role alone, in the packed and in coarser steps
+    points: pairs (expected, measured KL) of this role alone, in the packed and in other steps
     """
 
     role: str
@@ -109,10 +108,9 @@ class Cost:
             )
         ratio = self.measured / max(self.expected, 1e-12)
         if self.verdict != "negligible" and not 1 / UNFORESEEN <= ratio <= UNFORESEEN:
-            more = ", more so costs of larger files, which are too high" if ratio > 1 else ""
             sentences.append(
                 f"measured cost is {ratio:.2g} times the foreseen: at this rate the quadratic model "
-                f"does not hold, and what is foreseen from it is off as much{more}"
+                f"does not hold, and what is foreseen from it may be off as much"
             )
         return tuple(sentences)
 
@@ -128,7 +126,9 @@ class Plan:
     expected, measured: nats per token, by the quadratic model and as mean KL on calibration text
     bytes_per_token: of that text; None where no tokenizer was given
     tensors: storage and price of each, in the order of the file
-    roles: measured cost of each role beside that of the quadratic model
+    roles: measured cost of each role beside that of the quadratic model, in packed and in coarser steps
+    finer_roles: the same in packed and in finer steps, of a file with few bits a weight; by it goes what
+        more bits would cost
     machine: kind of machine that packed; its fields are empty in plans of earlier releases
     coverage: where the importance of every weight is from (`squeeze.calib.taps.coverage`), as JSON
     tuning: work of a tuned file, and what it bought; None where nothing learnt
@@ -144,6 +144,7 @@ class Plan:
     bytes_per_token: float | None
     tensors: tuple[TensorPlan, ...]
     roles: tuple[RoleCost, ...] = ()
+    finer_roles: tuple[RoleCost, ...] = ()
     machine: Machine = field(default_factory=Machine)
     coverage: Mapping[str, Any] = field(default_factory=dict)
     tuning: Gain | None = None
@@ -199,15 +200,14 @@ class Plan:
                 raise ValueError("another version")
             # the others of `as_json` follow from these
             facts = {name: facts[name] for name in cls.__dataclass_fields__ if name in facts}
-            tensors = tuple(_tensor_plan(fields) for fields in facts.pop("tensors"))
-            roles = tuple(
-                RoleCost(**{**r, "points": _points(r["points"])}) for r in facts.pop("roles", ())
-            )
-            machine = Machine(**facts.pop("machine", {}))
-            tuning = facts.pop("tuning", None)
-            gain = None if tuning is None else Gain(**tuning)
-            plan = cls(**facts, tensors=tensors, roles=roles, machine=machine, tuning=gain)
-            records: list[Record] = [plan, machine, *tensors, *roles, *filter(None, [gain])]
+            facts["tensors"] = tuple(_tensor_plan(fields) for fields in facts["tensors"])
+            for roles in ("roles", "finer_roles"):
+                facts[roles] = _role_costs(facts.get(roles, ()))
+            facts["machine"] = Machine(**facts.get("machine", {}))
+            facts["tuning"] = None if facts.get("tuning") is None else Gain(**facts["tuning"])
+            plan = cls(**facts)
+            records: list[Record] = [plan, plan.machine, *plan.tensors, *plan.roles]
+            records += [*plan.finer_roles, *filter(None, [plan.tuning])]
             for record in records:
                 _check_types(record)
             return plan
@@ -230,6 +230,11 @@ def _tensor_plan(values: Mapping[str, Any]) -> TensorPlan:
     scale = None if values["scale"] is None else float(values["scale"])
     named = {"role": role_of(values["name"]), **values}  # plans of earlier releases have no roles
     return TensorPlan(**{**named, "scale": scale, "curve": _points(values["curve"])})
+
+
+def _role_costs(rows: Any) -> tuple[RoleCost, ...]:
+    """Return the costs of roles from their JSON objects."""
+    return tuple(RoleCost(**{**row, "points": _points(row["points"])}) for row in rows)
 
 
 def _points(pairs: Any) -> Curve:
@@ -282,12 +287,6 @@ def tensor_plans(
         )
         for t in parse(data).tensors
     )
-
-
-def kept_plan(path: Path, key: str) -> Plan | None:
-    """Return the plan kept under this key, or None. Raises SqueezeError for a damaged one."""
-    plan = Plan.load(path) if os.path.isfile(path) else None
-    return plan if plan is not None and plan.key == key else None
 
 
 def _without_infinity(value: Any) -> Any:

@@ -28,10 +28,11 @@ from squeeze.packing.calibrate import Calibrated, content_key
 from squeeze.packing.costs import (
     MEASURED,
     bytes_per_token,
-    coarser_quantization,
     curves_of,
     losses_of,
     mean_divergence,
+    octaves_beside,
+    quantization_beside,
     quantization_of,
     role_costs,
 )
@@ -40,7 +41,7 @@ from squeeze.packing.fit import Fitted, at_scales, fit, fit_or_explain
 from squeeze.packing.kept import KeptCodes, forget, hash_of
 from squeeze.packing.machine import this_machine
 from squeeze.packing.packed import Packed
-from squeeze.packing.plan import Plan, kept_plan, tensor_plans
+from squeeze.packing.plan import Plan, RoleCost, tensor_plans
 from squeeze.packing.presets import TARGETS
 from squeeze.packing.quantizer import QUANTIZED, Quantizer
 from squeeze.packing.recipe import as_floats, contents_of, on_grid
@@ -128,11 +129,11 @@ def start_of(session: Session, calibrated: Calibrated, limit: int) -> Start:
 def _resumed(start: Start, reporter: Reporter) -> Packed | None:
     """Return the file of the plan that an earlier run kept under the same key, if there is one."""
     try:
-        plan = kept_plan(start.plan_path, start.key)
+        plan = Plan.load(start.plan_path) if start.plan_path.is_file() else None
     except SqueezeError as error:
         reporter.note(f"made again: {error}")
         return None
-    if plan is None:
+    if plan is None or plan.key != start.key:
         return None
     fixed = start.quantizer.contents.matrices.keys() - plan.scales.keys()
     layout = start.calibrated.layout
@@ -211,9 +212,15 @@ def plan_for(
     measured = measured_cost(start, quantizer, fitted, reporter, untuned or MEASURED)
     with reporter.stage("cost of other bits") as stage:
         packed = quantization_of(quantizer, fitted)
-        coarser = coarser_quantization(quantizer, fitted, calibrated.layout)
-        curves = curves_of(quantizer, fitted.scales, packed, coarser)
-        costs = () if untuned else role_costs(start.piece, calibrated, (packed, coarser), stage)
+        weights = sum(quantizer.weight_counts.values())
+        others = [
+            quantization_beside(quantizer, fitted, calibrated.layout, octaves)
+            for octaves in octaves_beside(weights, fitted)
+        ]
+        curves = curves_of(quantizer, fitted.scales, (packed, *others))
+        costs: tuple[tuple[RoleCost, ...], ...] = ()
+        if not untuned:
+            costs = role_costs(start.piece, calibrated, (packed, *others), stage)
     return Plan(
         key=start.key,
         sha256=sha256(fitted.data),
@@ -226,7 +233,8 @@ def plan_for(
         tensors=tensor_plans(
             fitted.data, fitted.scales, packed.losses, curves, calibrated.layout.roles
         ),
-        roles=costs,
+        roles=costs[0] if costs else (),
+        finer_roles=costs[1] if len(costs) > 1 else (),
         machine=this_machine(str(calibrated.subject.device)),
         coverage=Coverage.of(calibrated.layout, QUANTIZED).as_json(),
     )

@@ -2,7 +2,7 @@
 
 Every point is the same water-filled allocation at another scale, so no other allocation of as many bytes
 is expected to cost less. Nothing is quantized: bits and losses are those of
-`squeeze.calib.allocation.sensitivity`, what a role costs beside them is as in `squeeze.views.what_if`.
+`squeeze.calib.allocation.sensitivity`, costs those of `squeeze.views.foreseen`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from squeeze.calib.allocation.octaves import OCTAVES
 from squeeze.errors import BadConfig, MissingPackage
 from squeeze.files import write_atomic
 from squeeze.packing.plan import Plan, TensorPlan
+from squeeze.views.foreseen import Costs
 
 HALVES = tuple(octave / 2 for octave in range(8, -9, -1))  # octaves of the scale, coarse first
 
@@ -44,22 +45,14 @@ class Point:
 def frontier(plan: Plan) -> tuple[Point, ...]:
     """Return the points of a plan at HALVES, the smallest first."""
     weights = max(sum(tensor.weights for tensor in plan.tensors), 1)
-    roles = {cost.role: cost for cost in plan.roles}
-
-    def cost_of(tensor: TensorPlan, loss: float, bits: float) -> float:
-        role = roles.get(tensor.role)
-        return loss if role is None else role.real(loss, bits)
-
-    curved = [tensor for tensor in plan.tensors if tensor.curve]
-    packed = sum(cost_of(tensor, tensor.loss, tensor.bits) for tensor in curved)
-    whole = plan.measured / packed if packed else 1.0
+    costs = Costs(plan)
     points = []
     for octaves in HALVES:
         size, cost = float(plan.size), 0.0
-        for tensor in curved:
-            bits, loss = _at(tensor, octaves)
+        for tensor in plan.tensors:
+            bits, loss = _at(tensor, octaves) if tensor.curve else (tensor.bits, tensor.loss)
             size += tensor.weights * (bits - tensor.bits) / 8
-            cost += whole * cost_of(tensor, loss, bits)
+            cost += costs.of(tensor, loss, bits)
         bits = 8 * size / weights
         points.append(
             Point(octaves, round(size), bits, plan.in_bits(cost), int(8 * plan.limit / bits))

@@ -1,8 +1,6 @@
 """Bytes and score under other bits, foreseen from the curves of a plan: nothing is quantized.
 
-Tensors' losses are quadratic estimates, and add up. What the tensors of a role really cost beside them
-was measured at two rates while packing (`squeeze.packing.costs`); the sum is scaled to the cost
-measured of all.
+Losses of tensors are quadratic estimates, and add up; `squeeze.views.foreseen` has their real costs.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from typing import Any
 from squeeze.calib.allocation.octaves import OCTAVES
 from squeeze.errors import BadConfig
 from squeeze.packing.plan import Plan, TensorPlan
+from squeeze.views.foreseen import Costs
 
 CLIP = 12.85  # σ of a row at the largest integer code, as record-1394 clips
 UNITS = re.compile(
@@ -134,16 +133,7 @@ def foresee(plan: Plan, wanted: dict[str, Bits]) -> WhatIf:
                 f"nothing is known of other bits for {name}", found=f"{len(meant)} tensors"
             )
         chosen |= {tensor.name: (tensor, bits.of(tensor)) for tensor in curved}
-    measured = {cost.role: cost for cost in plan.roles}
-    together = sum(cost.points[0][1] for cost in plan.roles)
-    if not plan.roles:  # as where floats learnt
-        together = sum(tensor.loss for tensor in plan.tensors)
-    whole = plan.measured / together if together else 1.0
-
-    def cost(tensor: TensorPlan, loss: float, bits: float) -> float:
-        role = measured.get(tensor.role)
-        return whole * (loss if role is None else role.real(loss, bits))
-
+    costs = Costs(plan)
     return WhatIf(
         plan,
         tuple(
@@ -155,8 +145,8 @@ def foresee(plan: Plan, wanted: dict[str, Bits]) -> WhatIf:
                     tensor.bytes + round(tensor.weights * (bits - tensor.bits) / 8),
                 ),
                 loss=(
-                    cost(tensor, tensor.loss, tensor.bits),
-                    cost(tensor, loss_at(tensor.curve, bits), bits),
+                    costs.of(tensor, tensor.loss, tensor.bits),
+                    costs.of(tensor, loss_at(tensor.curve, bits), bits),
                 ),
                 scale=scale_at(tensor, bits),
             )

@@ -17,12 +17,12 @@ WEIGHTS = 800
 CURVE = tuple((5.0 - octave, 0.01 * 4.0**octave) for octave in OCTAVES)
 
 
-def plan_of(roles: tuple[RoleCost, ...] = ()) -> Plan:
+def plan_of(roles: tuple[RoleCost, ...] = (), finer: tuple[RoleCost, ...] = ()) -> Plan:
     matrix = TensorPlan(
         "blocks.0.mlp.fc.weight", "trellis", WEIGHTS, 500, 5.0, 0.1, 0.01, CURVE, "mlp.fc"
     )
     small = TensorPlan("gain", "raw", 100, 200, 16.0)
-    return Plan("", "", 750, 1000, 3, 0.01, 0.02, 2.0, (matrix, small), roles)
+    return Plan("", "", 750, 1000, 3, 0.01, 0.02, 2.0, (matrix, small), roles, finer)
 
 
 def test_the_packed_file_is_a_point_of_its_frontier() -> None:
@@ -49,6 +49,30 @@ def test_the_cost_of_a_role_grows_as_it_was_measured() -> None:
     role = RoleCost("mlp.fc", 1.0, 100.0, ((0.01, 0.02), (0.16, 0.4)))
     coarse = [frontier(plan)[0].cost for plan in (plan_of(), plan_of((role,)))]
     assert coarse[1] > 1.5 * coarse[0]
+
+
+def test_more_bits_go_by_what_finer_steps_cost() -> None:
+    """Where a few bits cost ten times as much as foreseen and more of them do not."""
+    points = ((0.01, 0.1), (0.000625, 0.000625))
+    finer = RoleCost("mlp.fc", 1.0, 9 * 4.0**5, points)
+    coarser = RoleCost("mlp.fc", 10.0, 0.0, ((0.01, 0.1), (0.16, 1.6)))
+    without, with_finer = frontier(plan_of((coarser,))), frontier(plan_of((coarser,), (finer,)))
+    for plain, corrected in zip(without, with_finer, strict=True):
+        if plain.octaves >= 0:
+            assert corrected.cost == pytest.approx(plain.cost)
+        else:
+            assert corrected.cost < 0.6 * plain.cost
+    assert with_finer[-1].cost == pytest.approx(without[-1].cost / 10, rel=0.1)
+
+
+def test_matrices_without_a_curve_keep_their_cost() -> None:
+    """As those that are stored as zeros, whose loss is part of what was measured."""
+    plan = plan_of()
+    zero = replace(plan.tensors[0], name="zero", curve=(), loss=0.01)
+    points = frontier(replace(plan, tensors=(*plan.tensors, zero)))
+    (packed,) = (point for point in points if point.octaves == 0)
+    assert packed.cost == pytest.approx(plan.in_bits(plan.measured))
+    assert points[-1].cost == pytest.approx(packed.cost / 2, rel=0.01)
 
 
 def test_the_table_marks_the_packed_file_and_names_the_limit() -> None:

@@ -237,18 +237,19 @@ def test_what_if_takes_shares_of_the_bits_and_names_the_scale_that_has_them(pack
 
 def test_what_if_costs_a_role_what_was_measured_of_it(packed):
     plain = plan_of(packed.read_bytes())
+    bits = {t.name: t.bits for t in plain.tensors}
+    was = 3e-4 * (1 + 4 * 4 ** -bits[NAMES[2]])
     roles = (
         RoleCost("mlp.fc", 2.0, 0.0, ((3e-4, 6e-4), (1e-2, 2e-2))),
-        RoleCost("attn.q", 1.0, 4.0, ((3e-4, 3e-4), (1e-2, 1.3e-2))),
+        RoleCost("attn.q", 1.0, 4.0, ((3e-4, was), (1e-2, 1.3e-2))),
     )
-    plan = replace(plain, roles=roles, measured=18e-4)  # twice what the roles cost one by one
-    bits = {t.name: t.bits for t in plan.tensors}
+    together = 2 * (6e-4 + was)  # twice what the roles cost one by one
+    plan = replace(plain, roles=roles, measured=together)
     before, after = foresee(plan, {n: Bits(bits[n] - 1) for n in NAMES[:2]}).cost
-    assert before == pytest.approx(plan.in_bits(18e-4))
+    assert before == pytest.approx(plan.in_bits(together))
     assert after - before == pytest.approx(plan.in_bits(2 * 2 * 3 * 3e-4))  # four times the loss
     before, after = foresee(plan, {NAMES[2]: Bits(1.0)}).cost
     loss = loss_at(next(t for t in plan.tensors if t.name == NAMES[2]).curve, 1.0)
-    was = 3e-4 * (1 + 4 * 4 ** -bits[NAMES[2]])
     assert after - before == pytest.approx(plan.in_bits(2 * (2 * loss - was)))
     same = foresee(plan, {"*": Bits(1.0, times=True)}).cost
     assert same[0] == pytest.approx(same[1])
