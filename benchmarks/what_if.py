@@ -27,11 +27,12 @@ from report import write_report
 
 from squeeze.artifact.file import decode
 from squeeze.checkpoint.read import load_model
+from squeeze.files import hash_of
 from squeeze.files.sources import code_sha256
 from squeeze.packing.calibrate import Calibration, calibrate, content_key
 from squeeze.packing.curvature import Curvature
 from squeeze.packing.fit import at_scales
-from squeeze.packing.kept import KeptCodes, hash_of
+from squeeze.packing.kept import KeptCodes
 from squeeze.packing.pack import pack_model
 from squeeze.packing.plan import Plan
 from squeeze.packing.presets import TARGETS

@@ -35,7 +35,7 @@ def collect(
     key: the caller's hash of the weights; a file of another key or text is ignored
     reporter: counts the tokens of this rank
 
-    Every sequence starts afresh (`Sequences.cut_at` cuts documents apart).
+    Every sequence starts afresh.
     Tables that are only looked up (an untied embedding, hashed pairs, value embeddings) get identities.
     Ranks take blocks in turn; all return the same result, which on CPUs is that of one process.
 

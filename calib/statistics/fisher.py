@@ -108,10 +108,9 @@ def collect_gradients(
 
     Raises BadCheckpoint naming the matrix whose gradient is NaN or infinite.
     """
-    ends = np.cumsum(text.lengths)
-    wanted = max(1, int(np.searchsorted(ends, tokens or tokens_for(model))) + 1)
-    chosen = np.arange(min(wanted, len(text.lengths)))
-    counted = int(text.lengths[chosen].sum())
+    wanted = -(-(tokens or tokens_for(model)) // text.length)
+    chosen = np.arange(min(wanted, len(text.ids)))
+    counted = len(chosen) * text.length
     blocks, ranks = blocks_of(text, chosen, BLOCK), Ranks.current()
     own = ranks.deal(blocks)
     sums, device = GradientSums(model), model.device
@@ -125,9 +124,9 @@ def collect_gradients(
             block_sums.add_block_(replica, ids, divergence or Categorical(), generator)
         return block_sums.tensors()
 
-    most = max(1, IN_FLIGHT // max(BLOCK, text.ids.shape[1]))
+    most = max(1, IN_FLIGHT // max(BLOCK, text.length))
     added = map_single_threaded(sums_of, own, device, most)
-    counts = [int(text.lengths[rows].sum()) for rows in own]
+    counts = [len(rows) * text.length for rows in own]
     with reporter.stage("output gradients", sum(counts), "tokens") as stage:
         for number in range(-(-len(blocks) // ranks.world)):
             total.add_(next(added, None))

@@ -51,11 +51,11 @@ class InputSums:
         self.widths = {m.name: m.slice.shape[1] for m in read if m.name == m.owner}
         shapes = [shape for width in self.widths.values() for shape in _shapes(width)]
         self.total = OrderedSum(self.ranks, shapes, model.device)
-        self.blocks, self.done = blocks_of(text, np.arange(len(text.lengths)), BLOCK), 0
+        self.blocks, self.done = blocks_of(text, np.arange(len(text.ids)), BLOCK), 0
 
     def tokens(self, blocks: Sequence[Rows]) -> int:
         """Return the tokens of those of the blocks that are dealt to this rank."""
-        return sum(int(self.text.lengths[rows].sum()) for rows in self.ranks.deal(blocks))
+        return self.text.length * sum(map(len, self.ranks.deal(blocks)))
 
     def adding(self) -> Iterator[int]:
         """Add the blocks that are missing, in their order, one of each rank at a time.

@@ -77,24 +77,16 @@ def idle_parameters(module: nn.Module) -> set[str]:
 
 
 def blocks_of(text: Sequences, rows: Rows, tokens: int) -> list[Rows]:
-    """Return sequences in groups of one length and of about `tokens` tokens, the longest first."""
-    order = rows[np.argsort(-text.lengths[rows], kind="stable")]
-    blocks, start = [], 0
-    while start < len(order):
-        length = int(text.lengths[order[start]])
-        stop = min(start + max(1, tokens // length), int((text.lengths[order] >= length).sum()))
-        blocks.append(order[start:stop])
-        start = stop
-    return blocks
+    """Return sequences in groups of about `tokens` tokens."""
+    size = max(1, tokens // text.length)
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def ids_of(text: Sequences, rows: Rows, device: torch.device) -> Tensor:
-    """Return the tokens int64 [B, T] of sequences of one length."""
-    length = int(text.lengths[rows[0]])
-    return torch.from_numpy(text.ids[rows, :length].astype(np.int64)).to(device)
+    """Return the tokens int64 [B, T] of sequences."""
+    return torch.from_numpy(text.ids[rows].astype(np.int64)).to(device)
 
 
 def first_ids(text: Sequences, device: torch.device, tokens: int = 0) -> Tensor:
-    """Return the tokens int64 [B, T] of the first sequence, or of about `tokens` of its length."""
-    alike = np.flatnonzero(text.lengths == text.lengths[0])
-    return ids_of(text, alike[: max(1, tokens // int(text.lengths[0]))], device)
+    """Return the tokens int64 [B, T] of the first sequence, or of about `tokens` tokens."""
+    return ids_of(text, np.arange(len(text.ids))[: max(1, tokens // text.length)], device)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from squeeze.calib.text.generate import (
     BATCH,
@@ -32,71 +31,40 @@ MAX_LENGTH = 2048
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences of tokens that are independent of one another.
+    """Sequences of tokens, of one length and independent of one another.
 
-    ids: uint16 [N, T]; those behind a sequence's length are padding
-    lengths: real tokens of each sequence, int32 [N]
+    ids: uint16 [N, T]
     source: origin of the text, for reports
 
-    Raises BadData when the shapes disagree or a length is not in 1..T.
+    Raises BadData for ids of other dimensions, or none.
     """
 
     ids: Tokens
-    lengths: npt.NDArray[np.int32]
     source: str
 
     def __post_init__(self) -> None:
-        if self.ids.ndim != 2 or self.lengths.shape != self.ids.shape[:1] or not self.ids.size:
+        if self.ids.ndim != 2 or not self.ids.size:
             raise BadData(
-                "calibration sequences",
-                expected="ids [N, T] and lengths [N], neither empty",
-                found=f"{self.ids.shape} and {self.lengths.shape}",
-            )
-        if self.lengths.min() < 1 or self.lengths.max() > self.ids.shape[1]:
-            raise BadData(
-                "calibration sequence lengths",
-                expected=f"1..{self.ids.shape[1]}",
-                found=f"{self.lengths.min()}..{self.lengths.max()}",
+                "calibration sequences", expected="ids [N, T], not empty", found=self.ids.shape
             )
 
-    @classmethod
-    def whole(cls, ids: Tokens, source: str) -> Sequences:
-        """Return sequences without padding, one for each row of ids uint16 [N, T]."""
-        return cls(ids, np.full(len(ids), ids.shape[1], np.int32), source)
+    @property
+    def length(self) -> int:
+        """Number of tokens in each sequence."""
+        return self.ids.shape[1]
 
     @property
     def tokens(self) -> int:
-        """Number of real tokens in all sequences."""
-        return int(self.lengths.sum(dtype=np.int64))
-
-    def from_row(self, first: int) -> Sequences:
-        """Return the sequences from number `first` on."""
-        return Sequences(self.ids[first:], self.lengths[first:], self.source)
-
-    def to_row(self, stop: int) -> Sequences:
-        """Return the sequences before number `stop`."""
-        return Sequences(self.ids[:stop], self.lengths[:stop], self.source)
+        """Number of tokens in all sequences."""
+        return self.ids.size
 
     def digest(self) -> str:
         """Return the SHA-256 (hex) of ids and lengths: equal digests calibrate equally."""
         state = hashlib.sha256(repr(self.ids.shape).encode())
         state.update(np.ascontiguousarray(self.ids, "<u2").tobytes())
-        state.update(np.ascontiguousarray(self.lengths, "<i4").tobytes())
+        # the length of each: kept calibrations are found by this digest
+        state.update(np.full(len(self.ids), self.length, "<i4").tobytes())
         return state.hexdigest()
-
-    def cut_at(self, bos: int) -> Sequences:
-        """Return the same tokens cut before every `bos`: each document is a sequence of its own."""
-        pieces = [
-            piece
-            for row, length in zip(self.ids, self.lengths, strict=True)
-            for piece in np.split(row[:length], np.flatnonzero(row[:length] == bos))
-            if len(piece)
-        ]
-        lengths = np.array([len(piece) for piece in pieces], np.int32)
-        ids = np.zeros((len(pieces), int(lengths.max())), np.uint16)
-        for row, piece in zip(ids, pieces, strict=True):
-            row[: len(piece)] = piece
-        return Sequences(ids, lengths, self.source)
 
 
 class Source(Protocol):
@@ -129,7 +97,7 @@ class SelfGenerated:
             batch=self.batch,
             reporter=self.reporter,
         )
-        return Sequences.whole(ids, "self-generated")
+        return Sequences(ids, "self-generated")
 
 
 @dataclass(frozen=True)
@@ -169,7 +137,7 @@ class Corpus:
                 found=int(ids.max()),
                 fix="Use shards made with the model's tokenizer.",
             )
-        return Sequences.whole(ids.astype(np.uint16), self.source)
+        return Sequences(ids.astype(np.uint16), self.source)
 
 
 @dataclass(frozen=True)
@@ -182,7 +150,7 @@ class RandomTokens:
     def draw(self, tokens: int, length: int) -> Sequences:
         """Return random sequences (see Source.draw)."""
         numbers = uniforms(self.seed, range(_count(tokens, length)), length)
-        return Sequences.whole((numbers * self.vocab_size).astype(np.uint16), "random tokens")
+        return Sequences((numbers * self.vocab_size).astype(np.uint16), "random tokens")
 
 
 def window_length(seq_len: int) -> int:

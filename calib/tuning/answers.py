@@ -26,7 +26,7 @@ class Answers:
         self.kept: dict[int, Tensor] = {}
 
     def to(self, rows: Rows, device: torch.device) -> Tensor:
-        """Return the outputs for sequences of one length, [B, T, V]; called from several threads."""
+        """Return the outputs for sequences, [B, T, V]; called from several threads."""
         return torch.cat(
             [self._to_one(int(row), rows[n : n + 1], device) for n, row in enumerate(rows)]
         )

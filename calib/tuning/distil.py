@@ -115,7 +115,7 @@ def distil_(
         return float(loss.detach()), [torch.zeros_like(p) if g is None else g for g, p in filled]
 
     for step, rows in zip(range(course.steps), _batches(text, course), strict=False):
-        counted = int(text.lengths[rows].sum())
+        counted = len(rows) * text.length
         total = 0.0
         sums = [torch.zeros_like(p) for p in parameters]
         blocks = blocks_of(text, rows, BLOCK)
@@ -145,7 +145,7 @@ def distil_(
 def _batches(text: Sequences, course: Course) -> Iterator[Rows]:
     """Yield the sequences of each batch, all of them before any comes again."""
     random = np.random.default_rng(course.seed)
-    size = max(1, min(len(text.ids), course.tokens // text.ids.shape[1]))
+    size = max(1, min(len(text.ids), course.tokens // text.length))
     while True:
         order = random.permutation(len(text.ids))
         for first in range(0, len(order) - size + 1, size):

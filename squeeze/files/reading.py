@@ -98,6 +98,11 @@ def sha256(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def hash_of(*facts: Any) -> str:
+    """Return the hex SHA-256 of JSON values."""
+    return sha256(json.dumps(facts, sort_keys=True).encode())
+
+
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """Hex SHA-256 of a file of any size, read in blocks; raises SqueezeError when it cannot be read."""
     try:

@@ -9,16 +9,13 @@ last save. The key covers weights, configuration and every setting that matters.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -40,7 +37,7 @@ from squeeze.calib.text.sources import (
     window_length,
 )
 from squeeze.errors import BadConfig, BadData, CorruptData
-from squeeze.files import make_folder, remove_files, sha256, write_atomic
+from squeeze.files import hash_of, make_folder, remove_files, sha256, write_atomic
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
 from squeeze.subject.copies import check_copies
@@ -201,13 +198,13 @@ def calibrate(
                 text = source.draw(settings.tokens, settings.length_for(piece))
             if ranks.first:
                 _keep_text(text_file, key, text)
-    if asked and (tokens := int(text.lengths.sum())) != asked:
-        reporter.note(f"calibrated on {tokens:,} tokens: whole sequences of {text.ids.shape[1]:,}")
+    if asked and text.tokens != asked:
+        reporter.note(f"calibrated on {text.tokens:,} tokens: whole sequences of {text.length:,}")
     with _replacement_noted(hessian_file, reporter):
         tapped = probed_on(subject.tapped, text, device)
         hessians = collect(tapped, text, path=hessian_file, key=key, reporter=reporter)
     with _replacement_noted(gradient_file, reporter):
-        divergence = subject.divergence(text.ids[: max(1, COVARIANCE // text.ids.shape[1])])
+        divergence = subject.divergence(text.ids[: max(1, COVARIANCE // text.length)])
         gradients = _gradients(
             tapped, text, divergence, gradient_file, f"{key}-{GRADIENTS}", reporter
         )
@@ -248,8 +245,7 @@ def _gradients(
 def content_key(model: Model, settings: Calibration) -> str:
     """Return the hash of everything the stages depend on: weights, configuration and settings."""
     piece = Workpiece.of(model)
-    facts = [PIECES, piece.key, settings.resolved(piece).facts()]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return hash_of(PIECES, piece.key, settings.resolved(piece).facts())
 
 
 def _source(
@@ -277,9 +273,8 @@ def _source(
 
 
 def _keep_text(path: Path, key: str, text: Sequences) -> None:
-    arrays: dict[str, npt.NDArray[Any]] = {"ids": text.ids, "lengths": text.lengths}
     facts = {"key": key, "source": text.source, "sha256": text.digest()}
-    write_atomic(path, save(arrays, {"text": json.dumps(facts)}))
+    write_atomic(path, save({"ids": text.ids}, {"text": json.dumps(facts)}))
 
 
 def _kept_text(path: Path, key: str) -> Sequences | None:
@@ -291,10 +286,7 @@ def _kept_text(path: Path, key: str) -> Sequences | None:
             facts = json.loads((file.metadata() or {})["text"])
             if facts["key"] != key:
                 return None
-            ids, lengths = file.get_tensor("ids"), file.get_tensor("lengths")
-            text = Sequences(ids.astype(np.uint16), lengths.astype(np.int32), facts["source"])
-            # files of earlier releases hold no digest
-            damaged = "sha256" in facts and facts["sha256"] != text.digest()
-            return None if damaged else text
+            text = Sequences(file.get_tensor("ids").astype(np.uint16), facts["source"])
+            return text if facts["sha256"] == text.digest() else None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError, BadData):
         return None

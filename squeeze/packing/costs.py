@@ -237,7 +237,7 @@ def mean_divergence(
         return nats
 
     rows = _rows(text, tokens)
-    counted = int(text.lengths[: len(rows)].sum())
+    counted = len(rows) * text.length
     with reporter.stage("measured cost", len(rows), "sequences") as stage:
         mean = math.fsum(map_single_threaded(measured, rows, reference.device)) / counted
     if not math.isfinite(mean):
@@ -256,7 +256,7 @@ Answer = tuple[torch.Tensor, torch.Tensor]
 
 def _rows(text: Sequences, tokens: int) -> range:
     """Return the sequences on which a cost is measured."""
-    return range(max(1, min(len(text.ids), tokens // text.ids.shape[1])))
+    return range(max(1, min(len(text.ids), tokens // text.length)))
 
 
 def _answer(subject: Subject, text: Sequences, row: int) -> Answer:
@@ -275,6 +275,5 @@ def _divergence(answer: Answer, model: Subject, divergence: Divergence) -> float
 
 def bytes_per_token(text: Sequences, bytes_of: BytesOf) -> float:
     """Return the mean bytes of text in a calibration token."""
-    pairs = zip(text.ids, text.lengths, strict=True)
-    counts = np.concatenate([bytes_of(ids[:length]) for ids, length in pairs])
+    counts = np.concatenate([bytes_of(ids) for ids in text.ids])
     return int(counts.sum()) / max(len(counts), 1)

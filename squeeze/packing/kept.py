@@ -7,13 +7,10 @@ is written whole or not at all, and checked when it is read.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +18,7 @@ from squeeze.artifact import container
 from squeeze.artifact.file import CANDIDATES, decode, encode
 from squeeze.artifact.streams import Artifact, CodeStreams
 from squeeze.errors import SqueezeError
-from squeeze.files import held, make_folder, read_file, remove_files, write_atomic
+from squeeze.files import hash_of, held, make_folder, read_file, remove_files, write_atomic
 from squeeze.packing.quantizer import StoredMatrix
 from squeeze.reporter import SILENT, Reporter
 from squeeze.tensors.quantized import QuantizedTensor
@@ -29,11 +26,6 @@ from squeeze.tensors.quantized import QuantizedTensor
 # Word contexts save floats half a per cent of byte planes, at 20 times the time; where a limit is met
 # by dropping mantissa bits that is no gain at all.
 QUICK = {**CANDIDATES, "raw.fp32": ("range-planes",)}
-
-
-def hash_of(*facts: Any) -> str:
-    """Return the hex SHA-256 of JSON values."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager

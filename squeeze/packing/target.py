@@ -22,7 +22,7 @@ from squeeze.calib.statistics.tapped import first_ids
 from squeeze.calib.taps.coverage import Coverage
 from squeeze.calib.taps.layout import SQUARES, Layout
 from squeeze.errors import OverBudget, SqueezeError
-from squeeze.files import sha256
+from squeeze.files import hash_of, sha256
 from squeeze.files.sources import code_sha256
 from squeeze.packing.calibrate import Calibrated, content_key
 from squeeze.packing.costs import (
@@ -38,7 +38,7 @@ from squeeze.packing.costs import (
 )
 from squeeze.packing.curvature import CheapCurvature
 from squeeze.packing.fit import Fitted, at_scales, fit, fit_or_explain
-from squeeze.packing.kept import KeptCodes, forget, hash_of
+from squeeze.packing.kept import KeptCodes, forget
 from squeeze.packing.machine import this_machine
 from squeeze.packing.packed import Packed
 from squeeze.packing.plan import Plan, RoleCost, tensor_plans

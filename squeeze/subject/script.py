@@ -8,7 +8,6 @@ Beside it the script may define `logits(module, ids)`, `length`, `bos` and `step
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import inspect
 import re
@@ -23,7 +22,7 @@ from torch import nn
 
 from squeeze.artifact.streams import Tensor as Stored
 from squeeze.errors import BadCheckpoint, SqueezeError
-from squeeze.files import read_file
+from squeeze.files import read_file, sha256
 from squeeze.subject.aside import printing_aside
 from squeeze.subject.eager import eager
 from squeeze.subject.process import process_restored
@@ -65,7 +64,7 @@ def load_script(
     identity = {
         "kind": "script",
         "file": file.name,
-        "sha256": hashlib.sha256(source).hexdigest(),
+        "sha256": sha256(source),
         "name": name,
     }
     facts = Facts(
@@ -95,7 +94,7 @@ def _split(reference: str) -> tuple[Path, str]:
 
 def _imported(file: Path, source: bytes) -> ModuleType:
     """Return the script as a module, run under a name that is not `__main__`."""
-    alias = f"squeeze_subject_{hashlib.sha256(source).hexdigest()[:16]}"
+    alias = f"squeeze_subject_{sha256(source)[:16]}"
     spec = importlib.util.spec_from_loader(alias, loader=None, origin=str(file))
     assert spec is not None
     module = importlib.util.module_from_spec(spec)

@@ -152,7 +152,7 @@ def pack(
     length = window_length(config.seq_len)
     count = -(-CALIBRATION_TOKENS // length)
     ids = generate(partial(Cache, model), config.vocab_size, count, length, seed=seed)
-    text = Sequences.whole(ids, "self-generated")
+    text = Sequences(ids, "self-generated")
     tapped = whole_model(
         model,
         lambda module, ids: module(ids),

@@ -148,7 +148,7 @@ def calibrate(name: str) -> dict[str, list[str]]:
     cache = Cache(model, 2, 16)
     ids = torch.ones(2, 3, dtype=torch.int64, device=GPU)
     logits = [cache.step(ids), cache.step(ids[:, :1])]
-    text = Sequences.whole(np.ones((4, 16), np.uint16), "ones")
+    text = Sequences(np.ones((4, 16), np.uint16), "ones")
     tapped = probed(model, lambda module, ids: module(ids), ids)
     hessians, gradients = InputSums(tapped, text), GradientSums(tapped)
     assert sum(hessians.adding()) == 64

@@ -81,7 +81,7 @@ def run_calibration(options: CalibrateOptions) -> None:
             {
                 "folder": str(options.out),
                 "tokens": text.tokens,
-                "sequences": len(text.lengths),
+                "sequences": len(text.ids),
                 "source": text.source,
                 "digest": text.digest(),
                 "coverage": Coverage.of(calibrated.layout).as_json(),
@@ -95,6 +95,6 @@ def run_calibration(options: CalibrateOptions) -> None:
     for line in Coverage.of(calibrated.layout).lines():
         print_line(line)
     print_line(
-        f"{options.out}: {text.tokens:,} {text.source} tokens in {len(text.lengths)} sequences, "
+        f"{options.out}: {text.tokens:,} {text.source} tokens in {len(text.ids)} sequences, "
         f"{len(hessians)} Hessians, {seconds:.1f} s"
     )

@@ -156,7 +156,7 @@ def _moments(student: Student, quantizer: Quantizer) -> float:
     hessians = student.hessians(some)
     counted = time.perf_counter() - clock
     factors = _timed(lambda: quantizer.with_hessians(hessians))
-    length = text.ids.shape[1]
+    length = text.length
     rows = [min(len(text.ids), max(1, tokens // length)) for tokens in (SEEN, some)]
     return counted * rows[0] / rows[1] + factors
 

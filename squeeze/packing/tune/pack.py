@@ -32,9 +32,10 @@ from squeeze.calib.allocation.allocate import (
 from squeeze.calib.statistics.hessian import read_arrays, write_arrays
 from squeeze.calib.tuning.distil import Course
 from squeeze.errors import CorruptData, OverBudget
+from squeeze.files import hash_of
 from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.fit import SCOUT_STATES, Fitted
-from squeeze.packing.kept import KeptCodes, forget, hash_of
+from squeeze.packing.kept import KeptCodes, forget
 from squeeze.packing.packed import Packed
 from squeeze.packing.presets import TARGETS, Tuned
 from squeeze.packing.quantizer import Quantizer, StoredMatrix
@@ -80,7 +81,7 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     if not start.quantizer.contents.matrices:  # no rounding that anything could make up for
         return packed_to(session, calibrated, limit)
     text = calibrated.text
-    untuned = int(text.lengths[: untuned_rows(text)].sum())
+    untuned = untuned_rows(text) * text.length
     with reporter.stage("fit") as stage:
         quantizer, fitted = fitted_of(start, stage)
         start, quantizer, fitted = without_zero_rows(start, quantizer, fitted, stage)
@@ -118,7 +119,7 @@ class _Tuning:
         self.roles = {name: layout.roles[name] for name in fitted.tensors}
         weights = sum(quantizer.weight_counts.values())
         self.bits = 8 * len(fitted.data) / max(weights, 1)
-        length = start.calibrated.text.ids.shape[1]
+        length = start.calibrated.text.length
         usual, self.tokens = preset.updates_for(length, self.bits)
         floats = session.request.small_floats
         self.student = Student(start.piece, start.calibrated, quantizer.contents, floats)

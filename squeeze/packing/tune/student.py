@@ -63,8 +63,9 @@ class Student:
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(name in self.inside)
         self.rounded: dict[str, torch.Tensor] = {}
-        rows = untuned_rows(calibrated.text)
-        self.answers = Answers(subject.logits, calibrated.text.from_row(rows))
+        text = calibrated.text
+        learnt = Sequences(text.ids[untuned_rows(text) :], text.source)
+        self.answers = Answers(subject.logits, learnt)
 
     @property
     def has_floats(self) -> bool:
@@ -123,8 +124,8 @@ class Student:
         """
         text = self.answers.text
         tapped = probed_on(self.subject.tapped, text, self.subject.device)
-        text = text.to_row(max(1, tokens // text.ids.shape[1]))
-        sums = InputSums(tapped, text, Ranks())
+        seen = Sequences(text.ids[: max(1, tokens // text.length)], text.source)
+        sums = InputSums(tapped, seen, Ranks())
         return {n: h for n, h in sums.hessians().matrices.items() if n not in self.rounded}
 
     @property
@@ -180,6 +181,6 @@ def untuned_rows(text: Sequences) -> int:
             "calibration text of a tuned pack",
             expected="two sequences or more: one to learn from, one to measure the cost on",
             found="one",
-            fix=f"Ask for --tokens {2 * text.ids.shape[1]} or more.",
+            fix=f"Ask for --tokens {2 * text.length} or more.",
         )
-    return max(1, min(MEASURED // text.ids.shape[1], len(text.ids) // 4))
+    return max(1, min(MEASURED // text.length, len(text.ids) // 4))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from squeeze.files import read_file, sha256
+from squeeze.files import hash_of, read_file
 from squeeze.score.evaluate import config_of
 from squeeze.subject.source import ModelSource
 from squeeze.subject.subject import Subject
@@ -75,8 +75,7 @@ def digests(source: ModelSource, subject: Subject) -> dict[str, str]:
     if source.script is not None:
         said[SCRIPT] = str(subject.identity["sha256"])
     if said or stated(source):
-        facts = [source.statements.get("entry"), source.shim, config_of(subject)]
-        said[MODEL] = sha256(json.dumps(facts, sort_keys=True).encode())
+        said[MODEL] = hash_of(source.statements.get("entry"), source.shim, config_of(subject))
     return {name: digest[:DIGITS] for name, digest in said.items()}
 
 

@@ -33,7 +33,7 @@ class Counting(Reporter):
 
 def main(folder: Path, rank: int, world: int) -> None:
     torch.set_num_threads(1)
-    inputs_module.BLOCK = 64
+    inputs_module.BLOCK = 32
     if world > 1:
         dist.init_process_group(
             "cuda:gloo",  # no backend for the CPU, as NCCL has none
@@ -47,7 +47,7 @@ def main(folder: Path, rank: int, world: int) -> None:
     model.requires_grad_(False)
     work = Counting()
     text = generate(partial(Cache, model), 50, 9, 16, seed=4, reporter=work)
-    sequences = Sequences.whole(text, "self-generated").cut_at(1)
+    sequences = Sequences(text, "self-generated")
     tapped = Subject.of_gpt(model).tapped(torch.zeros(1, 4, dtype=torch.int64))
     found = collect(tapped, sequences, path=folder / f"hessians-{world}")
     kept = collect(tapped, sequences, path=folder / f"hessians-{world}")

@@ -42,7 +42,7 @@ def random_model(config=CONFIG, seed=0):
 
 def random_text(count, length, vocab=50, seed=0):
     ids = np.random.default_rng(seed).integers(0, vocab, (count, length)).astype(np.uint16)
-    return Sequences.whole(ids, "random")
+    return Sequences(ids, "random")
 
 
 @pytest.mark.parametrize("name", ["blocks.0.attn.c_q.weight", "blocks.1.attn.c_v.weight",
@@ -102,16 +102,6 @@ def test_weights_get_no_gradients_and_stay_trainable():
     model = random_model()
     collect_gradients(tapped(model), random_text(2, 8))
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
-
-
-def test_padding_counts_for_nothing():
-    model, text = random_model(), random_text(4, 16)
-    padded_ids = np.concatenate([text.ids, np.full((4, 5), 7, np.uint16)], 1)
-    padded = Sequences(padded_ids, text.lengths, "random")
-    plain, other = collect_gradients(tapped(model), text), collect_gradients(tapped(model), padded)
-    assert plain.tokens == other.tokens == 64
-    for name, rows in plain.rows.items():
-        assert np.allclose(rows, other.rows[name], rtol=1e-4, atol=1e-9), name
 
 
 def test_only_as_many_sequences_as_asked_for_are_read():

@@ -41,7 +41,7 @@ def text(count: int = 13, length: int = 20) -> Sequences:
 
 
 def naive(model: GPT, text: Sequences) -> dict[str, np.ndarray]:
-    """Σ x xᵀ / tokens in float64, one sequence at a time, without padding."""
+    """Σ x xᵀ / tokens in float64, one sequence at a time."""
     sums: dict[str, torch.Tensor] = {}
 
     def add(name: str, x: torch.Tensor) -> None:
@@ -54,8 +54,8 @@ def naive(model: GPT, text: Sequences) -> dict[str, np.ndarray]:
         if isinstance(layer, torch.nn.Linear)
     ]
     head = "tok_emb.weight" if model.config.tie_embeddings else "lm_head.weight"
-    for row, length in zip(text.ids, text.lengths, strict=True):
-        add(head, model.hidden(torch.from_numpy(row[:length].astype(np.int64))[None]))
+    for row in text.ids:
+        add(head, model.hidden(torch.from_numpy(row.astype(np.int64))[None]))
     for hook in hooks:
         hook.remove()
     means = {name: (total / text.tokens).numpy() for name, total in sums.items()}
@@ -66,13 +66,11 @@ def naive(model: GPT, text: Sequences) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("config", [LOOPED, UNTIED])
-@pytest.mark.parametrize("documents", [False, True])
 def test_hessians_are_the_mean_outer_products_over_all_passes(
-    config: ModelConfig, documents: bool, monkeypatch: pytest.MonkeyPatch
+    config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inputs_module, "BLOCK", 64)
-    sequences = text().cut_at(1) if documents else text()
-    found, wanted = collect(tapped(model(config)), sequences), naive(model(config), sequences)
+    found, wanted = collect(tapped(model(config)), text()), naive(model(config), text())
     assert found.matrices.keys() == wanted.keys() and found.tokens == 260
     for name, matrix in found.matrices.items():
         assert matrix.dtype == np.float32 and np.array_equal(matrix, matrix.T)
@@ -90,25 +88,6 @@ def test_every_matrix_has_one_and_layers_of_one_input_share_it() -> None:
     attention = [matrices[f"blocks.1.attn.{leaf}.weight"] for leaf in ("c_q", "c_k", "c_v")]
     assert all(matrix is attention[0] for matrix in attention)
     assert len({id(matrix) for matrix in matrices.values()}) == 2 * 4 + 1
-
-
-def test_documents_do_not_see_one_another() -> None:
-    joined = text(1, 60)
-    apart, together = collect(tapped(model()), joined.cut_at(1)), collect(tapped(model()), joined)
-    assert len(joined.cut_at(1).ids) > 1 and apart.tokens == together.tokens
-    name = "blocks.0.attn.proj.weight"
-    assert not np.allclose(apart.matrices[name], together.matrices[name], rtol=1e-3)
-
-
-def test_padding_counts_for_nothing() -> None:
-    sequences = text(6, 20)
-    lengths = np.array([20, 3, 7, 1, 20, 9], np.int32)
-    other = sequences.ids.copy()
-    other[np.arange(20) >= lengths[:, None]] = 0
-    first = collect(tapped(model()), Sequences(sequences.ids, lengths, "a"))
-    second = collect(tapped(model()), Sequences(other, lengths, "a"))
-    assert first.tokens == 60
-    assert all(np.array_equal(first.matrices[n], second.matrices[n]) for n in first.matrices)
 
 
 class Stop(Exception):

@@ -43,10 +43,10 @@ def test_an_expert_that_the_first_sequence_leaves_alone_is_no_float() -> None:
     subject = Subject.of_module(Routed())
     ids = np.full((8, LENGTH), RARE, np.uint16)
     ids[7] = 0
-    text = Sequences(ids, np.full(8, LENGTH, np.int32), "given")
+    text = Sequences(ids, "given")
     layout = probed_on(subject.tapped, text, subject.device).layout
     assert layout.matrices["experts.1.weight"].how == "product"
-    only = probed_on(subject.tapped, text.to_row(7), subject.device).layout
+    only = probed_on(subject.tapped, Sequences(text.ids[:7], text.source), subject.device).layout
     assert only.floats["experts.1.weight"] == "never used"
 
 

@@ -38,7 +38,7 @@ def test_statistics_are_those_of_the_general_taps(kind: str) -> None:
         for weight in model.parameters():
             weight.copy_(torch.randn_like(weight) * 0.1)
     ids = np.random.default_rng(0).integers(0, 64, (4, 16)).astype(np.uint16)
-    text = Sequences.whole(ids, "random")
+    text = Sequences(ids, "random")
     general = tapped(model)
     whole = whole_model(
         model, lambda module, ids: module(ids), torch.zeros(1, 1, dtype=torch.int64)

@@ -87,7 +87,7 @@ def test_it_costs_less_than_best_on_real_text(materials: Path, tmp_path: Path) -
 def test_the_cost_is_measured_on_text_it_was_not_tuned_on(model: Path, cache: Path) -> None:
     packed = pack(model, cache)
     with safe_open(cache / "text.safetensors", "numpy") as file:
-        text = Sequences.whole(file.get_tensor("ids").astype(np.uint16), "self-generated")
+        text = Sequences(file.get_tensor("ids").astype(np.uint16), "self-generated")
     assert packed.cost is not None and packed.plan is not None and packed.plan.roles == ()
     rows = untuned_rows(text)
     assert rows == len(text.ids) // 4
@@ -318,8 +318,8 @@ def test_text_is_written_at_the_presets_temperature_unless_one_is_asked_for(
 
 def test_one_sequence_is_too_little_text() -> None:
     with pytest.raises(BadConfig, match="two sequences"):
-        untuned_rows(Sequences.whole(np.zeros((1, 8), np.uint16), "test"))
-    assert untuned_rows(Sequences.whole(np.zeros((3, 8), np.uint16), "test")) == 1
+        untuned_rows(Sequences(np.zeros((1, 8), np.uint16), "test"))
+    assert untuned_rows(Sequences(np.zeros((3, 8), np.uint16), "test")) == 1
 
 
 def test_too_little_text_is_refused_before_anything_is_fitted(model: Path) -> None:
