@@ -75,8 +75,7 @@ def write_arrays(path: Path, arrays: dict[str, Float32], key: str, facts: dict[s
 def read_arrays(path: Path, key: str) -> tuple[dict[str, Float32], dict[str, Any]]:
     """Return the arrays and facts of a file of `write_arrays`.
 
-    Raises CorruptData when it is damaged, missing or of another key. Files of earlier releases hold no
-    digest, and damage inside their arrays does not show.
+    Raises CorruptData when it is damaged, missing or of another key.
     """
     if not os.path.isfile(path):  # a pipe would wait for its writer
         raise CorruptData(f"{path}: no file")
@@ -88,7 +87,7 @@ def read_arrays(path: Path, key: str) -> tuple[dict[str, Float32], dict[str, Any
         raise CorruptData(f"{path}: not a file of named matrices: {error}") from None
     if not isinstance(facts, dict) or facts.get("key") != key:
         raise CorruptData(f"{path}: of other weights, text or settings")
-    if "sha256" in facts and facts["sha256"] != digest_of(arrays):
+    if facts.get("sha256") != digest_of(arrays):
         raise CorruptData(f"{path}: damaged: its arrays are not those that were written")
     return arrays, facts
 

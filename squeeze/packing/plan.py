@@ -129,7 +129,7 @@ class Plan:
     roles: measured cost of each role beside that of the quadratic model, in packed and in coarser steps
     finer_roles: the same in packed and in finer steps, of a file with few bits a weight; by it goes what
         more bits would cost
-    machine: kind of machine that packed; its fields are empty in plans of earlier releases
+    machine: kind of machine that packed
     coverage: where the importance of every weight is from (`squeeze.calib.taps.coverage`), as JSON
     tuning: work of a tuned file, and what it bought; None where nothing learnt
     """
@@ -203,7 +203,7 @@ class Plan:
             facts["tensors"] = tuple(_tensor_plan(fields) for fields in facts["tensors"])
             for roles in ("roles", "finer_roles"):
                 facts[roles] = _role_costs(facts.get(roles, ()))
-            facts["machine"] = Machine(**facts.get("machine", {}))
+            facts["machine"] = Machine(**facts["machine"])
             facts["tuning"] = None if facts.get("tuning") is None else Gain(**facts["tuning"])
             plan = cls(**facts)
             records: list[Record] = [plan, plan.machine, *plan.tensors, *plan.roles]
@@ -228,8 +228,7 @@ ALLOWED: Mapping[str, tuple[type, ...]] = {
 def _tensor_plan(values: Mapping[str, Any]) -> TensorPlan:
     """Return the plan of a tensor from its JSON object; an infinite scale is the string "inf"."""
     scale = None if values["scale"] is None else float(values["scale"])
-    named = {"role": role_of(values["name"]), **values}  # plans of earlier releases have no roles
-    return TensorPlan(**{**named, "scale": scale, "curve": _points(values["curve"])})
+    return TensorPlan(**{**values, "scale": scale, "curve": _points(values["curve"])})
 
 
 def _role_costs(rows: Any) -> tuple[RoleCost, ...]:

@@ -150,19 +150,19 @@ def state() -> bytes:
 def calibration() -> dict[str, dict[str, bytes]]:
     from safetensors.numpy import save as save_arrays
 
-    from squeeze.calib.statistics.hessian import META
+    from squeeze.calib.statistics.hessian import META, digest_of
+    from squeeze.calib.text.sources import Sequences
 
-    facts = {"key": "key", "source": "self", "tokens": 4}
-    kept = {META: json.dumps({**facts, "shared": {"x": "x", "y": "x"}})}
-    rows = {META: json.dumps(facts)}
-    text = {"text": json.dumps({"key": "key", "source": "self"})}
+    def kept(arrays: dict[str, np.ndarray], **facts: object) -> bytes:
+        facts |= {"key": "key", "source": "self", "tokens": 4, "sha256": digest_of(arrays)}
+        return save_arrays(arrays, {META: json.dumps(facts)})
+
     eye, ids = np.eye(2, dtype=np.float32), np.arange(6, dtype=np.uint16).reshape(2, 3)
+    text = {"key": "key", "source": "self", "sha256": Sequences(ids, "self").digest()}
     return {
-        "hessians": {"two": save_arrays({"x": eye}, kept)},
-        "gradients": {"two": save_arrays({"x": eye, "y": eye[0]}, rows)},
-        "calibration-text": {
-            "two": save_arrays({"ids": ids, "lengths": np.array([3, 2], np.int32)}, text)
-        },
+        "hessians": {"two": kept({"x": eye}, shared={"x": "x", "y": "x"})},
+        "gradients": {"two": kept({"x": eye, "y": eye[0]})},
+        "calibration-text": {"two": save_arrays({"ids": ids}, {"text": json.dumps(text)})},
     }
 
 

@@ -11,7 +11,7 @@ import torch
 
 from squeeze.errors import SqueezeError
 from squeeze.packing.machine import processor, this_machine
-from squeeze.packing.plan import Machine, Plan
+from squeeze.packing.plan import Plan
 
 CPUINFO = """processor\t: 0
 vendor_id\t: AuthenticAMD
@@ -63,15 +63,11 @@ def test_a_machine_whose_gpu_ran_the_model_is_another(monkeypatch: pytest.Monkey
     assert gpu == replace(this_machine(), gpu="a GPU, cuda:1")
 
 
-def test_a_plan_keeps_its_machine_and_one_of_an_earlier_release_has_none(tmp_path: Path) -> None:
+def test_a_plan_keeps_its_machine(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     plan = replace(PLAN, machine=this_machine())
     plan.save(path)
     assert Plan.load(path) == plan
-    facts = json.loads(path.read_text())
-    del facts["machine"]
-    path.write_text(json.dumps(facts))
-    assert Plan.load(path).machine == Machine()
 
 
 @pytest.mark.parametrize("machine", ["Xeon", {"processor": 6}, {"cores": "2"}, None])
