@@ -68,14 +68,6 @@ def fit(symbols: npt.NDArray[np.int64]) -> tuple[int, int]:
     return (total * one // n) << coarse, max(sigma, MIN_SIGMA)
 
 
-def code_length(symbols: npt.NDArray[np.int64], mean: int, sigma: int) -> float:
-    """Return the bits that a perfect coder of this model would write after the header."""
-    shift, first, cumulative = frequency_table(mean, sigma)
-    values, escapes = _to_values(symbols, shift, first, cumulative.size - 2)
-    freq = np.diff(cumulative.astype(np.int64))[values]
-    return float((TABLE_BITS - np.log2(freq)).sum()) + symbols.size * shift + 32 * escapes.size
-
-
 def _to_values(
     symbols: npt.NDArray[np.int64], shift: int, first: int, n: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:

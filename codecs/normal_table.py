@@ -16,11 +16,11 @@ VALUE_BITS = 32  # values have 32 fractional bits
 _WORK_BITS = 128
 
 
-def exp_minus(numerator: int, denominator: int) -> int:
-    """Return exp(-numerator / denominator) with _WORK_BITS fractional bits, for arguments up to 1."""
+def exp_minus(denominator: int) -> int:
+    """Return exp(-1 / denominator) with _WORK_BITS fractional bits."""
     term = total = 1 << _WORK_BITS
     for k in range(1, 60):
-        term = -term * numerator // (denominator * k)
+        term = -term // (denominator * k)
         total += term
     return total
 
@@ -35,8 +35,8 @@ def half_table() -> npt.NDArray[np.int64]:
     Φ(REACH) - ½ = ½.
     """
     squared = 1 << 2 * GRID_BITS  # 1 / h²
-    shrink = exp_minus(1, squared)
-    ratio = exp_minus(1, 2 * squared)
+    shrink = exp_minus(squared)
+    ratio = exp_minus(2 * squared)
     density = 1 << _WORK_BITS
     total, values = 0, [0]
     for i in range(1, (REACH << GRID_BITS) + 1):

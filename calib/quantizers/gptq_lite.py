@@ -1,12 +1,10 @@
-"""GPTQ-lite: each row clipped at the percentile of least squared error (#374, #414)."""
+"""Steps of GPTQ-lite: each row clipped at the percentile of least squared error (#374, #414)."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from squeeze.calib.quantizers.round_to_nearest import check_bits
 from squeeze.tensors.floats import Float32, from_bits, to_bits
-from squeeze.tensors.quantized import QuantizedTensor
 
 PERCENTILES = (0.999, 0.9995, 0.9999, 0.99999, 1.0)
 
@@ -34,28 +32,3 @@ def lite_steps(matrix: Float32, bits: int, step_format: str = "fp16") -> Float32
         better = squared < least
         best[better], least[better] = steps[better], squared[better]
     return best
-
-
-def quantize_lite(
-    weights: Float32, bits: int, *, step_format: str = "fp16", logical: str = "fp32"
-) -> QuantizedTensor:
-    """Quantize a tensor to `bits`-bit codes, nearest for the step that ships.
-
-    weights: float32, at least 1-D; rows are its first dimension.
-    step_format: float format of the stored steps.
-    logical: float format of the weights that the codes stand for.
-
-    Raises BadConfig for bits outside 2…16.
-    """
-    check_bits(bits)
-    matrix = weights.reshape(weights.shape[0], -1)
-    q_max = (1 << (bits - 1)) - 1
-    steps = lite_steps(matrix, bits, step_format)
-    codes = np.clip(np.rint(matrix / steps[:, None]), -q_max, q_max)
-    return QuantizedTensor(
-        codes=codes.astype(np.int8 if bits <= 8 else np.int16),
-        steps=to_bits(steps, step_format),
-        shape=weights.shape,
-        step_format=step_format,
-        logical=logical,
-    )

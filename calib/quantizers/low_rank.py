@@ -1,12 +1,11 @@
 """Low-rank correction of a quantized matrix (LQER, arXiv 2402.02446; record #1855 corrects three).
 
 W ≈ Q + A·B with A [R, r] and B [r, C], chosen so that what is left costs the least expected loss:
-the best approximation of G^½·(W − Q)·H^½. `pays` compares its bytes with finer steps for as many.
+the best approximation of G^½·(W − Q)·H^½.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,13 +38,6 @@ class LowRank:
     after: float
     bytes: int
     number: str = "bf16"
-
-    def pays(self, weights: int) -> bool:
-        """Return True where finer steps for the same bytes would leave more loss.
-
-        A bit per weight quarters the loss. weights: number of weights of the tensor.
-        """
-        return self.after < self.before * 4.0 ** (-8 * self.bytes / weights)
 
 
 def low_rank(
@@ -88,12 +80,3 @@ def _roots(matrix: Float32) -> tuple[Float64, Float64]:
         values, vectors = (part.numpy() for part in torch.linalg.eigh(torch.tensor(wide)))
     roots = np.sqrt(np.maximum(values, 0.0) + ROOT_DAMPING * mean)
     return product(vectors * roots, vectors.T), product(vectors / roots, vectors.T)
-
-
-def equal_bits(before: float, after: float) -> float:
-    """Return the bits per weight of finer steps that lower the loss as much: ½·log2(before/after).
-
-    >>> equal_bits(4.0, 1.0)
-    1.0
-    """
-    return 0.5 * math.log2(before / after) if before > 0 and after > 0 else 0.0

@@ -58,7 +58,7 @@ class Decision(NamedTuple):
 def _squash_table() -> npt.NDArray[np.int64]:
     """Return int64[2·ODDS_LIMIT]: 2^16 / (1 + exp(-x)) at log-odds x from -ODDS_LIMIT, at least 8."""
     one = 1 << _WORK_BITS
-    shrink = exp_minus(1, ODDS_UNIT)
+    shrink = exp_minus(ODDS_UNIT)
     falling = one  # exp(-i / ODDS_UNIT)
     upper = []  # for x = i ≥ 0
     for _ in range(ODDS_LIMIT + 1):

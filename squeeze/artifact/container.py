@@ -25,14 +25,13 @@ FEW_WEIGHTS = 1 << 22
 
 @dataclass(frozen=True)
 class Container:
-    """A parsed file: configuration, tensors and streams; `header_size` and `file_size` in bytes."""
+    """A parsed file: configuration, tensors and streams; `header_size` in bytes."""
 
     config: dict[str, object]
     tensors: tuple[TensorRecord, ...]
     streams: tuple[StreamRecord, ...]
     digest: bytes
     header_size: int
-    file_size: int
 
 
 def assemble(content: bytes, streams: Sequence[tuple[int, bytes]], digest: bytes) -> bytes:
@@ -113,7 +112,6 @@ def parse(data: bytes) -> Container:
         streams=streams,
         digest=bytes(data[14:22]),
         header_size=header_size,
-        file_size=len(data),
     )
 
 

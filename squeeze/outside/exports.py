@@ -55,7 +55,7 @@ def uncompressed(view: memoryview, name: str) -> tuple[memoryview, list[str]]:
     """
     coders: list[str] = []
     limit = bound(len(view))  # of every layer: a stream inside another is no larger a file
-    while len(coders) < LAYERS and not _known(view, name):
+    while len(coders) < LAYERS and not _known(view):
         coder = coder_of(view)
         inflated: bytes | bytearray | None = None
         if coder is not None:
@@ -70,7 +70,7 @@ def uncompressed(view: memoryview, name: str) -> tuple[memoryview, list[str]]:
     return view, coders
 
 
-def _known(view: memoryview, name: str) -> bool:
+def _known(view: memoryview) -> bool:
     """Return whether the bytes are of a format that is not compressed as a whole."""
     return (
         safe_tensors.looks(view)

@@ -88,9 +88,9 @@ def shortened(name: str, room: int) -> str:
     return name if len(name) <= max(room, LEAST_NAME) else f"…{name[1 - max(room, LEAST_NAME) :]}"
 
 
-def print_ledger(ledger: Ledger, limit: int, depth: int = 2) -> None:
-    """Print the tree and the verdict, as commands show what they wrote."""
-    print_tree(tree(ledger), limit, depth)
+def print_ledger(ledger: Ledger, limit: int) -> None:
+    """Print two levels of the tree and the verdict, as commands show what they wrote."""
+    print_tree(tree(ledger), limit, depth=2)
     PlainConsole().print()
     PlainConsole().print(verdict(ledger, limit))
 

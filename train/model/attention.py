@@ -195,18 +195,6 @@ def whole_attention(window: int, ids: Tensor, dtype: torch.dtype) -> Attend:
     return causal_attention
 
 
-def attention_over(
-    ids: Tensor, bos_id: int, *, documents: bool, window: int, dtype: torch.dtype
-) -> Attend:
-    """Return causal attention for ids int64 [B, T], within documents and windows where asked.
-
-    documents, window: as of `Rule`
-    dtype: of queries, keys and values; FlashAttention needs 16 bits
-    """
-    reach = reach_of(Rule(bos_id, documents, window), ids, dtype)
-    return attention_within(reach, window, ids, dtype)
-
-
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """Return attention through `scaled_dot_product_attention` under a mask [B or 1, T, S]."""
     k, v, shared = grouped(q, k, v)

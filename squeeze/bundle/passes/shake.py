@@ -33,11 +33,11 @@ def shake(
     changed = True
     while changed:
         reached = Reached(tree, keep, loading, reads)
-        changed = _drop_unreached(tree, reached, reads) | _drop_imports(tree, keep, reached, reads)
+        changed = _drop_unreached(tree, reached) | _drop_imports(tree, keep, reached, reads)
     return ast.fix_missing_locations(tree)
 
 
-def _drop_unreached(tree: ast.Module, reached: Reached, reads: dict[ast.AST, Reads]) -> bool:
+def _drop_unreached(tree: ast.Module, reached: Reached) -> bool:
     """Drop statements and methods that are not reached; return whether any went."""
     before = len(tree.body)
     tree.body = [statement for statement in tree.body if statement in reached]

@@ -75,9 +75,9 @@ class Project:
         return value
 
 
-def find_project(folder: Path | None = None) -> Project | None:
-    """Return the settings of the folder, or of the nearest one above. Raises UsageError."""
-    here = (folder or Path.cwd()).resolve()
+def find_project() -> Project | None:
+    """Return the settings of this folder, or of the nearest one above. Raises UsageError."""
+    here = Path.cwd().resolve()
     for above in (here, *here.parents):
         path = above / FILE
         if path.is_file():

@@ -14,13 +14,16 @@ from torch.nn.attention.flex_attention import create_block_mask
 from squeeze.train.model import attention
 from squeeze.train.model import flex as flex_module
 from squeeze.train.model.attention import (
-    attention_over,
+    Attend,
+    Rule,
+    attention_within,
     causal_attention,
     document_bounds,
     document_starts,
     first_seen,
     masked_attention,
     plain_attention,
+    reach_of,
     visible,
 )
 from squeeze.train.model.flex import flex, flex_blocks
@@ -50,6 +53,10 @@ def inputs(
     return q.to(device), k.to(device), v.to(device)
 
 
+def attention_over(ids: Tensor, *, documents: bool, window: int, dtype: torch.dtype) -> Attend:
+    return attention_within(reach_of(Rule(BOS, documents, window), ids, dtype), window, ids, dtype)
+
+
 tokens = st.lists(st.integers(0, 4), min_size=12, max_size=12)
 
 
@@ -59,7 +66,7 @@ def test_attention_is_softmax_over_what_is_visible(
     rows: tuple[list[int], ...], documents: bool, window: int, kv: int
 ) -> None:
     ids, (q, k, v) = torch.tensor(rows), inputs(2, 12, 4, kv)
-    attend = attention_over(ids, BOS, documents=documents, window=window, dtype=torch.float32)
+    attend = attention_over(ids, documents=documents, window=window, dtype=torch.float32)
     wanted = plain_attention(q, k, v, naive_mask(ids, documents, window))
     torch.testing.assert_close(attend(q, k, v), wanted, atol=1e-5, rtol=1e-5)
 
@@ -110,7 +117,7 @@ def test_without_documents_or_window_no_mask_is_made(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(attention, "visible", None)
     ids = torch.tensor([[1, 2, 1, 3]])
     for window in (0, 4, 9):  # a window as long as the row hides nothing
-        attend = attention_over(ids, BOS, documents=False, window=window, dtype=torch.float32)
+        attend = attention_over(ids, documents=False, window=window, dtype=torch.float32)
         assert attend is causal_attention
 
 
@@ -174,7 +181,7 @@ def test_kernels_on_cuda(
     ids = torch.randint(0, 40, (2, 256), generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, n, 256, 64, generator=generator) for n in (4, 2, 2))
-    attend = attention_over(ids.cuda(), BOS, documents=documents, window=window, dtype=dtype)
+    attend = attention_over(ids.cuda(), documents=documents, window=window, dtype=dtype)
     found = attend(q.cuda().to(dtype), k.cuda().to(dtype), v.cuda().to(dtype)).cpu().float()
     wanted = plain_attention(q, k, v, naive_mask(ids, documents, window))
     close = 2e-2 if dtype == torch.bfloat16 else 1e-4
