@@ -20,7 +20,7 @@ from squeeze.bundle.emit.payload import STANDARD, payloads
 from squeeze.bundle.emit.wrap import Shipped, plain, wrap
 from squeeze.bundle.load.flatten import Flat, flatten
 from squeeze.bundle.load.modules import BundleError, Graph
-from squeeze.bundle.load.tree import spelled, walk
+from squeeze.bundle.load.tree import last_name, spelled, walk
 from squeeze.bundle.passes.imports import join_imports
 from squeeze.bundle.passes.itself import restore_reads, self_reads
 from squeeze.bundle.passes.shake import shake
@@ -188,12 +188,8 @@ def smallest(
 def _drop_caches(tree: ast.Module) -> None:
     """Drop `cache=True` of numba's decorators: a bundle writes nothing beside its file."""
     for node in walk(tree):
-        if isinstance(node, ast.Call) and _called(node.func) in ("njit", "jit", "vectorize"):
+        if isinstance(node, ast.Call) and last_name(node.func) in ("njit", "jit", "vectorize"):
             node.keywords = [k for k in node.keywords if k.arg != "cache"]
-
-
-def _called(node: ast.expr) -> str:
-    return node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
 
 
 CHECK = """

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -141,6 +141,11 @@ def parse_object(data: bytes, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadSubmission(f"{what}: cannot be read", expected="a JSON object")
     return value
+
+
+def json_bytes(fields: Mapping[str, Any]) -> bytes:
+    """Return a JSON object as the text of a file; raises ValueError for a number that is none."""
+    return (json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_object(path: Path, max_size: int = MAX_JSON) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from squeeze.score.report import EvalReport
 from squeeze.submit.check import CLAIM_NOISE, Inputs
 from squeeze.submit.claims import mode_claims
 from squeeze.submit.parts import Parts
-from squeeze.submit.plain import BadSubmission
+from squeeze.submit.plain import BadSubmission, json_bytes
 from squeeze.submit.seeds import SeedRun, SeedRuns, Training, read_seed_runs, read_training
 
 METRICS = (("val_bpb", "bpb"), ("val_loss", "nats_per_token"))
@@ -109,7 +109,7 @@ def read_scores(
     if runs is None:
         return Scores(claims, {})
     claims |= _means(runs)
-    files = {f"seed{run.seed}.json": _json(run.as_json()) for run in runs.runs}
+    files = {f"seed{run.seed}.json": json_bytes(run.as_json()) for run in runs.runs}
     return Scores(claims, files)
 
 
@@ -210,7 +210,3 @@ def _check_log(own: SeedRun, report: EvalReport, mode: Mode) -> None:
             expected=f"{report.bpb:.6f}",
             found=f"{own.report.bpb:.6f}",
         )
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

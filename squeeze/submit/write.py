@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -32,7 +31,7 @@ from squeeze.submit.folder import built_folder, check_target
 from squeeze.submit.imports import imports_of_script, requirements
 from squeeze.submit.parent import Config, config_of_model, read_parent
 from squeeze.submit.parts import EVALUATE, SCORER, Parts
-from squeeze.submit.plain import BadSubmission, read_plain, safe_name, safe_names
+from squeeze.submit.plain import BadSubmission, json_bytes, read_plain, safe_name, safe_names
 from squeeze.submit.scores import Scores, ShippedModel, read_runs, read_scores
 from squeeze.submit.script import check_codecs, own_script, specialised, verify_script
 from squeeze.views.code import TABLE, parts_csv, with_names
@@ -231,10 +230,6 @@ def _fill(folder: Path, content: Mapping[str, bytes], claims: dict[str, Any], li
     ships = [folder / name for name in sorted(content) if name not in about]
     rows = with_names(attribute_paths(ships), [folder], None)
     page = card(claims, rows, counted).encode()
-    papers = {CLAIMS: _json(claims), CARD: page}
+    papers = {CLAIMS: json_bytes(claims), CARD: page}
     for name, data in {**papers, SUMS: sums({**content, **papers})}.items():
         (folder / name).write_bytes(data)
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

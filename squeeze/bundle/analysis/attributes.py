@@ -7,7 +7,7 @@ import builtins
 import re
 
 from squeeze.bundle.analysis.values import PLAIN_BASES
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import last_name, walk
 
 
 def attribute_words(tree: ast.AST) -> set[str]:
@@ -26,7 +26,7 @@ def has_known_bases(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> boo
     """Return whether a class inherits from nothing that may call its methods by itself."""
     for base in node.bases:
         root = base.value if isinstance(base, ast.Subscript) else base
-        name = root.id if isinstance(root, ast.Name) else getattr(root, "attr", "")
+        name = last_name(root)
         if name in classes and classes[name] is not node:
             if not has_known_bases(classes[name], classes):
                 return False

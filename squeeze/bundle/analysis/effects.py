@@ -20,7 +20,7 @@ from squeeze.bundle.analysis.outside import (
     VIEWS,
 )
 from squeeze.bundle.load.scopes import FUNCTIONS, bound_names
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import last_name, walk
 
 CONTAINERS = (
     ast.Constant,
@@ -183,16 +183,14 @@ class Effects:
         """Return whether calling a function has no effects."""
         if id(node) not in self._purity:
             self._purity[id(node)] = True  # a circle of pure functions is pure
-            self._purity[id(node)] = self._body_isis_pure(node)
+            self._purity[id(node)] = self._body_is_pure(node)
         return self._purity[id(node)]
 
-    def _body_isis_pure(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    def _body_is_pure(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
         if isinstance(node, ast.AsyncFunctionDef):
             return False
-        for wrapper in node.decorator_list:
-            name = wrapper.id if isinstance(wrapper, ast.Name) else getattr(wrapper, "attr", "")
-            if name not in WRAPPERS:
-                return False
+        if not WRAPPERS.issuperset(map(last_name, node.decorator_list)):
+            return False
         bound, redirected, outer = bound_names(node.body)
         if redirected or outer:
             return False
@@ -269,8 +267,4 @@ def _only_names(node: ast.expr) -> bool:
 
 
 def _is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return any(
-        (d.id if isinstance(d, ast.Name) else getattr(d, "attr", ""))
-        in ("property", "cached_property")
-        for d in node.decorator_list
-    )
+    return any(last_name(d) in ("property", "cached_property") for d in node.decorator_list)

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from squeeze.bundle.analysis.effects import import_origins
 from squeeze.bundle.load.scopes import FUNCTIONS
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import last_name, walk
 
 ALL = frozenset(("Exception", "BaseException"))
 
@@ -155,12 +155,9 @@ def _guards(tree: ast.Module) -> Iterator[Guard]:
                     yield Guard(_caught(handler.type), node.body)
         elif isinstance(node, ast.With | ast.AsyncWith):
             for item in node.items:
-                if isinstance(item.context_expr, ast.Call):
-                    call = item.context_expr
-                    if isinstance(call.func, ast.Name | ast.Attribute):
-                        name = getattr(call.func, "id", getattr(call.func, "attr", ""))
-                        if name == "suppress":
-                            yield Guard(_caught(ast.Tuple(call.args, ast.Load())), node.body)
+                call = item.context_expr
+                if isinstance(call, ast.Call) and last_name(call.func) == "suppress":
+                    yield Guard(_caught(ast.Tuple(call.args, ast.Load())), node.body)
 
 
 def _caught(node: ast.expr | None) -> frozenset[str] | None:
@@ -168,9 +165,7 @@ def _caught(node: ast.expr | None) -> frozenset[str] | None:
     if node is None:
         return None
     parts = node.elts if isinstance(node, ast.Tuple) else [node]
-    names = frozenset(
-        part.id if isinstance(part, ast.Name) else getattr(part, "attr", "?") for part in parts
-    )
+    names = frozenset(last_name(part) or "?" for part in parts)
     return None if names & ALL else names
 
 

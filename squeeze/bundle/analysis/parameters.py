@@ -11,7 +11,7 @@ from typing import Any
 
 from squeeze.bundle.analysis.readers import Readers
 from squeeze.bundle.load.scopes import FUNCTIONS, alias_name, module_uses
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import last_name, walk
 
 IMPORTS = (ast.Import, ast.ImportFrom)
 VARIABLES = (ast.Name, ast.Attribute)
@@ -183,7 +183,7 @@ def _last(node: ast.expr) -> str:
         return _last(node.func)
     if isinstance(node, ast.Subscript):
         return _last(node.value)
-    return node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
+    return last_name(node)
 
 
 def _words(text: str) -> list[str]:

@@ -6,7 +6,7 @@ import ast
 import os
 from pathlib import Path
 
-from squeeze.bundle.load.tree import parsed
+from squeeze.bundle.load.tree import last_name, parsed
 
 MOST_FILES = 16  # of one script
 
@@ -32,16 +32,16 @@ def included(tree: ast.Module, path: Path) -> list[Path]:
 def _executed(statement: ast.stmt, path: Path) -> Path | None:
     """Return the file that a statement `exec(…)` runs, None if it is none or cannot be read."""
     call = statement.value if isinstance(statement, ast.Expr) else None
-    if not isinstance(call, ast.Call) or _name(call.func) != "exec" or len(call.args) != 1:
+    if not isinstance(call, ast.Call) or last_name(call.func) != "exec" or len(call.args) != 1:
         return None
     text = call.args[0]
-    if isinstance(text, ast.Call) and _name(text.func) == "compile" and text.args:
+    if isinstance(text, ast.Call) and last_name(text.func) == "compile" and text.args:
         text = text.args[0]
     if not isinstance(text, ast.Call) or not isinstance(text.func, ast.Attribute):
         return None
     opened = text.func.value
     if text.func.attr == "read" and isinstance(opened, ast.Call):
-        if _name(opened.func) != "open" or not opened.args:
+        if last_name(opened.func) != "open" or not opened.args:
             return None
         opened = opened.args[0]
     elif text.func.attr != "read_text":
@@ -78,7 +78,7 @@ def _value(node: ast.expr, path: Path) -> str | None:
 
 def _called(function: ast.expr, texts: list[str], path: Path) -> str | None:
     """Return the path that a function or method of paths gives."""
-    name = _name(function)
+    name = last_name(function)
     if name in ("abspath", "realpath", "Path", "str", "fspath") and len(texts) == 1:
         return texts[0]
     if name == "dirname" and len(texts) == 1:
@@ -95,7 +95,3 @@ def _called(function: ast.expr, texts: list[str], path: Path) -> str | None:
     if name == "with_name" and len(texts) == 1:
         return os.path.join(os.path.dirname(owner), texts[0])
     return None
-
-
-def _name(node: ast.expr) -> str:
-    return node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")

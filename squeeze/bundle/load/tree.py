@@ -69,6 +69,11 @@ def plain_names(tree: ast.AST) -> set[str]:
     return {node.id for node in walk(tree) if isinstance(node, ast.Name)}
 
 
+def last_name(node: ast.AST) -> str:
+    """Return the name of a variable or an attribute, the last of dotted ones; "" for all else."""
+    return node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
+
+
 def spelled(tree: ast.AST) -> set[str]:
     """Return all names that code spells: of variables, attributes, definitions, parameters, imports."""
     fields = ("id", "attr", "name", "arg", "asname", "rest")

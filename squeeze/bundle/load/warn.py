@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from squeeze.bundle.load.modules import Graph, Module
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import last_name, walk
 
 LOOKED_UP = "it finds names by their text: nothing in the program is dropped or renamed"
 COMPUTED = "it imports what it computes: the bundle will stop here if that is a module left behind"
@@ -86,7 +86,7 @@ def _causes(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.Import):
         yield from _imported("", node.names)
     elif isinstance(node, ast.Call) and _opens(node.func) and _is_relative(node.args):
-        yield f"{_name(node.func)}: {DATA}"
+        yield f"{last_name(node.func)}: {DATA}"
 
 
 def _imported(module: str, names: Iterable[ast.alias]) -> Iterator[str]:
@@ -102,11 +102,7 @@ def _opens(function: ast.expr) -> bool:
     """Return whether the first argument is a path; `path.open("w")` has none."""
     if isinstance(function, ast.Attribute) and function.attr == "open":
         return isinstance(function.value, ast.Name) and function.value.id in ("io", "gzip", "bz2")
-    return _name(function) in OPENING
-
-
-def _name(function: ast.expr) -> str:
-    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+    return last_name(function) in OPENING
 
 
 def _is_relative(arguments: list[ast.expr]) -> bool:
@@ -114,7 +110,7 @@ def _is_relative(arguments: list[ast.expr]) -> bool:
     first = arguments[0] if arguments else None
     if isinstance(first, ast.JoinedStr) and first.values:
         first = first.values[0]
-    if isinstance(first, ast.Call) and _name(first.func) in JOINING:
+    if isinstance(first, ast.Call) and last_name(first.func) in JOINING:
         return _is_relative(first.args)
     if isinstance(first, ast.BinOp):
         return _is_relative([first.left])

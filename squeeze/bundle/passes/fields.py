@@ -17,7 +17,7 @@ from squeeze.bundle.load.flatten import Flat
 from squeeze.bundle.load.fold import UNKNOWN, literal_node, value_of
 from squeeze.bundle.load.modules import BundleError, Module
 from squeeze.bundle.load.scopes import FUNCTIONS
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import last_name, walk
 
 # Attributes of values that every program has: without annotations nobody can tell them apart.
 COMMON = frozenset(
@@ -229,8 +229,7 @@ class _Fix(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> Any:
         self.generic_visit(node)
-        called = getattr(node.func, "id", getattr(node.func, "attr", ""))
-        if called in LISTING and node.args:
+        if last_name(node.func) in LISTING and node.args:
             self.listed.add(self.types.of(node.args[0], self.scopes[-1]))
         if isinstance(node.func, ast.Name):
             self.calls.setdefault(node.func.id, []).append(node)

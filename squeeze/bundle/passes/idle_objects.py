@@ -9,7 +9,7 @@ from squeeze.bundle.analysis.effects import Effects
 from squeeze.bundle.analysis.readers import look_ups
 from squeeze.bundle.analysis.variables import Variable, variables_of
 from squeeze.bundle.load.scopes import FUNCTIONS
-from squeeze.bundle.load.tree import walk
+from squeeze.bundle.load.tree import last_name, walk
 
 
 def without_idle_objects(tree: ast.Module, keep: tuple[str, ...] = ()) -> None:
@@ -82,7 +82,7 @@ class _Idle(ast.NodeTransformer):
             return node
         (item,) = node.items
         method = self._method(item.context_expr)
-        if method is None or [_last(mark) for mark in method.decorator_list] != ["contextmanager"]:
+        if method is None or [*map(last_name, method.decorator_list)] != ["contextmanager"]:
             return node
         gives = _yielded(method)
         if gives is None:
@@ -116,7 +116,3 @@ def _yielded(method: Any) -> str | None:
         return ""
     first = method.args.args[0].arg if method.args.args else None
     return "self" if isinstance(value, ast.Name) and value.id == first else None
-
-
-def _last(node: ast.expr) -> str:
-    return node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
