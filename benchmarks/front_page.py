@@ -11,12 +11,11 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
-from result_files import Result, find, load, machine, spread, table
-from result_tables import INPUTS, SECTIONS
+from front_rows import all_rows
+from result_files import find, load, machine, spread, table
+from result_tables import SECTIONS
 from whole_tables import beside
 
 from squeeze.files import write_atomic
@@ -26,7 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results: written by benchmarks/front_page.py -->", "<!-- end of results -->"
 CLAIM, CLAIMED = "<!-- claim: written by benchmarks/front_page.py -->", "<!-- end of claim -->"
 PICTURE = "docs/pack.png"
-OWN = "own submission"  # the row of benchmarks/code_size.py that is no module of Python's
 
 
 def results_page() -> str:
@@ -109,172 +107,9 @@ def whole_way() -> str:
     return f"{filled(head)}\n\n{beside(load('whole')['rows'])}"
 
 
-def coders(name: str) -> dict[tuple[str, str], Result]:
-    """Rows of one input at the error of int6, by quantizer and coder."""
-    rows = [r for r in load("codec")["rows"] if r["input"] == name]
-    return {
-        (r["quantizer"], r["coder"]): r for r in rows if r["error"] is None or r["error"] < 0.02
-    }
-
-
-def others() -> Iterator[tuple[str, str, str, int, str]]:
-    """Rows of the second table: question, ours, beside it, n, commit."""
-    codec = load("codec")["commit"]
-    for name in ("minilm", "reference"):
-        rows = coders(name)
-        ours = [rows[f"trellis {states}", "squeeze context"]["bytes"] for states in (256, 8)]
-        beside = [
-            (label, rows[key]["bytes"])
-            for label, key in {
-                "int6 + brotli-11": ("int6 k=12.85", "brotli-11"),
-                "int6 + zpaq": ("int6 k=12.85", "zpaq -m5"),
-                "nncodec": ("nncodec, dependent", "its own"),
-            }.items()
-        ]
-        yield (
-            f"Weights at equal error, {INPUTS[name]}: bytes with 256 / 8 states",
-            " / ".join(f"{size:,}" for size in ours),
-            "; ".join(f"{label} {size:,}" for label, size in beside),
-            1,
-            codec,
-        )
-    rows = coders("samtruss")
-    yield (
-        "Codes of an int8 export (7.6M), losslessly: bytes",
-        f"{rows['as exported', 'squeeze context']['bytes']:,}",
-        "; ".join(
-            f"{label} {rows['as exported', coder]['bytes']:,}"
-            for label, coder in (
-                ("zlib", "zlib-9"),
-                ("brotli-11", "brotli-11"),
-                ("lrzip", "lrzip -z -L9"),
-                ("zpaq", "zpaq -m5"),
-            )
-        ),
-        1,
-        codec,
-    )
-    rows = coders("gaussian")
-    yield (
-        "Independent Gaussian codes, where contexts know nothing: bytes",
-        f"{rows['int6 k=12.85', 'squeeze context']['bytes']:,}",
-        "histogram coder of constriction "
-        f"{rows['int6 k=12.85', 'constriction, histogram']['bytes']:,} (**smaller**)",
-        1,
-        codec,
-    )
-    yield from wrapped_code()
-    speed = load("codec-speed-8")
-    r = speed["rows"][0]
-    yield (
-        f"{r['weights'] // 10**6}M weights, two cores: encode / decode",
-        f"{r['encode_s']:.1f} s / {r['decode_s']:.1f} s",
-        f"a weight, {r['encode_faster_than_brotli']:.0f} times as fast as brotli-11 / "
-        f"{r['decode_faster_than_lrzip']:.0f} times as fast as lrzip",
-        1,
-        speed["commit"],
-    )
-    pack = load("pack-speed-best")
-    yield (
-        f"Packing {pack['weights'] / 1e6:.0f}M weights with `best`, two cores",
-        f"{pack['wall_s']:.0f} s, {pack['peak_MiB'] / 1024:.1f} GiB",
-        f"{pack['unused']} bytes of the limit unused",
-        1,
-        pack["commit"],
-    )
-    for row in load("models")["rows"]:
-        if row["row"] == "reference-best":
-            nearest, plain = (
-                next(r for r in load("models")["rows"] if r["row"] == name)["bpb_mean"]
-                for name in ("reference-nearest", "reference")
-            )
-            yield (
-                f"Score of the reference checkpoint in {row['limit']:,} bytes (`best`)",
-                f"{spread(row['bpb_mean'], row['bpb_sd'], 4)} BPB",
-                f"rounded to nearest with brotli {nearest:.4f}; fp32 {plain:.4f}",
-                row["n"],
-                load("models")["commit"],
-            )
-    if find("what-if"):
-        foreseen = load("what-if")
-        rows = foreseen["rows"][1:]  # the first is the pack that is asked
-        middle = median(abs(row["delta_error"]) for row in rows)
-        size, cost = (max(abs(row[key]) for row in rows) for key in ("bytes_error", "delta_error"))
-        yield (
-            "What-if against real packs, largest error: bytes / change of KL",
-            f"{100 * size:.2f} % / {100 * cost:.0f} %",
-            f"half of the changes of KL within {100 * middle:.0f} %",
-            len(rows),
-            foreseen["commit"],
-        )
-    proof = load("prove")
-    r = next(row for row in proof["rows"] if "run" in row)
-    yield (
-        f"Proof: {r['text_bytes']:,} bytes of text as a file, decoded again",
-        f"{r['file_bytes']:,} bytes, {r['file_bpb']:.4f} BPB",
-        f"{r['overhead']:+.3%} over the code length; {r['tokens_per_second']['encode']:.0f} "
-        "tokens a second on a busy machine (**slow**)",
-        1,
-        r.get("measured_at", proof["commit"]),
-    )
-    scoring = load("scoring")
-    ratios = [row["naive_over_sliding"] for row in scoring["rows"]]
-    yield (
-        "Sliding windows, speed over whole windows one by one",
-        f"{min(ratios):.2f} to {max(ratios):.2f} times",
-        f"{sum(ratio < 1.05 for ratio in ratios)} of {len(ratios)} models **gain nothing**",
-        1,
-        scoring["commit"],
-    )
-    train = load("train")
-    ours, *_ = (row for row in train["rows"] if row["learner"] == "trainer")
-    adam = min((row for row in train["rows"] if "AdamW" in row["learner"]), key=lambda x: x["loss"])
-    yield (
-        f"Training, {train['steps']} equal steps: nats a token (half-way)",
-        f"{ours['loss']:.3f} ({ours['loss_halfway']:.3f})",
-        f"AdamW at its best rate {adam['loss']:.3f} ({adam['loss_halfway']:.3f}: **ahead**)",
-        1,
-        train["commit"],
-    )
-    tiny = load("tiny")
-    yield (
-        f"`tiny` preset, {tiny['wall_seconds']:.0f} s on two cores with compilation",
-        f"{tiny['score']['bpb']:.4f} BPB",
-        f"first {tiny['score']['tokens']:,} targets of a FineWeb validation tail",
-        1,
-        tiny["commit"],
-    )
-
-
-def wrapped_code() -> Iterator[tuple[str, str, str, int, str]]:
-    """Rows of the second table on one file of code: our own submission, then others' modules."""
-    result = load("code")
-    kept, smallest, usual = "ours, standard library", "ours, any coder", "lzma + base85"
-    modules = [row for row in result["rows"] if row["source"] != OWN]
-    for row in result["rows"]:
-        if row["source"] == OWN:
-            sizes, seconds = row["bytes"], row["restore_seconds"]
-            yield (
-                "Code of our own submission, one file: bytes with the standard library / any coder",
-                f"{sizes[kept]:,} / {sizes[smallest]:,}",
-                f"lzma in base85 {sizes[usual]:,}; restored in {seconds[kept]:.1f} / "
-                f"{seconds[smallest]:.0f} s on a busy machine (**slow**), {seconds[usual]:.1f} s",
-                1,
-                result["commit"],
-            )
-    saved = [row["saved"][kept][usual] for row in modules]
-    yield (
-        f"One file of code, {len(saved)} modules of Python's library: bytes saved, standard library",
-        f"{100 * min(saved):.1f} to {100 * max(saved):.1f} %",
-        "against lzma in base85 of the same source",
-        1,
-        result["commit"],
-    )
-
-
 def readme_block() -> str:
     """README's results, between its markers."""
-    rest = table(("question", "squeeze", "beside it", "n", "commit"), others())
+    rest = table(("question", "squeeze", "beside it", "n", "commit"), all_rows())
     return f"{BEGIN}\n\n{packing()}\n\n{whole_way()}\n\n**All else**:\n\n{rest}\n\n{END}"
 
 

@@ -45,16 +45,19 @@ def facts() -> dict[str, Any]:
     }
 
 
-def save(name: str, result: dict[str, Any]) -> str:
-    """Write benchmarks/results/DATE-NAME.json; return its text."""
-    head = facts()
-    text = json.dumps({**head, **result}, indent=1)
-    folder = ROOT / "benchmarks" / "results"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{head['date']}-{name}.json").write_text(text + "\n")
-    return text
+def result_path(name: str) -> Path:
+    """Path of today's result of that name."""
+    return ROOT / "benchmarks" / "results" / f"{datetime.date.today().isoformat()}-{name}.json"
+
+
+def save(name: str, result: dict[str, Any]) -> Path:
+    """Write benchmarks/results/DATE-NAME.json; return its path."""
+    path = result_path(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({**facts(), **result}, indent=1) + "\n")
+    return path
 
 
 def write(name: str, result: dict[str, Any]) -> None:
     """Write benchmarks/results/DATE-NAME.json and print it."""
-    print(save(name, result))
+    print(save(name, result).read_text(), end="")

@@ -1,33 +1,26 @@
-"""Results on disk: benchmarks/results/DATE-NAME.json and .md, headed by machine and commit."""
+"""Reports of several rows: benchmarks/results/DATE-NAME.json, and its table as .md beside it."""
 
 from __future__ import annotations
 
 import json
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from machine import ROOT, facts
+from machine import result_path, save
 
 
 def earlier_rows(name: str) -> list[dict[str, Any]]:
     """Rows of today's report of that name, to be kept where a run measures only a part."""
-    path = _stem(name, facts()["date"]).with_suffix(".json")
+    path = result_path(name)
     return json.loads(path.read_text())["rows"] if path.exists() else []
 
 
-def write_report(name: str, rows: list[dict[str, Any]], markdown: str) -> Path:
-    """Write both files and return the path of the markdown one."""
-    head = {**facts(), "numpy": version("numpy"), "numba": version("numba")}
-    stem = _stem(name, head["date"])
-    stem.parent.mkdir(exist_ok=True)
-    stem.with_suffix(".json").write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")
-    path = stem.with_suffix(".md")
-    described = ", ".join(f"{key} {value}" for key, value in head.items())
+def write_report(name: str, rows: list[dict[str, Any]], markdown: str) -> None:
+    """Write both files and print the path of the markdown one."""
+    releases = {"numpy": version("numpy"), "numba": version("numba")}
+    result = save(name, {**releases, "rows": rows})
+    head = json.loads(result.read_text())
+    described = ", ".join(f"{key} {value}" for key, value in head.items() if key != "rows")
+    path = result.with_suffix(".md")
     path.write_text(f"# {name}\n\n{described}\n\n{markdown}\n")
     print(path)
-    return path
-
-
-def _stem(name: str, date: str) -> Path:
-    return ROOT / "benchmarks" / "results" / f"{date}-{name}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from pack_report import peer_of, saved_at_equal_kl
 from result_files import find, load, machine, spread, table
@@ -357,17 +358,10 @@ class Section:
     body: Callable[[], str]
 
 
-def small_pack() -> str:
-    return pack("pack-nolanvild")
-
-
-def reference_pack() -> str:
-    return pack("pack")
-
-
 SECTIONS = (
-    Section("Packing at the bytes of record recipes", "make bench-pack", "pack", reference_pack),
-    Section("The same on a small model", "make bench-pack", "pack-nolanvild", small_pack),
+    Section("Packing at the bytes of record recipes", "make bench-pack", "pack", partial(pack, "pack")),
+    Section("The same on a small model", "make bench-pack", "pack-nolanvild",
+            partial(pack, "pack-nolanvild")),
     Section("Order of quantizers", "make bench-pack", "quantizer-order", quantizer_order),
     Section("Whole models", "make bench-models", "models", models),
     Section("Weights at equal error, and codes losslessly", "make bench-codec", "codec", equal_error),
