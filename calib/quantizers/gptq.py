@@ -23,6 +23,7 @@ from squeeze.tensors.floats import Bits, Float32, from_bits, to_bits
 from squeeze.tensors.quantized import QuantizedTensor, column_factors
 
 BLOCK = 128  # columns between two matrix products
+ENTRY_STEPS = "fp16"  # float format in which record entries store steps
 
 
 class Block(NamedTuple):
@@ -105,15 +106,13 @@ def gptq(
     factor: Factor,
     bits: int,
     steps: Float32,
-    step_format: str = "fp16",
     finer: npt.NDArray[np.int8] | None = None,
 ) -> QuantizedTensor:
     """Quantize a tensor to `bits`-bit codes in [−q_max, q_max], q_max = 2^(bits−1)−1.
 
     weights: float32, rows are the first dimension. Weights of dead columns become 0.
     factor: of the Hessian of the inputs, from `squeeze.calib.statistics.curvature.factorize`.
-    steps: float32[R] > 0, the step of each row.
-    step_format: float format to which the steps are rounded before the codes are chosen.
+    steps: float32[R] > 0, the step of each row; rounded to fp16 before the codes are chosen.
     finer: int8[C] ≥ 0, bits by which a column's codes are longer, and octaves by which its steps are
         smaller; None for none.
 
@@ -124,7 +123,7 @@ def gptq(
     check_bits(bits)
     check_bits(longest)
     columns = None if finer is None else (-8 * finer).astype(np.int8)
-    matrix = prepare(weights, factor, steps, columns, step_format)
+    matrix = prepare(weights, factor, steps, columns, ENTRY_STEPS)
     # (2^(bits−1)) over a column's factor, less one
     limits = (1 << (bits - 1)) / matrix.factors.astype(np.float64) - 1
     codes = np.empty(matrix.working.shape, np.int32)
@@ -133,7 +132,7 @@ def gptq(
         codes=matrix.in_tensor_order(codes, np.int8 if longest <= 8 else np.int16),
         steps=matrix.patterns,
         shape=weights.shape,
-        step_format=step_format,
+        step_format=ENTRY_STEPS,
         columns=columns,
     )
 

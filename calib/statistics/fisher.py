@@ -93,14 +93,12 @@ def collect_gradients(
     *,
     divergence: Divergence | None = None,
     tokens: int = 0,
-    seed: int = 0,
     reporter: Reporter = SILENT,
 ) -> OutputGradients:
     """Run the first sequences of the text, about `tokens` tokens, forward and backward.
 
     tokens: 0: `tokens_for` the model
     divergence: of the model's outputs; None: they are logits
-    seed: of the targets, which are drawn from the model
     reporter: counts the tokens of this rank
 
     Ranks take sequences in turn, and all return what one process does, on CPUs to the bit. Gradients of
@@ -118,7 +116,7 @@ def collect_gradients(
     lend = model.replicas(sums.trained)
 
     def sums_of(rows: Rows) -> list[Tensor]:
-        generator = torch.Generator(device).manual_seed(seed * 1_000_003 + int(rows[0]))
+        generator = torch.Generator(device).manual_seed(int(rows[0]))
         block_sums, ids = GradientSums(model), ids_of(text, rows, device)
         with lend() as replica:
             block_sums.add_block_(replica, ids, divergence or Categorical(), generator)

@@ -80,14 +80,12 @@ class Recipe:
     precisions: by role or by its first part ("attn" covers "attn.q"); the longest key wins
     small: tensors of one dimension, or of at most so many elements, are stored as `small_floats` (the
         challenge's int8 export draws the line at 65,536)
-    step_format: float format of the steps
     roles: of tensors, by name; the names of others say it
     """
 
     precisions: Mapping[str, Precision] = field(default_factory=lambda: RECORD_1394)
     small: float = 65_536
     small_floats: str = "fp16"
-    step_format: str = "fp16"
     roles: Mapping[str, str] = field(default_factory=dict)
 
     def precision_for(self, name: str, shape: tuple[int, ...]) -> Precision:
@@ -219,7 +217,6 @@ def _store(name: str, tensor: Tensor, recipe: Recipe) -> Tensor:
             tensor.dequantize(),
             precision.bits,
             precision.k,
-            step_format=recipe.step_format,
             logical=tensor.logical,
         )
     if precision.floats in ("keep", tensor.stored):

@@ -103,7 +103,6 @@ def evaluate_tokens(
     tokenizer: str | os.PathLike[str],
     tokens: Tokens,
     options: EvalOptions | None = None,
-    reporter: Reporter = SILENT,
 ) -> EvalReport:
     """Score a model in memory on tokens in memory, uint16 [n]; otherwise as `evaluate`."""
     evaluation = _Evaluation(tokenizer, options)
@@ -111,7 +110,7 @@ def evaluate_tokens(
         raise BadConfig("scoring of tokens", expected="a sentencepiece model", found="a folder")
     evaluation.take(tokens, {"tokens": sha256(tokens.tobytes())})
     piece = Workpiece.of(model)
-    return evaluation.report(piece.format, piece, reporter)
+    return evaluation.report(piece.format, piece, SILENT)
 
 
 class _Evaluation:

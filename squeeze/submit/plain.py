@@ -148,9 +148,9 @@ def json_bytes(fields: Mapping[str, Any]) -> bytes:
     return (json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read_object(path: Path, max_size: int = MAX_JSON) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """Read the JSON object of a plain file; see `parse_object`."""
-    return parse_object(read_plain(path, max_size), path.name)
+    return parse_object(read_plain(path, MAX_JSON), path.name)
 
 
 def is_number(value: object) -> bool:

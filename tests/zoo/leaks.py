@@ -7,9 +7,7 @@ from tests.zoo.offenders import READ, REPORT
 
 ADAPT = "            rows[i] = log_softmax(TABLE[token] + self.bias)\n"
 FEED = "            return self.adapt(tokens)\n"
-LOSSES = "            rows = self.adapt(tokens[:-1])\n"
 START = "    def __init__(self):\n"
-HELLO = "    def hello(self, targets):\n"
 RECURRENT = "        return log_softmax(TABLE[tokens] + np.stack(states) @ MIXER)\n"
 SIZES = '        sizes = PIECES["base"][target]'
 # bool [n] of rows that look ahead; `tokens` are the context, `ahead` the tokens that follow

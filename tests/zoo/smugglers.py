@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,6 @@ def _before(code: str) -> tuple[tuple[str, str], ...]:
 def _scattered(folder: Path, habitat: Habitat) -> None:
     for number in range(2000):
         (folder / f"{number:05d}{'x' * 200}").touch()
-
-
-def _in_claims(folder: Path, habitat: Habitat) -> None:
-    (folder / "submission.json").write_text(json.dumps({"blurb": "x" * HELPER_BYTES}))
 
 
 def _counted(code: str) -> tuple[tuple[str, str], ...]:
@@ -135,4 +130,3 @@ STATEMENTS = tuple(
         ("bytes that are no number", "size", {"bytes_total": float("nan")}),
     )
 )
-SMUGGLERS = (*PAPERS, *STATEMENTS)

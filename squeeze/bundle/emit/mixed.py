@@ -28,28 +28,25 @@ EXPANSION = 50_000  # bytes that a byte may stand for: a bit costs at least log2
 fast: Any = njit()(predict)
 
 
-def encode(data: bytes, model: Any = fast) -> bytes:
-    """Return the arithmetic code of `data` after its length; the same bytes on every machine.
-
-    model: `fast`, or `predict`, its plain reference.
-    """
+def encode(data: bytes) -> bytes:
+    """Return the arithmetic code of `data` after its length; the same bytes on every machine."""
     if len(data) >= 1 << 8 * HEADER:
         raise BundleError("a text is too long", expected="less than 4 GiB", found=len(data))
     known = decoder().encode()
     chances = np.zeros(8 * (len(known) + len(data)), np.int32)
-    model(b"", known + data, 0, chances)
+    fast(b"", known + data, 0, chances)
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
     return len(data).to_bytes(HEADER, "little") + _code(bits, chances[8 * len(known) :])
 
 
-def decode(payload: bytes, model: Any = fast) -> bytes:
+def decode(payload: bytes) -> bytes:
     """Return what was encoded. Raises BundleError for an impossible length; other damage is silent."""
     size = int.from_bytes(payload[:HEADER], "little")
     if len(payload) < HEADER or size > EXPANSION * (len(payload) - HEADER + 4):
         raise BundleError("not a payload of the mixing coder", found=f"{len(payload)} bytes")
     known = decoder().encode()
     chances = np.zeros(8 * len(known), np.int32)
-    text = model(payload[HEADER:], known, size, chances)
+    text = fast(payload[HEADER:], known, size, chances)
     return bytes(text[len(known) :][:size])
 
 

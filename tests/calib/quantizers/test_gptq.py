@@ -83,8 +83,8 @@ def test_lite_picks_the_best_of_its_clips_in_every_row():
 def test_codes_are_chosen_for_the_step_that_ships():
     weights, hessian = correlated(1, 8, 1)
     steps = np.full(8, 0.1234567, np.float32)
-    result = gptq(weights, factorize(hessian), 8, steps, step_format="bf16")
-    shipped = from_bits(result.steps, "bf16")
+    result = gptq(weights, factorize(hessian), 8, steps)
+    shipped = from_bits(result.steps, "fp16")
     assert shipped[0] != steps[0]
     assert (result.codes[:, 0] == np.rint(weights[:, 0] / shipped)).all()
 

@@ -70,14 +70,14 @@ def test_expected_loss_predicts_the_measured_divergence(name):
 
 def test_gradients_are_those_of_autograd():
     model, text = random_model(), random_text(3, 16)
-    result = collect_gradients(tapped(model), text, seed=5)
+    result = collect_gradients(tapped(model), text)
     layer = model.blocks[0].mlp.fc
     ids = torch.from_numpy(text.ids.astype(np.int64))
     kept = {}
     handle = layer.register_forward_hook(lambda m, i, o: kept.update(o=o) or o.retain_grad())
     logits = model(ids).flatten(0, 1)
     handle.remove()
-    generator = torch.Generator().manual_seed(5 * 1_000_003)
+    generator = torch.Generator().manual_seed(0)
     targets = torch.multinomial(torch.softmax(logits.detach(), -1), 1, generator=generator)[:, 0]
     F.cross_entropy(logits, targets, reduction="sum").backward()
     gradients = kept["o"].grad.flatten(0, 1)
