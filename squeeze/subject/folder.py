@@ -82,7 +82,7 @@ def save_folder(artifact: Artifact, target: str | os.PathLike[str]) -> int:
 
 
 def build(identity: Mapping[str, Any], length: int | None = None) -> Subject:
-    """Return a model of random weights from the identity of another. Raises as `load_folder`."""
+    """Return a model of random weights from the identity of another. Raises as `open_folder`."""
     library = _library()
     with _reading("the model's identity"):
         settings = dict(identity["config"])

@@ -72,7 +72,7 @@ class Bank:
 
     gradients: of all matrices, padded with zeros so that the shares are equal [world·n, rows, cols]
     share: this rank's part of their mean over the ranks [n, rows, cols]
-    average: momentum of the share
+    averages: momentum of the share
     used: numbers of the matrices that have a gradient in this step
 
     Gradients and directions travel between ranks in the dtype `exchange`.
