@@ -72,6 +72,8 @@ class Flash(types.ModuleType):
 def prepare() -> None:
     """Put answers in the place of what reads numbers off the GPU, which fake tensors do not have."""
     attention.flash = Flash("flash_attn_interface")
+    hopper = types.SimpleNamespace(major=9, minor=0)
+    torch.cuda.get_device_properties = lambda device: hopper  # type: ignore[assignment]
     torch.Tensor.pin_memory = lambda self, *_: self  # type: ignore[method-assign, assignment]
     FakeTensor.__bool__ = lambda self: True  # type: ignore[method-assign, assignment]
     FakeTensor.__float__ = lambda self: 1.0  # type: ignore[method-assign, assignment]

@@ -32,6 +32,7 @@ flash: Any = None
 with suppress(ImportError):  # optional, and made for one release of torch
     flash = importlib.import_module("flash_attn_interface")
 
+HOPPER = 9  # generation of the GPUs whose instructions FlashAttention-3 is written in
 HALVES = (torch.float16, torch.bfloat16)
 # Tokens up to which a CPU trains faster with the scores written out (docs/log.md).
 SHORT, SHORT_HALVES = 256, 512
@@ -145,10 +146,8 @@ class Rule:
 def reach_of(rule: Rule, ids: Tensor, dtype: torch.dtype, host: Tensor | None = None) -> Reach:
     """Return what the queries of ids int64 [B, T] see; arguments as of `reach_for`."""
     length, window = ids.size(1), rule.window
-    if not rule.documents and (not window or window >= length):
-        return Reach()
-    flashes = flash is not None and ids.is_cuda and dtype in HALVES
-    if flashes and not rule.documents:
+    flashes = runs_flash(ids, dtype)
+    if not rule.documents and (flashes or not window or window >= length):
         return Reach()
     if flashes:
         starts = document_starts(ids.cpu() if host is None else host, rule.bos_id, rule.cut)
@@ -189,10 +188,17 @@ def whole_attention(window: int, ids: Tensor, dtype: torch.dtype) -> Attend:
 
     Only FlashAttention reads a window here, which is no mask of its own.
     """
-    if flash is not None and ids.is_cuda and dtype in HALVES:
+    if runs_flash(ids, dtype):
         narrow = window if window and window < ids.size(1) else 0
         return functools.partial(_flash_rows, window=narrow, dtype=dtype)
     return causal_attention
+
+
+def runs_flash(ids: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether FlashAttention-3 is here and computes on the device of ids, in this type."""
+    if flash and ids.is_cuda and dtype in HALVES:
+        return torch.cuda.get_device_properties(ids.device).major == HOPPER
+    return False
 
 
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -213,12 +219,12 @@ def _flash_documents(
     k: Tensor,
     v: Tensor,
     bounds: Tensor,
+    longest: int,
     window: int,
     dtype: torch.dtype,
-    longest: int = 0,
 ) -> Tensor:
     """Return FlashAttention-3 over documents; bounds and longest are those of `Reach`."""
-    batch, length = q.size(0), q.size(2)
+    batch = q.size(0)
     q, k, v = (x.transpose(1, 2).flatten(0, 1).to(dtype) for x in (q, k, v))
     mixed = flash.flash_attn_varlen_func(
         q,
@@ -226,12 +232,12 @@ def _flash_documents(
         v,
         cu_seqlens_q=bounds,
         cu_seqlens_k=bounds,
-        max_seqlen_q=longest or length,
-        max_seqlen_k=longest or length,
+        max_seqlen_q=longest,
+        max_seqlen_k=longest,
         causal=True,
         window_size=_flash_window(window),
     )
-    return _first(mixed).unflatten(0, (batch, length)).transpose(1, 2)
+    return _first(mixed).unflatten(0, (batch, -1)).transpose(1, 2)
 
 
 def _flash_window(window: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from squeeze.train.model import attention
 from squeeze.train.model import flex as flex_module
 from squeeze.train.model.attention import (
     Attend,
+    Reach,
     Rule,
     attention_within,
     causal_attention,
@@ -25,6 +27,7 @@ from squeeze.train.model.attention import (
     plain_attention,
     reach_of,
     visible,
+    whole_attention,
 )
 from squeeze.train.model.flex import flex, flex_blocks
 
@@ -176,6 +179,8 @@ def test_kernels_on_cuda(
 ) -> None:
     if kernel == "flash" and attention.flash is None:
         pytest.skip("FlashAttention-3 (flash_attn_interface) is not installed")
+    if kernel == "flash" and torch.cuda.get_device_capability()[0] != attention.HOPPER:
+        pytest.skip("FlashAttention-3 runs on Hopper alone")
     if kernel == "flex":
         monkeypatch.setattr(attention, "flash", None)
     ids = torch.randint(0, 40, (2, 256), generator=torch.Generator().manual_seed(0))
@@ -227,11 +232,39 @@ def test_calls_of_flash_attention_mean_what_is_asked_for(
     )
     if documents:
         bounds = document_bounds(document_starts(ids, BOS))
-        found = attention._flash_documents(q, k, v, bounds, window, torch.float32)
+        found = attention._flash_documents(q, k, v, bounds, 8, window, torch.float32)
     else:
         found = attention._flash_rows(q, k, v, window, torch.float32)
     wanted = plain_attention(q, k, v, naive_mask(ids, documents, window))
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+class OnGpu(torch.Tensor):
+    """Stands in for a tensor of a GPU; it has no values."""
+
+    is_cuda = True
+
+
+@pytest.mark.parametrize(
+    ("capability", "runs"),
+    [((8, 0), False), ((8, 9), False), ((9, 0), True), ((10, 0), False), ((12, 0), False)],
+)
+def test_flash_attention_is_used_on_the_gpus_that_it_is_made_for(
+    capability: tuple[int, int], runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    major, minor = capability
+    properties = SimpleNamespace(major=major, minor=minor)
+    monkeypatch.setattr(attention, "flash", Reference)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(attention, "flex_blocks", lambda first: "blocks")
+    gpu = torch.zeros(1, 8, dtype=torch.int64, device="meta").as_subclass(OnGpu)
+    half, window = torch.bfloat16, Rule(BOS, False, window=4)
+    assert attention.runs_flash(gpu, half) == runs
+    assert not attention.runs_flash(gpu, torch.float32)
+    assert not attention.runs_flash(torch.zeros(1, 8), half)
+    # a window of rows is no mask where FlashAttention reads it
+    assert reach_of(window, gpu, half) == (Reach() if runs else Reach(blocks="blocks"))
+    assert (whole_attention(0, gpu, half) is causal_attention) == (not runs)
 
 
 @pytest.mark.skipif(
