@@ -19,8 +19,8 @@ from squeeze.packing.packed import Packed, checked
 from squeeze.packing.presets import Tuned, find_preset
 from squeeze.packing.recipe import LOSSLESS, quantize_checkpoint
 from squeeze.packing.request import PackRequest
-from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import Ranks
+from squeeze.ranks.launched import connected_run
 from squeeze.ranks.result import result_of_first
 from squeeze.reporter import SILENT, Reporter
 from squeeze.subject.units import ordered
@@ -84,7 +84,7 @@ def open_session(piece: Workpiece, request: PackRequest, reporter: Reporter) -> 
 
     Raises SqueezeError when another process packs into the same cache or it cannot be written.
     """
-    with connected(resolve_device()) as ranks, _cache(request.cache, ranks.first) as folder:
+    with connected_run() as ranks, _cache(request.cache, ranks.first) as folder:
         yield Session(piece, request, folder, reporter if ranks.first else SILENT, ranks)
 
 

@@ -32,7 +32,8 @@ def connected(device: torch.device) -> Iterator[Ranks]:
     Yields a run of one where nothing is described. A group that exists already is used and left open.
     An error that several ranks raise is raised on one; the others exit with its status and print
     nothing. The loss of a rank is such an error, RankLost, of those that are left. After an error a
-    group of GPUs stays open: its process has to end.
+    group of GPUs stays open: its process has to end. The description has to be whole: what a user
+    starts checks that first (`squeeze.ranks.launched`).
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1 or dist.is_initialized():
@@ -87,7 +88,7 @@ def resolve_device(name: str | None = None) -> torch.device:
                 device = torch.device("cuda", int(number))
             torch.cuda.set_device(device)
         torch.ones(1, device=device)  # a kernel, which this torch may not have for an old GPU
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         raise BadConfig(
             f"device {str(device) if name is None else name!r} cannot be used",
             found=str(error).partition("\n")[0][:100],

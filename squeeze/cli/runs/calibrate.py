@@ -15,7 +15,7 @@ from squeeze.cli.terminal.printing import print_json, print_line, print_notes
 from squeeze.files import check_output_folder
 from squeeze.packing.calibrate import Calibration, calibrate
 from squeeze.packing.kept import locked
-from squeeze.ranks.connect import connected, resolve_device
+from squeeze.ranks.launched import connected_run
 from squeeze.subject.source import ModelSource
 
 
@@ -60,7 +60,7 @@ def run_calibration(options: CalibrateOptions) -> None:
     settings = options.settings
     clock = time.perf_counter()
     with (
-        connected(resolve_device()) as ranks,
+        connected_run() as ranks,
         locked(options.out) if ranks.first else nullcontext(),
         Bars(quiet=options.as_json or not ranks.first) as bars,
     ):

@@ -9,7 +9,7 @@ from typing import Any
 from squeeze.cli.bars import Bars
 from squeeze.cli.runs.kernels import use_kernels
 from squeeze.cli.terminal.printing import print_json, print_notes, print_rows
-from squeeze.ranks.connect import connected, resolve_device
+from squeeze.ranks.launched import connected_run
 from squeeze.score.evaluate import EvalOptions, evaluate
 from squeeze.score.modes import Mode
 from squeeze.score.report import EvalReport
@@ -38,7 +38,7 @@ class EvalRequest:
 
 def run(request: EvalRequest) -> None:
     """Score a model and print the report on the first rank."""
-    with connected(resolve_device(request.device)) as ranks:
+    with connected_run(request.device) as ranks:
         use_kernels(ranks.device)
         options = EvalOptions(
             mode=request.mode,

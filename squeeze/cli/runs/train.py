@@ -15,8 +15,8 @@ from squeeze.cli.runs.train_view import TrainingView, TrainReport, print_report
 from squeeze.cli.terminal.printing import print_json, print_notes
 from squeeze.errors import BadConfig, BadData
 from squeeze.files import check_output_folder, check_outputs, held, read_file, sha256
-from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import Ranks
+from squeeze.ranks.launched import connected_run
 from squeeze.score.evaluate import EvalOptions, evaluate
 from squeeze.score.identity import tokenizer_notes
 from squeeze.score.tokenizer import Tokenizer
@@ -96,7 +96,7 @@ def _train(request: TrainRequest) -> TrainReport | None:
     if request.threads is not None:
         torch.set_num_threads(request.threads)
     with ExitStack() as until_the_end:
-        with connected(resolve_device(request.device)) as ranks:
+        with connected_run(request.device) as ranks:
             use_kernels(ranks.device)
             view = TrainingView(
                 request.out, request.tensorboard, request.wandb, request.plot, request.as_json

@@ -7,15 +7,22 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from click.testing import CliRunner
+from safetensors.torch import save_file
 
+from squeeze.cli import cli
 from squeeze.errors import BadConfig, SqueezeError
 from squeeze.ranks.connect import connected, resolve_device
 from squeeze.ranks.group import RankLost, Ranks, lost_peers
+from squeeze.ranks.launched import connected_run, launched
+from squeeze.train.model.config import ModelConfig
+from tests.tiny_models import begun
 
 ROOT = Path(__file__).parents[3]
 WORKER = Path(__file__).with_name("ranks_worker.py")
@@ -76,6 +83,8 @@ ENDING = """
 import os, signal, sys
 import torch
 import torch.distributed as dist
+from click.testing import CliRunner
+from safetensors.torch import save_file
 from squeeze.errors import SqueezeError
 from squeeze.ranks.connect import connected
 
@@ -169,3 +178,73 @@ def test_the_group_of_gpus_has_a_backend_for_each_kind_of_device(
         assert Ranks.current().device == gpu
     assert started["backend"] == "cpu:gloo,cuda:nccl" and started["device_id"] == gpu
     assert Ranks.current() == Ranks()
+
+
+WHOLE = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+ALL = {**WHOLE, "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+
+
+def describe(variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ALL:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 without RANK, MASTER_ADDR, MASTER_PORT"),
+        ({"RANK": "1"}, "RANK=1 without WORLD_SIZE"),
+        ({**ALL, "LOCAL_RANK": "first"}, "LOCAL_RANK='first', which is no number"),
+        ({**ALL, "LOCAL_WORLD_SIZE": ""}, "LOCAL_WORLD_SIZE='', which is no number"),
+        ({**ALL, "WORLD_SIZE": "-2"}, "WORLD_SIZE='-2', which is no number"),
+        ({**ALL, "WORLD_SIZE": "0"}, "WORLD_SIZE=0"),
+        ({**ALL, "RANK": "2"}, "RANK=2 of WORLD_SIZE=2"),
+        ({**ALL, "MASTER_PORT": "http"}, "MASTER_PORT='http', which is no number"),
+        ({**ALL, "MASTER_PORT": "70000"}, "MASTER_PORT=70000, which is no port"),
+        *(
+            ({**ALL, missing: None}, f"without {missing}")
+            for missing in ("RANK", "MASTER_ADDR", "MASTER_PORT")
+        ),
+    ],
+)
+def test_half_a_description_of_a_run_is_one_error(
+    variables: dict[str, str | None], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe({n: value for n, value in variables.items() if value is not None}, monkeypatch)
+    monkeypatch.setattr(dist, "init_process_group", lambda **options: pytest.fail("connected"))
+    for begin in (launched, connected_run().__enter__):
+        with pytest.raises(BadConfig, match=r"run of several processes; .*torchrun") as caught:
+            begin()
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "numbers"),
+    [
+        ({}, (0, 1)),
+        ({"LOCAL_RANK": "0"}, (0, 1)),
+        ({"WORLD_SIZE": "1"}, (0, 1)),
+        ({"MASTER_ADDR": "node"}, (0, 1)),
+        (ALL, (1, 2)),
+    ],
+)
+def test_a_whole_description_or_none_gives_number_and_count(
+    variables: dict[str, str], numbers: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe(variables, monkeypatch)
+    assert launched() == numbers
+
+
+@pytest.mark.parametrize("command", ["pack --preset fast", "calibrate"])
+def test_commands_say_that_half_a_run_is_described(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe({"RANK": "1"}, monkeypatch)
+    config, model = ModelConfig(256, 1, 32, 2, 1, 64, seq_len=32), tmp_path / "m.safetensors"
+    save_file(begun(config, 1), model, {"squeeze.config": config.to_json()})
+    done = CliRunner().invoke(cli, [*command.split(), str(model), "-o", str(tmp_path / "out")])
+    assert isinstance(done.exception, BadConfig) and "RANK=1 without WORLD_SIZE" in str(
+        done.exception
+    )
