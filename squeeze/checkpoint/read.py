@@ -173,10 +173,10 @@ def completed_model(checkpoint: Checkpoint, **statements: Any) -> LoadedModel:
 
     Raises BadCheckpoint for weights of any other model than this project's.
     """
-    if checkpoint.format == "sqz" and checkpoint.config is None:
+    if "subject" in checkpoint.header:
         raise BadCheckpoint(
             "an artifact of a model that is not squeeze's own",
-            found=json.dumps(checkpoint.header.get("subject", {}))[:200],
+            found=json.dumps(checkpoint.header["subject"])[:200],
             fix="Name the model with --model FILE.py:NAME.",
         )
     completed = complete(

@@ -14,6 +14,10 @@ from squeeze.subject.script import load_script
 from squeeze.subject.workpiece import SUBJECT, Workpiece
 
 Path = str | os.PathLike[str]
+# sentence for the user
+UNSTATED = (
+    "packed without a model, as no file says how these weights compute; eval takes it (--like)"
+)
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,11 @@ class ModelSource:
     shim: bool = False
     statements: Mapping[str, Any] = field(default_factory=dict)
 
-    def open(self, alone: bool = False) -> Workpiece:
+    def open(self, alone: bool = False, unstated: bool = False) -> Workpiece:
         """Return the model. Raises as `load_model` and `load_script` do.
 
         alone: weights that no model of this project runs are taken as they are
+        unstated: so are those of its models where nobody said how they compute, nor has to
         """
         statements = dict(self.statements)
         entry, length = statements.pop("entry", None), statements.get("seq_len")
@@ -49,8 +54,11 @@ class ModelSource:
         try:
             return Workpiece.of(completed_model(checkpoint, **statements))
         except BadCheckpoint:
+            silent = not any(value not in (None, False) for value in statements.values())
             if is_own(checkpoint, statements):
-                raise
+                if not (unstated and silent):
+                    raise
+                return Workpiece.of_weights(checkpoint, UNSTATED)
             identity = checkpoint.header.get(SUBJECT, {})
             if identity.get("kind") == KIND:
                 return Workpiece.of_subject(build(identity, length), checkpoint)

@@ -32,6 +32,7 @@ from squeeze.tensors.floats import Float32, to_bits
 from squeeze.tensors.quantized import RawTensor
 from squeeze.train.model.gpt import GPT
 
+NO_MODEL = "no model runs these weights: packed as they are named"
 SUBJECT = "subject"  # field of an artifact's header: the identity of a model that is not ours
 
 
@@ -121,9 +122,9 @@ class Workpiece:
         )
 
     @classmethod
-    def of_weights(cls, checkpoint: Checkpoint) -> Workpiece:
-        """Return the workpiece of weights that nothing is known to run."""
-        notes = [*checkpoint.notes, "no model runs these weights: packed as they are named"]
+    def of_weights(cls, checkpoint: Checkpoint, why: str = NO_MODEL) -> Workpiece:
+        """Return the workpiece of weights that nothing runs; `why` is a sentence for the user."""
+        notes = [*checkpoint.notes, why]
         tied = repeated_tensors(checkpoint.tensors)
         notes += [f"{name} is {other}, bit by bit: stored once" for name, other in tied.items()]
         return cls(

@@ -121,6 +121,26 @@ def test_weights_of_another_model_are_not_our_own(weights: Path, tmp_path: Path)
     assert is_own(load_checkpoint(tmp_path / "bare.safetensors"), {})
 
 
+@pytest.mark.parametrize("limit", [20_000, 1_000_000])
+def test_squeezing_asks_nothing_of_weights_of_our_own_names(tmp_path: Path, limit: int) -> None:
+    """No model runs there: what the file does not say is asked where it is scored."""
+    path, out = tmp_path / "bare.safetensors", tmp_path / "m.sqz"
+    state = {name: tensor.clone() for name, tensor in lively(PLAIN).state_dict().items()}
+    save_file(state, path)
+    done = squeezed(path, limit)
+    assert done.exit_code == 0, done.output
+    assert any("without a model" in note for note in json.loads(done.stdout)["notes"])
+    assert squeeze.load(out).keys() == state.keys()
+    with pytest.raises(BadCheckpoint, match="the file does not say"):
+        ModelSource(out).open()
+    stated = ModelSource(out, statements={"like": "baseline", "seq_len": 32})
+    assert stated.open().subject.length == 32
+    # what is said is not passed over
+    named = ["--squeezed", "--like", "baseline", "--seq-len", "32", "--limit", str(limit)]
+    CliRunner().invoke(cli, ["pack", str(path), *named, "-o", str(out)], catch_exceptions=False)
+    assert ModelSource(out).open().subject.length == 32
+
+
 def test_a_file_is_read_once(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import squeeze.checkpoint.read as reading
 
