@@ -20,7 +20,7 @@ FACE = "squeeze/__init__.py"
 FUNCTIONS = ("pack", "load", "load_into", "budget", "evaluate", "inspect")
 RESULTS = {
     "Packed": "squeeze/packing/packed.py",
-    "Cost": "squeeze/packing/plan.py",
+    "Cost": "squeeze/packing/measured.py",
     "Plan": "squeeze/packing/plan.py",
     "Ledger": "squeeze/ledger/table.py",
     "Row": "squeeze/rows.py",

@@ -98,7 +98,7 @@ def pack(
     >>> packed.cost.measured < 0.01  # nats per token
     True
     """
-    from squeeze.packing.live import PackCall, pack_call
+    from squeeze.packing.pack import PackCall, pack_call
     from squeeze.score.padding import TextBytes
 
     bytes_of = None if tokenizer is None else TextBytes(tokenizer)

@@ -72,10 +72,14 @@ def write_arrays(path: Path, arrays: dict[str, Float32], key: str, facts: dict[s
     write_atomic(path, save(arrays, metadata={META: text}))
 
 
+class OtherKey(CorruptData):
+    """A file of named matrices that is whole, but of other weights, text or settings."""
+
+
 def read_arrays(path: Path, key: str) -> tuple[dict[str, Float32], dict[str, Any]]:
     """Return the arrays and facts of a file of `write_arrays`.
 
-    Raises CorruptData when it is damaged, missing or of another key.
+    Raises CorruptData when it is damaged or missing, OtherKey when it is of another key.
     """
     if not os.path.isfile(path):  # a pipe would wait for its writer
         raise CorruptData(f"{path}: no file")
@@ -86,10 +90,20 @@ def read_arrays(path: Path, key: str) -> tuple[dict[str, Float32], dict[str, Any
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise CorruptData(f"{path}: not a file of named matrices: {error}") from None
     if not isinstance(facts, dict) or facts.get("key") != key:
-        raise CorruptData(f"{path}: of other weights, text or settings")
+        raise OtherKey(f"{path}: of other weights, text or settings")
     if facts.get("sha256") != digest_of(arrays):
         raise CorruptData(f"{path}: damaged: its arrays are not those that were written")
     return arrays, facts
+
+
+def key_in(path: Path) -> str | None:
+    """Return the key in the facts of a safetensors file; None where it cannot be read or has none."""
+    try:
+        with safe_open(path, "numpy") as file:
+            (text,) = (file.metadata() or {}).values()
+        return str(json.loads(text)["key"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def digest_of(arrays: Mapping[str, npt.NDArray[Any]]) -> str:

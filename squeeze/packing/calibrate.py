@@ -9,24 +9,20 @@ last save. The key covers weights, configuration and every setting that matters.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
-
 from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.divergence import Divergence
 from squeeze.calib.statistics.fisher import OutputGradients, collect_gradients
-from squeeze.calib.statistics.hessian import Hessians
+from squeeze.calib.statistics.hessian import Hessians, key_in
 from squeeze.calib.statistics.probed import probed_on
 from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.calib.taps.layout import Layout
 from squeeze.calib.text.generate import TEMPERATURE, NewCache, Tokens
+from squeeze.calib.text.kept import keep_text, kept_text
 from squeeze.calib.text.sources import (
     TOKENS,
     Corpus,
@@ -36,8 +32,8 @@ from squeeze.calib.text.sources import (
     Source,
     window_length,
 )
-from squeeze.errors import BadConfig, BadData, CorruptData
-from squeeze.files import hash_of, make_folder, remove_files, sha256, write_atomic
+from squeeze.errors import BadConfig, CorruptData
+from squeeze.files import hash_of, make_folder, remove_files, sha256
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
 from squeeze.subject.copies import check_copies
@@ -169,7 +165,8 @@ def calibrate(
     """Return a model with its calibration; stages that `folder` holds are read back.
 
     fresh: start over, whatever the folder holds
-    reporter: shown the stages; on the first rank it gets a note for each file that was made again
+    reporter: shown the stages; on the first rank it gets a note for each damaged file, and one for
+        those of other weights or settings
 
     Every rank of a process group must call, and all return the same; the first writes. Raises
     BadCheckpoint for a model whose logits, inputs or gradients are not numbers, BadData for text that
@@ -190,34 +187,56 @@ def calibrate(
     if fresh and ranks.first:
         remove_files(folder.glob("*.safetensors*"))
     ranks.on_all(True)  # no rank reads a file before the first has removed them
-    with _replacement_noted(text_file, reporter):
-        text = _kept_text(text_file, key)
+    replaced = _Replacements(reporter)
+    with replaced.noted(text_file, key):
+        text = kept_text(text_file, key)
         if not ranks.on_all(text is not None) or text is None:
             source = _source(piece, settings, subject.new_cache, reporter)
             with eager():
                 text = source.draw(settings.tokens, settings.length_for(piece))
             if ranks.first:
-                _keep_text(text_file, key, text)
+                keep_text(text_file, key, text)
     if asked and text.tokens != asked:
         reporter.note(f"calibrated on {text.tokens:,} tokens: whole sequences of {text.length:,}")
-    with _replacement_noted(hessian_file, reporter):
+    with replaced.noted(hessian_file, f"{key} {text.digest()}"):
         tapped = probed_on(subject.tapped, text, device)
         hessians = collect(tapped, text, path=hessian_file, key=key, reporter=reporter)
-    with _replacement_noted(gradient_file, reporter):
+    gradient_key = f"{key}-{GRADIENTS}"
+    with replaced.noted(gradient_file, gradient_key):
         divergence = subject.divergence(text.ids[: max(1, COVARIANCE // text.length)])
-        gradients = _gradients(
-            tapped, text, divergence, gradient_file, f"{key}-{GRADIENTS}", reporter
-        )
+        gradients = _gradients(tapped, text, divergence, gradient_file, gradient_key, reporter)
+    replaced.note_others(folder)
     return Calibrated(piece.subject, text, tapped.layout, divergence, hessians, gradients)
 
 
-@contextlib.contextmanager
-def _replacement_noted(path: Path, reporter: Reporter) -> Iterator[None]:
-    """Note, on the first rank, that a file which was there was replaced inside."""
-    before = path.stat().st_mtime_ns if os.path.isfile(path) else None
-    yield
-    if before is not None and Ranks.current().first and path.stat().st_mtime_ns != before:
-        reporter.note(f"{path} was damaged or of other weights or settings: made again")
+class _Replacements:
+    """Notes on the files of stages that were there and were made again, on the first rank.
+
+    A damaged file gets one of its own; those of other weights or settings are named together.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter if Ranks.current().first else SILENT
+        self._others: list[str] = []
+
+    @contextlib.contextmanager
+    def noted(self, path: Path, key: str) -> Iterator[None]:
+        """Look whether a file is replaced inside; `key` is the one that it has to have."""
+        before = path.stat().st_mtime_ns if os.path.isfile(path) else None
+        held = None if before is None else key_in(path)
+        yield
+        if before is None or path.stat().st_mtime_ns == before:
+            return
+        if held in (None, key):
+            self.reporter.note(f"{path} was damaged: made again")
+        else:
+            self._others.append(path.stem)
+
+    def note_others(self, folder: Path) -> None:
+        """Name the files of other weights or settings."""
+        if self._others:
+            kept = " and ".join(filter(None, [", ".join(self._others[:-1]), self._others[-1]]))
+            self.reporter.note(f"{kept} in {folder} were of other weights or settings: made anew")
 
 
 def _gradients(
@@ -270,23 +289,3 @@ def _source(
         settings.temperature,
         reporter=reporter,
     )
-
-
-def _keep_text(path: Path, key: str, text: Sequences) -> None:
-    facts = {"key": key, "source": text.source, "sha256": text.digest()}
-    write_atomic(path, save({"ids": text.ids}, {"text": json.dumps(facts)}))
-
-
-def _kept_text(path: Path, key: str) -> Sequences | None:
-    """Return the text kept under this key; None where there is none, or it is damaged."""
-    if not os.path.isfile(path):
-        return None
-    try:
-        with safe_open(path, "numpy") as file:
-            facts = json.loads((file.metadata() or {})["text"])
-            if facts["key"] != key:
-                return None
-            text = Sequences(file.get_tensor("ids").astype(np.uint16), facts["source"])
-            return text if facts["sha256"] == text.digest() else None
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError, BadData):
-        return None

@@ -29,6 +29,7 @@ from squeeze.calib.text.sources import Sequences
 from squeeze.errors import BadCheckpoint
 from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.fit import SCOUT_STATES, Fitted, at_scales
+from squeeze.packing.measured import Measured
 from squeeze.packing.plan import RoleCost, tensor_plans
 from squeeze.packing.quantizer import Quantizer
 from squeeze.packing.request import BytesOf
@@ -226,20 +227,33 @@ def mean_divergence(
     tokens: int = MEASURED,
     reporter: Reporter = SILENT,
 ) -> float:
+    """Return the mean that `measured_divergence` does."""
+    return measured_divergence(reference, packed, text, divergence, tokens, reporter).mean
+
+
+def measured_divergence(
+    reference: Subject,
+    packed: Subject,
+    text: Sequences,
+    divergence: Divergence = KL,
+    tokens: int = MEASURED,
+    reporter: Reporter = SILENT,
+) -> Measured:
     """Return the mean divergence of a packed model from its reference on `tokens` tokens, in nats.
 
     reporter: counts sequences
     """
 
-    def measured(row: int) -> float:
-        nats = _divergence(_answer(reference, text, row), packed, divergence)
+    def measured(row: int) -> torch.Tensor:
+        nats = _divergences(_answer(reference, text, row), packed, divergence)
         stage.advance()
-        return nats
+        return nats.cpu()
 
     rows = _rows(text, tokens)
-    counted = len(rows) * text.length
     with reporter.stage("measured cost", len(rows), "sequences") as stage:
-        mean = math.fsum(map_single_threaded(measured, rows, reference.device)) / counted
+        parts = list(map_single_threaded(measured, rows, reference.device))
+    counted = sum(map(len, parts))
+    mean = math.fsum(float(part.sum()) for part in parts) / counted
     if not math.isfinite(mean):
         raise BadCheckpoint(
             "the packed model's outputs are not numbers",
@@ -247,7 +261,8 @@ def mean_divergence(
             found="NaN or infinity",
             fix="Divide by no weight that may become zero, or raise --limit.",
         )
-    return mean
+    squares = math.fsum(float((part - mean).square().sum()) for part in parts)
+    return Measured(mean, counted, math.sqrt(squares / max(counted - 1, 1) / counted))
 
 
 # ids int64 [1, T], and the outputs of the reference [T, V]
@@ -265,12 +280,17 @@ def _answer(subject: Subject, text: Sequences, row: int) -> Answer:
     return ids, subject.logits(ids)[0]
 
 
-@torch.no_grad()
 def _divergence(answer: Answer, model: Subject, divergence: Divergence) -> float:
     """Return the summed divergence of a model from the reference's answer; NaN where it has none."""
+    return float(_divergences(answer, model, divergence).sum())
+
+
+@torch.no_grad()
+def _divergences(answer: Answer, model: Subject, divergence: Divergence) -> torch.Tensor:
+    """Return the divergence of a model from the reference's answer at each token, float64 [T]."""
     ids, right = answer
     wrong = model.run(model.module, ids)[0].float()
-    return float(divergence.between(right, wrong).sum())
+    return divergence.between(right, wrong)
 
 
 def bytes_per_token(text: Sequences, bytes_of: BytesOf) -> float:

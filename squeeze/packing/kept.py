@@ -117,5 +117,5 @@ def with_idle_steps(tensor: QuantizedTensor) -> QuantizedTensor:
 
 def forget(folder: Path) -> None:
     """Remove the plan, all kept codes and what was tuned in earlier runs."""
-    for pattern in ("plan.json", "updates.json", "seconds.json", "tuned-*.safetensors", "codes/*"):
+    for pattern in ("plan.json", "updates.json", "seconds.json", "tuned*", "codes/*"):
         remove_files(folder.glob(pattern))

@@ -10,7 +10,8 @@ from squeeze.artifact.file import decode
 from squeeze.files import read_file, write_atomic
 from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.table import Ledger
-from squeeze.packing.plan import Cost, Plan
+from squeeze.packing.measured import Cost
+from squeeze.packing.plan import Plan
 
 NAME = Path("unsaved/model.sqz")  # path of the artifact in a ledger while it has no file
 

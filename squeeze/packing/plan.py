@@ -18,6 +18,7 @@ from squeeze.errors import SqueezeError
 from squeeze.files import read_json, write_atomic
 from squeeze.ledger.attribute import artifact_rows
 from squeeze.packing.machine import Machine
+from squeeze.packing.measured import Cost
 from squeeze.packing.tune.gain import Gain
 from squeeze.tensors.roles import role_of
 
@@ -70,51 +71,6 @@ class RoleCost:
         return loss * (self.factor + self.growth * 4.0**-bits)
 
 
-# Nats per token. The challenge takes a model for better by 0.005: a tenth of that no score shows, and
-# ten times as much undoes many records.
-VISIBLE, SEVERE = 0.0005, 0.05
-UNFORESEEN = 2.0  # measured over foreseen cost, or the other way round
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Cost of packing in nats per token, beside the model as it was.
-
-    expected: by the quadratic model of the loss
-    measured: mean KL(model ‖ packed) on calibration text
-    """
-
-    expected: float
-    measured: float
-
-    def __str__(self) -> str:
-        return f"{self.measured:.6f} nats per token ({self.expected:.6f} expected)"
-
-    @property
-    def verdict(self) -> str:
-        """Size of the measured cost in a word: negligible, visible or severe."""
-        if self.measured < VISIBLE:
-            return "negligible"
-        return "visible" if self.measured < SEVERE else "severe"
-
-    @property
-    def cautions(self) -> tuple[str, ...]:
-        """Sentences on a severe cost, and on one that was not foreseen."""
-        sentences = []
-        if self.verdict == "severe":
-            sentences.append(
-                f"the cost is severe: {self.measured:.3f} nats per token, where {SEVERE / 10:g} make a "
-                "record; raise --limit, or pack a smaller model"
-            )
-        ratio = self.measured / max(self.expected, 1e-12)
-        if self.verdict != "negligible" and not 1 / UNFORESEEN <= ratio <= UNFORESEEN:
-            sentences.append(
-                f"measured cost is {ratio:.2g} times the foreseen: at this rate the quadratic model "
-                f"does not hold, and what is foreseen from it may be off as much"
-            )
-        return tuple(sentences)
-
-
 @dataclass(frozen=True)
 class Plan:
     """Description of a packed file: the price of every tensor and the cost of all.
@@ -132,6 +88,8 @@ class Plan:
     machine: kind of machine that packed
     coverage: where the importance of every weight is from (`squeeze.calib.taps.coverage`), as JSON
     tuning: work of a tuned file, and what it bought; None where nothing learnt
+    measured_tokens: of the text that `measured` is the mean of; 0: not known
+    measured_error: standard error of that mean
     """
 
     key: str
@@ -148,6 +106,8 @@ class Plan:
     machine: Machine = field(default_factory=Machine)
     coverage: Mapping[str, Any] = field(default_factory=dict)
     tuning: Gain | None = None
+    measured_tokens: int = 0
+    measured_error: float = 0.0
 
     @property
     def unused(self) -> int:
@@ -162,7 +122,16 @@ class Plan:
     @property
     def cost(self) -> Cost:
         """Cost of packing, expected and measured."""
-        return Cost(self.expected, self.measured)
+        return Cost(self.expected, self.measured, self.measured_tokens, self.measured_error)
+
+    @property
+    def measure(self) -> str:
+        """The measured cost in words: its figure, unit and text."""
+        figure, text = f"{self.in_bits(self.measured):.6f}", "calibration text"
+        if self.measured_tokens:
+            figure += f" ± {self.in_bits(self.measured_error):.6f}"
+            text = f"{self.measured_tokens:,} tokens of {text}"
+        return f"{figure} {self.unit} (KL on {text})"
 
     def in_bits(self, nats: float) -> float:
         """Return nats per token as bits per byte; as bits per token without a tokenizer."""

@@ -30,7 +30,7 @@ from squeeze.packing.costs import (
     bytes_per_token,
     curves_of,
     losses_of,
-    mean_divergence,
+    measured_divergence,
     octaves_beside,
     quantization_beside,
     quantization_of,
@@ -40,6 +40,7 @@ from squeeze.packing.curvature import CheapCurvature
 from squeeze.packing.fit import Fitted, at_scales, fit, fit_or_explain
 from squeeze.packing.kept import KeptCodes, forget
 from squeeze.packing.machine import this_machine
+from squeeze.packing.measured import Measured
 from squeeze.packing.packed import Packed
 from squeeze.packing.plan import Plan, RoleCost, tensor_plans
 from squeeze.packing.presets import TARGETS
@@ -228,7 +229,9 @@ def plan_for(
         limit=start.limit,
         trials=fitted.trials,
         expected=sum(packed.losses.values()),
-        measured=measured,
+        measured=measured.mean,
+        measured_tokens=measured.tokens,
+        measured_error=measured.error,
         bytes_per_token=start.per_token,
         tensors=tensor_plans(
             fitted.data, fitted.scales, packed.losses, curves, calibrated.layout.roles
@@ -242,11 +245,12 @@ def plan_for(
 
 def measured_cost(
     start: Start, quantizer: Quantizer, fitted: Fitted, reporter: Reporter, tokens: int
-) -> float:
+) -> Measured:
     """Return the mean divergence of a file in nats per token, on the first `tokens` of the text."""
     reference, text = start.calibrated.subject, start.calibrated.text
     packed = _model_of(reference, quantizer, fitted)
-    return mean_divergence(reference, packed, text, start.calibrated.divergence, tokens, reporter)
+    divergence = start.calibrated.divergence
+    return measured_divergence(reference, packed, text, divergence, tokens, reporter)
 
 
 def _model_of(reference: Subject, quantizer: Quantizer, fitted: Fitted) -> Subject:

@@ -135,15 +135,12 @@ def facts(report: Report) -> list[tuple[str, str]]:
     processors = ", ".join(filter(None, (machine.processor, machine.gpu)))
     return [
         *pairs,
-        (
-            "cost, measured",
-            f"{plan.in_bits(plan.measured):.6f} {plan.unit} on calibration text: "
-            f"{plan.cost.verdict}",
-        ),
+        ("cost, measured", f"{plan.measure}: {plan.cost.verdict}"),
         ("cost, foreseen", f"{plan.in_bits(plan.expected):.6f} {plan.unit}"),
         (
             "packed for",
-            f"{plan.limit:,} bytes, {plan.unused:,} of them unused, in {plan.trials} trials",
+            f"{plan.limit:,} bytes, {plan.unused:,} of them unused, in {plan.trials} trial"
+            f"{'' if plan.trials == 1 else 's'}",
         ),
         *([("packed on", f"{processors}; torch {machine.torch}")] if machine.torch else []),
         ("SHA-256", plan.sha256),

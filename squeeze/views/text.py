@@ -222,4 +222,7 @@ def print_what_if(foreseen: WhatIf, limit: int) -> None:
     before, after = foreseen.cost
     change = f"{plan.size:,} → {size:,} bytes ({size - plan.size:+,})"
     PlainConsole().print(f"{change}; {_room(size, limit)}")
-    PlainConsole().print(f"cost {before:.6f} → {after:.6f} {plan.unit} ({after - before:+.6f})")
+    tokens = f"; measured on {plan.measured_tokens:,} tokens" if plan.measured_tokens else ""
+    PlainConsole().print(
+        f"cost {before:.6f} → {after:.6f} {plan.unit} ({after - before:+.6f}){tokens}"
+    )

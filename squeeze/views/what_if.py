@@ -79,6 +79,7 @@ class WhatIf:
             "expected_cost": before,
             "foreseen_cost": after,
             "delta_cost": after - before,
+            "measured_tokens": self.plan.measured_tokens,
             "cautions": list(self.plan.cost.cautions),
             "tensors": [asdict(tensor) for tensor in self.tensors],
         }

@@ -278,9 +278,9 @@ def _gradients(path: Path) -> object:
 
 
 def _calibration_text(path: Path) -> object:
-    from squeeze.packing.calibrate import _kept_text
+    from squeeze.calib.text.kept import kept_text
 
-    return _kept_text(path, "key")
+    return kept_text(path, "key")
 
 
 def _tokenizing(data: bytes) -> object:

@@ -31,6 +31,7 @@ from squeeze.packing.packed import Correction, Packed
 from squeeze.packing.plan import Plan
 from squeeze.packing.presets import ALONE, RECORDS, TARGETS
 from squeeze.packing.request import PackRequest
+from squeeze.ranks.launched import launched
 from squeeze.score.padding import TextBytes
 from squeeze.subject.source import ModelSource
 from squeeze.subject.workpiece import Workpiece
@@ -85,8 +86,9 @@ class PackOptions:
     @property
     def open_to_calibrate(self) -> bool:
         """True where no way to pack was asked for and no other process waits for this one."""
-        alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-        return alone and not (self.preset or self.quant or self.lossless or self.squeezed)
+        return launched()[1] == 1 and not (
+            self.preset or self.quant or self.lossless or self.squeezed
+        )
 
     def request(self) -> PackRequest:
         """Return the request to pack."""
@@ -130,7 +132,7 @@ def run_pack(options: PackOptions) -> None:
 
 
 def _pack(options: PackOptions) -> None:
-    first = int(os.environ.get("RANK", "0")) == 0
+    first = launched()[0] == 0
     if not first and not options.preset:
         return  # there is no work to share: the first rank does it
     settings = options.architecture.get("settings")
@@ -147,7 +149,7 @@ def _pack(options: PackOptions) -> None:
     if request.calibration is not None:
         check_output_folder(request.cache)
     source = ModelSource(options.model, options.script, options.shim, options.architecture)
-    piece = source.open(alone=not options.preset)
+    piece = source.open(alone=not options.preset, unstated=options.squeezed)
     room = request.room if request.preset in (*TARGETS, *ALONE) else 0
     with Bars(quiet=options.as_json or not first, limit=room) as bars:
         packed = pack_model(piece, request, bars)
@@ -277,10 +279,9 @@ def print_plan(plan: Plan) -> None:
 def print_cost(plan: Plan) -> None:
     """Print the cost of a plan, foreseen and measured."""
     print_line(
-        f"cost: predicted {plan.in_bits(plan.expected):.6f} {plan.unit}, "
-        f"measured {plan.in_bits(plan.measured):.6f} (KL on calibration text), "
+        f"cost: predicted {plan.in_bits(plan.expected):.6f}, measured {plan.measure}, "
         f"{plan.cost.verdict}; "
-        f"{plan.unused:,} bytes unused; {plan.trials} trials"
+        f"{plan.unused:,} bytes unused; {plan.trials} trial{'' if plan.trials == 1 else 's'}"
     )
 
 

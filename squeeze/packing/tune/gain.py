@@ -9,6 +9,7 @@ from pathlib import Path
 
 from squeeze.errors import SqueezeError
 from squeeze.files import read_json, write_atomic
+from squeeze.packing.measured import Cost
 
 
 @dataclass(frozen=True)
@@ -22,18 +23,23 @@ class Gain:
     updates: int
     before: float
 
-    def line(self, seconds: float, after: float) -> str:
+    def line(self, seconds: float | None, cost: Cost) -> str:
         """Return the gain as a sentence.
 
-        seconds: from the first file that fits to the tuned one
-        after: measured cost of the tuned file in nats per token, on the same text
+        seconds: from the first file that fits to the tuned one; None: not known
+        cost: of the file, measured on the same text
 
-        >>> Gain(50, 0.0151).line(9.3, 0.0103)
-        'tuned: 50 updates in 9 s: 0.015100 → 0.010300 nats per token on text that it did not learn from'
+        >>> line = Gain(50, 0.0151).line(9.3, Cost(0.01, 0.0103, 8192))
+        >>> line.partition(" on ")[0]
+        'tuned: 50 updates in 9 s: 0.015100 → 0.010300 nats per token'
+        >>> line.partition(" on ")[2]
+        '8,192 tokens that it did not learn from'
         """
+        time = "" if seconds is None else f" in {seconds:.0f} s"
         return (
-            f"tuned: {self.updates:,} update{'' if self.updates == 1 else 's'} in {seconds:.0f} s: "
-            f"{self.before:.6f} → {after:.6f} nats per token on text that it did not learn from"
+            f"tuned: {self.updates:,} update{'' if self.updates == 1 else 's'}{time}: "
+            f"{self.before:.6f} → {cost.measured:.6f} nats per token on {cost.tokens:,} tokens "
+            "that it did not learn from"
         )
 
 
@@ -53,10 +59,17 @@ class TuningClock:
         """Seconds up to now."""
         return time.perf_counter() - self._begin
 
-    def keep(self, stage: str) -> None:
-        """Keep the seconds up to the end of a stage. Raises SqueezeError when they cannot be written."""
-        facts = {"stage": stage, "seconds": self.seconds}
+    def keep(self, stage: str, seconds: float | None = None) -> None:
+        """Keep the seconds at the end of a stage. Raises SqueezeError when they cannot be written.
+
+        seconds: other than those up to now
+        """
+        facts = {"stage": stage, "seconds": self.seconds if seconds is None else seconds}
         write_atomic(self._path, json.dumps(facts).encode() + b"\n")
+
+    def kept(self, stage: str) -> float | None:
+        """Return the seconds that an earlier run kept at the end of a stage."""
+        return self._earlier.get(stage)
 
     def resume(self, stage: str) -> None:
         """Go on from the seconds that were kept at the end of a stage, where they were."""

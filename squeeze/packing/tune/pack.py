@@ -6,8 +6,8 @@ One pass of `squeeze.packing.target` finds the scale at which the file meets the
 follow, the matrices into the mlp first, whose errors interact most: what is still float learns the fp32
 model's answers on the calibration text (`squeeze.calib.tuning.distil`), and the next share's errors are
 weighed by the inputs that it now gets. The last share lands the file under the limit again. At the end
-only what the file holds as floats learns. Each stage of learning is kept, so that an interrupted pack
-resumes.
+only what the file holds as floats learns. Each stage of learning is kept until the end, so that an
+interrupted pack resumes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from squeeze.calib.allocation.allocate import (
     common_scale,
     refill,
 )
-from squeeze.calib.statistics.hessian import read_arrays, write_arrays
+from squeeze.calib.statistics.hessian import OtherKey, read_arrays, write_arrays
 from squeeze.calib.tuning.distil import Course
 from squeeze.errors import CorruptData, OverBudget
 from squeeze.files import hash_of
@@ -51,6 +51,7 @@ from squeeze.packing.target import (
     without_zero_rows,
 )
 from squeeze.packing.tune.duration import keep_updates, kept_updates, pace_of
+from squeeze.packing.tune.finished import Finished
 from squeeze.packing.tune.gain import Gain, TuningClock
 from squeeze.packing.tune.shares import Rest, Shares
 from squeeze.packing.tune.student import Student, untuned_rows
@@ -60,6 +61,7 @@ from squeeze.subject.workpiece import Workpiece
 RESERVE = 96  # bytes left for floats that learn last and may then take a few more
 # Matrices by one of which the limit is met again: the size of the first may jump just there.
 SETTLING = 3
+STAYED = "the file is the one that it began with"
 
 
 def pack_tuned(piece: Workpiece, request: PackRequest, reporter: Reporter) -> Packed:
@@ -80,6 +82,16 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     start, reporter = start_of(session, calibrated, limit), session.reporter
     if not start.quantizer.contents.matrices:  # no rounding that anything could make up for
         return packed_to(session, calibrated, limit)
+    asked = session.request.tune
+    wanted = asked.total_seconds() if isinstance(asked, timedelta) else asked
+    finished = Finished(session.folder, hash_of(start.key, wanted))
+    packed = finished.find(reporter)
+    if packed is not None and packed.plan is not None and packed.plan.tuning is not None:
+        gain, cost = packed.plan.tuning, packed.plan.cost
+        seconds = TuningClock(session.folder / "seconds.json").kept(finished.key)
+        helped = cost.measured < gain.before
+        reporter.note(gain.line(seconds, cost) if helped else f"tuning did not help: {STAYED}")
+        return packed
     text = calibrated.text
     untuned = untuned_rows(text) * text.length
     with reporter.stage("fit") as stage:
@@ -88,23 +100,23 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     tuning = _Tuning(session, preset, start, quantizer, fitted)
     if not tuning.learns:
         return packed_to(session, calibrated, limit)
-    before = measured_cost(start, quantizer, fitted, reporter, untuned)
+    before = measured_cost(start, quantizer, fitted, reporter, untuned).mean
     gain = Gain(sum(tuning.shares.steps), before)
     try:
         tuned = tuning.run()
     except OverBudget:
-        worse = "what learnt does not fit the limit"
+        worse, seconds = "what learnt does not fit the limit", tuning.clock.seconds
     else:
         seconds = tuning.clock.seconds
         plan, data = plan_for(start, *tuned, reporter, untuned), tuned[1].data
-        reporter.note(gain.line(seconds, plan.measured))
+        reporter.note(gain.line(seconds, plan.cost))
         worse = "tuning made it worse" if plan.measured > before else ""
     if worse:
-        reporter.note(f"{worse}: the file is the one that it began with")
+        reporter.note(f"{worse}: {STAYED}")
         plan, data = plan_for(start, quantizer, fitted, reporter, untuned), fitted.data
-    plan = replace(plan, tuning=gain)
-    plan.save(start.plan_path)
-    return Packed(data, plan=plan)
+    packed = finished.keep(replace(plan, tuning=gain), data)
+    tuning.clock.keep(finished.key, seconds)
+    return packed
 
 
 class _Tuning:
@@ -210,7 +222,7 @@ class _Tuning:
             self.clock.resume(key)
             stage.advance(steps)
         except CorruptData as error:
-            if os.path.isfile(path):
+            if os.path.isfile(path) and not isinstance(error, OtherKey):
                 stage.note(f"made again: {error}")
             clock = time.perf_counter()
             learnt = self.student.learn_(course, self.bits, stage)

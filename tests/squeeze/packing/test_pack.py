@@ -18,7 +18,7 @@ from squeeze.checkpoint.read import load_checkpoint
 from squeeze.cli import cli
 from squeeze.errors import BadConfig, SqueezeError
 from squeeze.ledger.attribute import attribute_paths
-from squeeze.packing.plan import Cost
+from squeeze.packing.measured import Cost
 from squeeze.packing.recipe import (
     LOSSLESS,
     Precision,
@@ -331,6 +331,15 @@ def test_a_cost_has_a_verdict_and_what_is_severe_or_unforeseen_is_said(
     assert cost.verdict == verdict
     assert len(cost.cautions) == len(said)
     assert all(words in sentence for words, sentence in zip(said, cost.cautions, strict=True))
+
+
+def test_a_cost_says_on_how_many_tokens_it_was_measured_and_that_few_give_a_rough_figure() -> None:
+    assert Cost(0.01, 0.012, 8192, 0.0002).cautions == ()
+    assert "8,192 tokens" in str(Cost(0.01, 0.012, 8192, 0.0002))
+    (rough,) = Cost(0.01, 0.012, 512, 0.0013).cautions
+    assert "rough figure: measured on 512 tokens (standard error 0.0013 nats)" in rough
+    (unforeseen, both) = Cost(0.01, 0.1, 0, 0.0).cautions, Cost(0.01, 0.1, 64, 0.01).cautions
+    assert len(both) == len(unforeseen) + 1  # what is not known to be rough is not called so
 
 
 def test_matrices_that_stay_floats_for_their_size_are_named(model: Path, tmp_path: Path) -> None:

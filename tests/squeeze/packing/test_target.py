@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -13,11 +14,13 @@ from safetensors.torch import save_file
 
 from squeeze.artifact.file import decode
 from squeeze.calib.quantizers.round_to_nearest import quantize_rtn
+from squeeze.calib.text.sources import RandomTokens
 from squeeze.checkpoint.read import load_checkpoint, load_model
 from squeeze.cli import cli
 from squeeze.errors import OverBudget
 from squeeze.packing import target
 from squeeze.packing.calibrate import Calibration
+from squeeze.packing.costs import mean_divergence, measured_divergence
 from squeeze.packing.packed import Packed
 from squeeze.packing.request import PackRequest
 from squeeze.packing.session import in_unit_order, open_session
@@ -87,10 +90,19 @@ def test_a_limit_below_the_smallest_possible_size_says_that_size(model: Path) ->
 
 def test_a_model_against_itself_has_no_divergence() -> None:
     model = Subject.of_gpt(GPT(CONFIG, seed=1))
-    from squeeze.calib.text.sources import RandomTokens
-
     text = RandomTokens(CONFIG.vocab_size).draw(64, 32)
-    assert target.mean_divergence(model, model, text) == pytest.approx(0, abs=1e-12)
+    assert mean_divergence(model, model, text) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_error_of_a_measured_cost_is_that_of_the_mean_of_its_tokens() -> None:
+    model, other = (Subject.of_gpt(GPT(CONFIG, seed=seed)) for seed in (1, 2))
+    text = RandomTokens(CONFIG.vocab_size).draw(96, 32)
+    measured = measured_divergence(model, other, text)
+    ids = torch.from_numpy(text.ids.astype(np.int64))
+    first, second = (torch.log_softmax(m.logits(ids).double(), -1) for m in (model, other))
+    each = (first.exp() * (first - second)).sum(-1).flatten()
+    assert measured.tokens == 96 and measured.mean == pytest.approx(float(each.mean()))
+    assert measured.error == pytest.approx(float(each.std()) / 96**0.5)
 
 
 def test_the_command_counts_code_and_reports_the_cost(model: Path, tmp_path: Path) -> None:
@@ -102,7 +114,11 @@ def test_the_command_counts_code_and_reports_the_cost(model: Path, tmp_path: Pat
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert 0 <= report["ledger"]["unused"] < 1000
-    assert report["fit"]["measured"] > 0
+    assert report["fit"]["measured"] > 0 and report["fit"]["measured_tokens"] == 256
+    assert report["fit"]["measured_error"] > 0
+    assert any("measured on 256 tokens" in caution for caution in report["fit"]["cautions"])
+    shown = CliRunner().invoke(cli, [word for word in arguments if word != "--json"]).output
+    assert "(KL on 256 tokens of calibration text)" in shown and "rough figure" in shown
 
 
 def test_tables_that_are_only_looked_up_are_quantized_too(tmp_path: Path) -> None:

@@ -24,10 +24,12 @@ from squeeze.errors import BadConfig, OverBudget
 from squeeze.packing.calibrate import Calibration, calibrate
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
+from squeeze.packing.plan import Plan
 from squeeze.packing.presets import TARGETS, Tuned
 from squeeze.packing.recipe import contents_of
 from squeeze.packing.request import PackRequest
 from squeeze.packing.tune import pack as tuning
+from squeeze.packing.tune.finished import FILE
 from squeeze.packing.tune.shares import Shares
 from squeeze.packing.tune.student import Student, untuned_rows
 from squeeze.subject.subject import Subject
@@ -52,9 +54,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_trained(CONFIG, tmp_path_factory.mktemp("model") / "model.safetensors", 300)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cache(model: Path) -> Path:
-    return model.parent / "cache"
+    """Calibration that all tests share; every one of them tunes anew."""
+    folder = model.parent / "cache"
+    (folder / FILE).unlink(missing_ok=True)
+    return folder
 
 
 def pack(model: Path, cache: Path | None, preset: str = "tuned", tune: int = STEPS) -> Packed:
@@ -100,16 +105,12 @@ def test_the_cost_is_measured_on_text_it_was_not_tuned_on(model: Path, cache: Pa
     assert packed.cost.measured == pytest.approx(mean, rel=1e-3)
 
 
-def test_the_same_bytes_without_a_cache_and_with_half_of_one(model: Path, tmp_path: Path) -> None:
+def test_the_same_bytes_without_a_cache(model: Path, tmp_path: Path) -> None:
     packed = pack(model, tmp_path / "cache")
     first = packed.data
     said = [note for note in packed.notes if note.startswith("learnt with")]
     assert len(said) == 5 and all("nats per token in" in note for note in said)
     assert pack(model, None).data == first
-    assert pack(model, tmp_path / "cache").data == first
-    for path in (tmp_path / "cache").glob("tuned-2*"):
-        path.unlink()
-    assert pack(model, tmp_path / "cache").data == first
 
 
 @pytest.mark.parametrize("stage", range(5))
@@ -148,13 +149,62 @@ def test_the_same_bytes_on_one_thread_on_two_and_on_four(model: Path) -> None:
         torch.set_num_threads(before)
 
 
-def test_a_damaged_stage_is_made_again_with_a_note(model: Path, tmp_path: Path) -> None:
-    first = pack(model, tmp_path / "cache")
-    path = tmp_path / "cache" / "tuned-1.safetensors"
+def test_a_damaged_stage_is_made_again_with_a_note(
+    model: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pack(model, cache)
+    with monkeypatch.context() as killed:
+        killed.setattr(tuning.Finished, "keep", kill)
+        with pytest.raises(Killed):
+            pack(model, tmp_path)
+    assert len(list(tmp_path.glob("tuned-*"))) == 5
+    path = tmp_path / "tuned-1.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
-    again = pack(model, tmp_path / "cache")
+    (tmp_path / "tuned-3.safetensors").unlink()
+    again = pack(model, tmp_path)
+    assert again.data == whole.data
+    assert [note for note in again.notes if "made again" in note and str(path) in note]
+
+
+def test_after_success_stays_what_the_same_command_needs_and_nothing_that_was_tried(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = pack(model, tmp_path)
+    stages = {"text.safetensors", "hessians.safetensors", "gradients.safetensors"}
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} - {"lock"} == stages | {
+        "plan.json",
+        "seconds.json",
+        FILE,
+    }
+    assert not list((tmp_path / "codes").iterdir())
+    with monkeypatch.context() as idle:
+        for work in ("fitted_of", "plan_for", "Student"):
+            idle.setattr(tuning, work, kill)
+        again = pack(model, tmp_path)
+    assert again.data == first.data and again.plan == Plan.load(tmp_path / "plan.json")
+    said, repeated = ([n for n in p.notes if n.startswith("tuned")] for p in (first, again))
+    assert len(said) == 1 and said == repeated
+
+
+@pytest.mark.parametrize("damage", [FILE, "plan.json"])
+def test_a_damaged_result_is_made_again_with_a_note(
+    damage: str, model: Path, tmp_path: Path
+) -> None:
+    first = pack(model, tmp_path, tune=1)
+    path = tmp_path / damage
+    path.write_bytes(path.read_bytes()[:-9])
+    again = pack(model, tmp_path, tune=1)
     assert again.data == first.data
-    assert any("tuned-1.safetensors" in note for note in again.notes)
+    assert [note for note in again.notes if "made again" in note and damage in note]
+
+
+def test_other_updates_are_another_file(model: Path, tmp_path: Path) -> None:
+    first, second = (pack(model, tmp_path, tune=steps).plan for steps in (1, 2))
+    assert first is not None and second is not None and first.key != second.key
+
+
+def kill(*_: Any, **__: Any) -> None:
+    raise Killed
 
 
 def test_the_next_share_is_weighed_by_what_the_rounded_matrices_make_of_the_text(
@@ -194,6 +244,7 @@ def test_a_file_that_misses_the_limit_at_the_end_meets_it_by_one_matrix_or_by_mo
     settled = pack(model, cache)
     assert LIMIT - SLACK <= len(settled.data) <= LIMIT
     monkeypatch.setattr(tuning._Tuning, "_settled", lambda self, fitted: fitted)
+    (cache / FILE).unlink()
     missing = pack(model, cache)
     assert not LIMIT - SLACK <= len(missing.data) <= LIMIT
     first, second = (decode(each.data).tensors for each in (settled, missing))
@@ -239,7 +290,8 @@ def test_a_model_that_learns_nothing_good_stays_as_it_was_rounded(
 ) -> None:
     monkeypatch.setattr("squeeze.packing.tune.student.RATE", 50.0)
     packed = pack(model, tmp_path)
-    assert "tuning made it worse: the file is the one that it began with" in packed.notes
+    assert f"tuning made it worse: {tuning.STAYED}" in packed.notes
+    assert f"tuning did not help: {tuning.STAYED}" in pack(model, tmp_path).notes
     assert packed.plan is not None and packed.plan.tuning is not None
     assert packed.plan.measured == packed.plan.tuning.before
     assert packed.data == pack(model, tmp_path).data
@@ -345,12 +397,16 @@ def test_where_what_learnt_has_no_room_the_file_is_the_first(model: Path, tmp_pa
     )
 
 
-def test_what_other_limits_taught_is_made_again_in_plain_words(model: Path, tmp_path: Path) -> None:
-    pack(model, tmp_path)
+def test_another_limit_is_no_damage(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(tuning.Finished, "keep", kill)
+        with pytest.raises(Killed):
+            pack(model, tmp_path)
     request = PackRequest(LIMIT + 500, "tuned", calibration=CALIBRATION, cache=tmp_path, tune=STEPS)
     notes = pack_model(load_model(model), request).notes
-    path = tmp_path / "tuned-1.safetensors"
-    assert f"made again: {path}: of other weights, text or settings" in notes
+    assert not [note for note in notes if "again" in note or "damaged" in note]
 
 
 def test_a_model_without_floats_learns_nothing_once_all_is_rounded(tmp_path: Path) -> None:

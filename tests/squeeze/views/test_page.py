@@ -15,7 +15,7 @@ from squeeze.ledger.attribute import attribute_paths
 from squeeze.ledger.table import Ledger
 from squeeze.rows import Row
 from squeeze.views.histograms import histograms
-from squeeze.views.page import Report, page
+from squeeze.views.page import Report, facts, page
 from tests.squeeze.views.test_views import NAMES, artifact, plan_of
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -70,6 +70,13 @@ def test_what_the_terminal_warns_of_stands_on_the_page(packed, tmp_path):
     assert facts["cautions"] == list(severe.cost.cautions) and "severe" in facts["cautions"][0]
     path.write_text(page(Report(ledger, len(data), plan=plan_of(data))))
     assert not data_of(path)["over"] and not data_of(path)["cautions"]
+
+
+def test_the_page_says_on_how_many_tokens_the_cost_was_measured(packed):
+    plan = replace(plan_of(packed.read_bytes()), measured_tokens=512, measured_error=1e-5)
+    pairs = dict(facts(Report(attribute_paths([packed]), 20_000, plan=plan)))
+    assert "on 512 tokens of calibration text): visible" in pairs["cost, measured"]
+    assert any("512 tokens" in sentence for sentence in plan.cost.cautions)
 
 
 def test_histogram_counts_every_weight_once():
