@@ -1,8 +1,9 @@
 """Distillation: what is still float in a model learns to answer as the model did before any rounding.
 
-The loss is the divergence from the first model's answers on calibration text, which needs no labels.
-Batches are whole sequences; a block of them is run by one thread and gradients are added in the order of
-the blocks, so that the result does not depend on the number of threads.
+The loss is the divergence from the first model's answers on calibration text, which needs no labels; of
+real text the next tokens may have a share in it. Batches are whole sequences; a block of them is run by
+one thread and gradients are added in the order of the blocks, so that the result does not depend on the
+number of threads.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from squeeze.calib.parallel import map_single_threaded, one_thread
@@ -86,6 +88,7 @@ def distil_(
     divergence: Divergence,
     course: Course,
     hold: Callable[[], None] = lambda: None,
+    labels: float = 0.0,
     reporter: Reporter = SILENT,
 ) -> Learnt:
     """Train parameters in place until `wrong` answers as `right` does.
@@ -93,6 +96,7 @@ def distil_(
     right: answers of the first model to the text
     wrong: forward of the model that has the parameters
     hold: called after each update; puts weights back that a parameter shares but must not change
+    labels: share in the loss of the cross-entropy of the text's next tokens
     reporter: counts updates
 
     Raises BadData where the divergence is not a number.
@@ -109,10 +113,16 @@ def distil_(
         answer = right.to(rows, device)
         with torch.enable_grad():
             outputs = wrong(ids).float()
-            loss = divergence.between(answer.flatten(0, 1), outputs.flatten(0, 1)).sum()
+            diverging = divergence.between(answer.flatten(0, 1), outputs.flatten(0, 1)).sum()
+            loss = diverging
+            if labels:
+                next_tokens = outputs[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+                loss = (1 - labels) * loss + labels * F.cross_entropy(*next_tokens, reduction="sum")
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         filled = zip(gradients, parameters, strict=True)
-        return float(loss.detach()), [torch.zeros_like(p) if g is None else g for g, p in filled]
+        return float(diverging.detach()), [
+            torch.zeros_like(p) if g is None else g for g, p in filled
+        ]
 
     for step, rows in zip(range(course.steps), _batches(text, course), strict=False):
         counted = len(rows) * text.length

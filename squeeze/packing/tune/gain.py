@@ -18,10 +18,12 @@ class Gain:
 
     updates: number of updates; asked for with `--tune`, it gives the same file again
     before: measured cost of that first file in nats per token, on text that nothing learnt from
+    labels: share of the text's next tokens in the loss; the rest is the first model's answers
     """
 
     updates: int
     before: float
+    labels: float = 0.0
 
     def line(self, seconds: float | None, cost: Cost) -> str:
         """Return the gain as a sentence.
@@ -35,9 +37,10 @@ class Gain:
         >>> line.partition(" on ")[2]
         '8,192 tokens that it did not learn from'
         """
+        labels = f" ({self.labels:.0%} of the loss: the text's next tokens)" if self.labels else ""
         time = "" if seconds is None else f" in {seconds:.0f} s"
         return (
-            f"tuned: {self.updates:,} update{'' if self.updates == 1 else 's'}{time}: "
+            f"tuned: {self.updates:,} update{'' if self.updates == 1 else 's'}{labels}{time}: "
             f"{self.before:.6f} → {cost.measured:.6f} nats per token on {cost.tokens:,} tokens "
             "that it did not learn from"
         )

@@ -101,7 +101,7 @@ def _packed(session: Session, calibrated: Calibrated, limit: int) -> Packed:
     if not tuning.learns:
         return packed_to(session, calibrated, limit)
     before = measured_cost(start, quantizer, fitted, reporter, untuned).mean
-    gain = Gain(sum(tuning.shares.steps), before)
+    gain = Gain(sum(tuning.shares.steps), before, tuning.student.label_share(tuning.bits))
     try:
         tuned = tuning.run()
     except OverBudget:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from squeeze.calib.statistics.divergence import Categorical, Gaussian
@@ -45,6 +46,26 @@ def test_the_divergence_falls() -> None:
         answers_of(model(1), text()), student, [Trained(head, 0.03)], Categorical(), Course(150, 64)
     )
     assert 0 < learnt.last < 0.3 * first and learnt.last < 0.5 * learnt.first <= 0.5 * first
+
+
+def test_a_share_of_the_loss_may_be_the_next_tokens_of_the_text() -> None:
+    sequences = text()
+    ids = torch.from_numpy(sequences.ids.astype(np.int64))
+    nats = {}
+    for labels in (0.0, 0.5):
+        student = model(1)  # diverges from the first model in nothing
+        head = student[2].weight  # type: ignore[index]
+        answers = answers_of(model(1), sequences)
+        course = Course(40, 64)
+        learnt = distil_(
+            answers, student, [Trained(head, 0.03)], Categorical(), course, labels=labels
+        )
+        assert learnt.first == pytest.approx(0, abs=1e-9)  # the divergence alone is told
+        assert (learnt.last > 0.01) == bool(labels)
+        with torch.no_grad():
+            outputs = student(ids)[:, :-1].flatten(0, 1)
+        nats[labels] = float(F.cross_entropy(outputs, ids[:, 1:].flatten()))
+    assert nats[0.5] < nats[0.0] - 0.05
 
 
 def test_nothing_but_the_trained_parameters_changes() -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch.nn.functional as F
 
+from squeeze.calib.tuning.answers import Answers
 from squeeze.calib.tuning.distil import Course, Learnt, Trained
 from squeeze.checkpoint.read import load_model
 from squeeze.packing.calibrate import Calibration, calibrate
+from squeeze.packing.presets import LOW
 from squeeze.packing.recipe import contents_of
-from squeeze.packing.tune.student import Student
+from squeeze.packing.tune.student import LABELS, Student
 from squeeze.reporter import SILENT
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.quantized import RawTensor
@@ -68,3 +72,19 @@ def test_steps_of_matrices_grow_as_fewer_weights_learn(
     ratio = sum(matrices.values()) / (sum(matrices.values()) - sum(into.values()))
     assert after[PROJ] == pytest.approx(before[PROJ] * math.sqrt(ratio)) and ratio > 1.4
     assert after[SCALE] == pytest.approx(before[SCALE])
+
+
+def test_next_tokens_of_real_text_have_a_share_in_the_loss_at_few_bits(student: Student) -> None:
+    assert student.label_share(1.3) == 0  # the model wrote this text
+    student.answers.text = replace(student.answers.text, source="shards")
+    assert student.label_share(1.3) == LABELS and student.label_share(LOW) == 0
+
+
+def test_a_model_that_does_not_foretell_the_next_token_learns_answers_alone(
+    student: Student,
+) -> None:
+    """As one of masked tokens, which says what stands where it looks."""
+    text = replace(student.answers.text, source="shards")
+    itself = Answers(lambda ids: 10 * F.one_hot(ids, CONFIG.vocab_size).float(), text)
+    student.answers = itself
+    assert student.label_share(1.3) == 0
