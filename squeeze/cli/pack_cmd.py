@@ -82,7 +82,7 @@ def _check_used(ctx: click.Context, options: dict[str, Any]) -> None:
     "--tune",
     type=Updates(),
     metavar="N|TIME",
-    help="Updates of tuned [2000; low rates 2500], or time: 10m.",
+    help="Updates of tuned [2000; low rates 3000], or time: 10m.",
 )
 @click.option("--fresh", is_flag=True, help="Ignore what OUT.cache holds.")
 @click.option("--tokenizer", type=click.Path(), help="Tokenizer for costs per byte of text.")

@@ -62,9 +62,9 @@ class Tuned(Target):
 
         bits: a weight, of the file
 
-        >>> preset = Tuned(32, low_steps=2500)
+        >>> preset = Tuned(32, low_steps=3000)
         >>> preset.updates_for(512, 2.5), preset.updates_for(1024, 2.5), preset.updates_for(512, 1.5)
-        ((2000, 1024), (1000, 2048), (2500, 1024))
+        ((2000, 1024), (1000, 2048), (3000, 1024))
         """
         tokens = max(self.tokens, 2 * length)
         steps = self.steps if bits >= LOW or self.low_steps is None else self.low_steps
