@@ -36,8 +36,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow  # tests/train/model/test_devices.py is the fast one, on the meta device
-@pytest.mark.parametrize("name", PRESETS)
+# one of them each time; tests/train/model/test_devices.py tries all quickly, on the meta device
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow][name == "tiny" :]) for name in PRESETS]
+)
 def test_steps_caches_and_statistics_stay_on_the_gpu(library: Path, name: str) -> None:
     command = [sys.executable, "-W", "error", "-m", "tests.fake_gpu.run", str(library), name]
     done = subprocess.run(command, cwd=FOLDER.parents[1], capture_output=True, text=True)
