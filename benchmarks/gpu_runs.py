@@ -22,7 +22,7 @@ from machine import ROOT
 from squeeze.bundle.build import BundleOptions
 from squeeze.calib.tuning.distil import Course
 from squeeze.packing.calibrate import Calibration, calibrate
-from squeeze.packing.costs import mean_divergence
+from squeeze.packing.costs import measured_divergence
 from squeeze.packing.target import contents_of
 from squeeze.packing.tune.student import Student
 from squeeze.ranks.connect import connected
@@ -183,9 +183,9 @@ def tune(setting: Setting) -> Figures:
         learnt = student.learn_(Course(steps, tokens), 4.0, SILENT)  # fp32 on both
         figures[f"{name}_ms_per_update"] = round(1e3 * (setting.wait() - began) / steps, 1)
         figures[f"{name}_nats"] = learnt.first, learnt.last
-        figures[f"{name}_cost"] = mean_divergence(
+        figures[f"{name}_cost"] = measured_divergence(
             calibrated.subject, student.subject, calibrated.text
-        )
+        ).mean
     figures["away"] = abs(figures["device_cost"] / figures["cpu_cost"] - 1)
     return figures, {"away": 0.02}
 

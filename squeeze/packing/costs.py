@@ -219,18 +219,6 @@ def _fit(points: Sequence[tuple[float, float]], relative: Sequence[float]) -> tu
     return math.sqrt(cheap / first * dear / second), 0.0
 
 
-def mean_divergence(
-    reference: Subject,
-    packed: Subject,
-    text: Sequences,
-    divergence: Divergence = KL,
-    tokens: int = MEASURED,
-    reporter: Reporter = SILENT,
-) -> float:
-    """Return the mean that `measured_divergence` does."""
-    return measured_divergence(reference, packed, text, divergence, tokens, reporter).mean
-
-
 def measured_divergence(
     reference: Subject,
     packed: Subject,

@@ -19,7 +19,7 @@ from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.fisher import collect_gradients
 from squeeze.calib.text.generate import generate
 from squeeze.calib.text.sources import RandomTokens
-from squeeze.packing.costs import mean_divergence
+from squeeze.packing.costs import measured_divergence
 from squeeze.subject.subject import Subject
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
@@ -183,7 +183,7 @@ def statistics(model: GPT, other: GPT) -> list[object]:
     gradients, hessians = collect_gradients(tapped(model), text), collect(tapped(model), text)
     return [
         generate(lambda batch, length: Cache(model, batch, length), 50, 70, 6).tobytes(),
-        mean_divergence(Subject.of_gpt(model), Subject.of_gpt(other), text),
+        measured_divergence(Subject.of_gpt(model), Subject.of_gpt(other), text).mean,
         *(gradients.best(name).tobytes() for name in gradients.rows),
         *(matrix.tobytes() for matrix in hessians.matrices.values()),
     ]

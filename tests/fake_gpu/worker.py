@@ -197,8 +197,8 @@ def tune(piece: Workpiece, calibrated: Calibrated, contents: Contents) -> dict[s
     assert hessians and first not in hessians
     student.take_(student.weights)
     assert student.updated(contents).matrices.keys() == contents.matrices.keys()
-    measured = costs.mean_divergence(calibrated.subject, student.subject, calibrated.text)
-    assert measured > 0
+    measured = costs.measured_divergence(calibrated.subject, student.subject, calibrated.text)
+    assert measured.mean > 0
     version = costs.Quantization(rounded, {first: 2.0}, {first: 0.1})
     assert len(costs.role_costs(piece, calibrated, (version, version))) == 1
     ids = torch.ones(1, 16, dtype=torch.int64, device=GPU)

@@ -14,7 +14,7 @@ from squeeze.artifact.parts import whole_tensors
 from squeeze.calib.text.sources import RandomTokens
 from squeeze.errors import BadCheckpoint
 from squeeze.packing.calibrate import Calibration
-from squeeze.packing.costs import mean_divergence
+from squeeze.packing.costs import measured_divergence
 from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
 from squeeze.packing.presets import RECORDS
@@ -115,7 +115,7 @@ def test_a_model_whose_packed_outputs_are_not_numbers_is_refused() -> None:
     model = subject("decoders.py:Baseline")
     broken = model.with_weights({"tok_emb.weight": np.full((256, 64), np.nan, np.float32)})
     with pytest.raises(squeeze.SqueezeError, match="packed model's outputs are not numbers"):
-        mean_divergence(model, broken, text)
+        measured_divergence(model, broken, text)
 
 
 @pytest.mark.parametrize("preset", sorted(RECORDS))

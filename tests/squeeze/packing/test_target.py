@@ -20,7 +20,7 @@ from squeeze.cli import cli
 from squeeze.errors import OverBudget
 from squeeze.packing import target
 from squeeze.packing.calibrate import Calibration
-from squeeze.packing.costs import mean_divergence, measured_divergence
+from squeeze.packing.costs import measured_divergence
 from squeeze.packing.packed import Packed
 from squeeze.packing.request import PackRequest
 from squeeze.packing.session import in_unit_order, open_session
@@ -91,7 +91,7 @@ def test_a_limit_below_the_smallest_possible_size_says_that_size(model: Path) ->
 def test_a_model_against_itself_has_no_divergence() -> None:
     model = Subject.of_gpt(GPT(CONFIG, seed=1))
     text = RandomTokens(CONFIG.vocab_size).draw(64, 32)
-    assert mean_divergence(model, model, text) == pytest.approx(0, abs=1e-12)
+    assert measured_divergence(model, model, text).mean == pytest.approx(0, abs=1e-12)
 
 
 def test_the_error_of_a_measured_cost_is_that_of_the_mean_of_its_tokens() -> None:

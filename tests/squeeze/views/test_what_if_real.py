@@ -15,7 +15,7 @@ from squeeze.artifact.file import decode
 from squeeze.calib.text.sources import Sequences
 from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.packing.calibrate import Calibration, calibrate
-from squeeze.packing.costs import mean_divergence
+from squeeze.packing.costs import measured_divergence
 from squeeze.packing.curvature import CheapCurvature
 from squeeze.packing.fit import at_scales
 from squeeze.packing.kept import KeptCodes
@@ -58,9 +58,9 @@ class Case:
         """Mean KL in nats per token on the text."""
         weights = {name: tensor.dequantize() for name, tensor in decode(data).tensors.items()}
         packed = GPT.from_tensors(self.loaded.config, weights).eval()
-        return mean_divergence(
+        return measured_divergence(
             self.reference, Subject.of_gpt(packed), self.text, tokens=self.text.ids.size
-        )
+        ).mean
 
     def errors(self, text: str) -> tuple[float, float, float]:
         """Relative errors of the foreseen bytes and change of cost; the latter in bits a token, too."""

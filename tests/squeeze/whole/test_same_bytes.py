@@ -32,7 +32,7 @@ from squeeze.calib.statistics.curvature import factorize
 from squeeze.calib.statistics.fisher import collect_gradients
 from squeeze.calib.text.generate import generate
 from squeeze.calib.text.sources import RandomTokens
-from squeeze.packing.costs import mean_divergence
+from squeeze.packing.costs import measured_divergence
 from squeeze.subject.subject import Subject
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
@@ -154,7 +154,7 @@ def statistics() -> list[object]:
     written = generate(partial(Cache, model), vocab_size, 70, 6)
     return [
         written.tobytes(),
-        mean_divergence(Subject.of_gpt(model), Subject.of_gpt(other), text),
+        measured_divergence(Subject.of_gpt(model), Subject.of_gpt(other), text).mean,
         *(gradients.best(name).tobytes() for name in gradients.rows),
         *(matrix.tobytes() for matrix in hessians.matrices.values()),
     ]
