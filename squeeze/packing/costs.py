@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 import torch
@@ -232,16 +232,18 @@ def measured_divergence(
     reporter: counts sequences
     """
 
-    def measured(row: int) -> torch.Tensor:
-        nats = _divergences(_answer(reference, text, row), packed, divergence)
+    def measured(row: int) -> list[float]:
+        nats: list[float] = _divergences(_answer(reference, text, row), packed, divergence).tolist()
         stage.advance()
-        return nats.cpu()
+        return nats
 
     rows = _rows(text, tokens)
     with reporter.stage("measured cost", len(rows), "sequences") as stage:
-        parts = list(map_single_threaded(measured, rows, reference.device))
-    counted = sum(map(len, parts))
-    mean = math.fsum(float(part.sum()) for part in parts) / counted
+        parts = map_single_threaded(measured, rows, reference.device)
+        # added exactly: sums of torch may depend on the number of threads
+        each = list(chain.from_iterable(parts))
+    counted = len(each)
+    mean = math.fsum(each) / counted
     if not math.isfinite(mean):
         raise BadCheckpoint(
             "the packed model's outputs are not numbers",
@@ -249,7 +251,7 @@ def measured_divergence(
             found="NaN or infinity",
             fix="Divide by no weight that may become zero, or raise --limit.",
         )
-    squares = math.fsum(float((part - mean).square().sum()) for part in parts)
+    squares = math.fsum((nats - mean) ** 2 for nats in each)
     return Measured(mean, counted, math.sqrt(squares / max(counted - 1, 1) / counted))
 
 

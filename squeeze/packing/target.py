@@ -7,6 +7,7 @@ file that an earlier run planned for the same model and settings only the bytes 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,7 +131,7 @@ def start_of(session: Session, calibrated: Calibrated, limit: int) -> Start:
 def _resumed(start: Start, reporter: Reporter) -> Packed | None:
     """Return the file of the plan that an earlier run kept under the same key, if there is one."""
     try:
-        plan = Plan.load(start.plan_path) if start.plan_path.is_file() else None
+        plan = Plan.load(start.plan_path) if os.path.isfile(start.plan_path) else None
     except SqueezeError as error:
         reporter.note(f"made again: {error}")
         return None

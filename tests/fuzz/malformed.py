@@ -21,6 +21,7 @@ from typing import Any
 
 from engine import CORPUS
 
+from squeeze.calib.statistics.hessian import OtherKey
 from squeeze.errors import (
     BadCheckpoint,
     BadConfig,
@@ -406,7 +407,7 @@ KNOWN: dict[str, dict[str, Case]] = {
         name: {
             "truncated": Refused(half(name), CorruptData, "not a file of named matrices"),
             "flipped": Refused(flipped(name, 10), CorruptData, "not a file of named matrices"),
-            "foreign": Refused(lambda: file("safetensors"), CorruptData, "of other weights"),
+            "foreign": Refused(lambda: file("safetensors"), OtherKey, "of other weights"),
             "oversized": Refused(lambda: TERABYTE.to_bytes(8, "little") + bytes(99), CorruptData,
                                  "not a file of named matrices"),
         }
