@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -255,6 +256,12 @@ def tensor_plans(
         )
         for t in parse(data).tensors
     )
+
+
+def kept_plan(path: Path, key: str) -> Plan | None:
+    """Return the plan kept under this key, or None. Raises SqueezeError for a damaged one."""
+    plan = Plan.load(path) if os.path.isfile(path) else None
+    return plan if plan is not None and plan.key == key else None
 
 
 def _without_infinity(value: Any) -> Any:

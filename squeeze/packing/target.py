@@ -7,7 +7,6 @@ file that an earlier run planned for the same model and settings only the bytes 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +42,7 @@ from squeeze.packing.kept import KeptCodes, forget
 from squeeze.packing.machine import this_machine
 from squeeze.packing.measured import Measured
 from squeeze.packing.packed import Packed
-from squeeze.packing.plan import Plan, RoleCost, tensor_plans
+from squeeze.packing.plan import Plan, RoleCost, kept_plan, tensor_plans
 from squeeze.packing.presets import TARGETS
 from squeeze.packing.quantizer import QUANTIZED, Quantizer
 from squeeze.packing.recipe import as_floats, contents_of, on_grid
@@ -131,11 +130,11 @@ def start_of(session: Session, calibrated: Calibrated, limit: int) -> Start:
 def _resumed(start: Start, reporter: Reporter) -> Packed | None:
     """Return the file of the plan that an earlier run kept under the same key, if there is one."""
     try:
-        plan = Plan.load(start.plan_path) if os.path.isfile(start.plan_path) else None
+        plan = kept_plan(start.plan_path, start.key)
     except SqueezeError as error:
         reporter.note(f"made again: {error}")
         return None
-    if plan is None or plan.key != start.key:
+    if plan is None:
         return None
     fixed = start.quantizer.contents.matrices.keys() - plan.scales.keys()
     layout = start.calibrated.layout

@@ -5,13 +5,14 @@ Weights that learnt and codes that were tried are many times as large, and no ot
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from squeeze.errors import SqueezeError
 from squeeze.files import read_file, remove_files, sha256, write_atomic
 from squeeze.packing.packed import Packed
-from squeeze.packing.plan import Plan
+from squeeze.packing.plan import Plan, kept_plan
 from squeeze.reporter import Reporter
 
 # Of a pack under way, in its folder.
@@ -33,10 +34,8 @@ class Finished:
     def find(self, reporter: Reporter) -> Packed | None:
         """Return the file of an earlier pack, or None; a note is given for damage."""
         try:
-            if not (self.plan_path.is_file() and self.path.is_file()):
-                return None
-            plan = Plan.load(self.plan_path)
-            if plan.key != self.key:
+            plan = kept_plan(self.plan_path, self.key)
+            if plan is None or not os.path.isfile(self.path):
                 return None
             data = read_file(self.path)
             if sha256(data) != plan.sha256:
