@@ -1,7 +1,7 @@
 """Cost of a packed model, tensor by tensor and role by role, and cost of other bits.
 
 Quantizations are compared: the packed one, one whose steps are some octaves larger and, where there are
-few bits, one in smaller steps (`octaves_beside`). Between them a tensor's rate and loss follow
+few bits, one in smaller steps (`quantizations_beside`). Between them a tensor's rate and loss follow
 `squeeze.calib.allocation.sensitivity`. The cost of each role is measured as well, because some are far
 from the quadratic model: at two bits an mlp whose units revive costs twice the model's figure, and so
 does an embedding at any rate (docs/log.md).
@@ -79,17 +79,20 @@ def quantization_of(quantizer: Quantizer, fitted: Fitted, octaves: float = 0.0) 
     return Quantization(fitted.tensors, bits, losses, octaves)
 
 
-def octaves_beside(weights: int, fitted: Fitted) -> tuple[float, ...]:
-    """Return the octaves of the scale at which costs are measured beside those of a file.
+def quantizations_beside(
+    quantizer: Quantizer, fitted: Fitted, layout: Layout
+) -> list[Quantization]:
+    """Return those with which a file's costs are compared: in coarser steps and, of few bits, in finer.
 
     With fewer than BESIDE bits a weight nearly nothing is left of coarser steps, and their cost says
     nothing of finer ones: from half a bit 6 times too much was foreseen for two bits (docs/log.md).
     """
-    few = 8 * len(fitted.data) < BESIDE * weights
-    return (BESIDE, -BESIDE) if few else (BESIDE,)
+    few = 8 * len(fitted.data) < BESIDE * sum(quantizer.weight_counts.values())
+    octaves = (BESIDE, -BESIDE) if few else (BESIDE,)
+    return [_quantization_beside(quantizer, fitted, layout, each) for each in octaves]
 
 
-def quantization_beside(
+def _quantization_beside(
     quantizer: Quantizer, fitted: Fitted, layout: Layout, octaves: float
 ) -> Quantization:
     """Return some matrices of each role in steps so many octaves larger, by the fastest trellis.

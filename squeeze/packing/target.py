@@ -31,9 +31,8 @@ from squeeze.packing.costs import (
     curves_of,
     losses_of,
     measured_divergence,
-    octaves_beside,
-    quantization_beside,
     quantization_of,
+    quantizations_beside,
     role_costs,
 )
 from squeeze.packing.curvature import CheapCurvature
@@ -213,15 +212,11 @@ def plan_for(
     measured = measured_cost(start, quantizer, fitted, reporter, untuned or MEASURED)
     with reporter.stage("cost of other bits") as stage:
         packed = quantization_of(quantizer, fitted)
-        weights = sum(quantizer.weight_counts.values())
-        others = [
-            quantization_beside(quantizer, fitted, calibrated.layout, octaves)
-            for octaves in octaves_beside(weights, fitted)
-        ]
-        curves = curves_of(quantizer, fitted.scales, (packed, *others))
+        versions = [packed, *quantizations_beside(quantizer, fitted, calibrated.layout)]
+        curves = curves_of(quantizer, fitted.scales, versions)
         costs: tuple[tuple[RoleCost, ...], ...] = ()
         if not untuned:
-            costs = role_costs(start.piece, calibrated, (packed, *others), stage)
+            costs = role_costs(start.piece, calibrated, versions, stage)
     return Plan(
         key=start.key,
         sha256=sha256(fitted.data),
