@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
-from squeeze.calib.statistics.hessian import Hessians, read_arrays, write_arrays
+from squeeze.calib.statistics.hessian import Hessians
 from squeeze.calib.statistics.inputs import BLOCK, InputSums
 from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import CorruptData
+from squeeze.files.arrays import read_arrays, write_arrays
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
 

@@ -18,11 +18,12 @@ from torch import Tensor
 from squeeze.calib.parallel import map_single_threaded
 from squeeze.calib.statistics.divergence import Categorical, Divergence
 from squeeze.calib.statistics.gradient_sums import GradientSums
-from squeeze.calib.statistics.hessian import Float32, read_arrays, write_arrays
+from squeeze.calib.statistics.hessian import Float32
 from squeeze.calib.statistics.tapped import Rows, TappedModel, blocks_of, ids_of
 from squeeze.calib.taps.layout import LOOKUP
 from squeeze.calib.text.sources import Sequences
 from squeeze.errors import CorruptData
+from squeeze.files.arrays import read_arrays, write_arrays
 from squeeze.ranks.group import Ranks
 from squeeze.ranks.ordered import OrderedSum
 from squeeze.reporter import SILENT, Reporter

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -22,11 +23,13 @@ from squeeze.calib.text.generate import (
     generate,
     uniforms,
 )
-from squeeze.errors import BadConfig, BadData
+from squeeze.errors import BadConfig, BadData, CorruptData
+from squeeze.files.arrays import read_arrays, write_arrays
 from squeeze.reporter import SILENT, Reporter
 
 TOKENS = 131_072  # 64 × 2,048, as record entries calibrate
 MAX_LENGTH = 2048
+IDS = "ids"  # name of the tokens in a file
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,23 @@ class Sequences:
         return self.ids.size
 
     def digest(self) -> str:
-        """Return the SHA-256 (hex) of ids and lengths: equal digests calibrate equally."""
+        """Return the SHA-256 (hex) of the ids and their shape: equal digests calibrate equally."""
         state = hashlib.sha256(repr(self.ids.shape).encode())
         state.update(np.ascontiguousarray(self.ids, "<u2").tobytes())
-        # the length of each: kept calibrations are found by this digest
-        state.update(np.full(len(self.ids), self.length, "<i4").tobytes())
         return state.hexdigest()
+
+    def save(self, path: Path, key: str = "") -> None:
+        """Write a safetensors file atomically."""
+        write_arrays(path, {IDS: self.ids}, key, {"source": self.source})
+
+    @classmethod
+    def load(cls, path: Path, key: str = "") -> Sequences:
+        """Read a file of `save`. Raises CorruptData when it is damaged or of another key."""
+        arrays, facts = read_arrays(path, key)
+        try:
+            return cls(arrays[IDS].astype(np.uint16), str(facts["source"]))
+        except (KeyError, BadData):
+            raise CorruptData(f"{path}: not a file of calibration text") from None
 
 
 class Source(Protocol):

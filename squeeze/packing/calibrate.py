@@ -17,12 +17,11 @@ from pathlib import Path
 from squeeze.calib.statistics.collect import collect
 from squeeze.calib.statistics.divergence import Divergence
 from squeeze.calib.statistics.fisher import OutputGradients, collect_gradients
-from squeeze.calib.statistics.hessian import Hessians, key_in
+from squeeze.calib.statistics.hessian import Hessians
 from squeeze.calib.statistics.probed import probed_on
 from squeeze.calib.statistics.tapped import TappedModel
 from squeeze.calib.taps.layout import Layout
 from squeeze.calib.text.generate import TEMPERATURE, NewCache, Tokens
-from squeeze.calib.text.kept import keep_text, kept_text
 from squeeze.calib.text.sources import (
     TOKENS,
     Corpus,
@@ -34,6 +33,7 @@ from squeeze.calib.text.sources import (
 )
 from squeeze.errors import BadConfig, CorruptData
 from squeeze.files import hash_of, make_folder, remove_files, sha256
+from squeeze.files.arrays import key_in
 from squeeze.ranks.group import Ranks
 from squeeze.reporter import SILENT, Reporter
 from squeeze.subject.copies import check_copies
@@ -189,13 +189,15 @@ def calibrate(
     ranks.on_all(True)  # no rank reads a file before the first has removed them
     replaced = _Replacements(reporter)
     with replaced.noted(text_file, key):
-        text = kept_text(text_file, key)
+        text = None
+        with contextlib.suppress(CorruptData):
+            text = Sequences.load(text_file, key)
         if not ranks.on_all(text is not None) or text is None:
             source = _source(piece, settings, subject.new_cache, reporter)
             with eager():
                 text = source.draw(settings.tokens, settings.length_for(piece))
             if ranks.first:
-                keep_text(text_file, key, text)
+                text.save(text_file, key)
     if asked and text.tokens != asked:
         reporter.note(f"calibrated on {text.tokens:,} tokens: whole sequences of {text.length:,}")
     with replaced.noted(hessian_file, f"{key} {text.digest()}"):

@@ -21,7 +21,6 @@ from typing import Any
 
 from engine import CORPUS
 
-from squeeze.calib.statistics.hessian import OtherKey
 from squeeze.errors import (
     BadCheckpoint,
     BadConfig,
@@ -30,6 +29,7 @@ from squeeze.errors import (
     SqueezeError,
     UnsupportedFormat,
 )
+from squeeze.files.arrays import OtherKey
 from squeeze.score.audit.client import SubmissionFailed
 from squeeze.submit.plain import BadSubmission
 
@@ -405,22 +405,13 @@ KNOWN: dict[str, dict[str, Case]] = {
     },
     **{
         name: {
-            "truncated": Refused(half(name), CorruptData, "not a file of named matrices"),
-            "flipped": Refused(flipped(name, 10), CorruptData, "not a file of named matrices"),
+            "truncated": Refused(half(name), CorruptData, "not a file of named arrays"),
+            "flipped": Refused(flipped(name, 10), CorruptData, "not a file of named arrays"),
             "foreign": Refused(lambda: file("safetensors"), OtherKey, "of other weights"),
             "oversized": Refused(lambda: TERABYTE.to_bytes(8, "little") + bytes(99), CorruptData,
-                                 "not a file of named matrices"),
+                                 "not a file of named arrays"),
         }
-        for name in ("hessians", "gradients")
-    },
-    "calibration-text": {
-        name: Tolerated(make, None, "damaged text is none: it is written again, with a note")
-        for name, make in {
-            "truncated": half("calibration-text"),
-            "flipped": flipped("calibration-text", 10),
-            "foreign": lambda: file("safetensors"),
-            "oversized": lambda: TERABYTE.to_bytes(8, "little") + bytes(99),
-        }.items()
+        for name in ("hessians", "gradients", "calibration-text")
     },
     "tokenizing": {
         "truncated": Refused(half("tokenizing"), CorruptData, "damaged"),

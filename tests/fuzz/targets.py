@@ -278,9 +278,9 @@ def _gradients(path: Path) -> object:
 
 
 def _calibration_text(path: Path) -> object:
-    from squeeze.calib.text.kept import kept_text
+    from squeeze.calib.text.sources import Sequences
 
-    return kept_text(path, "key")
+    return Sequences.load(path, "key")
 
 
 def _tokenizing(data: bytes) -> object:

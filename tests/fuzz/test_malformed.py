@@ -42,7 +42,7 @@ def test_only_readers_that_must_go_on_tolerate_damage():
         r for r, cases in KNOWN.items() if any(isinstance(c, Tolerated) for c in cases.values())
     }
     assert tolerant == {
-        "foreign", "foreign-inside", "metadata", "log", "sums", "calibration-text", "fetched",
+        "foreign", "foreign-inside", "metadata", "log", "sums", "fetched",
         "entrant-claims", "entrant-log",
     }  # fmt: skip
 

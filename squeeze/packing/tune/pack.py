@@ -29,10 +29,10 @@ from squeeze.calib.allocation.allocate import (
     common_scale,
     refill,
 )
-from squeeze.calib.statistics.hessian import OtherKey, read_arrays, write_arrays
 from squeeze.calib.tuning.distil import Course
 from squeeze.errors import CorruptData, OverBudget
 from squeeze.files import hash_of
+from squeeze.files.arrays import OtherKey, read_arrays, write_arrays
 from squeeze.packing.calibrate import Calibrated
 from squeeze.packing.fit import SCOUT_STATES, Fitted
 from squeeze.packing.kept import KeptCodes, forget

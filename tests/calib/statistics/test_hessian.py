@@ -147,7 +147,7 @@ def test_a_saved_file_loads_back_and_a_damaged_one_is_collected_anew(tmp_path: P
     with pytest.raises(CorruptData, match="of other weights, text or settings"):
         Hessians.load(path, "another")
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(CorruptData, match="not a file of named matrices"):
+    with pytest.raises(CorruptData, match="not a file of named arrays"):
         Hessians.load(path, "k")
     assert collect(tapped(model()), text(), path=path).tokens == 260
 

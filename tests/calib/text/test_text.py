@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from squeeze.calib.text.sources import (
     Source,
     window_length,
 )
-from squeeze.errors import BadConfig, BadData
+from squeeze.errors import BadConfig, BadData, CorruptData
+from squeeze.files.arrays import OtherKey, write_arrays
 from squeeze.train.model.cache import Cache
 from squeeze.train.model.config import ModelConfig
 from squeeze.train.model.gpt import GPT
@@ -64,9 +66,21 @@ def test_digest_knows_tokens_and_shape() -> None:
     assert text.digest() != Sequences(ids[::-1].reshape(3, 4), "a").digest()
 
 
-def test_a_kept_calibration_is_found_by_the_digest_that_it_was_kept_under() -> None:
-    text = Sequences(np.arange(12).astype(np.uint16).reshape(3, 4), "a")
-    assert text.digest().startswith("68918a25d9e2018c")
+def test_text_is_kept_with_what_it_belongs_to_and_damage_is_found(tmp_path: Path) -> None:
+    text, path = RandomTokens(40).draw(12, 4), tmp_path / "text.safetensors"
+    text.save(path, "of these weights")
+    kept = Sequences.load(path, "of these weights")
+    assert (kept.digest(), kept.source) == (text.digest(), text.source)
+    with pytest.raises(OtherKey, match="of other weights"):
+        Sequences.load(path, "of others")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorruptData, match="damaged"):
+        Sequences.load(path, "of these weights")
+    write_arrays(path, {"x": np.eye(2, dtype=np.float32)}, "of these weights", {})
+    with pytest.raises(CorruptData, match="not a file of calibration text"):
+        Sequences.load(path, "of these weights")
 
 
 def test_sequences_of_no_tokens_or_of_another_dimension_are_refused() -> None:
