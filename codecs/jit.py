@@ -14,6 +14,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -27,6 +28,7 @@ from squeeze.errors import Notice
 config: Any = numba.config  # its names come from the environment, so types do not know them
 HERE = Path(__file__).parent
 ROOM = 1 << 20  # bytes a folder must still take: a full disk is not one to keep code on
+DECORATING = threading.Lock()
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -35,13 +37,15 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def compiled(function: Callable[..., Any]) -> Any:
         if config.DISABLE_JIT:
             return function
-        folder = cache_folder(Path(function.__code__.co_filename).parent)
-        # numba reads the setting when a function is decorated; other users of numba keep theirs
-        theirs, config.CACHE_DIR = config.CACHE_DIR, str(folder or "")
-        try:
-            return numba.njit(cache=folder is not None, **options)(function)
-        finally:
-            config.CACHE_DIR = theirs
+        # Numba reads the setting, twice, when a function is decorated; other users of numba keep theirs.
+        # Were another thread to put it back in between, code would go to the working folder.
+        with DECORATING:
+            folder = cache_folder(Path(function.__code__.co_filename).parent)
+            theirs, config.CACHE_DIR = config.CACHE_DIR, str(folder or "")
+            try:
+                return numba.njit(cache=folder is not None, **options)(function)
+            finally:
+                config.CACHE_DIR = theirs
 
     return compiled
 

@@ -51,7 +51,7 @@ def open_model(
         return _from_state(model, None, "state dict", fields)
     raise BadCheckpoint(
         "not a model that squeeze knows",
-        expected="a path, a squeeze.train.model.gpt.GPT, or a state dict of one",
+        expected="a path, a torch.nn.Module, or a state dict of squeeze.train.model.gpt.GPT",
         found=type(model).__name__,
     )
 

@@ -10,6 +10,7 @@ import click
 from squeeze.cli.options import (
     SEED,
     Finite,
+    Whole,
     json_option,
     limit_option,
     mode_options,
@@ -30,7 +31,7 @@ FILE = click.Path(path_type=Path)
 @shards_option("--data", "train_data", help="Training shards to search; repeatable.")
 @click.option(
     "--tokens",
-    type=click.IntRange(min=64),
+    type=Whole(min=64),
     default=4096,
     show_default=True,
     metavar="N",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import json_option, limit_option
+from squeeze.cli.options import Whole, json_option, limit_option
 from squeeze.cli.parsing.asked import with_asked
 from squeeze.cli.parsing.command import Command
 from squeeze.cli.parsing.values import Word
@@ -23,7 +23,7 @@ FILE = click.Path(path_type=Path)
 @limit_option
 @click.option(
     "--depth",
-    type=click.IntRange(0, ALL),
+    type=Whole(0, ALL),
     default=2,
     show_default=True,
     help="Levels shown: component, role, layer, stream.",
@@ -51,7 +51,7 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help="Groups of a difference.",
 )
-@click.option("--fail-over", type=click.IntRange(min=0), metavar="BYTES", help="Exit with 3 above.")
+@click.option("--fail-over", type=Whole(min=0), metavar="BYTES", help="Exit with 3 above.")
 @click.option(
     "--fail-growth",
     metavar="1%|BYTES",

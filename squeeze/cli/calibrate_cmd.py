@@ -10,6 +10,7 @@ import click
 from squeeze.cli.options import (
     SEED,
     TEXT_SOURCES,
+    Whole,
     architecture_options,
     json_option,
     precision_option,
@@ -35,12 +36,12 @@ from squeeze.cli.parsing.values import Word, shards_option
 @shards_option("--data", help="Shards, for --calibration shards.")
 @click.option(
     "--tokens",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     metavar="N",
     help="Calibration tokens [131072; 32768 above 16M weights].",
 )
 @click.option(
-    "--length", type=click.IntRange(0, 1 << 20), default=0, help="Tokens per sequence [--seq-len]."
+    "--length", type=Whole(0, 1 << 20), default=0, help="Tokens per sequence [--seq-len]."
 )
 @click.option(
     "--temperature",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import THREADS, json_option
+from squeeze.cli.options import THREADS, Whole, json_option
 from squeeze.cli.parsing.command import Command
 from squeeze.cli.parsing.values import Shards, shard_paths, shards_option
 
@@ -52,7 +52,7 @@ def _text_options(function: Any) -> Any:
 )
 @click.argument("variant")
 @click.option("-o", "--out", type=FILE, default=Path("data"), show_default=True, help="Folder.")
-@click.option("--train-shards", type=click.IntRange(min=0), metavar="N", help="Only the first N.")
+@click.option("--train-shards", type=Whole(min=0), metavar="N", help="Only the first N.")
 @click.option("--from", "origin", metavar="DIR|URL", help="A copy, instead of the Hub.")
 @click.option(
     "--repo",
@@ -120,9 +120,7 @@ def tokenize_command(
 @click.argument("train", type=Shards(), nargs=-1)
 @shards_option("--val", "validation", help="Validation shards; repeatable.")
 @click.option("--tokenizer", type=FILE, help="Its number of pieces bounds the tokens.")
-@click.option(
-    "--bos", type=click.IntRange(min=0), help="Begins a document  [the tokenizer's, or 1]"
-)
+@click.option("--bos", type=Whole(min=0), help="Begins a document  [the tokenizer's, or 1]")
 @json_option
 def check_command(
     train: tuple[str, ...],
@@ -150,10 +148,8 @@ def check_command(
 @command.command("tokenizer", cls=Command, short_help="Train a tokenizer like the challenge's.")
 @_text_options
 @click.option("-o", "--out", type=FILE, required=True, help="Sentencepiece model to write.")
-@click.option(
-    "--vocab", type=click.IntRange(min=1), default=1024, show_default=True, help="Pieces."
-)
-@click.option("--max-bytes", type=click.IntRange(min=1), help="Use only so much text.")
+@click.option("--vocab", type=Whole(min=1), default=1024, show_default=True, help="Pieces.")
+@click.option("--max-bytes", type=Whole(min=1), help="Use only so much text.")
 @json_option
 def tokenizer_command(
     text: tuple[Path, ...],

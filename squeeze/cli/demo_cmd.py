@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import SEED, Finite, json_option
+from squeeze.cli.options import SEED, Finite, Whole, json_option
 from squeeze.cli.parsing.command import Command
 
 
@@ -21,7 +21,7 @@ from squeeze.cli.parsing.command import Command
 )
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=250_000,
     show_default=True,
     metavar="BYTES",

@@ -9,6 +9,7 @@ import click
 
 from squeeze.cli.options import (
     SEED,
+    Whole,
     architecture_options,
     json_option,
     mode_options,
@@ -28,14 +29,10 @@ FILE = click.Path(path_type=Path)
 @click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model, or folder.")
 @shards_option("--val", "data", required=True, help="Shards; text files for a folder.")
 @mode_options(MODES)
-@click.option(
-    "--tokens", type=click.IntRange(min=1), metavar="N", help="Score only the first N targets."
-)
-@click.option(
-    "--documents", type=click.IntRange(min=1), metavar="N", help="Score only N documents."
-)
+@click.option("--tokens", type=Whole(min=1), metavar="N", help="Score only the first N targets.")
+@click.option("--documents", type=Whole(min=1), metavar="N", help="Score only N documents.")
 @click.option("--seed", type=SEED, default=0, help="Seed that draws the documents.")
-@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Windows per forward pass.")
+@click.option("--batch", type=Whole(min=1), metavar="N", help="Windows per forward pass.")
 @click.option("--device", help="cpu or cuda  [default: cuda where there is one]")
 @precision_option()
 @script_options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -48,6 +49,20 @@ class Seed(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.
         return seed
 
 
+class Whole(click.IntRange):
+    """A whole number in a range, with commas between thousands or without: squeeze prints them with."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """Return the number. Raises BadParameter."""
+        if isinstance(value, str) and re.fullmatch(r"\s*\d{1,3}(,\d{3})+\s*", value):
+            value = value.replace(",", "")
+        try:
+            number = int(str(value))
+        except ValueError:
+            self.fail(f"{str(value)[:40]!r} is not a whole number: digits, no unit", param, ctx)
+        return super().convert(number, param, ctx)
+
+
 class Finite(click.FloatRange):
     """A number in a range, which neither NaN nor infinity is."""
 
@@ -60,7 +75,7 @@ class Finite(click.FloatRange):
 
 
 SEED = Seed()
-THREADS = click.IntRange(1, 1 << 10)  # more would take every process of the machine
+THREADS = Whole(1, 1 << 10)  # more would take every process of the machine
 
 
 class Schedule(click.ParamType):  # type: ignore[type-arg]  # generic since Click 8.5
@@ -92,8 +107,8 @@ _ARCHITECTURE = [
     click.option("--heads", "num_heads", type=int, metavar="N", hidden=True),
     click.option("--rope-base", type=float, metavar="X", hidden=True),
     click.option("--softcap", "logit_softcap", type=float, metavar="X", hidden=True),
-    click.option("--mlp-power", type=click.IntRange(1, 3), metavar="N", hidden=True),
-    click.option("--seq-len", type=click.IntRange(min=1), metavar="N", help="Window in tokens."),
+    click.option("--mlp-power", type=Whole(1, 3), metavar="N", hidden=True),
+    click.option("--seq-len", type=Whole(min=1), metavar="N", help="Window in tokens."),
     click.option("--layer-schedule", type=Schedule(), hidden=True),
     click.option(
         "--set",
@@ -166,13 +181,13 @@ def mode_options(modes: Sequence[str], stride: str = "64") -> Callable[[F], F]:
         ),
         click.option(
             "--length",
-            type=click.IntRange(1, 1 << 20),
+            type=Whole(1, 1 << 20),
             metavar="N",
             help="Tokens of a window  [default: the model's].",
         ),
         click.option(
             "--stride",
-            type=click.IntRange(min=1),
+            type=Whole(min=1),
             metavar="N",
             help=f"Tokens by which windows move  [default: {stride}].",
         ),
@@ -214,7 +229,7 @@ verbose_option = click.option("-v", "--verbose", is_flag=True, help="A row for e
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 limit_option = click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=DEFAULT_LIMIT,
     show_default=True,
     metavar="BYTES",

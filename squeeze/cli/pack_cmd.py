@@ -10,6 +10,7 @@ import click
 from squeeze.cli.options import (
     SEED,
     TEXT_SOURCES,
+    Whole,
     architecture_options,
     json_option,
     limit_option,
@@ -72,7 +73,7 @@ def _check_used(ctx: click.Context, options: dict[str, Any]) -> None:
 @shards_option("--data", help="Shards, for --calibration shards.")
 @click.option(
     "--tokens",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     metavar="N",
     help="Calibration tokens [131072; large: 32768].",
 )
@@ -102,7 +103,7 @@ def _check_used(ctx: click.Context, options: dict[str, Any]) -> None:
 )
 @click.option(
     "--small",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=65_536,
     metavar="N",
     help="Tensors of up to N weights stay floats [65536].",

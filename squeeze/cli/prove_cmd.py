@@ -10,6 +10,7 @@ import click
 from squeeze.cli.options import (
     SEED,
     THREADS,
+    Whole,
     architecture_options,
     json_option,
     mode_options,
@@ -27,13 +28,11 @@ FILE = click.Path(path_type=Path)
 @click.argument("model", type=FILE)
 @click.option("--tokenizer", type=FILE, required=True, help="Sentencepiece model of the data.")
 @shards_option("--val", "data", help="Shards of the text; repeatable.")
-@click.option(
-    "--documents", type=click.IntRange(min=1), metavar="N", help="Prove on only N documents."
-)
+@click.option("--documents", type=Whole(min=1), metavar="N", help="Prove on only N documents.")
 @click.option(
     "--bytes",
     "text_bytes",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     metavar="N",
     help="Prove on only about N bytes of text.",
 )
@@ -41,7 +40,7 @@ FILE = click.Path(path_type=Path)
 @mode_options(PROVABLE, stride="half the window; 64 for ttt-chunk")
 @click.option(
     "--batch",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     metavar="N",
     help="Documents at a time [64; 16 or 1 for ttt].",
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import Finite, json_option, limit_option
+from squeeze.cli.options import Finite, Whole, json_option, limit_option
 from squeeze.cli.parsing.asked import need, with_asked
 from squeeze.cli.parsing.command import Command
 from squeeze.cli.parsing.values import Word, shards_option
@@ -79,12 +79,12 @@ def is_ours(folder: Path) -> bool:
     metavar="NAME",
     help="Scoring mode, as in eval  [window].",
 )
-@click.option("--length", type=click.IntRange(1, 1 << 20), metavar="N", help="Tokens of a window.")
-@click.option("--stride", type=click.IntRange(min=1), metavar="N", help="Windows move by this.")
+@click.option("--length", type=Whole(1, 1 << 20), metavar="N", help="Tokens of a window.")
+@click.option("--stride", type=Whole(min=1), metavar="N", help="Windows move by this.")
 @click.option("--ttt", multiple=True, metavar="NAME=VALUE", help="An option of a ttt mode.")
 @click.option(
     "--tokens",
-    type=click.IntRange(min=64),
+    type=Whole(min=64),
     default=8192,
     metavar="N",
     help="Targets run on  [8192].",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from squeeze.cli.options import SEED, THREADS, Finite, json_option, other_tokenizer_option
+from squeeze.cli.options import SEED, THREADS, Finite, Whole, json_option, other_tokenizer_option
 from squeeze.cli.parsing.command import Command
 from squeeze.cli.parsing.values import TrainingPreset, shards_option
 
@@ -27,9 +27,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change one setting.")
 @click.option("--config", "config_json", help="Model configuration as JSON, or a file of it.")
 @click.option("--budget-seconds", type=Finite(0), help="Wallclock cap; it includes the export.")
-@click.option(
-    "--steps", type=click.IntRange(0), help="Step cap; alone, it lifts the wallclock cap."
-)
+@click.option("--steps", type=Whole(0), help="Step cap; alone, it lifts the wallclock cap.")
 @shards_option("--val", help="Shards to score afterwards; needs --tokenizer.")
 @click.option("--tokenizer", type=FILE, help="Sentencepiece model; sets vocab_size and bos_id.")
 @click.option(

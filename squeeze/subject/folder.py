@@ -27,6 +27,7 @@ from squeeze.subject.subject import Facts, Subject, one_line
 from squeeze.subject.workpiece import SUBJECT, Workpiece
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
 KIND = "transformers"
 MAX_CONFIG = 1 << 24  # bytes
 MASKED = "ForMaskedLM"
@@ -68,17 +69,32 @@ def is_of_folder(artifact: Artifact) -> bool:
 def save_folder(artifact: Artifact, target: str | os.PathLike[str]) -> int:
     """Write `config.json` and `model.safetensors` into a folder; return the bytes of the weights.
 
-    `from_pretrained` of the library loads it. A tokenizer is not in an artifact, and not written.
+    `from_pretrained` of the library loads it. A tokenizer is not in an artifact, and not written. Raises
+    SqueezeError when the folder holds other weights: those that were packed, or shards of some.
     """
     settings = dict(artifact.config[SUBJECT]["config"])
     names = artifact.config.get(TIED, {})
     tensors = {n: t for n, t in torch_tensors(whole_tensors(artifact)).items() if n not in names}
     weights = save(tensors, metadata={"format": "pt"})
+    _refuse_other_weights(Path(target), weights)
     make_folder(target)
     write_atomic(Path(target, WEIGHTS), weights)
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     write_atomic(Path(target, CONFIG), text.encode())
     return len(weights)
+
+
+def _refuse_other_weights(folder: Path, weights: bytes) -> None:
+    """Raise SqueezeError when a folder holds files of weights, but for these in their own file."""
+    for path in sorted(folder.glob("*")):
+        own = path.name == WEIGHTS and path.is_file() and path.read_bytes() == weights
+        if path.suffix in WEIGHT_SUFFIXES and not own:
+            raise SqueezeError(
+                f"{folder}: cannot be written",
+                expected="a folder without weights",
+                found=f"{path.name} in it, what may be the model that was packed",
+                fix="Name another folder with -o.",
+            )
 
 
 def build(identity: Mapping[str, Any], length: int | None = None) -> Subject:

@@ -8,13 +8,16 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from numba import config
 
-from squeeze.codecs.jit import njit
+from squeeze.codecs import jit
+from squeeze.codecs.jit import cache_folder, njit
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -146,4 +149,23 @@ def test_other_users_of_numba_keep_their_setting(
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
     one = njit(nogil=True)(lambda: 1)
     assert one() == 1
+    assert str(tmp_path) == config.CACHE_DIR
+
+
+def test_threads_that_decorate_at_once_keep_the_folder_of_each_other_and_of_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    folders = []
+
+    def slow_njit(**options: object) -> object:
+        first = config.CACHE_DIR
+        time.sleep(0.02)
+        folders.extend((first, config.CACHE_DIR))
+        return lambda function: function
+
+    monkeypatch.setattr(jit.numba, "njit", slow_njit)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: njit(nogil=True)(lambda: 1), range(8)))
+    assert set(folders) == {str(cache_folder(Path(__file__).parent))}
     assert str(tmp_path) == config.CACHE_DIR

@@ -59,4 +59,7 @@ def _print(artifact: Artifact, written: Mapping[str, Any], as_json: bool) -> Non
         return
     target = next(iter(written.values()))
     print_line(f"{target}: {len(tensors)} tensors, {written['bytes']:,} bytes")
-    print_line(json.dumps(config), err=True)
+    # names of parts, ties and roles may be thousands; --json has them
+    model = config.get("model") or config.get("subject")
+    if model is not None:
+        print_line(json.dumps(model), err=True)

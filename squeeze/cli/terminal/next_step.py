@@ -20,6 +20,29 @@ Options = Mapping[str, Any]
 Words = Sequence[object]
 
 
+SCRIPT = {"script": "--model", "shim": "--shim"}  # flags by the names of a command's options
+MODEL = {
+    **SCRIPT,
+    "entry": "--entry",
+    "like": "--like",
+    "settings_file": "--settings",
+    "assume": "--assume",
+    "seq_len": "--seq-len",
+    "settings": "--set",
+}
+
+
+def _repeated(options: Options, flags: Mapping[str, str]) -> Words:
+    """Return options of a command as they were given, for the next one to get them, too."""
+    words: list[object] = []
+    for name, flag in flags.items():
+        given = options.get(name)
+        values = given if isinstance(given, tuple) else (given,)
+        for value in values:
+            words.extend((flag,) if value is True else (flag, value) if value else ())
+    return words
+
+
 def _artifact(options: Options) -> Path:
     return options["out"] or Path(options["model"]).with_suffix(".sqz")
 
@@ -34,7 +57,19 @@ def _after_eval(options: Options) -> Words:
     model = options["model"]
     if Path(model).suffix == ".sqz":
         return ("audit", model, *_scored(options))
-    return ("pack", model, "--preset", "best")
+    return _packed(options, model)
+
+
+def _packed(options: Options, model: object) -> Words:
+    return ("pack", model, *_repeated(options, MODEL), "--preset", "best")
+
+
+def _after_pack(options: Options) -> Words:
+    artifact = _artifact(options)
+    if options["squeezed"]:  # there may be no model that runs these weights
+        return ("budget", artifact, "--depth", 3)
+    tokenizer = ("--tokenizer", options["tokenizer"] or "TOKENIZER")
+    return ("eval", artifact, *_repeated(options, SCRIPT), *tokenizer, *SCORING[2:])
 
 
 # The command that comes after each one, by its options; None: nothing in particular.
@@ -48,12 +83,12 @@ NEXT: dict[str, Callable[[Options], Words | None]] = {
     ),
     "check": lambda o: None,
     "train": lambda o: ("pack", o["out"], "--preset", "best"),
-    "calibrate": lambda o: ("pack", o["model"], "--preset", "best"),
-    "pack": lambda o: ("eval", _artifact(o), "--tokenizer", o["tokenizer"] or "TOKENIZER", *SCORING[2:]),
+    "calibrate": lambda o: _packed(o, o["model"]),
+    "pack": _after_pack,
     "unpack": lambda o: ("inspect", o["out"] or Path(o["artifact"]).with_suffix(".safetensors")),
     "inspect": lambda o: (
         ("unpack", o["models"][0]) if o["models"][0].endswith(".sqz")
-        else ("pack", o["models"][0], "--preset", "best")
+        else _packed(o, o["models"][0])
     ),
     "budget": lambda o: (
         ("budget", *o["paths"], "--html", "report.html") if o["html"] is None and not o["diff"] else None

@@ -125,6 +125,8 @@ def test_what_comes_next_is_a_command_that_squeeze_takes() -> None:
         "out": Path("o"), "text": ("t",), "tokenizer": Path("t"), "model": "m.sqz", "artifact": "m.sqz",
         "models": ("m.sqz",), "paths": ("p",), "html": None, "diff": False, "data": ("v.bin",),
         "output": Path("p"), "encoded": None, "submission": "s", "check": None, "folder": "f",
+        "squeezed": False, "script": "m.py:M", "shim": True, "like": "baseline", "seq_len": 64,
+        "settings": ("a=1", "b=2"),
     }  # fmt: skip
     for name, command in NEXT.items():
         words = command(options)
@@ -136,6 +138,32 @@ def test_what_comes_next_is_a_command_that_squeeze_takes() -> None:
                     found_command, rest = found_command.commands[rest[0]], rest[1:]
                 assert found_command is not None, name
                 found_command.make_context(first, rest)
+
+
+def test_what_comes_next_runs_the_same_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("squeeze.cli.terminal.next_step.print_line", lambda t, err: shown.append(t))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    given = {"out": Path("o.sqz"), "model": "m.pt", "tokenizer": None, "squeezed": False}
+    model = {"script": "my model.py:M", "shim": True, "seq_len": 64, "settings": ("rope_dims=4",)}
+    print_next("pack", given | model)
+    print_next("calibrate", given | model)
+    print_next("pack", given | {"squeezed": True})
+    assert shown == [
+        "next: squeeze eval o.sqz --model 'my model.py:M' --shim --tokenizer TOKENIZER --val SHARDS",
+        "next: squeeze pack m.pt --model 'my model.py:M' --shim --seq-len 64 --set rope_dims=4"
+        " --preset best",
+        "next: squeeze budget o.sqz --depth 3",
+    ]
+
+
+def test_what_is_no_whole_number_is_said_in_words_of_the_reader() -> None:
+    for limit in ("16MB", "16,00", "1.5", "9" * 5000):
+        done = CliRunner().invoke(cli, ["budget", "m.sqz", "--limit", limit])
+        assert done.exit_code == 2
+        assert f"'{limit[:40]}' is not a whole number: digits, no unit" in done.output
+    shown = CliRunner().invoke(cli, ["budget", "nothing.sqz", "--limit", "16,000"])
+    assert "nothing.sqz" in str(shown.exception)
 
 
 @pytest.mark.parametrize("arguments", ["config", "budget GOLDEN", "unpack GOLDEN -o OUT", "--help"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,33 @@ def test_what_fits_as_it_is_keeps_every_bit(weights: Path) -> None:
     assert squeezed(weights, 1_000_000).exit_code == 0
     packed = squeeze.load(weights.with_name("m.sqz"))
     assert all(torch.equal(packed[name], tensor) for name, tensor in state().items())
+
+
+def grouped() -> torch.Tensor:
+    """Weights of four bits in groups of 64 with a scale each, on no grid of rows."""
+    groups = torch.randn(256 * 8, 64, generator=torch.Generator().manual_seed(0))
+    steps = groups.abs().amax(1, keepdim=True) / 7
+    return ((groups / steps).round() * steps).reshape(256, 512)
+
+
+def pruned() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(256, 512, generator=generator)
+    return torch.where(torch.rand(256, 512, generator=generator) > 0.8, weights, 0.0).bfloat16()
+
+
+@pytest.mark.parametrize("made", [grouped, pruned])
+def test_floats_with_little_in_them_keep_every_bit_where_they_fit(
+    weights: Path, made: Callable[[], torch.Tensor]
+) -> None:
+    whole = made()
+    save_file({"w": whole, "scale": torch.tensor(2.0), "none": torch.zeros(0, 3)}, weights)
+    assert squeezed(weights, 16_000_000).exit_code == 0
+    path = weights.with_name("m.sqz")
+    size = path.stat().st_size
+    assert size < 0.5 * whole.nbytes
+    assert squeezed(weights, size).exit_code == 0
+    assert path.stat().st_size == size and torch.equal(squeeze.load(path)["w"], whole)
 
 
 def test_a_limit_that_nothing_fits_exits_with_3_and_says_what_would(weights: Path) -> None:

@@ -80,6 +80,21 @@ def test_the_command_packs_a_folder_without_loss_and_scores_the_file(tmp_path, d
     assert "LlamaForCausalLM" in json.dumps(facts)
 
 
+def test_unpacking_writes_no_weights_beside_others(tmp_path):
+    model = saved("GPT2LMHeadModel", tmp_path / "whole")
+    model.save_pretrained(tmp_path / "shards", max_shard_size="10KB")
+    run("pack", tmp_path / "whole", "-o", tmp_path / "m.sqz", "--quant", "all=4", "--small", 0)
+    for name in ("whole", "shards"):
+        before = {path: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        words = ["unpack", str(tmp_path / "m.sqz"), "-o", str(tmp_path / name)]
+        error = CliRunner().invoke(cli, words).exception
+        assert isinstance(error, SqueezeError) and "a folder without weights" in str(error)
+        assert before == {path: path.read_bytes() for path in (tmp_path / name).iterdir()}
+    unpacked = run("unpack", tmp_path / "m.sqz", "-o", tmp_path / "out")
+    assert run("unpack", tmp_path / "m.sqz", "-o", tmp_path / "out").stdout == unpacked.stdout
+    assert "GPT2LMHeadModel" in unpacked.stderr and "c_attn" not in unpacked.stderr
+
+
 def test_other_folders_are_none_of_transformers(tmp_path):
     assert not is_folder(tmp_path)
     (tmp_path / "config.json").write_text("[1]")
