@@ -102,5 +102,12 @@ def _raw(name: str, weight: object) -> RawTensor:
             found=kind,
             fix="Convert or drop it before packing.",
         )
+    if weight.is_meta:
+        raise BadCheckpoint(
+            f"tensor {name} of the model has no values",
+            expected="weights on the CPU",
+            found="the meta device",
+            fix="Build the model on the CPU, or load its weights there.",
+        )
     number = FORMATS[weight.dtype]
     return RawTensor(to_bits(weight.detach().cpu().float().numpy(), number), number, number)

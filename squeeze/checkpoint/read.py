@@ -177,7 +177,7 @@ def completed_model(checkpoint: Checkpoint, **statements: Any) -> LoadedModel:
         raise BadCheckpoint(
             "an artifact of a model that is not squeeze's own",
             found=json.dumps(checkpoint.header["subject"])[:200],
-            fix="Name the model with --model FILE.py:NAME.",
+            fix="Name the model with --model FILE.py:NAME; in Python, load_into one and give that.",
         )
     completed = complete(
         checkpoint.tensors, checkpoint.config, Completion.of(statements), checkpoint.assumed

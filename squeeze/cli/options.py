@@ -60,7 +60,7 @@ class Whole(click.IntRange):
             number = int(str(value))
         except ValueError:
             self.fail(f"{str(value)[:40]!r} is not a whole number: digits, no unit", param, ctx)
-        return super().convert(number, param, ctx)
+        return int(super().convert(number, param, ctx))
 
 
 class Finite(click.FloatRange):

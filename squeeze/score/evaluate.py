@@ -263,7 +263,7 @@ def scoring_of(mode: Mode, subject: Subject) -> Scoring:
         raise BadConfig(
             f"{mode.name} scoring",
             expected="the token that begins a document",
-            fix="Write `bos = 1` in the script.",
+            fix="Write `bos = 1` in the script; in Python, give bos_id in config.",
         )
     return mode.scoring(cast(Any, WholeForward(subject)))
 

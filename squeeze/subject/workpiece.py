@@ -18,6 +18,7 @@ from squeeze.checkpoint.names import repeated_tensors
 from squeeze.checkpoint.read import Checkpoint, LoadedModel
 from squeeze.errors import BadConfig
 from squeeze.files import sha256
+from squeeze.subject.checks import check_values
 from squeeze.subject.subject import Facts, Subject, copied
 from squeeze.subject.weights import (
     LISTED,
@@ -81,13 +82,18 @@ class Workpiece:
         cls, module: nn.Module, facts: Facts | None = None, format: str = "module"
     ) -> Workpiece:
         """Return the workpiece of a live module, which is left alone: a copy of it runs."""
+        check_values(module)
         state = state_of(module)
         subject = Subject.of_module(copied(module, {}), facts)
         return cls._of_state(state, subject, format, subject.notes)
 
     @classmethod
-    def of_subject(cls, subject: Subject, checkpoint: Checkpoint | None = None) -> Workpiece:
+    def of_subject(
+        cls, subject: Subject, checkpoint: Checkpoint | None = None, source: str = ""
+    ) -> Workpiece:
         """Return the workpiece of a subject, with the weights of a file where one is given.
+
+        source: name of that file, for errors
 
         The weights are written into the subject's own module. Raises BadCheckpoint for weights that are
         not those of the module.
@@ -98,7 +104,7 @@ class Workpiece:
         read, front = in_own_names(subject.module, checkpoint.tensors)
         shorter = [f"{front} removed from names"] if front else []
         weights = {name: tensor.dequantize() for name, tensor in read.items()}
-        load_weights_(subject, weights, checkpoint.format)
+        load_weights_(subject, weights, source)
         tied = {name: aliases[name] for name in read if name in aliases}
         named = {name: tensor for name, tensor in read.items() if name not in aliases}
         for alias, name in tied.items():
@@ -116,7 +122,13 @@ class Workpiece:
             checkpoint.format,
             checkpoint.sha256,
             checkpoint.size,
-            (*checkpoint.notes, *shorter, *([made] if absent else []), *subject.notes),
+            (
+                *checkpoint.notes,
+                *_other_script(checkpoint.header.get(SUBJECT, {}), subject.identity),
+                *shorter,
+                *([made] if absent else []),
+                *subject.notes,
+            ),
             checkpoint.tokenizer,
             lambda: subject,
         )
@@ -216,3 +228,15 @@ class Workpiece:
 
 
 Model = LoadedModel | Workpiece
+
+
+def _other_script(packed: Mapping[str, Any], running: Mapping[str, Any]) -> list[str]:
+    """Return a sentence where an artifact was packed with another script than runs it now."""
+    fields = ("name", "sha256")
+    if packed.get("kind") != "script" or all(packed.get(n) == running.get(n) for n in fields):
+        return []
+    old, new = (
+        f"{identity.get('file')}:{identity.get('name')} ({str(identity.get('sha256'))[:8]})"
+        for identity in (packed, running)
+    )
+    return [f"packed with {old}, run with {new}: another text or another name in it"]

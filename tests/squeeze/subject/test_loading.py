@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from squeeze.errors import SqueezeError
+from squeeze.packing.pack import pack_model
+from squeeze.packing.request import PackRequest
 from squeeze.subject.copies import check_copies
 from squeeze.subject.script import load_script
 from squeeze.subject.source import ModelSource
@@ -169,6 +171,28 @@ def test_what_the_file_does_not_hold_is_noted(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "weights.pt")
     notes = ModelSource(tmp_path / "weights.pt", reference).open().notes
     assert "not in the file, as the script makes them: order" in notes
+
+
+def test_an_artifact_run_by_another_script_than_packed_it_says_so(tmp_path: Path) -> None:
+    reference, _ = saved(tmp_path, SUBCLASS)
+    piece = ModelSource(tmp_path / "weights.pt", reference).open()
+    pack_model(piece, PackRequest(1 << 20, "lossless")).save(tmp_path / "m.sqz")
+    (tmp_path / "other.py").write_text((tmp_path / "model.py").read_text() + "# more\n")
+
+    def notes(script: str) -> list[str]:
+        opened_notes = ModelSource(tmp_path / "m.sqz", f"{tmp_path / script}:Model").open().notes
+        return [note for note in opened_notes if note.startswith("packed with")]
+
+    assert notes("model.py") == []
+    (note,) = notes("other.py")
+    assert note.startswith("packed with model.py:Model (") and "run with other.py:Model (" in note
+
+
+def test_weights_of_another_model_are_an_error_that_names_their_file(tmp_path: Path) -> None:
+    reference, module = saved(tmp_path, SUBCLASS)
+    torch.save({**module.state_dict(), "more": torch.zeros(2)}, tmp_path / "weights.pt")
+    with pytest.raises(SqueezeError, match=r"^weights\.pt: tensor more does not fit the model"):
+        opened(tmp_path, reference)
 
 
 def test_a_window_that_is_assumed_and_too_long_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import socket
 import subprocess
@@ -228,6 +229,13 @@ def test_a_limit_that_is_not_met_is_an_error(model: GPT, tmp_path: Path) -> None
 def test_what_is_no_model_is_refused_by_name(other: object) -> None:
     with pytest.raises(BadCheckpoint, match=f"found {type(other).__name__}"):
         squeeze.pack(other)  # type: ignore[arg-type]
+
+
+def test_weights_without_values_are_refused_by_name(model: GPT) -> None:
+    empty = copy.deepcopy(model).to("meta")
+    for other in (empty, empty.state_dict(), nn.Linear(2, 2, device="meta"), nn.LazyLinear(2)):
+        with pytest.raises(BadCheckpoint, match="of the model has no values"):
+            squeeze.pack(other)  # type: ignore[arg-type]
 
 
 def test_a_module_whose_forward_takes_no_tokens_is_refused() -> None:
