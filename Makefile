@@ -94,7 +94,7 @@ bench-pack: $(VENV)/.bench  ## loss and KL at the bytes of record recipes (two h
 	$(BIN)/python benchmarks/quantizer_order.py
 
 bench-low-rates: $(VENV)/.installed  ## best and tuned at 2.55, 1.78 and 1.27 bits a weight (a day on one core)
-	$(BIN)/python benchmarks/low_rates.py
+	$(BIN)/python benchmarks/low_rates.py --source shards --name low-rates-tuned
 
 bench-whole: $(VENV)/.installed  ## from text to a scored file against the baseline, same CPU time and bytes (a day on two cores)
 	$(BIN)/python benchmarks/whole.py

@@ -15,15 +15,15 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import machine
 from inputs import materials
+from low_rate_tables import WHICH, markdown, summary
 from pack_quality import TRAINING, Judge, Lines
 from report import write_report
-from result_files import means, spread, table
 
 from squeeze.checkpoint.read import LoadedModel, load_model
 from squeeze.packing.calibrate import Calibration, calibrate
@@ -33,7 +33,6 @@ from squeeze.packing.request import PackRequest
 
 RATES = (2.55, 1.78, 1.27)  # bits a weight of the whole file
 NEIGHBOURS = (0.997, 1.0, 1.003)  # of the limit
-WHICH = ("bits", "neighbour", "seed", "preset", "tune", "label")
 
 
 def measure(
@@ -63,41 +62,11 @@ def measure(
         "bytes": len(packed.data),
         "expected_nats": packed.plan.expected,
         "updates": tuning.updates if tuning else 0,
+        "next_tokens": tuning.labels if tuning else 0.0,
     }
+    machine_facts = machine.facts()
+    facts |= {key: machine_facts[key] for key in ("processor", "commit")}
     return line | spent | facts | judge(packed.data)
-
-
-def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return mean and spread of each rate, preset, number of updates and label."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for line in lines:
-        key = tuple(line[name] for name in WHICH if name not in ("neighbour", "seed"))
-        groups.setdefault(key, []).append(line)
-    rows = []
-    for group in groups.values():
-        row = {name: group[0][name] for name in ("bits", "preset", "updates", "label")}
-        row |= {"n": len(group), "seeds": len({line["seed"] for line in group})}
-        row |= means(group, "kl", "gap", "cpu_s")
-        row["unused"] = [line["limit"] - line["bytes"] for line in group]
-        rows.append(row)
-    return sorted(rows, key=lambda row: (-row["bits"], row["preset"], row["updates"]))
-
-
-def markdown(rows: Iterable[dict[str, Any]]) -> str:
-    """Return a summary as a table."""
-    titles = "bits,preset,updates,label,packs,seeds,KL in bits per byte,gap,CPU s,unused bytes"
-    return table(
-        titles.split(","),
-        (
-            [
-                row["bits"], row["preset"], row["updates"], row["label"] or None, row["n"],
-                row["seeds"], spread(row["kl"], row["kl_sd"], 5),
-                spread(row["gap"], row["gap_sd"], 4, sign=True), f"{row['cpu_s']:.0f}",
-                f"{min(row['unused'])} to {max(row['unused'])}",
-            ]
-            for row in rows
-        ),
-    )  # fmt: skip
 
 
 def main() -> None:
