@@ -39,8 +39,8 @@ RATE, SMALL_RATE, BITS = 0.0365, 0.031, 1.5
 MILLION, FEWEST = 1_000_000, 100_000  # weights that learn; fewer count as so many
 SEEN = 32_768  # tokens from which the inputs are taken again
 # Share of the text's next tokens in the loss, where real text is learnt from below LOW bits. The score
-# gains by it at once, and the divergence loses little, since it has its minimum at none: with 2 % a
-# well-trained model's gap at 1.27 bits was a third less, and its divergence 2.7 % more (docs/log.md).
+# gains by it at once, and the divergence loses little, since it has its minimum at none: at 1.27 bits a
+# well-trained model's gap was a third less, and its divergence no more; with 2 %, 2.7 % (docs/log.md).
 LABELS = 0.01
 LEAST = 0.01  # root mean square that a tensor counts as having, since some begin at zero
 
