@@ -44,7 +44,7 @@ class Cost:
 
     def __str__(self) -> str:
         text = f" on {self.tokens:,} tokens" if self.tokens else ""
-        return f"{self.measured:.6f} nats per token{text} ({self.expected:.6f} expected)"
+        return f"{self.measured:z.6f} nats per token{text} ({self.expected:.6f} expected)"
 
     @property
     def verdict(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from squeeze.checkpoint.complete import Config
 from squeeze.checkpoint.live import Packable
-from squeeze.errors import BadConfig
+from squeeze.errors import BadConfig, OverBudget
 from squeeze.ledger.files import Paths, each_path
 from squeeze.ledger.gate import check_limit, whole_bytes
 from squeeze.packing.calibrate import Calibration
@@ -43,7 +43,13 @@ def pack_model(model: Model, request: PackRequest, reporter: Reporter = SILENT) 
     _ = request.room
     packer = packer_of(find_preset(request.preset))
     keeper = NoteKeeper(reporter)
-    packed = packer(piece, request, keeper)
+    try:
+        packed = packer(piece, request, keeper)
+    except OverBudget as error:
+        if request.room == request.limit:
+            raise
+        code = request.limit - request.room
+        raise OverBudget(f"{error} Code takes {code:,} bytes of {request.limit:,}.") from None
     cautions = () if packed.cost is None else packed.cost.cautions
     return replace(packed, notes=(*piece.notes, *keeper.notes, *cautions), code=request.code)
 

@@ -128,7 +128,7 @@ class Plan:
     @property
     def measure(self) -> str:
         """The measured cost in words: its figure, unit and text."""
-        figure, text = f"{self.in_bits(self.measured):.6f}", "calibration text"
+        figure, text = f"{self.in_bits(self.measured):z.6f}", "calibration text"
         if self.measured_tokens:
             figure += f" ± {self.in_bits(self.measured_error):.6f}"
             text = f"{self.measured_tokens:,} tokens of {text}"

@@ -224,5 +224,5 @@ def print_what_if(foreseen: WhatIf, limit: int) -> None:
     PlainConsole().print(f"{change}; {_room(size, limit)}")
     tokens = f"; measured on {plan.measured_tokens:,} tokens" if plan.measured_tokens else ""
     PlainConsole().print(
-        f"cost {before:.6f} → {after:.6f} {plan.unit} ({after - before:+.6f}){tokens}"
+        f"cost {before:z.6f} → {after:z.6f} {plan.unit} ({after - before:+.6f}){tokens}"
     )

@@ -21,6 +21,7 @@ from squeeze.errors import OverBudget
 from squeeze.packing import target
 from squeeze.packing.calibrate import Calibration
 from squeeze.packing.costs import measured_divergence
+from squeeze.packing.pack import pack_model
 from squeeze.packing.packed import Packed
 from squeeze.packing.request import PackRequest
 from squeeze.packing.session import in_unit_order, open_session
@@ -86,6 +87,16 @@ def test_a_limit_that_holds_everything_is_met_without_loss(model: Path) -> None:
 def test_a_limit_below_the_smallest_possible_size_says_that_size(model: Path) -> None:
     with pytest.raises(OverBudget, match=r"at least [\d,]+ bytes"):
         pack(model, 300)
+
+
+def test_what_code_takes_of_a_limit_that_nothing_fits_is_said(model: Path, tmp_path: Path) -> None:
+    code = tmp_path / "train_gpt.py"
+    code.write_bytes(b"#" * 4_000)
+    request = PackRequest(4_300, "fast", (code,), calibration=CALIBRATION)
+    with pytest.raises(
+        OverBudget, match=r"expected 300 bytes.* Code takes 4,000 bytes of 4,300\.$"
+    ):
+        pack_model(load_model(model), request)
 
 
 def test_a_model_against_itself_has_no_divergence() -> None:
