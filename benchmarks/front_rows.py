@@ -19,6 +19,7 @@ def all_rows() -> Iterator[Row]:
     yield from wrapped_code()
     yield coding_speed()
     yield packing_speed()
+    yield lowest_rate()
     yield from packed_score()
     yield from what_if()
     yield proof()
@@ -133,6 +134,29 @@ def packing_speed() -> Row:
         f"{pack['unused']} bytes of the limit unused",
         1,
         pack["commit"],
+    )
+
+
+def lowest_rate() -> Row:
+    """Both presets at the fewest bits, each with its last course of learning."""
+    result = load("low-rates-tuned")
+    rows = [row for row in result["rows"] if "n" in row]
+    bits = min(row["bits"] for row in rows)
+    courses = ("updates", "next_tokens")
+    lowest = sorted(
+        (row for row in rows if row["bits"] == bits), key=lambda r: [r[name] for name in courses]
+    )
+    best, tuned = ({row["preset"]: row for row in lowest}[name] for name in ("best", "tuned"))
+    figures, beside = (
+        f"{spread(row['kl'], row['kl_sd'], 4)}; {spread(row['gap'], row['gap_sd'], 4, sign=True)}"
+        for row in (tuned, best)
+    )
+    return (
+        f"The reference checkpoint at {bits:g} bits a weight, `tuned`: KL; gap, bits per byte",
+        figures,
+        f"`best`: {beside}",
+        min(best["n"], tuned["n"]),
+        tuned["commits"],
     )
 
 
