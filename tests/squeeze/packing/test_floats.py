@@ -53,3 +53,21 @@ def test_floats_that_fill_the_limit_are_named() -> None:
     torch.manual_seed(0)
     with pytest.raises(OverBudget, match=r"Floats take 269,600 bytes .*, spare.weight 135,200"):
         pack(Spare(), 100_000)
+
+
+class Vectors(nn.Module):
+    """A model without a matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.scores, self.gains = nn.Parameter(torch.randn(64)), nn.Parameter(torch.randn(64))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.scores[ids][..., None] * self.gains
+
+
+def test_a_model_of_vectors_alone_drops_bits_of_floats() -> None:
+    packed = squeeze.pack(Vectors(), 400, tokens=list(range(64)) * 32, preset="fast")
+    assert packed.plan is not None and len(packed.data) <= 400
+    assert packed.plan.measured < 1e-6
