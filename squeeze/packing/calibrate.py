@@ -250,6 +250,8 @@ def _gradients(
     reporter: Reporter,
 ) -> OutputGradients:
     """Return the gradients that the file keeps when every rank can read it, else collect them."""
+    if not model.layout.matrices:  # then nothing in the model has one
+        return OutputGradients({}, {}, 0, text.source)
     kept_gradients = None
     if os.path.isfile(path):
         with contextlib.suppress(CorruptData):  # of other weights, or torn: made again
