@@ -187,5 +187,5 @@ def _foreseen_size(exact: Artifact) -> float:
     )
     share = len(encode(sample)) / len(encode(sample, candidates=PLANES))
     return len(encode(Artifact({}, codes))) + share * len(
-        encode(Artifact({}, floats), candidates=PLANES)
+        encode(Artifact({}, {**floats}), candidates=PLANES)
     )

@@ -46,7 +46,7 @@ class ModelSource:
             _refuse_stated(statements, "the script of --model")
             checkpoint = load_checkpoint(self.path, entry)
             subject = load_script(self.script, length, self.shim, checkpoint.tensors)
-            return Workpiece.of_subject(subject, checkpoint, self.path.name)
+            return Workpiece.of_subject(subject, checkpoint, os.path.basename(self.path))
         if is_folder(self.path):
             _refuse_stated(statements, "config.json of the folder")
             return open_folder(self.path, length)
@@ -61,7 +61,9 @@ class ModelSource:
                 return Workpiece.of_weights(checkpoint, UNSTATED)
             identity = checkpoint.header.get(SUBJECT, {})
             if identity.get("kind") == KIND:
-                return Workpiece.of_subject(build(identity, length), checkpoint, self.path.name)
+                return Workpiece.of_subject(
+                    build(identity, length), checkpoint, os.path.basename(self.path)
+                )
             if not alone:
                 raise
             return Workpiece.of_weights(checkpoint)
