@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import mean, stdev
 from typing import Any
 
 from result_files import means, spread, table
@@ -13,7 +14,8 @@ WHICH = ("size", "budget", "way", "seed", "label")  # values that tell one line 
 def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return mean and spread of each point, way and label, on each processor.
 
-    CPU seconds buy more on one processor than on another: ways are compared on the same.
+    CPU seconds buy more on one processor than on another, and one seed scores better than another: ways
+    are compared on the same processor, seed by seed.
     """
     together = (*(name for name in WHICH if name != "seed"), "processor")
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
@@ -26,14 +28,20 @@ def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         row |= {"n": len(group), "bytes": max(line["bytes"] for line in group)}
         row["valid"] = all(line["in_time"] and line["fits"] for line in group)
         row |= means(group, "bpb", "bpb_before_packing", "cpu_s", "tokens_seen")
+        row["scores"] = {str(line["seed"]): line["bpb"] for line in group}
         rows.append(row)
     rows.sort(key=lambda row: (*_point(row), row["way"], row["label"]))
-    best = {_point(row): row["bpb"] for row in rows if row["way"] == "baseline"}
+    baselines = {_point(row): row for row in rows if row["way"] == "baseline"}
     for row in rows:
-        baseline = best.get(_point(row))
-        alone = baseline is None or row["way"] == "baseline"
-        row["below_baseline"] = None if alone else baseline - row["bpb"]
+        pairs = [] if row["way"] == "baseline" else _pairs(baselines.get(_point(row)), row)
+        row["below_baseline"] = mean(theirs - ours for theirs, ours in pairs) if pairs else None
     return rows
+
+
+def _pairs(theirs: dict[str, Any] | None, ours: dict[str, Any]) -> list[tuple[float, float]]:
+    """Return the scores of both ways at the seeds that both have."""
+    known = {} if theirs is None else theirs["scores"]
+    return [(known[seed], score) for seed, score in ours["scores"].items() if seed in known]
 
 
 def _point(row: dict[str, Any]) -> tuple[float, int, str]:
@@ -65,7 +73,7 @@ def markdown(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def beside(rows: Iterable[dict[str, Any]]) -> str:
-    """Return the points at which both ways were measured as a table, ours beside the baseline's."""
+    """Return the points that both ways were measured at, with the same seeds, ours beside the baseline's."""
     points: dict[tuple[float, int, str], dict[str, dict[str, Any]]] = {}
     for row in rows:
         if "n" in row and not row["label"]:
@@ -75,13 +83,17 @@ def beside(rows: Iterable[dict[str, Any]]) -> str:
     for (budget, size, processor), ways in sorted(points.items()):
         if len(ways) == 2:
             theirs, ours = ways["baseline"], ways["squeeze"]
+            if not (pairs := _pairs(theirs, ours)):
+                continue
             fits = theirs["valid"] and ours["valid"]
+            scores = [
+                spread(mean(s), stdev(s) if len(s) > 1 else None, 4)
+                for s in zip(*pairs, strict=True)
+            ]
             body.append(
                 [
                     f"{size:,}{'' if fits else ' (exceeded)'}", f"{budget:g}",
-                    min(theirs["n"], ours["n"]),
-                    spread(theirs["bpb"], theirs["bpb_sd"], 4),
-                    spread(ours["bpb"], ours["bpb_sd"], 4), f"{ours['below_baseline']:+.4f}",
+                    len(pairs), *scores, f"{ours['below_baseline']:+.4f}",
                     f"{theirs['weights']:,} / {ours['weights']:,}",
                     " / ".join(f"{8 * row['bytes'] / row['weights']:.2f}" for row in (theirs, ours)),
                     processor.replace(" Processor", "").replace("(R)", ""),
