@@ -73,7 +73,7 @@ def markdown(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def beside(rows: Iterable[dict[str, Any]]) -> str:
-    """Return the points that both ways were measured at, with the same seeds, ours beside the baseline's."""
+    """Return the points that both ways were measured at with the same seeds, beside each other."""
     points: dict[tuple[float, int, str], dict[str, dict[str, Any]]] = {}
     for row in rows:
         if "n" in row and not row["label"]:
