@@ -142,11 +142,8 @@ def lowest_rate() -> Row:
     result = load("low-rates-tuned")
     rows = [row for row in result["rows"] if "n" in row]
     bits = min(row["bits"] for row in rows)
-    courses = ("updates", "next_tokens")
-    lowest = sorted(
-        (row for row in rows if row["bits"] == bits), key=lambda r: [r[name] for name in courses]
-    )
-    best, tuned = ({row["preset"]: row for row in lowest}[name] for name in ("best", "tuned"))
+    last = {row["preset"]: row for row in rows if row["bits"] == bits}  # courses are in their order
+    best, tuned = last["best"], last["tuned"]
     figures, beside = (
         f"{spread(row['kl'], row['kl_sd'], 4)}; {spread(row['gap'], row['gap_sd'], 4, sign=True)}"
         for row in (tuned, best)

@@ -25,7 +25,8 @@ def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         row |= means(group, "kl", "gap", "cpu_s")
         row["unused"] = [line["limit"] - line["bytes"] for line in group]
         rows.append(row)
-    return sorted(rows, key=lambda row: (-row["bits"], row["preset"], row["updates"]))
+    order = ("preset", "updates", "next_tokens")
+    return sorted(rows, key=lambda row: (-row["bits"], *(row[name] for name in order)))
 
 
 def markdown(rows: Iterable[dict[str, Any]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from result_files import means, spread, table
@@ -34,14 +34,20 @@ def summary(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     baselines = {_point(row): row for row in rows if row["way"] == "baseline"}
     for row in rows:
         pairs = [] if row["way"] == "baseline" else _pairs(baselines.get(_point(row)), row)
-        row["below_baseline"] = mean(theirs - ours for theirs, ours in pairs) if pairs else None
+        row["below_baseline"] = (
+            mean(pair["baseline"] - pair["squeeze"] for pair in pairs) if pairs else None
+        )
     return rows
 
 
-def _pairs(theirs: dict[str, Any] | None, ours: dict[str, Any]) -> list[tuple[float, float]]:
+def _pairs(theirs: dict[str, Any] | None, ours: dict[str, Any]) -> list[dict[str, float]]:
     """Return the scores of both ways at the seeds that both have."""
     known = {} if theirs is None else theirs["scores"]
-    return [(known[seed], score) for seed, score in ours["scores"].items() if seed in known]
+    return [
+        {"baseline": known[seed], "squeeze": score}
+        for seed, score in ours["scores"].items()
+        if seed in known
+    ]
 
 
 def _point(row: dict[str, Any]) -> tuple[float, int, str]:
@@ -86,10 +92,8 @@ def beside(rows: Iterable[dict[str, Any]]) -> str:
             if not (pairs := _pairs(theirs, ours)):
                 continue
             fits = theirs["valid"] and ours["valid"]
-            scores = [
-                spread(mean(s), stdev(s) if len(s) > 1 else None, 4)
-                for s in zip(*pairs, strict=True)
-            ]
+            both = means(pairs, "baseline", "squeeze")
+            scores = [spread(both[way], both[f"{way}_sd"], 4) for way in ("baseline", "squeeze")]
             body.append(
                 [
                     f"{size:,}{'' if fits else ' (exceeded)'}", f"{budget:g}",
