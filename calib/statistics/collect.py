@@ -15,6 +15,7 @@ from squeeze.calib.text.sources import Sequences
 from squeeze.errors import CorruptData
 from squeeze.files.arrays import read_arrays, write_arrays
 from squeeze.ranks.group import Ranks
+from squeeze.ranks.kept import kept_by_all
 from squeeze.reporter import SILENT, Reporter
 
 SAVE_EVERY = 30.0  # seconds between two saves of partial sums
@@ -44,7 +45,7 @@ def collect(
     """
     ranks = Ranks.current()
     key = f"{key} {text.digest()}"
-    kept_hessians = _load_if_kept(path, key)
+    kept_hessians = kept_by_all(Hessians.load, path, key) if path else None
     if kept_hessians is not None:
         return kept_hessians
     unfinished = path and path.with_name(f"{path.name}.part")
@@ -82,12 +83,3 @@ def _resume_(sums: InputSums, unfinished: Path | None, key: str) -> None:
     sums.done = int(sums.ranks.from_first(cursor))
     if sums.done:
         sums.total.load_(sums.ranks.summed_(flat))
-
-
-def _load_if_kept(path: Path | None, key: str) -> Hessians | None:
-    """Return the finished file when every rank can read it, else None."""
-    kept_hessians = None
-    if path:
-        with contextlib.suppress(CorruptData):
-            kept_hessians = Hessians.load(path, key)
-    return kept_hessians if Ranks.current().on_all(kept_hessians is not None) else None

@@ -31,10 +31,11 @@ from squeeze.calib.text.sources import (
     Source,
     window_length,
 )
-from squeeze.errors import BadConfig, CorruptData
+from squeeze.errors import BadConfig
 from squeeze.files import hash_of, make_folder, remove_files, sha256
 from squeeze.files.arrays import key_in
 from squeeze.ranks.group import Ranks
+from squeeze.ranks.kept import kept_by_all
 from squeeze.reporter import SILENT, Reporter
 from squeeze.subject.copies import check_copies
 from squeeze.subject.eager import eager
@@ -189,10 +190,8 @@ def calibrate(
     ranks.on_all(True)  # no rank reads a file before the first has removed them
     replaced = _Replacements(reporter)
     with replaced.noted(text_file, key):
-        text = None
-        with contextlib.suppress(CorruptData):
-            text = Sequences.load(text_file, key)
-        if not ranks.on_all(text is not None) or text is None:
+        text = kept_by_all(Sequences.load, text_file, key)
+        if text is None:
             source = _source(piece, settings, subject.new_cache, reporter)
             with eager():
                 text = source.draw(settings.tokens, settings.length_for(piece))
@@ -252,15 +251,11 @@ def _gradients(
     """Return the gradients that the file keeps when every rank can read it, else collect them."""
     if not model.layout.matrices:  # then nothing in the model has one
         return OutputGradients({}, {}, 0, text.source)
-    kept_gradients = None
-    if os.path.isfile(path):
-        with contextlib.suppress(CorruptData):  # of other weights, or torn: made again
-            kept_gradients = OutputGradients.load(path, key)
-    ranks = Ranks.current()
-    if ranks.on_all(kept_gradients is not None) and kept_gradients is not None:
+    kept_gradients = kept_by_all(OutputGradients.load, path, key)
+    if kept_gradients is not None:
         return kept_gradients
     gradients = collect_gradients(model, text, divergence=divergence, reporter=reporter)
-    if ranks.first:
+    if Ranks.current().first:
         gradients.save(path, key)
     return gradients
 
