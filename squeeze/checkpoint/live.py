@@ -16,6 +16,7 @@ from squeeze.checkpoint.read import LoadedModel, load_model, refuse_non_finite
 from squeeze.errors import BadCheckpoint
 from squeeze.files import sha256
 from squeeze.tensors.floats import to_bits
+from squeeze.tensors.integers import is_derived, note_on
 from squeeze.tensors.quantized import RawTensor
 from squeeze.train.checkpoint import checkpoint_bytes
 from squeeze.train.model.config import ModelConfig
@@ -73,8 +74,8 @@ def _from_state(
     fields: dict[str, Any],
 ) -> LoadedModel:
     notes: list[str] = []
-    tensors: Named = {name: _raw(name, weight) for name, weight in state.items()}
-    tensors = without_wrappers(tensors, notes, source)
+    weights: Named = stored_weights(state, notes)
+    tensors = without_wrappers(weights, notes, source)
     named, _ = with_one_front(tensors, None, notes, source)
     tensors = with_tied_head(named, notes)
     refuse_non_finite(tensors, source)
@@ -90,6 +91,27 @@ def _from_state(
         sha256(data),
         len(data),
         assumed=completed.assumed,
+    )
+
+
+def stored_weights(state: Mapping[str, object], notes: list[str]) -> dict[str, RawTensor]:
+    """Return the tensors of a model in memory as a file stores them, in their own formats.
+
+    What the model makes itself (`squeeze.tensors.integers`) is left out with a note. Raises
+    BadCheckpoint for what is no tensor, has another format or no values.
+    """
+    derived = [name for name, tensor in state.items() if _is_derived(tensor)]
+    notes += note_on(derived)
+    kept = state.keys() - derived
+    return {name: _raw(name, tensor) for name, tensor in state.items() if name in kept}
+
+
+def _is_derived(tensor: object) -> bool:
+    if not isinstance(tensor, torch.Tensor) or tensor.is_quantized or tensor.is_meta:
+        return False
+    number = FORMATS.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
+    return tensor.layout == torch.strided and is_derived(
+        number, tuple(tensor.shape), lambda dtype: tensor.detach().cpu().numpy().astype(dtype)
     )
 
 

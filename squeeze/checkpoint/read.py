@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from squeeze.files import read_file, sha256
 from squeeze.outside import safe_tensors, torch_zip, zip_archive
 from squeeze.outside.exports import uncompressed
 from squeeze.tensors.floats import WORDS, Float32, from_bits
+from squeeze.tensors.integers import is_derived, note_on
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 from squeeze.train.fields import read_object
 from squeeze.train.metadata import ASSUMED_KEY, CONFIG_KEY, TOKENIZER_KEY
@@ -127,6 +128,12 @@ def load_checkpoint(path: str | os.PathLike[str], entry: str | None = None) -> C
         )
     weights, metadata = _weights(data, name, entry)
     notes = list(weights.notes)
+    if not weights.tensors:
+        raise BadCheckpoint(
+            f"{name} holds no weights",
+            expected="tensors of floats",
+            found="; ".join(notes) or "no tensors",
+        )
     tensors = without_wrappers(weights.tensors, notes, name)
     unmet = None if WeightSet(weights.entry, {}).matches(entry) else entry
     tensors, front = with_one_front(tensors, unmet, notes, name)
@@ -221,10 +228,11 @@ def _weights(data: bytes, name: str, entry: str | None) -> tuple[Weights, dict[s
 def _read_safetensors(data: memoryview, name: str) -> tuple[Weights, dict[str, str]]:
     header = safe_tensors.header(data, name)
     tensors: dict[str, Tensor] = {}
-    counters = []
+    derived = []
     for entry in header.tensors:
-        if entry.number not in WORDS and not entry.shape:
-            counters.append(entry.name)
+        octets = data[entry.start : entry.start + entry.size]
+        if is_derived(entry.number, entry.shape, partial(np.frombuffer, octets)):
+            derived.append(entry.name[:80])
             continue
         if entry.number not in WORDS:
             raise BadCheckpoint(
@@ -233,11 +241,9 @@ def _read_safetensors(data: memoryview, name: str) -> tuple[Weights, dict[str, s
                 found=entry.dtype,
                 fix="Convert or drop it before packing.",
             )
-        octets = data[entry.start : entry.start + entry.size]
         bits = np.frombuffer(octets, WORDS[entry.number]).reshape(entry.shape)
         tensors[entry.name] = RawTensor(bits, entry.number, entry.number)
-    notes = [f"left out, being counters: {', '.join(counters[:4])}"] if counters else []
-    return Weights(tensors, "safetensors", notes), header.metadata
+    return Weights(tensors, "safetensors", note_on(derived)), header.metadata
 
 
 def refuse_non_finite(tensors: dict[str, Tensor], name: str) -> None:

@@ -21,6 +21,7 @@ from squeeze.outside.pieces import SIZES, check_extent
 from squeeze.outside.torch_zip import TorchFile, foreign
 from squeeze.outside.zip_archive import content
 from squeeze.tensors.floats import WORDS
+from squeeze.tensors.integers import is_derived, note_on
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 
 INT8_PER_ROW = "int8_clean_per_row_v1"
@@ -65,13 +66,14 @@ def read_torch(data: memoryview, name: str, entry: str | None = None) -> Weights
         return Weights(tensors, INT8_PER_ROW, notes, weights.entry)
     views = {key: value for key, value in weights.values.items() if is_tensor(value)}
     others = [key for key, value in weights.values.items() if not is_tensor(value)]
-    counters = [key for key, view in views.items() if _is_counter(view)]
-    for keys, kind in ((others, "no tensors"), (counters, "counters")):
-        if keys:
-            listed = ", ".join(str(key)[:40] for key in keys[:4])
-            notes.append(f"left out, being {kind}: {listed}")
-    views = {key: view for key, view in views.items() if not _is_counter(view)}
+    if others:
+        listed = ", ".join(str(key)[:40] for key in others[:4])
+        notes.append(f"left out, being no tensors: {listed}")
     numbers.check_size(views.values())
+    derived = [key for key, view in views.items() if numbers.is_derived(view, f"{name}: {key}")]
+    notes += note_on([str(key)[:40] for key in derived])
+    for key in derived:
+        del views[key]
     tensors = {str(key): numbers.raw(view, f"{name}: {key}") for key, view in views.items()}
     return Weights(tensors, "torch", notes, weights.entry)
 
@@ -148,6 +150,12 @@ class Numbers:
                 found=inflated,
             )
 
+    def is_derived(self, value: Any, where: str) -> bool:
+        """Return whether a tensor holds integers that a model makes itself."""
+        return isinstance(value, TensorView) and is_derived(
+            _number(value), value.shape, lambda dtype: self._array(value, dtype, where)
+        )
+
     def raw(self, value: Any, where: str) -> RawTensor:
         """Return the bits of a float tensor. Raises BadCheckpoint for any other value."""
         number = _number(value)
@@ -215,10 +223,6 @@ def _number(value: Any) -> str:
     if not isinstance(value, TensorView):
         return ""
     return torch_zip.NUMBERS.get(value.dtype or value.storage.kind, "")
-
-
-def _is_counter(view: Any) -> bool:
-    return isinstance(view, TensorView) and not view.shape and _number(view) not in WORDS
 
 
 def _size(view: TensorView) -> int:

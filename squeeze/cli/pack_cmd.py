@@ -125,9 +125,9 @@ def _check_used(ctx: click.Context, options: dict[str, Any]) -> None:
 def command(**options: Any) -> None:
     """Pack MODEL (safetensors, .pt or int8 .ptz) into a .sqz artifact.
 
-    Presets fast, best and tuned (which trains, too) calibrate, spend bits where they lower the loss most
-    and land under the limit; a record packs as its entry did. No preset: --quant, or best over the
-    limit. Exits with 3 over it.
+    Presets fast, best and tuned (which trains) calibrate, spend bits where they lower the loss most
+    and land under the limit; a record packs as its entry did. None: --quant; over the limit, best
+    or --squeezed. Exits with 3 over it.
 
     \b
     Example:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from squeeze.artifact.streams import Tensor as Stored
 from squeeze.checkpoint.entries import TABLE, fronts
+from squeeze.checkpoint.live import stored_weights
 from squeeze.checkpoint.names import HEAD, model_names
 from squeeze.errors import BadCheckpoint
 from squeeze.subject.subject import Subject, named_tensors
-from squeeze.tensors.floats import Float32, to_bits
+from squeeze.tensors.floats import Float32
 from squeeze.tensors.quantized import RawTensor
 
-FORMATS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 LISTED = 4  # names in a sentence
 
 
@@ -38,29 +39,16 @@ class State:
 def state_of(module: nn.Module) -> State:
     """Return the weights of a module, each once, in the float formats that it has them in.
 
-    Counters and masks, which the module makes itself, are left out. Raises BadCheckpoint for weights
-    of another number format or that are not finite.
+    Counters, masks and positions, which the module makes itself, are left out. Raises BadCheckpoint for
+    weights of another number format or that are not finite.
     """
-    tensors: dict[str, RawTensor] = {}
-    left_out: list[str] = []
-    for name, tensor in unique_tensors(module).items():
-        if not tensor.is_floating_point() and not isinstance(tensor, nn.Parameter):
-            left_out.append(name)
-            continue
-        if tensor.dtype not in FORMATS:
-            raise BadCheckpoint(
-                f"tensor {name} is not a supported float",
-                expected="float32, float16 or bfloat16",
-                found=tensor.dtype,
-                fix="Convert or drop it before packing.",
-            )
-        values, number = tensor.detach().cpu().float(), FORMATS[tensor.dtype]
-        if not bool(values.isfinite().all()):
+    notes: list[str] = []
+    tensors = stored_weights(unique_tensors(module), notes)
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor.dequantize()).all():
             raise BadCheckpoint(
                 f"tensor {name} has NaN or infinite values", expected="finite weights"
             )
-        tensors[name] = RawTensor(to_bits(values.contiguous().numpy(), number), number, number)
-    notes = [f"left out, being no weights: {', '.join(left_out[:LISTED])}"] if left_out else []
     tied = {alias: name for alias, name in aliases_of(module).items() if name in tensors}
     return State(tensors, tied, tuple(notes))
 

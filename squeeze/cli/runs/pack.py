@@ -195,20 +195,24 @@ def _calibrated(
 ) -> tuple[PackOptions, Packed]:
     """Return a model that the limit has no room for once rounded, packed to the limit instead.
 
+    Weights that nothing runs are not calibrated: each matrix is as if its use were like any other's.
     The rounded one again where that cannot be, with a note that says why.
     """
-    calibrated = replace(options, preset=DEFAULT)
+    alone = piece.build is None
+    calibrated = replace(options, squeezed=True) if alone else replace(options, preset=DEFAULT)
+    way = "--squeezed" if alone else f"--preset {DEFAULT}"
     request = calibrated.request()
     try:
-        check_output_folder(request.cache)
+        if request.calibration is not None:
+            check_output_folder(request.cache)
         with Bars(quiet=options.as_json, limit=request.room) as bars:
             packed = pack_model(piece, request, bars)
     except SqueezeError as error:
-        note = f"rounded, for --preset {DEFAULT} cannot: {error}"
+        note = f"rounded, for {way} cannot: {error}"
         return options, replace(rounded, notes=(*rounded.notes, note))
     note = (
-        f"{len(rounded.data):,} bytes when rounded, which is over the limit: packed to it with "
-        f"--preset {DEFAULT}"
+        f"{len(rounded.data):,} bytes when rounded, which is over the limit: packed to it with {way}"
+        + (", as no model says what these weights are for" if alone else "")
     )
     return calibrated, replace(packed, notes=(*packed.notes, note))
 

@@ -232,9 +232,16 @@ def test_other_files_are_refused(tmp_path: Path, data: bytes) -> None:
 
 
 def test_integer_tensor_is_refused_by_name(tmp_path: Path) -> None:
-    save_file({"ids": torch.ones(3, dtype=torch.int64)}, tmp_path / "m.safetensors")
+    save_file({"ids": torch.arange(9).reshape(3, 3)}, tmp_path / "m.safetensors")
     with pytest.raises(BadCheckpoint, match="tensor ids"):
         load_checkpoint(tmp_path / "m.safetensors")
+
+
+def test_a_file_without_weights_is_refused(tmp_path: Path) -> None:
+    for tensors, found in (({}, "no tensors"), ({"ids": torch.ones(3).long()}, "positions: ids")):
+        save_file(tensors, tmp_path / "m.safetensors")
+        with pytest.raises(BadCheckpoint, match=f"holds no weights.*{found}"):
+            load_checkpoint(tmp_path / "m.safetensors")
 
 
 def test_missing_file_and_folder_are_clear(tmp_path: Path) -> None:

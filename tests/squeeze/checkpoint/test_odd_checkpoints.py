@@ -11,6 +11,7 @@ import lzma
 import pickle
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from safetensors.torch import save_file
 from squeeze.artifact.file import load
 from squeeze.checkpoint.entries import fronts
 from squeeze.checkpoint.into import load_into_module
+from squeeze.checkpoint.live import stored_weights
 from squeeze.checkpoint.names import model_names
 from squeeze.checkpoint.read import load_checkpoint, load_model
 from squeeze.checkpoint.torch_files import Numbers
@@ -300,7 +302,7 @@ def test_tensors_that_view_their_storage_oddly_are_read_by_value(tmp_path: Path)
 ODD_TENSORS: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
     "fp64": (lambda: torch.ones(2, 2).double(), "DoubleStorage tensor"),
     "fp8": (lambda: torch.ones(2, 2).to(torch.float8_e4m3fn), "float8_e4m3fn tensor"),
-    "integers": (lambda: torch.ones(2, 2, dtype=torch.int32), "IntStorage tensor"),
+    "integers": (lambda: torch.tensor([[1, 2], [3, 5]], dtype=torch.int32), "IntStorage tensor"),
     "complex": (lambda: torch.ones(2, 2, dtype=torch.complex64), "ComplexFloatStorage tensor"),
     "sparse": (lambda: torch.eye(3).to_sparse(), "_rebuild_sparse_tensor"),
     "quantized": (
@@ -328,6 +330,45 @@ def test_empty_and_scalar_tensors_are_read(tmp_path: Path) -> None:
 def test_what_is_no_tensor_beside_the_weights_is_left_out_and_said(tmp_path: Path) -> None:
     torch.save(STATE | {"_extra_state": None, "step": 5}, tmp_path / "m.pt")
     assert assert_read(tmp_path / "m.pt") == ["left out, being no tensors: _extra_state, step"]
+
+
+MADE: dict[str, torch.Tensor] = {
+    "attention.bias": torch.ones(1, 1, 8, 8, dtype=torch.bool).tril(),
+    "local": torch.ones(2, 1, 8, 12).tril(2).triu(-1).byte(),
+    "position_ids": torch.arange(16).expand(2, 16).contiguous(),
+    "relative": torch.arange(8)[:, None] - torch.arange(8),
+    "ids": torch.tensor([3, 1, 4, 1, 5], dtype=torch.int16),
+    "batches": torch.tensor(5),
+    "scale": torch.tensor(0.5, dtype=torch.float64),
+    "nothing": torch.zeros(0, 4, dtype=torch.int64),
+}  # by the model itself
+CODES: dict[str, torch.Tensor] = {
+    "int8": torch.arange(-32, 32, dtype=torch.int8).reshape(8, 8),
+    "signs": torch.arange(64).reshape(8, 8) % 5 == 0,
+    "another head": torch.stack([torch.ones(4, 4).tril(), torch.ones(4, 4)]).byte(),
+    "a column": torch.arange(8)[:, None].repeat(1, 8),
+    "flat": torch.zeros(65_537, dtype=torch.uint8),
+}
+
+
+@pytest.mark.parametrize("kept_in", ["pt", "safetensors", "memory"])
+def test_what_a_model_makes_itself_is_left_out_of_its_weights(tmp_path: Path, kept_in: str) -> None:
+    weights = {"wide.weight": torch.randn(8, 12), "narrow.weight": torch.randn(12, 8)}
+    said = "left out, being counters, masks or positions: attention.bias, local, position_ids"
+    for made in MADE, *({name: tensor} for name, tensor in CODES.items()):
+        state = weights | made
+        refused = made is not MADE
+        notes: list[str] = []
+        with pytest.raises(BadCheckpoint, match="not a supported") if refused else nullcontext():
+            if kept_in == "memory":
+                kept = set(stored_weights(state, notes))
+            else:
+                checkpoint = load_checkpoint(written(tmp_path / f"m.{kept_in}", state))
+                kept, notes = set(checkpoint.tensors), checkpoint.notes
+            assert kept == state.keys() - MADE.keys()
+            assert len([note for note in notes if note.startswith("left out, being counters")]) == 1
+            if kept_in != "safetensors":  # whose file is sorted
+                assert any(note.startswith(said) for note in notes)
 
 
 OBJECTS: dict[str, tuple[Any, str]] = {

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 import squeeze
 from squeeze.checkpoint.read import is_own, load_checkpoint
 from squeeze.cli import cli
-from squeeze.errors import BadCheckpoint
+from squeeze.errors import BadCheckpoint, OverBudget
 from squeeze.subject.source import ModelSource
 from squeeze.train.checkpoint import save_checkpoint
 from tests.tiny_models import PLAIN, lively
@@ -56,6 +56,20 @@ def test_any_state_dict_lands_under_a_limit_and_comes_back(weights: Path) -> Non
     for name, tensor in state().items():
         error = (packed[name].float() - tensor.float()).square().mean()
         assert error < 0.1 * tensor.float().square().mean()
+
+
+def test_a_limit_that_binds_is_met_without_a_model_too(weights: Path) -> None:
+    save_file({**state(), "wide": torch.randn(320, 256)}, weights)
+    path = weights.with_name("m.sqz")
+    command = ["pack", str(weights), "--json", "-o", str(path), "--limit"]
+    rounded = CliRunner().invoke(cli, [*command, "60000"])
+    assert rounded.exit_code == 0 and "packed to it" not in rounded.output
+    limit = path.stat().st_size // 2
+    done = CliRunner().invoke(cli, [*command, str(limit)])
+    assert done.exit_code == 0 and limit - 200 < path.stat().st_size <= limit
+    said = "packed to it with --squeezed, as no model says what these weights are for"
+    assert json.loads(done.stdout)["notes"][-1].endswith(said)
+    assert isinstance(CliRunner().invoke(cli, [*command, "100"]).exception, OverBudget)
 
 
 def test_a_tensor_with_the_name_of_a_part_is_not_lost(weights: Path) -> None:
