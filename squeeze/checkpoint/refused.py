@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,8 @@ KNOWN = {
     b"\x80\x04": ("a bare pickle", RESAVE),
     b"\x80\x05": ("a bare pickle", RESAVE),
 }
+# The message ModelProto: its version as a varint, then the name of its producer, or the graph.
+ONNX = re.compile(rb"\x08[\x01-\x20][\x12\x3a]")
 
 
 def refusal(data: memoryview, name: str, coders: Sequence[str]) -> UnsupportedFormat:
@@ -43,6 +46,8 @@ def refusal(data: memoryview, name: str, coders: Sequence[str]) -> UnsupportedFo
     for magic, (kind, advice) in KNOWN.items():
         if head.startswith(magic):
             content, fix = kind, advice
+    if ONNX.match(head):
+        content, fix = "an ONNX model", "Pack the weights that it was exported from."
     if head.startswith(zip_archive.MAGIC):
         content, fix = _archive(data, name)
     elif head.startswith(b"{") and (shards := _shards(data)):

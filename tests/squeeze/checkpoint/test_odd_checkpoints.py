@@ -418,6 +418,10 @@ def old_torch_file() -> bytes:
 OTHER_FILES = {
     "arrays.npz": (npz, "an .npz of numpy arrays. Save them with safetensors"),
     "model.gguf": (lambda: b"GGUF" + bytes(99), "a GGUF file of llama.cpp. Convert it"),
+    "model.onnx": (
+        lambda: b"\x08\x08\x12\x07pytorch" + bytes(99),
+        "an ONNX model. Pack the weights",
+    ),
     "model.safetensors.index.json": (index, "an index of 2 shards. Merge them"),
     "old.pt": (old_torch_file, "a torch file from before 1.6. Load it where you trust it"),
     "bare.pkl": (lambda: pickle.dumps({"a": 1}), "a bare pickle. Load it where you trust it"),
