@@ -21,10 +21,14 @@ class Divergence(Protocol):
     """Divergence of outputs, and draws from what an output stands for.
 
     name: how reports call it
+    features: dimensions of hidden states; 0 for logits
     """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def features(self) -> int: ...
 
     def backward(self, output: Tensor, generator: torch.Generator) -> None:
         """Run backward from log p(y) of a draw y at every row of an output [n, V]."""
@@ -38,6 +42,7 @@ class Categorical:
     """Divergence of next-token distributions, given by their logits."""
 
     name: str = "KL of next-token distributions"
+    features: int = 0
 
     def backward(self, output: Tensor, generator: torch.Generator) -> None:
         """Run backward from the logarithm of the share of a token that is drawn."""
@@ -69,6 +74,11 @@ class Gaussian:
         identity = torch.eye(len(covariance), dtype=torch.float64, device=covariance.device)
         lower = torch.linalg.cholesky(covariance + damping * identity)
         return cls(torch.linalg.solve_triangular(lower, identity, upper=False))
+
+    @property
+    def features(self) -> int:
+        """Dimensions of the outputs."""
+        return len(self.root)
 
     def backward(self, output: Tensor, generator: torch.Generator) -> None:
         """Run backward from the logarithm of the density of a point that is drawn."""

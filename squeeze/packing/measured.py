@@ -7,6 +7,8 @@ from dataclasses import dataclass
 # Nats per token. The challenge takes a model for better by 0.005: a tenth of that no score shows, and
 # ten times as much undoes many records.
 VISIBLE, SEVERE = 0.0005, 0.05
+# The same for hidden states, which no such rule judges: shares of their variance.
+VISIBLE_SHARE, SEVERE_SHARE = 0.001, 0.05
 UNFORESEEN = 2.0  # measured over foreseen cost, or the other way round
 # Tokens below which a measured cost is a rough figure. Rounding is fitted to the text that it is
 # measured on: other text costs 1.1 times as much after 8,192 tokens, 70 times after 512 (docs/log.md).
@@ -35,33 +37,43 @@ class Cost:
     measured: mean KL(model ‖ packed) on calibration text
     tokens: of that text that it was measured on; 0: not known, or nothing was measured
     error: standard error of that mean
+    features: dimensions of the hidden states whose error it is; 0: it is of next tokens
     """
 
     expected: float
     measured: float
     tokens: int = 0
     error: float = 0.0
+    features: int = 0
 
     def __str__(self) -> str:
         text = f" on {self.tokens:,} tokens" if self.tokens else ""
         return f"{self.measured:z.6f} nats per token{text} ({self.expected:.6f} expected)"
 
     @property
+    def share(self) -> float | None:
+        """Mean squared error of hidden states in units of their variance; None for next tokens."""
+        return 2 * self.measured / self.features if self.features else None
+
+    @property
     def verdict(self) -> str:
         """Size of the measured cost in a word: negligible, visible or severe."""
-        if self.measured < VISIBLE:
+        size, visible, severe = self.measured, VISIBLE, SEVERE
+        if self.share is not None:
+            size, visible, severe = self.share, VISIBLE_SHARE, SEVERE_SHARE
+        if size < visible:
             return "negligible"
-        return "visible" if self.measured < SEVERE else "severe"
+        return "visible" if size < severe else "severe"
 
     @property
     def cautions(self) -> tuple[str, ...]:
         """Sentences on a severe cost, on one that was not foreseen, and on a rough figure."""
         sentences = []
         if self.verdict == "severe":
-            sentences.append(
-                f"the cost is severe: {self.measured:.3f} nats per token, where {SEVERE / 10:g} make a "
-                "record; raise --limit, or pack a smaller model"
-            )
+            size = f"{self.measured:.3f} nats per token, where {SEVERE / 10:g} make a record"
+            if self.share is not None:
+                size = f"{self.share:.1%} of the hidden states' variance"
+            sentences.append(f"the cost is severe: {size}; raise --limit, or pack a smaller model")
         ratio = self.measured / max(self.expected, 1e-12)
         if self.verdict != "negligible" and not 1 / UNFORESEEN <= ratio <= UNFORESEEN:
             sentences.append(

@@ -91,6 +91,7 @@ class Plan:
     tuning: work of a tuned file, and what it bought; None where nothing learnt
     measured_tokens: of the text that `measured` is the mean of; 0: not known
     measured_error: standard error of that mean
+    features: dimensions of the hidden states whose error the cost is; 0: it is of next tokens
     """
 
     key: str
@@ -109,6 +110,7 @@ class Plan:
     tuning: Gain | None = None
     measured_tokens: int = 0
     measured_error: float = 0.0
+    features: int = 0
 
     @property
     def unused(self) -> int:
@@ -123,7 +125,9 @@ class Plan:
     @property
     def cost(self) -> Cost:
         """Cost of packing, expected and measured."""
-        return Cost(self.expected, self.measured, self.measured_tokens, self.measured_error)
+        return Cost(
+            self.expected, self.measured, self.measured_tokens, self.measured_error, self.features
+        )
 
     @property
     def measure(self) -> str:
@@ -132,6 +136,8 @@ class Plan:
         if self.measured_tokens:
             figure += f" ± {self.in_bits(self.measured_error):.6f}"
             text = f"{self.measured_tokens:,} tokens of {text}"
+        if (share := self.cost.share) is not None:
+            return f"{figure} {self.unit}, {share:.2%} of the variance of hidden states (on {text})"
         return f"{figure} {self.unit} (KL on {text})"
 
     def in_bits(self, nats: float) -> float:

@@ -227,6 +227,7 @@ def plan_for(
         measured=measured.mean,
         measured_tokens=measured.tokens,
         measured_error=measured.error,
+        features=calibrated.divergence.features,
         bytes_per_token=start.per_token,
         tensors=tensor_plans(
             fitted.data, fitted.scales, packed.losses, curves, calibrated.layout.roles

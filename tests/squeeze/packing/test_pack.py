@@ -335,6 +335,11 @@ def test_a_cost_has_a_verdict_and_what_is_severe_or_unforeseen_is_said(
 
 def test_a_cost_says_on_how_many_tokens_it_was_measured_and_that_few_give_a_rough_figure() -> None:
     assert Cost(0.01, 0.012, 8192, 0.0002).cautions == ()
+    # of hidden states: half a squared error of 384 whitened features
+    verdicts = [Cost(n, n, 8192, 0.01, 384).verdict for n in (0.19, 0.2, 9.5, 9.7)]
+    assert verdicts == ["negligible", "visible", "visible", "severe"]
+    (severe,) = Cost(9.7, 9.7, 8192, 0.01, 384).cautions
+    assert "the cost is severe: 5.1% of the hidden states' variance;" in severe
     assert "8,192 tokens" in str(Cost(0.01, 0.012, 8192, 0.0002))
     (rough,) = Cost(0.01, 0.012, 512, 0.0013).cautions
     assert "rough figure: measured on 512 tokens (standard error 0.0013 nats)" in rough
