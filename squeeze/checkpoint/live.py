@@ -74,7 +74,7 @@ def _from_state(
     fields: dict[str, Any],
 ) -> LoadedModel:
     notes: list[str] = []
-    weights: Named = stored_weights(state, notes)
+    weights: Named = {**stored_weights(state, notes)}
     tensors = without_wrappers(weights, notes, source)
     named, _ = with_one_front(tensors, None, notes, source)
     tensors = with_tied_head(named, notes)
