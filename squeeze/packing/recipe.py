@@ -20,6 +20,7 @@ from squeeze.errors import BadConfig
 from squeeze.packing.quantizer import QUANTIZED, Contents
 from squeeze.subject.workpiece import Workpiece
 from squeeze.tensors.floats import Float32, from_bits, to_bits
+from squeeze.tensors.integers import is_pattern
 from squeeze.tensors.matrices import Slice
 from squeeze.tensors.quantized import QuantizedTensor, RawTensor
 from squeeze.tensors.roles import ROLES, natural_key, role_of
@@ -151,7 +152,7 @@ def quantize_checkpoint(
 
 def _matrices_of(name: str, tensor: Tensor, recipe: Recipe) -> list[Slice]:
     """Return the matrices of a bank that are to be rounded; none for any other tensor."""
-    if isinstance(tensor, QuantizedTensor) or len(tensor.shape) < 3:
+    if isinstance(tensor, QuantizedTensor) or len(tensor.shape) < 3 or _is_fixed(tensor):
         return []
     inside = pieces(name, tensor.shape)
     return inside if len(inside) > 1 and recipe.precision_for(name, inside[0].shape).bits else []
@@ -180,7 +181,7 @@ def contents_of(
     for name, tensor in piece.stored.items():
         inside = layout.of_tensor(name)
         large = [m for m in inside if m.how != FLOAT and m.slice.elements >= smallest]
-        if not large:
+        if not large or _is_fixed(tensor):
             rest[name] = tensor
             continue
         matrices |= {m.name: m.slice.matrix_of(piece.tensors[name]) for m in large}
@@ -200,6 +201,17 @@ def contents_of(
     return Contents(matrices, others, order, header, logical)
 
 
+def _is_fixed(tensor: Tensor) -> bool:
+    """Return whether floats are a mask or the like, kept among the weights: some bytes hold it exactly.
+
+    Files of GPT-2 have one of a megabyte in each layer.
+    """
+    if isinstance(tensor, QuantizedTensor) or tensor.bits.size < SMALLEST_GRID:
+        return False
+    rows = tensor.bits.size // tensor.bits.shape[-1] if len(tensor.shape) > 1 else 1
+    return rows > 1 and bool(tensor.bits.any()) and is_pattern(tensor.bits)
+
+
 def as_floats(tensors: Mapping[str, Tensor], small_floats: str) -> dict[str, Tensor]:
     """Return tensors of any size as floats; integer codes of a foreign export as they are.
 
@@ -209,7 +221,7 @@ def as_floats(tensors: Mapping[str, Tensor], small_floats: str) -> dict[str, Ten
 
 
 def _store(name: str, tensor: Tensor, recipe: Recipe) -> Tensor:
-    if isinstance(tensor, QuantizedTensor):
+    if isinstance(tensor, QuantizedTensor) or _is_fixed(tensor):
         return tensor
     precision = recipe.precision_for(name, tensor.shape)
     if precision.bits:

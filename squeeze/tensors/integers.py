@@ -49,7 +49,7 @@ def is_pattern(values: npt.NDArray[Any]) -> bool:
     if values.ndim < 2 or not values.size:
         return values.size <= MOST
     first = values.reshape(-1, *values.shape[-2:])[:1]
-    if values.shape[-2] > 1 and np.array_equal(first[:, 1:, 1:], first[:, :-1, :-1]):
+    if min(first.shape[1:]) > 1 and np.array_equal(first[:, 1:, 1:], first[:, :-1, :-1]):
         return bool((values == first[0]).all())
     return values.shape[-1] <= MOST and bool((values == first[0, 0]).all())
 

@@ -346,6 +346,7 @@ CODES: dict[str, torch.Tensor] = {
     "int8": torch.arange(-32, 32, dtype=torch.int8).reshape(8, 8),
     "signs": torch.arange(64).reshape(8, 8) % 5 == 0,
     "another head": torch.stack([torch.ones(4, 4).tril(), torch.ones(4, 4)]).byte(),
+    "a single column": torch.arange(64, dtype=torch.uint8)[:, None],
     "a column": torch.arange(8)[:, None].repeat(1, 8),
     "flat": torch.zeros(65_537, dtype=torch.uint8),
 }

@@ -72,6 +72,28 @@ def test_a_limit_that_binds_is_met_without_a_model_too(weights: Path) -> None:
     assert isinstance(CliRunner().invoke(cli, [*command, "100"]).exception, OverBudget)
 
 
+@pytest.mark.parametrize("options", [["--squeezed"], ["--quant", "all=4", "--small", "0"]])
+def test_masks_among_the_weights_are_exact(weights: Path, options: list[str]) -> None:
+    """As in files of GPT-2; -1e9 is beyond fp16. A megabyte of them costs some kilobytes."""
+    masks = {
+        "attn.bias": torch.ones(1, 1, 300, 300).tril(),
+        "far": torch.full((300, 300), -1e9).triu(1),
+        "positions": torch.arange(300.0).repeat(300, 1),
+    }
+    out = weights.with_name("m.sqz")
+    command = ["pack", str(weights), "-o", str(out), "--json", *options]
+    sizes = []
+    for state_dict in (state(), state() | masks):
+        save_file(state_dict, weights)
+        done = CliRunner().invoke(cli, [*command, "--limit", "20000"])
+        assert done.exit_code == 0, done.output
+        sizes.append(out.stat().st_size)
+    packed = squeeze.load(out)
+    assert all(torch.equal(packed[name], mask) for name, mask in masks.items())
+    assert not torch.equal(packed["encoder.wide"], state()["encoder.wide"])
+    assert "squeezed" in options[0] or sizes[1] < sizes[0] + 9_000
+
+
 def test_a_tensor_with_the_name_of_a_part_is_not_lost(weights: Path) -> None:
     save_file({**state(), "encoder.bank[0]": torch.randn(64, 64)}, weights)
     result = squeezed(weights, 7_000)
