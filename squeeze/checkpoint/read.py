@@ -30,7 +30,7 @@ from squeeze.checkpoint.refused import refusal, refuse_folder
 from squeeze.checkpoint.torch_files import Weights, read_torch
 from squeeze.errors import BadCheckpoint
 from squeeze.files import read_file, sha256
-from squeeze.outside import safe_tensors, torch_zip, zip_archive
+from squeeze.outside import safe_tensors, torch_old, torch_zip, zip_archive
 from squeeze.outside.exports import uncompressed
 from squeeze.tensors.floats import WORDS, Float32, from_bits
 from squeeze.tensors.integers import is_derived, note_on
@@ -218,7 +218,7 @@ def _weights(data: bytes, name: str, entry: str | None) -> tuple[Weights, dict[s
     plain, coders = uncompressed(memoryview(data), name)
     if safe_tensors.looks(plain):
         return _read_safetensors(plain, name)
-    if plain[:4] == zip_archive.MAGIC and torch_zip.looks(plain, name):
+    if torch_old.looks(plain) or (plain[:4] == zip_archive.MAGIC and torch_zip.looks(plain, name)):
         return read_torch(plain, name, entry), {}
     if llama.looks(plain):
         return llama.read_llama(plain, name), {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from squeeze.errors import SqueezeError, UnsupportedFormat
 from squeeze.outside import zip_archive
 
-EXPECTED = "safetensors, torch .pt (zip), int8_clean_per_row_v1 .ptz or .sqz"
+EXPECTED = "safetensors, torch .pt, int8_clean_per_row_v1 .ptz or .sqz"
 MODEL_ENDINGS = (".safetensors", ".pt", ".pth", ".ptz", ".sqz", ".bin")
 MAX_INDEX = 16 << 20  # bytes of an index of shards
 RESAVE = "Load it where you trust it, and save torch.save(model.state_dict(), path)."
@@ -27,7 +27,7 @@ KNOWN = {
         "a container of lrzip streams, which are not decoded",
         "Pack the checkpoint it is of.",
     ),
-    b"\x80\x02": ("a bare pickle or a torch file from before 1.6", RESAVE),
+    b"\x80\x02": ("a bare pickle", RESAVE),
     b"\x80\x03": ("a bare pickle", RESAVE),
     b"\x80\x04": ("a bare pickle", RESAVE),
     b"\x80\x05": ("a bare pickle", RESAVE),

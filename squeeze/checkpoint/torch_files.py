@@ -14,7 +14,7 @@ from squeeze.artifact.header import MAX_ELEMENTS
 from squeeze.artifact.streams import Tensor
 from squeeze.checkpoint.entries import QUANTIZED, TOP, chosen, is_tensor, weight_sets
 from squeeze.errors import BadCheckpoint, CorruptData, UnsupportedFormat
-from squeeze.outside import torch_zip
+from squeeze.outside import torch_old, torch_zip
 from squeeze.outside.inflate import bound
 from squeeze.outside.pickles import Call, TensorView
 from squeeze.outside.pieces import SIZES, check_extent
@@ -42,12 +42,12 @@ class Weights:
 
 
 def read_torch(data: memoryview, name: str, entry: str | None = None) -> Weights:
-    """Return the weights of a `torch.save` zip that holds a state dict, possibly wrapped, or an export.
+    """Return the weights of a `torch.save` file that holds a state dict, possibly wrapped, or an export.
 
     entry: names one of several sets of weights. Raises BadCheckpoint (objects other than tensors, no
     weights, several sets of them), CorruptData, UnsupportedFormat.
     """
-    file = torch_zip.opened(data, name)
+    file = (torch_old if torch_old.looks(data) else torch_zip).opened(data, name)
     objects = foreign(file.root)
     if objects:
         raise BadCheckpoint(

@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from squeeze.errors import CorruptData
-from squeeze.outside import group_container, llama_bin, safe_tensors, torch_zip, zip_archive
+from squeeze.outside import (
+    group_container,
+    llama_bin,
+    safe_tensors,
+    torch_old,
+    torch_zip,
+    zip_archive,
+)
 from squeeze.outside.inflate import LRZIP, bound, coder_of, inflate
 from squeeze.outside.pieces import Plain, entropies, rows
 from squeeze.outside.result import Outside
@@ -74,6 +81,7 @@ def _known(view: memoryview) -> bool:
     """Return whether the bytes are of a format that is not compressed as a whole."""
     return (
         safe_tensors.looks(view)
+        or torch_old.looks(view)
         or bytes(view[:4]) in (zip_archive.MAGIC, llama_bin.MAGIC, LRZIP)
         or llama_bin.shape_of(view) is not None
     )
@@ -91,6 +99,8 @@ def _brotli(view: memoryview, name: str) -> bytes | bytearray | None:
 def _plain(view: memoryview, name: str) -> Plain | None:
     if safe_tensors.looks(view):
         return safe_tensors.read(view, name)
+    if torch_old.looks(view):
+        return torch_old.read(view, name)
     if bytes(view[:4]) == zip_archive.MAGIC:
         return torch_zip.read(view, name) if torch_zip.looks(view, name) else None
     if bytes(view[:4]) == llama_bin.MAGIC or llama_bin.shape_of(view) is not None:

@@ -86,13 +86,18 @@ def describe(data: bytes | memoryview, what: str) -> Any:
     """
     if len(data) > MAX_SIZE:
         raise CorruptData(f"{what}: pickle too long", expected=f"≤ {MAX_SIZE}", found=len(data))
-    machine = _Machine(what)
+    return describe_at(data, 0, what)[0]
+
+
+def describe_at(data: bytes | memoryview, start: int, what: str) -> tuple[Any, int]:
+    """Return what `describe` does of the pickle that begins at `start`, and where it ends."""
+    machine, stream = _Machine(what), io.BytesIO(data[start : start + MAX_SIZE])
     try:
-        for steps, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
+        for steps, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             if steps > MAX_STEPS:
                 raise CorruptData(f"{what}: pickle too long", expected=f"≤ {MAX_STEPS} opcodes")
             machine.step(opcode.name, argument)
-        return machine.result
+        return machine.result, start + stream.tell()
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise CorruptData(
             f"{what}: damaged pickle", found=f"{type(error).__name__}: {error}"[:80]
@@ -203,8 +208,9 @@ class _Machine:
 
     def _storage(self, identity: Any) -> Storage:
         match identity:
-            case ("storage", Name(text=kind), str(key), _, int(count), *_) if (
-                0 <= count < MAX_NUMBER
+            # the sixth, of old files, would be a part of another storage
+            case ("storage", Name(text=kind), str(key), _, int(count), *rest) if (
+                0 <= count < MAX_NUMBER and not any(rest)
             ):
                 return Storage(key, kind.removeprefix("torch "), count)
         raise BadCheckpoint(f"{self.what}: a persistent id that is no storage")

@@ -115,7 +115,11 @@ def checked(view: TensorView, path: tuple[str, ...], what: str) -> tuple[str, in
 
 def read(data: memoryview, what: str) -> Plain:
     """Return the pieces of a torch file. Raises CorruptData, BadCheckpoint, UnsupportedFormat."""
-    file = opened(data, what)
+    return pieces_of(opened(data, what), data, what, "zip")
+
+
+def pieces_of(file: TorchFile, data: memoryview, what: str, between: str) -> Plain:
+    """Return the pieces of an opened file; `between`: kind of the bytes that no entry holds."""
     owners = _owners(file.root, what)
     keys = {entry.name: key for key, entry in file.storages.items()}
     pieces: list[Piece] = []
@@ -125,7 +129,7 @@ def read(data: memoryview, what: str) -> Plain:
         elif entry.name in keys:
             pieces += _storage(entry, owners.pop(keys[entry.name], []), what)
         else:
-            pieces.append(Piece(entry.start, entry.size, "container", "zip"))
+            pieces.append(Piece(entry.start, entry.size, "container", between))
     if owners:
         raise BadCheckpoint(
             f"{what}: storages are missing", found=", ".join(sorted(owners)[:5])[:120]
@@ -133,7 +137,7 @@ def read(data: memoryview, what: str) -> Plain:
     return Plain(
         "torch",
         data,
-        tiled(pieces, len(data), what, "zip"),
+        tiled(pieces, len(data), what, between),
         _facts(file.root),
         _notes(file.root, what),
     )

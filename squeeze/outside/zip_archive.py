@@ -33,7 +33,8 @@ _IN_ZIP64 = (
 class Entry:
     """An entry of an archive: its bytes are [start, start + size) of the file.
 
-    inflated: bytes it declares to inflate to. method: how it is compressed. crc: CRC-32 of those bytes.
+    inflated: bytes it declares to inflate to. method: how it is compressed. crc: CRC-32 of those bytes,
+    None where none is kept.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Entry:
     size: int
     inflated: int
     method: int
-    crc: int
+    crc: int | None = None
 
     @property
     def stored(self) -> bool:
@@ -75,7 +76,11 @@ def content(data: memoryview, entry: Entry, limit: int, what: str) -> memoryview
         plain = memoryview(inflate(plain, "deflate", where, entry.inflated))
     elif not entry.stored:
         raise CorruptData(f"{where}: unknown compression method", found=entry.method)
-    if len(plain) != entry.inflated or zlib.crc32(plain) != entry.crc:
+    if len(plain) != entry.inflated:
+        raise CorruptData(
+            f"{where} is damaged", expected=f"{entry.inflated} bytes", found=len(plain)
+        )
+    if entry.crc is not None and zlib.crc32(plain) != entry.crc:
         raise CorruptData(f"{where} is damaged", expected=f"CRC-32 {entry.crc:08x}")
     return plain
 

@@ -7,9 +7,11 @@ import hashlib
 import io
 import json
 import lzma
+import pickle
 import shutil
 import struct
 import tempfile
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from squeeze.artifact.file import encode
 from squeeze.artifact.streams import Artifact
 from squeeze.bundle.emit.payload import payloads
 from squeeze.bundle.emit.wrap import wrap
+from squeeze.outside import pickles
 from squeeze.packing.plan import Plan, tensor_plans
 from squeeze.score.proof.file import Proof
 from squeeze.tensors.floats import to_bits
@@ -40,6 +43,20 @@ def torch_file(value: object) -> bytes:
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
+
+
+def old_torch_file(value: object) -> bytes:
+    """A file as before torch 1.6. torch.save names its storages by their addresses; here by numbers."""
+    with zipfile.ZipFile(io.BytesIO(torch_file(value))) as new:
+        pickled = new.read("archive/data.pkl")
+        keys = sorted(n.rpartition("/")[2] for n in new.namelist() if "/data/" in n)
+        storages = [new.read(f"archive/data/{key}") for key in keys]
+    views = pickles.tensors(pickles.describe(pickled, "new"), "new")
+    elements = {view.storage.key: view.storage.elements for _, view in views}
+    facts = {"protocol_version": 1001, "little_endian": True}
+    head = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, facts))
+    tail = [struct.pack("<q", elements[k]) + data for k, data in zip(keys, storages, strict=True)]
+    return head + pickled + pickle.dumps(keys, 2) + b"".join(tail)
 
 
 def int8_export() -> bytes:
@@ -237,7 +254,8 @@ def files() -> dict[str, dict[str, bytes]]:
         "sqz": {"uniform": artifact(), "trellis": artifact("trellis")},
         "ptz": {"zlib": zlib.compress(int8_export())},
         "ptz-inside": {"torch": int8_export()},
-        "pt": {"state": torch_file({"model": {"a": torch.ones(3, 2).bfloat16()}})},
+        "pt": {"state": torch_file({"model": {"a": torch.ones(3, 2).bfloat16()}}),
+               "torch-1.5": old_torch_file({"model": {"a": torch.ones(3, 2).bfloat16()}})},
         "safetensors": {"plain": safe},
         "foreign": {
             "groups": groups(), "zlib": zlib.compress(int8_export()),

@@ -410,12 +410,6 @@ def index() -> bytes:
     return json.dumps({"metadata": {}, "weight_map": shards}).encode()
 
 
-def old_torch_file() -> bytes:
-    buffer = io.BytesIO()
-    torch.save(STATE, buffer, _use_new_zipfile_serialization=False)
-    return buffer.getvalue()
-
-
 OTHER_FILES = {
     "arrays.npz": (npz, "an .npz of numpy arrays. Save them with safetensors"),
     "model.gguf": (lambda: b"GGUF" + bytes(99), "a GGUF file of llama.cpp. Convert it"),
@@ -424,7 +418,6 @@ OTHER_FILES = {
         "an ONNX model. Pack the weights",
     ),
     "model.safetensors.index.json": (index, "an index of 2 shards. Merge them"),
-    "old.pt": (old_torch_file, "a torch file from before 1.6. Load it where you trust it"),
     "bare.pkl": (lambda: pickle.dumps({"a": 1}), "a bare pickle. Load it where you trust it"),
     "groups.ptz": (lambda: b"PGRP" + bytes(9), "lrzip streams, which are not decoded"),
 }
