@@ -79,8 +79,8 @@ class Recipe:
     """Precisions by role, and the storage of small tensors.
 
     precisions: by role or by its first part ("attn" covers "attn.q"); the longest key wins
-    small: tensors of one dimension, or of at most so many elements, are stored as `small_floats` (the
-        challenge's int8 export draws the line at 65,536)
+    small: tensors of one dimension, or of at most so many elements, are stored as `small_floats`, those
+        beyond its range as they are (the challenge's int8 export draws the line at 65,536)
     roles: of tensors, by name; the names of others say it
     """
 
@@ -89,9 +89,13 @@ class Recipe:
     small_floats: str = "fp16"
     roles: Mapping[str, str] = field(default_factory=dict)
 
+    def is_small(self, shape: tuple[int, ...]) -> bool:
+        """Return whether a tensor stays floats for its size, whatever its role."""
+        return len(shape) < 2 or int(np.prod(shape)) <= self.small
+
     def precision_for(self, name: str, shape: tuple[int, ...]) -> Precision:
         """Return the storage of the tensor of this name and shape."""
-        if len(shape) < 2 or int(np.prod(shape)) <= self.small:
+        if self.is_small(shape):
             return Precision(floats=self.small_floats)
         role = self.roles.get(name) or role_of(name)
         return self.precisions.get(role) or self.precisions[role.split(".")[0]]
@@ -130,8 +134,8 @@ def quantize_checkpoint(
 
     Integer codes of a foreign export are stored as they are. A bank of matrices is stored in parts, so
     that every row has its own step. The tensors are in natural name order, so that equal checkpoints
-    give equal bytes whatever order their file had. Raises BadConfig when a value does not fit its float
-    format, BadCheckpoint where another tensor has the name of a part.
+    give equal bytes whatever order their file had. Raises BadConfig when a value does not fit the float
+    format of its role, BadCheckpoint where another tensor has the name of a part.
     """
     packed: dict[str, Tensor] = {}
     parts: dict[str, object] = {}
@@ -213,9 +217,9 @@ def _is_fixed(tensor: Tensor) -> bool:
 
 
 def as_floats(tensors: Mapping[str, Tensor], small_floats: str) -> dict[str, Tensor]:
-    """Return tensors of any size as floats; integer codes of a foreign export as they are.
+    """Return tensors of any size as floats.
 
-    Raises BadConfig when a value does not fit the float format.
+    Integer codes of a foreign export, and what is beyond the format's range, stay as they are.
     """
     return quantize_checkpoint(tensors, {}, Recipe({}, math.inf, small_floats)).tensors
 
@@ -236,11 +240,13 @@ def _store(name: str, tensor: Tensor, recipe: Recipe) -> Tensor:
     values = tensor.dequantize()
     bits = to_bits(values, precision.floats)
     if not np.isfinite(from_bits(bits, precision.floats)).all():
+        if recipe.is_small(tensor.shape):
+            return tensor
         raise BadConfig(
             f"tensor {name} does not fit {precision.floats}",
             expected="magnitudes below 65,520 for fp16",
             found=f"{float(np.abs(values).max()):g}",
-            fix="Store small tensors as bf16 or fp32.",
+            fix="Ask for bf16, fp32 or keep.",
         )
     return RawTensor(bits, precision.floats, tensor.logical)
 

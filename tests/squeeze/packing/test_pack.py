@@ -28,6 +28,7 @@ from squeeze.packing.recipe import (
 )
 from squeeze.rows import split_bytes
 from squeeze.score.evaluate import EvalOptions, evaluate
+from squeeze.tensors.quantized import RawTensor
 from squeeze.tensors.roles import natural_key
 from squeeze.train.model.config import ModelConfig
 
@@ -91,13 +92,20 @@ def test_lossless_recipe_keeps_every_bit(model: Path) -> None:
         assert decoded.tensors[name].dequantize().tobytes() == tensor.dequantize().tobytes()
 
 
-def test_values_that_overflow_fp16_are_refused_by_name(tmp_path: Path) -> None:
+def test_small_tensors_beyond_fp16_are_exact_and_large_ones_refused(tmp_path: Path) -> None:
     tensors = {name: torch.ones(shape) for name, shape in CONFIG.parameter_shapes().items()}
     tensors["blocks.0.attn_scale"][0] = 1e6
     save_file(tensors, tmp_path / "m.safetensors")
-    source = load_checkpoint(tmp_path / "m.safetensors")
-    with pytest.raises(BadConfig, match=r"blocks\.0\.attn_scale does not fit fp16"):
-        quantize_checkpoint(source.tensors, {}, Recipe())
+    source = load_checkpoint(tmp_path / "m.safetensors").tensors
+    packed = quantize_checkpoint(source, {}, Recipe()).tensors
+    assert packed["blocks.0.attn_scale"] == source["blocks.0.attn_scale"]
+    assert isinstance(other := packed["blocks.1.attn_scale"], RawTensor) and other.stored == "fp16"
+    large = np.full((64, 64), 1e6, np.float32)
+    large[0, 0] = 0.3
+    source["blocks.0.mlp.fc.weight"] = RawTensor(large.view(np.uint32), "fp32", "fp32")
+    halves = Recipe(parse_precisions({"all": "fp16"}), small=0)
+    with pytest.raises(BadConfig, match=r"blocks\.0\.mlp\.fc\.weight does not fit fp16"):
+        quantize_checkpoint(source, {}, halves)
 
 
 # --- the ledger ---
