@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import pickletools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from squeeze.errors import BadCheckpoint, CorruptData
@@ -31,10 +31,14 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An object the pickle would make by calling `name`: inert, with the arguments of that call."""
+    """An object the pickle would make by calling `name`: inert, with the arguments of that call.
+
+    state: what it would be given afterwards, such as the attributes of a module
+    """
 
     name: str
     arguments: Any
+    state: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,9 @@ class _Machine:
             arguments, callee = stack.pop(), stack.pop()
             stack.append(self._called(callee, arguments))
         elif name == "BUILD":
-            stack.pop()  # attributes of an object that is only described
+            state = stack.pop()
+            if isinstance(stack[-1], Call):
+                stack[-1].state.append(state)
         elif name == "BINPERSID":
             stack.append(self._storage(stack.pop()))
         elif name == "STOP":
@@ -206,8 +212,10 @@ class _Machine:
             return arguments[0]
         return Call(name, arguments)
 
-    def _storage(self, identity: Any) -> Storage:
+    def _storage(self, identity: Any) -> Storage | Name:
         match identity:
+            case ("module", Name() as made, *_):
+                return made  # old files carry the source of its class beside it
             # the sixth, of old files, would be a part of another storage
             case ("storage", Name(text=kind), str(key), _, int(count), *rest) if (
                 0 <= count < MAX_NUMBER and not any(rest)
@@ -262,13 +270,13 @@ def tensors(root: Any, what: str) -> Iterator[tuple[tuple[str, ...], TensorView]
         if isinstance(value, TensorView):
             yield path, value
             continue
-        if isinstance(value, Call):
-            value = value.arguments
-        if not isinstance(value, dict | list | tuple) or id(value) in visited:
-            continue
-        visited.add(id(value))  # a structure that holds itself ends here
-        if len(path) < MAX_DEPTH:
-            waiting.append(_inside(path, value))
+        containers = [*value.state, value.arguments] if isinstance(value, Call) else [value]
+        for container in containers:
+            if not isinstance(container, dict | list | tuple) or id(container) in visited:
+                continue
+            visited.add(id(container))  # a structure that holds itself ends here
+            if len(path) < MAX_DEPTH:
+                waiting.append(_inside(path, container))
 
 
 def _inside(
@@ -289,6 +297,7 @@ def calls(root: Any) -> set[str]:
         if isinstance(value, Call) and id(value) not in visited:
             visited.add(id(value))
             names.add(value.name)
+            waiting += value.state
             value = value.arguments
         if isinstance(value, dict | list | tuple) and id(value) not in visited:
             visited.add(id(value))

@@ -116,3 +116,24 @@ def test_numbers_behind_the_last_storage_are_nobody_s(tmp_path: Path) -> None:
     path.write_bytes(GOOD + bytes(99))
     ledger = attribute_paths([path])
     assert ledger.total == len(GOOD) + 99 and ledger.unattributed == 0
+
+
+class Net(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = torch.nn.Linear(32, 48)
+
+
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
+@pytest.mark.parametrize("old", [True, False])
+def test_a_whole_module_is_named_and_its_bytes_are_attributed(tmp_path: Path, old: bool) -> None:
+    path = tmp_path / "net.pt"
+    torch.save({"model": Net()}, path, _use_new_zipfile_serialization=not old)
+    with pytest.raises(SqueezeError, match=r"objects other than tensors.*Net"):
+        load_checkpoint(path)
+    ledger = attribute_paths([path])
+    assert ledger.total == path.stat().st_size and ledger.unattributed == 0
+    assert {row.tensor: row.bytes for row in ledger.rows if row.component == "weights"} == {
+        "_modules.wide._parameters.weight": 4 * 32 * 48,
+        "_modules.wide._parameters.bias": 4 * 48,
+    }
