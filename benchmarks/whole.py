@@ -7,8 +7,8 @@ Both ways train on one shard (benchmarks/tiny.py), with one thread, and pack; al
 together stay under the budget of CPU seconds, imports and compilation included. The baseline's way is
 the preset `baseline` of `squeeze train`: architecture, start and rates, in the largest width whose
 int8 + zlib file fits, with a batch that a CPU can afford. Squeeze's way is one larger model for each
-budget and seed, packed to each limit, and a smaller one to the smallest. Limits are of the artifact
-alone. `squeeze eval` scores the decoded file in a process of its own: bits per
+budget and seed, packed to each limit: a smaller one to the smallest, after twenty minutes a larger one
+to the largest. Limits are of the artifact alone. `squeeze eval` scores the decoded file in a process of its own: bits per
 byte of the first targets of the validation tail, in windows that do not overlap. A line is kept once
 it is measured; a run that is cut short goes on where it was.
 """
@@ -85,7 +85,7 @@ def squeeze_way(shard: Path, size: int, budget: float) -> Way:
     if budget <= BUDGETS[0]:
         tables = SMALLER if size == SIZES[0] else ()
         return Way("tiny", tables, 115.0, ("--preset", "best", *text))
-    wider = () if size == SIZES[0] else WIDER
+    wider = WIDER if size == SIZES[-1] else ()
     return Way("tiny", (*SMALLER, *wider), 400.0, ("--preset", "tuned", "--tune", 600, *text))
 
 
