@@ -5,12 +5,12 @@
 
 Both ways train on one shard (benchmarks/tiny.py), with one thread, and pack; all their processes
 together stay under the budget of CPU seconds, imports and compilation included. The baseline's way is
-the preset `baseline` of `squeeze train`: architecture, start and rates, in the largest width whose
-int8 + zlib file fits, with a batch that a CPU can afford. Squeeze's way is one larger model for each
-budget and seed, packed to each limit: a smaller one to the smallest, after twenty minutes a larger one
-to the largest. Limits are of the artifact alone. `squeeze eval` scores the decoded file in a process of its own: bits per
-byte of the first targets of the validation tail, in windows that do not overlap. A line is kept once
-it is measured; a run that is cut short goes on where it was.
+the preset `baseline` of `squeeze train`: architecture, start and rates, in the largest width whose int8
++ zlib file fits, with a batch that a CPU can afford. Squeeze's way is one larger model for each budget
+and seed, packed to each limit: a smaller one to the smallest, after twenty minutes a larger one to the
+largest. Limits are of the artifact alone. `squeeze eval` scores the decoded file in a process of its
+own: bits per byte of the first targets of the validation tail, in windows that do not overlap. A line is
+kept once it is measured; a run that is cut short goes on where it was.
 """
 
 from __future__ import annotations
