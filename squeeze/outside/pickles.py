@@ -136,8 +136,7 @@ class _Machine:
             self.memo[len(self.memo)] = stack[-1]
         elif name in _GETS:
             stack.append(self.memo[argument])
-        elif name in _TUPLES:
-            count = _TUPLES[name]
+        elif count := _TUPLES.get(name):
             self._replace(count, tuple(stack[-count:]))
         elif name in ("TUPLE", "LIST", "FROZENSET", "DICT"):
             items = self._marked()
@@ -216,11 +215,10 @@ class _Machine:
         match identity:
             case ("module", Name() as made, *_):
                 return made  # old files carry the source of its class beside it
-            # the sixth, of old files, would be a part of another storage
-            case ("storage", Name(text=kind), str(key), _, int(count), *rest) if (
-                0 <= count < MAX_NUMBER and not any(rest)
-            ):
-                return Storage(key, kind.removeprefix("torch "), count)
+            case ("storage", Name(text=kind), str(key), _, int(count), *part):
+                # `part`, of old files, is of another storage
+                if 0 <= count < MAX_NUMBER and not any(part):
+                    return Storage(key, kind.removeprefix("torch "), count)
         raise BadCheckpoint(f"{self.what}: a persistent id that is no storage")
 
     def _tensor(self, arguments: Any, typed: bool) -> TensorView:
@@ -269,14 +267,11 @@ def tensors(root: Any, what: str) -> Iterator[tuple[tuple[str, ...], TensorView]
             raise CorruptData(f"{what}: too many objects", expected=f"≤ {MAX_NODES}")
         if isinstance(value, TensorView):
             yield path, value
-            continue
-        containers = [*value.state, value.arguments] if isinstance(value, Call) else [value]
-        for container in containers:
-            if not isinstance(container, dict | list | tuple) or id(container) in visited:
-                continue
-            visited.add(id(container))  # a structure that holds itself ends here
-            if len(path) < MAX_DEPTH:
-                waiting.append(_inside(path, container))
+        for inner in [*value.state, value.arguments] if isinstance(value, Call) else [value]:
+            if isinstance(inner, dict | list | tuple) and id(inner) not in visited:
+                visited.add(id(inner))  # a structure that holds itself ends here
+                if len(path) < MAX_DEPTH:
+                    waiting.append(_inside(path, inner))
 
 
 def _inside(
